@@ -1,0 +1,1 @@
+"""LightGCN in JAX."""

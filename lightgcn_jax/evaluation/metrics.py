@@ -1,0 +1,141 @@
+"""Ranking metrics, all computed from the ranked ids.
+
+With hit_j = 1 if the item at place j (from 1) is relevant, n the user's relevant items and
+m_K = min(K, n), the most that K places can hold:
+
+===========  =====================================================================
+recall@K     Σ_{j≤K} hit_j / n
+precision@K  Σ_{j≤K} hit_j / K
+f1@K         harmonic mean of precision@K and recall@K, 0 where both are 0
+ndcg@K       Σ_{j≤K} hit_j / log2(j + 1), divided by Σ_{j≤m_K} 1 / log2(j + 1)
+map@K        Σ_{j≤K} hit_j · precision@j, divided by m_K
+mrr@K        1 / place of the first hit, 0 without a hit in K
+hit_rate@K   1 if there is a hit in K, else 0
+coverage@K   share of the catalogue that stands in some user's first K
+===========  =====================================================================
+
+All but coverage are means over the users with at least one relevant item; the others are left out
+and counted. Järvelin and Kekäläinen 2002 for NDCG with binary gains.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.arrays import Array, Bool, Float, Int, ItemTable, UserTable
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.ranking import rank
+from lightgcn_jax.graph.bipartite import CsrRows, contains
+
+USER_METRICS = ("recall", "precision", "f1", "ndcg", "map", "mrr", "hit_rate")
+
+
+class Evaluation(NamedTuple):
+    """What a full ranking says.
+
+    Attributes:
+        metrics: ``{"recall@20": …, …, "coverage@20": …}``, means over the evaluated users.
+        per_user: ``{"recall@20": float32[evaluated users], …}``, in the order of ``users``.
+        users: ``int32``, the rows of the evaluated users.
+        users_without_items: users left out because they have no relevant item.
+    """
+
+    metrics: dict[str, float]
+    per_user: dict[str, np.ndarray]
+    users: np.ndarray
+    users_without_items: int
+
+
+def metric_names(ks: Sequence[int]) -> list[str]:
+    """Names of all metrics at the cut-offs, for instance ``recall@20``."""
+    return [f"{name}@{k}" for k in ks for name in (*USER_METRICS, "coverage")]
+
+
+@functools.partial(jax.jit, static_argnames="ks")
+def user_metrics(
+    hits: Bool[Array, "users places"], num_relevant: Int[Array, " users"], ks: tuple[int, ...]
+) -> dict[str, Float[Array, " users"]]:
+    """Every per-user metric at several cut-offs.
+
+    Args:
+        hits: ``bool[U, K]``, whether the item at each place is relevant, best place first.
+        num_relevant: ``int[U]``, n ≥ 1.
+        ks: cut-offs, each at most K.
+
+    Returns:
+        ``{"recall@20": float32[U], …}``.
+    """
+    found = hits.astype(jnp.float32)
+    relevant = num_relevant.astype(jnp.float32)
+    places = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)
+    discounts = 1.0 / jnp.log2(places + 1.0)
+    ideal_gains = jnp.cumsum(discounts)
+    precisions = jnp.cumsum(found, axis=1) / places
+    results = {}
+    for k in ks:
+        hit_count = found[:, :k].sum(axis=1)
+        best = jnp.minimum(num_relevant, k)
+        recall, precision = hit_count / relevant, hit_count / k
+        any_hit = hit_count > 0
+        results |= {
+            f"recall@{k}": recall,
+            f"precision@{k}": precision,
+            f"f1@{k}": 2 * hit_count / (relevant + k),
+            f"ndcg@{k}": (found * discounts)[:, :k].sum(axis=1) / ideal_gains[best - 1],
+            f"map@{k}": (found * precisions)[:, :k].sum(axis=1) / best,
+            f"mrr@{k}": any_hit / (1.0 + jnp.argmax(hits[:, :k], axis=1)),
+            f"hit_rate@{k}": any_hit.astype(jnp.float32),
+        }
+    return results
+
+
+_contains = jax.jit(contains)
+
+
+def evaluate(
+    users: UserTable,
+    items: ItemTable,
+    relevant: CsrRows,
+    *,
+    ks: Sequence[int],
+    seen: CsrRows | None = None,
+) -> Evaluation:
+    """Full-ranking evaluation by inner product, over all items.
+
+    Args:
+        users: ``float[U, D]`` final embeddings.
+        items: ``float[I, D]``.
+        relevant: row u holds the items that are right for user u (the test items, say).
+        ks: cut-offs, each at most I.
+        seen: row u holds the items left out of user u's ranking; None ranks unmasked.
+
+    Returns:
+        Means, per-user values, and the number of users left out.
+
+    Raises:
+        InputError: a cut-off exceeds the catalogue, or no user has a relevant item.
+    """
+    num_relevant = np.diff(np.asarray(relevant.offsets))
+    rows = np.flatnonzero(num_relevant).astype(np.int32)
+    if not rows.size:
+        raise InputError("evaluate: expected at least one user with a relevant item, got none")
+    ks = tuple(sorted(set(ks)))
+    ranked = rank(users, items, rows, max(ks), seen=seen).items
+    # Places that could not be filled hold −1, which no row contains.
+    hits = _contains(relevant, rows[:, None], ranked)
+    per_user = {
+        name: np.asarray(values)
+        for name, values in user_metrics(hits, num_relevant[rows], ks).items()
+    }
+    means = {name: float(values.mean(dtype=np.float64)) for name, values in per_user.items()}
+    for k in ks:
+        recommended = np.bincount(ranked[:, :k][ranked[:, :k] >= 0], minlength=items.shape[0])
+        means[f"coverage@{k}"] = float((recommended > 0).mean())
+    ordered = {name: means[name] for name in metric_names(ks)}
+    return Evaluation(ordered, per_user, rows, len(num_relevant) - len(rows))

@@ -1,0 +1,207 @@
+"""The user–item graph as two sorted CSR structures, one row a user and one row an item."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lightgcn_jax.arrays import Array, Int
+from lightgcn_jax.errors import InputError
+
+_INT32_MAX = np.iinfo(np.int32).max
+
+
+@flax.struct.dataclass
+class CsrRows:
+    """Rows of sorted column ids: row r holds ``columns[offsets[r]:offsets[r + 1]]``.
+
+    Attributes:
+        offsets: ``int32[rows + 1]``, non-decreasing, from 0 to E.
+        columns: ``int32[E]``, strictly increasing within a row.
+        longest: static; the length of the longest row (bounds every binary search).
+    """
+
+    offsets: Int[Array, " rows_plus_one"]
+    columns: Int[Array, " edges"]
+    longest: int = flax.struct.field(pytree_node=False)
+
+    @property
+    def num_rows(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    def lengths(self) -> Int[Array, " rows"]:
+        """Number of entries of each row, ``int32[rows]``."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+
+@flax.struct.dataclass
+class BipartiteGraph:
+    """Interactions between U users and I items, in CSR both ways.
+
+    A pytree whose arrays enter jitted functions as arguments; the counts are static.
+
+    Attributes:
+        items_of_user: rows are users, columns are item ids.
+        users_of_item: rows are items, columns are user ids.
+        num_users: U.
+        num_items: I.
+        num_edges: E, each interaction once.
+    """
+
+    items_of_user: CsrRows
+    users_of_item: CsrRows
+    num_users: int = flax.struct.field(pytree_node=False)
+    num_items: int = flax.struct.field(pytree_node=False)
+    num_edges: int = flax.struct.field(pytree_node=False)
+
+    @property
+    def num_nodes(self) -> int:
+        """N = U + I; user u is node u, item i is node U + i."""
+        return self.num_users + self.num_items
+
+    @classmethod
+    def from_pairs(
+        cls, users: ArrayLike, items: ArrayLike, *, num_users: int, num_items: int
+    ) -> BipartiteGraph:
+        """Build the graph from one pair of rows for each interaction, in any order.
+
+        Args:
+            users: ``int[E]`` user rows in [0, num_users).
+            items: ``int[E]`` item rows in [0, num_items).
+            num_users: U; users without a pair become isolated nodes.
+            num_items: I; likewise.
+
+        Returns:
+            The graph. O(E) memory, O(E log E) time, on the host.
+
+        Raises:
+            InputError: lengths differ, a row is out of range, or a pair stands twice.
+        """
+        users, items = np.asarray(users), np.asarray(items)
+        for field, rows, bound in (("users", users, num_users), ("items", items, num_items)):
+            if rows.ndim != 1 or rows.dtype.kind not in "iu":
+                raise InputError(
+                    f"{field}: expected a one-dimensional integer array, "
+                    f"got shape {rows.shape} of {rows.dtype}"
+                )
+            if rows.size and not (rows.min() >= 0 and rows.max() < bound):
+                raise InputError(
+                    f"{field}: expected rows in [0, {bound}), "
+                    f"got values from {rows.min()} to {rows.max()}"
+                )
+        if users.size != items.size:
+            raise InputError(
+                f"users and items: expected equal lengths, got {users.size} and {items.size}"
+            )
+        if max(2 * users.size, num_users + num_items) >= _INT32_MAX:
+            raise InputError(
+                f"graph: nodes and directed edges are counted in 32 bits, at most {_INT32_MAX:,}, "
+                f"got {num_users + num_items:,} and {2 * users.size:,}"
+            )
+        return cls(
+            items_of_user=csr_rows(users, items, num_users),
+            users_of_item=csr_rows(items, users, num_items),
+            num_users=num_users,
+            num_items=num_items,
+            num_edges=int(users.size),
+        )
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The interactions as host arrays ``int32[E]``, sorted by user, then item."""
+        rows = np.asarray(self.items_of_user.offsets)
+        users = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(rows))
+        return users, np.asarray(self.items_of_user.columns)
+
+
+def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:
+    """Sort pairs into :class:`CsrRows`; the ids' ranges are the caller's to check.
+
+    Raises:
+        InputError: a pair stands twice (de-duplicate the interactions first).
+    """
+    rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
+    # One sort of a combined key is several times faster than a two-key lexsort.
+    width = int(columns.max(initial=0)) + 1
+    keys = np.sort(rows * width + columns)
+    repeated = np.flatnonzero(keys[1:] == keys[:-1])
+    if repeated.size:
+        row, column = divmod(int(keys[repeated[0]]), width)
+        raise InputError(
+            f"pairs: expected each once, got {repeated.size} repeated, the first "
+            f"({row}, {column}); de-duplicate the interactions first"
+        )
+    lengths = np.bincount(keys // width, minlength=num_rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return CsrRows(
+        offsets=jnp.asarray(offsets),
+        columns=jnp.asarray((keys % width).astype(np.int32)),
+        longest=int(lengths.max(initial=0)),
+    )
+
+
+def entries(
+    rows: CsrRows, wanted: Int[Array, " wanted"], positions: Int[Array, " positions"]
+) -> tuple[Array, Array, Array]:
+    """Walk the entries of several rows as if they stood one after another.
+
+    Args:
+        rows: the sorted rows, with at least one entry.
+        wanted: ``int32[W]``, row ids.
+        positions: ``int32[P]``, places in the concatenation of those rows.
+
+    Returns:
+        ``slots int32[P]``, which of the wanted rows each place lies in; ``columns int32[P]``, the
+        entry there; ``inside bool[P]``, False past the last entry, where the other two are void.
+    """
+    ends = jnp.cumsum(rows.offsets[wanted + 1] - rows.offsets[wanted])
+    slots = jnp.searchsorted(ends, positions, side="right").astype(jnp.int32)
+    slots = jnp.minimum(slots, wanted.shape[0] - 1)
+    edges = rows.offsets[wanted[slots] + 1] - (ends[slots] - positions)
+    return slots, rows.columns.at[edges].get(mode="clip"), positions < ends[-1]
+
+
+def count_below(
+    rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."], *, minus_rank: bool = False
+) -> Int[Array, "..."]:
+    """How many entries of each row are smaller than a value, by binary search on the device.
+
+    Args:
+        rows: the sorted rows.
+        row: row ids, any shape.
+        value: values, broadcast against ``row``.
+        minus_rank: compare ``entry - rank`` (its position in the row) in place of ``entry``, and
+            count those that are smaller or equal. ``entry - rank`` is the number of absent ids
+            before the entry, which is what drawing uniformly from a row's complement needs.
+
+    Returns:
+        ``int32``, the broadcast shape, each in [0, row length].
+    """
+    row, value = jnp.broadcast_arrays(row, value)
+    start = rows.offsets[row]
+    low = jnp.zeros_like(start)
+    high = rows.offsets[row + 1] - start
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        entry = rows.columns.at[start + middle].get(mode="clip")
+        before = (entry - middle <= value) if minus_rank else (entry < value)
+        before &= low < high
+        return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
+
+    if rows.columns.shape[0] == 0:
+        return low
+    return jax.lax.fori_loop(0, int(rows.longest).bit_length(), halve, (low, high))[0]
+
+
+def contains(rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."]) -> Array:
+    """Whether each row holds a value: ``bool``, the shapes broadcast."""
+    row, value = jnp.broadcast_arrays(row, value)
+    if rows.columns.shape[0] == 0:
+        return jnp.zeros(row.shape, bool)
+    position = rows.offsets[row] + count_below(rows, row, value)
+    found = rows.columns.at[position].get(mode="clip") == value
+    return found & (position < rows.offsets[row + 1])

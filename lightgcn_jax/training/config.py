@@ -1,0 +1,140 @@
+"""Settings of a training run, their checks, and named presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal, get_args
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.models.lightgcn import LightGCNConfig
+
+Sampling = Literal["interactions", "users"]
+NegativeSharing = Literal["shared", "per-user"]
+Protocol = Literal["strict", "legacy"]
+Schedule = Literal["constant", "cosine", "linear", "exponential"]
+Backend = Literal["auto", "csr", "segment"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run, but the data.
+
+    Attributes:
+        dim: dimensions D of an embedding.
+        layers: applications K of the diffusion; 0 is matrix factorisation.
+        alphas: K + 1 layer weights; by default uniform, 1/(K + 1).
+        init_std: standard deviation of the initial embeddings.
+        epochs: epochs at most; an epoch draws as many rows as there are training interactions.
+        batch_size: rows B of a mini-batch.
+        sampling: `interactions` takes each training interaction once an epoch, shuffled; `users`
+            draws users uniformly with replacement and one positive each.
+        negatives: negatives of a row, or shared by a whole batch.
+        negative_sharing: `shared` draws one set for the batch, `per-user` one set for each row.
+        learning_rate: of Adam, at the start of the schedule.
+        schedule: of the learning rate over all epochs: `constant`, `cosine` (to 0), `linear`
+            (to 0) or `exponential` (to 1/100).
+        warmup_epochs: epochs over which the learning rate rises linearly from 0.
+        l2: λ, on the layer-0 embeddings of the batch.
+        protocol: `strict` selects the epoch on validation and ranks test once; `legacy` trains on
+            all of train and selects on test, for comparison with papers.
+        select_by: metric that chooses the best epoch.
+        ks: cut-offs of the metrics.
+        evaluate_every: epochs between evaluations.
+        patience: evaluations without improvement before stopping; 0 never stops early.
+        seed: of initial embeddings and sampling; with several seeds, the first of them.
+        seeds: runs trained at once, with seeds seed, seed + 1, …
+        checkpoint_seconds: least time between checkpoints, at epoch ends; 0 is every epoch.
+        backend: storage of the diffusion operator; `auto` takes the fastest of the platform.
+    """
+
+    dim: int = 64
+    layers: int = 3
+    alphas: tuple[float, ...] | None = None
+    init_std: float = 0.1
+    epochs: int = 100
+    batch_size: int = 2048
+    sampling: Sampling = "interactions"
+    negatives: int = 256
+    negative_sharing: NegativeSharing = "shared"
+    learning_rate: float = 5e-3
+    schedule: Schedule = "constant"
+    warmup_epochs: float = 0.0
+    l2: float = 1e-4
+    protocol: Protocol = "strict"
+    select_by: str = "recall@20"
+    ks: tuple[int, ...] = (10, 20, 50)
+    evaluate_every: int = 5
+    patience: int = 5
+    seed: int = 0
+    seeds: int = 1
+    checkpoint_seconds: float = 60.0
+    backend: Backend = "auto"
+
+    def __post_init__(self):
+        for field, least in _AT_LEAST.items():
+            value = getattr(self, field)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
+                raise InputError(f"{field}: expected at least {least}, got {value}")
+        for field, kind in _CHOICES.items():
+            value = getattr(self, field)
+            if value not in get_args(kind):
+                raise InputError(f"{field}: expected one of {get_args(kind)}, got {value!r}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate: expected more than 0, got {self.learning_rate}")
+        if not self.ks or min(self.ks) < 1:
+            raise InputError(f"ks: expected cut-offs of at least 1, got {self.ks}")
+        from lightgcn_jax.evaluation.metrics import metric_names
+
+        if self.select_by not in metric_names(self.ks):
+            raise InputError(
+                f"select_by: expected one of {', '.join(metric_names(self.ks))}, "
+                f"got {self.select_by!r}"
+            )
+        _ = self.model
+
+    @property
+    def model(self) -> LightGCNConfig:
+        """The model's part of the settings."""
+        return LightGCNConfig(self.dim, self.layers, self.alphas, self.init_std)
+
+
+_AT_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "negatives": 1,
+    "warmup_epochs": 0,
+    "l2": 0,
+    "evaluate_every": 1,
+    "patience": 0,
+    "seed": 0,
+    "seeds": 1,
+    "checkpoint_seconds": 0,
+}
+_CHOICES = {
+    "sampling": Sampling,
+    "negative_sharing": NegativeSharing,
+    "protocol": Protocol,
+    "schedule": Schedule,
+    "backend": Backend,
+}
+
+PRESETS: dict[str, TrainConfig] = {
+    "default": TrainConfig(),
+    # He et al. 2020, section 4.1.2, with the batch size and the sampling of LightGCN-PyTorch.
+    "paper": TrainConfig(
+        dim=64,
+        layers=3,
+        epochs=1000,
+        batch_size=2048,
+        sampling="users",
+        negatives=1,
+        negative_sharing="per-user",
+        learning_rate=1e-3,
+        l2=1e-4,
+        protocol="legacy",
+        evaluate_every=10,
+        patience=0,
+        ks=(20,),
+    ),
+}
