@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
@@ -14,7 +16,7 @@ def uniform_alphas(layers: int) -> tuple[float, ...]:
     return (1.0 / (layers + 1),) * (layers + 1)
 
 
-def multiscale(storage: Storage, x: NodeTable, alphas: ArrayLike) -> NodeTable:
+def multiscale(storage: Storage, x: NodeTable, alphas: ArrayLike | Sequence[float]) -> NodeTable:
     """sum_{k=0}^{K} alpha_k Ã^k x by K applications of Ã (He et al. 2020, equations 4 and 8).
 
     The running sum is kept beside the current power, so memory does not grow with K unless the

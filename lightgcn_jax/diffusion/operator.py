@@ -84,7 +84,9 @@ def _multiply_batched(axis_size, in_batched, storage, x):
             return _multiply(*operands)
 
         stacked = jax.tree.map(
-            lambda leaf, batched: leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape)),
+            lambda leaf, batched: (
+                leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
+            ),
             (storage, x),
             (storage_batched, x_batched),
         )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, Mask, RankedIds, Vectors
+from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, RankedIds, Vectors
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows, entries
 
@@ -32,8 +32,8 @@ class Ranking(NamedTuple):
         scores: ``float32[Q, K]``; −inf there.
     """
 
-    items: RankedIds
-    scores: Float[Array, "queries cutoff"]
+    items: RankedIds | np.ndarray
+    scores: Float[Array, "queries cutoff"] | np.ndarray
 
 
 def group_width(num_items: int, k: int) -> int:

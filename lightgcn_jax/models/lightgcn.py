@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -48,9 +48,12 @@ class LightGCNConfig:
         return self.alphas if self.alphas is not None else uniform_alphas(self.layers)
 
 
-@flax.struct.dataclass
-class LightGCNParams:
-    """``table``: ``float[N, D]``, the layer-0 embeddings, users first."""
+class LightGCNParams(NamedTuple):
+    """What is learnt.
+
+    Attributes:
+        table: ``float[N, D]``, the layer-0 embeddings, users first.
+    """
 
     table: NodeTable
 

@@ -1,0 +1,28 @@
+"""Losses, sampling, the compiled step, the loop around it, and runs on disk."""
+
+from lightgcn_jax.training.config import PRESETS, TrainConfig
+from lightgcn_jax.training.loop import Interrupted, TrainingDiverged
+from lightgcn_jax.training.losses import bpr_batch_loss, bpr_loss, l2_penalty
+from lightgcn_jax.training.progress import ConsoleReporter, Reporter, SilentReporter
+from lightgcn_jax.training.protocol import apply_protocol
+from lightgcn_jax.training.run_directory import RunDirectory
+from lightgcn_jax.training.runs import FitResult, evaluate_run, fit, resume
+
+__all__ = [
+    "PRESETS",
+    "ConsoleReporter",
+    "FitResult",
+    "Interrupted",
+    "Reporter",
+    "RunDirectory",
+    "SilentReporter",
+    "TrainConfig",
+    "TrainingDiverged",
+    "apply_protocol",
+    "bpr_batch_loss",
+    "bpr_loss",
+    "evaluate_run",
+    "fit",
+    "l2_penalty",
+    "resume",
+]

@@ -102,7 +102,9 @@ def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids) -> Mask:
     seen = jnp.zeros((batch, shared), bool)
     if graph.num_edges:
         start = jnp.zeros((), jnp.int32)
-        _, seen = jax.lax.while_loop(lambda state: state[0] < num_entries, mask_block, (start, seen))
+        _, seen = jax.lax.while_loop(
+            lambda state: state[0] < num_entries, mask_block, (start, seen)
+        )
     return ~seen[first_place[users]]
 
 

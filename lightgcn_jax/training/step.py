@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.struct
 import jax
@@ -121,7 +121,7 @@ def train_step(
     """One step of gradient descent on one mini-batch."""
     gradients, loss = jax.grad(batch_loss, has_aux=True)(state.params, batch, run, config)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = cast(LightGCNParams, optax.apply_updates(state.params, updates))
     return TrainState(params, opt_state, state.step + 1), loss
 
 
@@ -206,8 +206,8 @@ def make_chunk(
     def chunk(states, keys, orders, epoch, first_step, run):
         if config.seeds == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
-            squeezed = jax.tree.map(lambda leaf: leaf[0], (states, keys, orders))
-            result = one_seed(*squeezed, epoch, first_step, run)
+            state, key, order = jax.tree.map(lambda leaf: leaf[0], (states, keys, orders))
+            result = one_seed(state, key, order, epoch, first_step, run)
             return jax.tree.map(lambda leaf: leaf[None], result)
         return jax.vmap(one_seed, in_axes=(0, 0, 0, None, None, None))(
             states, keys, orders, epoch, first_step, run

@@ -1,0 +1,89 @@
+"""``python -m benchmarks NAME``: measure one thing beside its peer, print it, keep it as JSON.
+
+A benchmark is a module of this package with ``add_options(parser)`` and ``run(args) -> Report``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.harness import print_report, write_json
+from lightgcn_jax.errors import InputError
+
+BENCHMARKS = {
+    "train_step": "a training step of Gowalla against PyTorch, where its time goes, peak memory",
+    "ranking": "the full-ranking evaluation of Gowalla against PyTorch and against bare products",
+    "ingest": "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
+    "parity": "the same steps and rankings as PyTorch's, number by number",
+}
+RESULTS = Path(__file__).parent / "results"
+
+_USAGE = "python -m benchmarks NAME [--json [FILE]] [--data-dir DIR] [...]"
+_STATUS = "exit status: 0 if no claim fails, 1 if one does, 2 for input that does not fit"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one benchmark.
+
+    Args:
+        argv: the arguments, the benchmark's name first.
+
+    Returns:
+        The exit status: 0 if no claim fails, 1 if one does, 2 for input that does not fit.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        names = "\n".join(f"  {name:<12} {about}" for name, about in BENCHMARKS.items())
+        print(f"usage: {_USAGE}\n\n{names}\n\npython -m benchmarks NAME --help: its options")
+        print(_STATUS)
+        return 0
+    name, *rest = argv
+    if name not in BENCHMARKS:
+        return _refuse(f"unknown benchmark {name!r}: expected one of {', '.join(BENCHMARKS)}")
+    try:
+        benchmark = importlib.import_module(f"benchmarks.{name}")
+        args = _parser(name, benchmark).parse_args(rest)
+        report = benchmark.run(args)
+    except InputError as error:
+        return _refuse(str(error))
+    except ModuleNotFoundError as error:
+        return _refuse(f"{name}: no module {error.name}; install the project with its bench extra")
+    print_report(report)
+    if args.json is not None:
+        write_json(report, args.json)
+        print(f"written to {args.json}")
+    return int(any(claim.holds is False for claim in report.claims))
+
+
+def _parser(name: str, benchmark) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks {name}", description=benchmark.__doc__, epilog=_STATUS
+    )
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        type=Path,
+        const=RESULTS / f"{name}.json",
+        metavar="FILE",
+        help=f"keep the result, by default in benchmarks/results/{name}.json",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with one folder for each data set; by default what GRAPHREC_DATA names",
+    )
+    benchmark.add_options(parser)
+    return parser
+
+
+def _refuse(message: str) -> int:
+    print(f"benchmarks: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

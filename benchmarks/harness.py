@@ -1,0 +1,303 @@
+"""What every benchmark shares: time in alternation, compare medians, claim, print, keep.
+
+Nothing here knows what is measured, and nothing imports JAX or PyTorch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import statistics
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+PEER_SECONDS = {
+    "training step": 0.540,
+    "evaluation, batch 2048": 10.7,
+    "evaluation, batch 100": 78.0,
+    "score products": 0.55,
+}
+"""What the peers take on Gowalla on two quiet cores with AVX-512: LightGCN-PyTorch's step of 2,048
+rows and its evaluation of 29,858 users, and the score products alone in JAX. A peer that is slower
+in our run flatters us."""
+
+TOLERATED_SLOWNESS = 1.25
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "polars", "torch")
+_RESAMPLES = 2000
+
+Relation = Literal[">=", "<=", "<"]
+
+
+class Ratio(NamedTuple):
+    """A ratio of medians and its 95 % interval, None with a single sample."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A number that we want to be true.
+
+    Attributes:
+        name: what is claimed.
+        value: as measured; None where the run cannot tell, for the ``reason``.
+        unit: of value and target; ``×`` for a ratio.
+        relation: of value to target.
+        target: the bound.
+        interval: 95 %, of the value.
+        reason: why there is no value.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    relation: Relation
+    target: float
+    interval: tuple[float, float] | None = None
+    reason: str | None = None
+
+    def __post_init__(self):
+        if (self.value is None) != (self.reason is not None):
+            raise ValueError(f"{self.name}: expected a value or a reason, got {self}")
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value meets the target; None without a value."""
+        if self.value is None:
+            return None
+        if self.relation == ">=":
+            return self.value >= self.target
+        return self.value <= self.target if self.relation == "<=" else self.value < self.target
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a benchmark found.
+
+    Attributes:
+        name: the benchmark's.
+        settings: what was run, in plain types.
+        samples: every measured time in seconds, by what took it.
+        claims: what is claimed of them.
+        details: numbers worth keeping of which nothing is claimed.
+        threads: threads of each library.
+        tables: for the reader, printed after the claims.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    samples: Mapping[str, Sequence[float]]
+    claims: Sequence[Claim]
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    threads: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tables: Sequence[Table] = ()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def alternate(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmups: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Time the contenders in turn, A B A B …, so that a busy minute falls on all of them alike.
+
+    Args:
+        contenders: name -> a call that returns when its work is done.
+        rounds: samples of each.
+        warmups: unmeasured rounds before them.
+        clock: seconds.
+
+    Returns:
+        name -> ``rounds`` durations in seconds; places in the lists are rounds.
+    """
+    for _ in range(warmups):
+        for call in contenders.values():
+            call()
+    samples = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            start = clock()
+            call()
+            samples[name].append(clock() - start)
+    return samples
+
+
+def ratio_of_medians(over: Sequence[float], under: Sequence[float], seed: int = 0) -> Ratio:
+    """median(over) / median(under), with a bootstrap interval of 95 %.
+
+    Lists of one length are rounds of one alternation: whole rounds are drawn, because both samples
+    of a round met the same neighbours. Others are drawn independently.
+    """
+    value = statistics.median(over) / statistics.median(under)
+    if min(len(over), len(under)) < 2:
+        return Ratio(value, None)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(over), (_RESAMPLES, len(over)))
+    other = drawn
+    if len(under) != len(over):
+        other = rng.integers(0, len(under), (_RESAMPLES, len(under)))
+    tops = np.median(np.asarray(over)[drawn], axis=1)
+    low, high = np.quantile(tops / np.median(np.asarray(under)[other], axis=1), [0.025, 0.975])
+    return Ratio(value, (float(low), float(high)))
+
+
+def doubt(peer: str, samples: Sequence[float], explained: str | None = None) -> str | None:
+    """Why a claim against this peer cannot be made, or None.
+
+    Args:
+        peer: a key of :data:`PEER_SECONDS`.
+        samples: its times in this run.
+        explained: the user's explanation of a slow peer, which lets the claims stand.
+    """
+    known, median = PEER_SECONDS[peer], statistics.median(samples)
+    if explained or median <= TOLERATED_SLOWNESS * known:
+        return None
+    return (
+        f"the peer's {peer} took {median:.3g} s, {median / known - 1:.0%} more than the {known} s "
+        "known of it: find out why (--peer-explained) or run again on a quiet machine"
+    )
+
+
+def ratio_claim(
+    name: str,
+    over: Sequence[float],
+    under: Sequence[float],
+    relation: Relation,
+    target: float,
+    reason: str | None = None,
+) -> Claim:
+    """Claim a ratio of medians, unless there is a ``reason`` not to."""
+    if reason is not None:
+        return Claim(name, None, "×", relation, target, reason=reason)
+    ratio = ratio_of_medians(over, under)
+    return Claim(name, ratio.value, "×", relation, target, ratio.interval)
+
+
+def peer_explained_option(parser: ArgumentParser) -> None:
+    """Add ``--peer-explained``, for benchmarks whose claims rest on a peer of known speed."""
+    parser.add_argument(
+        "--peer-explained",
+        metavar="WHY",
+        help="why the peer is slower here than is known of it; lets the claims stand",
+    )
+
+
+def note(message: str) -> None:
+    """Tell the reader of a long run where it is."""
+    print(f"… {message}", flush=True)
+
+
+def environment() -> dict[str, Any]:
+    """Date, versions and machine, in plain types."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "hardware": {
+            "cpu": _cpu_model(),
+            "cores": cores(),
+            "memory_gb": round(memory / 1e9, 1),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report with its environment, in plain types; times are in seconds."""
+    return {
+        "name": report.name,
+        **environment(),
+        "threads": dict(report.threads),
+        "settings": dict(report.settings),
+        "claims": [_claim_as_json(claim) for claim in report.claims],
+        "details": dict(report.details),
+        "samples": {name: list(values) for name, values in report.samples.items()},
+    }
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the report; the file is complete or, on an error, what it was."""
+    text = json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print samples, claims and the benchmark's own tables."""
+    console = console or Console()
+    if report.samples:
+        console.print(_samples_table(report))
+    console.print(_claims_table(report.claims))
+    for table in report.tables:
+        console.print(table)
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration for a reader: ``84.1 ms``, ``10.7 s``."""
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def _samples_table(report: Report) -> Table:
+    table = Table("what", "median", "least", "most", "samples", title=report.name)
+    for name, values in report.samples.items():
+        times = (statistics.median(values), min(values), max(values))
+        table.add_row(name, *map(seconds_text, times), str(len(values)))
+    return table
+
+
+def _claims_table(claims: Sequence[Claim]) -> Table:
+    table = Table("claim", "value", "95 %", "target", "holds")
+    for claim in claims:
+        value = claim.reason if claim.value is None else f"{claim.value:.4g} {claim.unit}"
+        interval = "" if claim.interval is None else "{:.4g} to {:.4g}".format(*claim.interval)
+        holds = {True: "yes", False: "no", None: "–"}[claim.holds]
+        table.add_row(claim.name, value, interval, f"{claim.relation} {claim.target:g}", holds)
+    return table
+
+
+def _claim_as_json(claim: Claim) -> dict[str, Any]:
+    fields = {**dataclasses.asdict(claim), "holds": claim.holds}
+    if claim.value is not None and not math.isfinite(claim.value):
+        fields |= {"value": None, "reason": f"the value is {claim.value}"}
+    return fields
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,188 @@
+"""Ids: the names that the outside world gives users and items, and their rows here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class IdMap:
+    """External ids and their rows: row r belongs to the external id ``ids[r]``.
+
+    An integer map also understands the decimal form of its ids ("12", as a command line hands
+    them over), and a string map understands integers by their decimal form.
+    """
+
+    ids: pl.Series  # Int64 or String [n], unique, no nulls
+
+    def __post_init__(self) -> None:
+        if self.ids.dtype not in (pl.Int64, pl.String):
+            raise InputError(f"ids: expected Int64 or String, got {self.ids.dtype}")
+        if self.ids.null_count():
+            raise InputError(f"ids: {self.ids.null_count()} of {len(self.ids)} are missing")
+        if len(self.ids) >= 2**31:
+            raise InputError(f"ids: rows are int32, so fewer than 2^31 fit, got {len(self.ids)}")
+        if self.ids.n_unique() != len(self.ids):
+            repeated = self.ids.filter(self.ids.is_duplicated()).first()
+            raise InputError(f"ids: expected unique ids, but {repeated!r} stands twice")
+
+    @classmethod
+    def from_values(cls, values: Any) -> "IdMap":
+        """Gives the distinct ids among ``values`` rows in ascending order."""
+        return cls(as_ids(values).unique().sort().rename("id"))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, IdMap):
+            return NotImplemented
+        return self.ids.dtype == other.ids.dtype and self.ids.equals(other.ids)
+
+    def __repr__(self) -> str:
+        return f"IdMap({len(self)} {self.ids.dtype} ids)"
+
+    def rows(self, values: Any) -> np.ndarray:
+        """Looks rows up.
+
+        Args:
+            values: n external ids, integers or strings: a list, an array or a Series.
+
+        Returns:
+            int32[n], -1 where the id is unknown.
+
+        Raises:
+            InputError: A value is missing, or is neither an integer nor a string.
+        """
+        wanted = as_ids(values)
+        if self.ids.dtype == pl.String:
+            return self._search(wanted.cast(pl.String))
+        if wanted.dtype == pl.Int64:
+            return self._search(wanted)
+        numbers, known_form = canonical_integers(wanted)
+        return np.where(known_form, self._search(numbers.fill_null(0)), np.int32(-1))
+
+    def row(self, value: int | str) -> int:
+        """The row of one external id; raises InputError where it is unknown."""
+        found = int(self.rows([value])[0])
+        if found < 0:
+            example = f"; known ids look like {self.ids[0]!r}" if len(self) else ""
+            raise InputError(f"unknown id {value!r}: none of the {len(self)} known ids{example}")
+        return found
+
+    def external(self, rows: Any) -> list[int | str]:
+        """The external ids of ``rows`` (int[n]), in their order."""
+        wanted = np.asarray(rows).reshape(-1)
+        if wanted.size and wanted.dtype.kind not in "iu":
+            raise InputError(f"rows: expected integers, got {wanted.dtype}")
+        wanted = wanted.astype(np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
+            outside = wanted[(wanted < 0) | (wanted >= len(self))][0]
+            raise InputError(f"row {outside} is outside 0 … {len(self) - 1}")
+        return self.ids.gather(wanted).to_list()
+
+    def grow(self, values: Any) -> "IdMap":
+        """A map that also knows ``values``.
+
+        Known ids keep their rows and unknown ids follow in ascending order. An integer map that
+        meets a string which is no integer becomes a string map, with the same rows.
+        """
+        added = as_ids(values)
+        known = self.ids
+        if known.dtype == pl.Int64 and added.dtype == pl.String:
+            numbers, is_integer = canonical_integers(added)
+            if is_integer.all():
+                added = numbers
+            else:
+                known = known.cast(pl.String)
+        elif known.dtype == pl.String:
+            added = added.cast(pl.String)
+        unknown = added.unique()
+        unknown = unknown.filter(IdMap(known)._search(unknown) < 0).sort()
+        return IdMap(pl.concat([known.rename("id"), unknown.rename("id")]))
+
+    @cached_property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Integer ids in ascending order, and the row of each: what a binary search needs."""
+        ids = self.ids.to_numpy()
+        order = np.argsort(ids, kind="stable").astype(np.int32)
+        return ids[order], order
+
+    def _search(self, wanted: pl.Series) -> np.ndarray:
+        """Rows int32[n] of ids that already have this map's type, -1 where unknown."""
+        if len(self) == 0 or len(wanted) == 0:
+            return np.full(len(wanted), -1, dtype=np.int32)
+        if self.ids.dtype == pl.String:
+            rows = pl.Series(np.arange(len(self), dtype=np.int32))
+            found = wanted.replace_strict(self.ids, rows, default=-1, return_dtype=pl.Int32)
+            return found.to_numpy()
+        ids, row_of = self._sorted
+        values = wanted.to_numpy()
+        low, span = int(ids[0]), int(ids[-1]) - int(ids[0]) + 1
+        if span <= 4 * (len(ids) + len(values)):
+            # Ids that lie densely, as most logs have them, are found by one look into a table.
+            table = np.full(span, -1, dtype=np.int32)
+            table[ids - low] = row_of
+            inside = (values >= low) & (values <= int(ids[-1]))
+            return np.where(inside, table[np.where(inside, values - low, 0)], np.int32(-1))
+        place = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
+        return np.where(ids[place] == values, row_of[place], np.int32(-1))
+
+
+def as_ids(values: Any, name: str = "ids") -> pl.Series:
+    """External ids as a column of type Int64 or String.
+
+    Args:
+        values: Integers or strings [n]: a list, an array or a Series. In a list that mixes the
+            two, integers stand for their decimal form.
+        name: What an error calls them.
+
+    Raises:
+        InputError: A value is missing, or is neither an integer nor a string.
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "OU":
+        values = values.tolist()
+    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
+        kinds = {type(value) for value in values}
+        if not all(issubclass(kind, (str, int, np.integer)) and kind is not bool for kind in kinds):
+            at, odd = next(
+                (at, value)
+                for at, value in enumerate(values)
+                if isinstance(value, bool) or not isinstance(value, (str, int, np.integer))
+            )
+            raise InputError(f"{name}[{at}]: expected an integer or a string, got {odd!r}")
+        if any(issubclass(kind, str) for kind in kinds):
+            values = [str(value) for value in values]
+    try:
+        column = pl.Series(name, values)
+        if column.dtype.is_integer() or len(column) == 0:
+            column = column.cast(pl.String if column.dtype == pl.String else pl.Int64)
+        elif column.dtype in (pl.Categorical, pl.Enum):
+            column = column.cast(pl.String)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{name}: expected integers (64 bits) or strings: {error}") from error
+    if column.dtype not in (pl.Int64, pl.String):
+        raise InputError(f"{name}: expected integers or strings, got {column.dtype}")
+    if column.null_count():
+        at = column.is_null().arg_max()
+        raise InputError(f"{name}[{at}]: expected an integer or a string, but it is missing")
+    return column
+
+
+def canonical_integers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """Reads strings as integers where that loses nothing.
+
+    "12" is the integer 12; "012", "+12" and "1e3" stay strings, for two ids must not become one.
+
+    Returns:
+        Int64 [n] (null where the string is no integer), and bool[n], where it is a canonical one.
+    """
+    numbers = column.cast(pl.Int64, strict=False)
+    is_integer = (numbers.cast(pl.String) == column).fill_null(False)
+    return numbers, is_integer.to_numpy()

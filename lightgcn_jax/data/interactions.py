@@ -1,0 +1,383 @@
+"""Interactions: who met what, under contiguous rows, beside the ids of the outside world."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.data.ids import IdMap, as_ids
+from lightgcn_jax.errors import InputError
+
+TRAIN, VALID, TEST = 0, 1, 2
+"""Values of ``Interactions.parts``: which part of a split that came with the files a pair is in."""
+
+
+class CountChange(NamedTuple):
+    """What one step of preparation left of the data."""
+
+    step: str
+    interactions_before: int
+    interactions_after: int
+    users_before: int
+    users_after: int
+    items_before: int
+    items_after: int
+
+    def __str__(self) -> str:
+        def change(before: int, after: int) -> str:
+            return f"{after:,}" if before == after else f"{before:,} → {after:,}"
+
+        return (
+            f"{self.step}: {change(self.interactions_before, self.interactions_after)} "
+            f"interactions, {change(self.users_before, self.users_after)} users, "
+            f"{change(self.items_before, self.items_after)} items"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """E events between users and items, checked once, here.
+
+    An id without an interaction may stand in the maps: a user whom the files name with no item.
+    """
+
+    users: IdMap
+    items: IdMap
+    user_rows: np.ndarray  # int32[E]
+    item_rows: np.ndarray  # int32[E]
+    ratings: np.ndarray | None = None  # float32[E]
+    timestamps: np.ndarray | None = None  # float64[E], seconds
+    parts: np.ndarray | None = None  # uint8[E], TRAIN, VALID or TEST, where the files gave a split
+    report: tuple[CountChange, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_rows("user_rows", self.user_rows, len(self.users))
+        _check_rows("item_rows", self.item_rows, len(self.items))
+        edges = len(self.user_rows)
+        for name, values, dtype in (
+            ("item_rows", self.item_rows, np.int32),
+            ("ratings", self.ratings, np.float32),
+            ("timestamps", self.timestamps, np.float64),
+            ("parts", self.parts, np.uint8),
+        ):
+            if values is None:
+                continue
+            if values.dtype != dtype or values.shape != (edges,):
+                raise InputError(
+                    f"{name}: expected {np.dtype(dtype).name}[{edges}], one for each interaction, "
+                    f"got {values.dtype}{list(values.shape)}"
+                )
+            if name in ("ratings", "timestamps") and not np.isfinite(values).all():
+                at = int(np.argmin(np.isfinite(values)))
+                raise InputError(f"{name}[{at}]: expected a finite number, got {values[at]}")
+        if self.parts is not None and edges and self.parts.max() > TEST:
+            raise InputError(f"parts: expected 0, 1 or 2, got {self.parts.max()}")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        users: Any,
+        items: Any,
+        ratings: Any = None,
+        timestamps: Any = None,
+        parts: Any = None,
+    ) -> "Interactions":
+        """Builds interactions from columns of equal length.
+
+        Args:
+            users: External user ids, integers or strings, [E].
+            items: External item ids, integers or strings, [E].
+            ratings: Finite numbers [E], or None.
+            timestamps: Seconds, dates or ISO 8601 strings [E], or None.
+            parts: TRAIN, VALID or TEST [E], or None.
+
+        Raises:
+            InputError: Lengths differ, an id is missing, or a number is not finite.
+        """
+        user_ids, item_ids = as_ids(users, "user ids"), as_ids(items, "item ids")
+        if len(user_ids) != len(item_ids):
+            raise InputError(
+                f"expected as many item ids as user ids, got {len(item_ids)} and {len(user_ids)}"
+            )
+        user_map, item_map = IdMap.from_values(user_ids), IdMap.from_values(item_ids)
+        return cls(
+            users=user_map,
+            items=item_map,
+            user_rows=user_map.rows(user_ids),
+            item_rows=item_map.rows(item_ids),
+            ratings=None if ratings is None else _numbers(ratings, "ratings", np.float32),
+            timestamps=None if timestamps is None else _times(timestamps),
+            parts=None if parts is None else _numbers(parts, "parts", np.uint8),
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        user: str = "user",
+        item: str = "item",
+        rating: str | None = None,
+        timestamp: str | None = None,
+    ) -> "Interactions":
+        """Builds interactions from a table.
+
+        Args:
+            frame: A polars or pandas frame, an Arrow table, a mapping from names to columns, or
+                whatever else ``polars.DataFrame`` takes.
+            user: The column with user ids.
+            item: The column with item ids.
+            rating: The column with ratings, or None for none.
+            timestamp: The column with times, or None for none.
+
+        Raises:
+            InputError: A column is not there, or its values do not fit.
+        """
+        names, column = _columns(frame)
+        for role, wanted in (
+            ("user", user),
+            ("item", item),
+            ("rating", rating),
+            ("timestamp", timestamp),
+        ):
+            if wanted is not None and wanted not in names:
+                raise InputError(
+                    f"{role}={wanted!r}: no such column; the columns are "
+                    f"{', '.join(str(name) for name in names) or 'none'}"
+                )
+        return cls.from_arrays(
+            column(user),
+            column(item),
+            None if rating is None else column(rating),
+            None if timestamp is None else column(timestamp),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user_rows)
+
+    @property
+    def num_users(self) -> int:
+        return len(self.users)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.items)
+
+    @property
+    def num_interactions(self) -> int:
+        return len(self)
+
+    @property
+    def pair_keys(self) -> np.ndarray:
+        """int64[E], user row · number of items + item row: ascending as (user, item) ascends."""
+        return self.user_rows.astype(np.int64) * self.num_items + self.item_rows
+
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether some user-item pair stands more than once."""
+        keys = self.pair_keys
+        keys.sort()
+        return bool((keys[1:] == keys[:-1]).any())
+
+    def deduplicated(self) -> "Interactions":
+        """Keeps one interaction of each user-item pair, and the order of those kept.
+
+        The latest by time stays, or the last in order where there are no timestamps. A pair that
+        stands in several parts stays in the earliest of them (train before valid before test).
+        No id can vanish by this, so the id maps stay as they are.
+        """
+        step = "one interaction per user-item pair"
+        if not self.has_duplicates:
+            return self._kept(step, np.arange(len(self)))
+        keys = self.pair_keys
+        # Within a pair the one to keep comes last: latest part first, then oldest time first.
+        by: list[np.ndarray] = [] if self.timestamps is None else [self.timestamps]
+        if self.parts is not None:
+            by.append(TEST - self.parts)
+        order = np.lexsort((*by, keys))
+        is_last = np.append(keys[order[1:]] != keys[order[:-1]], True)
+        return self._kept(step, np.sort(order[is_last]))
+
+    def with_min_rating(self, threshold: float) -> "Interactions":
+        """Keeps interactions rated ``threshold`` or higher.
+
+        Raises:
+            InputError: There are no ratings, or none is that high.
+        """
+        if self.ratings is None:
+            raise InputError(
+                f"min_rating={threshold}: these interactions have no ratings; name the rating "
+                "column when reading, or leave the filter out"
+            )
+        return self._filtered(f"rating ≥ {threshold:g}", self.ratings >= threshold)
+
+    def with_k_core(self, users: int, items: int) -> "Interactions":
+        """Keeps the largest subset in which every user and every item has enough interactions.
+
+        Removing an item can leave a user short and the other way round, so both conditions are
+        applied in turn until nothing changes. Interactions are counted as they stand:
+        de-duplicate first where repeated pairs must count once.
+
+        Args:
+            users: The least number of interactions of a user.
+            items: The least number of interactions of an item.
+
+        Raises:
+            InputError: A number is below 1, or nothing is left.
+        """
+        for name, least in (("users", users), ("items", items)):
+            if least < 1:
+                raise InputError(f"k-core {name}: expected an integer of 1 or more, got {least}")
+        kept = np.arange(len(self), dtype=np.int64)
+        while True:
+            user_rows, item_rows = self.user_rows[kept], self.item_rows[kept]
+            enough_users = np.bincount(user_rows, minlength=self.num_users) >= users
+            enough_items = np.bincount(item_rows, minlength=self.num_items) >= items
+            stays = enough_users[user_rows] & enough_items[item_rows]
+            if stays.all():
+                break
+            kept = kept[stays]
+        mask = np.zeros(len(self), dtype=bool)
+        mask[kept] = True
+        return self._filtered(f"k-core of users ≥ {users}, items ≥ {items}", mask)
+
+    def _filtered(self, step: str, mask: np.ndarray) -> "Interactions":
+        """The interactions where ``mask`` (bool[E]) holds, under maps of the ids still present."""
+        if not mask.any():
+            raise InputError(
+                f"{step} removed all {len(self):,} interactions; set a lower threshold"
+            )
+        if self.parts is not None and mask.all():
+            # Published splits are compared by their counts, ids without interactions included.
+            return self._kept(step, np.arange(len(self)))
+        users = np.bincount(self.user_rows[mask], minlength=self.num_users) > 0
+        items = np.bincount(self.item_rows[mask], minlength=self.num_items) > 0
+        return self._kept(step, np.flatnonzero(mask), users, items)
+
+    def _kept(
+        self,
+        step: str,
+        keep: np.ndarray,
+        users: np.ndarray | None = None,
+        items: np.ndarray | None = None,
+    ) -> "Interactions":
+        """The interactions at ``keep`` (int[n]), with the step's counts added to the report.
+
+        ``users`` (bool[U]) and ``items`` (bool[I]) say which ids stay; None keeps all of them.
+        """
+        user_map, user_rows = _compacted(self.users, self.user_rows[keep], users)
+        item_map, item_rows = _compacted(self.items, self.item_rows[keep], items)
+        change = CountChange(
+            step, len(self), len(keep), self.num_users, len(user_map), self.num_items, len(item_map)
+        )
+        return Interactions(
+            users=user_map,
+            items=item_map,
+            user_rows=user_rows,
+            item_rows=item_rows,
+            ratings=None if self.ratings is None else self.ratings[keep],
+            timestamps=None if self.timestamps is None else self.timestamps[keep],
+            parts=None if self.parts is None else self.parts[keep],
+            report=(*self.report, change),
+        )
+
+
+def epoch_seconds(column: pl.Series) -> pl.Series:
+    """Times as Float64 seconds since 1970 UTC: numbers, dates, numerals or ISO 8601 strings.
+
+    Null stands where a value is none of these, and where it was missing.
+    """
+    if column.dtype == pl.String:
+        text = column.str.strip_chars()
+        seconds = text.cast(pl.Float64, strict=False)
+        if not bool((seconds.is_null() & text.is_not_null()).any()):
+            return seconds
+        # An offset such as +02:00 counts; a time without one is taken as UTC.
+        iso = text.str.replace("T", " ", literal=True).str.replace(r"\s?(?:Z|UTC)$", "+00:00")
+        has_offset = iso.str.contains(r":\d\d(?:\.\d+)?[+-]\d\d:?\d\d$").fill_null(False)
+        moments = [
+            iso.str.to_datetime(form, time_unit="us", strict=False)
+            for form in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
+        ]
+        moments.append(iso.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
+        if has_offset.any():
+            zoned = iso.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="us", strict=False)
+            moments.append(zoned.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
+        for moment in moments:
+            at = moment.dt.epoch("us").cast(pl.Float64) / 1e6
+            seconds = seconds.zip_with(seconds.is_not_null(), at)
+        return seconds
+    if column.dtype == pl.Date:
+        column = column.cast(pl.Datetime("us"))
+    if isinstance(column.dtype, pl.Datetime):
+        return column.dt.epoch("us").cast(pl.Float64) / 1e6
+    if column.dtype.is_numeric():
+        return column.cast(pl.Float64)
+    return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
+
+
+def _compacted(ids: IdMap, rows: np.ndarray, stays: np.ndarray | None) -> tuple[IdMap, np.ndarray]:
+    """The ids where ``stays`` (bool[n]) holds, and ``rows`` in the numbers of that map."""
+    if stays is None or stays.all():
+        return ids, rows
+    new_row = np.cumsum(stays, dtype=np.int64).astype(np.int32) - np.int32(1)
+    return IdMap(ids.ids.filter(pl.Series(stays))), new_row[rows]
+
+
+def _check_rows(name: str, rows: np.ndarray, known: int) -> None:
+    if rows.dtype != np.int32 or rows.ndim != 1:
+        raise InputError(f"{name}: expected int32[E], got {rows.dtype}{list(rows.shape)}")
+    if len(rows) and (rows.min() < 0 or rows.max() >= known):
+        at = int(np.argmax((rows < 0) | (rows >= known)))
+        raise InputError(f"{name}[{at}]: expected a row of 0 … {known - 1}, got {rows[at]}")
+
+
+def _numbers(values: Any, name: str, dtype: type[np.generic]) -> np.ndarray:
+    try:
+        given = values.to_numpy() if isinstance(values, pl.Series) else np.asarray(values)
+        if given.dtype.kind not in "iuf":
+            given = given.astype(np.float64)
+        # A number too large for the type becomes infinite, which the constructor refuses.
+        with np.errstate(over="ignore", invalid="ignore"):
+            numbers = given.astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected numbers: {error}") from error
+    if np.issubdtype(dtype, np.integer) and not np.array_equal(numbers, given):
+        raise InputError(f"{name}: expected whole numbers of type {np.dtype(dtype).name}")
+    return numbers
+
+
+def _times(values: Any) -> np.ndarray:
+    try:
+        column = pl.Series("timestamps", values)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"timestamps: expected seconds, dates or ISO strings: {error}") from error
+    seconds = epoch_seconds(column)
+    if seconds.null_count():
+        at = int(seconds.is_null().arg_max() or 0)
+        raise InputError(
+            f"timestamps[{at}]: expected seconds, a date or an ISO 8601 string, got {column[at]!r}"
+        )
+    return seconds.to_numpy()
+
+
+def _columns(frame: Any) -> tuple[list[str], Callable[[str], Any]]:
+    """A table's column names, and a function from a name to the column."""
+    if isinstance(frame, pl.LazyFrame):
+        schema = frame.collect_schema()
+        return schema.names(), lambda name: frame.select(name).collect().to_series()
+    if isinstance(frame, Mapping):
+        return list(frame), frame.__getitem__
+    if not isinstance(frame, pl.DataFrame):
+        if hasattr(frame, "columns") and hasattr(frame, "to_numpy"):
+            # A pandas frame, column by column: what polars would convert needs pyarrow.
+            return list(frame.columns), lambda name: frame[name].to_numpy()
+        try:
+            frame = pl.DataFrame(frame)
+        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            raise InputError(
+                f"expected a table (polars, pandas, Arrow or a mapping of columns), "
+                f"got {type(frame).__name__}: {error}"
+            ) from error
+    return frame.columns, frame.get_column

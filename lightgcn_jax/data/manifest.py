@@ -1,0 +1,248 @@
+"""The public data sets: sources, terms, and what each of them must hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Counts(NamedTuple):
+    """What a data set holds after de-duplication and before any threshold."""
+
+    users: int
+    items: int
+    interactions: int  # of all parts together
+    test: int  # 0 where the files give no split
+
+    def __str__(self) -> str:
+        test = f", {self.test:,} of them test" if self.test else ""
+        return (
+            f"{self.users:,} users, {self.items:,} items, {self.interactions:,} interactions{test}"
+        )
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One published state of a data set.
+
+    Args:
+        counts: what it holds.
+        fingerprint: see `datasets.fingerprint`; None where nobody has computed it yet: then the
+            first download's is written beside the data and holds from then on.
+        label: tells editions apart where there are several.
+    """
+
+    counts: Counts
+    fingerprint: str | None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to download; from a zip archive only `members` are kept, in one folder."""
+
+    url: str
+    members: tuple[str, ...] = ()
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        return tuple(member.rpartition("/")[2] for member in self.members) or (self.file_name,)
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files in which the set is known to lie, and the reader's format for them."""
+
+    files: tuple[str, ...]
+    format: str
+
+    def path(self, folder: Path) -> Path:
+        """What the reader takes: a single file by its name, several by their folder."""
+        return folder / self.files[0] if len(self.files) == 1 else folder
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """What is known of a data set.
+
+    Args:
+        name: also the name of its folder.
+        description: one line.
+        homepage: where to read about it.
+        licence: the terms, as its publishers state them.
+        sources: what to download.
+        file_sets: the forms in which it is recognised on disk, all with the same pairs.
+        editions: the states that are accepted.
+        min_rating: the lowest rating that counts as an interaction; None counts all.
+        remark: what to know when a check fails.
+    """
+
+    name: str
+    description: str
+    homepage: str
+    licence: str
+    sources: tuple[Source, ...] = ()
+    file_sets: tuple[FileSet, ...] = ()
+    editions: tuple[Edition, ...] = ()
+    min_rating: float | None = None
+    remark: str = ""
+
+
+# The commit fixes the content: later changes of the repository do not reach these addresses.
+_LIGHTGCN_DATA = (
+    "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/"
+    "947ca2b3b1d2d3545b114145710cb06c4e57b3d2/data"
+)
+_GROUPLENS = "https://files.grouplens.org/datasets"
+_LIGHTGCN_LICENCE = (
+    "Preprocessed by the authors of NGCF and LightGCN; the LightGCN-PyTorch repository that serves"
+    " it carries no licence, so ask its authors before redistributing it. "
+)
+_MOVIELENS_TERMS = (
+    "Research use; acknowledge it in publications; no endorsement may be implied; no commercial use"
+    " without permission from GroupLens; "
+)
+_TRAIN_TEST = FileSet(("train.txt", "test.txt"), "adjacency")
+
+
+def _lightgcn_sources(name: str, *files: str) -> tuple[Source, ...]:
+    return tuple(Source(f"{_LIGHTGCN_DATA}/{name}/{file}") for file in files)
+
+
+ENTRIES: dict[str, DatasetEntry] = {
+    entry.name: entry
+    for entry in (
+        DatasetEntry(
+            name="synthetic",
+            description="A generated block world: 12 groups, known preferences, no download",
+            homepage="",
+            licence="None needed: it is generated.",
+        ),
+        DatasetEntry(
+            name="gowalla",
+            description="Check-ins at places; the train/test split of NGCF and LightGCN",
+            homepage="https://snap.stanford.edu/data/loc-gowalla.html",
+            licence=_LIGHTGCN_LICENCE + "The check-ins come from SNAP.",
+            sources=_lightgcn_sources("gowalla", "train.txt", "test.txt"),
+            file_sets=(_TRAIN_TEST,),
+            editions=(
+                Edition(
+                    Counts(29_858, 40_981, 1_027_370, 217_242),
+                    "f64f709c991374ae7cc121778e23549b2db9298ddf3e68f7f239079bc11730ea",
+                ),
+            ),
+        ),
+        DatasetEntry(
+            name="yelp2018",
+            description="Visits to businesses; the train/test split of NGCF and LightGCN",
+            homepage="https://www.yelp.com/dataset",
+            licence=_LIGHTGCN_LICENCE + "The Yelp dataset has its own terms of use.",
+            sources=_lightgcn_sources("yelp2018", "train.txt", "test.txt"),
+            file_sets=(_TRAIN_TEST,),
+            editions=(Edition(Counts(31_668, 38_048, 1_237_259 + 324_147, 324_147), None),),
+        ),
+        DatasetEntry(
+            name="amazon-book",
+            description="Book reviews; the train/test split of NGCF and LightGCN",
+            homepage="http://jmcauley.ucsd.edu/data/amazon",
+            licence=_LIGHTGCN_LICENCE + "The reviews come from UCSD.",
+            sources=_lightgcn_sources("amazon-book", "train.txt", "test.txt"),
+            file_sets=(_TRAIN_TEST,),
+            editions=(Edition(Counts(52_643, 91_599, 2_380_730 + 603_378, 603_378), None),),
+        ),
+        DatasetEntry(
+            # Published tables say 1,892 users, the highest id; 12 of those ids are in no line.
+            name="lastfm",
+            description="Artists listened to; the small train/test split of LightGCN-PyTorch",
+            homepage="https://github.com/gusye1234/LightGCN-PyTorch",
+            licence=_LIGHTGCN_LICENCE + "It derives from HetRec 2011, for non-commercial use.",
+            sources=_lightgcn_sources("lastfm", "data1.txt", "test1.txt"),
+            file_sets=(FileSet(("data1.txt", "test1.txt"), "triples"),),
+            editions=(
+                Edition(
+                    Counts(1_880, 4_489, 52_668, 10_533),
+                    "c4bf6b6de9c177053895dad3c0c4e4e4e952b2ee4f0148878d1028d37c4660f7",
+                ),
+            ),
+        ),
+        DatasetEntry(
+            name="ml-100k",
+            description="MovieLens 100K: film ratings of 1997 and 1998, from 1 to 5",
+            homepage="https://grouplens.org/datasets/movielens/100k/",
+            licence=_MOVIELENS_TERMS + "no redistribution without separate permission.",
+            sources=(Source(f"{_GROUPLENS}/movielens/ml-100k.zip", ("ml-100k/u.data",)),),
+            file_sets=(
+                FileSet(("u.data",), "movielens"),
+                FileSet(("ml-100k.inter",), "recbole"),
+            ),
+            editions=(
+                Edition(
+                    Counts(943, 1_682, 100_000, 0),
+                    "5c532cef34cd5ef0e225a5432ed51b3a1496cc2a2fff23d4fc3ba8429d07cdf7",
+                ),
+            ),
+            min_rating=4.0,
+        ),
+        DatasetEntry(
+            name="ml-1m",
+            description="MovieLens 1M: film ratings of users who joined in 2000, from 1 to 5",
+            homepage="https://grouplens.org/datasets/movielens/1m/",
+            licence=_MOVIELENS_TERMS + "no redistribution without separate permission.",
+            sources=(Source(f"{_GROUPLENS}/movielens/ml-1m.zip", ("ml-1m/ratings.dat",)),),
+            file_sets=(
+                FileSet(("ratings.dat",), "movielens"),
+                FileSet(("ml-1m.inter",), "recbole"),
+            ),
+            editions=(Edition(Counts(6_040, 3_706, 1_000_209, 0), None),),
+            min_rating=4.0,
+        ),
+        DatasetEntry(
+            name="ml-latest-small",
+            description="MovieLens latest small: film ratings from half a star to five",
+            homepage="https://grouplens.org/datasets/movielens/latest/",
+            licence=_MOVIELENS_TERMS + "redistribution under the same conditions only.",
+            sources=(
+                Source(
+                    f"{_GROUPLENS}/movielens/ml-latest-small.zip", ("ml-latest-small/ratings.csv",)
+                ),
+            ),
+            file_sets=(FileSet(("ratings.csv",), "movielens"),),
+            editions=(
+                Edition(
+                    Counts(671, 9_066, 100_004, 0),
+                    "ad00d3ec046a7b677277e7c916041bdc0b68343f819de7d286954978f8199100",
+                    "October 2016",
+                ),
+                Edition(Counts(610, 9_724, 100_836, 0), None, "September 2018"),
+            ),
+            min_rating=4.0,
+            remark=(
+                "GroupLens replaces this set from time to time under one address and keeps no old"
+                " editions there: that of October 2016 cannot be downloaded any more, and one newer"
+                " than September 2018 is not known here."
+            ),
+        ),
+        DatasetEntry(
+            name="hetrec-lastfm",
+            description="HetRec 2011 Last.fm 2K: artists listened to, with listening counts",
+            homepage="https://grouplens.org/datasets/hetrec-2011/",
+            licence="Non-commercial use; for any other, ask Last.fm.",
+            sources=(
+                Source(f"{_GROUPLENS}/hetrec2011/hetrec2011-lastfm-2k.zip", ("user_artists.dat",)),
+            ),
+            file_sets=(FileSet(("user_artists.dat",), "hetrec"),),
+            editions=(
+                Edition(
+                    Counts(1_892, 17_632, 92_834, 0),
+                    "f0cf562003873dc685ddaf6957bdec20cbece2ab18f6844a6acbe507f7bf718e",
+                ),
+            ),
+        ),
+    )
+}
+"""Every known data set by its name; one without sources is generated."""

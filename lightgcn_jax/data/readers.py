@@ -1,0 +1,400 @@
+"""Readers: interaction files as people publish them -> Interactions.
+
+A format is a function from one file to its columns; which files a path stands for, and which format
+they have, is settled before. Files of one split are then put under common rows.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.data.delimited import (
+    Columns,
+    Layout,
+    collected,
+    first_lines,
+    read_lists,
+    read_table,
+)
+from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
+from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions, epoch_seconds
+from lightgcn_jax.errors import InputError
+
+FORMATS = {
+    "adjacency": "lines 'user item item …'; a folder with train.txt and test.txt [and valid.txt]",
+    "triples": "lines 'user item [rating [timestamp]]' without a header; "
+    "a folder with train.txt and test.txt, or data1.txt and test1.txt",
+    "csv": "comma-separated columns under a header",
+    "tsv": "tab-separated columns under a header",
+    "parquet": "a Parquet table",
+    "recbole": "an atomic file X.inter, its folder, or X.train.inter, X.valid.inter, X.test.inter",
+    "movielens": "ratings.csv, ratings.dat, u.data, or the folder of one of them",
+    "hetrec": "user_artists.dat or its folder",
+}
+"""The formats that ``read_interactions`` knows, and what each of them looks like."""
+
+# Names in the order of preference, compared without case, blanks, hyphens and underscores.
+_COLUMN_NAMES = {
+    "user": ("userid", "user", "uid", "username", "reviewerid", "customerid", "visitorid"),
+    "item": (
+        *("itemid", "item", "iid", "movieid", "artistid", "productid", "parentasin", "asin"),
+        *("bookid", "businessid", "trackid", "songid", "venueid", "locationid"),
+        *("movie", "artist", "product", "track", "song", "book"),
+    ),
+    "rating": ("rating", "ratings", "score", "stars", "overall", "weight", "playcount", "count"),
+    "timestamp": ("timestamp", "ts", "time", "datetime", "date", "unixreviewtime"),
+}
+_OPTIONAL = ("rating", "timestamp")
+_COMPRESSION = (".gz", ".zst", ".zlib")
+_PART_FILES = (
+    {TRAIN: "train.txt", VALID: "valid.txt", TEST: "test.txt"},
+    {TRAIN: "data1.txt", VALID: "valid1.txt", TEST: "test1.txt"},
+)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What the caller asked for by name: role -> column, and the separator."""
+
+    columns: dict[str, str]
+    separator: str | None
+
+
+def read_interactions(
+    path: str | Path,
+    *,
+    format: str = "auto",
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    timestamp_column: str | None = None,
+    separator: str | None = None,
+) -> Interactions:
+    """Reads interactions from a file or a folder.
+
+    Ids become integers where every id of the column is a canonical integer, else strings without
+    surrounding blanks. A folder with a train and a test file gives ``parts`` over common rows.
+
+    Args:
+        path: The file (.gz and .zst are read as they are) or folder.
+        format: A key of ``FORMATS``, or "auto" to go by name and first lines.
+        user_column: The name of the column with user ids, in formats with a header; None looks
+            for the usual names, here and below.
+        item_column: The same for item ids.
+        rating_column: The same for ratings.
+        timestamp_column: The same for times: seconds, or ISO 8601 dates.
+        separator: What stands between fields, where it is not the format's own.
+
+    Raises:
+        InputError: The path, the format or a line of the file does not fit.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if format != "auto" and format not in FORMATS:
+        raise InputError(f"format={format!r}: expected auto or one of {', '.join(FORMATS)}")
+    if separator == "":
+        raise InputError("separator: expected at least one character, got an empty string")
+    named = {
+        "user": user_column,
+        "item": item_column,
+        "rating": rating_column,
+        "timestamp": timestamp_column,
+    }
+    choice = _Choice({role: name for role, name in named.items() if name is not None}, separator)
+    files = _files(source, format)
+    if format == "auto":
+        format = _recognised(files[TRAIN], source)
+    read = _READERS[format]
+    return _joined({part: read(file, choice) for part, file in files.items()}, source)
+
+
+def _files(source: Path, format: str) -> dict[int, Path]:
+    """The files to read, by the part that each of them is; a single file is under TRAIN."""
+    if source.is_file():
+        return {TRAIN: source}
+    inside: dict[str, Path] = {}
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            inside.setdefault(_plain_name(file), file)
+    if format in ("auto", "recbole"):
+        atomic = [name for name in inside if name.endswith(".inter")]
+        parts = {
+            part: [name for name in atomic if name.endswith(f".{suffix}.inter")]
+            for part, suffix in ((TRAIN, "train"), (VALID, "valid"), (TEST, "test"))
+        }
+        found = {part: inside[names[0]] for part, names in parts.items() if len(names) == 1}
+        if len(found) == len(atomic) and TRAIN in found and TEST in found:
+            return found
+        if len(atomic) == 1:
+            return {TRAIN: inside[atomic[0]]}
+        if atomic:
+            raise InputError(
+                f"{source}: expected one .inter file, or one each of .train.inter, .valid.inter "
+                f"and .test.inter, got {', '.join(atomic)}; name the file"
+            )
+    if format in ("auto", "adjacency", "triples"):
+        for names in _PART_FILES:
+            if names[TRAIN] in inside and names[TEST] in inside:
+                return {part: inside[name] for part, name in names.items() if name in inside}
+    singles = {
+        "movielens": ("ratings.csv", "ratings.dat", "u.data"),
+        "hetrec": ("user_artists.dat",),
+    }
+    for known, names in singles.items():
+        for name in names:
+            if format in ("auto", known) and name in inside:
+                return {TRAIN: inside[name]}
+    raise InputError(
+        f"{source}: this folder holds no file that a folder is read by; {_known(format)}; "
+        "or name a file in it"
+    )
+
+
+def _known(format: str) -> str:
+    if format != "auto":
+        return f"format {format} is {FORMATS[format]}"
+    return "known formats: " + "; ".join(f"{name}: {form}" for name, form in FORMATS.items())
+
+
+def _plain_name(path: Path) -> str:
+    return path.stem if path.suffix in _COMPRESSION else path.name
+
+
+def _recognised(path: Path, source: Path) -> str:
+    """The format of a file, by its name and then by its first lines."""
+    name = _plain_name(path)
+    by_name = {
+        "ratings.csv": "movielens",
+        "ratings.dat": "movielens",
+        "u.data": "movielens",
+        "user_artists.dat": "hetrec",
+        "data1.txt": "triples",
+        "test1.txt": "triples",
+    }
+    by_suffix = {
+        ".inter": "recbole",
+        ".parquet": "parquet",
+        ".pq": "parquet",
+        ".csv": "csv",
+        ".tsv": "tsv",
+    }
+    format = by_name.get(name) or by_suffix.get(Path(name).suffix)
+    if format:
+        return format
+    lines = [line for _, line in first_lines(path, 1000)]
+    if "::" in lines[0]:
+        return "movielens"
+    for separator, format in (("\t", "tsv"), (",", "csv")):
+        names = [cell.strip().strip('"') for cell in lines[0].split(separator)]
+        if all(_usual_column(role, names) is not None for role in ("user", "item")):
+            return format
+    records = [line.split() for line in lines]
+    if all(_is_number(cell) for record in records[:20] for cell in record):
+        # An adjacency list gives a user one line, so a user on two lines speaks for triples.
+        widths = {len(record) for record in records}
+        is_table = len(widths) == 1 and widths <= {2, 3, 4}
+        repeats = len({record[0] for record in records}) < len(records)
+        return "triples" if is_table and repeats else "adjacency"
+    raise InputError(f"{source}: cannot tell the format; pass format=…; {_known('auto')}")
+
+
+def _is_number(cell: str) -> bool:
+    return cell.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def _usual_column(role: str, names: Sequence[str]) -> int | None:
+    plain = [name.lower().translate(str.maketrans("", "", "_- ")) for name in names]
+    return next((plain.index(name) for name in _COLUMN_NAMES[role] if name in plain), None)
+
+
+def _places(path: Path, names: Sequence[str], choice: _Choice) -> dict[str, int]:
+    """Where each role stands among the columns ``names``."""
+    places: dict[str, int] = {}
+    for role in _COLUMN_NAMES:
+        wanted = choice.columns.get(role)
+        if wanted is not None and wanted not in names:
+            raise InputError(
+                f"{path}: {role}_column={wanted!r}: no such column; the columns are "
+                f"{', '.join(names)}"
+            )
+        place = _usual_column(role, names) if wanted is None else list(names).index(wanted)
+        if place is not None:
+            places[role] = place
+        elif role not in _OPTIONAL:
+            raise InputError(
+                f"{path}: expected a header with a column of {role} ids (such as "
+                f"{_COLUMN_NAMES[role][0]}), got {', '.join(names)}; pass {role}_column, "
+                "or format='triples' where there is no header"
+            )
+    if places["user"] == places["item"]:
+        raise InputError(f"{path}: user and item are both column {names[places['user']]!r}")
+    return places
+
+
+def _read_header_table(path: Path, choice: _Choice, separator: str, quotes: bool) -> Columns:
+    number, header = first_lines(path, 1)[0]
+    separator = choice.separator or separator
+    if quotes and choice.separator is None and separator not in header:
+        separator = max((";", "\t", "|"), key=header.count)
+    quotes = quotes and len(separator) == 1
+    names = header.split(separator)
+    if quotes:
+        try:
+            names = next(csv.reader([header], delimiter=separator))
+        except csv.Error as error:
+            raise InputError(f"{path}:{number}: expected a header: {error}") from error
+    names = tuple(name.strip() for name in names)
+    places = _places(path, names, choice)
+    return read_table(path, Layout(separator, names, places, number, quotes))
+
+
+def _read_csv(path: Path, choice: _Choice) -> Columns:
+    return _read_header_table(path, choice, ",", quotes=True)
+
+
+def _read_tsv(path: Path, choice: _Choice) -> Columns:
+    # Quotation marks in tab-separated logs are text: HetRec and RecBole files hold lone ones.
+    return _read_header_table(path, choice, "\t", quotes=False)
+
+
+def _read_recbole(path: Path, choice: _Choice) -> Columns:
+    number, header = first_lines(path, 1)[0]
+    separator = choice.separator or "\t"
+    typed = [cell.strip().partition(":") for cell in header.split(separator)]
+    if not all(colon for _, colon, _ in typed):
+        raise InputError(
+            f"{path}:{number}: expected a header of name:type cells (user_id:token …), "
+            f"got {header!r}"
+        )
+    names = tuple(name for name, _, _ in typed)
+    return read_table(path, Layout(separator, names, _places(path, names, choice), number))
+
+
+def _read_triples(path: Path, choice: _Choice) -> Columns:
+    number, first = first_lines(path, 1)[0]
+    separator = choice.separator or next(
+        (mark for mark in ("::", "\t", ",", ";") if mark in first), " "
+    )
+    names = tuple(_COLUMN_NAMES)[: len(first.split(separator))]
+    if len(first.split(separator)) not in (2, 3, 4):
+        raise InputError(
+            f"{path}:{number}: expected 'user item [rating [timestamp]]', got {first[:80]!r}"
+        )
+    _refuse_column_names(path, choice)
+    return read_table(path, Layout(separator, names, {name: at for at, name in enumerate(names)}))
+
+
+def _read_movielens(path: Path, choice: _Choice) -> Columns:
+    is_csv = _plain_name(path).endswith(".csv")
+    return _read_csv(path, choice) if is_csv else _read_triples(path, choice)
+
+
+def _refuse_column_names(path: Path, choice: _Choice) -> None:
+    if choice.columns:
+        raise InputError(
+            f"{path}: {', '.join(f'{role}_column' for role in choice.columns)}: this format has "
+            "no header, so columns cannot be named; leave the names out or pass another format"
+        )
+
+
+def _read_adjacency(path: Path, choice: _Choice) -> Columns:
+    _refuse_column_names(path, choice)
+    return read_lists(path, choice.separator)
+
+
+def _read_parquet(path: Path, choice: _Choice) -> Columns:
+    try:
+        table = pl.scan_parquet(path, glob=False)
+        names = table.collect_schema().names()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: expected a Parquet table: {error}") from error
+    found = {
+        role: collected(table.select(names[place]), path).to_series()
+        for role, place in _places(path, names, choice).items()
+    }
+    ratings = timestamps = None
+    if "rating" in found:
+        ratings = found["rating"].cast(pl.Float32, strict=False)
+        _check_numbers(path, found["rating"], ratings, "a finite number")
+    if "timestamp" in found:
+        timestamps = epoch_seconds(found["timestamp"])
+        _check_numbers(path, found["timestamp"], timestamps, "seconds, a time or an ISO 8601 date")
+    users, items = (_stored_ids(path, found[role]) for role in ("user", "item"))
+    return Columns(users, items, ratings, timestamps)
+
+
+def _check_numbers(path: Path, given: pl.Series, numbers: pl.Series, expected: str) -> None:
+    bad = ~numbers.is_finite().fill_null(False)
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        raise InputError(
+            f"{path}: row {row + 1}: column {given.name!r}: expected {expected}, got {given[row]!r}"
+        )
+
+
+def _stored_ids(path: Path, column: pl.Series) -> pl.Series:
+    ids = as_ids(column, f"{path}: column {column.name!r}")
+    if ids.dtype == pl.Int64:
+        return ids
+    ids = ids.str.strip_chars()
+    if (ids == "").any():
+        row = int((ids == "").arg_max() or 0)
+        raise InputError(
+            f"{path}: row {row + 1}: column {column.name!r}: expected an id, got an empty string"
+        )
+    numbers, is_integer = canonical_integers(ids)
+    return numbers if is_integer.all() else ids
+
+
+def _joined(parts: dict[int, Columns], source: Path) -> Interactions:
+    """The files' columns under one map of users and one of items."""
+    files = list(parts.values())
+    edges = sum(len(file.users) for file in files)
+    if not edges:
+        raise InputError(f"{source}: expected interactions, but the files hold none")
+    idle = [file.idle_users for file in files if file.idle_users is not None]
+    users = _stacked([*(file.users for file in files), *idle])
+    items = _stacked([file.items for file in files])
+    user_map, item_map = IdMap.from_values(users), IdMap.from_values(items)
+    numbers: dict[str, np.ndarray | None] = {}
+    for name in ("ratings", "timestamps"):
+        columns = [column for file in files if (column := getattr(file, name)) is not None]
+        if columns and len(columns) < len(files):
+            raise InputError(f"{source}: expected {name} in every file of the split or in none")
+        numbers[name] = pl.concat(columns).to_numpy() if columns else None
+    codes = None
+    if len(parts) > 1:
+        codes = np.repeat(list(parts), [len(file.users) for file in files]).astype(np.uint8)
+    return Interactions(
+        users=user_map,
+        items=item_map,
+        user_rows=user_map.rows(users[:edges]),
+        item_rows=item_map.rows(items),
+        ratings=numbers["ratings"],
+        timestamps=numbers["timestamps"],
+        parts=codes,
+    )
+
+
+def _stacked(columns: list[pl.Series]) -> pl.Series:
+    """Columns of ids one below the other, as strings if one of them holds strings."""
+    if any(column.dtype == pl.String for column in columns):
+        columns = [column.cast(pl.String) for column in columns]
+    return pl.concat([column.rename("id") for column in columns])
+
+
+_READERS: dict[str, Callable[[Path, _Choice], Columns]] = {
+    "adjacency": _read_adjacency,
+    "triples": _read_triples,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
+    "parquet": _read_parquet,
+    "recbole": _read_recbole,
+    "movielens": _read_movielens,
+    "hetrec": _read_tsv,
+}

@@ -1,0 +1,426 @@
+"""Splits: which interactions train a model, which choose it and which judge it.
+
+Every function here gives the same split for the same interactions and seed, in whatever order the
+interactions came: pairs are sorted before anything is drawn.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
+from lightgcn_jax.errors import InputError
+
+Unseen = Literal["keep", "drop", "error"]
+"""What to do with valid and test pairs whose user or item no training interaction names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Distinct user-item pairs as rows, in ascending order of (user, item)."""
+
+    users: np.ndarray  # int32[E]
+    items: np.ndarray  # int32[E]
+
+    def __post_init__(self) -> None:
+        for name, rows in (("users", self.users), ("items", self.items)):
+            if rows.dtype != np.int32 or rows.shape != (len(self.users),):
+                raise InputError(
+                    f"pairs: {name}: expected int32[{len(self.users)}], "
+                    f"got {rows.dtype}{list(rows.shape)}"
+                )
+            if len(rows) and rows.min() < 0:
+                raise InputError(f"pairs: {name}: expected rows of 0 or more, got {rows.min()}")
+        keys = self._keys
+        if not (keys[1:] > keys[:-1]).all():
+            raise InputError(
+                "pairs: expected distinct pairs in ascending order of (user, item); "
+                "Pairs.from_rows puts them in order"
+            )
+
+    @classmethod
+    def from_rows(cls, users: np.ndarray, items: np.ndarray) -> "Pairs":
+        """The distinct pairs of ``users`` (int[E]) and ``items`` (int[E]), put in order."""
+        users, items = np.asarray(users), np.asarray(items)
+        if users.ndim != 1 or users.shape != items.shape:
+            raise InputError(
+                f"pairs: expected two columns of one length, got shapes "
+                f"{list(users.shape)} and {list(items.shape)}"
+            )
+        keys = np.unique(users.astype(np.int64) << 32 | items.astype(np.int64))
+        return cls((keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32))
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def _keys(self) -> np.ndarray:
+        """int64[E], one number a pair, ascending."""
+        return self.users.astype(np.int64) << 32 | self.items.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Disjoint training, validation and test pairs over one set of rows."""
+
+    users: IdMap
+    items: IdMap
+    train: Pairs
+    valid: Pairs
+    test: Pairs
+    description: str  # one line: method, shares, seed
+    notes: tuple[str, ...] = ()  # counts worth telling a user
+    report: tuple[CountChange, ...] = ()  # what preparation did before the split
+
+    def __post_init__(self) -> None:
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        for name, pairs in parts.items():
+            for field, rows, known in (
+                ("users", pairs.users, len(self.users)),
+                ("items", pairs.items, len(self.items)),
+            ):
+                if len(rows) and rows.max() >= known:
+                    raise InputError(
+                        f"{name}.{field}: expected rows of 0 … {known - 1}, got {rows.max()}"
+                    )
+        if not len(self.train):
+            raise InputError("train: expected at least one interaction, got none")
+        for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+            shared = _count_shared(parts[one]._keys, parts[other]._keys)
+            if shared:
+                raise InputError(
+                    f"{one} and {other} share {shared:,} pairs; a pair may stand in one part only"
+                )
+
+
+def given_split(interactions: Interactions, unseen: Unseen = "keep") -> Split:
+    """The split that came with the files.
+
+    Args:
+        interactions: With ``parts``.
+        unseen: Whether valid and test pairs whose user or item no training interaction names
+            are kept, dropped or refused.
+
+    Raises:
+        InputError: The files gave no split, or no training interaction.
+    """
+    if interactions.parts is None:
+        raise InputError(
+            "the files gave no split (a train and a test file); "
+            "choose a ratio, leave-k-out or temporal split"
+        )
+    data, order = _ordered_pairs(interactions)
+    assert data.parts is not None
+    return _assemble(data, order, data.parts[order], "split given by the files", unseen=unseen)
+
+
+def ratio_split(
+    interactions: Interactions,
+    train: float = 0.8,
+    valid: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> Split:
+    """A random share of every user's interactions.
+
+    A user with n interactions gives ⌊n·test + ½⌋ to test and ⌊n·valid + ½⌋ to valid, less what it
+    takes to leave one in train (valid yields before test).
+
+    Args:
+        interactions: Events; of repeated pairs one is kept.
+        train: The share to train on, above 0.
+        valid: The share to choose a model by, 0 or more.
+        test: The share to judge it by, 0 or more; the three add up to 1.
+        seed: The same seed gives the same split.
+
+    Raises:
+        InputError: The shares do not fit, or a part that was asked for stays empty.
+    """
+    _check_ratios(train, valid, test)
+    data, order = _ordered_pairs(interactions)
+    counts = np.bincount(data.user_rows, minlength=data.num_users)
+    valid_counts, test_counts = _ratio_counts(counts, valid, test)
+    users = data.user_rows[order]
+    codes = _last_of_each_user(users, _shuffled(users, seed), valid_counts, test_counts)
+    return _assemble(
+        data,
+        order,
+        codes,
+        f"random share of each user: train {train:g}, valid {valid:g}, test {test:g}, seed {seed}",
+        asked=_asked(valid, test),
+    )
+
+
+def leave_k_out_split(
+    interactions: Interactions, k: int = 1, latest: bool | None = None, seed: int = 0
+) -> Split:
+    """k test and k validation interactions of every user who has at least 2k + 1.
+
+    Args:
+        interactions: Events; of repeated pairs one is kept.
+        k: Interactions to withhold for each of the two parts, 1 or more.
+        latest: True withholds a user's last interactions by time (test after valid), False
+            random ones; None goes by time where there are timestamps.
+        seed: The same seed gives the same random choice.
+
+    Raises:
+        InputError: ``latest`` without timestamps, or no user has enough interactions.
+    """
+    if k < 1:
+        raise InputError(f"k: expected an integer of 1 or more, got {k}")
+    if latest is None:
+        latest = interactions.timestamps is not None
+    data, order = _ordered_pairs(interactions)
+    users = data.user_rows[order]
+    counts = np.bincount(users, minlength=data.num_users)
+    withheld = np.where(counts >= 2 * k + 1, k, 0)
+    ranking = np.lexsort((_times(data)[order], users)) if latest else _shuffled(users, seed)
+    codes = _last_of_each_user(users, ranking, withheld, withheld)
+    short = int(((counts > 0) & (withheld == 0)).sum())
+    notes = (f"{short:,} users with fewer than {2 * k + 1} interactions stay wholly in train",)
+    how = "latest" if latest else f"random, seed {seed}"
+    return _assemble(
+        data,
+        order,
+        codes,
+        f"leave {k} out: {k} valid and {k} test interactions of each user, {how}",
+        notes=notes if short else (),
+        asked=("valid", "test"),
+    )
+
+
+def temporal_split(
+    interactions: Interactions,
+    train: float = 0.8,
+    valid: float = 0.1,
+    test: float = 0.1,
+    per_user: bool = False,
+    unseen: Unseen = "keep",
+) -> Split:
+    """The past trains, what followed chooses, the latest judges.
+
+    Interactions at one moment are ordered by (user, item) row.
+
+    Args:
+        interactions: Events with timestamps; of repeated pairs the latest is kept.
+        train: The share to train on, above 0.
+        valid: The share to choose a model by, 0 or more.
+        test: The share to judge it by, 0 or more; the three add up to 1.
+        per_user: Cut every user's own history (counts as in ``ratio_split``) in place of all
+            interactions at one moment.
+        unseen: Whether valid and test pairs whose user or item no training interaction names
+            are kept, dropped or refused.
+
+    Raises:
+        InputError: No timestamps, shares that do not fit, or a part asked for stays empty.
+    """
+    _check_ratios(train, valid, test)
+    data, order = _ordered_pairs(interactions)
+    users, times = data.user_rows[order], _times(data)[order]
+    if per_user:
+        counts = np.bincount(users, minlength=data.num_users)
+        valid_counts, test_counts = _ratio_counts(counts, valid, test)
+        ranking = np.lexsort((times, users))
+        codes = _last_of_each_user(users, ranking, valid_counts, test_counts)
+    else:
+        # One history for all: everything belongs to one common user.
+        valid_counts, test_counts = _ratio_counts(np.array([len(users)]), valid, test)
+        ranking = np.argsort(times, kind="stable")
+        codes = _last_of_each_user(np.zeros_like(users), ranking, valid_counts, test_counts)
+    scope = "each user's history" if per_user else "all interactions"
+    return _assemble(
+        data,
+        order,
+        codes,
+        f"temporal cut of {scope}: train {train:g}, valid {valid:g}, test {test:g}",
+        unseen=unseen,
+        asked=_asked(valid, test),
+    )
+
+
+def carve_validation(split: Split, ratio: float = 0.1, seed: int = 0) -> Split:
+    """Moves a random share of every user's training interactions to validation.
+
+    A user with n training interactions gives ⌊n·ratio + ½⌋ of them, but keeps at least one.
+
+    Args:
+        split: What to take from; its test pairs stay as they are.
+        ratio: The share, above 0 and below 1.
+        seed: The same seed gives the same choice.
+
+    Raises:
+        InputError: The share does not fit, or no user has enough to give one.
+    """
+    if not 0 < ratio < 1:
+        raise InputError(f"ratio: expected a share between 0 and 1, got {ratio}")
+    users, items = split.train.users, split.train.items
+    counts = np.bincount(users, minlength=len(split.users))
+    moved_counts, none = _ratio_counts(counts, ratio, 0.0)
+    moved = _last_of_each_user(users, _shuffled(users, seed), moved_counts, none) == VALID
+    if not moved.any():
+        raise InputError(
+            f"ratio={ratio:g} leaves validation empty: a user needs "
+            f"{max(2, int(np.ceil(0.5 / ratio)))} training interactions to give one and the "
+            f"largest has {counts.max()}; choose a larger ratio"
+        )
+    carved = replace(
+        split,
+        train=Pairs(users[~moved], items[~moved]),
+        valid=Pairs.from_rows(
+            np.concatenate([split.valid.users, users[moved]]),
+            np.concatenate([split.valid.items, items[moved]]),
+        ),
+        description=f"{split.description}; valid: {ratio:g} of each user's train, seed {seed}",
+    )
+    # An item may have lost its last training interaction, so those counts are taken anew.
+    before = _unseen_notes(split)
+    kept = tuple(note for note in split.notes if note not in before)
+    note = f"{int(moved.sum()):,} interactions moved from train to valid"
+    return replace(carved, notes=(*kept, note, *_unseen_notes(carved)))
+
+
+def _ordered_pairs(interactions: Interactions) -> tuple[Interactions, np.ndarray]:
+    """Interactions without repeated pairs, and the order int64[E] that sorts their pairs."""
+    data = interactions.deduplicated() if interactions.has_duplicates else interactions
+    return data, np.argsort(data.pair_keys, kind="stable")
+
+
+def _shuffled(users: np.ndarray, seed: int) -> np.ndarray:
+    """Puts every user's interactions in random order, users (ascending, int32[E]) in theirs."""
+    if seed < 0:
+        raise InputError(f"seed: expected an integer of 0 or more, got {seed}")
+    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, 2**32, len(users), np.uint32)
+    return np.argsort(users.astype(np.int64) << 32 | draws, kind="stable")
+
+
+def _ratio_counts(counts: np.ndarray, valid: float, test: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many of ``counts`` (int[U]) go to valid and to test, int[U] each."""
+
+    # A product such as 100 · 0.145 falls a hair short of the half that it is meant to be.
+    def rounded(ratio: float) -> np.ndarray:
+        return np.floor(counts * ratio + 0.5 + 1e-9).astype(np.int64)
+
+    spare = np.maximum(counts - 1, 0)
+    test_counts = np.minimum(rounded(test), spare)
+    return np.minimum(rounded(valid), spare - test_counts), test_counts
+
+
+def _last_of_each_user(
+    users: np.ndarray, ranking: np.ndarray, valid_counts: np.ndarray, test_counts: np.ndarray
+) -> np.ndarray:
+    """Gives the end of every user's ranked interactions to test, what precedes it to valid.
+
+    Args:
+        users: int[E], ascending.
+        ranking: int[E], a permutation that keeps every user's interactions together.
+        valid_counts: int[U].
+        test_counts: int[U].
+
+    Returns:
+        uint8[E], TRAIN, VALID or TEST of each entry of ``users``.
+    """
+    ends = np.cumsum(np.bincount(users, minlength=len(test_counts)))
+    from_end = ends[users] - 1 - np.arange(len(users))
+    to_test = from_end < test_counts[users]
+    to_valid = ~to_test & (from_end < (test_counts + valid_counts)[users])
+    codes = np.full(len(users), TRAIN, dtype=np.uint8)
+    codes[ranking[to_test]] = TEST
+    codes[ranking[to_valid]] = VALID
+    return codes
+
+
+def _assemble(
+    data: Interactions,
+    order: np.ndarray,
+    codes: np.ndarray,
+    description: str,
+    notes: tuple[str, ...] = (),
+    unseen: Unseen = "keep",
+    asked: tuple[str, ...] = (),
+) -> Split:
+    """Builds the split in which the pair at ``order[e]`` belongs to part ``codes[e]``."""
+    if unseen not in ("keep", "drop", "error"):
+        raise InputError(f"unseen: expected keep, drop or error, got {unseen!r}")
+    if not len(data):
+        raise InputError("expected at least one interaction to split, got none")
+    users, items = data.user_rows[order], data.item_rows[order]
+    seen_users = np.bincount(users[codes == TRAIN], minlength=data.num_users) > 0
+    seen_items = np.bincount(items[codes == TRAIN], minlength=data.num_items) > 0
+    is_unseen = ~(seen_users[users] & seen_items[items])
+    if is_unseen.any():
+        count = f"{int(is_unseen.sum()):,} valid and test interactions"
+        if unseen == "error":
+            raise InputError(
+                f"{count} name a user or an item that no training interaction names; "
+                "keep or drop them by unseen='keep' or unseen='drop'"
+            )
+        if unseen == "drop":
+            codes = np.where(is_unseen, TEST + 1, codes)
+            notes = (*notes, f"{count} dropped: no training interaction names their user or item")
+    parts = {
+        name: Pairs(users[codes == code], items[codes == code])
+        for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST))
+    }
+    for name in asked:
+        if not len(parts[name]):
+            raise InputError(
+                f"{description}: {name} stays empty, for {len(data):,} interactions of "
+                f"{data.num_users:,} users (at most {np.bincount(users).max()} of one user) are "
+                "too few for this split; choose other shares or gather more interactions"
+            )
+    split = Split(
+        users=data.users,
+        items=data.items,
+        train=parts["train"],
+        valid=parts["valid"],
+        test=parts["test"],
+        description=description,
+        report=data.report,
+    )
+    return replace(split, notes=(*notes, *_unseen_notes(split)))
+
+
+def _unseen_notes(split: Split) -> tuple[str, ...]:
+    """How many users and items of the withheld parts no training interaction names."""
+    notes = []
+    for name, pairs in (("valid", split.valid), ("test", split.test)):
+        for kind, rows, trained in (
+            ("users", pairs.users, split.train.users),
+            ("items", pairs.items, split.train.items),
+        ):
+            unknown = len(np.setdiff1d(rows, trained))
+            if unknown:
+                notes.append(f"{unknown:,} {name} {kind} have no training interaction")
+    return tuple(notes)
+
+
+def _check_ratios(train: float, valid: float, test: float) -> None:
+    given = f"train={train}, valid={valid}, test={test}"
+    if not (train > 0 and valid >= 0 and test >= 0 and abs(train + valid + test - 1) <= 1e-6):
+        raise InputError(
+            f"expected shares with train above 0, the others 0 or more, and a sum of 1, got {given}"
+        )
+
+
+def _asked(valid: float, test: float) -> tuple[str, ...]:
+    """The parts whose share is above 0, which the user wants to find filled."""
+    return tuple(name for name, share in (("valid", valid), ("test", test)) if share > 0)
+
+
+def _times(data: Interactions) -> np.ndarray:
+    if data.timestamps is None:
+        raise InputError(
+            "a split by time needs timestamps and these interactions have none; "
+            "name the timestamp column when reading, or choose a random split"
+        )
+    return data.timestamps
+
+
+def _count_shared(one: np.ndarray, other: np.ndarray) -> int:
+    """How many numbers two ascending arrays of distinct numbers share."""
+    if not len(one):
+        return 0
+    place = np.minimum(np.searchsorted(one, other), len(one) - 1)
+    return int((one[place] == other).sum())

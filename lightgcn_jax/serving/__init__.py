@@ -1,0 +1,6 @@
+"""A trained run -> recommendations, similar users and items, and files for other programs."""
+
+from lightgcn_jax.serving.export import EXPORT_SUFFIXES, export
+from lightgcn_jax.serving.recommender import Ranked, Recommender
+
+__all__ = ["EXPORT_SUFFIXES", "Ranked", "Recommender", "export"]

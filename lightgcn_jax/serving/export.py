@@ -1,0 +1,114 @@
+"""Embeddings and ids -> one file that other programs read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.serving.recommender import Recommender
+
+
+def export(run: str | Path | Recommender, target: str | Path) -> Path:
+    """Writes final embeddings and external ids to one file; the suffix decides the format.
+
+    Row r of a table belongs to id r.
+
+    - ``.npz``: arrays ``users float32[U, D]``, ``items float32[I, D]``, ``user_ids`` and
+      ``item_ids``, int64 or unicode; numpy loads it with ``allow_pickle=False``.
+    - ``.safetensors``: tensors of the same names. Ids that are strings are a ``uint8`` tensor,
+      the UTF-8 text of one JSON list: ``json.loads(tensors["item_ids"].tobytes())``.
+    - ``.parquet``: columns ``kind`` ("user" or "item"), ``id`` (Int64 where the ids of both kinds
+      are integers, else String) and ``embedding`` (list of Float32); users first.
+
+    Args:
+        run: a run directory, or a recommender.
+        target: the file; one that is there is replaced once the new one is whole.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        InputError: another suffix, or no trained run.
+        OSError: the file cannot be written; one that was there before is untouched.
+    """
+    target = Path(target)
+    write = _WRITERS.get(target.suffix.lower())
+    if write is None:
+        raise InputError(
+            f"{target}: expected a file name that ends in {', '.join(EXPORT_SUFFIXES)}, "
+            f"got {target.suffix or 'no suffix'}"
+        )
+    recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        write(recommender, partial)
+        os.replace(partial, target)
+    except (SafetensorError, pl.exceptions.PolarsError) as error:
+        raise OSError(f"{target}: cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _write_npz(recommender: Recommender, path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            users=recommender.user_embeddings,
+            items=recommender.item_embeddings,
+            user_ids=_id_array(recommender.users),
+            item_ids=_id_array(recommender.items),
+        )
+
+
+def _write_safetensors(recommender: Recommender, path: Path) -> None:
+    # Not in the metadata: a header is read whole and must stay below 100 MB.
+    tensors = {
+        "users": np.ascontiguousarray(recommender.user_embeddings),
+        "items": np.ascontiguousarray(recommender.item_embeddings),
+        "user_ids": _id_tensor(recommender.users),
+        "item_ids": _id_tensor(recommender.items),
+    }
+    safetensors.numpy.save_file(tensors, path)
+
+
+def _write_parquet(recommender: Recommender, path: Path) -> None:
+    tables = (recommender.user_embeddings, recommender.item_embeddings)
+    maps = (recommender.users, recommender.items)
+    both_integer = all(ids.ids.dtype == pl.Int64 for ids in maps)
+    dtype = pl.Int64 if both_integer else pl.String
+    frames = [
+        pl.DataFrame(
+            {
+                "kind": pl.repeat(kind, len(ids), eager=True),
+                "id": ids.ids.cast(dtype),
+                "embedding": pl.Series(table).cast(pl.List(pl.Float32)),
+            }
+        )
+        for kind, ids, table in zip(("user", "item"), maps, tables, strict=True)
+    ]
+    pl.concat(frames).write_parquet(path)
+
+
+_WRITERS = {".npz": _write_npz, ".safetensors": _write_safetensors, ".parquet": _write_parquet}
+EXPORT_SUFFIXES = tuple(_WRITERS)
+"""What a file name may end in."""
+
+
+def _id_array(ids: IdMap) -> np.ndarray:
+    """Ids as ``int64[n]`` or ``str[n]``, never as Python objects."""
+    return ids.ids.to_numpy() if ids.ids.dtype == pl.Int64 else np.array(ids.ids.to_list(), str)
+
+
+def _id_tensor(ids: IdMap) -> np.ndarray:
+    if ids.ids.dtype == pl.Int64:
+        return np.ascontiguousarray(ids.ids.to_numpy())
+    return np.frombuffer(json.dumps(ids.ids.to_list(), ensure_ascii=False).encode(), np.uint8)

@@ -1,0 +1,296 @@
+"""Recommendations and neighbours by external ids, from final embeddings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.arrays import ItemTable, UserTable
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.splits import Split
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.ranking import Ranking, rank
+from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from lightgcn_jax.training.loop import FitResult
+from lightgcn_jax.training.run_directory import RunDirectory
+
+Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
+"""Several external ids, integers or strings."""
+
+
+class Ranked(NamedTuple):
+    """The best of what may be recommended, best first; equal scores in the order of rows.
+
+    Attributes:
+        ids: k' ≤ k external ids; fewer than k where fewer are available.
+        scores: ``float32[k']``, inner products, or cosines for similar users and items.
+    """
+
+    ids: list[int | str]
+    scores: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """Final embeddings with the ids of the outside world.
+
+    Attributes:
+        users: U external user ids.
+        items: I external item ids.
+        user_embeddings: ``float32[U, D]``.
+        item_embeddings: ``float32[I, D]``.
+        seen: row u holds user u's training and validation items. Test items do not count as
+            seen, so that the withheld ones can be recommended.
+
+    Raises:
+        InputError: the tables do not fit the ids or each other, or hold a value that is not finite.
+    """
+
+    users: IdMap
+    items: IdMap
+    user_embeddings: np.ndarray
+    item_embeddings: np.ndarray
+    seen: CsrRows
+
+    def __post_init__(self):
+        dims = self.user_embeddings.shape[1:]
+        for field, table, ids in (
+            ("user_embeddings", self.user_embeddings, self.users),
+            ("item_embeddings", self.item_embeddings, self.items),
+        ):
+            if table.dtype != np.float32 or len(dims) != 1 or table.shape != (len(ids), *dims):
+                raise InputError(
+                    f"{field}: expected float32[{len(ids)}, D], one row for each id and one D for "
+                    f"users and items, got {table.dtype}{list(table.shape)}"
+                )
+            if not np.isfinite(table).all():
+                raise InputError(f"{field}: expected finite numbers, got {table[~np.isfinite(table)][0]}")
+        columns = np.asarray(self.seen.columns)
+        if self.seen.num_rows != len(self.users) or columns.max(initial=-1) >= len(self.items):
+            raise InputError(
+                f"seen: expected {len(self.users)} rows of items below {len(self.items)}, got "
+                f"{self.seen.num_rows} rows of items up to {columns.max(initial=-1)}"
+            )
+
+    @classmethod
+    def from_run(cls, path: str | Path) -> Recommender:
+        """Loads the best epoch of a run directory; InputError where it is none or not trained."""
+        run = RunDirectory.open(Path(path))
+        return cls(run.split.users, run.split.items, *run.embeddings(), _seen(run.split))
+
+    @classmethod
+    def from_fit(cls, result: FitResult) -> Recommender:
+        """Takes what training returned."""
+        split = result.split
+        tables = (result.user_embeddings, result.item_embeddings)
+        return cls(split.users, split.items, *tables, _seen(split))
+
+    @overload
+    def recommend(
+        self,
+        users: int | str,
+        k: int = 20,
+        exclude_seen: bool = True,
+        items: Iterable[int | str] | None = None,
+        filter_items: Iterable[int | str] | None = None,
+    ) -> Ranked: ...
+    @overload
+    def recommend(
+        self,
+        users: Batch,
+        k: int = 20,
+        exclude_seen: bool = True,
+        items: Iterable[int | str] | None = None,
+        filter_items: Iterable[int | str] | None = None,
+    ) -> list[Ranked | None]: ...
+    def recommend(
+        self,
+        users: int | str | Batch,
+        k: int = 20,
+        exclude_seen: bool = True,
+        items: Iterable[int | str] | None = None,
+        filter_items: Iterable[int | str] | None = None,
+    ) -> Ranked | list[Ranked | None]:
+        """The items of highest inner product for one user or for several.
+
+        Args:
+            users: one external id, or several.
+            k: items for each user, from 1 to I.
+            exclude_seen: leave out the user's training and validation items.
+            items: external ids; only these may be recommended. None allows all.
+            filter_items: external ids to leave out for every user.
+
+        Returns:
+            For one id its items; for several a list in their order, None where an id is unknown
+            (one UserWarning names them all).
+
+        Raises:
+            InputError: the single user, or an item of a filter, is unknown, or k does not fit.
+        """
+        candidates = self._candidates(items, filter_items)
+        available = len(self.items) if candidates is None else len(candidates)
+        _check_k(k, len(self.items), "items")
+
+        def best(rows: np.ndarray) -> Ranking:
+            seen = self.seen if exclude_seen else None
+            users, items = self._tables
+            return rank(users, items, rows, min(k, available), seen=seen, candidates=candidates)
+
+        return _answer(users, self.users, self.items, best, "user", empty=not available)
+
+    @overload
+    def similar_items(self, items: int | str, k: int = 20) -> Ranked: ...
+    @overload
+    def similar_items(self, items: Batch, k: int = 20) -> list[Ranked | None]: ...
+    def similar_items(self, items: int | str | Batch, k: int = 20) -> Ranked | list[Ranked | None]:
+        """The items with the highest cosine to one item or to several, itself left out.
+
+        A vector of zeros has the cosine 0 to all.
+
+        Args:
+            items: one external id, or several.
+            k: neighbours of each, from 1 to I.
+
+        Returns:
+            As `recommend`.
+
+        Raises:
+            InputError: the single item is unknown, or k does not fit.
+        """
+        return _neighbours(items, self.items, self._unit_items, k, "item")
+
+    @overload
+    def similar_users(self, users: int | str, k: int = 20) -> Ranked: ...
+    @overload
+    def similar_users(self, users: Batch, k: int = 20) -> list[Ranked | None]: ...
+    def similar_users(self, users: int | str | Batch, k: int = 20) -> Ranked | list[Ranked | None]:
+        """The users with the highest cosine to one user or to several; else as `similar_items`."""
+        return _neighbours(users, self.users, self._unit_users, k, "user")
+
+    @cached_property
+    def _tables(self) -> tuple[UserTable, ItemTable]:
+        # On the device once, not at every call.
+        return jnp.asarray(self.user_embeddings), jnp.asarray(self.item_embeddings)
+
+    @cached_property
+    def _unit_users(self) -> UserTable:
+        return _unit_rows(self.user_embeddings)
+
+    @cached_property
+    def _unit_items(self) -> ItemTable:
+        return _unit_rows(self.item_embeddings)
+
+    def _candidates(
+        self, items: Iterable[int | str] | None, filter_items: Iterable[int | str] | None
+    ) -> np.ndarray | None:
+        """The item rows that may be ranked, ascending ``int32[C]``; None for all."""
+        allowed = np.arange(len(self.items), dtype=np.int32)
+        if items is not None:
+            allowed = np.unique(_known_rows(self.items, items, "items"))
+        if filter_items is not None:
+            removed = _known_rows(self.items, filter_items, "filter_items")
+            allowed = np.setdiff1d(allowed, removed)
+        return None if len(allowed) == len(self.items) else allowed
+
+
+def _answer(
+    asked: int | str | Batch,
+    ids: IdMap,
+    ranked_ids: IdMap,
+    best: Callable[[np.ndarray], Ranking],
+    kind: str,
+    *,
+    empty: bool = False,
+) -> Ranked | list[Ranked | None]:
+    """Ranks for the known ids among those asked for, and puts external ids on what comes back.
+
+    Args:
+        asked: one external id or several, of ``ids``.
+        best: from rows ``int32[Q]`` to their ranking, rows of ``ranked_ids``.
+        empty: nothing may be ranked, so that ``best`` cannot be called.
+    """
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
+        return _answers(np.array([_row(ids, asked, kind)]), ranked_ids, best, empty)[0]
+    asked = list(asked)
+    rows = ids.rows(asked)
+    unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
+    if unknown:
+        message = f"unknown {kind} ids: {', '.join(map(repr, unknown))}"
+        warnings.warn(message, UserWarning, stacklevel=3)
+    known = iter(_answers(rows[rows >= 0], ranked_ids, best, empty))
+    return [next(known) if row >= 0 else None for row in rows]
+
+
+def _answers(
+    rows: np.ndarray, ranked_ids: IdMap, best: Callable[[np.ndarray], Ranking], empty: bool
+) -> list[Ranked]:
+    if empty or not len(rows):
+        return [Ranked([], np.zeros(0, np.float32)) for _ in rows]
+    # Queries are filled up to a power of two, so that batches of many sizes share few programs.
+    padding = (1 << (len(rows) - 1).bit_length()) - len(rows)
+    ranking = best(np.pad(rows, (0, padding), mode="edge"))
+    answers = []
+    for found, scores in zip(ranking.items[: len(rows)], ranking.scores, strict=False):
+        available = found >= 0
+        answers.append(Ranked(ranked_ids.external(found[available]), scores[available]))
+    return answers
+
+
+def _neighbours(
+    asked: int | str | Batch, ids: IdMap, unit_rows: UserTable, k: int, kind: str
+) -> Ranked | list[Ranked | None]:
+    _check_k(k, len(ids), f"{kind}s")
+    # Every row has seen itself and nothing else.
+    rows = np.arange(len(ids) + 1, dtype=np.int32)
+    itself = CsrRows(jnp.asarray(rows), jnp.asarray(rows[:-1]), longest=1)
+
+    def best(rows: np.ndarray) -> Ranking:
+        ranking = rank(unit_rows, unit_rows, rows, k, seen=itself)
+        # Rounding may lead a hair past 1.
+        return ranking._replace(scores=np.minimum(ranking.scores, np.float32(1)))
+
+    return _answer(asked, ids, ids, best, kind)
+
+
+def _unit_rows(table: np.ndarray) -> UserTable:
+    """Rows of length 1, ``float32[n, D]``; a row of zeros stays as it is."""
+    norms = np.sqrt(np.einsum("nd,nd->n", table, table, dtype=np.float64))
+    return jnp.asarray(table / np.where(norms > 0, norms, 1)[:, None], jnp.float32)
+
+
+def _seen(split: Split) -> CsrRows:
+    """Training and validation items of each user."""
+    users = np.concatenate([split.train.users, split.valid.users])
+    items = np.concatenate([split.train.items, split.valid.items])
+    return csr_rows(users, items, len(split.users))
+
+
+def _check_k(k: int, most: int, kind: str) -> None:
+    if not 1 <= k <= most:
+        raise InputError(f"k: expected 1 to {most}, the number of {kind}, got {k}")
+
+
+def _row(ids: IdMap, asked: Any, kind: str) -> int:
+    try:
+        return ids.row(asked)
+    except InputError as error:
+        raise InputError(f"{kind}: {error}") from error
+
+
+def _known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray:
+    if isinstance(wanted, str):
+        raise InputError(f"{name}: expected several item ids, got the string {wanted!r}")
+    wanted = list(wanted)
+    rows = ids.rows(wanted)
+    unknown = [repr(one) for one, row in zip(wanted, rows, strict=True) if row < 0]
+    if unknown:
+        raise InputError(f"{name}: unknown item ids: {', '.join(unknown)}")
+    return rows

@@ -1,0 +1,137 @@
+"""Checkpoints that survive kill −9 and notice damage.
+
+A checkpoint is a folder: the arrays as orbax writes them, ``progress.json``, and ``manifest.json``
+with the SHA-256 sum of every other file, written last. The folder is made under a temporary name
+and renamed when whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import read_json, sha256, write_json
+
+_ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
+# The newest and the one before, to fall back on.
+_KEPT = 2
+
+
+class Checkpoint(NamedTuple):
+    """A restored checkpoint.
+
+    Attributes:
+        arrays: the pytree that was saved.
+        progress: the JSON value that was saved beside it.
+        path: the folder it came from.
+    """
+
+    arrays: Any
+    progress: dict[str, Any]
+    path: Path
+
+
+def save_checkpoint(folder: Path, step: int, arrays: Any, progress: dict[str, Any]) -> Path:
+    """Write one checkpoint whole, then drop all but the newest two.
+
+    Args:
+        folder: holds a run's checkpoints; made if missing.
+        step: orders the checkpoints.
+        arrays: pytree of arrays.
+        progress: JSON value.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{step:012d}"
+    temporary = Path(tempfile.mkdtemp(prefix=".step-", suffix=".tmp", dir=folder))
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save((temporary / _ARRAYS).absolute(), args=ocp.args.StandardSave(arrays))
+        write_json(temporary / _PROGRESS, progress)
+        write_json(temporary / _MANIFEST, _sums(temporary))
+        # mkdtemp makes private folders; a checkpoint is as readable as the run around it.
+        temporary.chmod(folder.stat().st_mode)
+        if target.exists():
+            # The same step again, after a fallback past a damaged checkpoint of this name.
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in checkpoint_folders(folder)[_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """The checkpoints' folders, newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def load_checkpoint(folder: Path, template: Any) -> Checkpoint | None:
+    """Restore the newest undamaged checkpoint.
+
+    Args:
+        folder: a run's checkpoints.
+        template: pytree of arrays or ``jax.ShapeDtypeStruct`` with the saved structure.
+
+    Returns:
+        The checkpoint; None where there is none. A damaged one is passed over with a warning that
+        names it.
+
+    Raises:
+        InputError: there are checkpoints, and all of them are damaged.
+    """
+    folders = checkpoint_folders(folder)
+    for path in folders:
+        damage = find_damage(path)
+        if damage is None:
+            return Checkpoint(_restore(path / _ARRAYS, template), read_json(path / _PROGRESS), path)
+        warnings.warn(f"{path}: damaged checkpoint passed over ({damage})", stacklevel=2)
+    if folders:
+        raise InputError(f"{folder}: all {len(folders)} checkpoints are damaged")
+    return None
+
+
+def find_damage(path: Path) -> str | None:
+    """What differs from the checkpoint's manifest of sums; None if nothing does."""
+    try:
+        expected = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{_MANIFEST} is missing or unreadable"
+    if not isinstance(expected, dict):
+        return f"{_MANIFEST} holds no table of sums"
+    actual = _sums(path)
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} is not listed in {_MANIFEST}"
+        if actual[name] != expected[name]:
+            return f"{name} has other bytes than were written"
+    return None
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        str(path.relative_to(folder)): sha256(path) for path in files if path != folder / _MANIFEST
+    }
+
+
+def _restore(path: Path, template: Any) -> Any:
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), template
+    )
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(path.absolute(), args=ocp.args.StandardRestore(wanted))

@@ -1,0 +1,418 @@
+"""The loop: chunks of steps, evaluation and selection at epoch ends, checkpoints between."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lightgcn_jax.data.splits import Split
+from lightgcn_jax.diffusion.operator import choose_backend, diffusion_operator
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.metrics import evaluate
+from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.models import lightgcn
+from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
+from lightgcn_jax.training.checkpoint import save_checkpoint
+from lightgcn_jax.training.clock import compile_seconds
+from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.training.optimizer import make_optimizer
+from lightgcn_jax.training.plots import plot_curves
+from lightgcn_jax.training.progress import Reporter
+from lightgcn_jax.training.protocol import SELECTION_PART, Arena, open_arena
+from lightgcn_jax.training.run_directory import RunDirectory
+from lightgcn_jax.training.step import (
+    Run,
+    TrainState,
+    epoch_order,
+    make_chunk,
+    plan_chunks,
+)
+from lightgcn_jax.training.summary import summarize
+
+
+class Interrupted(Exception):
+    """Training was broken off by the user; the message says how to go on."""
+
+
+class TrainingDiverged(InputError):
+    """The loss is no longer a finite number."""
+
+
+class TrainArrays(NamedTuple):
+    """The arrays of a checkpoint; the leading axis is the seed.
+
+    Attributes:
+        states: parameters, optimizer state and step count.
+        best: parameters of each seed's best epoch so far.
+    """
+
+    states: TrainState
+    best: LightGCNParams
+
+    @classmethod
+    def start(cls, states: TrainState) -> TrainArrays:
+        """States before the first step; the chunk donates their buffers, so the best parameters
+        get their own."""
+        return cls(states, jax.tree.map(jnp.copy, states.params))
+
+
+class Trained(NamedTuple):
+    """What training gives: the figures, the history, and the final embeddings of the best epoch,
+    ``float32[U, D]`` and ``float32[I, D]``."""
+
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+    user_embeddings: np.ndarray
+    item_embeddings: np.ndarray
+
+
+@dataclasses.dataclass
+class Progress:
+    """The host's side of a checkpoint: where training stands and what it has seen.
+
+    Attributes:
+        epoch: epochs done.
+        chunk: chunks of the next epoch that are done.
+        loss_sums: per seed, the sum of the losses of this epoch's steps so far.
+        best_epochs: per seed, 0 before the first evaluation.
+        best_values: per seed, of the selection metric.
+        misses: per seed, evaluations since the best one.
+        history: the records of metrics.jsonl.
+        train_seconds, compile_seconds, evaluate_seconds: time spent, over all resumes.
+    """
+
+    loss_sums: list[float]
+    best_epochs: list[int]
+    best_values: list[float]
+    misses: list[int]
+    epoch: int = 0
+    chunk: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    train_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+
+    @classmethod
+    def start(cls, seeds: int) -> Progress:
+        # Metrics are at least 0, so any first evaluation improves on −1.
+        return cls([0.0] * seeds, [0] * seeds, [-1.0] * seeds, [0] * seeds)
+
+
+class Trainer:
+    """One run's compiled functions and arrays on the device."""
+
+    def __init__(
+        self,
+        split: Split,
+        config: TrainConfig,
+        optimizer: optax.GradientTransformation | None,
+        directory: RunDirectory | None,
+        reporter: Reporter,
+    ):
+        self.config, self.directory, self.reporter = config, directory, reporter
+        self.arena: Arena = open_arena(split)
+        graph = BipartiteGraph.from_pairs(
+            split.train.users,
+            split.train.items,
+            num_users=len(split.users),
+            num_items=len(split.items),
+        )
+        with_items = np.flatnonzero(np.diff(np.asarray(graph.items_of_user.offsets)))
+        self.run = Run(
+            graph,
+            diffusion_operator(graph, backend=config.backend),
+            jnp.asarray(with_items.astype(np.int32)),
+        )
+        self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config)
+        self.optimizer = optimizer or make_optimizer(config, self.plan.steps_per_epoch)
+        seeds = jnp.arange(config.seed, config.seed + config.seeds)
+        # One stream each for initial embeddings, steps and epoch orders.
+        self._init_keys, self._step_keys, self._order_keys = (
+            jax.vmap(lambda seed, use=use: jax.random.fold_in(jax.random.key(seed), use))(seeds)
+            for use in range(3)
+        )
+        self._orders = jax.jit(
+            jax.vmap(
+                lambda key, epoch: epoch_order(
+                    jax.random.fold_in(key, epoch), graph.num_edges, config
+                ),
+                in_axes=(0, None),
+            )
+        )
+        self._embed = jax.jit(
+            lambda params, operator: lightgcn.apply(params, operator, config.model)
+        )
+        self._keep_best = jax.jit(_keep_best, donate_argnums=0)
+
+    def initial_states(self) -> TrainState:
+        """States of all seeds before the first step."""
+
+        def start(key):
+            params = lightgcn.init(key, self.run.graph.num_nodes, self.config.model)
+            return TrainState(params, self.optimizer.init(params), jnp.zeros((), jnp.int32))
+
+        return jax.jit(jax.vmap(start))(self._init_keys)
+
+    def array_template(self) -> TrainArrays:
+        """Shapes and types of a checkpoint's arrays."""
+        states = jax.eval_shape(self.initial_states)
+        return TrainArrays(states, states.params)
+
+    def train(self, arrays: TrainArrays, progress: Progress) -> Trained:
+        """Train from where ``progress`` stands to the end, then rank test and write the figures."""
+        chunk = self._compile(arrays.states, progress)
+        plan, config = self.plan, self.config
+        self.reporter.started(
+            epochs=config.epochs,
+            done=progress.epoch + progress.chunk / plan.chunks,
+        )
+        saved_at = time.monotonic()
+        try:
+            with _deferred_interrupt() as interrupt:
+                while not self._is_over(progress):
+                    arrays = self._run_chunk(chunk, arrays, progress)
+                    if progress.chunk == plan.chunks:
+                        arrays = self._end_epoch(arrays, progress)
+                    due = time.monotonic() - saved_at >= config.checkpoint_seconds
+                    if due or interrupt.is_set() or self._is_over(progress):
+                        self._save(arrays, progress)
+                        saved_at = time.monotonic()
+                    if interrupt.is_set():
+                        raise Interrupted(self._how_to_go_on(progress))
+        finally:
+            self.reporter.stopped()
+        return self._finish(arrays, progress)
+
+    def _compile(self, states: TrainState, progress: Progress):
+        start = time.perf_counter()
+        function = jax.jit(make_chunk(self.config, self.optimizer, self.plan), donate_argnums=0)
+        zero = jnp.zeros((), jnp.int32)
+        orders = self._orders(self._order_keys, zero)
+        compiled = function.lower(states, self._step_keys, orders, zero, zero, self.run).compile()
+        progress.compile_seconds += time.perf_counter() - start
+        return compiled
+
+    def _is_over(self, progress: Progress) -> bool:
+        config = self.config
+        out_of_patience = config.patience > 0 and min(progress.misses) >= config.patience
+        return progress.epoch >= config.epochs or out_of_patience
+
+    @cached_property
+    def _epoch_orders(self) -> dict[int, jax.Array]:
+        return {}
+
+    def _run_chunk(self, chunk, arrays: TrainArrays, progress: Progress) -> TrainArrays:
+        start = time.perf_counter()
+        epoch, plan = progress.epoch, self.plan
+        if epoch not in self._epoch_orders:
+            self._epoch_orders.clear()
+            self._epoch_orders[epoch] = self._orders(self._order_keys, jnp.int32(epoch))
+        first = progress.chunk * plan.steps_per_chunk
+        states, losses = chunk(
+            arrays.states,
+            self._step_keys,
+            self._epoch_orders[epoch],
+            jnp.int32(epoch),
+            jnp.int32(first),
+            self.run,
+        )
+        means = np.asarray(losses.total, np.float64)
+        seconds = time.perf_counter() - start
+        steps = min(plan.steps_per_chunk, plan.steps_per_epoch - first)
+        self._check_finite(means, epoch, first, steps)
+        progress.loss_sums = [
+            total + float(mean) * steps
+            for total, mean in zip(progress.loss_sums, means, strict=True)
+        ]
+        progress.chunk += 1
+        progress.train_seconds += seconds
+        rows = steps * self.config.batch_size * self.config.seeds
+        self.reporter.advanced(
+            epochs=epoch + progress.chunk / plan.chunks,
+            loss=float(means.mean()),
+            interactions_per_second=rows / seconds,
+        )
+        return arrays._replace(states=states)
+
+    def _check_finite(self, losses: np.ndarray, epoch: int, first: int, steps: int) -> None:
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if not bad.size:
+            return
+        kept = "nothing was written"
+        if self.directory is not None:
+            kept = f"the last good checkpoint in {self.directory.checkpoints} stays"
+        raise TrainingDiverged(
+            f"the loss became {losses[bad[0]]} in epoch {epoch + 1}, steps {first + 1} to "
+            f"{first + steps}, seed {self.config.seed + int(bad[0])}; {kept}; "
+            f"try a lower learning rate than {self.config.learning_rate:g}"
+        )
+
+    def _end_epoch(self, arrays: TrainArrays, progress: Progress) -> TrainArrays:
+        config, steps = self.config, self.plan.steps_per_epoch
+        progress.epoch += 1
+        progress.chunk = 0
+        records: list[dict[str, Any]] = [
+            {"epoch": progress.epoch, "seed": config.seed + index, "loss": total / steps}
+            for index, total in enumerate(progress.loss_sums)
+        ]
+        progress.loss_sums = [0.0] * config.seeds
+        if progress.epoch % config.evaluate_every == 0 or progress.epoch == config.epochs:
+            start, compiling = time.perf_counter(), compile_seconds()
+            part = SELECTION_PART[config.protocol]
+            for index, record in enumerate(records):
+                params = jax.tree.map(lambda leaf, index=index: leaf[index], arrays.states.params)
+                record |= self._metrics(params, ("train", part))
+            arrays = self._select_best(arrays, progress, records, part)
+            compiled = compile_seconds() - compiling
+            progress.compile_seconds += compiled
+            progress.evaluate_seconds += time.perf_counter() - start - compiled
+        progress.history += records
+        if self.directory is not None:
+            self.directory.append_metrics(records)
+        return arrays
+
+    def _metrics(
+        self, params: LightGCNParams, parts: tuple[str, ...]
+    ) -> dict[str, dict[str, float]]:
+        """Full-ranking metrics of the parts that have pairs: seen items are left out of the
+        ranking for valid (train) and test (train and valid), none for train itself."""
+        nodes = self._embed(params, self.run.operator)
+        users, items = split_nodes(nodes, self.run.graph.num_users)
+        return rank_parts(users, items, self.arena, parts, self.config.ks)
+
+    def _select_best(
+        self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
+    ) -> TrainArrays:
+        config = self.config
+        improved = []
+        for index, record in enumerate(records):
+            value = record[part][config.select_by]
+            # A seed whose patience is spent keeps its best, as it would have trained alone.
+            spent = config.patience > 0 and progress.misses[index] >= config.patience
+            improved.append(not spent and value > progress.best_values[index])
+            if improved[-1]:
+                progress.best_values[index] = value
+                progress.best_epochs[index] = progress.epoch
+                progress.misses[index] = 0
+            else:
+                progress.misses[index] += 1
+        self.reporter.evaluated(records, improved=any(improved))
+        if not any(improved):
+            return arrays
+        best = self._keep_best(arrays.best, arrays.states.params, jnp.asarray(improved))
+        return arrays._replace(best=best)
+
+    def _save(self, arrays: TrainArrays, progress: Progress) -> None:
+        if self.directory is None:
+            return
+        plan = self.plan
+        step = progress.epoch * plan.steps_per_epoch + progress.chunk * plan.steps_per_chunk
+        save_checkpoint(self.directory.checkpoints, step, arrays, dataclasses.asdict(progress))
+
+    def _how_to_go_on(self, progress: Progress) -> str:
+        where = f"interrupted in epoch {progress.epoch + 1}"
+        if self.directory is None:
+            return f"{where}; nothing was written, the run had no directory"
+        path = self.directory.path
+        return f"{where}; go on with: lightgcn-jax train --resume {path}"
+
+    def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
+        config, split = self.config, self.arena.split
+        start, compiling = time.perf_counter(), compile_seconds()
+        per_seed = []
+        for index in range(config.seeds):
+            params = jax.tree.map(lambda leaf, index=index: leaf[index], arrays.best)
+            about = {"seed": config.seed + index, "best_epoch": progress.best_epochs[index]}
+            per_seed.append(about | self._metrics(params, ("train", "valid", "test")))
+        compiled = compile_seconds() - compiling
+        progress.compile_seconds += compiled
+        progress.evaluate_seconds += time.perf_counter() - start - compiled
+        chosen = int(np.argmax(progress.best_values))
+        table = self._embed(jax.tree.map(lambda leaf: leaf[chosen], arrays.best), self.run.operator)
+        users, items = (np.asarray(part) for part in split_nodes(table, self.run.graph.num_users))
+        without_test = int((np.diff(np.asarray(self.arena.test.offsets)) == 0).sum())
+        summary = summarize(
+            config.protocol,
+            per_seed,
+            chosen,
+            {
+                "train_seconds": round(progress.train_seconds, 3),
+                "compile_seconds": round(progress.compile_seconds, 3),
+                "evaluate_seconds": round(progress.evaluate_seconds, 3),
+                "epochs": progress.epoch,
+                "stopped_by": "epochs" if progress.epoch >= config.epochs else "patience",
+                "selected_by": f"{SELECTION_PART[config.protocol]} {config.select_by}",
+                "users": len(split.users),
+                "items": len(split.items),
+                "interactions": {
+                    part: len(getattr(split, part)) for part in ("train", "valid", "test")
+                },
+                "users_without_test_items": without_test,
+                "parameters": self.run.graph.num_nodes * config.dim,
+                "backend": choose_backend(config.backend),
+                "platform": jax.default_backend(),
+            },
+        )
+        if self.directory is not None:
+            self.directory.write_embeddings(users, items)
+            plot_curves(self.directory.path, progress.history, config.select_by)
+            self.directory.write_summary(summary)
+        return Trained(summary, progress.history, users, items)
+
+
+def rank_parts(
+    users, items, arena: Arena, parts: tuple[str, ...], ks: tuple[int, ...]
+) -> dict[str, dict[str, float]]:
+    """Full-ranking metrics of several parts of a split; empty for a part without pairs.
+
+    Train is ranked unmasked (how well what was seen is remembered), validation without the train
+    items, test without the train and validation items.
+    """
+    left_out = {"train": None, "valid": arena.train, "test": arena.known}
+    metrics = {}
+    for part in parts:
+        relevant = getattr(arena, part)
+        metrics[part] = {}
+        if relevant.columns.shape[0]:
+            evaluation = evaluate(users, items, relevant, ks=ks, seen=left_out[part])
+            metrics[part] = evaluation.metrics
+    return metrics
+
+
+def _keep_best(best: LightGCNParams, current: LightGCNParams, improved: jax.Array):
+    def keep(old, new):
+        return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(keep, best, current)
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event, so that the chunk under way can be saved; a second one
+    breaks off at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(*_):
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,57 @@
+"""Loss and metric curves of a run, as PNG."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightgcn_jax.files import replacing
+
+
+def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], select_by: str) -> list[Path]:
+    """Write loss.png and metrics.png beside a run's metrics, where matplotlib is installed.
+
+    Args:
+        path: the run's directory.
+        history: the records of metrics.jsonl.
+        select_by: the metric to draw.
+
+    Returns:
+        The files written; none without matplotlib (the extra ``plot``).
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return []
+    from matplotlib.figure import Figure
+
+    seeds = sorted({record["seed"] for record in history})
+
+    def draw(name: str, label: str, curves: Mapping[str, Any]) -> Path:
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        for curve, value_of in curves.items():
+            for seed in seeds:
+                points = [
+                    (record["epoch"], value_of(record))
+                    for record in history
+                    if record["seed"] == seed and value_of(record) is not None
+                ]
+                title = curve if len(seeds) == 1 else f"{curve}, seed {seed}"
+                if points:
+                    axes.plot(*zip(*points, strict=True), label=title, marker=".")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        with replacing(path / name) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+        return path / name
+
+    def part(name: str):
+        return lambda record: record.get(name, {}).get(select_by)
+
+    return [
+        draw("loss.png", "mean training loss", {"loss": lambda record: record["loss"]}),
+        draw("metrics.png", select_by, {name: part(name) for name in ("train", "valid", "test")}),
+    ]

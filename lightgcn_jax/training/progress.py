@@ -1,0 +1,102 @@
+"""What a person sees while a run trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Reporter(Protocol):
+    """Receives a run's events; every method may do nothing."""
+
+    def started(self, *, epochs: int, done: float) -> None:
+        """Training begins or goes on, ``done`` epochs (a fraction) being behind it."""
+        ...
+
+    def advanced(self, *, epochs: float, loss: float, interactions_per_second: float) -> None:
+        """A chunk is done; ``epochs`` done in all, as a fraction."""
+        ...
+
+    def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None:
+        """An evaluation is done; one record a seed."""
+        ...
+
+    def noted(self, message: str) -> None:
+        """Something worth a line."""
+        ...
+
+    def stopped(self) -> None:
+        """Training ended or broke off."""
+        ...
+
+
+class SilentReporter:
+    """Says nothing."""
+
+    def started(self, *, epochs: int, done: float) -> None: ...
+
+    def advanced(self, *, epochs: float, loss: float, interactions_per_second: float) -> None: ...
+
+    def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None: ...
+
+    def noted(self, message: str) -> None: ...
+
+    def stopped(self) -> None: ...
+
+
+class ConsoleReporter:
+    """A progress bar on stderr with loss, interactions a second and time left, and a line an
+    evaluation."""
+
+    def __init__(self, console: Console | None = None, *, metric: str = "recall@20"):
+        self._console = console or Console(stderr=True)
+        self._metric = metric
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs  {task.fields[detail]}  left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            # Off a terminal a bar is noise; the lines below say enough there.
+            disable=not self._console.is_terminal,
+        )
+        self._task = None
+
+    def started(self, *, epochs: int, done: float) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task("", total=epochs, completed=int(done), detail="")
+
+    def advanced(self, *, epochs: float, loss: float, interactions_per_second: float) -> None:
+        assert self._task is not None
+        detail = f"loss {loss:.4f}  {interactions_per_second:,.0f} interactions/s"
+        self._progress.update(self._task, completed=round(epochs, 1), detail=detail)
+
+    def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None:
+        for record in records:
+            figures = "  ".join(
+                f"{part} {self._metric} {record[part][self._metric]:.4f}"
+                for part in ("train", "valid", "test")
+                if self._metric in record.get(part, {})
+            )
+            seed = f"  seed {record['seed']}" if len(records) > 1 else ""
+            self._console.print(
+                f"epoch {record['epoch']}{seed}  loss {record['loss']:.4f}  {figures}"
+                + ("  best so far" if improved and len(records) == 1 else ""),
+                highlight=False,
+            )
+
+    def noted(self, message: str) -> None:
+        self._console.print(message, highlight=False, markup=False)
+
+    def stopped(self) -> None:
+        self._progress.stop()

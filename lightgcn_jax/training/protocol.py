@@ -1,0 +1,89 @@
+"""Which pairs train, which choose the epoch, which judge it, and what each ranking leaves out.
+
+``strict``: train on train, choose the epoch on validation, rank test once at the end, where a
+user's train and validation items are left out. ``legacy``: train on train and validation together
+and choose the epoch on test, as the papers' public code does; its test figures are those of the
+best of many looks at test and are labelled so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from lightgcn_jax.data.splits import Pairs, Split, carve_validation
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from lightgcn_jax.training.config import Protocol
+
+LABELS: dict[str, str] = {
+    "strict": "strict: epoch selected on validation, test ranked once",
+    "legacy": "legacy: epoch selected on TEST, for comparison with papers only",
+}
+SELECTION_PART = {"strict": "valid", "legacy": "test"}
+
+
+class Arena(NamedTuple):
+    """A split under a protocol.
+
+    Attributes:
+        split: as trained and ranked; what ``strict`` carved or ``legacy`` merged is in it.
+        train: rows of training items, one row a user.
+        valid: rows of validation items.
+        test: rows of test items.
+        known: train and validation items together, left out when test is ranked.
+    """
+
+    split: Split
+    train: CsrRows
+    valid: CsrRows
+    test: CsrRows
+    known: CsrRows
+
+
+def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
+    """The split that a protocol trains on.
+
+    ``strict`` carves a tenth of each user's training pairs into validation where the split has
+    none; ``legacy`` moves validation pairs into train.
+
+    Raises:
+        InputError: nothing is left to choose the epoch on.
+    """
+    if protocol == "legacy":
+        if not len(split.test):
+            raise InputError(
+                "protocol legacy: expected test pairs to choose the epoch on, got none"
+            )
+        if not len(split.valid):
+            return split
+        return dataclasses.replace(
+            split,
+            train=merge_pairs(split.train, split.valid),
+            valid=_NO_PAIRS,
+            description=f"{split.description}; validation joined to train (legacy)",
+        )
+    return split if len(split.valid) else carve_validation(split, seed=seed)
+
+
+def open_arena(split: Split) -> Arena:
+    """Rows of every part, for ranking and evaluation."""
+
+    def rows(pairs: Pairs) -> CsrRows:
+        return csr_rows(pairs.users, pairs.items, len(split.users))
+
+    known = merge_pairs(split.train, split.valid)
+    return Arena(split, rows(split.train), rows(split.valid), rows(split.test), rows(known))
+
+
+def merge_pairs(*parts: Pairs) -> Pairs:
+    """All pairs of several parts, each once."""
+    return Pairs.from_rows(
+        np.concatenate([pairs.users for pairs in parts]),
+        np.concatenate([pairs.items for pairs in parts]),
+    )
+
+
+_NO_PAIRS = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32))

@@ -1,0 +1,62 @@
+"""The figures of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from lightgcn_jax.training.protocol import LABELS
+
+_PARTS = ("train", "valid", "test")
+
+
+def seed_statistics(values: Sequence[float]) -> dict[str, float]:
+    """Mean, standard deviation and the half width of a 95 % confidence interval over seeds.
+
+    The interval is Student's t with n − 1 degrees of freedom; both spreads need n ≥ 2.
+    """
+    sample = np.asarray(values, np.float64)
+    mean, n = float(sample.mean()), len(sample)
+    if n < 2:
+        return {"mean": mean}
+    deviation = float(sample.std(ddof=1))
+    half_width = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation / n**0.5
+    return {"mean": mean, "std": deviation, "ci95_half_width": half_width}
+
+
+def summarize(
+    protocol: str, per_seed: Sequence[Mapping[str, Any]], chosen: int, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put a run's summary together.
+
+    Args:
+        protocol: ``strict`` or ``legacy``.
+        per_seed: for each seed ``seed``, ``best_epoch`` and the parts' metrics at that epoch.
+        chosen: index of the seed whose embeddings are kept.
+        details: timings, counts and whatever else belongs to the run.
+
+    Returns:
+        A JSON value. ``valid`` and ``test`` are means over the seeds; ``best_epoch`` is that of
+        the seed whose embeddings the run keeps; with several seeds ``statistics`` has the spread.
+    """
+    summary: dict[str, Any] = {
+        "protocol": protocol,
+        "protocol_note": LABELS[protocol],
+        "best_epoch": per_seed[chosen]["best_epoch"],
+    }
+    statistics = {}
+    for part in _PARTS:
+        names = per_seed[0][part]
+        spread = {name: seed_statistics([one[part][name] for one in per_seed]) for name in names}
+        summary[part] = {name: values["mean"] for name, values in spread.items()}
+        statistics[part] = spread
+    if len(per_seed) > 1:
+        summary |= {
+            "statistics": statistics,
+            "seeds": [dict(one) for one in per_seed],
+            "embeddings_of_seed": per_seed[chosen]["seed"],
+        }
+    return summary | dict(details)
