@@ -46,12 +46,13 @@ class Finished(NamedTuple):
 
 def run_measured(command: Sequence[str | os.PathLike]) -> Finished:
     """Run a command from :data:`ROOT`; relative paths in it count from there."""
-    bare = [sys.executable, "-m", "benchmarks.child", *map(os.fspath, command)]
+    bare = [sys.executable, "-m", "benchmarks.child", *(str(part) for part in command)]
     ended = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
     errors, mark, numbers = ended.stderr.rpartition(_MARK)
     if not mark:
         raise RuntimeError(f"{bare}: expected a measurement, got {ended.stderr}")
-    return Finished(*json.loads(numbers), ended.stdout, errors)
+    status, seconds, peak_gb = json.loads(numbers)
+    return Finished(status, seconds, peak_gb, ended.stdout, errors)
 
 
 def _main(command: Sequence[str]) -> None:

@@ -115,9 +115,9 @@ def _check_same_data(dataset, workload: Workload) -> None:
     ours = [(split.train.users, split.train.items), (split.test.users, split.test.items)]
     theirs = [(dataset.trainUser, dataset.trainItem), (dataset.testUser, dataset.testItem)]
     for part, one, other in zip(("train", "test"), ours, theirs, strict=True):
-        keys = [
-            np.sort(np.asarray(users).astype(np.int64) << 32 | items)
-            for users, items in (one, other)
-        ]
-        if not np.array_equal(*keys):
+        if not np.array_equal(_sorted_keys(*one), _sorted_keys(*other)):
             raise InputError(f"gowalla: the checkout's {part} pairs are not those of the data set")
+
+
+def _sorted_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    return np.sort(users.astype(np.int64) << 32 | items.astype(np.int64))

@@ -15,7 +15,6 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import torch
 from numpy.typing import ArrayLike
 
@@ -27,6 +26,7 @@ from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
 from lightgcn_jax.training.config import PRESETS, TrainConfig
+from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.sampling import Batch
 from lightgcn_jax.training.step import Run, TrainState, draw_batch, epoch_order, train_step
 
@@ -153,7 +153,7 @@ def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:
 
 def train_ours(table: np.ndarray, batches: list[Batch], run: Run, config: TrainConfig) -> Trained:
     """Our ``train_step``, batch by batch, from a table ``float[N, D]``."""
-    optimizer = optax.adam(config.learning_rate)
+    optimizer = make_optimizer(config, len(batches))
     params = LightGCNParams(jnp.array(table))
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     step = jax.jit(train_step, static_argnames=("config", "optimizer"), donate_argnums=0)

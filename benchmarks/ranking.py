@@ -102,7 +102,9 @@ def run(args: argparse.Namespace) -> Report:
         samples=samples,
         claims=_claims(samples, difference, args.peer_explained),
         details={
-            "ratio_to_torch_already_diffused": ratio_of_medians(samples[_DIFFUSED], samples[_OURS])
+            "ratio_to_torch_already_diffused": ratio_of_medians(
+                samples[_DIFFUSED], samples[_OURS]
+            )._asdict(),
         },
         threads={"torch": torch.get_num_threads(), "jax": cores()},
     )

@@ -155,7 +155,7 @@ def evaluate(
     ranked = []
     with torch.no_grad():
         for batch in _batches(users, batch_size):
-            seen = [rows.seen[[user]].nonzero()[1] for user in batch]
+            seen = [rows.seen[user : user + 1].nonzero()[1] for user in batch]
             ratings = rating(torch.tensor(batch))
             places, items = [], []
             for place, row in enumerate(seen):

@@ -22,7 +22,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import torch
 from rich.table import Table
 
@@ -43,6 +42,7 @@ from benchmarks.torch_peer import TorchLightGCN, Trainer
 from lightgcn_jax.diffusion import diffuse
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training.config import PRESETS, TrainConfig
+from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.step import (
     Run,
     TrainState,
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> Report:
 
 
 class _Chunk:
-    """A compiled chunk as a training run has it; a call runs it once, from where it stands."""
+    """The compiled chunk of a training run; each call trains on from where the last one stopped."""
 
     def __init__(self, config: TrainConfig, workload: Workload):
         graph = workload.graph
@@ -124,7 +124,7 @@ class _Chunk:
         self.steps = plan.steps_per_chunk
         with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths())).astype(np.int32)
         self.run = Run(graph, workload.operator, jnp.asarray(with_items))
-        optimizer = optax.adam(config.learning_rate)
+        optimizer = make_optimizer(config, plan.steps_per_epoch)
         key = jax.random.key(config.seed)
         params = lightgcn.init(key, graph.num_nodes, config.model)
         state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
@@ -191,7 +191,7 @@ def _breakdown_table(
 def _peak_memory(data_dir: Path | None) -> Claim:
     """Train an epoch of Gowalla in a process of its own, evaluation included."""
     with tempfile.TemporaryDirectory() as folder:
-        command: list[str | os.PathLike] = [sys.executable, "-m", "lightgcn_jax.cli", "train"]
+        command: list[str | os.PathLike] = [sys.executable, "-m", "lightgcn_jax", "train"]
         command += ["--dataset", "gowalla", "--preset", "paper", "--epochs", "1"]
         command += ["--out", Path(folder) / "run"]
         if data_dir is not None:

@@ -1,1 +1,37 @@
-"""LightGCN in JAX."""
+"""LightGCN in JAX, from raw interactions to recommendations."""
+
+from lightgcn_jax.data import (
+    Interactions,
+    Split,
+    given_split,
+    leave_k_out_split,
+    load_dataset,
+    ratio_split,
+    read_interactions,
+    temporal_split,
+)
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import evaluate
+from lightgcn_jax.serving import Recommender, export
+from lightgcn_jax.training import PRESETS, FitResult, TrainConfig, continue_from, fit, resume
+
+__all__ = [
+    "PRESETS",
+    "FitResult",
+    "InputError",
+    "Interactions",
+    "Recommender",
+    "Split",
+    "TrainConfig",
+    "continue_from",
+    "evaluate",
+    "export",
+    "fit",
+    "given_split",
+    "leave_k_out_split",
+    "load_dataset",
+    "ratio_split",
+    "read_interactions",
+    "resume",
+    "temporal_split",
+]

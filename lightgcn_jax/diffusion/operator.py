@@ -144,7 +144,7 @@ def _diffuse_backward(residual, cotangent):
             "differentiate with respect to x or to the layer weights alpha"
         )
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
-        cotangent = jnp.zeros(cotangent.shape, cotangent.dtype)
+        return None, None
     return None, diffuse(residual.storage, cotangent)
 
 

@@ -73,9 +73,9 @@ def user_metrics(
     """
     found = hits.astype(jnp.float32)
     relevant = num_relevant.astype(jnp.float32)
-    places = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)
+    places = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)[None, :]
     discounts = 1.0 / jnp.log2(places + 1.0)
-    ideal_gains = jnp.cumsum(discounts)
+    ideal_gains = jnp.cumsum(discounts[0])
     precisions = jnp.cumsum(found, axis=1) / places
     results = {}
     for k in ks:

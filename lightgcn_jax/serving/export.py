@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import replacing
 from lightgcn_jax.serving.recommender import Recommender
 
 
@@ -36,7 +36,7 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
         ``target``.
 
     Raises:
-        InputError: another suffix, or no trained run.
+        InputError: another suffix, no such folder, or no trained run.
         OSError: the file cannot be written; one that was there before is untouched.
     """
     target = Path(target)
@@ -47,14 +47,16 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
             f"got {target.suffix or 'no suffix'}"
         )
     recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: expected an existing folder, there is no {target.parent}")
     try:
-        write(recommender, partial)
-        os.replace(partial, target)
+        with replacing(target) as temporary:
+            write(recommender, temporary)
     except (SafetensorError, pl.exceptions.PolarsError) as error:
         raise OSError(f"{target}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    except OSError as error:
+        # Its own file name, if there is one, is that of the temporary file.
+        raise OSError(error.errno, error.strerror, str(target)) from error
     return target
 
 

@@ -19,8 +19,8 @@ from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, rank
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.training.loop import FitResult
-from lightgcn_jax.training.run_directory import RunDirectory
+from lightgcn_jax.training import FitResult, RunDirectory
+from lightgcn_jax.training.protocol import merge_pairs
 
 Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
@@ -72,7 +72,8 @@ class Recommender:
                     f"users and items, got {table.dtype}{list(table.shape)}"
                 )
             if not np.isfinite(table).all():
-                raise InputError(f"{field}: expected finite numbers, got {table[~np.isfinite(table)][0]}")
+                odd = table[~np.isfinite(table)][0]
+                raise InputError(f"{field}: expected finite numbers, got {odd}")
         columns = np.asarray(self.seen.columns)
         if self.seen.num_rows != len(self.users) or columns.max(initial=-1) >= len(self.items):
             raise InputError(
@@ -268,9 +269,8 @@ def _unit_rows(table: np.ndarray) -> UserTable:
 
 def _seen(split: Split) -> CsrRows:
     """Training and validation items of each user."""
-    users = np.concatenate([split.train.users, split.valid.users])
-    items = np.concatenate([split.train.items, split.valid.items])
-    return csr_rows(users, items, len(split.users))
+    known = merge_pairs(split.train, split.valid)
+    return csr_rows(known.users, known.items, len(split.users))
 
 
 def _check_k(k: int, most: int, kind: str) -> None:

@@ -1,6 +1,7 @@
 """Losses, sampling, the compiled step, the loop around it, and runs on disk."""
 
 from lightgcn_jax.training.config import PRESETS, TrainConfig
+from lightgcn_jax.training.continuation import continue_from
 from lightgcn_jax.training.loop import Interrupted, TrainingDiverged
 from lightgcn_jax.training.losses import bpr_batch_loss, bpr_loss, l2_penalty
 from lightgcn_jax.training.progress import ConsoleReporter, Reporter, SilentReporter
@@ -21,6 +22,7 @@ __all__ = [
     "apply_protocol",
     "bpr_batch_loss",
     "bpr_loss",
+    "continue_from",
     "evaluate_run",
     "fit",
     "l2_penalty",

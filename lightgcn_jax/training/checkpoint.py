@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import read_json, sha256, write_json
@@ -55,8 +54,8 @@ def save_checkpoint(folder: Path, step: int, arrays: Any, progress: dict[str, An
     target = folder / f"step-{step:012d}"
     temporary = Path(tempfile.mkdtemp(prefix=".step-", suffix=".tmp", dir=folder))
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            checkpointer.save((temporary / _ARRAYS).absolute(), args=ocp.args.StandardSave(arrays))
+        with _checkpointer() as checkpointer:
+            checkpointer.save((temporary / _ARRAYS).absolute(), arrays)
         write_json(temporary / _PROGRESS, progress)
         write_json(temporary / _MANIFEST, _sums(temporary))
         # mkdtemp makes private folders; a checkpoint is as readable as the run around it.
@@ -121,6 +120,13 @@ def find_damage(path: Path) -> str | None:
     return None
 
 
+def _checkpointer() -> Any:
+    # Imported here: orbax doubles the time to print a help text.
+    import orbax.checkpoint as ocp
+
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
 def _sums(folder: Path) -> dict[str, str]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
@@ -133,5 +139,5 @@ def _restore(path: Path, template: Any) -> Any:
     wanted = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), template
     )
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(path.absolute(), args=ocp.args.StandardRestore(wanted))
+    with _checkpointer() as checkpointer:
+        return checkpointer.restore(path.absolute(), wanted)

@@ -1,0 +1,188 @@
+"""The command data: which data sets there are, what they hold, and fetching them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from lightgcn_jax.cli.console import facts, results, say, table
+from lightgcn_jax.cli.source import FileFormat, Folder
+from lightgcn_jax.data import (
+    TEST,
+    TRAIN,
+    VALID,
+    Interactions,
+    dataset_names,
+    describe,
+    load_dataset,
+)
+from lightgcn_jax.errors import InputError
+
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+
+
+@dataclass(frozen=True)
+class List:
+    """List the data sets that are known by name.
+
+    Attributes:
+        data_dir: folder with one folder for each data set.
+    """
+
+    data_dir: Folder = None
+
+    def run(self) -> int:
+        rows = []
+        for name in dataset_names():
+            about = describe(name, data_dir=self.data_dir)
+            counts = _counts(about)
+            rows.append((name, *counts, _whereabouts(about), about["licence"]))
+        columns = ("name", "users", "items", "interactions", "at hand", "licence")
+        results().print(table(columns, rows, numbers=columns[1:4]))
+        return 0
+
+
+@dataclass(frozen=True)
+class Download:
+    """Download a data set, unless it is at hand, and check what it holds.
+
+    Attributes:
+        name: of the data set.
+        to: folder in which its folder is made; by default the cache.
+    """
+
+    name: Name
+    to: Folder = None
+
+    def run(self) -> int:
+        interactions = load_dataset(self.name, cache_dir=self.to, apply_threshold=False)
+        about = describe(self.name, cache_dir=self.to)
+        say(f"{self.name}: {_whereabouts(about)}")
+        results().print(facts(_figures(interactions)))
+        return 0
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Say what is known of a data set, or what a file or folder of your own holds.
+
+    Attributes:
+        source: name of a data set, or a path.
+        file_format: how to read a path.
+        data_dir: folder with one folder for each data set.
+    """
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME-OR-PATH")]
+    file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = field(default_factory=FileFormat)
+    data_dir: Folder = None
+
+    def run(self) -> int:
+        if self.source in dataset_names():
+            known = _known(describe(self.source, data_dir=self.data_dir))
+        elif Path(self.source).exists():
+            known = _figures(self.file_format.read(Path(self.source)))
+        else:
+            raise InputError(
+                f"{self.source}: expected a file, a folder, or one of {', '.join(dataset_names())}"
+            )
+        results().print(facts(known))
+        return 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """List, download and describe data sets."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[List, tyro.conf.subcommand("list")]
+        | Annotated[Download, tyro.conf.subcommand("download")]
+        | Annotated[Describe, tyro.conf.subcommand("describe")]
+    ]
+
+    def run(self) -> int:
+        return self.command.run()
+
+
+def _counts(about: dict[str, Any]) -> tuple[str, str, str]:
+    """Users, items and interactions of the edition listed last, the one to download."""
+    if about["editions"]:
+        counts = about["editions"][-1]
+    else:
+        generated = load_dataset(about["name"])
+        counts = {
+            "users": generated.num_users,
+            "items": generated.num_items,
+            "interactions": len(generated),
+        }
+    return tuple(f"{counts[key]:,}" for key in ("users", "items", "interactions"))  # type: ignore[return-value]
+
+
+def _whereabouts(about: dict[str, Any]) -> str:
+    if not about["urls"]:
+        return "generated"
+    return about["folder"] or "no"
+
+
+def _known(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "description", about["description"]
+    yield "licence", about["licence"]
+    if about["homepage"]:
+        yield "home page", about["homepage"]
+    for edition in about["editions"]:
+        label = f"edition of {edition['label']}" if edition["label"] else "holds"
+        parts = f", {edition['test']:,} of them test" if edition["test"] else ""
+        yield (
+            label,
+            f"{edition['users']:,} users, {edition['items']:,} items, "
+            f"{edition['interactions']:,} interactions{parts}",
+        )
+    if about["min_rating"] is not None:
+        yield "counts as an interaction", f"a rating of {about['min_rating']:g} or more"
+    if about["remark"]:
+        yield "remark", about["remark"]
+    for url in about["urls"]:
+        yield "from", url
+    yield "at hand", _whereabouts(about)
+
+
+def _figures(interactions: Interactions) -> Iterator[tuple[str, str]]:
+    yield "interactions", f"{len(interactions):,}"
+    yield "users", f"{interactions.num_users:,}"
+    yield "items", f"{interactions.num_items:,}"
+    distinct = len(np.unique(interactions.pair_keys))
+    yield "repeated pairs", f"{len(interactions) - distinct:,}"
+    yield "density", f"{distinct / (interactions.num_users * interactions.num_items):.4%}"
+    for kind, rows, number in (
+        ("user", interactions.user_rows, interactions.num_users),
+        ("item", interactions.item_rows, interactions.num_items),
+    ):
+        degrees = np.bincount(rows, minlength=number)
+        yield (
+            f"interactions of {'a' if kind == 'user' else 'an'} {kind}",
+            f"{degrees.min():,} to {degrees.max():,}, median {np.median(degrees):g}",
+        )
+    if interactions.ratings is not None:
+        ratings = interactions.ratings
+        yield "ratings", f"{ratings.min():g} to {ratings.max():g}, mean {ratings.mean():.3g}"
+    if interactions.timestamps is not None:
+        first, last = interactions.timestamps.min(), interactions.timestamps.max()
+        yield "times", f"{_moment(first)} to {_moment(last)}"
+    if interactions.parts is not None:
+        counts = np.bincount(interactions.parts, minlength=TEST + 1)
+        yield (
+            "split given",
+            f"{counts[TRAIN]:,} train, {counts[VALID]:,} valid, {counts[TEST]:,} test",
+        )
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+    except (OverflowError, ValueError, OSError):  # beyond the calendar, for instance milliseconds
+        return f"{seconds:g} s"

@@ -1,0 +1,101 @@
+"""Which commands there are, and how they end.
+
+Exit status: 0; 2 with one line on stderr for what a user can mend; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import make_dataclass
+from typing import Any, Protocol
+
+import tyro
+
+from lightgcn_jax.cli.console import say
+from lightgcn_jax.errors import InputError
+
+PROGRAM = "lightgcn-jax"
+_DESCRIPTION = "Graph recommendation with LightGCN: train, judge, recommend."
+# Name -> module, class, one line for the list of commands.
+_COMMANDS = {
+    "train": ("training", "Train", "Train on a data set or on your own files."),
+    "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
+    "recommend": ("runs", "Recommend", "Recommend items to users."),
+    "similar": ("runs", "Similar", "Find the neighbours of items or users."),
+    "export": ("runs", "Export", "Write embeddings and ids to one file."),
+    "data": ("datasets", "Data", "List, download and describe data sets."),
+}
+
+
+class Command(Protocol):
+    """Arguments of a command, and what it does."""
+
+    def run(self) -> int:
+        """Returns the exit status."""
+        ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line, by default that of the process, and returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            status = _parsed(arguments).run()
+            sys.stdout.flush()
+            return status
+        except SystemExit as ending:  # tyro has said why: help, or wrong usage
+            return ending.code if isinstance(ending.code, int) else 2
+        except KeyboardInterrupt:
+            say("interrupted")
+            return 130
+        except BrokenPipeError:
+            # Whoever read stdout has enough (`| head`); the flush at exit must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (InputError, OSError, MemoryError) as error:
+            say(f"error: {_one_line(error)}")
+            return 2
+        except Exception as error:
+            # Imported here for the sake of a fast --help.
+            from lightgcn_jax.training import Interrupted
+
+            if not isinstance(error, Interrupted):
+                raise
+            say(str(error))
+            return 130
+
+
+def _parsed(arguments: list[str]) -> Command:
+    """The command with its arguments.
+
+    Only the command that is called is imported, the others are known by name: JAX takes longer to
+    import than a list of commands should take to appear.
+    """
+    called = arguments[0] if arguments else None
+    commands: dict[str, Any] = {}
+    for name, (module, class_name, description) in _COMMANDS.items():
+        if name == called:
+            loaded = importlib.import_module(f"lightgcn_jax.cli.{module}")
+            commands[name] = getattr(loaded, class_name)
+        else:
+            commands[name] = make_dataclass(class_name, (), namespace={"__doc__": description})
+    return tyro.extras.subcommand_cli_from_dict(
+        commands, prog=PROGRAM, description=_DESCRIPTION, args=arguments
+    )
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    say(f"warning: {message}")

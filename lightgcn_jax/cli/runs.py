@@ -1,0 +1,198 @@
+"""Commands on a trained run: evaluate, recommend, similar, export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.table import Table
+
+from lightgcn_jax.cli.console import metrics_table, results, say, table
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.serving import Ranked, Recommender, export
+from lightgcn_jax.training import RunDirectory, evaluate_run
+
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Ids = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID [ID ...]")]
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Rank a run's withheld interactions again, over all items.
+
+    Train is ranked with nothing left out, validation without the user's training items, test
+    without both.
+
+    Attributes:
+        run_path: the run directory.
+        k: cut-offs; by default those of the run.
+        json: print JSON.
+    """
+
+    run_path: RunPath
+    k: Annotated[
+        tuple[int, ...],
+        tyro.conf.arg(metavar="K [K ...]", help_behavior_hint="(default: the run's)"),
+    ] = ()
+    json: Switch = False
+
+    def run(self) -> int:
+        ks = self.k or RunDirectory.open(self.run_path).config.ks
+        figures = evaluate_run(self.run_path, ks)
+        if self.json:
+            print(json.dumps(figures, indent=2))
+            return 0
+        console = results()
+        console.print(f"Protocol {figures['protocol_note']}")
+        console.print(metrics_table({part: figures[part] for part in ("train", "valid", "test")}))
+        without = figures["users_without_test_items"]
+        if without:
+            console.print(f"{without:,} users without test items are left out of test.")
+        return 0
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """Recommend items to users, by their external ids.
+
+    Attributes:
+        run_path: the run directory.
+        user: users to recommend to.
+        k: items for each user.
+        include_seen: recommend training and validation items of the user too.
+        items: only these items may be recommended.
+        filter_items: these items are left out.
+        json: print JSON.
+    """
+
+    run_path: RunPath
+    user: Ids
+    k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
+    include_seen: Switch = False
+    items: Ids = ()
+    filter_items: Ids = ()
+    json: Switch = False
+
+    def run(self) -> int:
+        recommender = Recommender.from_run(self.run_path)
+
+        def recommend(users: list[str]) -> list[Ranked | None]:
+            return recommender.recommend(
+                users,
+                self.k,
+                exclude_seen=not self.include_seen,
+                items=self.items or None,
+                filter_items=self.filter_items or None,
+            )
+
+        return _answer("user", "item", self.user, recommender.users, recommend, self.json)
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Find the items or the users whose final embeddings have the highest cosine to a given one.
+
+    Attributes:
+        run_path: the run directory.
+        item: items whose neighbours are wanted.
+        user: users whose neighbours are wanted.
+        k: neighbours of each.
+        json: print JSON.
+    """
+
+    run_path: RunPath
+    item: Ids = ()
+    user: Ids = ()
+    k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
+    json: Switch = False
+
+    def run(self) -> int:
+        if bool(self.item) == bool(self.user):
+            raise InputError("similar: expected either --item ID … or --user ID …")
+        recommender = Recommender.from_run(self.run_path)
+        if self.item:
+            known, find, kind = recommender.items, recommender.similar_items, "item"
+        else:
+            known, find, kind = recommender.users, recommender.similar_users, "user"
+        return _answer(
+            kind, kind, self.item or self.user, known, lambda ids: find(ids, self.k), self.json
+        )
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write final embeddings and external ids to one file.
+
+    Attributes:
+        run_path: the run directory.
+        to: the file; it ends in .npz, .safetensors or .parquet.
+    """
+
+    run_path: RunPath
+    to: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+
+    def run(self) -> int:
+        say(f"wrote {export(self.run_path, self.to)}")
+        return 0
+
+
+def _answer(
+    asked_kind: str,
+    kind: str,
+    asked: Sequence[str],
+    ids: IdMap,
+    find: Callable[[list[str]], list[Ranked | None]],
+    as_json: bool,
+) -> int:
+    """Prints what was found for the known ids among those asked for, and names the others.
+
+    Args:
+        asked_kind: "user" or "item", what was asked for.
+        kind: the same for what was found.
+        asked: external ids.
+        ids: the known ones among which they should be.
+        find: from known external ids to what was found for each.
+    """
+    rows = ids.rows(list(asked))
+    unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
+    known = [one for one, row in zip(asked, rows, strict=True) if row >= 0]
+    found = dict(zip(known, find(known), strict=True))
+    external = dict(zip(known, ids.external(rows[rows >= 0]), strict=True))
+    if as_json:
+        answers = [
+            {asked_kind: external.get(one, one), f"{kind}s": _plain(found.get(one))}
+            for one in asked
+        ]
+        print(json.dumps(answers, indent=2))
+    elif known:
+        results().print(ranked_table(asked_kind, kind, found))
+    if unknown:
+        say(f"error: unknown {asked_kind} ids: {', '.join(map(repr, unknown))}")
+        return 2
+    return 0
+
+
+def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> Table:
+    """A line for each recommendation or neighbour."""
+    kind = kind if kind != asked_kind else f"similar {kind}"
+    rows = [
+        (one, place, identifier, f"{score:.4f}")
+        for one, ranked in found.items()
+        if ranked is not None
+        for place, (identifier, score) in enumerate(zip(*ranked, strict=True), 1)
+    ]
+    return table((asked_kind, "place", kind, "score"), rows, numbers=("place", "score"))
+
+
+def _plain(ranked: Ranked | None) -> list[dict[str, Any]] | None:
+    if ranked is None:
+        return None
+    return [
+        {"id": identifier, "score": float(score)} for identifier, score in zip(*ranked, strict=True)
+    ]

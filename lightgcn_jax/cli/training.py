@@ -1,0 +1,202 @@
+"""The command train: new runs, runs to resume, and runs that go on with new data."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_type_hints
+
+import tyro
+
+from lightgcn_jax.cli.console import messages, metrics_table, results
+from lightgcn_jax.cli.runs import Switch, ranked_table
+from lightgcn_jax.cli.source import Source
+from lightgcn_jax.data import Interactions, Split
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.serving import Recommender
+from lightgcn_jax.training import (
+    PRESETS,
+    ConsoleReporter,
+    FitResult,
+    RunDirectory,
+    SilentReporter,
+    TrainConfig,
+    apply_protocol,
+    continue_from,
+    fit,
+    resume,
+)
+from lightgcn_jax.training.protocol import LABELS
+
+_SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
+
+
+def _flag(field: dataclasses.Field) -> Any:
+    """The field's type, with its value in every preset for the help text."""
+    values = {name: getattr(preset, field.name) for name, preset in PRESETS.items()}
+    if len({repr(value) for value in values.values()}) == 1:
+        values = {"default": values["default"]}
+    hint = "; ".join(f"{name}: {_shown(value)}" for name, value in values.items())
+    hint = "" if values == {"default": None} else f"({hint})"
+    kind = get_type_hints(TrainConfig)[field.name]
+    return Annotated[kind, tyro.conf.arg(help_behavior_hint=hint)]
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+if TYPE_CHECKING:
+    Settings = dict[str, Any]
+else:
+    # Names, types and help texts are those of TrainConfig; what is not given is not in the dict.
+    Settings = TypedDict(
+        "Settings",
+        {field.name: _flag(field) for field in dataclasses.fields(TrainConfig)},
+        total=False,
+    )
+    Settings.__doc__ = TrainConfig.__doc__
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train LightGCN on a data set or on your own files, and write a run directory.
+
+    Without --dataset and --data a generated world is used. Settings that are not given are those
+    of the preset; with --from, those of the run.
+
+    Attributes:
+        source: the data.
+        preset: named settings; `paper` are those of He et al. 2020.
+        settings: settings of the run.
+        out: the new run directory.
+        resume: go on with a run that was broken off, with its own stored settings.
+        from_run: go on from this run with new data, which join its own, in a new run.
+        quiet: print nothing but the run directory.
+    """
+
+    source: Annotated[Source, tyro.conf.arg(name="")]
+    settings: Annotated[Settings, tyro.conf.arg(name="")]
+    preset: Annotated[
+        Literal["default", "paper"] | None,
+        tyro.conf.arg(metavar="{default,paper}", help_behavior_hint="(default: default)"),
+    ] = None
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: runs/<data>-<time>)"),
+    ] = None
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    from_run: Annotated[
+        Path | None, tyro.conf.arg(name="from", metavar="RUN", help_behavior_hint="")
+    ] = None
+    quiet: Switch = False
+
+    def run(self) -> int:
+        result = self._train() if self.resume is None else self._resume(self.resume)
+        if self.quiet:
+            print(result.directory)
+        else:
+            _print_outcome(result)
+        return 0
+
+    def _resume(self, path: Path) -> FitResult:
+        others = (self.settings, self.preset, self.out, self.from_run)
+        if any(others) or not self.source.is_default:
+            raise InputError(
+                "--resume: goes on with the run's own stored data and settings; "
+                "leave the other flags out"
+            )
+        config = RunDirectory.open(path).config
+        self._note(f"Protocol {_protocol(config)}")
+        result = resume(path, reporter=self._reporter(config))
+        if result.already_finished:
+            self._note("This run had already finished; nothing was trained.")
+        return result
+
+    def _train(self) -> FitResult:
+        config = self._config()
+        if self.from_run is not None and self.source.data is None and self.source.dataset is None:
+            raise InputError("--from: expected the new data as well, by --data or --dataset")
+        interactions = self.source.interactions()
+        split = self.source.split_up(interactions)
+        if self.from_run is None:
+            split = apply_protocol(split, config.protocol, seed=self.source.split_seed)
+        self._describe(interactions, split, config)
+        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        about = {"out": out, "reporter": self._reporter(config), "data": self.source.record()}
+        if self.from_run is None:
+            return fit(split, config, **about)
+        return continue_from(self.from_run, split, config, **about)
+
+    def _config(self) -> TrainConfig:
+        """The preset's settings, or with --from the run's, under those that were given."""
+        base = PRESETS[self.preset or "default"]
+        if self.from_run is not None and self.preset is None:
+            base = RunDirectory.open(self.from_run).config
+        given = dict(self.settings)
+        ks = given.get("ks")
+        metric, _, cutoff = base.select_by.partition("@")
+        if ks and "select_by" not in given and int(cutoff) not in ks:
+            # The same metric at the nearest cut-off there is.
+            nearest = min(ks, key=lambda k: (abs(k - int(cutoff)), k))
+            given["select_by"] = f"{metric}@{nearest}"
+            self._note(f"The epoch is selected by {metric}@{nearest}, as {cutoff} is not in --ks.")
+        return dataclasses.replace(base, **given)
+
+    def _describe(self, interactions: Interactions, split: Split, config: TrainConfig) -> None:
+        """Says what is trained on, before it takes time."""
+        self._note(f"Data {self.source.name}:")
+        for change in interactions.report:
+            self._note(f"  {change}")
+        self._note(
+            f"  {len(interactions):,} interactions, {interactions.num_users:,} users, "
+            f"{interactions.num_items:,} items"
+        )
+        self._note(f"Split: {split.description}")
+        counts = ", ".join(
+            f"{len(getattr(split, part)):,} {part}" for part in ("train", "valid", "test")
+        )
+        self._note(f"  {counts}")
+        for note in split.notes:
+            self._note(f"  {note}")
+        self._note(f"Protocol {_protocol(config)}")
+
+    def _note(self, line: str) -> None:
+        messages(quiet=self.quiet).print(line)
+
+    def _reporter(self, config: TrainConfig) -> ConsoleReporter | SilentReporter:
+        if self.quiet:
+            return SilentReporter()
+        return ConsoleReporter(messages(), metric=config.select_by)
+
+
+def _protocol(config: TrainConfig) -> str:
+    return LABELS[config.protocol]
+
+
+def _print_outcome(result: FitResult) -> None:
+    """The figures, a taste of the recommendations, and what to do next."""
+    console, summary, run = results(), result.summary, str(result.directory)
+    parts = {part: summary[part] for part in ("train", "valid", "test")}
+    console.print(f"Epoch {summary['best_epoch']}, protocol {summary['protocol_note']}")
+    console.print(metrics_table(parts))
+    recommender = Recommender.from_fit(result)
+    users = result.split.users.external(_sample_users(result.split))
+    k = min(_SAMPLE_ITEMS, len(result.split.items))
+    found = dict(zip(users, recommender.recommend(users, k), strict=True))
+    console.print(ranked_table("user", "item", found))
+    path, user = shlex.quote(run), shlex.quote(str(users[0]))
+    shown = [identifier for ranked in found.values() if ranked for identifier in ranked.ids]
+    item = shlex.quote(str(shown[0] if shown else result.split.items.ids[0]))
+    console.print(f"The run lies in {run}. Next:")
+    console.print(f"  lightgcn-jax recommend {path} --user {user}")
+    console.print(f"  lightgcn-jax similar {path} --item {item}")
+    console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
+
+
+def _sample_users(split: Split) -> list[int]:
+    """Rows of the first users with test items, or else with training items."""
+    pairs = split.test if len(split.test) else split.train
+    return sorted(set(pairs.users.tolist()))[:_SAMPLE_USERS]

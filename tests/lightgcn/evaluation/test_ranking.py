@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import exact_top_k, rank
+from lightgcn_jax.evaluation import ranking as ranking_module
+from lightgcn_jax.graph import csr_rows
+from tests.lightgcn.oracles import stable_top_k
+
+
+def padded(scores, k):
+    """Scores ``[I, Q]`` with −inf rows up to a multiple of the group width."""
+    rows = -len(scores) % ranking_module.group_width(len(scores), k)
+    return jnp.asarray(np.pad(scores, ((0, rows), (0, 0)), constant_values=-np.inf))
+
+
+# Few shapes, so that few programs compile; few distinct values, so that ties are everywhere.
+@given(
+    shape=st.sampled_from([(1, 1), (17, 3), (17, 17), (400, 5), (401, 20)]),
+    values=st.sampled_from([1, 2, 5, 1000]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_exact_top_k_is_the_stable_full_sort(shape, values, seed):
+    items, k = shape
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, values, size=(items, 6)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.1] = -np.inf
+    got = jax.jit(exact_top_k, static_argnums=1)(padded(scores, k), k)
+    for query in range(6):
+        column = scores[:, query]
+        # Rows at −inf stand in order too, but rank() reports them as −1.
+        assert np.asarray(got.items)[query].tolist() == stable_top_k(column, k)
+        assert np.asarray(got.scores)[query].tolist() == sorted(column, reverse=True)[:k]
+
+
+@pytest.mark.parametrize("k", [1, 6, 50])
+@pytest.mark.parametrize("block_scores", [64, 10**6])
+def test_rank_masks_seen_items_in_blocks_of_any_size(k, block_scores, monkeypatch):
+    monkeypatch.setattr(ranking_module, "_BLOCK_SCORES", block_scores)
+    rng = np.random.default_rng(1)
+    users, items = rng.integers(-3, 4, (13, 4)), rng.integers(-3, 4, (50, 4))
+    seen_users, seen_items = np.nonzero(rng.random((13, 50)) < 0.3)
+    rows = np.array([4, 0, 12, 4, 7])
+    got = rank(
+        jnp.asarray(users, jnp.float32),
+        jnp.asarray(items, jnp.float32),
+        rows,
+        k,
+        seen=csr_rows(seen_users, seen_items, 13),
+    )
+    for place, user in enumerate(rows):
+        scores = items @ users[user]
+        expected = stable_top_k(scores, k, seen_items[seen_users == user])
+        available = got.items[place][got.items[place] >= 0]
+        assert available.tolist() == expected
+        assert got.scores[place][: len(expected)].tolist() == scores[expected].tolist()
+        assert (got.items[place][len(expected) :] == -1).all()
+        assert np.isneginf(got.scores[place][len(expected) :]).all()
+
+
+def test_candidates_restrict_and_keep_rows():
+    rng = np.random.default_rng(2)
+    users, items = rng.normal(size=(5, 4)), rng.normal(size=(60, 4))
+    candidates = np.flatnonzero(rng.random(60) < 0.5)
+    seen_users, seen_items = np.nonzero(rng.random((5, 60)) < 0.3)
+    got = rank(
+        jnp.asarray(users, jnp.float32),
+        jnp.asarray(items, jnp.float32),
+        np.arange(5),
+        7,
+        seen=csr_rows(seen_users, seen_items, 5),
+        candidates=candidates,
+    )
+    for user in range(5):
+        left_out = set(seen_items[seen_users == user]) | (set(range(60)) - set(candidates))
+        assert got.items[user].tolist() == stable_top_k(items @ users[user], 7, left_out)
+
+
+def test_renaming_items_renames_the_ranking():
+    rng = np.random.default_rng(3)
+    users, items = rng.normal(size=(4, 8)), rng.normal(size=(100, 8))
+    order = rng.permutation(100)
+    first = rank(jnp.asarray(users), jnp.asarray(items), np.arange(4), 10)
+    second = rank(jnp.asarray(users), jnp.asarray(items[order]), np.arange(4), 10)
+    assert (order[second.items] == first.items).all()
+
+
+@pytest.mark.parametrize(("k", "rows"), [(0, [0]), (101, [0]), (5, [4]), (5, [-1])])
+def test_bad_requests_are_refused(k, rows):
+    with pytest.raises(InputError, match=r"expected (1 to 100|0 to 3)"):
+        rank(jnp.ones((4, 8)), jnp.ones((100, 8)), np.array(rows), k)
+
+
+def test_no_rows_give_an_empty_ranking():
+    assert rank(jnp.ones((4, 8)), jnp.ones((100, 8)), np.array([], int), 3).items.shape == (0, 3)

@@ -1,0 +1,95 @@
+"""Exports are read back with the libraries that others would use."""
+
+import errno
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import safetensors.numpy
+
+from lightgcn_jax.data import IdMap
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph import csr_rows
+from lightgcn_jax.serving import EXPORT_SUFFIXES, Recommender, export
+
+USER_IDS, ITEM_IDS = ["Zoë", "a b", "c"], [7, 2, 2**40]
+USERS = np.array([[1, 0.5], [0, 1], [-1, 1]], np.float32)
+ITEMS = np.array([[1, 0], [2, 0.25], [0, 3]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def recommender() -> Recommender:
+    ids = IdMap(pl.Series(USER_IDS)), IdMap(pl.Series(ITEM_IDS))
+    return Recommender(*ids, USERS, ITEMS, csr_rows([0], [1], 3))
+
+
+def test_npz(recommender, tmp_path):
+    with np.load(export(recommender, tmp_path / "e.npz"), allow_pickle=False) as stored:
+        np.testing.assert_array_equal(stored["users"], USERS)
+        np.testing.assert_array_equal(stored["items"], ITEMS)
+        assert stored["users"].dtype == np.float32
+        assert stored["user_ids"].tolist() == USER_IDS
+        assert stored["item_ids"].dtype == np.int64
+        assert stored["item_ids"].tolist() == ITEM_IDS
+
+
+def test_safetensors(recommender, tmp_path):
+    tensors = safetensors.numpy.load_file(export(recommender, tmp_path / "e.safetensors"))
+    np.testing.assert_array_equal(tensors["users"], USERS)
+    np.testing.assert_array_equal(tensors["items"], ITEMS)
+    assert json.loads(tensors["user_ids"].tobytes()) == USER_IDS
+    assert tensors["item_ids"].dtype == np.int64
+    assert tensors["item_ids"].tolist() == ITEM_IDS
+
+
+def test_parquet(recommender, tmp_path):
+    frame = pl.read_parquet(export(recommender, str(tmp_path / "e.parquet")))
+    assert frame.schema == {"kind": pl.String, "id": pl.String, "embedding": pl.List(pl.Float32)}
+    assert frame["kind"].to_list() == ["user"] * 3 + ["item"] * 3
+    assert frame["id"].to_list() == [*USER_IDS, *map(str, ITEM_IDS)]
+    np.testing.assert_array_equal(frame["embedding"].to_list(), np.concatenate([USERS, ITEMS]))
+
+
+def test_parquet_keeps_integers_where_all_ids_are(recommender, tmp_path):
+    users = IdMap(pl.Series([3, 1, 2]))
+    integers = Recommender(users, recommender.items, USERS, ITEMS, recommender.seen)
+    frame = pl.read_parquet(export(integers, tmp_path / "e.PARQUET"))
+    assert frame["id"].to_list() == [3, 1, 2, *ITEM_IDS]
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e", "e.npz.gz"])
+def test_other_suffixes_are_refused(recommender, tmp_path, name):
+    with pytest.raises(InputError, match=r"\.npz, \.safetensors, \.parquet"):
+        export(recommender, tmp_path / name)
+
+
+def test_a_missing_folder_is_named(recommender, tmp_path):
+    with pytest.raises(InputError, match="there is no .*nowhere"):
+        export(recommender, tmp_path / "nowhere" / "e.npz")
+
+
+@pytest.mark.parametrize("suffix", EXPORT_SUFFIXES)
+def test_a_full_disk_leaves_the_old_file(recommender, tmp_path, monkeypatch, suffix):
+    resource = pytest.importorskip("resource")
+    target = tmp_path / f"e{suffix}"
+    export(recommender, target)
+    before = target.read_bytes()
+    rng = np.random.default_rng(0)
+    large = Recommender(
+        recommender.users,
+        IdMap(pl.Series(range(2_000))),
+        rng.random((3, 32), np.float32),
+        rng.random((2_000, 32), np.float32),
+        recommender.seen,
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"e{suffix}") as caught:
+            export(large, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno in (errno.EFBIG, None)
+    assert target.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [target]

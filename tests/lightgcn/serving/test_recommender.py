@@ -1,0 +1,173 @@
+"""Recommendations on a world small enough to score by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lightgcn_jax.data import IdMap, block_world, given_split
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph import csr_rows
+from lightgcn_jax.serving import Ranked, Recommender
+from lightgcn_jax.training import TrainConfig, fit
+
+# Scores:       10  20  30  40  50
+#   a (1, 0)     1   2   0   0   1
+#   b (0, 1)     0   0   3   0   0
+#   c (1, 1)     1   2   3   0   1
+# Seen: a has 20, b has 30.
+USERS = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+ITEMS = np.array([[1, 0], [2, 0], [0, 3], [0, 0], [1, 0]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def recommender() -> Recommender:
+    return Recommender(
+        IdMap.from_values(["a", "b", "c"]),
+        IdMap.from_values([10, 20, 30, 40, 50]),
+        USERS,
+        ITEMS,
+        csr_rows([0, 1], [1, 2], 3),
+    )
+
+
+def as_lists(ranked: Ranked | None) -> tuple[list, list]:
+    assert ranked is not None
+    assert ranked.scores.dtype == np.float32
+    return ranked.ids, ranked.scores.tolist()
+
+
+def test_highest_inner_products_without_seen_items_and_ties_by_row(recommender):
+    assert as_lists(recommender.recommend("a", 3)) == ([10, 50, 30], [1, 1, 0])
+
+
+def test_seen_items_on_request(recommender):
+    assert as_lists(recommender.recommend("a", 2, exclude_seen=False)) == ([20, 10], [2, 1])
+
+
+def test_fewer_than_k_where_the_rest_is_seen(recommender):
+    assert as_lists(recommender.recommend("a", 5)) == ([10, 50, 30, 40], [1, 1, 0, 0])
+
+
+def test_only_chosen_items(recommender):
+    ranked = recommender.recommend("c", 4, items=[40, 30, 10, 30])
+    assert as_lists(ranked) == ([30, 10, 40], [3, 1, 0])
+
+
+def test_filtered_items(recommender):
+    ranked = recommender.recommend("c", 5, filter_items=["30", "20"])
+    assert as_lists(ranked) == ([10, 50, 40], [1, 1, 0])
+
+
+def test_both_filters_and_seen(recommender):
+    ranked = recommender.recommend("a", 5, items=[10, 20, 30], filter_items=[10])
+    assert as_lists(ranked) == ([30], [0])
+
+
+def test_nothing_left_is_an_empty_ranking(recommender):
+    assert as_lists(recommender.recommend("a", 2, items=[10], filter_items=[10])) == ([], [])
+    assert recommender.recommend(["a", "b"], 2, items=[])[1].ids == []
+
+
+@pytest.mark.parametrize("batch", [list, tuple, np.array, pl.Series])
+def test_a_batch_is_its_members_one_by_one(recommender, batch):
+    users = ["c", "a", "b", "a", "c"]
+    for one, ranked in zip(users, recommender.recommend(batch(users), 4), strict=True):
+        assert as_lists(ranked) == as_lists(recommender.recommend(one, 4))
+    for one, ranked in zip(users, recommender.similar_users(batch(users), 2), strict=True):
+        assert as_lists(ranked) == as_lists(recommender.similar_users(one, 2))
+
+
+def test_an_empty_batch(recommender):
+    assert recommender.recommend([], 2) == []
+
+
+def test_similar_items_by_cosine_without_the_item_itself(recommender):
+    # 10, 20 and 50 point one way: cosine 1, in the order of rows; 30 is orthogonal, 40 is zero.
+    assert as_lists(recommender.similar_items(10, 5)) == ([20, 50, 30, 40], [1, 1, 0, 0])
+    assert recommender.similar_items(10, 1).ids == [20]
+    assert as_lists(recommender.similar_items(40, 2)) == ([10, 20], [0, 0])
+
+
+def test_similar_users_by_cosine(recommender):
+    ids, scores = as_lists(recommender.similar_users("c", 3))
+    assert ids == ["a", "b"]
+    np.testing.assert_allclose(scores, [1 / 2**0.5] * 2, rtol=1e-6)
+
+
+def test_cosines_of_extreme_lengths_are_finite(recommender):
+    lengths = np.array([1e-25, 1e25, 1e-25, 0, 1], np.float32)[:, None]
+    extreme = replace(recommender, item_embeddings=ITEMS * lengths)
+    np.testing.assert_allclose(extreme.similar_items(10, 5).scores, [1, 1, 0, 0], rtol=1e-6)
+
+
+def test_a_single_unknown_id_is_refused(recommender):
+    with pytest.raises(InputError, match="user: unknown id 'nobody'"):
+        recommender.recommend("nobody", 1)
+    with pytest.raises(InputError, match="item: unknown id 11"):
+        recommender.similar_items(11, 1)
+
+
+def test_unknown_ids_of_a_batch_are_named_once_and_the_rest_is_answered(recommender):
+    with pytest.warns(UserWarning, match="unknown user ids: 'x', 'y'") as caught:
+        first, *others, last = recommender.recommend(["x", "a", "y", "b"], 1)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert first is None
+    assert others[0] == recommender.recommend("a", 1)
+    assert others[1] is None
+    assert last.ids == [10]
+
+
+def test_unknown_items_in_filters_are_named(recommender):
+    with pytest.raises(InputError, match="items: unknown item ids: 11, 12"):
+        recommender.recommend("a", 1, items=[10, 11, 12])
+    with pytest.raises(InputError, match="filter_items: unknown item ids: 'x'"):
+        recommender.recommend("a", 1, filter_items=["x"])
+    with pytest.raises(InputError, match="several item ids"):
+        recommender.recommend("a", 1, items="10")
+
+
+@pytest.mark.parametrize("k", [0, -1, 6])
+def test_k_must_fit_the_catalogue(recommender, k):
+    with pytest.raises(InputError, match=f"k: expected 1 to 5, the number of items, got {k}"):
+        recommender.recommend("a", k)
+    with pytest.raises(InputError, match="the number of items"):
+        recommender.similar_items([10], k)
+    with pytest.raises(InputError, match="expected 1 to 3, the number of users"):
+        recommender.similar_users("a", k)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"user_embeddings": USERS[:2]}, r"user_embeddings: expected float32\[3, D\]"),
+        ({"item_embeddings": ITEMS[:, :1]}, r"item_embeddings: expected float32\[5, D\]"),
+        ({"item_embeddings": ITEMS.astype(float)}, "got float64"),
+        ({"user_embeddings": USERS * np.float32(np.nan)}, "expected finite numbers, got nan"),
+        ({"seen": csr_rows([0], [5], 3)}, "seen: expected 3 rows of items below 5"),
+        ({"seen": csr_rows([0], [1], 4)}, "got 4 rows"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(recommender, change, message):
+    with pytest.raises(InputError, match=message):
+        replace(recommender, **change)
+
+
+def test_a_trained_run_recommends_what_was_withheld(tmp_path):
+    """Every user of the block world lacks one item of the own group: the only right answer."""
+    split = given_split(block_world())
+    config = TrainConfig(
+        dim=8, layers=2, epochs=20, batch_size=64, negatives=16, learning_rate=0.05, ks=(1, 5),
+        protocol="legacy", select_by="recall@1",
+    )  # fmt: skip
+    result = fit(split, config, out=tmp_path / "run")
+    recommender = Recommender.from_run(tmp_path / "run")
+    withheld = dict(zip(split.test.users.tolist(), split.test.items.tolist(), strict=True))
+    users = split.users.external(list(withheld))
+    answers = recommender.recommend(users, 1)
+    right = split.items.external(list(withheld.values()))
+    assert [ranked.ids[0] for ranked in answers] == right
+    in_memory = Recommender.from_fit(result).recommend(users, 1)
+    assert [ranked.ids for ranked in in_memory] == [ranked.ids for ranked in answers]

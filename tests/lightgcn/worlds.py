@@ -1,0 +1,31 @@
+"""Small graphs shared by the tests; a few fixed shapes, so that compiled functions are shared."""
+
+import hypothesis.strategies as st
+import numpy as np
+
+from lightgcn_jax.graph import BipartiteGraph
+
+NUM_USERS, NUM_ITEMS = 7, 9
+
+
+def random_pairs(seed, num_users=NUM_USERS, num_items=NUM_ITEMS, density=0.3):
+    rng = np.random.default_rng(seed)
+    users, items = np.nonzero(rng.random((num_users, num_items)) < density)
+    order = rng.permutation(len(users))
+    return users[order], items[order]
+
+
+def graph_of(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS):
+    return BipartiteGraph.from_pairs(users, items, num_users=num_users, num_items=num_items)
+
+
+@st.composite
+def pair_sets(draw, num_users=NUM_USERS, num_items=NUM_ITEMS):
+    """Any set of pairs, the empty one and single edges included."""
+    pairs = draw(
+        st.sets(
+            st.tuples(st.integers(0, num_users - 1), st.integers(0, num_items - 1)), max_size=40
+        )
+    )
+    array = np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
