@@ -13,7 +13,7 @@ import os
 import platform
 import statistics
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -203,6 +203,14 @@ def peer_explained_option(parser: ArgumentParser) -> None:
         metavar="WHY",
         help="why the peer is slower here than is known of it; lets the claims stand",
     )
+
+
+def whole_number(text: str) -> int:
+    """An option's value of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
 
 
 def note(message: str) -> None:

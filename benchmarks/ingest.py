@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.child import Finished, run_measured
-from benchmarks.harness import Claim, Report, alternate, note
+from benchmarks.harness import Claim, Report, alternate, note, whole_number
 from lightgcn_jax.errors import InputError
 
 _ROWS = 10_000_000
@@ -27,8 +27,12 @@ _CHUNK = 1_000_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=3, help="samples of each (default 3)")
-    parser.add_argument("--rows", type=int, default=_ROWS, help="rows of the file (default 10⁷)")
+    parser.add_argument(
+        "--rounds", type=whole_number, default=3, help="samples of each (default 3)"
+    )
+    parser.add_argument(
+        "--rows", type=whole_number, default=_ROWS, help="rows of the file (default 10⁷)"
+    )
 
 
 def run(args: argparse.Namespace) -> Report:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from benchmarks.gowalla import Workload
 from benchmarks.torch_peer import PeerMetrics
+from benchmarks.workload import Workload
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.training.config import TrainConfig
 

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike
 
 from benchmarks import torch_peer
-from benchmarks.gowalla import Workload, load_gowalla
-from benchmarks.harness import Claim, Report, cores, note
+from benchmarks.harness import Claim, Report, cores, note, whole_number
+from benchmarks.workload import Workload, draw_batches, load_gowalla, training_run
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models import lightgcn
@@ -28,7 +28,7 @@ from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
 from lightgcn_jax.training.config import PRESETS, TrainConfig
 from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.sampling import Batch
-from lightgcn_jax.training.step import Run, TrainState, draw_batch, epoch_order, train_step
+from lightgcn_jax.training.step import Run, TrainState, train_step
 
 _CUTOFF, _TEST_BATCH = 20, 2048
 
@@ -60,7 +60,9 @@ class Trained(NamedTuple):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=250, help="steps to train (default 250)")
+    parser.add_argument(
+        "--steps", type=whole_number, default=250, help="steps to train (default 250)"
+    )
     parser.add_argument(
         "--lightgcn-pytorch",
         type=Path,
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> Report:
     key = jax.random.key(config.seed)
     table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.model).table)
     peer = _peer(args.lightgcn_pytorch, workload, table, config)
-    data = Run(workload.graph, workload.operator, _users_with_items(workload.graph))
+    data = training_run(workload.graph, workload.operator)
     batches = draw_batches(data, config, args.steps)
     note(f"{args.steps} steps of ours")
     ours = train_ours(table, batches, data, config)
@@ -138,19 +140,6 @@ class OwnPeer:
         return torch_peer.evaluate(rating, self._rows, k=_CUTOFF, batch_size=_TEST_BATCH)
 
 
-def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:
-    """The first batches of a run, weights 1: one negative a user, so that the peer takes them."""
-    key = jax.random.key(config.seed + 1)
-    order = epoch_order(key, run.graph.num_edges, config)
-    draw = jax.jit(draw_batch, static_argnames="config")
-    whole = jnp.ones(config.batch_size)
-    batches = []
-    for step in range(steps):
-        batch = draw(jax.random.fold_in(key, step), run, order, jnp.int32(0), config=config)
-        batches.append(batch._replace(weights=whole))
-    return batches
-
-
 def train_ours(table: np.ndarray, batches: list[Batch], run: Run, config: TrainConfig) -> Trained:
     """Our ``train_step``, batch by batch, from a table ``float[N, D]``."""
     optimizer = make_optimizer(config, len(batches))
@@ -168,8 +157,7 @@ def train_peer(peer: Peer, batches: list[Batch]) -> Trained:
     """The peer's step, batch by batch."""
     losses = []
     for batch in batches:
-        rows = (batch.users, batch.positives, batch.negatives)
-        losses.append(peer.step(*(torch.from_numpy(_int64(ids)) for ids in rows)))
+        losses.append(peer.step(*torch_peer.batch_rows(batch)))
     return Trained(peer.table(), np.array(losses))
 
 
@@ -189,12 +177,3 @@ def _peer(
     from benchmarks.lightgcn_pytorch import CheckoutPeer
 
     return CheckoutPeer(checkout, workload, table, config, _TEST_BATCH)
-
-
-def _users_with_items(graph: BipartiteGraph) -> jax.Array:
-    lengths = np.asarray(graph.items_of_user.lengths())
-    return jnp.asarray(np.flatnonzero(lengths).astype(np.int32))
-
-
-def _int64(ids: ArrayLike) -> np.ndarray:
-    return np.asarray(ids).astype(np.int64).ravel()

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from benchmarks import torch_peer
-from benchmarks.gowalla import Workload, load_gowalla
 from benchmarks.harness import (
     Claim,
     Report,
@@ -27,16 +26,19 @@ from benchmarks.harness import (
     peer_explained_option,
     ratio_claim,
     ratio_of_medians,
+    whole_number,
 )
+from benchmarks.workload import Workload, load_gowalla
 from lightgcn_jax.arrays import ItemTable, UserTable
 from lightgcn_jax.evaluation import Evaluation, evaluate
+
+# Private, but the products alone must come in the blocks of our ranking.
+from lightgcn_jax.evaluation.ranking import _BLOCK_SCORES
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNConfig, LightGCNParams, split_nodes
 
 CUTOFF = 20
 BEST_BATCH, DEFAULT_BATCH = 2048, 100
-# Scores of a block of products: what our ranking takes, so that only its other work differs.
-_BLOCK_SCORES = 4_000_000
 
 _OURS, _PRODUCTS = "our evaluation", "score products alone"
 _PEER = f"PyTorch's, batch {BEST_BATCH}"
@@ -45,7 +47,9 @@ _DEFAULT = f"PyTorch's, batch {DEFAULT_BATCH}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=5, help="samples of each (default 5)")
+    parser.add_argument(
+        "--rounds", type=whole_number, default=5, help="samples of each (default 5)"
+    )
     parser.add_argument(
         "--default-batch",
         action=argparse.BooleanOptionalAction,

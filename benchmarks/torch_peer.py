@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from lightgcn_jax.graph import BipartiteGraph, CsrRows
+from lightgcn_jax.training.sampling import Batch
 
 _SEEN_RATING = -1024.0
 
@@ -120,6 +121,15 @@ class Trainer:
         total.backward()
         self.optimizer.step()
         return total.item()
+
+
+def batch_rows(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Users, positives and negatives of a batch with one negative a user, ``int64[B]`` each."""
+    users, positives, negatives = (
+        torch.from_numpy(np.asarray(ids).astype(np.int64).ravel())
+        for ids in (batch.users, batch.positives, batch.negatives)
+    )
+    return users, positives, negatives
 
 
 def fixed_rating(

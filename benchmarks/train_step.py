@@ -26,7 +26,6 @@ import torch
 from rich.table import Table
 
 from benchmarks.child import run_measured
-from benchmarks.gowalla import Workload, load_gowalla
 from benchmarks.harness import (
     Claim,
     Report,
@@ -37,8 +36,10 @@ from benchmarks.harness import (
     peer_explained_option,
     ratio_claim,
     seconds_text,
+    whole_number,
 )
-from benchmarks.torch_peer import TorchLightGCN, Trainer
+from benchmarks.torch_peer import TorchLightGCN, Trainer, batch_rows
+from benchmarks.workload import draw_batches, load_gowalla, training_run
 from lightgcn_jax.diffusion import diffuse
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training.config import PRESETS, TrainConfig
@@ -46,7 +47,6 @@ from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.step import (
     Run,
     TrainState,
-    draw_batch,
     epoch_order,
     make_chunk,
     plan_chunks,
@@ -57,7 +57,9 @@ _DIFFUSION, _NO_LAYERS = "applications of Ã", "our step without layers"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=20, help="samples of each (default 20)")
+    parser.add_argument(
+        "--rounds", type=whole_number, default=20, help="samples of each (default 20)"
+    )
     parser.add_argument(
         "--skip-memory", action="store_true", help="leave out the training run for peak memory"
     )
@@ -72,18 +74,17 @@ def run(args: argparse.Namespace) -> Report:
         note("one epoch through the command line, for its peak memory")
         memory = _peak_memory(args.data_dir)
     workload = load_gowalla(args.data_dir)
+    data = training_run(workload.graph, workload.operator)
     torch.set_num_threads(cores())
     note("compiling")
-    ours = _Chunk(config, workload)
-    bare = _Chunk(dataclasses.replace(config, layers=0), workload)
+    ours = _Chunk(config, data)
+    bare = _Chunk(dataclasses.replace(config, layers=0), data)
     note(f"{args.rounds} rounds against PyTorch")
-    samples = alternate(
-        {_OURS: ours, _PEER: _peer_step(config, workload, ours.run)}, rounds=args.rounds
-    )
+    samples = alternate({_OURS: ours, _PEER: _peer_step(config, data)}, rounds=args.rounds)
     samples[_OURS] = [seconds / ours.steps for seconds in samples[_OURS]]
     note(f"{args.rounds} rounds of our parts")
     parts = alternate(
-        {"chunk": ours, _DIFFUSION: _applications(config, workload), _NO_LAYERS: bare},
+        {"chunk": ours, _DIFFUSION: _applications(config, data), _NO_LAYERS: bare},
         rounds=args.rounds,
     )
     whole = [seconds / ours.steps for seconds in parts.pop("chunk")]
@@ -118,19 +119,17 @@ def run(args: argparse.Namespace) -> Report:
 class _Chunk:
     """The compiled chunk of a training run; each call trains on from where the last one stopped."""
 
-    def __init__(self, config: TrainConfig, workload: Workload):
-        graph = workload.graph
+    def __init__(self, config: TrainConfig, run: Run):
+        graph = run.graph
         plan = plan_chunks(graph.num_edges, graph.num_nodes, config)
         self.steps = plan.steps_per_chunk
-        with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths())).astype(np.int32)
-        self.run = Run(graph, workload.operator, jnp.asarray(with_items))
         optimizer = make_optimizer(config, plan.steps_per_epoch)
         key = jax.random.key(config.seed)
         params = lightgcn.init(key, graph.num_nodes, config.model)
         state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
         self._states = jax.tree.map(lambda leaf: jnp.array(leaf)[None], state)
         order = epoch_order(key, graph.num_edges, config)
-        self._rest = key[None], order[None], jnp.int32(0), jnp.int32(0), self.run
+        self._rest = key[None], order[None], jnp.int32(0), jnp.int32(0), run
         start = time.perf_counter()
         chunk = jax.jit(make_chunk(config, optimizer, plan), donate_argnums=0)
         self._compiled = chunk.lower(self._states, *self._rest).compile()
@@ -141,28 +140,23 @@ class _Chunk:
         jax.block_until_ready((self._states, losses))
 
 
-def _peer_step(config: TrainConfig, workload: Workload, run: Run) -> Callable[[], float]:
+def _peer_step(config: TrainConfig, run: Run) -> Callable[[], float]:
     key = jax.random.key(config.seed)
-    table = lightgcn.init(key, workload.graph.num_nodes, config.model).table
-    model = TorchLightGCN(workload.graph, np.asarray(table), config.layers)
-    order = epoch_order(key, workload.graph.num_edges, config)
-    batch = draw_batch(key, run, order, jnp.int32(0), config)
-    rows = [
-        torch.from_numpy(np.asarray(ids).astype(np.int64).ravel())
-        for ids in (batch.users, batch.positives, batch.negatives)
-    ]
-    return partial(Trainer(model, config.learning_rate, config.l2).step, *rows)
+    table = lightgcn.init(key, run.graph.num_nodes, config.model).table
+    model = TorchLightGCN(run.graph, np.asarray(table), config.layers)
+    [batch] = draw_batches(run, config, 1)
+    return partial(Trainer(model, config.learning_rate, config.l2).step, *batch_rows(batch))
 
 
-def _applications(config: TrainConfig, workload: Workload) -> Callable[[], Any]:
+def _applications(config: TrainConfig, run: Run) -> Callable[[], Any]:
     """As many applications of Ã as a step has, forward and backward, one after another."""
 
     @jax.jit
     def chain(operator, x):
         return jax.lax.fori_loop(0, 2 * config.layers, lambda _, y: diffuse(operator, y), x)
 
-    x = jnp.ones((workload.graph.num_nodes, config.dim), jnp.float32)
-    return lambda: jax.block_until_ready(chain(workload.operator, x))
+    x = jnp.ones((run.graph.num_nodes, config.dim), jnp.float32)
+    return lambda: jax.block_until_ready(chain(run.operator, x))
 
 
 def _breakdown(whole: list[float], parts: dict[str, list[float]]) -> dict[str, float]:

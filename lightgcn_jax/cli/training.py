@@ -182,6 +182,11 @@ def _print_outcome(result: FitResult) -> None:
     parts = {part: summary[part] for part in ("train", "valid", "test")}
     console.print(f"Epoch {summary['best_epoch']}, protocol {summary['protocol_note']}")
     console.print(metrics_table(parts))
+    if "embeddings_of_seed" in summary:
+        kept = summary["embeddings_of_seed"]
+        console.print(
+            f"Means over {result.config.seeds} seeds; the run keeps the embeddings of seed {kept}."
+        )
     recommender = Recommender.from_fit(result)
     users = result.split.users.external(_sample_users(result.split))
     k = min(_SAMPLE_ITEMS, len(result.split.items))

@@ -65,12 +65,12 @@ def test_other_suffixes_are_refused(recommender, tmp_path, name):
 
 
 def test_a_missing_folder_is_named(recommender, tmp_path):
-    with pytest.raises(InputError, match="there is no .*nowhere"):
+    with pytest.raises(InputError, match=r"there is no .*nowhere"):
         export(recommender, tmp_path / "nowhere" / "e.npz")
 
 
 @pytest.mark.parametrize("suffix", EXPORT_SUFFIXES)
-def test_a_full_disk_leaves_the_old_file(recommender, tmp_path, monkeypatch, suffix):
+def test_a_full_disk_leaves_the_old_file(recommender, tmp_path, suffix):
     resource = pytest.importorskip("resource")
     target = tmp_path / f"e{suffix}"
     export(recommender, target)

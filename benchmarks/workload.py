@@ -1,14 +1,21 @@
-"""The Gowalla split that the papers report on, as our code and the peers take it."""
+"""What ours and the peers work on: the Gowalla split of the papers, and batches drawn from it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from lightgcn_jax.data import Split, given_split, load_dataset
 from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.diffusion.operator import Storage
 from lightgcn_jax.graph import BipartiteGraph, CsrRows, csr_rows
+from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.training.sampling import Batch
+from lightgcn_jax.training.step import Run, draw_batch, epoch_order
 
 
 class Workload(NamedTuple):
@@ -42,3 +49,22 @@ def load_gowalla(data_dir: Path | None) -> Workload:
     )
     relevant = csr_rows(split.test.users, split.test.items, len(split.users))
     return Workload(split, graph, diffusion_operator(graph), relevant)
+
+
+def training_run(graph: BipartiteGraph, operator: Storage) -> Run:
+    """What training steps read of a graph."""
+    with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths())).astype(np.int32)
+    return Run(graph, operator, jnp.asarray(with_items))
+
+
+def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:
+    """Batches by our sampler, all rows of weight 1, for ours and a peer to train on."""
+    key = jax.random.key(config.seed)
+    order = epoch_order(key, run.graph.num_edges, config)
+    draw = jax.jit(draw_batch, static_argnames="config")
+    whole = jnp.ones(config.batch_size)
+    batches = []
+    for step in range(steps):
+        batch = draw(jax.random.fold_in(key, step), run, order, jnp.int32(0), config=config)
+        batches.append(batch._replace(weights=whole))
+    return batches

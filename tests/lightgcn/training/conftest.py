@@ -1,0 +1,19 @@
+import pytest
+
+from lightgcn_jax.data import generate_world, ratio_split
+from lightgcn_jax.training import TrainConfig
+
+
+@pytest.fixture(scope="session")
+def small_split():
+    world = generate_world(users=120, items=80, mean_degree=12, groups=4, seed=1)
+    return ratio_split(world.interactions, seed=0)
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """Three chunks of training an epoch are forced where a test needs them; see test_resume."""
+    return TrainConfig(
+        dim=8, layers=2, epochs=6, batch_size=256, negatives=16, ks=(5, 10), select_by="recall@10",
+        evaluate_every=2, patience=0, learning_rate=0.02, checkpoint_seconds=0.0,
+    )  # fmt: skip
