@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 PEER_SECONDS = {
     "training step": 0.540,
@@ -287,7 +287,8 @@ def _samples_table(report: Report) -> Table:
 
 
 def _claims_table(claims: Sequence[Claim]) -> Table:
-    table = Table("claim", "value", "95 %", "target", "holds")
+    name_column = Column("claim", min_width=max((len(claim.name) for claim in claims), default=0))
+    table = Table(name_column, "value", "95 %", "target", "holds")
     for claim in claims:
         value = claim.reason if claim.value is None else f"{claim.value:.4g} {claim.unit}"
         interval = "" if claim.interval is None else "{:.4g} to {:.4g}".format(*claim.interval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import polars as pl
+import safetensors
 
 from lightgcn_jax.errors import InputError
 
@@ -30,6 +34,11 @@ def replacing(target: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
+    except OSError as error:
+        # The user knows the target's name, not the temporary one, which most errors lack anyway.
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+    except (safetensors.SafetensorError, pl.exceptions.PolarsError) as error:
+        raise OSError(errno.EIO, f"cannot be written: {error}", str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,17 +1,36 @@
-"""Settings of the whole suite: warnings are errors, broadcasting between ranks raises."""
+"""Settings of the whole suite: warnings are errors, broadcasting between ranks raises.
+
+Compile time dominates the suite, and many tests compile the same programs: all of them, and the
+processes they start, share one compilation cache that goes when the suite ends.
+"""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
-import jax
 import pytest
 
+_OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
+if _OWN_CACHE:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402, after the settings that it reads when imported
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
+
+
+def pytest_unconfigure():
+    # Workers inherit the folder; only the process that made it removes it.
+    if _OWN_CACHE:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

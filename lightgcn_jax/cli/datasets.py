@@ -109,7 +109,7 @@ class Data:
         return self.command.run()
 
 
-def _counts(about: dict[str, Any]) -> tuple[str, str, str]:
+def _counts(about: dict[str, Any]) -> tuple[str, ...]:
     """Users, items and interactions of the edition listed last, the one to download."""
     if about["editions"]:
         counts = about["editions"][-1]
@@ -120,7 +120,7 @@ def _counts(about: dict[str, Any]) -> tuple[str, str, str]:
             "items": generated.num_items,
             "interactions": len(generated),
         }
-    return tuple(f"{counts[key]:,}" for key in ("users", "items", "interactions"))  # type: ignore[return-value]
+    return tuple(f"{counts[key]:,}" for key in ("users", "items", "interactions"))
 
 
 def _whereabouts(about: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Which commands there are, and how they end.
 
-Exit status: 0; 2 with one line on stderr for what a user can mend; 130 after Ctrl-C.
+Exit status: 0; 2 with one line on stderr for what a user can mend; 130 after Ctrl-C; 1 where
+whoever read stdout closed it, without a word.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _parsed(arguments).run()
             sys.stdout.flush()
             return status
-        except SystemExit as ending:  # tyro has said why: help, or wrong usage
+        except SystemExit as ending:  # tyro: help or wrong usage, said; rich: a closed pipe
             return ending.code if isinstance(ending.code, int) else 2
         except KeyboardInterrupt:
             say("interrupted")
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             # Whoever read stdout has enough (`| head`); the flush at exit must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return 1
         except (InputError, OSError, MemoryError) as error:
             say(f"error: {_one_line(error)}")
             return 2

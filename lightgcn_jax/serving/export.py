@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
@@ -49,14 +48,8 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
     recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
     if not target.parent.is_dir():
         raise InputError(f"{target}: expected an existing folder, there is no {target.parent}")
-    try:
-        with replacing(target) as temporary:
-            write(recommender, temporary)
-    except (SafetensorError, pl.exceptions.PolarsError) as error:
-        raise OSError(f"{target}: cannot be written: {error}") from error
-    except OSError as error:
-        # Its own file name, if there is one, is that of the temporary file.
-        raise OSError(error.errno, error.strerror, str(target)) from error
+    with replacing(target) as temporary:
+        write(recommender, temporary)
     return target
 
 

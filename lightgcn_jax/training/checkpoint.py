@@ -7,6 +7,7 @@ and renamed when whole.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -54,8 +55,7 @@ def save_checkpoint(folder: Path, step: int, arrays: Any, progress: dict[str, An
     target = folder / f"step-{step:012d}"
     temporary = Path(tempfile.mkdtemp(prefix=".step-", suffix=".tmp", dir=folder))
     try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save((temporary / _ARRAYS).absolute(), arrays)
+        _write_arrays(temporary / _ARRAYS, arrays, target)
         write_json(temporary / _PROGRESS, progress)
         write_json(temporary / _MANIFEST, _sums(temporary))
         # mkdtemp makes private folders; a checkpoint is as readable as the run around it.
@@ -118,6 +118,21 @@ def find_damage(path: Path) -> str | None:
         if actual[name] != expected[name]:
             return f"{name} has other bytes than were written"
     return None
+
+
+def _write_arrays(path: Path, arrays: Any, target: Path) -> None:
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        message = f"checkpoint needs {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB left"
+        raise OSError(errno.ENOSPC, message, str(target))
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(path.absolute(), arrays)
+    except Exception as error:
+        # Orbax reports a failing disk as this or that exception with a page of text.
+        message = f"checkpoint could not be written: {str(error).splitlines()[0]}"
+        raise OSError(errno.EIO, message, str(target)) from error
 
 
 def _checkpointer() -> Any:

@@ -44,7 +44,8 @@ class TrainConfig:
         patience: evaluations without improvement before stopping; 0 never stops early.
         seed: of initial embeddings and sampling; with several seeds, the first of them.
         seeds: runs trained at once, with seeds seed, seed + 1, …
-        checkpoint_seconds: least time between checkpoints, at epoch ends; 0 is every epoch.
+        checkpoint_seconds: seconds that pass at least between two checkpoints; 0 writes one after
+            every chunk of steps.
         backend: storage of the diffusion operator; `auto` takes the fastest of the platform.
     """
 

@@ -99,7 +99,9 @@ def merge_splits(old: Split, new: Split) -> Split:
         users=users,
         items=items,
         description=f"{old.description}; then {new.description}",
+        report=(*old.report, *new.report),
         notes=(
+            *new.notes,
             f"new data: {len(users) - len(old.users):,} new users, "
             f"{len(items) - len(old.items):,} new items, new pairs {counts}",
         ),

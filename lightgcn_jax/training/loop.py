@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import signal
 import threading
 import time
@@ -237,7 +238,8 @@ class Trainer:
         ]
         progress.chunk += 1
         progress.train_seconds += seconds
-        rows = steps * self.config.batch_size * self.config.seeds
+        size, edges = self.config.batch_size, self.run.graph.num_edges
+        rows = (min((first + steps) * size, edges) - first * size) * self.config.seeds
         self.reporter.advanced(
             epochs=epoch + progress.chunk / plan.chunks,
             loss=float(means.mean()),
@@ -325,7 +327,7 @@ class Trainer:
         if self.directory is None:
             return f"{where}; nothing was written, the run had no directory"
         path = self.directory.path
-        return f"{where}; go on with: lightgcn-jax train --resume {path}"
+        return f"{where}; go on with: lightgcn-jax train --resume {shlex.quote(str(path))}"
 
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
         config, split = self.config, self.arena.split

@@ -93,10 +93,11 @@ class ConsoleReporter:
                 f"epoch {record['epoch']}{seed}  loss {record['loss']:.4f}  {figures}"
                 + ("  best so far" if improved and len(records) == 1 else ""),
                 highlight=False,
+                soft_wrap=True,
             )
 
     def noted(self, message: str) -> None:
-        self._console.print(message, highlight=False, markup=False)
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def stopped(self) -> None:
         self._progress.stop()

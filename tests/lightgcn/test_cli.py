@@ -23,7 +23,18 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.training import PRESETS, Interrupted, RunDirectory, TrainConfig
 
-QUICK = ("--dim", "8", "--epochs", "2", "--evaluate-every", "1", "--batch-size", "128")
+QUICK = (
+    "--dim",
+    "8",
+    "--layers",
+    "1",
+    "--epochs",
+    "2",
+    "--evaluate-every",
+    "1",
+    "--batch-size",
+    "128",
+)
 
 
 class Outcome(NamedTuple):

@@ -90,6 +90,7 @@ def test_a_full_disk_leaves_the_old_file(recommender, tmp_path, suffix):
             export(large, target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert caught.value.errno in (errno.EFBIG, None)
+    # The libraries behind two of the formats hide the number.
+    assert caught.value.errno in (errno.EFBIG, errno.EIO)
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]

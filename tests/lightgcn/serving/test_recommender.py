@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lightgcn_jax.data import IdMap, block_world, given_split
+from lightgcn_jax.data import IdMap, Pairs, Split, block_world, given_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.serving import Ranked, Recommender
-from lightgcn_jax.training import TrainConfig, fit
+from lightgcn_jax.training import FitResult, RunDirectory, TrainConfig, fit
 
 # Scores:       10  20  30  40  50
 #   a (1, 0)     1   2   0   0   1
@@ -155,6 +155,22 @@ def test_parts_that_do_not_fit_are_refused(recommender, change, message):
         replace(recommender, **change)
 
 
+def test_train_and_validation_items_of_a_run_count_as_seen_and_test_items_do_not(tmp_path):
+    pairs = [Pairs.from_rows(np.array([user]), np.array([item])) for user, item in [(0, 1), (0, 4)]]
+    test = Pairs.from_rows(np.array([0, 1]), np.array([0, 2]))
+    ids = IdMap.from_values(["a", "b", "c"]), IdMap.from_values([10, 20, 30, 40, 50])
+    split = Split(*ids, *pairs, test, description="by hand")
+    run = RunDirectory.create(tmp_path / "run", split, TrainConfig(), {}, "adam")
+    with pytest.raises(InputError, match="no embeddings yet"):
+        Recommender.from_run(run.path)
+    run.write_embeddings(USERS, ITEMS)
+    result = FitResult(TrainConfig(), split, {}, [], USERS, ITEMS)
+    for recommender in (Recommender.from_run(run.path), Recommender.from_fit(result)):
+        assert as_lists(recommender.recommend("a", 5)) == ([10, 30, 40], [1, 0, 0])
+        assert recommender.recommend("b", 1).ids == [30]
+
+
+@pytest.mark.slow
 def test_a_trained_run_recommends_what_was_withheld(tmp_path):
     """Every user of the block world lacks one item of the own group: the only right answer."""
     split = given_split(block_world())
