@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,9 @@ from lightgcn_jax.graph.bipartite import CsrRows, entries
 # Scores of one block, in elements: 16 MB, below the size from which the C allocator maps fresh
 # pages for every block, which made the matrix product three times slower.
 _BLOCK_SCORES = 4_000_000
+# Blocks under way at once: sorting keeps one core busy, so the next block multiplies meanwhile.
+# Two cores gain a third; more blocks gain nothing and hold more memory.
+_WORKERS = 2
 # Capacities for seen items are rounded up to this, so that few programs are ever compiled.
 _CAPACITY_STEP = 4096
 
@@ -156,14 +160,16 @@ def rank(
     if seen is not None:
         most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
-    ranked = []
-    for block in blocks:
-        block = jnp.asarray(block)
-        ranked.append(
-            _rank_block(queries[block], catalogue, seen, block, k=k, seen_capacity=capacity)
-        )
-    best = np.concatenate([np.asarray(block.items) for block in ranked])[: len(rows)]
-    scores = np.concatenate([np.asarray(block.scores) for block in ranked])[: len(rows)]
+
+    def rank_one(block: np.ndarray) -> Ranking:
+        rows = jnp.asarray(block)
+        ranked = _rank_block(queries[rows], catalogue, seen, rows, k=k, seen_capacity=capacity)
+        return Ranking(np.asarray(ranked.items), np.asarray(ranked.scores))
+
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        ranked = list(workers.map(rank_one, blocks))
+    best = np.concatenate([block.items for block in ranked])[: len(rows)]
+    scores = np.concatenate([block.scores for block in ranked])[: len(rows)]
     if candidates is not None:
         best = np.where(best >= 0, np.asarray(candidates, np.int32)[best], -1)
     return Ranking(best, scores)
