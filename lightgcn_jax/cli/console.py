@@ -55,15 +55,29 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     return grid
 
 
-def metrics_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
-    """Metrics such as ``recall@20`` of each part of the split that has any: a line a cut-off."""
+def metrics_table(
+    parts: Mapping[str, Mapping[str, float]],
+    spreads: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+) -> Table:
+    """Metrics such as ``recall@20`` of each part of the split that has any: a line a cut-off.
+
+    Args:
+        parts: the values, by part and metric.
+        spreads: statistics over seeds, by part and metric; the half width of the confidence
+            interval is shown behind the value.
+    """
+
+    def cell(part: str, key: str) -> str:
+        value = f"{parts[part][key]:.4f}"
+        return value if spreads is None else f"{value} ±{spreads[part][key]['ci95_half_width']:.4f}"
+
     filled = {part: metrics for part, metrics in parts.items() if metrics}
     keys = [key.partition("@") for metrics in filled.values() for key in metrics]
     names = list(dict.fromkeys(name for name, _, _ in keys))
     cutoffs = list(dict.fromkeys(k for _, _, k in keys))
     rows = [
-        (part, k, *(f"{metrics[f'{name}@{k}']:.4f}" for name in names))
-        for part, metrics in filled.items()
+        (part, k, *(cell(part, f"{name}@{k}") for name in names))
+        for part in filled
         for k in cutoffs
     ]
     return table(("part", "k", *names), rows, numbers=("k", *names))

@@ -181,11 +181,11 @@ def _print_outcome(result: FitResult) -> None:
     console, summary, run = results(), result.summary, str(result.directory)
     parts = {part: summary[part] for part in ("train", "valid", "test")}
     console.print(f"Epoch {summary['best_epoch']}, protocol {summary['protocol_note']}")
-    console.print(metrics_table(parts))
+    console.print(metrics_table(parts, summary.get("statistics")))
     if "embeddings_of_seed" in summary:
-        kept = summary["embeddings_of_seed"]
         console.print(
-            f"Means over {result.config.seeds} seeds; the run keeps the embeddings of seed {kept}."
+            f"Means over {result.config.seeds} seeds ± half width of the 95 % confidence interval; "
+            f"the run keeps the embeddings of seed {summary['embeddings_of_seed']}."
         )
     recommender = Recommender.from_fit(result)
     users = result.split.users.external(_sample_users(result.split))

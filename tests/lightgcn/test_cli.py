@@ -18,10 +18,10 @@ import pytest
 from lightgcn_jax.cli import main
 from lightgcn_jax.cli import training as train_command
 from lightgcn_jax.cli.program import _COMMANDS, _parsed
-from lightgcn_jax.data import generate_world
+from lightgcn_jax.data import generate_world, ratio_split, read_interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Recommender
-from lightgcn_jax.training import PRESETS, Interrupted, RunDirectory, TrainConfig
+from lightgcn_jax.training import PRESETS, Interrupted, RunDirectory, TrainConfig, fit
 
 QUICK = (
     "--dim",
@@ -111,6 +111,24 @@ def test_train_says_what_it_trains_on_and_what_came_out(trained):
     assert f"{summary['test']['recall@10']:.4f}" in out
     data = RunDirectory.open(run).data
     assert (data["user_column"], data["min_rating"], data["k_core"]) == ("who", 2.0, 2)
+
+
+def test_python_gives_the_same_run(trained, log):
+    run, _ = trained
+    interactions = read_interactions(
+        log, user_column="who", item_column="what", rating_column="stars"
+    )
+    filtered = interactions.deduplicated().with_min_rating(2).with_k_core(2, 2)
+    config = dataclasses.replace(
+        TrainConfig(), dim=8, layers=1, epochs=2, evaluate_every=1, batch_size=128,
+        ks=(5, 10), select_by="recall@10",
+    )  # fmt: skip
+    result = fit(ratio_split(filtered, seed=0), config)
+    stored = RunDirectory.open(run)
+    times = {"train_seconds", "compile_seconds", "evaluate_seconds"}
+    for name in stored.summary().keys() - times:
+        assert result.summary[name] == stored.summary()[name], name
+    assert result.user_embeddings.tobytes() == stored.embeddings()[0].tobytes()
 
 
 def test_settings_not_given_are_those_of_the_preset():

@@ -6,6 +6,7 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import evaluate, metric_names, user_metrics
+from lightgcn_jax.evaluation.ranking import _rank_block
 from lightgcn_jax.graph import csr_rows
 from tests.lightgcn import oracles
 
@@ -82,6 +83,17 @@ def test_evaluate_agrees_with_the_oracle(masked):
             np.testing.assert_allclose(got.per_user[f"{name}@{k}"], per_user, rtol=1e-5, atol=1e-7)
             np.testing.assert_allclose(got.metrics[f"{name}@{k}"], np.mean(per_user), rtol=1e-6)
         assert got.metrics[f"coverage@{k}"] == len(recommended) / 80
+
+
+def test_evaluations_of_one_shape_compile_once():
+    rng = np.random.default_rng(0)
+    relevant, seen = (csr_rows(*np.nonzero(rng.random((31, 47)) < 0.2), 31) for _ in range(2))
+    compiled = []
+    for _ in range(3):
+        users, items = jnp.asarray(rng.normal(size=(31, 4))), jnp.asarray(rng.normal(size=(47, 4)))
+        evaluate(users, items, relevant, ks=(3, 6), seen=seen)
+        compiled.append(_rank_block._cache_size())
+    assert compiled[1:] == compiled[:-1]
 
 
 def test_nobody_to_evaluate_is_an_error():
