@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from benchmarks import torch_peer
 from benchmarks.harness import Claim, Report, cores, note, whole_number
-from benchmarks.workload import Workload, draw_batches, load_gowalla, training_run
+from benchmarks.workload import Workload, draw_batches, load_gowalla
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models import lightgcn
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> Report:
     key = jax.random.key(config.seed)
     table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.model).table)
     peer = _peer(args.lightgcn_pytorch, workload, table, config)
-    data = training_run(workload.graph, workload.operator)
+    data = Run.of(workload.graph, workload.operator)
     batches = draw_batches(data, config, args.steps)
     note(f"{args.steps} steps of ours")
     ours = train_ours(table, batches, data, config)

@@ -8,7 +8,9 @@ embeddings that are diffused already, of which nothing is claimed, and the score
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,8 @@ from lightgcn_jax.models.lightgcn import LightGCNConfig, LightGCNParams, split_n
 CUTOFF = 20
 BEST_BATCH, DEFAULT_BATCH = 2048, 100
 
-_OURS, _PRODUCTS = "our evaluation", "score products alone"
+_OURS = "our evaluation"
+_PRODUCTS = ("score products alone", "score products alone, two blocks at once")
 _PEER = f"PyTorch's, batch {BEST_BATCH}"
 _DIFFUSED = f"PyTorch's, batch {BEST_BATCH}, already diffused"
 _DEFAULT = f"PyTorch's, batch {DEFAULT_BATCH}"
@@ -81,7 +84,10 @@ def run(args: argparse.Namespace) -> Report:
             _OURS: ours,
             _PEER: lambda: peer(model.rating),
             _DIFFUSED: lambda: peer(torch_peer.fixed_rating(users, items)),
-            _PRODUCTS: _products(users, items, np.unique(workload.split.test.users)),
+        }
+        | {
+            name: _products(users, items, np.unique(workload.split.test.users), at_once)
+            for at_once, name in enumerate(_PRODUCTS, 1)
         },
         rounds=args.rounds,
     )
@@ -137,16 +143,19 @@ class _Ours:
         return evaluate(*self.vectors(), self._workload.relevant, ks=(CUTOFF,), seen=seen)
 
 
-def _products(users: UserTable, items: ItemTable, rows: np.ndarray) -> Callable[[], None]:
-    """All score products, block by block, each block's scores made and dropped."""
+def _products(
+    users: UserTable, items: ItemTable, rows: np.ndarray, at_once: int
+) -> Callable[[], None]:
+    """All score products in the blocks of our ranking, each block's scores made and dropped."""
     block = _BLOCK_SCORES // items.shape[0]
     blocks = np.pad(rows, (0, -len(rows) % block), mode="edge").reshape(-1, block)
     queries = [users[jnp.asarray(block)] for block in blocks]
     multiply = jax.jit(lambda items, queries: items @ queries.T)
 
     def multiply_all() -> None:
-        for block_queries in queries:
-            multiply(items, block_queries).block_until_ready()
+        with ThreadPoolExecutor(at_once) as workers:
+            for _ in workers.map(lambda block: multiply(items, block).block_until_ready(), queries):
+                pass
 
     return multiply_all
 
@@ -156,7 +165,9 @@ def _claims(
 ) -> list[Claim]:
     agreement = Claim("metric_difference", difference, "", "<", 1e-5)
     different = None if agreement.holds else "the two evaluations do not agree"
-    ours, peer, products = samples[_OURS], samples[_PEER], samples[_PRODUCTS]
+    ours, peer = samples[_OURS], samples[_PEER]
+    # The faster way of multiplying is the fairer measure.
+    products = min((samples[name] for name in _PRODUCTS), key=statistics.median)
     peer_doubt = different or doubt(f"evaluation, batch {BEST_BATCH}", peer, explained)
     products_doubt = different or doubt("score products", products, explained)
     claims = [

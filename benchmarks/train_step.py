@@ -39,7 +39,7 @@ from benchmarks.harness import (
     whole_number,
 )
 from benchmarks.torch_peer import TorchLightGCN, Trainer, batch_rows
-from benchmarks.workload import draw_batches, load_gowalla, training_run
+from benchmarks.workload import draw_batches, load_gowalla
 from lightgcn_jax.diffusion import diffuse
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training.config import PRESETS, TrainConfig
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> Report:
         note("one epoch through the command line, for its peak memory")
         memory = _peak_memory(args.data_dir)
     workload = load_gowalla(args.data_dir)
-    data = training_run(workload.graph, workload.operator)
+    data = Run.of(workload.graph, workload.operator)
     torch.set_num_threads(cores())
     note("compiling")
     ours = _Chunk(config, data)
@@ -129,7 +129,7 @@ class _Chunk:
         state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
         self._states = jax.tree.map(lambda leaf: jnp.array(leaf)[None], state)
         order = epoch_order(key, graph.num_edges, config)
-        self._rest = key[None], order[None], jnp.int32(0), jnp.int32(0), run
+        self._rest = key[None], order[None], jnp.int32(0), run
         start = time.perf_counter()
         chunk = jax.jit(make_chunk(config, optimizer, plan), donate_argnums=0)
         self._compiled = chunk.lower(self._states, *self._rest).compile()

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lightgcn_jax.data import Split, given_split, load_dataset
 from lightgcn_jax.diffusion import diffusion_operator
@@ -49,12 +48,6 @@ def load_gowalla(data_dir: Path | None) -> Workload:
     )
     relevant = csr_rows(split.test.users, split.test.items, len(split.users))
     return Workload(split, graph, diffusion_operator(graph), relevant)
-
-
-def training_run(graph: BipartiteGraph, operator: Storage) -> Run:
-    """What training steps read of a graph."""
-    with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths())).astype(np.int32)
-    return Run(graph, operator, jnp.asarray(with_items))
 
 
 def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:

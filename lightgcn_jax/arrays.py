@@ -4,7 +4,7 @@ U users, I items, N = U + I nodes (users first, item i is node U + i), E interac
 D dimensions, B batch, M shared negatives, K cut-off.
 """
 
-from jaxtyping import Array, Bool, Float, Int, Key, UInt
+from jaxtyping import Array, Bool, Float, Int, Key
 
 NodeTable = Float[Array, "nodes dim"]
 UserTable = Float[Array, "users dim"]
@@ -29,7 +29,6 @@ __all__ = [
     "PRNGKey",
     "RankedIds",
     "Scalar",
-    "UInt",
     "UserTable",
     "Vector",
     "Vectors",

@@ -17,6 +17,11 @@ import safetensors
 
 from lightgcn_jax.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -66,6 +71,24 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: expected this file, it is missing") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: expected JSON, got {error}") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Hold a lock file for this process alone; where the system has no such locks, do nothing.
+
+    Raises:
+        InputError: another process holds it; ``message`` says what that means.
+    """
+    if fcntl is None:
+        yield
+        return
+    with path.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(message) from error
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -52,6 +52,6 @@ def test_every_shell_example_parses(line, capsys, tmp_path, monkeypatch):
     assert (status == 0) == (arguments[:2] == ["data", "list"])
     if status:
         assert status == 2
-        assert re.search("expected|there is no|not found", errors.lower()), errors
+        assert re.search("expected|there is no|not found|no such", errors.lower()), errors
         assert "Traceback" not in errors
         assert "usage" not in errors.lower()

@@ -46,7 +46,8 @@ def test_stages_import_from_above(path):
     if stage in ("__init__", "__main__"):
         return
     for name in imports:
-        if name.split(".")[0] == "lightgcn_jax" and stage_of(name):
+        if name.split(".")[0] == "lightgcn_jax":
+            assert stage_of(name), f"{path} imports from the package's root, which imports all"
             assert STAGES.index(stage_of(name)) <= STAGES.index(stage), f"{path} imports {name}"
 
 

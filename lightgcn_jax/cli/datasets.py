@@ -84,6 +84,7 @@ class Describe:
 
     def run(self) -> int:
         if self.source in dataset_names():
+            self.file_format.refuse(f"{self.source} is a data set with a format of its own")
             known = _known(describe(self.source, data_dir=self.data_dir))
         elif Path(self.source).exists():
             known = _figures(self.file_format.read(Path(self.source)))

@@ -65,10 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Imported here for the sake of a fast --help.
             from lightgcn_jax.training import Interrupted
 
-            if not isinstance(error, Interrupted):
-                raise
-            say(str(error))
-            return 130
+            if isinstance(error, Interrupted):
+                say(str(error))
+                return 130
+            if "RESOURCE_EXHAUSTED" in str(error):  # what XLA raises has no class of its own
+                say(
+                    f"error: out of memory: {_one_line(error)[:200]}; "
+                    "try a smaller --dim, --batch-size, --negatives or --seeds"
+                )
+                return 2
+            raise
 
 
 def _parsed(arguments: list[str]) -> Command:

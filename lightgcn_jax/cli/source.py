@@ -49,6 +49,13 @@ class FileFormat:
     timestamp_column: Text = None
     separator: Text = None
 
+    def refuse(self, why: str) -> None:
+        """Raises InputError where a flag of these was given although nothing is read by them."""
+        for field in fields(self):
+            if getattr(self, field.name) != field.default:
+                flag = "--" + field.name.replace("_", "-")
+                raise InputError(f"{flag}: says how to read a file, but {why}")
+
     def read(self, path: Path) -> Interactions:
         """The interactions of a file or a folder."""
         return read_interactions(path, **asdict(self))
@@ -131,10 +138,7 @@ class Source:
         return interactions
 
     def _load(self) -> Interactions:
-        for field in fields(FileFormat):
-            if getattr(self.file_format, field.name) != field.default:
-                flag = "--" + field.name.replace("_", "-")
-                raise InputError(f"{flag}: says how to read a file, but there is no --data")
+        self.file_format.refuse("there is no --data")
         return load_dataset(
             self.dataset or "synthetic",
             data_dir=self.data_dir,
@@ -142,8 +146,12 @@ class Source:
             apply_threshold=self.min_rating is None,
         )
 
-    def split_up(self, interactions: Interactions) -> Split:
+    def split_up(self, interactions: Interactions, *, allow_empty: bool = False) -> Split:
         """The interactions under the split asked for.
+
+        Args:
+            interactions: what to split.
+            allow_empty: whether the ratio split may leave a part empty.
 
         Raises:
             InputError: the split does not fit the interactions.
@@ -153,7 +161,9 @@ class Source:
             raise InputError(f"--unseen: belongs to given and temporal splits, got split {method}")
         splits: dict[str, Callable[[], Split]] = {
             "given": lambda: given_split(interactions, self.unseen),
-            "ratio": lambda: ratio_split(interactions, *self.shares, seed=self.split_seed),
+            "ratio": lambda: ratio_split(
+                interactions, *self.shares, seed=self.split_seed, allow_empty=allow_empty
+            ),
             "leave-k-out": lambda: leave_k_out_split(
                 interactions, self.leave_k, seed=self.split_seed
             ),

@@ -73,7 +73,7 @@ class Train:
         settings: settings of the run.
         out: the new run directory.
         resume: go on with a run that was broken off, with its own stored settings.
-        from_run: go on from this run with new data, which join its own, in a new run.
+        from_run: go on from this run's best epoch with new data, which join its own, in a new run.
         quiet: print nothing but the run directory.
     """
 
@@ -120,7 +120,8 @@ class Train:
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
             raise InputError("--from: expected the new data as well, by --data or --dataset")
         interactions = self.source.interactions()
-        split = self.source.split_up(interactions)
+        # New data may be few: the run that they join has validation and test pairs already.
+        split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
             split = apply_protocol(split, config.protocol, seed=self.source.split_seed)
         self._describe(interactions, split, config)

@@ -24,6 +24,7 @@ from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, FileSet, S
 from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.data.synthetic import default_world
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import write_text
 
 DATA_VARIABLE = "GRAPHREC_DATA"
 """The environment variable that names a folder with one folder for each data set."""
@@ -227,7 +228,7 @@ def _read_checked(
             expected, origin = record.read_text().strip(), f"the first download's, in {record}"
         else:
             with suppress(OSError):  # a cache that cannot be written to can still be read
-                _write_atomically(record, found + "\n")
+                write_text(record, found + "\n")
     if expected not in (None, found):
         raise InputError(
             f"{entry.name} in {folder}: the counts fit but the pairs do not: expected fingerprint"
@@ -270,8 +271,11 @@ def _fetch(source: Source, folder: Path, note: Callable[[Path], None]) -> None:
     try:
         for path in extract(file, source.members, folder):
             note(path)
-    finally:
+    except InputError:
+        # Damaged: the next try must fetch it anew. After a full disk or Ctrl-C it is still good.
         file.unlink()
+        raise
+    file.unlink()
 
 
 def _instructions(entry: DatasetEntry, folder: Path) -> str:
@@ -280,12 +284,3 @@ def _instructions(entry: DatasetEntry, folder: Path) -> str:
         f"Without a network, put these files into {folder}, or into the folder {entry.name} of the"
         f" one that {DATA_VARIABLE} names: {files}."
     )
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

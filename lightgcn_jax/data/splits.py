@@ -13,6 +13,9 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
 from lightgcn_jax.errors import InputError
 
+PARTS = ("train", "valid", "test")
+"""The parts of a split, by name."""
+
 Unseen = Literal["keep", "drop", "error"]
 """What to do with valid and test pairs whose user or item no training interaction names."""
 
@@ -33,7 +36,7 @@ class Pairs:
                 )
             if len(rows) and rows.min() < 0:
                 raise InputError(f"pairs: {name}: expected rows of 0 or more, got {rows.min()}")
-        keys = self._keys
+        keys = self.keys
         if not (keys[1:] > keys[:-1]).all():
             raise InputError(
                 "pairs: expected distinct pairs in ascending order of (user, item); "
@@ -56,9 +59,14 @@ class Pairs:
         return len(self.users)
 
     @property
-    def _keys(self) -> np.ndarray:
+    def keys(self) -> np.ndarray:
         """int64[E], one number a pair, ascending."""
-        return self.users.astype(np.int64) << 32 | self.items.astype(np.int64)
+        return pair_keys(self.users, self.items)
+
+
+def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """int64[E], one number for each pair of rows, in the order of (user, item)."""
+    return users.astype(np.int64) << 32 | items.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +96,7 @@ class Split:
         if not len(self.train):
             raise InputError("train: expected at least one interaction, got none")
         for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            shared = _count_shared(parts[one]._keys, parts[other]._keys)
+            shared = _count_shared(parts[one].keys, parts[other].keys)
             if shared:
                 raise InputError(
                     f"{one} and {other} share {shared:,} pairs; a pair may stand in one part only"
@@ -122,6 +130,7 @@ def ratio_split(
     valid: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    allow_empty: bool = False,
 ) -> Split:
     """A random share of every user's interactions.
 
@@ -134,6 +143,7 @@ def ratio_split(
         valid: The share to choose a model by, 0 or more.
         test: The share to judge it by, 0 or more; the three add up to 1.
         seed: The same seed gives the same split.
+        allow_empty: Whether a part may stay empty for which there are too few interactions.
 
     Raises:
         InputError: The shares do not fit, or a part that was asked for stays empty.
@@ -149,7 +159,7 @@ def ratio_split(
         order,
         codes,
         f"random share of each user: train {train:g}, valid {valid:g}, test {test:g}, seed {seed}",
-        asked=_asked(valid, test),
+        asked=() if allow_empty else _asked(valid, test),
     )
 
 

@@ -119,13 +119,15 @@ def evaluate(
         Means, per-user values, and the number of users left out.
 
     Raises:
-        InputError: a cut-off exceeds the catalogue, or no user has a relevant item.
+        InputError: a cut-off is below 1 or exceeds the catalogue, or no user has a relevant item.
     """
     num_relevant = np.diff(np.asarray(relevant.offsets))
     rows = np.flatnonzero(num_relevant).astype(np.int32)
     if not rows.size:
         raise InputError("evaluate: expected at least one user with a relevant item, got none")
     ks = tuple(sorted(set(ks)))
+    if not ks or ks[0] < 1:
+        raise InputError(f"ks: expected cut-offs of at least 1, got {list(ks)}")
     ranked = rank(users, items, rows, max(ks), seen=seen).items
     # Places that could not be filled hold −1, which no row contains.
     hits = _contains(relevant, rows[:, None], ranked)

@@ -45,7 +45,7 @@ def group_width(num_items: int, k: int) -> int:
     return max(1, math.isqrt(num_items // k))
 
 
-def exact_top_k(scores: Float[Array, "items queries"], k: int) -> Ranking:
+def exact_top_k(scores: Float[Array, "items queries"], k: int, width: int) -> Ranking:
     """The K largest of each column with ties to the lower row, as a stable full sort gives them.
 
     Rows are cut into G groups of neighbours. Only the K groups with the largest maxima (ties to
@@ -56,11 +56,11 @@ def exact_top_k(scores: Float[Array, "items queries"], k: int) -> Ranking:
     cache lines of queries.
 
     Args:
-        scores: ``float[I, Q]`` with I a multiple of :func:`group_width` (pad with −inf).
+        scores: ``float[I, Q]`` with I a multiple of ``width`` (pad with −inf).
         k: K ≤ I.
+        width: rows in a group; :func:`group_width` names the best.
     """
     num_items, queries = scores.shape
-    width = group_width(num_items, k)
     groups = num_items // width
     if width == 1 or groups <= k:
         best_scores, best = jax.lax.top_k(scores.T, k)
@@ -91,7 +91,7 @@ class _Catalogue(NamedTuple):
     places: Ids | None
 
 
-@functools.partial(jax.jit, static_argnames=("k", "seen_capacity"))
+@functools.partial(jax.jit, static_argnames=("k", "width", "seen_capacity"))
 def _rank_block(
     queries: Vectors,
     catalogue: _Catalogue,
@@ -99,6 +99,7 @@ def _rank_block(
     seen_rows: Ids,
     *,
     k: int,
+    width: int,
     seen_capacity: int,
 ) -> Ranking:
     scores = catalogue.items @ queries.T
@@ -113,7 +114,7 @@ def _rank_block(
             columns = catalogue.places[columns]
         columns = jnp.where(inside, columns, scores.shape[0])
         scores = scores.at[columns, slots].set(-jnp.inf, mode="drop")
-    ranked = exact_top_k(scores, k)
+    ranked = exact_top_k(scores, k, width)
     return Ranking(jnp.where(ranked.scores > -jnp.inf, ranked.items, -1), ranked.scores)
 
 
@@ -152,7 +153,8 @@ def rank(
         raise InputError(
             f"rows: expected 0 to {queries.shape[0] - 1}, got {rows.min()} to {rows.max()}"
         )
-    catalogue = _catalogue(items, candidates, group_width(num_candidates, k))
+    width = group_width(num_candidates, k)
+    catalogue = _catalogue(items, candidates, width)
     block_size = min(len(rows), max(1, _BLOCK_SCORES // num_candidates))
     # The last block is filled up with its last row, so that one program serves all blocks.
     blocks = np.pad(rows, (0, -len(rows) % block_size), mode="edge").reshape(-1, block_size)
@@ -161,10 +163,16 @@ def rank(
         most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
 
+    wide_types = jax.config.jax_enable_x64
+
     def rank_one(block: np.ndarray) -> Ranking:
-        rows = jnp.asarray(block)
-        ranked = _rank_block(queries[rows], catalogue, seen, rows, k=k, seen_capacity=capacity)
-        return Ranking(np.asarray(ranked.items), np.asarray(ranked.scores))
+        # A worker does not inherit what a context manager has set for the calling thread.
+        with jax.enable_x64(wide_types):
+            rows = jnp.asarray(block)
+            ranked = _rank_block(
+                queries[rows], catalogue, seen, rows, k=k, width=width, seen_capacity=capacity
+            )
+            return Ranking(np.asarray(ranked.items), np.asarray(ranked.scores))
 
     with ThreadPoolExecutor(_WORKERS) as workers:
         ranked = list(workers.map(rank_one, blocks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -39,7 +40,9 @@ class LightGCNConfig:
             raise InputError(
                 f"alphas: expected layers + 1 = {self.layers + 1} weights, got {len(self.alphas)}"
             )
-        if not self.init_std > 0:
+        if not all(map(math.isfinite, self.layer_weights)):
+            raise InputError(f"alphas: expected finite weights, got {self.alphas}")
+        if not 0 < self.init_std < math.inf:
             raise InputError(f"init_std: expected a positive number, got {self.init_std}")
 
     @property

@@ -76,6 +76,12 @@ def checkpoint_folders(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a kill in the middle of a save left behind; the run must be this process's."""
+    for unfinished in folder.glob(".step-*.tmp"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def load_checkpoint(folder: Path, template: Any) -> Checkpoint | None:
     """Restore the newest undamaged checkpoint.
 
@@ -154,5 +160,12 @@ def _restore(path: Path, template: Any) -> Any:
     wanted = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), template
     )
-    with _checkpointer() as checkpointer:
-        return checkpointer.restore(path.absolute(), wanted)
+    try:
+        with _checkpointer() as checkpointer:
+            return checkpointer.restore(path.absolute(), wanted)
+    except (ValueError, KeyError, TypeError) as error:
+        # The bytes are whole, so it is the structure: another optimizer's state, for instance.
+        raise InputError(
+            f"{path.parent}: the checkpoint holds other arrays than this run's settings and "
+            f"optimizer have: {str(error).splitlines()[0]}"
+        ) from error

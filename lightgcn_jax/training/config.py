@@ -73,18 +73,22 @@ class TrainConfig:
     backend: Backend = "auto"
 
     def __post_init__(self):
-        for field, least in _AT_LEAST.items():
+        for field, (kind, least) in _AT_LEAST.items():
             value = getattr(self, field)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
-                raise InputError(f"{field}: expected at least {least}, got {value}")
+            fits = isinstance(value, int) if kind is int else math.isfinite(value)
+            if not (fits and value >= least):
+                named = "a whole number of" if kind is int else "a number of"
+                raise InputError(f"{field}: expected {named} at least {least}, got {value}")
+        if self.seed + self.seeds > 2**31:
+            raise InputError(f"seed: expected seeds below 2^31, got {self.seed + self.seeds - 1}")
         for field, kind in _CHOICES.items():
             value = getattr(self, field)
             if value not in get_args(kind):
                 raise InputError(f"{field}: expected one of {get_args(kind)}, got {value!r}")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate: expected more than 0, got {self.learning_rate}")
-        if not self.ks or min(self.ks) < 1:
-            raise InputError(f"ks: expected cut-offs of at least 1, got {self.ks}")
+        if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
+            raise InputError(f"ks: expected distinct cut-offs of at least 1, got {self.ks}")
         from lightgcn_jax.evaluation.metrics import metric_names
 
         if self.select_by not in metric_names(self.ks):
@@ -101,16 +105,16 @@ class TrainConfig:
 
 
 _AT_LEAST = {
-    "epochs": 1,
-    "batch_size": 1,
-    "negatives": 1,
-    "warmup_epochs": 0,
-    "l2": 0,
-    "evaluate_every": 1,
-    "patience": 0,
-    "seed": 0,
-    "seeds": 1,
-    "checkpoint_seconds": 0,
+    "epochs": (int, 1),
+    "batch_size": (int, 1),
+    "negatives": (int, 1),
+    "warmup_epochs": (float, 0),
+    "l2": (float, 0),
+    "evaluate_every": (int, 1),
+    "patience": (int, 0),
+    "seed": (int, 0),
+    "seeds": (int, 1),
+    "checkpoint_seconds": (float, 0),
 }
 _CHOICES = {
     "sampling": Sampling,

@@ -12,19 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.data.splits import Pairs, Split
+from lightgcn_jax.data.splits import PARTS, Pairs, Split, pair_keys
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training.checkpoint import load_checkpoint
 from lightgcn_jax.training.config import TrainConfig
-from lightgcn_jax.training.loop import Trainer
+from lightgcn_jax.training.loop import TrainArrays, Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
 from lightgcn_jax.training.protocol import merge_pairs
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.runs import FitResult, fit
 from lightgcn_jax.training.step import TrainState
-
-_PARTS = ("train", "valid", "test")
 
 
 def continue_from(
@@ -36,16 +34,19 @@ def continue_from(
     reporter: Reporter | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> FitResult:
-    """Train on from the last state of a run, with its data and new data together.
+    """Train on from a run's best epoch, with its data and new data together.
 
-    Embeddings and Adam's moments of known users and items go on; the learning-rate schedule and
-    the count of epochs begin anew. A known pair stays in the part it was in, so nothing that was
-    held out is ever trained on; new pairs join the parts that ``split`` gives them.
+    The best embeddings and Adam's latest moments of known users and items go on; the learning-rate
+    schedule and the count of epochs begin anew. A known pair stays in the part it was in, so
+    nothing that was held out is ever trained on; new pairs join the parts that ``split`` gives
+    them.
 
     Args:
         path: the run to go on from; it is only read.
         split: the new data.
-        config: the settings; by default the run's own. ``dim`` and ``seeds`` must be the run's.
+        config: the settings; by default the run's own. ``dim``, ``seeds`` and ``protocol`` must be
+            the run's: another protocol would judge pairs that were trained on, or train on pairs
+            that were held out.
         out: a new directory for the new run.
         reporter: receives progress.
         data: JSON value stored with the new run.
@@ -58,7 +59,7 @@ def continue_from(
     """
     old = RunDirectory.open(Path(path))
     config = config or old.config
-    for field in ("dim", "seeds"):
+    for field in ("dim", "seeds", "protocol"):
         if getattr(config, field) != getattr(old.config, field):
             raise InputError(
                 f"{field}: expected {getattr(old.config, field)} as in {path}, "
@@ -71,12 +72,9 @@ def continue_from(
     if checkpoint is None:
         raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
     merged = merge_splits(old.split, split)
-    states = extend_states(
-        checkpoint.arrays.states,
-        old.split,
-        merged,
-        config,
-    )
+    arrays: TrainArrays = checkpoint.arrays
+    states = dataclasses.replace(arrays.states, params=arrays.best)
+    states = extend_states(states, old.split, merged, config)
     return fit(merged, config, out=out, reporter=reporter, data=data, initial=states)
 
 
@@ -84,13 +82,12 @@ def merge_splits(old: Split, new: Split) -> Split:
     """Both splits' pairs over grown id maps; a pair that ``old`` knows stays in its part."""
     users, items = old.users.grow(new.users.ids), old.items.grow(new.items.ids)
     user_rows, item_rows = users.rows(new.users.ids), items.rows(new.items.ids)
-    known = merge_pairs(*(getattr(old, part) for part in _PARTS))
-    known_keys = _keys(known.users, known.items)
+    known = merge_pairs(*(getattr(old, part) for part in PARTS))
     parts, added = {}, {}
-    for part in _PARTS:
+    for part in PARTS:
         pairs: Pairs = getattr(new, part)
         new_users, new_items = user_rows[pairs.users], item_rows[pairs.items]
-        fresh = ~np.isin(_keys(new_users, new_items), known_keys)
+        fresh = ~np.isin(pair_keys(new_users, new_items), known.keys)
         fresh_pairs = Pairs.from_rows(new_users[fresh], new_items[fresh])
         parts[part] = merge_pairs(getattr(old, part), fresh_pairs)
         added[part] = len(fresh_pairs)
@@ -151,7 +148,3 @@ def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfi
         opt_state=jax.tree.map(with_zero_rows, opt_state),
         step=jnp.zeros_like(states.step),
     )
-
-
-def _keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    return users.astype(np.int64) << 32 | items

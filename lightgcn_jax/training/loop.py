@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
-from lightgcn_jax.training.checkpoint import save_checkpoint
+from lightgcn_jax.training.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.training.clock import compile_seconds
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.optimizer import make_optimizer
@@ -129,12 +128,12 @@ class Trainer:
             num_users=len(split.users),
             num_items=len(split.items),
         )
-        with_items = np.flatnonzero(np.diff(np.asarray(graph.items_of_user.offsets)))
-        self.run = Run(
-            graph,
-            diffusion_operator(graph, backend=config.backend),
-            jnp.asarray(with_items.astype(np.int32)),
-        )
+        if config.negatives * graph.users_of_item.longest >= 2**31:
+            raise InputError(
+                f"negatives: {config.negatives} items with up to {graph.users_of_item.longest:,} "
+                f"users each are more than 32-bit counters hold; choose fewer"
+            )
+        self.run = Run.of(graph, diffusion_operator(graph, backend=config.backend))
         self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config)
         self.optimizer = optimizer or make_optimizer(config, self.plan.steps_per_epoch)
         seeds = jnp.arange(config.seed, config.seed + config.seeds)
@@ -155,6 +154,7 @@ class Trainer:
             lambda params, operator: lightgcn.apply(params, operator, config.model)
         )
         self._keep_best = jax.jit(_keep_best, donate_argnums=0)
+        self._order_epoch = -1
 
     def initial_states(self) -> TrainState:
         """States of all seeds before the first step."""
@@ -199,8 +199,9 @@ class Trainer:
         start = time.perf_counter()
         function = jax.jit(make_chunk(self.config, self.optimizer, self.plan), donate_argnums=0)
         zero = jnp.zeros((), jnp.int32)
-        orders = self._orders(self._order_keys, zero)
-        compiled = function.lower(states, self._step_keys, orders, zero, zero, self.run).compile()
+        self._order, self._order_epoch = self._orders(self._order_keys, zero), 0
+        arguments = (states, self._step_keys, self._order, zero, self.run)
+        compiled = function.lower(*arguments).compile()
         progress.compile_seconds += time.perf_counter() - start
         return compiled
 
@@ -209,22 +210,18 @@ class Trainer:
         out_of_patience = config.patience > 0 and min(progress.misses) >= config.patience
         return progress.epoch >= config.epochs or out_of_patience
 
-    @cached_property
-    def _epoch_orders(self) -> dict[int, jax.Array]:
-        return {}
-
     def _run_chunk(self, chunk, arrays: TrainArrays, progress: Progress) -> TrainArrays:
         start = time.perf_counter()
         epoch, plan = progress.epoch, self.plan
-        if epoch not in self._epoch_orders:
-            self._epoch_orders.clear()
-            self._epoch_orders[epoch] = self._orders(self._order_keys, jnp.int32(epoch))
+        if self._order_epoch != epoch:
+            # One sort an epoch, not one a chunk.
+            self._order = self._orders(self._order_keys, jnp.int32(epoch))
+            self._order_epoch = epoch
         first = progress.chunk * plan.steps_per_chunk
         states, losses = chunk(
             arrays.states,
             self._step_keys,
-            self._epoch_orders[epoch],
-            jnp.int32(epoch),
+            self._order,
             jnp.int32(first),
             self.run,
         )
@@ -251,8 +248,8 @@ class Trainer:
         bad = np.flatnonzero(~np.isfinite(losses))
         if not bad.size:
             return
-        kept = "nothing was written"
-        if self.directory is not None:
+        kept = "no checkpoint was written yet"
+        if self.directory is not None and checkpoint_folders(self.directory.checkpoints):
             kept = f"the last good checkpoint in {self.directory.checkpoints} stays"
         raise TrainingDiverged(
             f"the loss became {losses[bad[0]]} in epoch {epoch + 1}, steps {first + 1} to "
@@ -343,7 +340,11 @@ class Trainer:
         chosen = int(np.argmax(progress.best_values))
         table = self._embed(jax.tree.map(lambda leaf: leaf[chosen], arrays.best), self.run.operator)
         users, items = (np.asarray(part) for part in split_nodes(table, self.run.graph.num_users))
-        without_test = int((np.diff(np.asarray(self.arena.test.offsets)) == 0).sum())
+        if not (np.isfinite(users).all() and np.isfinite(items).all()):
+            raise TrainingDiverged(
+                f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
+                f"lower learning rate than {config.learning_rate:g}"
+            )
         summary = summarize(
             config.protocol,
             per_seed,
@@ -360,7 +361,7 @@ class Trainer:
                 "interactions": {
                     part: len(getattr(split, part)) for part in ("train", "valid", "test")
                 },
-                "users_without_test_items": without_test,
+                "users_without_test_items": self.arena.users_without_test_items,
                 "parameters": self.run.graph.num_nodes * config.dim,
                 "backend": choose_backend(config.backend),
                 "platform": jax.default_backend(),

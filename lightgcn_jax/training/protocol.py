@@ -42,6 +42,11 @@ class Arena(NamedTuple):
     test: CsrRows
     known: CsrRows
 
+    @property
+    def users_without_test_items(self) -> int:
+        """Users that no figure on test counts."""
+        return int((np.asarray(self.test.lengths()) == 0).sum())
+
 
 def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
     """The split that a protocol trains on.

@@ -14,10 +14,15 @@ loss.png, metrics.png      curves, where matplotlib is installed
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,13 +34,12 @@ import safetensors.numpy
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import CountChange
-from lightgcn_jax.data.splits import Pairs, Split
+from lightgcn_jax.data.splits import PARTS, Pairs, Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, replacing, write_json, write_text
+from lightgcn_jax.files import locked, read_json, replacing, write_json, write_text
 from lightgcn_jax.training.config import TrainConfig
 
 FORMAT_VERSION = 1
-_PARTS = ("train", "valid", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,32 +49,51 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(
+    @contextlib.contextmanager
+    def creating(
         cls, path: Path, split: Split, config: TrainConfig, data: Mapping[str, Any], optimizer: str
-    ) -> RunDirectory:
+    ) -> Iterator[RunDirectory]:
         """Write what is known before the first step: settings, ids and pairs.
+
+        Everything is written under a temporary name, which becomes ``path`` when the block ends;
+        a process killed before that leaves no half-made run.
+
+        Yields:
+            The run under its temporary name, to put more into.
 
         Raises:
             InputError: the directory already holds something.
         """
-        path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(
                 f"{path}: expected a new or empty directory, it already holds something; "
                 f"go on with a run by resuming it, or choose another name"
             )
-        path.mkdir(parents=True, exist_ok=True)
-        run = cls(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            run = cls(temporary)
+            run._write_start(split, config, data, optimizer)
+            yield run
+            # mkdtemp makes private folders; a run is as readable as its surroundings.
+            temporary.chmod(path.parent.stat().st_mode)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write_start(
+        self, split: Split, config: TrainConfig, data: Mapping[str, Any], optimizer: str
+    ) -> None:
+        path = self.path
         for name, ids in (("users", split.users), ("items", split.items)):
             with replacing(path / f"{name}.parquet") as temporary:
                 pl.DataFrame({"id": ids.ids}).write_parquet(temporary)
         pairs = {}
-        for part in _PARTS:
+        for part in PARTS:
             rows: Pairs = getattr(split, part)
             pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
         with replacing(path / "pairs.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, **pairs)
-        # Last of these, and before the first step: a directory with it can be resumed.
         write_json(
             path / "config.json",
             {
@@ -86,7 +109,6 @@ class RunDirectory:
                 },
             },
         )
-        return run
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -108,7 +130,15 @@ class RunDirectory:
                 f"open it with the version that wrote it "
                 f"({run._settings.get('versions', {}).get('lightgcn-pinsage-jax', 'unknown')})"
             )
+        missing = {"config", "optimizer", "data", "split"} - run._settings.keys()
+        if missing:
+            raise InputError(f"{path / 'config.json'}: expected the fields {sorted(missing)} too")
         return run
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the run for this process; InputError where another one trains it."""
+        message = f"{self.path}: another process trains this run; wait for it or stop it"
+        return locked(self.path / ".lock", message)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -143,14 +173,14 @@ class RunDirectory:
     def split(self) -> Split:
         """The pairs and id maps that the run trains and is judged on."""
         about = self._settings["split"]
-        return Split(
-            users=self._ids("users"),
-            items=self._ids("items"),
-            description=about["description"],
-            notes=tuple(about["notes"]),
-            report=tuple(CountChange(*change) for change in about["report"]),
-            **self._pairs(),
-        )
+        try:
+            description, notes = about["description"], tuple(about["notes"])
+            report = tuple(CountChange(*change) for change in about["report"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.path / 'config.json'}: split: cannot use {error}") from None
+        users, items = self._ids("users"), self._ids("items")
+        train, valid, test = self._pairs()
+        return Split(users, items, train, valid, test, description, notes, report)
 
     def _ids(self, name: str) -> IdMap:
         path = self.path / f"{name}.parquet"
@@ -159,14 +189,12 @@ class RunDirectory:
         except (OSError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{path}: expected a Parquet file of ids, got {error}") from None
 
-    def _pairs(self) -> dict[str, Pairs]:
+    def _pairs(self) -> list[Pairs]:
         path = self.path / "pairs.npz"
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {
-                    part: Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in _PARTS
-                }
-        except (OSError, KeyError, ValueError) as error:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                return [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: expected train, valid and test pairs, got {error}") from None
 
     @property

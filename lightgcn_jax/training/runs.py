@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import optax
 
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.training.checkpoint import load_checkpoint, save_checkpoint
+from lightgcn_jax.training.checkpoint import (
+    load_checkpoint,
+    remove_unfinished,
+    save_checkpoint,
+)
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.loop import Progress, TrainArrays, Trained, Trainer, rank_parts
 from lightgcn_jax.training.progress import Reporter, SilentReporter
@@ -83,18 +88,20 @@ def fit(
             f"got {max(config.ks)}"
         )
     split = apply_protocol(split, config.protocol)
+    progress = Progress.start(config.seeds)
+    arrays = None if initial is None else TrainArrays.start(initial)
     directory = None
     if out is not None:
         kind = "adam" if optimizer is None else "custom"
-        directory = RunDirectory.create(Path(out), split, config, data or {}, kind)
-    trainer = Trainer(split, config, optimizer, directory, reporter or SilentReporter())
-    arrays = TrainArrays.start(trainer.initial_states() if initial is None else initial)
-    if initial is not None and directory is not None:
-        # Where a run goes on from can't be drawn again from its seeds.
-        save_checkpoint(
-            directory.checkpoints, 0, arrays, dataclasses.asdict(Progress.start(config.seeds))
-        )
-    return _result(trainer, trainer.train(arrays, Progress.start(config.seeds)))
+        with RunDirectory.creating(Path(out), split, config, data or {}, kind) as made:
+            if arrays is not None:
+                # Where the run goes on from can't be drawn again from its seeds.
+                save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
+        directory = RunDirectory(Path(out))
+    with nullcontext() if directory is None else directory.locked():
+        trainer = Trainer(split, config, optimizer, directory, reporter or SilentReporter())
+        arrays = arrays or TrainArrays.start(trainer.initial_states())
+        return _result(trainer, trainer.train(arrays, progress))
 
 
 def resume(
@@ -128,17 +135,19 @@ def resume(
             if optimizer is None
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
-    trainer = Trainer(directory.split, directory.config, optimizer, directory, reporter)
-    checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
-    if checkpoint is None:
-        reporter.noted("no checkpoint yet: the run starts again")
-        arrays = TrainArrays.start(trainer.initial_states())
-        progress = Progress.start(directory.config.seeds)
-    else:
-        arrays, progress = checkpoint.arrays, Progress(**checkpoint.progress)
-        reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
-    directory.write_metrics(progress.history)
-    return _result(trainer, trainer.train(arrays, progress))
+    with directory.locked():
+        remove_unfinished(directory.checkpoints)
+        trainer = Trainer(directory.split, directory.config, optimizer, directory, reporter)
+        checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
+        if checkpoint is None:
+            reporter.noted("no checkpoint yet: the run starts again")
+            arrays = TrainArrays.start(trainer.initial_states())
+            progress = Progress.start(directory.config.seeds)
+        else:
+            arrays, progress = checkpoint.arrays, Progress(**checkpoint.progress)
+            reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
+        directory.write_metrics(progress.history)
+        return _result(trainer, trainer.train(arrays, progress))
 
 
 def _finished(directory: RunDirectory, summary: dict[str, Any]) -> FitResult:
@@ -181,10 +190,9 @@ def evaluate_run(path: Path | str, ks: tuple[int, ...]) -> dict[str, Any]:
     metrics = rank_parts(
         jnp.asarray(users), jnp.asarray(items), arena, ("train", "valid", "test"), ks
     )
-    without_test = int((np.diff(np.asarray(arena.test.offsets)) == 0).sum())
     return {
         "protocol": protocol,
         "protocol_note": LABELS[protocol],
         **metrics,
-        "users_without_test_items": without_test,
+        "users_without_test_items": arena.users_without_test_items,
     }

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, PRNGKey, Scalar
@@ -60,6 +61,12 @@ class Run(NamedTuple):
     graph: BipartiteGraph
     operator: Storage
     users_with_items: Ids
+
+    @classmethod
+    def of(cls, graph: BipartiteGraph, operator: Storage) -> Run:
+        """Put together what the steps read of a graph."""
+        with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths()))
+        return cls(graph, operator, jnp.asarray(with_items.astype(np.int32)))
 
 
 def draw_batch(
@@ -162,10 +169,12 @@ def plan_chunks(num_edges: int, num_nodes: int, config: TrainConfig) -> ChunkPla
     # update; 20 GB/s is what two cores reach. Only the order of magnitude matters.
     row_bytes = 4 * config.dim * config.seeds
     bytes_per_step = (4 * config.layers * num_edges + 12 * num_nodes) * row_bytes
-    wanted = max(1, round(steps * bytes_per_step / 20e9))
+    wanted = min(steps, max(1, round(steps * bytes_per_step / 20e9)))
     candidates = range(wanted, min(steps, wanted + wanted // 2 + 1) + 1)
-    chunks = min(candidates, key=lambda n: (n * -(-steps // n) - steps, n), default=1)
-    return ChunkPlan(steps, chunks, -(-steps // chunks))
+    chunks = min(candidates, key=lambda n: (n * -(-steps // n) - steps, n))
+    length = -(-steps // chunks)
+    # Rounding the length up may have left the last chunks without a step.
+    return ChunkPlan(steps, -(-steps // length), length)
 
 
 def make_chunk(
@@ -174,15 +183,16 @@ def make_chunk(
     """The function that a run compiles once: L steps of every seed under ``lax.scan``.
 
     Returns:
-        ``chunk(states, keys, orders, epoch, first_step, run) -> (states, losses)`` where the
-        leading axis of states, keys and orders is the seed, ``epoch`` and ``first_step`` (within
-        the epoch) are ``int32[]``, and losses is a :class:`StepLoss` of ``float32[S]`` means over
-        the chunk's steps.
+        ``chunk(states, keys, orders, first_step, run) -> (states, losses)`` where the leading axis
+        of states, keys and orders is the seed, ``first_step`` (within the epoch) is ``int32[]``,
+        and losses is a :class:`StepLoss` of ``float32[S]`` means over the chunk's steps. A step's
+        key is its seed's key folded with the count of steps since the start, which the state
+        carries.
     """
 
-    def one_seed(state, key, order, epoch, first_step, run):
+    def one_seed(state, key, order, first_step, run):
         def step(state, step_in_epoch):
-            step_key = jax.random.fold_in(key, epoch * plan.steps_per_epoch + step_in_epoch)
+            step_key = jax.random.fold_in(key, state.step)
             batch = draw_batch(step_key, run, order, step_in_epoch, config)
             return train_step(state, batch, run, config, optimizer)
 
@@ -203,14 +213,14 @@ def make_chunk(
         done = (steps < plan.steps_per_epoch).sum()
         return state, jax.tree.map(lambda loss: loss.sum() / done, losses)
 
-    def chunk(states, keys, orders, epoch, first_step, run):
+    def chunk(states, keys, orders, first_step, run):
         if config.seeds == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
             state, key, order = jax.tree.map(lambda leaf: leaf[0], (states, keys, orders))
-            result = one_seed(state, key, order, epoch, first_step, run)
+            result = one_seed(state, key, order, first_step, run)
             return jax.tree.map(lambda leaf: leaf[None], result)
-        return jax.vmap(one_seed, in_axes=(0, 0, 0, None, None, None))(
-            states, keys, orders, epoch, first_step, run
+        return jax.vmap(one_seed, in_axes=(0, 0, 0, None, None))(
+            states, keys, orders, first_step, run
         )
 
     return chunk

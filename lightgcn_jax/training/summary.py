@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from lightgcn_jax.data.splits import PARTS
 from lightgcn_jax.training.protocol import LABELS
-
-_PARTS = ("train", "valid", "test")
 
 
 def seed_statistics(values: Sequence[float]) -> dict[str, float]:
@@ -48,7 +47,7 @@ def summarize(
         "best_epoch": per_seed[chosen]["best_epoch"],
     }
     statistics = {}
-    for part in _PARTS:
+    for part in PARTS:
         names = per_seed[0][part]
         spread = {name: seed_statistics([one[part][name] for one in per_seed]) for name in names}
         summary[part] = {name: values["mean"] for name, values in spread.items()}

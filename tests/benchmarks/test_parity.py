@@ -11,13 +11,14 @@ pytest.importorskip("torch", reason="needs PyTorch, which the bench extra brings
 
 from benchmarks import parity, torch_peer
 from benchmarks.lightgcn_pytorch import CheckoutPeer
-from benchmarks.workload import Workload, draw_batches, training_run
+from benchmarks.workload import Workload, draw_batches
 from lightgcn_jax.data import Interactions, ratio_split
 from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.graph import BipartiteGraph, csr_rows
 from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.training.step import Run
 
 NUM_USERS, NUM_ITEMS, STEPS = 40, 60, 6
 CONFIG = TrainConfig(
@@ -60,10 +61,10 @@ def vectors(seed: int) -> np.ndarray:
 def train_both(graph, config, peer_config) -> tuple[parity.Trained, parity.Trained, np.ndarray]:
     """Both from one float64 table over one list of batches; and that table."""
     table = vectors(2)
-    batches = draw_batches(training_run(graph, diffusion_operator(graph)), config, STEPS)
+    batches = draw_batches(Run.of(graph, diffusion_operator(graph)), config, STEPS)
     rows = torch_peer.peer_rows(graph.items_of_user, graph.items_of_user, NUM_ITEMS)
     with jax.enable_x64():
-        run = training_run(graph, diffusion_operator(graph, dtype=jnp.float64))
+        run = Run.of(graph, diffusion_operator(graph, dtype=jnp.float64))
         ours = parity.train_ours(table, batches, run, config)
     peer = parity.OwnPeer(graph, rows, table, peer_config)
     return ours, parity.train_peer(peer, batches), table

@@ -96,6 +96,12 @@ def test_evaluations_of_one_shape_compile_once():
     assert compiled[1:] == compiled[:-1]
 
 
+@pytest.mark.parametrize("ks", [(0, 2), (-1,), ()])
+def test_cut_offs_below_one_are_refused(ks):
+    with pytest.raises(InputError, match="ks: expected cut-offs of at least 1"):
+        evaluate(jnp.ones((2, 3)), jnp.ones((4, 3)), csr_rows([0], [1], 2), ks=ks)
+
+
 def test_nobody_to_evaluate_is_an_error():
     with pytest.raises(InputError, match="at least one user with a relevant item"):
         evaluate(jnp.ones((2, 3)), jnp.ones((4, 3)), csr_rows([], [], 2), ks=(1,))

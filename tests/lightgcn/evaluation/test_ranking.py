@@ -12,9 +12,9 @@ from lightgcn_jax.graph import csr_rows
 from tests.lightgcn.oracles import stable_top_k
 
 
-def padded(scores, k):
+def padded(scores, width):
     """Scores ``[I, Q]`` with −inf rows up to a multiple of the group width."""
-    rows = -len(scores) % ranking_module.group_width(len(scores), k)
+    rows = -len(scores) % width
     return jnp.asarray(np.pad(scores, ((0, rows), (0, 0)), constant_values=-np.inf))
 
 
@@ -22,20 +22,33 @@ def padded(scores, k):
 @given(
     shape=st.sampled_from([(1, 1), (17, 3), (17, 17), (400, 5), (401, 20)]),
     values=st.sampled_from([1, 2, 5, 1000]),
+    width=st.sampled_from([1, 2, 7]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60, deadline=None)
-def test_exact_top_k_is_the_stable_full_sort(shape, values, seed):
+@settings(max_examples=80, deadline=None)
+def test_exact_top_k_is_the_stable_full_sort(shape, values, width, seed):
     items, k = shape
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, values, size=(items, 6)).astype(np.float32)
     scores[rng.random(scores.shape) < 0.1] = -np.inf
-    got = jax.jit(exact_top_k, static_argnums=1)(padded(scores, k), k)
+    got = jax.jit(exact_top_k, static_argnums=(1, 2))(padded(scores, width), k, width)
     for query in range(6):
         column = scores[:, query]
         # Rows at −inf stand in order too, but rank() reports them as −1.
         assert np.asarray(got.items)[query].tolist() == stable_top_k(column, k)
         assert np.asarray(got.scores)[query].tolist() == sorted(column, reverse=True)[:k]
+
+
+# 31 items at k = 2 once padded to a count of which the best group width is another.
+@pytest.mark.parametrize(
+    ("num_items", "k"), [(31, 2), (1682, 10), (9066, 7), (17_632, 90), (5, 5), (1, 1), (97, 96)]
+)
+def test_rank_fits_any_catalogue_and_cut_off(num_items, k):
+    rng = np.random.default_rng(num_items)
+    users, items = rng.integers(-2, 3, (3, 4)), rng.integers(-2, 3, (num_items, 4))
+    got = rank(jnp.asarray(users, jnp.float32), jnp.asarray(items, jnp.float32), np.arange(3), k)
+    for user in range(3):
+        assert got.items[user].tolist() == stable_top_k(items @ users[user], k)
 
 
 @pytest.mark.parametrize("k", [1, 6, 50])

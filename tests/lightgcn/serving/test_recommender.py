@@ -160,7 +160,9 @@ def test_train_and_validation_items_of_a_run_count_as_seen_and_test_items_do_not
     test = Pairs.from_rows(np.array([0, 1]), np.array([0, 2]))
     ids = IdMap.from_values(["a", "b", "c"]), IdMap.from_values([10, 20, 30, 40, 50])
     split = Split(*ids, *pairs, test, description="by hand")
-    run = RunDirectory.create(tmp_path / "run", split, TrainConfig(), {}, "adam")
+    with RunDirectory.creating(tmp_path / "run", split, TrainConfig(), {}, "adam"):
+        pass
+    run = RunDirectory(tmp_path / "run")
     with pytest.raises(InputError, match="no embeddings yet"):
         Recommender.from_run(run.path)
     run.write_embeddings(USERS, ITEMS)

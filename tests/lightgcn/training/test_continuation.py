@@ -8,7 +8,7 @@ import pytest
 from lightgcn_jax.data import Interactions, ratio_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.training import RunDirectory, SilentReporter, continue_from, fit, resume
-from lightgcn_jax.training.checkpoint import load_checkpoint
+from lightgcn_jax.training.checkpoint import checkpoint_folders, load_checkpoint
 from lightgcn_jax.training.continuation import extend_states, merge_splits
 from lightgcn_jax.training.loop import Trainer
 
@@ -56,6 +56,7 @@ def test_old_rows_and_moments_go_on_and_new_ones_start(old_run, small_config, ne
     merged = merge_splits(run.split, new_split)
     trainer = Trainer(run.split, run.config, None, run, SilentReporter())
     old = load_checkpoint(run.checkpoints, trainer.array_template()).arrays.states
+    assert old.opt_state[0].count > 0
     new = extend_states(old, run.split, merged, small_config)
 
     def rows(table, split, kind, ids):
@@ -98,6 +99,9 @@ def test_continuing_trains_writes_and_resumes(old_run, new_split, small_config, 
     config = dataclasses.replace(small_config, checkpoint_seconds=1e9)
     with pytest.raises(Broken):
         continue_from(old_run, new_split, config, out=tmp_path / "broken", reporter=Break())
+    assert [folder.name for folder in checkpoint_folders(tmp_path / "broken" / "checkpoints")] == [
+        "step-000000000000"
+    ]
     again = resume(tmp_path / "broken")
     # It went on from the old run's embeddings, not from a fresh draw.
     np.testing.assert_array_equal(again.user_embeddings, whole.user_embeddings)
@@ -108,6 +112,8 @@ def test_continuing_trains_writes_and_resumes(old_run, new_split, small_config, 
 def test_settings_that_the_embeddings_do_not_fit(old_run, new_split, small_config):
     with pytest.raises(InputError, match="dim: expected 8 as in"):
         continue_from(old_run, new_split, dataclasses.replace(small_config, dim=16))
+    with pytest.raises(InputError, match="protocol: expected strict as in"):
+        continue_from(old_run, new_split, dataclasses.replace(small_config, protocol="legacy"))
     with pytest.raises(InputError, match="seeds: expected 1 as in"):
         continue_from(old_run, new_split, dataclasses.replace(small_config, seeds=2))
 

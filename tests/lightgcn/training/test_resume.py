@@ -149,13 +149,17 @@ def test_ctrl_c_saves_and_names_the_way_on(small_split, small_config, unbroken, 
 
 SCRIPT = """
 import sys
-from lightgcn_jax.training import resume, loop
+import time
+from lightgcn_jax.training import SilentReporter, resume, loop
 from lightgcn_jax.training.step import ChunkPlan
 def plan(edges, nodes, config):
     steps = -(-edges // config.batch_size)
     return ChunkPlan(steps, -(-steps // 2), 2)
 loop.plan_chunks = plan
-resume(sys.argv[1])
+class Slow(SilentReporter):
+    def advanced(self, **_):
+        time.sleep(0.2)
+resume(sys.argv[1], reporter=Slow())
 """
 
 
@@ -170,7 +174,8 @@ def test_kill_9_at_any_moment(small_split, small_config, unbroken, tmp_path):
         while len(seen) < wanted and process.poll() is None and time.monotonic() - start < 120:
             seen |= {folder.name for folder in checkpoint_folders(path / "checkpoints")}
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
+        assert seen
     resume(path)
     assert outcome(path) == outcome(unbroken)
 
@@ -184,7 +189,18 @@ def test_a_custom_optimizer_must_be_given_again(small_split, small_config, tmp_p
         )  # fmt: skip
     with pytest.raises(InputError, match="with the same optax transformation"):
         resume(tmp_path / "run")
+    with pytest.raises(InputError, match="holds other arrays than"):
+        resume(tmp_path / "run", optimizer=optax.adam(0.1))
     assert resume(tmp_path / "run", optimizer=optax.sgd(0.1)).summary["epochs"] == 2
+
+
+def test_one_process_trains_a_run(small_split, small_config, tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(Broken):
+        fit(small_split, small_config, out=path, reporter=BreakAfter(2))
+    with RunDirectory.open(path).locked(), pytest.raises(InputError, match="another process"):
+        resume(path)
+    assert resume(path).summary["epochs"] == small_config.epochs
 
 
 def test_metrics_are_json_lines_with_every_epoch(unbroken, small_config):

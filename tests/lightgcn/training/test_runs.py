@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import optax
@@ -245,12 +246,34 @@ def test_foreign_and_other_versions_directories(run, tmp_path):
     settings = json.loads((run / "config.json").read_text())
     for content, message in (
         (json.dumps(settings | {"format": 99}), "expected a run of format 1, got 99"),
+        (json.dumps({"format": 1}), "expected the fields"),
         ("{", "expected JSON"),
         ("[]", "expected a JSON object"),
     ):
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(InputError, match=message):
             RunDirectory.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
+def test_damaged_pairs_are_named(run, content, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "pairs.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"pairs\.npz: expected train, valid and test pairs"):
+        _ = RunDirectory.open(copy).split
+
+
+def test_a_run_that_could_not_be_written_leaves_nothing(
+    small_split, small_config, tmp_path, monkeypatch
+):
+    def no_space(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightgcn_jax.training.run_directory.write_json", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        fit(small_split, small_config, out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_what_was_saved(run, monkeypatch):
