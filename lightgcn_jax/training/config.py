@@ -7,6 +7,7 @@ import math
 from typing import Literal, get_args
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.metrics import metric_names
 from lightgcn_jax.models.lightgcn import LightGCNConfig
 
 Sampling = Literal["interactions", "users"]
@@ -89,8 +90,6 @@ class TrainConfig:
             raise InputError(f"learning_rate: expected more than 0, got {self.learning_rate}")
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
             raise InputError(f"ks: expected distinct cut-offs of at least 1, got {self.ks}")
-        from lightgcn_jax.evaluation.metrics import metric_names
-
         if self.select_by not in metric_names(self.ks):
             raise InputError(
                 f"select_by: expected one of {', '.join(metric_names(self.ks))}, "

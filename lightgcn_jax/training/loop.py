@@ -19,7 +19,6 @@ import optax
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.operator import choose_backend, diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
@@ -29,7 +28,7 @@ from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.plots import plot_curves
 from lightgcn_jax.training.progress import Reporter
-from lightgcn_jax.training.protocol import SELECTION_PART, Arena, open_arena
+from lightgcn_jax.training.protocol import SELECTION_PART, Arena, open_arena, rank_parts
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.step import (
     Run,
@@ -372,25 +371,6 @@ class Trainer:
             plot_curves(self.directory.path, progress.history, config.select_by)
             self.directory.write_summary(summary)
         return Trained(summary, progress.history, users, items)
-
-
-def rank_parts(
-    users, items, arena: Arena, parts: tuple[str, ...], ks: tuple[int, ...]
-) -> dict[str, dict[str, float]]:
-    """Full-ranking metrics of several parts of a split; empty for a part without pairs.
-
-    Train is ranked unmasked (how well what was seen is remembered), validation without the train
-    items, test without the train and validation items.
-    """
-    left_out = {"train": None, "valid": arena.train, "test": arena.known}
-    metrics = {}
-    for part in parts:
-        relevant = getattr(arena, part)
-        metrics[part] = {}
-        if relevant.columns.shape[0]:
-            evaluation = evaluate(users, items, relevant, ks=ks, seen=left_out[part])
-            metrics[part] = evaluation.metrics
-    return metrics
 
 
 def _keep_best(best: LightGCNParams, current: LightGCNParams, improved: jax.Array):

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lightgcn_jax.arrays import ItemTable, UserTable
 from lightgcn_jax.data.splits import Pairs, Split, carve_validation
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.training.config import Protocol
 
@@ -81,6 +83,29 @@ def open_arena(split: Split) -> Arena:
 
     known = merge_pairs(split.train, split.valid)
     return Arena(split, rows(split.train), rows(split.valid), rows(split.test), rows(known))
+
+
+def rank_parts(
+    users: UserTable,
+    items: ItemTable,
+    arena: Arena,
+    parts: tuple[str, ...],
+    ks: tuple[int, ...],
+) -> dict[str, dict[str, float]]:
+    """Full-ranking metrics of several parts of a split; empty for a part without pairs.
+
+    Train is ranked unmasked (how well what was seen is remembered), validation without the train
+    items, test without the train and validation items.
+    """
+    left_out = {"train": None, "valid": arena.train, "test": arena.known}
+    metrics = {}
+    for part in parts:
+        relevant = getattr(arena, part)
+        metrics[part] = {}
+        if relevant.columns.shape[0]:
+            evaluation = evaluate(users, items, relevant, ks=ks, seen=left_out[part])
+            metrics[part] = evaluation.metrics
+    return metrics
 
 
 def merge_pairs(*parts: Pairs) -> Pairs:

@@ -20,9 +20,9 @@ from lightgcn_jax.training.checkpoint import (
     save_checkpoint,
 )
 from lightgcn_jax.training.config import TrainConfig
-from lightgcn_jax.training.loop import Progress, TrainArrays, Trained, Trainer, rank_parts
+from lightgcn_jax.training.loop import Progress, TrainArrays, Trained, Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
-from lightgcn_jax.training.protocol import LABELS, apply_protocol, open_arena
+from lightgcn_jax.training.protocol import LABELS, apply_protocol, open_arena, rank_parts
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.step import TrainState
 
