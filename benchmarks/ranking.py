@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> Report:
             _DIFFUSED: lambda: peer(torch_peer.fixed_rating(users, items)),
         }
         | {
-            _products_name(size): _products(users, items, rows.users, size)
+            _products_name(size): _products(
+                users, items, np.unique(workload.split.test.users), size
+            )
             for size in _PRODUCT_BLOCKS
         },
         rounds=args.rounds,
