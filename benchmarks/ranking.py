@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> Report:
     model = torch_peer.TorchLightGCN(graph, np.asarray(params.table), config.layers)
     rows = torch_peer.peer_rows(graph.items_of_user, workload.relevant, graph.num_items)
 
+    tested = np.unique(workload.split.test.users)
+
     def peer(rating, batch_size=BEST_BATCH):
         return torch_peer.evaluate(rating, rows, k=CUTOFF, batch_size=batch_size)
 
