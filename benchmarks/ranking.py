@@ -85,12 +85,7 @@ def run(args: argparse.Namespace) -> Report:
             _PEER: lambda: peer(model.rating),
             _DIFFUSED: lambda: peer(torch_peer.fixed_rating(users, items)),
         }
-        | {
-            _products_name(size): _products(
-                users, items, np.unique(workload.split.test.users), size
-            )
-            for size in _PRODUCT_BLOCKS
-        },
+        | {_products_name(size): _products(users, items, tested, size) for size in _PRODUCT_BLOCKS},
         rounds=args.rounds,
     )
     if args.default_batch:
