@@ -61,8 +61,8 @@ class ConsoleReporter:
         self._console = console or Console(stderr=True)
         self._metric = metric
         self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
+            # Narrow enough for all of it to fit 80 columns.
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TextColumn("epochs  {task.fields[detail]}  left"),
             TimeRemainingColumn(),
