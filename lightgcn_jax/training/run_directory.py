@@ -9,6 +9,7 @@ checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch
 summary.json               the figures; written last, so a run with it is finished
 loss.png, metrics.png      curves, where matplotlib is installed
+.lock                      held by the process that trains the run
 =========================  ==================================================================
 """
 

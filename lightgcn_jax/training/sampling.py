@@ -43,6 +43,9 @@ def draw_user_positives(
 ) -> tuple[Ids, Ids]:
     """Users uniformly with replacement, one of each user's items uniformly.
 
+    LightGCN-PyTorch draws from all users and passes over those without items, which is the same law
+    with a few rows fewer.
+
     Args:
         users_with_items: the users to draw from; each must have an interaction.
 

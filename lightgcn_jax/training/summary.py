@@ -38,7 +38,8 @@ def summarize(
         details: timings, counts and whatever else belongs to the run.
 
     Returns:
-        A JSON value. ``valid`` and ``test`` are means over the seeds; ``best_epoch`` is that of
+        A JSON value. ``train``, ``valid`` and ``test`` are means over the seeds, ``{}`` for a part
+        without pairs (``legacy`` trains on validation); ``best_epoch`` is that of
         the seed whose embeddings the run keeps; with several seeds ``statistics`` has the spread.
     """
     summary: dict[str, Any] = {
