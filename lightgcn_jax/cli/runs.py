@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lightgcn_jax.cli.console import metrics_table, results, say, table
 from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Ranked, Recommender, export
 from lightgcn_jax.training import RunDirectory, evaluate_run
@@ -50,7 +51,7 @@ class Evaluate:
             return 0
         console = results()
         console.print(f"Protocol {figures['protocol_note']}")
-        console.print(metrics_table({part: figures[part] for part in ("train", "valid", "test")}))
+        console.print(metrics_table({part: figures[part] for part in PARTS}))
         without = figures["users_without_test_items"]
         if without:
             console.print(f"{without:,} users without test items are left out of test.")

@@ -13,7 +13,7 @@ import tyro
 from lightgcn_jax.cli.console import messages, metrics_table, results
 from lightgcn_jax.cli.runs import Switch, ranked_table
 from lightgcn_jax.cli.source import Source
-from lightgcn_jax.data import Interactions, Split
+from lightgcn_jax.data import PARTS, Interactions, Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.training import (
@@ -156,9 +156,7 @@ class Train:
             f"{interactions.num_items:,} items"
         )
         self._note(f"Split: {split.description}")
-        counts = ", ".join(
-            f"{len(getattr(split, part)):,} {part}" for part in ("train", "valid", "test")
-        )
+        counts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in PARTS)
         self._note(f"  {counts}")
         for note in split.notes:
             self._note(f"  {note}")
@@ -180,7 +178,7 @@ def _protocol(config: TrainConfig) -> str:
 def _print_outcome(result: FitResult) -> None:
     """The figures, a taste of the recommendations, and what to do next."""
     console, summary, run = results(), result.summary, str(result.directory)
-    parts = {part: summary[part] for part in ("train", "valid", "test")}
+    parts = {part: summary[part] for part in PARTS}
     console.print(f"Epoch {summary['best_epoch']}, protocol {summary['protocol_note']}")
     console.print(metrics_table(parts, summary.get("statistics")))
     if "embeddings_of_seed" in summary:

@@ -13,9 +13,9 @@ from lightgcn_jax.data.datasets import (
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, Edition, FileSet, Source
+from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.readers import FORMATS, read_interactions
 from lightgcn_jax.data.splits import (
-    Pairs,
     Split,
     Unseen,
     carve_validation,
@@ -30,6 +30,7 @@ __all__ = [
     "DATA_VARIABLE",
     "ENTRIES",
     "FORMATS",
+    "PARTS",
     "TEST",
     "TRAIN",
     "VALID",

@@ -21,6 +21,7 @@ from lightgcn_jax.data.download import extract
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, FileSet, Source
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.data.synthetic import default_world
 from lightgcn_jax.errors import InputError
@@ -29,7 +30,6 @@ from lightgcn_jax.files import write_text
 DATA_VARIABLE = "GRAPHREC_DATA"
 """The environment variable that names a folder with one folder for each data set."""
 
-_PARTS = ("train", "valid", "test")
 _CHUNK = 1 << 20  # pairs turned into text at a time
 _RECORD = "fingerprint.txt"
 
@@ -143,13 +143,13 @@ def fingerprint(interactions: Interactions) -> str:
     item_texts, item_places = _ordered_texts(interactions.items)
     keys = user_places[interactions.user_rows] * np.uint64(len(item_texts))
     keys += item_places[interactions.item_rows]
-    keys *= np.uint64(len(_PARTS))
+    keys *= np.uint64(len(PARTS))
     if interactions.parts is not None:
         keys += interactions.parts
     keys = np.unique(keys)
     digest = hashlib.sha256()
     for start in range(0, keys.size, _CHUNK):
-        pairs, parts = np.divmod(keys[start : start + _CHUNK], np.uint64(len(_PARTS)))
+        pairs, parts = np.divmod(keys[start : start + _CHUNK], np.uint64(len(PARTS)))
         users, items = np.divmod(pairs, np.uint64(len(item_texts)))
         lines = pl.select(
             pl.concat_str(
@@ -157,7 +157,7 @@ def fingerprint(interactions: Interactions) -> str:
                 item_texts.gather(items),
                 pl.lit("-")
                 if interactions.parts is None
-                else pl.Series(_PARTS).gather(parts.astype(np.int64)),
+                else pl.Series(PARTS).gather(parts.astype(np.int64)),
                 separator="\t",
             ).alias("line")
         )["line"]

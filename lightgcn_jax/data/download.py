@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import hashlib
 import http.client
 import os
 import time
@@ -29,11 +28,8 @@ from rich.progress import (
 )
 
 from lightgcn_jax.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from lightgcn_jax.files import locked
+from lightgcn_jax.files import sha256 as sha256_of
 
 _BLOCK = 1 << 18  # bytes
 _LONGEST_WAIT_SECONDS = 60.0
@@ -131,6 +127,7 @@ def extract(
             os.replace(temporary, path)
     except KeyError as error:
         raise InputError(f"{archive}: {error.args[0]}; is it the right archive?") from error
+    # zipfile raises the last two for an unknown compression and for an encrypted member.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"{archive}: cannot be unpacked ({error}); remove it and download it again."
@@ -203,7 +200,7 @@ def _receive_all(
                 ) from interruption
             time.sleep(min(wait_seconds * 2.0**failures, _LONGEST_WAIT_SECONDS))
             continue
-        found = sha256 and _digest(partial.path)
+        found = sha256 and sha256_of(partial.path)
         if not sha256 or found == sha256.lower():
             return
         partial.clear()
@@ -328,14 +325,8 @@ def _open_partial(path: Path, url: str) -> Iterator[_Partial]:
     Its time on disk is the remote file's, the one mark that outlives the process without a second
     file; zero stands for none.
     """
-    with path.open("ab") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{url}: another process is writing {path}; wait for it, then try again."
-                ) from error
+    message = f"{url}: another process is writing {path}; wait for it, then try again."
+    with locked(path, message), path.open("ab") as file:
         found = path.stat()
         known = found.st_size > 0 and int(found.st_mtime) > 0
         version = _Version(None, int(found.st_mtime), None) if known else None
@@ -349,11 +340,6 @@ def _open_partial(path: Path, url: str) -> Iterator[_Partial]:
             os.utime(path, (modified or 0, modified or 0))
             if partial.version is None:
                 path.unlink()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _safe_name(archive: Path, member: str) -> str:

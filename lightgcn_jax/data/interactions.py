@@ -165,10 +165,6 @@ class Interactions:
         return len(self.items)
 
     @property
-    def num_interactions(self) -> int:
-        return len(self)
-
-    @property
     def pair_keys(self) -> np.ndarray:
         """int64[E], user row · number of items + item row: ascending as (user, item) ascends."""
         return self.user_rows.astype(np.int64) * self.num_items + self.item_rows

@@ -15,12 +15,12 @@ import polars as pl
 
 from lightgcn_jax.arrays import ItemTable, UserTable
 from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, rank
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.training import FitResult, RunDirectory
-from lightgcn_jax.training.protocol import merge_pairs
 
 Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""

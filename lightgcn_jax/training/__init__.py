@@ -2,7 +2,8 @@
 
 from lightgcn_jax.training.config import PRESETS, TrainConfig
 from lightgcn_jax.training.continuation import continue_from
-from lightgcn_jax.training.loop import Interrupted, TrainingDiverged
+from lightgcn_jax.training.interrupt import Interrupted
+from lightgcn_jax.training.loop import TrainingDiverged
 from lightgcn_jax.training.losses import bpr_batch_loss, bpr_loss, l2_penalty
 from lightgcn_jax.training.progress import ConsoleReporter, Reporter, SilentReporter
 from lightgcn_jax.training.protocol import apply_protocol

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.data.splits import PARTS, Pairs, Split, pair_keys
+from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
+from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training.checkpoint import load_checkpoint
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.loop import TrainArrays, Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
-from lightgcn_jax.training.protocol import merge_pairs
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.runs import FitResult, fit
 from lightgcn_jax.training.step import TrainState

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lightgcn_jax.arrays import NodeTable
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.operator import choose_backend, diffusion_operator
 from lightgcn_jax.errors import InputError
@@ -25,6 +23,7 @@ from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
 from lightgcn_jax.training.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.training.clock import compile_seconds
 from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.training.interrupt import Interrupted, deferred_interrupt
 from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.plots import plot_curves
 from lightgcn_jax.training.progress import Reporter
@@ -38,10 +37,6 @@ from lightgcn_jax.training.step import (
     plan_chunks,
 )
 from lightgcn_jax.training.summary import summarize
-
-
-class Interrupted(Exception):
-    """Training was broken off by the user; the message says how to go on."""
 
 
 class TrainingDiverged(InputError):
@@ -171,6 +166,11 @@ class Trainer:
 
     def train(self, arrays: TrainArrays, progress: Progress) -> Trained:
         """Train from where ``progress`` stands to the end, then rank test and write the figures."""
+        if not self._is_over(progress):
+            arrays = self._run_epochs(arrays, progress)
+        return self._finish(arrays, progress)
+
+    def _run_epochs(self, arrays: TrainArrays, progress: Progress) -> TrainArrays:
         chunk = self._compile(arrays.states, progress)
         plan, config = self.plan, self.config
         self.reporter.started(
@@ -179,7 +179,7 @@ class Trainer:
         )
         saved_at = time.monotonic()
         try:
-            with _deferred_interrupt() as interrupt:
+            with deferred_interrupt() as interrupt:
                 while not self._is_over(progress):
                     arrays = self._run_chunk(chunk, arrays, progress)
                     if progress.chunk == plan.chunks:
@@ -192,15 +192,14 @@ class Trainer:
                         raise Interrupted(self._how_to_go_on(progress))
         finally:
             self.reporter.stopped()
-        return self._finish(arrays, progress)
+        return arrays
 
     def _compile(self, states: TrainState, progress: Progress):
         start = time.perf_counter()
         function = jax.jit(make_chunk(self.config, self.optimizer, self.plan), donate_argnums=0)
         zero = jnp.zeros((), jnp.int32)
-        self._order, self._order_epoch = self._orders(self._order_keys, zero), 0
-        arguments = (states, self._step_keys, self._order, zero, self.run)
-        compiled = function.lower(*arguments).compile()
+        order = self._order_of(progress.epoch)
+        compiled = function.lower(states, self._step_keys, order, zero, self.run).compile()
         progress.compile_seconds += time.perf_counter() - start
         return compiled
 
@@ -209,18 +208,21 @@ class Trainer:
         out_of_patience = config.patience > 0 and min(progress.misses) >= config.patience
         return progress.epoch >= config.epochs or out_of_patience
 
+    def _order_of(self, epoch: int) -> jax.Array:
+        """Each seed's shuffled interactions of an epoch: one sort an epoch, not one a chunk."""
+        if self._order_epoch != epoch:
+            self._order = self._orders(self._order_keys, jnp.int32(epoch))
+            self._order_epoch = epoch
+        return self._order
+
     def _run_chunk(self, chunk, arrays: TrainArrays, progress: Progress) -> TrainArrays:
         start = time.perf_counter()
         epoch, plan = progress.epoch, self.plan
-        if self._order_epoch != epoch:
-            # One sort an epoch, not one a chunk.
-            self._order = self._orders(self._order_keys, jnp.int32(epoch))
-            self._order_epoch = epoch
         first = progress.chunk * plan.steps_per_chunk
         states, losses = chunk(
             arrays.states,
             self._step_keys,
-            self._order,
+            self._order_of(epoch),
             jnp.int32(first),
             self.run,
         )
@@ -269,8 +271,8 @@ class Trainer:
             start, compiling = time.perf_counter(), compile_seconds()
             part = SELECTION_PART[config.protocol]
             for index, record in enumerate(records):
-                params = jax.tree.map(lambda leaf, index=index: leaf[index], arrays.states.params)
-                record |= self._metrics(params, ("train", part))
+                nodes = self._nodes(arrays.states.params, index)
+                record |= self._metrics(nodes, ("train", part))
             arrays = self._select_best(arrays, progress, records, part)
             compiled = compile_seconds() - compiling
             progress.compile_seconds += compiled
@@ -280,12 +282,12 @@ class Trainer:
             self.directory.append_metrics(records)
         return arrays
 
-    def _metrics(
-        self, params: LightGCNParams, parts: tuple[str, ...]
-    ) -> dict[str, dict[str, float]]:
-        """Full-ranking metrics of the parts that have pairs: seen items are left out of the
-        ranking for valid (train) and test (train and valid), none for train itself."""
-        nodes = self._embed(params, self.run.operator)
+    def _nodes(self, params: LightGCNParams, index: int) -> NodeTable:
+        """Final embeddings of one seed."""
+        one = jax.tree.map(lambda leaf: leaf[index], params)
+        return self._embed(one, self.run.operator)
+
+    def _metrics(self, nodes: NodeTable, parts: tuple[str, ...]) -> dict[str, dict[str, float]]:
         users, items = split_nodes(nodes, self.run.graph.num_users)
         return rank_parts(users, items, self.arena, parts, self.config.ks)
 
@@ -328,17 +330,23 @@ class Trainer:
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
         config, split = self.config, self.arena.split
         start, compiling = time.perf_counter(), compile_seconds()
+        chosen = int(np.argmax(progress.best_values))
         per_seed = []
-        for index in range(config.seeds):
-            params = jax.tree.map(lambda leaf, index=index: leaf[index], arrays.best)
-            about = {"seed": config.seed + index, "best_epoch": progress.best_epochs[index]}
-            per_seed.append(about | self._metrics(params, ("train", "valid", "test")))
+        for index, best_epoch in enumerate(progress.best_epochs):
+            seed = config.seed + index
+            # What choosing the epoch has ranked is not ranked again.
+            [record] = (
+                r for r in progress.history if (r["epoch"], r["seed"]) == (best_epoch, seed)
+            )
+            known = {part: record[part] for part in PARTS if part in record}
+            rest = tuple(part for part in PARTS if part not in record)
+            ranked = known | self._metrics(self._nodes(arrays.best, index), rest)
+            per_seed.append({"seed": seed, "best_epoch": best_epoch} | ranked)
         compiled = compile_seconds() - compiling
         progress.compile_seconds += compiled
         progress.evaluate_seconds += time.perf_counter() - start - compiled
-        chosen = int(np.argmax(progress.best_values))
-        table = self._embed(jax.tree.map(lambda leaf: leaf[chosen], arrays.best), self.run.operator)
-        users, items = (np.asarray(part) for part in split_nodes(table, self.run.graph.num_users))
+        kept = split_nodes(self._nodes(arrays.best, chosen), self.run.graph.num_users)
+        users, items = map(np.asarray, kept)
         if not (np.isfinite(users).all() and np.isfinite(items).all()):
             raise TrainingDiverged(
                 f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
@@ -357,9 +365,7 @@ class Trainer:
                 "selected_by": f"{SELECTION_PART[config.protocol]} {config.select_by}",
                 "users": len(split.users),
                 "items": len(split.items),
-                "interactions": {
-                    part: len(getattr(split, part)) for part in ("train", "valid", "test")
-                },
+                "interactions": {part: len(getattr(split, part)) for part in PARTS},
                 "users_without_test_items": self.arena.users_without_test_items,
                 "parameters": self.run.graph.num_nodes * config.dim,
                 "backend": choose_backend(config.backend),
@@ -378,24 +384,3 @@ def _keep_best(best: LightGCNParams, current: LightGCNParams, improved: jax.Arra
         return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     return jax.tree.map(keep, best, current)
-
-
-@contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that the chunk under way can be saved; a second one
-    breaks off at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def note(*_):
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)

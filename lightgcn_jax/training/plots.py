@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.files import replacing
 
 
@@ -53,5 +54,5 @@ def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], select_by: str
 
     return [
         draw("loss.png", "mean training loss", {"loss": lambda record: record["loss"]}),
-        draw("metrics.png", select_by, {name: part(name) for name in ("train", "valid", "test")}),
+        draw("metrics.png", select_by, {name: part(name) for name in PARTS}),
     ]

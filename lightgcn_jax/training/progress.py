@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lightgcn_jax.data.pairs import PARTS
+
 
 class Reporter(Protocol):
     """Receives a run's events; every method may do nothing."""
@@ -85,7 +87,7 @@ class ConsoleReporter:
         for record in records:
             figures = "  ".join(
                 f"{part} {self._metric} {record[part][self._metric]:.4f}"
-                for part in ("train", "valid", "test")
+                for part in PARTS
                 if self._metric in record.get(part, {})
             )
             seed = f"  seed {record['seed']}" if len(records) > 1 else ""

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lightgcn_jax.arrays import ItemTable, UserTable
-from lightgcn_jax.data.splits import Pairs, Split, carve_validation
+from lightgcn_jax.data.pairs import Pairs, merge_pairs
+from lightgcn_jax.data.splits import Split, carve_validation
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
@@ -106,14 +107,6 @@ def rank_parts(
             evaluation = evaluate(users, items, relevant, ks=ks, seen=left_out[part])
             metrics[part] = evaluation.metrics
     return metrics
-
-
-def merge_pairs(*parts: Pairs) -> Pairs:
-    """All pairs of several parts, each once."""
-    return Pairs.from_rows(
-        np.concatenate([pairs.users for pairs in parts]),
-        np.concatenate([pairs.items for pairs in parts]),
-    )
 
 
 _NO_PAIRS = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32))

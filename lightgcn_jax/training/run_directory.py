@@ -35,7 +35,8 @@ import safetensors.numpy
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import CountChange
-from lightgcn_jax.data.splits import PARTS, Pairs, Split
+from lightgcn_jax.data.pairs import PARTS, Pairs
+from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, replacing, write_json, write_text
 from lightgcn_jax.training.config import TrainConfig

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.training.checkpoint import (
@@ -187,9 +188,7 @@ def evaluate_run(path: Path | str, ks: tuple[int, ...]) -> dict[str, Any]:
     users, items = directory.embeddings()
     arena = open_arena(directory.split)
     protocol = directory.config.protocol
-    metrics = rank_parts(
-        jnp.asarray(users), jnp.asarray(items), arena, ("train", "valid", "test"), ks
-    )
+    metrics = rank_parts(jnp.asarray(users), jnp.asarray(items), arena, PARTS, ks)
     return {
         "protocol": protocol,
         "protocol_note": LABELS[protocol],

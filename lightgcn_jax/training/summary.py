@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from lightgcn_jax.data.splits import PARTS
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.training.protocol import LABELS
 
 

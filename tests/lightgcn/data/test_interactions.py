@@ -111,7 +111,7 @@ def test_arrays_of_any_kind_give_the_same_interactions():
     ):
         data = Interactions.from_arrays(given_users, given_items)
         assert pairs_of(data) == expected
-        assert (data.num_users, data.num_items, data.num_interactions, len(data)) == (2, 2, 3, 3)
+        assert (data.num_users, data.num_items, len(data)) == (2, 2, 3)
         assert data.ratings is data.timestamps is data.parts is None
 
 

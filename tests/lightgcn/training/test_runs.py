@@ -16,6 +16,7 @@ from lightgcn_jax.data import (
     given_split,
     leave_k_out_split,
 )
+from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.training import (
@@ -27,7 +28,6 @@ from lightgcn_jax.training import (
     fit,
     run_directory,
 )
-from lightgcn_jax.training.protocol import merge_pairs
 from lightgcn_jax.training.summary import seed_statistics
 from tests.lightgcn import oracles
 
