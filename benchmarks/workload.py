@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.data import Split, given_split, load_dataset
 from lightgcn_jax.diffusion import diffusion_operator
-from lightgcn_jax.diffusion.operator import Storage
+from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.graph import BipartiteGraph, CsrRows, csr_rows
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.sampling import Batch
@@ -29,7 +29,7 @@ class Workload(NamedTuple):
 
     split: Split
     graph: BipartiteGraph
-    operator: Storage
+    operator: Operator
     relevant: CsrRows
 
 

@@ -1,24 +1,38 @@
 """The heart: y = Ã x as an operator that models apply without knowing its storage."""
 
-from lightgcn_jax.diffusion.csr import CsrStorage
+from lightgcn_jax.diffusion.choice import (
+    PLATFORMS,
+    STORAGES,
+    Backend,
+    Choice,
+    choose_backend,
+    obstacles,
+)
+from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import (
-    STORAGES,
-    Storage,
-    choose_backend,
+    Operator,
     diffuse,
     diffusion_operator,
+    interaction_operator,
+    operator_of,
 )
-from lightgcn_jax.diffusion.segment import SegmentStorage
+from lightgcn_jax.diffusion.storage import Storage
 
 __all__ = [
+    "PLATFORMS",
     "STORAGES",
-    "CsrStorage",
-    "SegmentStorage",
+    "Backend",
+    "Choice",
+    "Operator",
     "Storage",
     "choose_backend",
     "diffuse",
     "diffusion_operator",
+    "drop_edges",
+    "interaction_operator",
     "multiscale",
+    "obstacles",
+    "operator_of",
     "uniform_alphas",
 ]

@@ -1,73 +1,118 @@
-"""y = Ã x: one symmetric linear operator, whatever its storage.
+"""y = M x: one linear operator, whatever its storage.
 
-Models call :func:`diffuse` and never ask how the graph is stored. The operator owns what the
-storages share: its derivative, its batching rule, its constants.
+Models call :func:`diffuse` and never ask how the matrix is stored. The operator owns what the
+storages share: the derivative, the batching rule, and that weights are constants.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import NodeTable
-from lightgcn_jax.diffusion.csr import CsrStorage
-from lightgcn_jax.diffusion.segment import SegmentStorage
+from lightgcn_jax.arrays import Array, Int, NodeTable
+from lightgcn_jax.diffusion.choice import STORAGES, choose_backend
+from lightgcn_jax.diffusion.storage import Storage
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.graph.normalization import normalized_adjacency
+from lightgcn_jax.graph.csr import CsrMatrix
+from lightgcn_jax.graph.normalization import (
+    TRANSPOSED,
+    Normalization,
+    edge_reversal,
+    normalized_adjacency,
+    normalized_interactions,
+)
 
 
-class Storage(Protocol):
-    """A pytree of constant arrays that knows its matrix product."""
+@flax.struct.dataclass
+class Operator:
+    """A matrix ready to be applied: a pytree of constants, an argument of jitted functions.
+
+    Attributes:
+        storage: of the matrix.
+        adjoint: of its transpose; None where the matrix is its own transpose.
+        reversal: ``int32[2E]``, where each directed edge's reverse stands (see
+            :func:`lightgcn_jax.graph.edge_reversal`); None unless made for edge dropout.
+    """
+
+    storage: Storage
+    adjoint: Storage | None = None
+    reversal: Int[Array, " entries"] | None = None
 
     @property
-    def num_nodes(self) -> int: ...
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix."""
+        return self.storage.shape
 
-    def multiply(self, x: NodeTable) -> NodeTable: ...
-
-
-STORAGES = {"csr": CsrStorage, "segment": SegmentStorage}
-
-
-def choose_backend(backend: str = "auto", platform: str | None = None) -> str:
-    """The storage's name for a platform: ``csr`` on CPU (native kernel), ``segment`` elsewhere.
-
-    Args:
-        backend: a name of :data:`STORAGES`, returned as it is, or ``auto``.
-        platform: ``cpu``, ``gpu``, ``tpu``; by default the one JAX runs on.
-
-    Raises:
-        InputError: no storage has that name.
-    """
-    if backend == "auto":
-        platform = platform or jax.default_backend()
-        # Off the CPU, BCSR lowers to gathers and scatters or sits behind a flag that is off.
-        return "csr" if platform == "cpu" else "segment"
-    if backend not in STORAGES:
-        raise InputError(f"backend: expected auto or one of {sorted(STORAGES)}, got {backend!r}")
-    return backend
+    def transpose(self) -> Operator:
+        """The operator of the transposed matrix."""
+        if self.adjoint is None:
+            return self
+        return Operator(self.adjoint, self.storage, self.reversal)
 
 
 def diffusion_operator(
-    graph: BipartiteGraph, *, backend: str = "auto", dtype: jax.typing.DTypeLike = jnp.float32
-) -> Storage:
-    """Ã = D^-1/2 A D^-1/2 of a graph, ready to be passed to :func:`diffuse`.
+    graph: BipartiteGraph,
+    *,
+    backend: str = "auto",
+    dtype: DTypeLike = jnp.float32,
+    normalization: Normalization = "symmetric",
+    platform: str | None = None,
+    edge_dropout: bool = False,
+) -> Operator:
+    """The graph's normalised N×N adjacency matrix, ready for :func:`diffuse`.
 
     Args:
         graph: the interactions; A has no self-loops.
-        backend: ``auto``, ``csr`` or ``segment``.
-        dtype: of the edge weights; give the node tables the same.
+        backend: a storage's name, or ``auto``: see :func:`choose_backend`.
+        dtype: of the edge weights.
+        normalization: ``symmetric`` (Ã = D^-½ A D^-½), ``left``, ``right``, ``row``, ``column``.
+        platform: that the operator will run on; by default the one that JAX runs on.
+        edge_dropout: keep what :func:`drop_edges` needs: four to eight bytes a directed edge.
 
-    Returns:
-        The storage: a pytree of constants to pass into jitted functions as an argument.
+    Raises:
+        InputError: an unknown name, or a storage that the platform lacks.
     """
-    offsets, columns, weights = normalized_adjacency(graph)
-    storage = STORAGES[choose_backend(backend)]
-    return storage.from_csr(offsets, columns, weights.astype(np.dtype(dtype)))
+    storage = STORAGES[choose_backend(backend, platform).name]
+    forward = normalized_adjacency(graph, normalization)
+    backward = None
+    if TRANSPOSED[normalization] != normalization:
+        backward = normalized_adjacency(graph, TRANSPOSED[normalization])
+    return Operator(
+        storage.from_csr(forward, dtype, rescalable=edge_dropout),
+        None if backward is None else storage.from_csr(backward, dtype, rescalable=edge_dropout),
+        jnp.asarray(edge_reversal(graph)) if edge_dropout else None,
+    )
+
+
+def interaction_operator(
+    graph: BipartiteGraph,
+    *,
+    backend: str = "auto",
+    dtype: DTypeLike = jnp.float32,
+    normalization: Normalization = "symmetric",
+    platform: str | None = None,
+) -> Operator:
+    """The U×I block R̃ of the normalised adjacency matrix; its transpose is I×U.
+
+    Args and Raises: as :func:`diffusion_operator`.
+    """
+    matrix = normalized_interactions(graph, normalization)
+    return operator_of(matrix, backend=backend, dtype=dtype, platform=platform)
+
+
+def operator_of(
+    matrix: CsrMatrix,
+    *,
+    backend: str = "auto",
+    dtype: DTypeLike = jnp.float32,
+    platform: str | None = None,
+) -> Operator:
+    """Any sparse matrix and its transpose; other arguments as of :func:`diffusion_operator`."""
+    storage = STORAGES[choose_backend(backend, platform).name]
+    return Operator(storage.from_csr(matrix, dtype), storage.from_csr(matrix.transposed(), dtype))
 
 
 @jax.custom_batching.custom_vmap
@@ -79,65 +124,85 @@ def _multiply(storage: Storage, x: NodeTable) -> NodeTable:
 def _multiply_batched(axis_size, in_batched, storage, x):
     storage_batched, x_batched = in_batched
     if any(jax.tree.leaves(storage_batched)):
-        # Several graphs: no wider application exists, so they run one after another.
-        def one(operands):
-            return _multiply(*operands)
-
-        stacked = jax.tree.map(
-            lambda leaf, batched: (
-                leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
-            ),
-            (storage, x),
-            (storage_batched, x_batched),
-        )
-        return jax.lax.map(one, stacked), True
-    # Several tables over one graph are one application to a table that is as much wider.
+        return _one_by_one(axis_size, storage_batched, x_batched, storage, x), True
+    # Several tables with one matrix are one application to a table that is as much wider.
     tables, nodes, dim = x.shape
     wide = jnp.moveaxis(x, 0, 1).reshape(nodes, tables * dim)
-    y = _multiply(storage, wide).reshape(nodes, tables, dim)
-    return jnp.moveaxis(y, 1, 0), True
+    y = _multiply(storage, wide)
+    return jnp.moveaxis(y.reshape(len(y), tables, dim), 1, 0), True
+
+
+def _one_by_one(axis_size, storage_batched, x_batched, storage, x):
+    """Several matrices: no wider application exists, so the same kernel runs for one after another.
+
+    Only what is batched is sliced: matrices that differ in their weights share their structure.
+    """
+    leaves, tree = jax.tree.flatten((storage, x))
+    batched = jax.tree.leaves((storage_batched, x_batched))
+
+    def one(sliced):
+        rest = iter(sliced)
+        chosen = [
+            next(rest) if is_batched else leaf
+            for leaf, is_batched in zip(leaves, batched, strict=True)
+        ]
+        return _multiply(*jax.tree.unflatten(tree, chosen))
+
+    slices = [leaf for leaf, is_batched in zip(leaves, batched, strict=True) if is_batched]
+    assert all(len(leaf) == axis_size for leaf in slices)
+    return jax.lax.map(one, slices)
 
 
 @flax.struct.dataclass
 class _Residual:
-    storage: Storage
-    storage_differentiated: bool = flax.struct.field(pytree_node=False)
+    operator: Operator
+    differentiated: bool = flax.struct.field(pytree_node=False)
 
 
 @jax.custom_vjp
-def diffuse(storage: Storage, x: NodeTable) -> NodeTable:
-    """One application of the operator, y = Ã x.
+def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
+    """One application of the operator, y = M x.
 
-    Ã is symmetric, so the cotangent of x is Ã ȳ: the derivative is the operator itself and keeps
-    no residual but the storage. Reverse mode only (``jax.grad``, ``jax.vjp``): there is no forward
-    mode, and ``jax.jvp`` raises. The storage is constant: asking for its gradient raises, it is
-    never silently zero. Under ``jax.vmap`` over S tables the application runs once, S·D wide.
+    The cotangent of x is Mᵀ ȳ: the derivative is the transposed operator and keeps no residual but
+    the operator. Reverse mode only (``jax.grad``, ``jax.vjp``): there is no forward mode, and
+    ``jax.jvp`` raises. The operator is constant: asking for its gradient raises, it is never
+    silently zero. Under ``jax.vmap`` over S tables the application runs once, S·D wide; under
+    ``jax.vmap`` over S operators it runs S times.
 
     Args:
-        storage: from :func:`diffusion_operator`.
-        x: ``float[N, D]``, one row a node.
+        operator: R×C, from :func:`diffusion_operator` and its like.
+        x: ``float[C, D]``, one row a node.
 
     Returns:
-        ``float[N, D]``; zeros for nodes without edges.
+        ``float[R, D]`` in the type of x; zeros for nodes without edges.
 
     Raises:
-        TypeError: a gradient with respect to the storage was asked for.
+        TypeError: a gradient with respect to the operator was asked for.
     """
-    return _multiply(storage, x)
+    _check_fits(operator, x)
+    return _multiply(operator.storage, x)
 
 
-def _diffuse_forward(storage, x):
+def _check_fits(operator: Operator, x: NodeTable) -> None:
+    if x.ndim != 2 or x.shape[0] != operator.shape[1]:
+        raise InputError(
+            f"x: expected a table of {operator.shape[1]} rows for an operator of shape "
+            f"{operator.shape}, got shape {x.shape}"
+        )
+
+
+def _diffuse_forward(operator, x):
     def is_primal(node):
         return hasattr(node, "perturbed")
 
-    constants = jax.tree.map(lambda leaf: leaf.value, storage, is_leaf=is_primal)
-    differentiated = any(leaf.perturbed for leaf in jax.tree.leaves(storage, is_leaf=is_primal))
+    constants = jax.tree.map(lambda leaf: leaf.value, operator, is_leaf=is_primal)
+    differentiated = any(leaf.perturbed for leaf in jax.tree.leaves(operator, is_leaf=is_primal))
     # diffuse, not _multiply, here and below: a gradient of a gradient differentiates these lines.
     return diffuse(constants, x.value), _Residual(constants, differentiated)
 
 
 def _diffuse_backward(residual, cotangent):
-    if residual.storage_differentiated:
+    if residual.differentiated:
         # Raised here and not in the forward rule, where it would leave JAX's caches half-filled.
         raise TypeError(
             "diffuse: the operator's edge weights are constants without a gradient; "
@@ -145,7 +210,7 @@ def _diffuse_backward(residual, cotangent):
         )
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None
-    return None, diffuse(residual.storage, cotangent)
+    return None, diffuse(residual.operator.transpose(), cotangent)
 
 
 diffuse.defvjp(_diffuse_forward, _diffuse_backward, symbolic_zeros=True)

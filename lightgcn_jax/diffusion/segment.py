@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import flax.struct
+import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
+from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
+from lightgcn_jax.diffusion.storage import accumulator, rounded
+from lightgcn_jax.graph.csr import CsrMatrix
+
+# Messages held at once, in bytes; above it the edges are worked through in chunks.
+MESSAGE_BYTES = 2**30
 
 
 @flax.struct.dataclass
@@ -15,31 +24,62 @@ class SegmentStorage:
     """Edges sorted by receiver; a message is the weighted sender row, summed by receiver.
 
     Attributes:
-        senders: ``int32[2E]``.
-        receivers: ``int32[2E]``, non-decreasing.
-        weights: ``float[2E]``.
-        num_nodes: N.
+        senders: ``int32[entries]``, columns of the matrix.
+        receivers: ``int32[entries]``, its rows, non-decreasing.
+        weights: ``float[entries]``.
+        shape: R and C.
     """
 
-    senders: Int[Array, " edges"]
-    receivers: Int[Array, " edges"]
-    weights: Float[Array, " edges"]
-    num_nodes: int = flax.struct.field(pytree_node=False)
+    senders: Int[Array, " entries"]
+    receivers: Int[Array, " entries"]
+    weights: Float[Array, " entries"]
+    shape: tuple[int, int] = flax.struct.field(pytree_node=False)
 
     @classmethod
-    def from_csr(
-        cls, offsets: np.ndarray, columns: np.ndarray, weights: np.ndarray
-    ) -> SegmentStorage:
-        num_nodes = len(offsets) - 1
-        receivers = np.repeat(np.arange(num_nodes, dtype=np.int32), np.diff(offsets))
+    def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
+        del rescalable  # the weights already stand in CSR order
+        receivers = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), matrix.lengths)
         return cls(
-            senders=jnp.asarray(columns),
+            senders=jnp.asarray(matrix.columns),
             receivers=jnp.asarray(receivers),
-            weights=jnp.asarray(weights),
-            num_nodes=num_nodes,
+            weights=rounded(matrix.weights, dtype),
+            shape=matrix.shape,
         )
 
+    @classmethod
+    def obstacle(cls, platform: str) -> str | None:
+        del platform
+        return None
+
     def multiply(self, x: NodeTable) -> NodeTable:
-        """Ã x; holds one message an edge, ``[2E, D]``, while it runs."""
-        messages = x[self.senders] * self.weights[:, None]
-        return jraph.segment_sum(messages, self.receivers, self.num_nodes, indices_are_sorted=True)
+        """M x; holds one message an edge, ``[entries, D]``, up to :data:`MESSAGE_BYTES`."""
+        kind = accumulator(x.dtype)
+        entries, dim = len(self.senders), x.shape[1]
+        chunk = max(1, MESSAGE_BYTES // (dim * kind.itemsize))
+
+        def messages(first: Int[Array, ""] | int, count: int) -> tuple[Array, Array]:
+            senders, receivers, weights = (
+                jax.lax.dynamic_slice_in_dim(array, first, count)
+                for array in (self.senders, self.receivers, self.weights)
+            )
+            return x[senders].astype(kind) * weights.astype(kind)[:, None], receivers
+
+        def add(first: Int[Array, ""] | int, count: int, total: Array) -> Array:
+            values, receivers = messages(first, count)
+            return total.at[receivers].add(values, indices_are_sorted=True)
+
+        if entries <= chunk:
+            values, receivers = messages(0, entries)
+            total = jraph.segment_sum(values, receivers, self.shape[0], indices_are_sorted=True)
+            return total.astype(x.dtype)
+        whole = entries // chunk
+        total = jax.lax.fori_loop(
+            0,
+            whole,
+            lambda index, total: add(index * chunk, chunk, total),
+            jnp.zeros((self.shape[0], dim), kind),
+        )
+        return add(whole * chunk, entries % chunk, total).astype(x.dtype)
+
+    def scaled(self, factors: Float[Array, " entries"]) -> Self:
+        return self.replace(weights=self.weights * factors.astype(self.weights.dtype))

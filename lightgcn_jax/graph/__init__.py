@@ -8,14 +8,26 @@ from lightgcn_jax.graph.bipartite import (
     csr_rows,
     entries,
 )
-from lightgcn_jax.graph.normalization import normalized_adjacency
+from lightgcn_jax.graph.csr import CsrMatrix
+from lightgcn_jax.graph.normalization import (
+    TRANSPOSED,
+    Normalization,
+    edge_reversal,
+    normalized_adjacency,
+    normalized_interactions,
+)
 
 __all__ = [
+    "TRANSPOSED",
     "BipartiteGraph",
+    "CsrMatrix",
     "CsrRows",
+    "Normalization",
     "contains",
     "count_below",
     "csr_rows",
+    "edge_reversal",
     "entries",
     "normalized_adjacency",
+    "normalized_interactions",
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Int
+from lightgcn_jax.arrays import Array, Float, Int
 from lightgcn_jax.errors import InputError
 
 _INT32_MAX = np.iinfo(np.int32).max
@@ -49,6 +49,8 @@ class BipartiteGraph:
         num_users: U.
         num_items: I.
         num_edges: E, each interaction once.
+        edge_weights: ``float[E]``, positive, in the order of ``items_of_user``; None where every
+            interaction weighs 1.
     """
 
     items_of_user: CsrRows
@@ -56,6 +58,7 @@ class BipartiteGraph:
     num_users: int = flax.struct.field(pytree_node=False)
     num_items: int = flax.struct.field(pytree_node=False)
     num_edges: int = flax.struct.field(pytree_node=False)
+    edge_weights: Float[Array, " edges"] | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -64,7 +67,13 @@ class BipartiteGraph:
 
     @classmethod
     def from_pairs(
-        cls, users: ArrayLike, items: ArrayLike, *, num_users: int, num_items: int
+        cls,
+        users: ArrayLike,
+        items: ArrayLike,
+        *,
+        num_users: int,
+        num_items: int,
+        weights: ArrayLike | None = None,
     ) -> BipartiteGraph:
         """Build the graph from one pair of rows for each interaction, in any order.
 
@@ -73,12 +82,14 @@ class BipartiteGraph:
             items: ``int[E]`` item rows in [0, num_items).
             num_users: U; users without a pair become isolated nodes.
             num_items: I; likewise.
+            weights: ``float[E]``, one for each pair, positive and finite; None weighs each pair 1.
 
         Returns:
             The graph. O(E) memory, O(E log E) time, on the host.
 
         Raises:
-            InputError: lengths differ, a row is out of range, or a pair stands twice.
+            InputError: lengths differ, a row is out of range, a weight is not positive, or a pair
+                stands twice (pairs are refused, not added up).
         """
         users, items = np.asarray(users), np.asarray(items)
         for field, rows, bound in (("users", users, num_users), ("items", items, num_items)):
@@ -101,12 +112,15 @@ class BipartiteGraph:
                 f"graph: nodes and directed edges are counted in 32 bits, at most {_INT32_MAX:,}, "
                 f"got {num_users + num_items:,} and {2 * users.size:,}"
             )
+        if weights is not None:
+            weights = _checked_weights(np.asarray(weights), users, items)
         return cls(
             items_of_user=csr_rows(users, items, num_users),
             users_of_item=csr_rows(items, users, num_items),
             num_users=num_users,
             num_items=num_items,
             num_edges=int(users.size),
+            edge_weights=weights,
         )
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -114,6 +128,21 @@ class BipartiteGraph:
         rows = np.asarray(self.items_of_user.offsets)
         users = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(rows))
         return users, np.asarray(self.items_of_user.columns)
+
+
+def _checked_weights(weights: np.ndarray, users: np.ndarray, items: np.ndarray) -> Array:
+    """The weights in the order of users, then items."""
+    if weights.shape != users.shape or weights.dtype.kind not in "fiu":
+        raise InputError(
+            f"weights: expected {users.size} numbers, one for each pair, "
+            f"got shape {weights.shape} of {weights.dtype}"
+        )
+    odd = np.flatnonzero(~((weights > 0) & (weights < np.inf)))
+    if odd.size:
+        raise InputError(
+            f"weights: expected positive finite numbers, got {weights[odd[0]]} at pair {odd[0]}"
+        )
+    return jnp.asarray(weights[np.lexsort((items, users))], float)
 
 
 def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:

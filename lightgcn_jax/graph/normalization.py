@@ -1,31 +1,140 @@
-"""Degrees to edge weights: Ã = D^-1/2 A D^-1/2 without self-loops."""
+"""Degrees to edge weights: A scaled by degrees from the left, the right or both sides, on the host.
+
+Rows of A are scaled by D^p, columns by D^q, with D the diagonal matrix of (weighted) degrees:
+
+============ ============== =========================================================
+symmetric    D^-½ A D^-½    LightGCN, NGCF, GCN (He et al. 2020, equation 3)
+left         D^-½ A         LightGCN's ablation, by the receiver's degree alone
+right        A D^-½         the same, by the sender's degree alone
+row          D^-1 A         the mean over neighbours: rows sum to 1
+column       A D^-1         a random walk's transition matrix: columns sum to 1
+============ ============== =========================================================
+"""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
+import scipy.sparse
 
-from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows
+from lightgcn_jax.graph.csr import CsrMatrix
+
+Normalization = Literal["symmetric", "left", "right", "row", "column"]
+
+TRANSPOSED: dict[Normalization, Normalization] = {
+    "symmetric": "symmetric",
+    "left": "right",
+    "right": "left",
+    "row": "column",
+    "column": "row",
+}
+"""A is symmetric, so the transpose of a normalised A is A under another normalisation."""
+
+# Powers of the degrees that scale the rows and the columns.
+_POWERS = {
+    "symmetric": (-0.5, -0.5),
+    "left": (-0.5, 0.0),
+    "right": (0.0, -0.5),
+    "row": (-1.0, 0.0),
+    "column": (0.0, -1.0),
+}
 
 
-def normalized_adjacency(graph: BipartiteGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The N×N matrix Ã = D^-1/2 A D^-1/2 of the graph in CSR, on the host.
+def normalized_adjacency(
+    graph: BipartiteGraph, normalization: Normalization = "symmetric"
+) -> CsrMatrix:
+    """The N×N matrix of the whole graph: A = [[0, R], [Rᵀ, 0]] without self-loops, normalised.
 
-    A = [[0, R], [Rᵀ, 0]] with R the U×I interaction matrix, D its diagonal matrix of degrees; the
-    weight of an edge is 1/√(|N_u||N_i|) (He et al. 2020, equation 3). A node without edges has an
-    empty row, so diffusion gives it zeros, never a division by zero.
+    R is the U×I matrix of interactions, of ones or of the graph's edge weights. A node without
+    edges has an empty row, so diffusion gives it zeros, never a division by zero.
 
-    Returns:
-        ``offsets int32[N + 1]``, ``columns int32[2E]`` (increasing within a row) and
-        ``weights float64[2E]``.
+    Raises:
+        InputError: no normalisation has that name.
     """
-    user_rows, item_rows = graph.items_of_user, graph.users_of_item
-    offsets = np.concatenate(
-        [np.asarray(user_rows.offsets), graph.num_edges + np.asarray(item_rows.offsets)[1:]]
-    ).astype(np.int32)
-    columns = np.concatenate(
-        [np.asarray(user_rows.columns) + graph.num_users, np.asarray(item_rows.columns)]
-    ).astype(np.int32)
-    degree = np.diff(offsets)
-    inverse_root = 1.0 / np.sqrt(np.maximum(degree, 1))
-    weights = np.repeat(inverse_root, degree) * inverse_root[columns]
-    return offsets, columns, weights
+    top = normalized_interactions(graph, normalization)
+    bottom = _normalized(graph.users_of_item, _item_weights(graph), graph.num_users, normalization)
+    return CsrMatrix(
+        offsets=np.concatenate([top.offsets, graph.num_edges + bottom.offsets[1:]]),
+        columns=np.concatenate([top.columns + np.int32(graph.num_users), bottom.columns]),
+        weights=np.concatenate([top.weights, bottom.weights]),
+        num_columns=graph.num_nodes,
+    )
+
+
+def normalized_interactions(
+    graph: BipartiteGraph, normalization: Normalization = "symmetric"
+) -> CsrMatrix:
+    """The U×I block R̃ of the normalised adjacency matrix.
+
+    Raises:
+        InputError: no normalisation has that name.
+    """
+    return _normalized(graph.items_of_user, _user_weights(graph), graph.num_items, normalization)
+
+
+def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
+    """Where the reverse of each directed edge stands, ``int32[2E]``; its own inverse.
+
+    Directed edges are counted as the entries of :func:`normalized_adjacency`: first the users'
+    rows, then the items'.
+    """
+    places = np.arange(graph.num_edges, dtype=np.int32)
+    of_item_edges = _in_item_order(graph, places)
+    of_user_edges = np.empty_like(places)
+    of_user_edges[of_item_edges] = places
+    return np.concatenate([of_user_edges + np.int32(graph.num_edges), of_item_edges])
+
+
+def _normalized(
+    rows: CsrRows, weights: np.ndarray | None, num_columns: int, normalization: Normalization
+) -> CsrMatrix:
+    if normalization not in _POWERS:
+        raise InputError(
+            f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
+        )
+    offsets, columns = np.asarray(rows.offsets), np.asarray(rows.columns)
+    lengths = np.diff(offsets)
+    row_power, column_power = _POWERS[normalization]
+    if weights is None:
+        row_degrees = lengths.astype(np.float64)
+    else:
+        row_of_entry = np.repeat(np.arange(len(lengths)), lengths)
+        row_degrees = np.bincount(row_of_entry, weights, minlength=len(lengths))
+    result = np.repeat(_powers(row_degrees, row_power), lengths)
+    if column_power:
+        column_degrees = np.bincount(columns, weights, minlength=num_columns)
+        result *= _powers(column_degrees, column_power)[columns]
+    if weights is not None:
+        result *= weights
+    return CsrMatrix(offsets, columns, result, num_columns)
+
+
+def _powers(degrees: np.ndarray, power: float) -> np.ndarray:
+    """Powers of degrees; 0 stays 0 for isolated nodes, whose weights nobody reads."""
+    return np.power(degrees, power, out=np.zeros(len(degrees)), where=degrees > 0)
+
+
+def _user_weights(graph: BipartiteGraph) -> np.ndarray | None:
+    weights = graph.edge_weights
+    return None if weights is None else np.asarray(weights, np.float64)
+
+
+def _item_weights(graph: BipartiteGraph) -> np.ndarray | None:
+    weights = _user_weights(graph)
+    return None if weights is None else _in_item_order(graph, weights)
+
+
+def _in_item_order(graph: BipartiteGraph, values: np.ndarray) -> np.ndarray:
+    """Values of the interactions, sorted by user, put in the order of the items' rows.
+
+    O(E): a conversion from row-wise to column-wise storage is a counting sort.
+    """
+    rows = graph.items_of_user
+    by_user = scipy.sparse.csr_array(
+        (values, np.asarray(rows.columns), np.asarray(rows.offsets)),
+        shape=(graph.num_users, graph.num_items),
+    )
+    return by_user.tocsc().data

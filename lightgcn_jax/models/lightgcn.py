@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import ItemTable, NodeTable, PRNGKey, UserTable
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
-from lightgcn_jax.diffusion.operator import Storage
+from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.errors import InputError
 
 
@@ -67,7 +67,7 @@ def init(key: PRNGKey, num_nodes: int, config: LightGCNConfig) -> LightGCNParams
     return LightGCNParams(table)
 
 
-def apply(params: LightGCNParams, operator: Storage, config: LightGCNConfig) -> NodeTable:
+def apply(params: LightGCNParams, operator: Operator, config: LightGCNConfig) -> NodeTable:
     """Final embeddings sum_k alpha_k Ã^k E, ``float[N, D]`` (He et al. 2020, equation 8)."""
     return multiscale(operator, params.table, config.layer_weights)
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, PRNGKey, Scalar
-from lightgcn_jax.diffusion.operator import Storage
+from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams
@@ -59,11 +59,11 @@ class Run(NamedTuple):
     """
 
     graph: BipartiteGraph
-    operator: Storage
+    operator: Operator
     users_with_items: Ids
 
     @classmethod
-    def of(cls, graph: BipartiteGraph, operator: Storage) -> Run:
+    def of(cls, graph: BipartiteGraph, operator: Operator) -> Run:
         """Put together what the steps read of a graph."""
         with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths()))
         return cls(graph, operator, jnp.asarray(with_items.astype(np.int32)))

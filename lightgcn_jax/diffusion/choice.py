@@ -1,0 +1,65 @@
+"""Which storages there are, which of them a platform has, and which one is the fastest there."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax
+
+from lightgcn_jax.diffusion.jax_sparse import BcooStorage, CsrStorage
+from lightgcn_jax.diffusion.segment import SegmentStorage
+from lightgcn_jax.diffusion.storage import Storage
+from lightgcn_jax.errors import InputError
+
+Backend = Literal["auto", "csr", "bcoo", "segment"]
+
+STORAGES: dict[str, type[Storage]] = {
+    "csr": CsrStorage,
+    "bcoo": BcooStorage,
+    "segment": SegmentStorage,
+}
+PLATFORMS = ("cpu", "gpu", "tpu")
+
+
+class Choice(NamedTuple):
+    """A storage's name, and why it was taken."""
+
+    name: str
+    reason: str
+
+
+def obstacles(platform: str) -> dict[str, str | None]:
+    """For every storage why the platform can't run it, or None where it can.
+
+    Args:
+        platform: ``cpu``, ``gpu`` or ``tpu``; it need not be at hand.
+
+    Raises:
+        InputError: no platform has that name.
+    """
+    if platform not in PLATFORMS:
+        raise InputError(f"platform: expected one of {PLATFORMS}, got {platform!r}")
+    return {name: storage.obstacle(platform) for name, storage in STORAGES.items()}
+
+
+def choose_backend(backend: str = "auto", platform: str | None = None) -> Choice:
+    """The storage to use on a platform.
+
+    Args:
+        backend: a name of :data:`STORAGES`, taken if the platform has it, or ``auto``.
+        platform: ``cpu``, ``gpu`` or ``tpu``; by default the one that JAX runs on.
+
+    Raises:
+        InputError: no storage has that name, or the platform lacks it.
+    """
+    platform = platform or jax.default_backend()
+    if backend != "auto":
+        if backend not in STORAGES:
+            raise InputError(f"backend: expected auto or one of {list(STORAGES)}, got {backend!r}")
+        obstacle = obstacles(platform)[backend]
+        if obstacle is not None:
+            raise InputError(f"backend: {backend} can't run on {platform}: {obstacle}")
+        return Choice(backend, "asked for")
+    if obstacles(platform)["csr"] is None:
+        return Choice("csr", f"JAX {jax.__version__} has a native CSR kernel for {platform}")
+    return Choice("segment", f"JAX {jax.__version__} has no native CSR kernel for {platform}")

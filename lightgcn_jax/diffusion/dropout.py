@@ -1,0 +1,47 @@
+"""Edge dropout: an operator with fewer edges, drawn on the device with static shapes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import PRNGKey
+from lightgcn_jax.diffusion.operator import Operator
+from lightgcn_jax.errors import InputError
+
+
+def drop_edges(
+    key: PRNGKey, operator: Operator, rate: float, *, directed: bool = False
+) -> Operator:
+    """Leave out each edge with probability ``rate`` and scale the others by 1/(1 − rate).
+
+    One draw an interaction keeps Ã symmetric. NGCF and LightGCN's public code drop the entries of
+    the matrix, one draw a directed edge (Wang et al. 2019, section 2.4.2, message dropout of the
+    adjacency): the result is not symmetric, and its derivative applies the transpose. An edge
+    that is left out keeps its place with weight 0: nothing is compiled anew. Under ``jax.vmap``
+    over keys the operators share all but their weights.
+
+    Args:
+        key: of this draw alone.
+        operator: N×N, from :func:`diffusion_operator` with ``edge_dropout=True``.
+        rate: in [0, 1), static.
+        directed: one draw a directed edge.
+
+    Raises:
+        InputError: the rate is out of range, or the operator was not made for dropout.
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"rate: expected 0 ≤ rate < 1, got {rate}")
+    reversal = operator.reversal
+    if reversal is None:
+        raise InputError("operator: expected one made with edge_dropout=True")
+    draws = len(reversal) if directed else len(reversal) // 2
+    kept = jax.random.bernoulli(key, 1 - rate, (draws,))
+    if not directed:
+        kept = jnp.concatenate([kept, kept[reversal[draws:]]])
+    factors = kept * jnp.float32(1 / (1 - rate))
+    storage, adjoint = operator.storage, operator.adjoint
+    if directed or adjoint is not None:
+        # Entry e of the transpose is the reverse of entry e.
+        adjoint = (adjoint or storage).scaled(factors[reversal])
+    return Operator(storage.scaled(factors), adjoint, reversal)

@@ -1,0 +1,149 @@
+"""Diffusion as products of ``jax.experimental.sparse``: CSR with its native kernels, and BCOO.
+
+The only file that touches ``jax.experimental.sparse``, which is kept alive but no longer developed:
+where a later JAX has lost it, both storages say so and the others go on.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Self
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from lightgcn_jax.arrays import Array, Float, Int, NodeTable
+from lightgcn_jax.diffusion.storage import accumulator, rounded
+from lightgcn_jax.graph.csr import CsrMatrix
+
+try:
+    from jax.experimental import sparse
+except ImportError:  # pragma: no cover - no such JAX exists yet
+    sparse = None
+
+_MISSING = "this JAX has no jax.experimental.sparse"
+# What the native product is called in a lowered program.
+_NATIVE_CALLS = {"cpu": "cpu_csr_sparse_dense", "gpu": "cusparse_csr_matmat"}
+_LOWERING_NAMES = {"gpu": "cuda"}
+
+
+@flax.struct.dataclass
+class CsrStorage:
+    """The three arrays of a CSR matrix.
+
+    The native kernels take operands of one type only, and not bfloat16: beside other operands JAX
+    leaves them without a word for gathers and a scatter, thirteen times slower. So weights asked
+    for in bfloat16 are rounded to it and kept in float32, and tables are widened for the product.
+
+    Attributes:
+        offsets: ``int32[R + 1]``.
+        columns: ``int32[entries]``, increasing within a row.
+        weights: ``float[entries]``.
+        shape: R and C.
+    """
+
+    offsets: Int[Array, " rows_plus_one"]
+    columns: Int[Array, " entries"]
+    weights: Float[Array, " entries"]
+    shape: tuple[int, int] = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
+        del rescalable  # the weights already stand in CSR order
+        weights = rounded(matrix.weights, dtype)
+        return cls(
+            jnp.asarray(matrix.offsets),
+            jnp.asarray(matrix.columns),
+            weights.astype(accumulator(weights.dtype)),
+            matrix.shape,
+        )
+
+    @classmethod
+    def obstacle(cls, platform: str) -> str | None:
+        if sparse is None:
+            return _MISSING
+        if _has_native_kernel(platform, getattr(jax.config, "jax_bcoo_cusparse_lowering", False)):
+            return None
+        if platform == "gpu":
+            return (
+                "cuSPARSE is off: set jax_bcoo_cusparse_lowering before the first program; "
+                "without it BCSR becomes gathers and a scatter of one message an edge"
+            )
+        return f"JAX {jax.__version__} has no native CSR product for {platform}"
+
+    def multiply(self, x: NodeTable) -> NodeTable:
+        """M x; one call of the native kernel, without per-edge temporaries."""
+        kind = accumulator(x.dtype)
+        matrix = sparse.BCSR(
+            (self.weights.astype(kind), self.columns, self.offsets),
+            shape=self.shape,
+            indices_sorted=True,
+            unique_indices=True,
+        )
+        return (matrix @ x.astype(kind)).astype(x.dtype)
+
+    def scaled(self, factors: Float[Array, " entries"]) -> Self:
+        return self.replace(weights=self.weights * factors.astype(self.weights.dtype))
+
+
+@functools.cache
+def _has_native_kernel(platform: str, cusparse: bool) -> bool:
+    """Whether a small product, lowered for the platform and not run, calls a native kernel."""
+    del cusparse  # part of the key: the lowering depends on it
+    if platform not in _NATIVE_CALLS:
+        return False
+    small = CsrStorage(
+        np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32), (1, 1)
+    )
+    arguments = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        (small, np.zeros((1, 1), np.float32)),
+    )
+    # A function of its own: JAX keeps the lowering of one that it has seen under another setting.
+    traced = jax.jit(lambda storage, x: storage.multiply(x)).trace(*arguments)
+    lowered = traced.lower(lowering_platforms=(_LOWERING_NAMES.get(platform, platform),))
+    return _NATIVE_CALLS[platform] in lowered.as_text()
+
+
+@flax.struct.dataclass
+class BcooStorage:
+    """Coordinates and weights as one BCOO matrix: on every platform gathers and a scatter.
+
+    Attributes:
+        indices: ``int32[entries, 2]``, row and column, in row order.
+        weights: ``float[entries]``.
+        shape: R and C.
+    """
+
+    indices: Int[Array, "entries 2"]
+    weights: Float[Array, " entries"]
+    shape: tuple[int, int] = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
+        del rescalable  # the weights already stand in CSR order
+        rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), matrix.lengths)
+        indices = jnp.asarray(np.stack([rows, matrix.columns], axis=1))
+        return cls(indices, rounded(matrix.weights, dtype), matrix.shape)
+
+    @classmethod
+    def obstacle(cls, platform: str) -> str | None:
+        del platform
+        return _MISSING if sparse is None else None
+
+    def multiply(self, x: NodeTable) -> NodeTable:
+        """M x; holds one message an edge, ``[entries, D]``."""
+        kind = accumulator(x.dtype)
+        matrix = sparse.BCOO(
+            (self.weights.astype(kind), self.indices),
+            shape=self.shape,
+            indices_sorted=True,
+            unique_indices=True,
+        )
+        return (matrix @ x.astype(kind)).astype(x.dtype)
+
+    def scaled(self, factors: Float[Array, " entries"]) -> Self:
+        return self.replace(weights=self.weights * factors.astype(self.weights.dtype))

@@ -1,0 +1,60 @@
+"""What a storage of the operator's matrix must be able to do."""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from lightgcn_jax.arrays import Array, Float, NodeTable
+from lightgcn_jax.graph.csr import CsrMatrix
+
+
+class Storage(Protocol):
+    """A pytree of constant arrays that knows its matrix product with a table.
+
+    Every storage keeps one rule of precision: a product is accumulated in
+    :func:`accumulator` of the table's type and returned in the table's type, whatever the type of
+    the weights. So float32 and bfloat16 may be mixed, and sums never run in bfloat16.
+    """
+
+    @classmethod
+    def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
+        """The matrix with weights rounded to ``dtype``; O(entries) time and memory, on the host.
+
+        Args:
+            matrix: R×C, checked.
+            dtype: of the weights: float32, bfloat16 or, in 64-bit mode, float64.
+            rescalable: keep what :meth:`scaled` needs.
+        """
+        ...
+
+    @classmethod
+    def obstacle(cls, platform: str) -> str | None:
+        """Why this JAX or ``platform`` (cpu, gpu, tpu) can't run the storage; None where it can."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """R and C, static."""
+        ...
+
+    def multiply(self, x: NodeTable) -> NodeTable:
+        """The product with ``float[C, D]``: ``float[R, D]`` of the same type."""
+        ...
+
+    def scaled(self, factors: Float[Array, " entries"]) -> Self:
+        """The matrix with each entry times its factor, entries in CSR order; on the device."""
+        ...
+
+
+def accumulator(dtype: DTypeLike) -> jnp.dtype:
+    """The type that sums of tables of this type run in: float32, or float64 for float64."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def rounded(weights: jax.typing.ArrayLike, dtype: DTypeLike) -> Array:
+    """Weights on the device in ``dtype``."""
+    return jnp.asarray(weights).astype(dtype)
