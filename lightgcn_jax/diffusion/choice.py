@@ -6,17 +6,19 @@ from typing import Literal, NamedTuple
 
 import jax
 
+from lightgcn_jax.diffusion.bucketed import BucketedStorage
 from lightgcn_jax.diffusion.jax_sparse import BcooStorage, CsrStorage
 from lightgcn_jax.diffusion.segment import SegmentStorage
 from lightgcn_jax.diffusion.storage import Storage
 from lightgcn_jax.errors import InputError
 
-Backend = Literal["auto", "csr", "bcoo", "segment"]
+Backend = Literal["auto", "csr", "bcoo", "segment", "bucketed"]
 
 STORAGES: dict[str, type[Storage]] = {
     "csr": CsrStorage,
     "bcoo": BcooStorage,
     "segment": SegmentStorage,
+    "bucketed": BucketedStorage,
 }
 PLATFORMS = ("cpu", "gpu", "tpu")
 

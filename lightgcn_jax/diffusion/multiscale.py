@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import flax.struct
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import NodeTable
-from lightgcn_jax.diffusion.operator import Operator, diffuse
+from lightgcn_jax.arrays import Array, Float, NodeTable
+from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
+from lightgcn_jax.diffusion.storage import accumulator
 
 
 def uniform_alphas(layers: int) -> tuple[float, ...]:
@@ -19,8 +22,9 @@ def uniform_alphas(layers: int) -> tuple[float, ...]:
 def multiscale(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[float]) -> NodeTable:
     """sum_{k=0}^{K} alpha_k Ã^k x by K applications of Ã (He et al. 2020, equations 4 and 8).
 
-    The running sum is kept beside the current power, so memory does not grow with K unless the
-    gradient of ``alphas`` is asked for, which is exact and needs the K powers' tables.
+    The sum runs beside the current power, so memory does not grow with K, nor does what the
+    backward pass keeps: with g the cotangent, it runs the same sum sum_k alpha_k (Ãᵀ)^k g, and
+    the derivative by alpha_k, ⟨g, Ã^k x⟩ = ⟨(Ãᵀ)^k g, x⟩, needs x alone.
 
     Args:
         operator: N×N.
@@ -28,11 +32,57 @@ def multiscale(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[fl
         alphas: ``float[K + 1]``; K = 0 scales x alone (matrix factorisation).
 
     Returns:
-        ``float[N, D]``.
+        ``float[N, D]`` in the type of x; the sum runs in float32 where x is bfloat16.
     """
-    alphas = jnp.asarray(alphas, x.dtype)
+    return _multiscale(operator, x, jnp.asarray(alphas, accumulator(x.dtype)))
+
+
+@jax.custom_vjp
+def _multiscale(operator: Operator, x: NodeTable, alphas: Float[Array, " scales"]) -> NodeTable:
     power, total = x, alphas[0] * x
     for alpha in alphas[1:]:
         power = diffuse(operator, power)
         total = total + alpha * power
-    return total
+    return total.astype(x.dtype)
+
+
+@flax.struct.dataclass
+class _Residual:
+    """What the backward pass keeps; x is None unless the gradient of alphas is asked for."""
+
+    operator: Operator
+    x: NodeTable | None
+    alphas: Float[Array, " scales"]
+    differentiated: bool = flax.struct.field(pytree_node=False)
+
+
+def _forward(operator, x, alphas):
+    operator, differentiated = constant_operator(operator)
+    y = _multiscale(operator, x.value, alphas.value)
+    kept = x.value if alphas.perturbed else None
+    return y, _Residual(operator, kept, alphas.value, differentiated)
+
+
+def _backward(residual, cotangent):
+    operator, x, alphas = residual.operator.transpose(), residual.x, residual.alphas
+    if residual.differentiated:
+        refuse_gradient()
+    if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
+        return None, None, None
+    if x is None:
+        return None, _multiscale(operator, cotangent, alphas), None
+    power, total = cotangent, alphas[0] * cotangent
+    by_alpha = [_inner_product(power, x)]
+    for alpha in alphas[1:]:
+        power = diffuse(operator, power)
+        total = total + alpha * power
+        by_alpha.append(_inner_product(power, x))
+    return None, total.astype(x.dtype), jnp.stack(by_alpha)
+
+
+def _inner_product(a: NodeTable, b: NodeTable) -> Float[Array, ""]:
+    kind = accumulator(a.dtype)
+    return (a.astype(kind) * b.astype(kind)).sum()
+
+
+_multiscale.defvjp(_forward, _backward, symbolic_zeros=True)

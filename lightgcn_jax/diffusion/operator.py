@@ -6,6 +6,8 @@ storages share: the derivative, the batching rule, and that weights are constant
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -191,23 +193,34 @@ def _check_fits(operator: Operator, x: NodeTable) -> None:
         )
 
 
-def _diffuse_forward(operator, x):
+def constant_operator(operator: Operator) -> tuple[Operator, bool]:
+    """In a forward rule with symbolic zeros: the operator, and whether its gradient is wanted."""
+
     def is_primal(node):
         return hasattr(node, "perturbed")
 
+    leaves = jax.tree.leaves(operator, is_leaf=is_primal)
     constants = jax.tree.map(lambda leaf: leaf.value, operator, is_leaf=is_primal)
-    differentiated = any(leaf.perturbed for leaf in jax.tree.leaves(operator, is_leaf=is_primal))
+    return constants, any(leaf.perturbed for leaf in leaves)
+
+
+def refuse_gradient() -> NoReturn:
+    """Raise in a backward rule: in the forward rule it would leave JAX's caches half-filled."""
+    raise TypeError(
+        "diffuse: the operator's edge weights are constants without a gradient; "
+        "differentiate with respect to x or to the layer weights alpha"
+    )
+
+
+def _diffuse_forward(operator, x):
+    constants, differentiated = constant_operator(operator)
     # diffuse, not _multiply, here and below: a gradient of a gradient differentiates these lines.
     return diffuse(constants, x.value), _Residual(constants, differentiated)
 
 
 def _diffuse_backward(residual, cotangent):
     if residual.differentiated:
-        # Raised here and not in the forward rule, where it would leave JAX's caches half-filled.
-        raise TypeError(
-            "diffuse: the operator's edge weights are constants without a gradient; "
-            "differentiate with respect to x or to the layer weights alpha"
-        )
+        refuse_gradient()
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None
     return None, diffuse(residual.operator.transpose(), cotangent)
