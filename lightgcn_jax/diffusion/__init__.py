@@ -17,6 +17,7 @@ from lightgcn_jax.diffusion.operator import (
     interaction_operator,
     operator_of,
 )
+from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows, restriction_of
 from lightgcn_jax.diffusion.storage import Storage
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Backend",
     "Choice",
     "Operator",
+    "Restriction",
     "Storage",
     "choose_backend",
     "diffuse",
@@ -32,7 +34,9 @@ __all__ = [
     "drop_edges",
     "interaction_operator",
     "multiscale",
+    "multiscale_rows",
     "obstacles",
     "operator_of",
+    "restriction_of",
     "uniform_alphas",
 ]

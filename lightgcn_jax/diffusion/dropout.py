@@ -39,9 +39,9 @@ def drop_edges(
     kept = jax.random.bernoulli(key, 1 - rate, (draws,))
     if not directed:
         kept = jnp.concatenate([kept, kept[reversal[draws:]]])
-    factors = kept * jnp.float32(1 / (1 - rate))
+    factors = kept * jnp.asarray(1 / (1 - rate), float)
     storage, adjoint = operator.storage, operator.adjoint
     if directed or adjoint is not None:
         # Entry e of the transpose is the reverse of entry e.
         adjoint = (adjoint or storage).scaled(factors[reversal])
-    return Operator(storage.scaled(factors), adjoint, reversal)
+    return operator.replace(storage=storage.scaled(factors), adjoint=adjoint)

@@ -39,10 +39,19 @@ def multiscale(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[fl
 
 @jax.custom_vjp
 def _multiscale(operator: Operator, x: NodeTable, alphas: Float[Array, " scales"]) -> NodeTable:
-    power, total = x, alphas[0] * x
-    for alpha in alphas[1:]:
+    if operator.order is not None:
+        # Once in and once out, not at every application.
+        y = _multiscale(operator.inside(), operator.order.enter(x), alphas)
+        return operator.order.leave(y)
+
+    # A loop in the program, not K copies of its body: XLA then reuses one set of buffers, 4 tables
+    # in place of 6 for K = 3 forward and backward with csr, 4.2 in place of 9.3 with bucketed.
+    def step(carried, alpha):
+        power, total = carried
         power = diffuse(operator, power)
-        total = total + alpha * power
+        return (power, total + alpha * power), None
+
+    (_, total), _ = jax.lax.scan(step, (x, alphas[0] * x), alphas[1:])
     return total.astype(x.dtype)
 
 
@@ -71,13 +80,20 @@ def _backward(residual, cotangent):
         return None, None, None
     if x is None:
         return None, _multiscale(operator, cotangent, alphas), None
-    power, total = cotangent, alphas[0] * cotangent
-    by_alpha = [_inner_product(power, x)]
-    for alpha in alphas[1:]:
+    order = operator.order
+    if order is not None:
+        operator, x, cotangent = operator.inside(), order.enter(x), order.enter(cotangent)
+
+    def step(carried, alpha):
+        power, total = carried
         power = diffuse(operator, power)
-        total = total + alpha * power
-        by_alpha.append(_inner_product(power, x))
-    return None, total.astype(x.dtype), jnp.stack(by_alpha)
+        return (power, total + alpha * power), _inner_product(power, x)
+
+    start = (cotangent, alphas[0] * cotangent)
+    (_, total), by_alpha = jax.lax.scan(step, start, alphas[1:])
+    by_alpha = jnp.append(_inner_product(cotangent, x), by_alpha)
+    x_bar = total.astype(x.dtype)
+    return None, x_bar if order is None else order.leave(x_bar), by_alpha
 
 
 def _inner_product(a: NodeTable, b: NodeTable) -> Float[Array, ""]:

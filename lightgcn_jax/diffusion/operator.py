@@ -11,6 +11,7 @@ from typing import NoReturn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Int, NodeTable
@@ -26,6 +27,33 @@ from lightgcn_jax.graph.normalization import (
     normalized_adjacency,
     normalized_interactions,
 )
+from lightgcn_jax.graph.ordering import Ordering, node_order
+
+
+@flax.struct.dataclass
+class NodeOrder:
+    """A permutation of the nodes for which the storage was made.
+
+    Attributes:
+        nodes: ``int32[N]``, which node stands at each place.
+        places: ``int32[N]``, at which place each node stands.
+    """
+
+    nodes: Int[Array, " nodes"]
+    places: Int[Array, " nodes"]
+
+    @classmethod
+    def of(cls, nodes: np.ndarray) -> NodeOrder:
+        """From the node at each place, on the host."""
+        return cls(jnp.asarray(nodes, jnp.int32), jnp.asarray(np.argsort(nodes), jnp.int32))
+
+    def enter(self, table: Array) -> Array:
+        """Rows of nodes put in the storage's places."""
+        return jnp.asarray(table).at[self.nodes].get(mode="promise_in_bounds", unique_indices=True)
+
+    def leave(self, table: Array) -> Array:
+        """Rows in the storage's places put back to their nodes."""
+        return jnp.asarray(table).at[self.places].get(mode="promise_in_bounds", unique_indices=True)
 
 
 @flax.struct.dataclass
@@ -37,11 +65,14 @@ class Operator:
         adjoint: of its transpose; None where the matrix is its own transpose.
         reversal: ``int32[2E]``, where each directed edge's reverse stands (see
             :func:`lightgcn_jax.graph.edge_reversal`); None unless made for edge dropout.
+        order: the places of the nodes inside the storages; None where node n stands at place n.
+            Tables go in and come out by nodes whatever it is.
     """
 
     storage: Storage
     adjoint: Storage | None = None
     reversal: Int[Array, " entries"] | None = None
+    order: NodeOrder | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,7 +83,11 @@ class Operator:
         """The operator of the transposed matrix."""
         if self.adjoint is None:
             return self
-        return Operator(self.adjoint, self.storage, self.reversal)
+        return self.replace(storage=self.adjoint, adjoint=self.storage)
+
+    def inside(self) -> Operator:
+        """The same operator on tables that stand in the storage's places already."""
+        return self.replace(order=None)
 
 
 def diffusion_operator(
@@ -63,6 +98,7 @@ def diffusion_operator(
     normalization: Normalization = "symmetric",
     platform: str | None = None,
     edge_dropout: bool = False,
+    ordering: Ordering = "none",
 ) -> Operator:
     """The graph's normalised N×N adjacency matrix, ready for :func:`diffuse`.
 
@@ -73,11 +109,15 @@ def diffusion_operator(
         normalization: ``symmetric`` (Ã = D^-½ A D^-½), ``left``, ``right``, ``row``, ``column``.
         platform: that the operator will run on; by default the one that JAX runs on.
         edge_dropout: keep what :func:`drop_edges` needs: four to eight bytes a directed edge.
+        ordering: of the nodes inside the storage: see :func:`lightgcn_jax.graph.node_order`.
 
     Raises:
         InputError: an unknown name, or a storage that the platform lacks.
     """
     storage = STORAGES[choose_backend(backend, platform).name]
+    nodes = node_order(graph, ordering)
+    if nodes is not None:
+        graph = graph.relabelled(nodes)
     forward = normalized_adjacency(graph, normalization)
     backward = None
     if TRANSPOSED[normalization] != normalization:
@@ -86,6 +126,7 @@ def diffusion_operator(
         storage.from_csr(forward, dtype, rescalable=edge_dropout),
         None if backward is None else storage.from_csr(backward, dtype, rescalable=edge_dropout),
         jnp.asarray(edge_reversal(graph)) if edge_dropout else None,
+        None if nodes is None else NodeOrder.of(nodes),
     )
 
 
@@ -182,7 +223,9 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
         TypeError: a gradient with respect to the operator was asked for.
     """
     _check_fits(operator, x)
-    return _multiply(operator.storage, x)
+    if operator.order is None:
+        return _multiply(operator.storage, x)
+    return operator.order.leave(_multiply(operator.storage, operator.order.enter(x)))
 
 
 def _check_fits(operator: Operator, x: NodeTable) -> None:
@@ -191,6 +234,8 @@ def _check_fits(operator: Operator, x: NodeTable) -> None:
             f"x: expected a table of {operator.shape[1]} rows for an operator of shape "
             f"{operator.shape}, got shape {x.shape}"
         )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(f"x: expected a floating-point type, got {x.dtype}")
 
 
 def constant_operator(operator: Operator) -> tuple[Operator, bool]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, NodeTable
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
 
@@ -56,5 +57,7 @@ def accumulator(dtype: DTypeLike) -> jnp.dtype:
 
 
 def rounded(weights: jax.typing.ArrayLike, dtype: DTypeLike) -> Array:
-    """Weights on the device in ``dtype``."""
+    """Weights on the device in ``dtype``; InputError for a type without fractions."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(f"dtype: expected a floating-point type, got {jnp.dtype(dtype)}")
     return jnp.asarray(weights).astype(dtype)

