@@ -6,6 +6,7 @@ from lightgcn_jax.diffusion.choice import (
     Backend,
     Choice,
     choose_backend,
+    choose_ordering,
     obstacles,
 )
 from lightgcn_jax.diffusion.dropout import drop_edges
@@ -18,6 +19,7 @@ from lightgcn_jax.diffusion.operator import (
     operator_of,
 )
 from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows, restriction_of
+from lightgcn_jax.diffusion.roofline import DiffusionReport, report
 from lightgcn_jax.diffusion.storage import Storage
 
 __all__ = [
@@ -25,10 +27,12 @@ __all__ = [
     "STORAGES",
     "Backend",
     "Choice",
+    "DiffusionReport",
     "Operator",
     "Restriction",
     "Storage",
     "choose_backend",
+    "choose_ordering",
     "diffuse",
     "diffusion_operator",
     "drop_edges",
@@ -37,6 +41,7 @@ __all__ = [
     "multiscale_rows",
     "obstacles",
     "operator_of",
+    "report",
     "restriction_of",
     "uniform_alphas",
 ]

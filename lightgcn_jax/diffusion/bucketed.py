@@ -114,8 +114,8 @@ class BucketedStorage:
         def scale(bucket: Bucket) -> Bucket:
             if bucket.entries is None:
                 raise InputError("storage: expected one made with rescalable=True")
-            weights = bucket.weights * factors.astype(bucket.weights.dtype)[bucket.entries]
-            return bucket.replace(weights=weights)
+            weights = bucket.weights * factors[bucket.entries]
+            return bucket.replace(weights=weights.astype(bucket.weights.dtype))
 
         first = tuple(scale(bucket) for level in self.levels[:1] for bucket in level)
         return self.replace(levels=(first, *self.levels[1:]) if self.levels else ())

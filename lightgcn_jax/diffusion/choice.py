@@ -20,6 +20,8 @@ STORAGES: dict[str, type[Storage]] = {
     "segment": SegmentStorage,
     "bucketed": BucketedStorage,
 }
+# Fewer edges leave less to gain than the ordering costs: a second for a million edges.
+_EDGES_TO_ORDER = 300_000
 PLATFORMS = ("cpu", "gpu", "tpu")
 
 
@@ -65,3 +67,21 @@ def choose_backend(backend: str = "auto", platform: str | None = None) -> Choice
     if obstacles(platform)["csr"] is None:
         return Choice("csr", f"JAX {jax.__version__} has a native CSR kernel for {platform}")
     return Choice("segment", f"JAX {jax.__version__} has no native CSR kernel for {platform}")
+
+
+def choose_ordering(ordering: str, num_edges: int, platform: str | None = None) -> Choice:
+    """The node ordering to train with.
+
+    Args:
+        ordering: one of :data:`lightgcn_jax.graph.Ordering`, taken as it is, or ``auto``.
+        num_edges: E.
+        platform: as of :func:`choose_backend`.
+    """
+    if ordering != "auto":
+        return Choice(ordering, "asked for")
+    platform = platform or jax.default_backend()
+    if platform != "cpu":
+        return Choice("none", f"orderings are measured on CPU only, not on {platform}")
+    if num_edges < _EDGES_TO_ORDER:
+        return Choice("none", f"a table of so few nodes is near the caches: {num_edges:,} edges")
+    return Choice("co-clustering", f"rows read together come to lie together: {num_edges:,} edges")

@@ -65,9 +65,10 @@ class CsrStorage:
     def obstacle(cls, platform: str) -> str | None:
         if sparse is None:
             return _MISSING
-        if _has_native_kernel(platform, getattr(jax.config, "jax_bcoo_cusparse_lowering", False)):
+        cusparse = getattr(jax.config, "jax_bcoo_cusparse_lowering", False)
+        if _has_native_kernel(platform, cusparse):
             return None
-        if platform == "gpu":
+        if platform == "gpu" and not cusparse:
             return (
                 "cuSPARSE is off: set jax_bcoo_cusparse_lowering before the first program; "
                 "without it BCSR becomes gathers and a scatter of one message an edge"
@@ -86,7 +87,7 @@ class CsrStorage:
         return (matrix @ x.astype(kind)).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return self.replace(weights=self.weights * factors.astype(self.weights.dtype))
+        return self.replace(weights=(self.weights * factors).astype(self.weights.dtype))
 
 
 @functools.cache
@@ -104,7 +105,10 @@ def _has_native_kernel(platform: str, cusparse: bool) -> bool:
     )
     # A function of its own: JAX keeps the lowering of one that it has seen under another setting.
     traced = jax.jit(lambda storage, x: storage.multiply(x)).trace(*arguments)
-    lowered = traced.lower(lowering_platforms=(_LOWERING_NAMES.get(platform, platform),))
+    try:
+        lowered = traced.lower(lowering_platforms=(_LOWERING_NAMES.get(platform, platform),))
+    except AttributeError:  # a jaxlib without CUDA looks for cuSPARSE in a module that is None
+        return False
     return _NATIVE_CALLS[platform] in lowered.as_text()
 
 
@@ -146,4 +150,4 @@ class BcooStorage:
         return (matrix @ x.astype(kind)).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return self.replace(weights=self.weights * factors.astype(self.weights.dtype))
+        return self.replace(weights=(self.weights * factors).astype(self.weights.dtype))

@@ -181,7 +181,7 @@ def _backward(residual, cotangent):
     operator, alphas, rows = residual.operator, residual.alphas, residual.rows
     by_alpha = None
     if residual.scales is not None:
-        by_alpha = (residual.scales * cotangent).sum(axis=(1, 2))
+        by_alpha = jnp.tensordot(residual.scales, cotangent.astype(alphas.dtype), 2)
     order = operator.order
     if order is not None:
         operator, rows = operator.inside(), order.places[rows]

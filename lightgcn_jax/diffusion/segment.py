@@ -82,4 +82,4 @@ class SegmentStorage:
         return add(whole * chunk, entries % chunk, total).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return self.replace(weights=self.weights * factors.astype(self.weights.dtype))
+        return self.replace(weights=(self.weights * factors).astype(self.weights.dtype))

@@ -72,13 +72,13 @@ def _co_clusters(graph: BipartiteGraph) -> np.ndarray:
     iterations, put users and items into one space, where k-means finds the clusters.
     """
     matrix = normalized_interactions(graph).as_scipy().astype(np.float32)
-    vectors = min(_VECTORS, min(matrix.shape) - 1)
+    shorter = min(graph.num_users, graph.num_items)
+    vectors = min(_VECTORS, shorter - 1)
     if vectors < 1:
         return np.zeros(graph.num_nodes, np.int64)
     transposed = matrix.T.tocsr()
     rng = np.random.default_rng(_SEED)
-    width = min(vectors + 4, min(matrix.shape))
-    basis = rng.normal(size=(matrix.shape[1], width)).astype(np.float32)
+    basis = rng.normal(size=(graph.num_items, min(vectors + 4, shorter))).astype(np.float32)
     for _ in range(_POWER_ITERATIONS):
         basis, _ = np.linalg.qr(transposed @ (matrix @ basis))
     left, _, rotation = np.linalg.svd(matrix @ basis, full_matrices=False)

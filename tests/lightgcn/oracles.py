@@ -2,27 +2,72 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from lightgcn_jax.diffusion import diffuse
 
-def dense_interactions(users, items, num_users, num_items):
+
+def dense_interactions(users, items, num_users, num_items, weights=None):
     matrix = np.zeros((num_users, num_items))
-    matrix[users, items] = 1.0
+    matrix[users, items] = 1.0 if weights is None else weights
     return matrix
 
 
-def dense_normalized_adjacency(users, items, num_users, num_items):
-    """D^-1/2 A D^-1/2 from its definition, isolated nodes giving zero rows."""
-    r = dense_interactions(users, items, num_users, num_items)
-    a = np.block([[np.zeros((num_users, num_users)), r], [r.T, np.zeros((num_items, num_items))]])
-    degree = a.sum(axis=1)
-    root = np.array([1 / math.sqrt(d) if d else 0.0 for d in degree])
-    return root[:, None] * a * root[None, :]
+def dense_adjacency(users, items, num_users, num_items, weights=None):
+    """A = [[0, R], [Rᵀ, 0]]."""
+    r = dense_interactions(users, items, num_users, num_items, weights)
+    return np.block(
+        [[np.zeros((num_users, num_users)), r], [r.T, np.zeros((num_items, num_items))]]
+    )
+
+
+def dense_normalized_adjacency(
+    users, items, num_users, num_items, normalization="symmetric", weights=None
+):
+    """A between powers of its degrees, from the definition; isolated nodes give zero rows."""
+    a = dense_adjacency(users, items, num_users, num_items, weights)
+    degrees = a.sum(axis=1)
+    root = np.diag([1 / math.sqrt(d) if d else 0.0 for d in degrees])
+    inverse = np.diag([1 / d if d else 0.0 for d in degrees])
+    return {
+        "symmetric": lambda: root @ a @ root,
+        "left": lambda: root @ a,
+        "right": lambda: a @ root,
+        "row": lambda: inverse @ a,
+        "column": lambda: a @ inverse,
+    }[normalization]()
+
+
+def rounding_bound(matrix, x, weight_dtype, table_dtype):
+    """How far a computed M x may lie from the exact one, elementwise.
+
+    Weights, table and result are rounded once each; a sum of n terms runs in ``accumulator`` and
+    rounds n products and n sums there. The oracle's own float64 is counted too.
+    """
+    terms = int((matrix != 0).sum(axis=1).max(initial=0))
+    sums = jnp.dtype(jnp.promote_types(table_dtype, jnp.float32)).name
+    roundings = [
+        (1, weight_dtype),
+        (2, table_dtype),
+        (terms + 2, sums),
+        (2 * terms + 16, "float64"),
+    ]
+    # (1 + u)^n - 1 for unit roundoffs u of which 1 + u is 1 in float64.
+    logarithm = sum(n * math.log1p(float(jnp.finfo(dtype).eps) / 2) for n, dtype in roundings)
+    return math.expm1(logarithm) * (np.abs(matrix) @ np.abs(x))
 
 
 def dense_multiscale(matrix, x, alphas):
     """sum_k alpha_k M^k x with the powers written out."""
     return sum(alpha * np.linalg.matrix_power(matrix, k) @ x for k, alpha in enumerate(alphas))
+
+
+@jax.jit
+def materialised(operator):
+    """The matrix that an operator applies, in float32 or, in 64-bit mode, float64."""
+    return diffuse(operator, jnp.eye(operator.shape[1]))
 
 
 def stable_top_k(scores, k, left_out=()):

@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import numpy as np
 
-from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.graph import BipartiteGraph, CsrMatrix
 
 NUM_USERS, NUM_ITEMS = 7, 9
 
@@ -15,8 +15,30 @@ def random_pairs(seed, num_users=NUM_USERS, num_items=NUM_ITEMS, density=0.3):
     return users[order], items[order]
 
 
-def graph_of(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS):
-    return BipartiteGraph.from_pairs(users, items, num_users=num_users, num_items=num_items)
+def random_weights(seed, count):
+    """Edge weights between 1/4 and 4."""
+    return 2 ** np.random.default_rng(seed).uniform(-2, 2, count)
+
+
+def skewed_pairs(num_users=10, num_items=24):
+    """User u has u²/4 items, from none to 20; the last items have no user."""
+    rng = np.random.default_rng(0)
+    chosen = [rng.permutation(num_items - 3)[: u * u // 4] for u in range(num_users)]
+    users = np.repeat(np.arange(num_users), [len(items) for items in chosen])
+    return users, np.concatenate(chosen)
+
+
+def graph_of(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS, weights=None):
+    return BipartiteGraph.from_pairs(
+        users, items, num_users=num_users, num_items=num_items, weights=weights
+    )
+
+
+def csr_of(dense):
+    """The non-zeros of a dense matrix."""
+    rows, columns = np.nonzero(dense)
+    offsets = np.concatenate([[0], np.cumsum((dense != 0).sum(axis=1))])
+    return CsrMatrix(offsets, columns, dense[rows, columns].astype(float), dense.shape[1])
 
 
 @st.composite

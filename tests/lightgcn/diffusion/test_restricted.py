@@ -1,0 +1,116 @@
+"""The rows of a mini-batch: the same values and gradients as the whole table's."""
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+
+from lightgcn_jax.diffusion import (
+    Restriction,
+    diffusion_operator,
+    multiscale,
+    multiscale_rows,
+    restriction_of,
+)
+from lightgcn_jax.diffusion.restricted import picked_entries
+from tests.lightgcn.programs import all_equations
+from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
+
+NODES, DIM = NUM_USERS + NUM_ITEMS, 4
+ALPHAS = (0.4, 0.3, 0.2, 0.1)
+# Node 3 twice.
+ROWS = jnp.array([3, 3, 0, 12, 9], jnp.int32)
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def table(seed, rows=NODES):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, DIM)))
+
+
+def loss_of(operator, restriction):
+    weights = table(1, len(ROWS))
+
+    def rows_alone(x, alphas):
+        return (jnp.tanh(multiscale_rows(operator, x, alphas, ROWS, restriction)) * weights).sum()
+
+    def whole_table(x, alphas):
+        return (jnp.tanh(multiscale(operator, x, alphas)[ROWS]) * weights).sum()
+
+    return rows_alone, whole_table
+
+
+@pytest.mark.parametrize("ordering", ["none", "co-clustering"])
+@pytest.mark.parametrize("normalization", ["symmetric", "left"])
+@pytest.mark.parametrize(
+    "restriction",
+    # Room for the batch's entries, for the forward pass alone, and too little room.
+    [None, Restriction(100, True), Restriction(100, False), Restriction(2, True)],
+    ids=["whole", "picked", "picked-forward", "overflow"],
+)
+def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, ordering):
+    operator = diffusion_operator(
+        graph_of(*random_pairs(1)),
+        backend="csr",
+        dtype=jnp.float64,
+        normalization=normalization,
+        ordering=ordering,
+    )
+    for alphas in (ALPHAS, (0.3, 0.7), (0.5,)):
+        arguments = (table(0), jnp.array(alphas))
+        got, expected = (
+            jax.value_and_grad(loss, (0, 1))(*arguments) for loss in loss_of(operator, restriction)
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), got, expected)
+        # Constant alphas take another way: nothing of the table is kept.
+        by_x = jax.grad(loss_of(operator, restriction)[0])(*arguments)
+        np.testing.assert_allclose(by_x, expected[1][0], rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("restriction", [None, Restriction(100, True)], ids=["whole", "picked"])
+def test_numerical_gradients_to_second_order(restriction):
+    operator = diffusion_operator(
+        graph_of(*random_pairs(2)), backend="csr", dtype=jnp.float64, ordering="rcm"
+    )
+    rows_alone, _ = loss_of(operator, restriction)
+    jax.test_util.check_grads(rows_alone, (table(0), jnp.array(ALPHAS)), order=2, modes=("rev",))
+
+
+def test_nothing_of_the_size_of_the_table_is_kept_for_the_gradient():
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
+    for alphas in (ALPHAS, 2 * ALPHAS):
+        _, pullback = jax.vjp(
+            lambda x, a: multiscale_rows(operator, x, a, ROWS), table(0), jnp.array(alphas)
+        )
+        kept = [leaf.shape for leaf in jax.tree.leaves(pullback) if hasattr(leaf, "shape")]
+        assert (NODES, DIM) not in kept
+
+
+def test_a_restricted_application_reads_no_more_than_its_capacity():
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
+    capacity = int(picked_entries(operator.storage, ROWS))
+    degrees = np.diff(np.asarray(operator.storage.offsets))
+    assert capacity == degrees[np.asarray(ROWS)].sum()
+    exact = Restriction(capacity, True)
+    got = multiscale_rows(operator, table(0), ALPHAS, ROWS, exact)
+    expected = multiscale(operator, table(0), ALPHAS)[ROWS]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    program = jax.make_jaxpr(multiscale_rows)(operator, table(0), jnp.array(ALPHAS), ROWS, exact)
+    products = [
+        eqn.invars[0].aval.shape
+        for eqn in all_equations(program.jaxpr)
+        if eqn.primitive.name == "bcsr_dot_general"
+    ]
+    # The loop's body, then both branches of the condition.
+    assert sorted(products) == sorted([operator.storage.weights.shape] * 2 + [(capacity,)])
+
+
+def test_the_rule():
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
+    entries = len(operator.storage.columns)
+    assert restriction_of(operator, entries / 2) is None
+    assert restriction_of(operator, entries / 4) == Restriction(int(np.ceil(entries / 3.2)), False)
+    assert restriction_of(operator, entries / 32).backward
+    other = diffusion_operator(graph_of(*random_pairs(1)), backend="segment", dtype=jnp.float64)
+    assert restriction_of(other, 0) is None

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph import (
+    TRANSPOSED,
+    BipartiteGraph,
+    edge_reversal,
+    normalized_adjacency,
+    normalized_interactions,
+)
+from tests.lightgcn.oracles import dense_normalized_adjacency
+from tests.lightgcn.worlds import (
+    NUM_ITEMS,
+    NUM_USERS,
+    graph_of,
+    pair_sets,
+    random_pairs,
+    random_weights,
+)
+
+every_normalization = pytest.mark.parametrize("normalization", TRANSPOSED)
+
+
+def graph_and_weights(pairs, weighted):
+    # The graph keeps float32.
+    weights = random_weights(0, len(pairs[0])).astype(np.float32) if weighted else None
+    return graph_of(*pairs, weights=weights), weights
+
+
+@every_normalization
+@pytest.mark.parametrize("weighted", [False, True])
+@given(pairs=pair_sets())
+@settings(max_examples=20, deadline=None)
+def test_matrices_are_their_definitions(normalization, weighted, pairs):
+    graph, weights = graph_and_weights(pairs, weighted)
+    expected = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization, weights)
+    whole = normalized_adjacency(graph, normalization)
+    assert whole.num_entries == 2 * graph.num_edges
+    np.testing.assert_allclose(whole.as_scipy().toarray(), expected, rtol=1e-14)
+    block = normalized_interactions(graph, normalization)
+    np.testing.assert_allclose(
+        block.as_scipy().toarray(), expected[:NUM_USERS, NUM_USERS:], rtol=1e-14
+    )
+
+
+def test_symmetric_is_what_is_meant_without_a_name():
+    graph = graph_of(*random_pairs(0))
+    for matrix in (normalized_adjacency, normalized_interactions):
+        np.testing.assert_array_equal(matrix(graph).weights, matrix(graph, "symmetric").weights)
+
+
+@every_normalization
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_transpose_is_another_normalisation(normalization, weighted):
+    # Bit for bit: the operator relies on it, storing one matrix as the other's transpose.
+    graph, _ = graph_and_weights(random_pairs(1), weighted)
+    flipped = normalized_adjacency(graph, normalization).transposed()
+    other = normalized_adjacency(graph, TRANSPOSED[normalization])
+    for field in ("offsets", "columns", "weights"):
+        np.testing.assert_array_equal(getattr(flipped, field), getattr(other, field))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_means_and_walks(weighted):
+    graph, _ = graph_and_weights(random_pairs(2), weighted)
+    row = normalized_adjacency(graph, "row").as_scipy().toarray()
+    column = normalized_adjacency(graph, "column").as_scipy().toarray()
+    linked = (row != 0).any(axis=1)
+    assert 0 < linked.sum() < graph.num_nodes
+    np.testing.assert_allclose(row.sum(axis=1), linked, rtol=1e-14)
+    np.testing.assert_allclose(column.sum(axis=0), linked, rtol=1e-14)
+
+
+def test_symmetric_has_spectral_radius_one():
+    # D^½ 1 is an eigenvector of eigenvalue 1; a bipartite graph has -1 beside it.
+    graph = graph_of(*random_pairs(3))
+    values = np.linalg.eigvalsh(normalized_adjacency(graph).as_scipy().toarray())
+    np.testing.assert_allclose(values[[0, -1]], [-1, 1], rtol=1e-12)
+
+
+def test_weights_times_a_constant_change_only_what_does_not_cancel():
+    pairs = random_pairs(4)
+    weights = random_weights(4, len(pairs[0]))
+    once, twice = graph_of(*pairs, weights=weights), graph_of(*pairs, weights=2 * weights)
+    for normalization, factor in {
+        "symmetric": 1.0, "row": 1.0, "column": 1.0, "left": 2**0.5, "right": 2**0.5
+    }.items():  # fmt: skip
+        np.testing.assert_allclose(
+            normalized_adjacency(twice, normalization).weights,
+            factor * normalized_adjacency(once, normalization).weights,
+            rtol=1e-14,
+        )
+
+
+def test_weights_of_one_change_nothing():
+    pairs = random_pairs(5)
+    ones = np.ones(len(pairs[0]))
+    for normalization in TRANSPOSED:
+        np.testing.assert_array_equal(
+            normalized_adjacency(graph_of(*pairs, weights=ones), normalization).weights,
+            normalized_adjacency(graph_of(*pairs), normalization).weights,
+        )
+
+
+@given(pair_sets())
+@settings(max_examples=30, deadline=None)
+def test_reversal_is_an_involution_that_swaps_rows_and_columns(pairs):
+    graph = graph_of(*pairs)
+    reversal = edge_reversal(graph)
+    assert reversal.dtype == np.int32
+    matrix = normalized_adjacency(graph)
+    rows = np.repeat(np.arange(graph.num_nodes), matrix.lengths)
+    assert sorted(reversal) == list(range(matrix.num_entries))
+    np.testing.assert_array_equal(reversal[reversal], np.arange(matrix.num_entries))
+    np.testing.assert_array_equal(rows[reversal], matrix.columns)
+    np.testing.assert_array_equal(matrix.columns[reversal], rows)
+    # The users' edges come first.
+    assert (reversal[: graph.num_edges] >= graph.num_edges).all()
+
+
+def test_a_graph_without_nodes():
+    empty = BipartiteGraph.from_pairs(
+        np.array([], int), np.array([], int), num_users=0, num_items=0
+    )
+    assert normalized_adjacency(empty, "row").shape == (0, 0)
+    assert edge_reversal(empty).shape == (0,)
+
+
+def test_unknown_names_are_refused():
+    graph = graph_of(*random_pairs(0))
+    for matrix in (normalized_adjacency, normalized_interactions):
+        with pytest.raises(InputError, match=r"normalization: expected one of .*got 'mean'"):
+            matrix(graph, "mean")
