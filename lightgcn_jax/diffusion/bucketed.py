@@ -6,6 +6,7 @@ order is not fixed. Here every output row is a sum in one fixed order, the same 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple, Self
 
 import flax.struct
@@ -115,10 +116,10 @@ class BucketedStorage:
             if bucket.entries is None:
                 raise InputError("storage: expected one made with rescalable=True")
             weights = bucket.weights * factors[bucket.entries]
-            return bucket.replace(weights=weights.astype(bucket.weights.dtype))
+            return dataclasses.replace(bucket, weights=weights.astype(bucket.weights.dtype))
 
         first = tuple(scale(bucket) for level in self.levels[:1] for bucket in level)
-        return self.replace(levels=(first, *self.levels[1:]) if self.levels else ())
+        return dataclasses.replace(self, levels=(first, *self.levels[1:]) if self.levels else ())
 
 
 def _add_up(table: NodeTable, bucket: Bucket, kind: jnp.dtype) -> Float[Array, "rows dim"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -44,4 +46,4 @@ def drop_edges(
     if directed or adjoint is not None:
         # Entry e of the transpose is the reverse of entry e.
         adjoint = (adjoint or storage).scaled(factors[reversal])
-    return operator.replace(storage=storage.scaled(factors), adjoint=adjoint)
+    return dataclasses.replace(operator, storage=storage.scaled(factors), adjoint=adjoint)

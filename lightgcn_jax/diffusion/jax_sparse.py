@@ -6,8 +6,9 @@ where a later JAX has lost it, both storages say so and the others go on.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Self
+from typing import Any, Self
 
 import flax.struct
 import jax
@@ -19,6 +20,7 @@ from lightgcn_jax.arrays import Array, Float, Int, NodeTable
 from lightgcn_jax.diffusion.storage import accumulator, rounded
 from lightgcn_jax.graph.csr import CsrMatrix
 
+sparse: Any
 try:
     from jax.experimental import sparse
 except ImportError:  # pragma: no cover - no such JAX exists yet
@@ -87,7 +89,9 @@ class CsrStorage:
         return (matrix @ x.astype(kind)).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return self.replace(weights=(self.weights * factors).astype(self.weights.dtype))
+        return dataclasses.replace(
+            self, weights=(self.weights * factors).astype(self.weights.dtype)
+        )
 
 
 @functools.cache
@@ -96,13 +100,8 @@ def _has_native_kernel(platform: str, cusparse: bool) -> bool:
     del cusparse  # part of the key: the lowering depends on it
     if platform not in _NATIVE_CALLS:
         return False
-    small = CsrStorage(
-        np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32), (1, 1)
-    )
-    arguments = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-        (small, np.zeros((1, 1), np.float32)),
-    )
+    matrix = CsrMatrix(np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0), 1)
+    arguments = jax.eval_shape(lambda: (CsrStorage.from_csr(matrix, jnp.float32), jnp.ones((1, 1))))
     # A function of its own: JAX keeps the lowering of one that it has seen under another setting.
     traced = jax.jit(lambda storage, x: storage.multiply(x)).trace(*arguments)
     try:
@@ -150,4 +149,6 @@ class BcooStorage:
         return (matrix @ x.astype(kind)).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return self.replace(weights=(self.weights * factors).astype(self.weights.dtype))
+        return dataclasses.replace(
+            self, weights=(self.weights * factors).astype(self.weights.dtype)
+        )

@@ -6,6 +6,7 @@ storages share: the derivative, the batching rule, and that weights are constant
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NoReturn
 
 import flax.struct
@@ -83,11 +84,11 @@ class Operator:
         """The operator of the transposed matrix."""
         if self.adjoint is None:
             return self
-        return self.replace(storage=self.adjoint, adjoint=self.storage)
+        return dataclasses.replace(self, storage=self.adjoint, adjoint=self.storage)
 
     def inside(self) -> Operator:
         """The same operator on tables that stand in the storage's places already."""
-        return self.replace(order=None)
+        return dataclasses.replace(self, order=None)
 
 
 def diffusion_operator(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import flax.struct
 import jax
@@ -121,7 +122,7 @@ def _last(restriction: Restriction | None, operator: Operator, x: NodeTable, row
 
     if restriction is None:
         return full(x)
-    storage, capacity = operator.storage, restriction.capacity
+    storage, capacity = cast(CsrStorage, operator.storage), restriction.capacity
     return jax.lax.cond(
         picked_entries(storage, rows) <= capacity,
         lambda x: multiply_rows(storage, x, rows, capacity),
@@ -141,7 +142,7 @@ def _first_transposed(
 
     if restriction is None or not restriction.backward:
         return full(y)
-    storage, capacity = operator.storage, restriction.capacity
+    storage, capacity = cast(CsrStorage, operator.storage), restriction.capacity
     return jax.lax.cond(
         picked_entries(storage, rows) <= capacity,
         lambda y: multiply_rows_transposed(storage, y, rows, capacity),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Self
 
 import flax.struct
@@ -82,4 +83,6 @@ class SegmentStorage:
         return add(whole * chunk, entries % chunk, total).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return self.replace(weights=(self.weights * factors).astype(self.weights.dtype))
+        return dataclasses.replace(
+            self, weights=(self.weights * factors).astype(self.weights.dtype)
+        )

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, PRNGKey, Scalar
+from lightgcn_jax.arrays import Array, Ids, Int, PRNGKey, Scalar, Vectors
 from lightgcn_jax.diffusion.operator import Operator
+from lightgcn_jax.diffusion.restricted import Restriction, restriction_of
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams
@@ -56,17 +57,43 @@ class Run(NamedTuple):
         graph: the training interactions.
         operator: Ã of the same interactions.
         users_with_items: ``int32[≤U]``, for the sampling scheme ``users``.
+        restriction: which applications read the edges of the batch alone; None for none.
+        places: ``int32[N]``, the row of each node in the tables; None where node n is row n.
     """
 
     graph: BipartiteGraph
     operator: Operator
     users_with_items: Ids
+    restriction: Restriction | None = None
+    places: Ids | None = None
 
     @classmethod
-    def of(cls, graph: BipartiteGraph, operator: Operator) -> Run:
-        """Put together what the steps read of a graph."""
+    def of(
+        cls, graph: BipartiteGraph, operator: Operator, config: TrainConfig | None = None
+    ) -> Run:
+        """Put together what the steps read of a graph; the settings decide the restriction."""
         with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths()))
-        return cls(graph, operator, jnp.asarray(with_items.astype(np.int32)))
+        restriction = None
+        # Under vmap a condition runs both its branches.
+        if config is not None and config.seeds == 1:
+            restriction = restriction_of(operator, expected_entries(graph, config))
+        return cls(graph, operator, jnp.asarray(with_items.astype(np.int32)), restriction)
+
+
+def expected_entries(graph: BipartiteGraph, config: TrainConfig) -> float:
+    """Directed edges at the rows of a mini-batch, on average: what the restriction plans for."""
+    of_users, of_items = (
+        np.asarray(rows.lengths(), np.float64)
+        for rows in (graph.items_of_user, graph.users_of_item)
+    )
+    edges = max(1, graph.num_edges)
+    # A positive item is met in proportion to its degree, about so in the scheme of users too.
+    positive = (of_items**2).sum() / edges
+    by_edge = config.sampling == "interactions"
+    user = (of_users**2).sum() / edges if by_edge else edges / max(1, (of_users > 0).sum())
+    rows = 1 if config.negative_sharing == "shared" else config.batch_size
+    negatives = rows * config.negatives * of_items.mean()
+    return config.batch_size * (user + positive) + negatives
 
 
 def draw_batch(
@@ -100,21 +127,21 @@ def batch_loss(
     params: LightGCNParams, batch: Batch, run: Run, config: TrainConfig
 ) -> tuple[Scalar, StepLoss]:
     """BPR on the diffused embeddings plus λ·L2 on the layer-0 embeddings of the batch."""
-    final = lightgcn.apply(params, run.operator, config.model)
     num_users = run.graph.num_users
     nodes = jnp.concatenate(
         [batch.users, num_users + batch.positives, num_users + batch.negatives.ravel()]
     )
+    if run.places is not None:
+        nodes = run.places[nodes]
 
-    def look_up(table: NodeTable) -> tuple[Array, Array, Array]:
-        # One gather a table, so that its gradient is one scatter.
-        rows = table[nodes]
+    def parts(rows: Vectors) -> tuple[Array, Array, Array]:
         users, positives, negatives = jnp.split(rows, [len(batch.users), 2 * len(batch.users)])
         return users, positives, negatives.reshape(*batch.negatives.shape, -1)
 
-    users, positives, negatives = look_up(final)
-    ranking = bpr_batch_loss(users, positives, negatives, batch.valid, batch.weights)
-    total = ranking + config.l2 * l2_penalty(*look_up(params.table), batch.weights)
+    final = lightgcn.apply_rows(params, run.operator, config.lightgcn, nodes, run.restriction)
+    ranking = bpr_batch_loss(*parts(final), batch.valid, batch.weights)
+    # One gather, so that its gradient is one scatter.
+    total = ranking + config.l2 * l2_penalty(*parts(params.table[nodes]), batch.weights)
     return total, StepLoss(total, ranking)
 
 
@@ -177,6 +204,13 @@ def plan_chunks(num_edges: int, num_nodes: int, config: TrainConfig) -> ChunkPla
     return ChunkPlan(steps, -(-steps // length), length)
 
 
+def _moved(state: TrainState, move: Callable[[Array], Array], num_nodes: int) -> TrainState:
+    """The state with everything that has a row a node moved: embeddings and their moments."""
+    return jax.tree.map(
+        lambda leaf: move(leaf) if leaf.ndim and leaf.shape[0] == num_nodes else leaf, state
+    )
+
+
 def make_chunk(
     config: TrainConfig, optimizer: optax.GradientTransformation, plan: ChunkPlan
 ) -> Callable:
@@ -191,6 +225,18 @@ def make_chunk(
     """
 
     def one_seed(state, key, order, first_step, run):
+        # The tables stand in the operator's order as long as the chunk runs: two moves a chunk in
+        # place of two at every step, and nobody outside sees them.
+        places = run.operator.order
+        if places is not None:
+            state = _moved(state, places.enter, run.graph.num_nodes)
+            run = run._replace(operator=run.operator.inside(), places=places.places)
+        state, losses = all_steps(state, key, order, first_step, run)
+        if places is not None:
+            state = _moved(state, places.leave, run.graph.num_nodes)
+        return state, losses
+
+    def all_steps(state, key, order, first_step, run):
         def step(state, step_in_epoch):
             step_key = jax.random.fold_in(key, state.step)
             batch = draw_batch(step_key, run, order, step_in_epoch, config)
