@@ -17,6 +17,8 @@ from lightgcn_jax.errors import InputError
 BENCHMARKS = {
     "train_step": "a training step of Gowalla against PyTorch, where its time goes, peak memory",
     "ranking": "the full-ranking evaluation of Gowalla against PyTorch and against bare products",
+    "diffusion": "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",
+    "gfcf": "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",
     "ingest": "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
     "parity": "the same steps and rankings as PyTorch's, number by number",
 }

@@ -29,10 +29,17 @@ PEER_SECONDS = {
     "evaluation, batch 2048": 10.7,
     "evaluation, batch 100": 78.0,
     "score products": 0.55,
+    "forward, torch-csr": 0.010,
+    "forward, gather-reduce": 0.0085,
+    "forward, segment": 0.136,
+    "k3, torch-csr": 0.303,
+    "k3, torch-csr-symmetric": 0.060,
+    "k3, torch-coo": 0.546,
 }
 """What the peers take on Gowalla on two quiet cores with AVX-512: LightGCN-PyTorch's step of 2,048
-rows and its evaluation of 29,858 users, and the score products alone in JAX. A peer that is slower
-in our run flatters us."""
+rows and its evaluation of 29,858 users, the score products alone in JAX, and at D = 64 an
+application of Ã and three of them forward and backward. A peer that is slower in our run flatters
+us."""
 
 TOLERATED_SLOWNESS = 1.25
 
@@ -121,6 +128,7 @@ def alternate(
     rounds: int,
     warmups: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    pause: float = 0.0,
 ) -> dict[str, list[float]]:
     """Time the contenders in turn, A B A B …, so that a busy minute falls on all of them alike.
 
@@ -129,6 +137,8 @@ def alternate(
         rounds: samples of each.
         warmups: unmeasured rounds before them.
         clock: seconds.
+        pause: seconds of rest before each measured call. OpenMP's threads (PyTorch's, numba's)
+            spin on for 5 ms when their work is done and would take a core from the next contender.
 
     Returns:
         name -> ``rounds`` durations in seconds; places in the lists are rounds.
@@ -139,6 +149,8 @@ def alternate(
     samples = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
+            if pause:
+                time.sleep(pause)
             start = clock()
             call()
             samples[name].append(clock() - start)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from benchmarks import torch_peer
 from benchmarks.harness import Claim, Report, cores, note, whole_number
 from benchmarks.workload import Workload, draw_batches, load_gowalla
-from lightgcn_jax.evaluation import evaluate
+from lightgcn_jax.evaluation import InnerProduct, evaluate
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> Report:
     workload = load_gowalla(args.data_dir)
     torch.set_num_threads(cores())
     key = jax.random.key(config.seed)
-    table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.model).table)
+    table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.lightgcn).table)
     peer = _peer(args.lightgcn_pytorch, workload, table, config)
     data = Run.of(workload.graph, workload.operator)
     batches = draw_batches(data, config, args.steps)
@@ -86,10 +86,10 @@ def run(args: argparse.Namespace) -> Report:
     note(f"{args.steps} steps of PyTorch's")
     theirs = train_peer(peer, batches)
     note("both evaluations of our embeddings")
-    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), data.operator, config.model)
+    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), data.operator, config.lightgcn)
     vectors = split_nodes(final, workload.graph.num_users)
     seen = workload.graph.items_of_user
-    metrics = evaluate(*vectors, workload.relevant, ks=(_CUTOFF,), seen=seen).metrics
+    metrics = evaluate(InnerProduct(*vectors), workload.relevant, ks=(_CUTOFF,), seen=seen).metrics
     peer_metrics = peer.evaluate(*vectors)._asdict()
     differences = {name: metrics[f"{name}@{_CUTOFF}"] - peer_metrics[name] for name in peer_metrics}
     change = relative_difference(ours.table - table, theirs.table - table)

@@ -31,7 +31,7 @@ from benchmarks.harness import (
 )
 from benchmarks.workload import Workload, load_gowalla
 from lightgcn_jax.arrays import ItemTable, UserTable
-from lightgcn_jax.evaluation import Evaluation, evaluate
+from lightgcn_jax.evaluation import Evaluation, InnerProduct, evaluate
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNConfig, LightGCNParams, split_nodes
 
@@ -137,7 +137,9 @@ class _Ours:
 
     def __call__(self) -> Evaluation:
         seen = self._workload.graph.items_of_user
-        return evaluate(*self.vectors(), self._workload.relevant, ks=(CUTOFF,), seen=seen)
+        return evaluate(
+            InnerProduct(*self.vectors()), self._workload.relevant, ks=(CUTOFF,), seen=seen
+        )
 
 
 def _products_name(block_size: int) -> str:

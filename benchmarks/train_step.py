@@ -125,7 +125,7 @@ class _Chunk:
         self.steps = plan.steps_per_chunk
         optimizer = make_optimizer(config, plan.steps_per_epoch)
         key = jax.random.key(config.seed)
-        params = lightgcn.init(key, graph.num_nodes, config.model)
+        params = lightgcn.init(key, graph.num_nodes, config.lightgcn)
         state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
         self._states = jax.tree.map(lambda leaf: jnp.array(leaf)[None], state)
         order = epoch_order(key, graph.num_edges, config)
@@ -142,7 +142,7 @@ class _Chunk:
 
 def _peer_step(config: TrainConfig, run: Run) -> Callable[[], float]:
     key = jax.random.key(config.seed)
-    table = lightgcn.init(key, run.graph.num_nodes, config.model).table
+    table = lightgcn.init(key, run.graph.num_nodes, config.lightgcn).table
     model = TorchLightGCN(run.graph, np.asarray(table), config.layers)
     [batch] = draw_batches(run, config, 1)
     return partial(Trainer(model, config.learning_rate, config.l2).step, *batch_rows(batch))

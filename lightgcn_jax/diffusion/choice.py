@@ -8,17 +8,21 @@ import jax
 
 from lightgcn_jax.diffusion.bucketed import BucketedStorage
 from lightgcn_jax.diffusion.jax_sparse import BcooStorage, CsrStorage
+from lightgcn_jax.diffusion.pallas import PallasStorage
 from lightgcn_jax.diffusion.segment import SegmentStorage
 from lightgcn_jax.diffusion.storage import Storage
 from lightgcn_jax.errors import InputError
 
-Backend = Literal["auto", "csr", "bcoo", "segment", "bucketed"]
+Backend = Literal["auto", "csr", "bucketed", "pallas", "segment", "bcoo"]
+
+OrderingChoice = Literal["auto", "none", "degree", "rcm", "co-clustering"]
 
 STORAGES: dict[str, type[Storage]] = {
     "csr": CsrStorage,
-    "bcoo": BcooStorage,
-    "segment": SegmentStorage,
     "bucketed": BucketedStorage,
+    "pallas": PallasStorage,
+    "segment": SegmentStorage,
+    "bcoo": BcooStorage,
 }
 # Fewer edges leave less to gain than the ordering costs: a second for a million edges.
 _EDGES_TO_ORDER = 300_000
@@ -26,7 +30,7 @@ PLATFORMS = ("cpu", "gpu", "tpu")
 
 
 class Choice(NamedTuple):
-    """A storage's name, and why it was taken."""
+    """The name of a storage or of an ordering, and why it was taken."""
 
     name: str
     reason: str
@@ -66,7 +70,11 @@ def choose_backend(backend: str = "auto", platform: str | None = None) -> Choice
         return Choice(backend, "asked for")
     if obstacles(platform)["csr"] is None:
         return Choice("csr", f"JAX {jax.__version__} has a native CSR kernel for {platform}")
-    return Choice("segment", f"JAX {jax.__version__} has no native CSR kernel for {platform}")
+    return Choice(
+        "bucketed",
+        f"JAX {jax.__version__} has no native CSR kernel for {platform}; without a scatter the "
+        "sums are the same in every run",
+    )
 
 
 def choose_ordering(ordering: str, num_edges: int, platform: str | None = None) -> Choice:

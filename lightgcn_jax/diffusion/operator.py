@@ -28,7 +28,7 @@ from lightgcn_jax.graph.normalization import (
     normalized_adjacency,
     normalized_interactions,
 )
-from lightgcn_jax.graph.ordering import Ordering, node_order
+from lightgcn_jax.graph.ordering import node_order
 
 
 @flax.struct.dataclass
@@ -99,7 +99,7 @@ def diffusion_operator(
     normalization: Normalization = "symmetric",
     platform: str | None = None,
     edge_dropout: bool = False,
-    ordering: Ordering = "none",
+    ordering: str = "none",
 ) -> Operator:
     """The graph's normalised N×N adjacency matrix, ready for :func:`diffuse`.
 

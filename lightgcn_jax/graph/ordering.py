@@ -27,7 +27,7 @@ _POWER_ITERATIONS = 6
 _SEED = 0
 
 
-def node_order(graph: BipartiteGraph, ordering: Ordering) -> np.ndarray | None:
+def node_order(graph: BipartiteGraph, ordering: str) -> np.ndarray | None:
     """Which node should stand at each place.
 
     Users stay before items, so that both keep a table of their own.

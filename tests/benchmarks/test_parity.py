@@ -15,7 +15,7 @@ from benchmarks.workload import Workload, draw_batches
 from lightgcn_jax.data import Interactions, ratio_split
 from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation import evaluate
+from lightgcn_jax.evaluation import InnerProduct, evaluate
 from lightgcn_jax.graph import BipartiteGraph, csr_rows
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.step import Run
@@ -95,7 +95,10 @@ def test_both_evaluations_agree(graph, relevant, batch_size):
     peer = torch_peer.evaluate(rating, rows, k=20, batch_size=batch_size)
     with jax.enable_x64():
         ours = evaluate(
-            jnp.asarray(users), jnp.asarray(items), relevant, ks=(20,), seen=graph.items_of_user
+            InnerProduct(jnp.asarray(users), jnp.asarray(items)),
+            relevant,
+            ks=(20,),
+            seen=graph.items_of_user,
         )
     evaluated = len(ours.users)
     assert evaluated == len(rows.relevant) < NUM_USERS

@@ -1,0 +1,199 @@
+"""What applies Ã to a table: our storages, and in ``diffusion_peers`` the others.
+
+Two tasks: ``forward`` is y = Ã x; ``k3`` is the loss Σ (y − t)² of y = ¼ Σ Ãᵏ x, k = 0 … 3, and
+its gradient with respect to x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.arrays import Array, Float, NodeTable
+from lightgcn_jax.diffusion import (
+    STORAGES,
+    Operator,
+    diffuse,
+    diffusion_operator,
+    multiscale,
+    obstacles,
+    uniform_alphas,
+)
+from lightgcn_jax.diffusion.segment import MESSAGE_BYTES
+from lightgcn_jax.graph import BipartiteGraph, CsrMatrix, Ordering, normalized_adjacency
+
+LAYERS = 3
+ALPHAS = uniform_alphas(LAYERS)
+TASKS = ("forward", "k3")
+CO_CLUSTERED = "csr-co-clustered"
+STORAGE_NAMES = (*STORAGES, CO_CLUSTERED)
+_FLOAT = 4
+
+
+class Sizes(NamedTuple):
+    """Of a cell: N nodes, the non-zeros of Ã (two for each interaction), D."""
+
+    nodes: int
+    entries: int
+    dim: int
+
+    @property
+    def table(self) -> int:
+        """Bytes of one ``float32[N, D]``."""
+        return _FLOAT * self.nodes * self.dim
+
+    @property
+    def messages(self) -> int:
+        """Bytes of one row for each entry, ``float32[entries, D]``."""
+        return _FLOAT * self.entries * self.dim
+
+
+class Need(NamedTuple):
+    """Bytes that a contender holds.
+
+    Attributes:
+        matrix: while it is in the race.
+        forward: at most during a call, result included, beside matrix, x and t.
+        k3: likewise.
+    """
+
+    matrix: int
+    forward: int
+    k3: int
+
+
+class Started(NamedTuple):
+    """A contender ready to run.
+
+    Attributes:
+        calls: task -> a call that returns when its result, y or (loss, gradient), is there.
+        temporaries: task -> bytes beside arguments and result, where a compiler states them.
+    """
+
+    calls: Mapping[str, Callable[[], Any]]
+    temporaries: Mapping[str, int]
+
+
+class Contender(NamedTuple):
+    """One way to apply Ã.
+
+    Attributes:
+        start: makes it ready, compiled.
+        need: predicts its memory.
+        tasks: that it has.
+        weighted: False for one that adds rows up without Ã's weights.
+        obstacle: why it can't run here; None where it can.
+    """
+
+    start: Callable[[Problem], Started]
+    need: Callable[[Sizes], Need]
+    tasks: tuple[str, ...] = TASKS
+    weighted: bool = True
+    obstacle: str | None = None
+
+
+class Problem:
+    """Ã of a graph and tables, each library's tables in memory of its own.
+
+    Args:
+        graph: the interactions.
+        dim: D.
+        seed: of x and t.
+    """
+
+    def __init__(self, graph: BipartiteGraph, dim: int, seed: int = 0):
+        self.graph = graph
+        self.matrix: CsrMatrix = normalized_adjacency(graph)
+        self.sizes = Sizes(graph.num_nodes, self.matrix.num_entries, dim)
+        rng = np.random.default_rng(seed)
+        shape = graph.num_nodes, dim
+        self.x = rng.standard_normal(shape, np.float32)
+        self.target = rng.standard_normal(shape, np.float32)
+
+    @cached_property
+    def jax_tables(self) -> tuple[jax.Array, jax.Array]:
+        """x and t in JAX's memory."""
+        return jnp.array(self.x, copy=True), jnp.array(self.target, copy=True)
+
+    def difference(
+        self, task: str, result: Any, *, weighted: bool = True, columns: int = 8
+    ) -> float:
+        """The largest error of a result over its largest value, in the first columns.
+
+        Columns never meet in either task, so the float64 product is made of a few alone.
+        """
+        matrix = self.matrix.as_scipy()
+        if not weighted:
+            matrix.data = np.ones_like(matrix.data)
+        x, target = (table[:, :columns].astype(np.float64) for table in (self.x, self.target))
+        if task == "forward":
+            found, expected = result, matrix @ x
+        else:
+            _, found = result
+            expected = polynomial(matrix, 2 * (polynomial(matrix, x) - target))
+        error = np.abs(np.asarray(found)[:, :columns] - expected).max(initial=0)
+        return float(error / max(np.abs(expected).max(initial=0), np.finfo(float).tiny))
+
+
+def polynomial(matrix: Any, x: Any) -> Any:
+    """Σ alpha_k Ãᵏ x with a running sum, for any library's matrix and table."""
+    power, total = x, ALPHAS[0] * x
+    for alpha in ALPHAS[1:]:
+        power = matrix @ power
+        total += alpha * power
+    return total
+
+
+def storages() -> dict[str, Contender]:
+    """Our storages by name, those that the platform lacks with their obstacle; ``csr`` twice."""
+    contenders = {
+        name: Contender(partial(_start, name), partial(_need, name), obstacle=obstacle)
+        for name, obstacle in obstacles(jax.default_backend()).items()
+    }
+    csr = contenders["csr"]
+    contenders[CO_CLUSTERED] = csr._replace(start=partial(_start, "csr", ordering="co-clustering"))
+    return contenders
+
+
+def _start(name: str, problem: Problem, ordering: Ordering = "none") -> Started:
+    operator = diffusion_operator(problem.graph, backend=name, ordering=ordering)
+    x, target = problem.jax_tables
+    programs = {
+        "forward": (jax.jit(diffuse), (operator, x)),
+        "k3": (jax.jit(jax.value_and_grad(_loss, argnums=1)), (operator, x, target)),
+    }
+    calls, temporaries = {}, {}
+    for task, (function, arguments) in programs.items():
+        compiled = function.lower(*arguments).compile()
+        calls[task] = partial(_run, compiled, arguments)
+        temporaries[task] = compiled.memory_analysis().temp_size_in_bytes
+    return Started(calls, temporaries)
+
+
+def _run(compiled: jax.stages.Compiled, arguments: tuple) -> Any:
+    return jax.block_until_ready(compiled(*arguments))
+
+
+def _loss(operator: Operator, x: NodeTable, target: NodeTable) -> Float[Array, ""]:
+    return jnp.square(multiscale(operator, x, ALPHAS) - target).sum()
+
+
+def _need(name: str, sizes: Sizes) -> Need:
+    """Of a storage; what XLA states of the compiled programs, rounded up to whole tables."""
+    table, entries = sizes.table, sizes.entries
+    match name:
+        case "csr":
+            return Need(8 * entries, 3 * table, 7 * table)
+        case "bcoo":
+            messages = sizes.messages + 12 * entries
+            return Need(12 * entries, messages + 2 * table, messages + 5 * table)
+        case "segment":
+            messages = min(sizes.messages, MESSAGE_BYTES)
+            return Need(12 * entries, messages + 3 * table, messages + 6 * table)
+        case _:  # padded storages: bucketed, pallas
+            return Need(12 * entries, 4 * table, 7 * table)
