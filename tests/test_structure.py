@@ -70,10 +70,42 @@ def test_no_drawers():
     assert not names & {"utils", "helpers", "common", "misc"}
 
 
-def test_experimental_sparse_stays_behind_one_file():
-    users = [
-        path
-        for path in MODULES
-        if any(name.startswith("jax.experimental") for name in imported_modules(path))
-    ]
-    assert [path.name for path in users] == ["csr.py"]
+# Parts of JAX that may change or go with any release, and the files that may know of them.
+EXPERIMENTAL = {"sparse": "jax_sparse", "pallas": "pallas", "topologies": "targets"}
+
+
+def experimental_parts(path):
+    """What of ``jax.experimental`` a file uses."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        else:
+            continue
+        for name in names:
+            if f"{name}.".startswith("jax.experimental."):
+                yield [*name.split("."), "all of it"][2]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_experimental_stays_behind_its_own_files(path):
+    for part in experimental_parts(path):
+        assert part in EXPERIMENTAL, f"{path} uses jax.experimental: {part}"
+        owner = EXPERIMENTAL[part]
+        assert path.stem == owner or path.stem.startswith(f"{owner}_"), f"{path} uses {part}"
+
+
+def test_experimental_parts_are_found(tmp_path):
+    used = {part for path in MODULES for part in experimental_parts(path)}
+    assert "sparse" in used
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from jax.experimental import sparse\nfrom jax.experimental.pallas import triton\n"
+        "import jax.experimental.topologies\nimport jax\njax.experimental.io_callback(f)\n"
+        "from jax import experimental\n"
+    )
+    parts = set(experimental_parts(path))
+    assert {"sparse", "pallas", "topologies", "io_callback", "all of it"} <= parts

@@ -45,5 +45,6 @@ def drop_edges(
     storage, adjoint = operator.storage, operator.adjoint
     if directed or adjoint is not None:
         # Entry e of the transpose is the reverse of entry e.
-        adjoint = (adjoint or storage).scaled(factors[reversal])
+        reverse = factors[reversal] if directed else factors
+        adjoint = (adjoint or storage).scaled(reverse)
     return dataclasses.replace(operator, storage=storage.scaled(factors), adjoint=adjoint)

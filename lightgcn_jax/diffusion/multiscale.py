@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from lightgcn_jax.arrays import Array, Float, NodeTable
 from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
 from lightgcn_jax.diffusion.storage import accumulator
+from lightgcn_jax.errors import InputError
 
 
 def uniform_alphas(layers: int) -> tuple[float, ...]:
@@ -34,7 +35,17 @@ def multiscale(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[fl
     Returns:
         ``float[N, D]`` in the type of x; the sum runs in float32 where x is bfloat16.
     """
-    return _multiscale(operator, x, jnp.asarray(alphas, accumulator(x.dtype)))
+    return _multiscale(operator, x, layer_weights(operator, x, alphas))
+
+
+def layer_weights(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[float]) -> Array:
+    """alpha_0 … alpha_K in the type that sums run in; InputError where powers make no sense."""
+    weights = jnp.asarray(alphas, accumulator(x.dtype))
+    if weights.ndim != 1 or not weights.size:
+        raise InputError(f"alphas: expected K + 1 weights, got shape {weights.shape}")
+    if operator.shape[0] != operator.shape[1]:
+        raise InputError(f"operator: expected a square matrix, got shape {operator.shape}")
+    return weights
 
 
 @jax.custom_vjp

@@ -165,10 +165,10 @@ def _multiply(storage: Storage, x: NodeTable) -> NodeTable:
 
 
 @_multiply.def_vmap
-def _multiply_batched(axis_size, in_batched, storage, x):
+def _multiply_batched(_, in_batched, storage, x):
     storage_batched, x_batched = in_batched
     if any(jax.tree.leaves(storage_batched)):
-        return _one_by_one(axis_size, storage_batched, x_batched, storage, x), True
+        return _one_by_one(storage_batched, x_batched, storage, x), True
     # Several tables with one matrix are one application to a table that is as much wider.
     tables, nodes, dim = x.shape
     wide = jnp.moveaxis(x, 0, 1).reshape(nodes, tables * dim)
@@ -176,7 +176,7 @@ def _multiply_batched(axis_size, in_batched, storage, x):
     return jnp.moveaxis(y.reshape(len(y), tables, dim), 1, 0), True
 
 
-def _one_by_one(axis_size, storage_batched, x_batched, storage, x):
+def _one_by_one(storage_batched, x_batched, storage, x):
     """Several matrices: no wider application exists, so the same kernel runs for one after another.
 
     Only what is batched is sliced: matrices that differ in their weights share their structure.
@@ -193,7 +193,6 @@ def _one_by_one(axis_size, storage_batched, x_batched, storage, x):
         return _multiply(*jax.tree.unflatten(tree, chosen))
 
     slices = [leaf for leaf, is_batched in zip(leaves, batched, strict=True) if is_batched]
-    assert all(len(leaf) == axis_size for leaf in slices)
     return jax.lax.map(one, slices)
 
 

@@ -158,11 +158,11 @@ class PallasStorage:
         if self.entries is None:
             raise InputError("storage: expected one made with rescalable=True to scale its weights")
         first, *rest = self.levels
-        of_slots = (
-            factors.astype(first.weights.dtype).at[self.entries].get(mode="fill", fill_value=0)
+        of_slots = factors.at[self.entries].get(mode="fill", fill_value=0)
+        weights = (first.weights * of_slots).astype(first.weights.dtype)
+        return dataclasses.replace(
+            self, levels=(dataclasses.replace(first, weights=weights), *rest)
         )
-        scaled = dataclasses.replace(first, weights=first.weights * of_slots)
-        return dataclasses.replace(self, levels=(scaled, *rest))
 
 
 _KERNELS = {

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, Vectors
 from lightgcn_jax.diffusion.jax_sparse import CsrStorage
+from lightgcn_jax.diffusion.multiscale import layer_weights
 from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
 from lightgcn_jax.diffusion.storage import accumulator
 
@@ -84,7 +85,7 @@ def multiscale_rows(
     Returns:
         ``float[Q, D]`` in the type of x.
     """
-    alphas = jnp.asarray(alphas, accumulator(x.dtype))
+    alphas = layer_weights(operator, x, alphas)
     return _multiscale_rows(restriction, operator, x, alphas, jnp.asarray(rows))
 
 

@@ -56,7 +56,7 @@ class SegmentStorage:
         """M x; holds one message an edge, ``[entries, D]``, up to :data:`MESSAGE_BYTES`."""
         kind = accumulator(x.dtype)
         entries, dim = len(self.senders), x.shape[1]
-        chunk = max(1, MESSAGE_BYTES // (dim * kind.itemsize))
+        chunk = MESSAGE_BYTES // (max(1, dim) * kind.itemsize)
 
         def messages(first: Int[Array, ""] | int, count: int) -> tuple[Array, Array]:
             senders, receivers, weights = (

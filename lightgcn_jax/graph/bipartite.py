@@ -162,7 +162,8 @@ def _checked_weights(weights: np.ndarray, users: np.ndarray, items: np.ndarray) 
             f"weights: expected numbers positive and finite in {kept.dtype}, "
             f"got {weights[odd[0]]} at pair {odd[0]}"
         )
-    return jnp.asarray(kept[np.lexsort((items, users))])
+    keys = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
+    return jnp.asarray(kept[np.argsort(keys)])
 
 
 def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:

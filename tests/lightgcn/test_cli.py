@@ -224,6 +224,39 @@ def test_going_on_with_new_data(run, tmp_path):
     assert "--from: expected the new data" in error_of("train", "--from", run)
 
 
+def test_a_closed_form_from_the_command_line(source, run, tmp_path):
+    flags = ("--model", "gfcf", "--singular-vectors", "6", "--ks", "5", "--protocol", "legacy")
+    status, out, err = call("train", *source, *flags, "--out", tmp_path / "run")
+    assert status == 0
+    assert "Protocol legacy: fitted on train and validation, nothing selected" in err
+    assert "gfcf fitted in " in err
+    assert "selected by" not in err
+    assert out.startswith("gfcf, fitted in ")
+    for command in ("recommend", "similar", "export"):
+        assert f"lightgcn-jax {command} " in out
+    summary = RunDirectory.open(tmp_path / "run").summary()
+    assert f"{summary['test']['recall@5']:.4f}" in out
+    assert json.loads(call("evaluate", tmp_path / "run", "--json").out)["test"] == summary["test"]
+    again = call("train", "--resume", tmp_path / "run")
+    assert "already finished" in again.err
+    assert again.out.splitlines()[1:] == out.splitlines()[1:]
+    new = ("--from", tmp_path / "run", "--data", "nowhere.csv")
+    assert "expected the run of a trained model to go on from, got gfcf" in error_of("train", *new)
+    mixed = ("--from", run, "--data", "nowhere.csv", "--model", "gfcf")
+    assert "--model: expected lightgcn as in" in error_of("train", *mixed)
+
+
+def test_models_without_vectors_say_so(source, tmp_path):
+    out = call("train", *source, "--model", "popular", "--ks", "5", "--out", tmp_path / "run").out
+    assert "lightgcn-jax recommend " in out
+    assert "lightgcn-jax similar " not in out
+    assert "lightgcn-jax export " not in out
+    refusal = "expected a model that has them (lightgcn, gfcf, spectral), got popular"
+    for command in (("similar", "--user", "1"), ("export", "--to", tmp_path / "e.npz")):
+        assert refusal in error_of(command[0], tmp_path / "run", *command[1:])
+    assert not (tmp_path / "e.npz").exists()
+
+
 def test_evaluate(run):
     figures = json.loads(call("evaluate", run, "--json").out)
     summary = RunDirectory.open(run).summary()
@@ -324,6 +357,11 @@ def test_data(log, source):
         (("train", "--dataset", "nix"), "unknown data set 'nix'"),
         (("train", "--dim", "0"), "dim: expected at least 1, got 0"),
         (("train", "--select-by", "auc@20"), "select_by: expected one of recall@10"),
+        (("train", "--model", "gfcf", "--epochs", "100"), "--epochs: a setting of lightgcn, wh"),
+        (("train", "--model", "popular", "--seeds", "2"), "--seeds: .*, which popular does not"),
+        (("train", "--low-pass-weight", "0.3"), "--low-pass-weight: a setting of gfcf, which li"),
+        (("train", "--model", "gfcf", "--preset", "paper"), "--preset: paper holds settings of l"),
+        (("train", "--model", "gfcf", "--singular-vectors", "0"), "singular_vectors: expected a w"),
         (("train", "--min-rating", "3"), "these interactions have no ratings"),
         (("train", "--split", "given"), "the files gave no split"),
         (("train", "--unseen", "drop"), "--unseen: belongs to given and temporal splits"),
@@ -358,7 +396,7 @@ def test_cutoffs_and_numbers_beyond_the_catalogue(run):
 @pytest.mark.parametrize(
     "arguments",
     [(), ("trian",), ("train", "--dims", "3"), ("train", "--dim", "x"), ("recommend", "run"),
-     ("data",), ("train", "--split", "half")],
+     ("data",), ("train", "--split", "half"), ("train", "--model", "svd")],
 )  # fmt: skip
 def test_wrong_usage(arguments):
     status, out, err = call(*arguments)

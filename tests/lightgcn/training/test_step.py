@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from lightgcn_jax.diffusion import diffusion_operator
+from lightgcn_jax.diffusion import Restriction, diffusion_operator
+from lightgcn_jax.diffusion.restricted import picked_entries
 from lightgcn_jax.models.lightgcn import LightGCNParams
 from lightgcn_jax.training import TrainConfig
 from lightgcn_jax.training.sampling import Batch
@@ -17,6 +18,7 @@ from lightgcn_jax.training.step import (
     batch_loss,
     draw_batch,
     epoch_order,
+    expected_entries,
     make_chunk,
     plan_chunks,
     train_step,
@@ -161,6 +163,55 @@ def test_the_chunk_calls_no_host_and_closes_over_no_graph():
     assert "callback" not in str(jaxpr)
     assert all(np.size(constant) < run.graph.num_edges for constant in jaxpr.consts)
     assert "scan" in str(jaxpr)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_order_of_the_nodes_and_the_restriction_are_invisible(seeds):
+    with jax.enable_x64(True):
+        graph = graph_of(USERS, ITEMS)
+        optimizer = optax.adam(1e-2)
+        config = dataclasses.replace(CONFIG, seeds=seeds)
+        plan = ChunkPlan(4, 1, 4)
+        keys = jax.random.split(jax.random.key(1), seeds)
+        orders = jnp.stack([epoch_order(key, graph.num_edges, config) for key in keys])
+        ends = []
+        for ordering, restriction in [
+            ("none", None),
+            ("co-clustering", None),
+            ("rcm", Restriction(200, True)),
+        ]:
+            operator = diffusion_operator(graph, dtype=jnp.float64, ordering=ordering)
+            run = Run.of(graph, operator)._replace(restriction=restriction)
+            states = jax.tree.map(
+                lambda *leaves: jnp.stack(leaves),
+                *(start(config, optimizer, seed) for seed in range(seeds)),
+            )
+            chunk = jax.jit(make_chunk(config, optimizer, plan))
+            ends.append(chunk(states, keys, orders, jnp.int32(0), run))
+        for end in ends[1:]:
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), end, ends[0]
+            )
+
+
+def test_expected_entries_are_the_mean_of_what_batches_hold():
+    graph = graph_of(USERS, ITEMS)
+    run = Run.of(graph, diffusion_operator(graph, backend="csr"))
+    order = jnp.arange(graph.num_edges, dtype=jnp.int32)
+    for changes in ({}, {"sampling": "users"}, {"negative_sharing": "per-user"}):
+        config = dataclasses.replace(CONFIG, **changes)
+        draw = jax.jit(lambda key, step, config=config: draw_batch(key, run, order, step, config))
+        held = []
+        steps = graph.num_edges // config.batch_size
+        for index in range(200):
+            batch = draw(jax.random.key(index), jnp.int32(index % steps))
+            nodes = jnp.concatenate(
+                [batch.users, NUM_USERS + batch.positives, NUM_USERS + batch.negatives.ravel()]
+            )
+            held.append(int(picked_entries(run.operator.storage, nodes)))
+        # Exact but for the last interactions of the epoch and, in the scheme of users, for
+        # positives that follow their users' degrees.
+        assert np.mean(held) == pytest.approx(expected_entries(graph, config), rel=0.1)
 
 
 def test_seeds_under_vmap_train_as_alone():

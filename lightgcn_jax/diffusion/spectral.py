@@ -1,0 +1,133 @@
+"""The leading singular vectors of an operator, found by applying it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from lightgcn_jax.arrays import Array, Float, NodeTable, PRNGKey
+from lightgcn_jax.diffusion.operator import Operator, diffuse
+from lightgcn_jax.errors import InputError
+
+# Squared singular values below this many units of rounding of the largest are taken for zero.
+_NEGLIGIBLE = 16
+
+
+class Svd(NamedTuple):
+    """The leading singular triplets of a matrix of R rows and C columns.
+
+    Attributes:
+        left: ``float[R, r]``, orthonormal columns, zeros where the value is 0.
+        values: ``float[r]``, non-negative, descending.
+        right: ``float[C, r]``, likewise; the largest entry of each column, by magnitude, is
+            positive, which settles the sign of the pair.
+    """
+
+    left: NodeTable
+    values: Float[Array, " rank"]
+    right: NodeTable
+
+
+def truncated_svd(
+    operator: Operator,
+    key: PRNGKey,
+    *,
+    rank: int,
+    oversampling: int = 16,
+    iterations: int = 4,
+    dtype: DTypeLike = jnp.float32,
+) -> Svd:
+    """The r largest singular values of M and their vectors, by randomised block iteration.
+
+    A normal block of r + p columns is multiplied by (M Mᵀ)^q M, its columns made orthogonal after
+    every application; M restricted to the span Q of the result is decomposed exactly (Halko,
+    Martinsson and Tropp 2011, algorithms 4.4 and 5.1). So Mᵀ·left = right·values to rounding and no
+    value exceeds the true one, whatever q; that they reach it takes iterations: direction j is off
+    by about (σ_{r+p+1}/σ_j)^{2q+1}. With r + p ≥ min(R, C) the result is exact to rounding.
+
+    Values below 4√ε of the largest (ε the rounding of ``dtype``: 1.4e-3 in float32, 6e-8 in
+    float64) are taken for zero, and their vectors are zeros, so that a matrix of lower rank than r
+    gives no arbitrary directions.
+
+    Work: 2q + 2 applications, and O((R + C)(r + p)²) after each to make columns orthogonal. Memory:
+    about four tables of max(R, C) rows and r + p columns.
+
+    Args:
+        operator: R×C.
+        key: seeds the block; the same key gives the same result on the same machine.
+        rank: r.
+        oversampling: p; fewer where min(R, C) leaves no room.
+        iterations: q.
+        dtype: of the block and of the result.
+
+    Returns:
+        The triplets, largest first.
+
+    Raises:
+        InputError: the rank is outside [1, min(R, C)], or a count is negative.
+    """
+    most = min(operator.shape)
+    if not 1 <= rank <= most:
+        raise InputError(
+            f"rank: expected 1 to {most} for an operator of shape {operator.shape}, got {rank}"
+        )
+    for field, count in (("oversampling", oversampling), ("iterations", iterations)):
+        if count < 0:
+            raise InputError(f"{field}: expected 0 or more, got {count}")
+    width = min(rank + oversampling, most)
+    return _truncated_svd(operator, key, rank, width, iterations, jnp.dtype(dtype))
+
+
+@functools.partial(jax.jit, static_argnames=("rank", "width", "iterations", "dtype"))
+def _truncated_svd(
+    operator: Operator, key: PRNGKey, rank: int, width: int, iterations: int, dtype: jnp.dtype
+) -> Svd:
+    adjoint = operator.transpose()
+
+    def refine(_, block):
+        return diffuse(operator, _conditioned(diffuse(adjoint, _conditioned(block))))
+
+    block = diffuse(operator, jax.random.normal(key, (operator.shape[1], width), dtype))
+    basis = _orthonormal(jax.lax.fori_loop(0, iterations, refine, block))
+    # M ≈ Q Qᵀ M = Q (Mᵀ Q)ᵀ with Mᵀ Q = P T, and only the small T is left to decompose.
+    projected = diffuse(adjoint, basis)
+    outer = _orthonormal(projected)
+    inner_left, values, inner_right = jnp.linalg.svd(_multiply(outer.T, projected).T)
+    values = values[:rank]
+    present = values > math.sqrt(_NEGLIGIBLE * jnp.finfo(dtype).eps) * values[0]
+    right = _multiply(outer, inner_right[:rank].T)
+    signs = jnp.where(present[None, :], _signs(right), 0)
+    left = _multiply(basis, inner_left[:, :rank])
+    return Svd(left * signs, jnp.where(present, values, 0), right * signs)
+
+
+def _conditioned(block: NodeTable) -> NodeTable:
+    """The block's span in columns of about length 1 and about orthogonal; 0 for what it lacks.
+
+    By the eigenvectors of the small Gram matrix: three times faster than Householder's QR on two
+    cores, matrix products nearly throughout, and nothing to go wrong where the block is singular.
+    """
+    squares, vectors = jnp.linalg.eigh(_multiply(block.T, block))
+    present = squares > _NEGLIGIBLE * jnp.finfo(block.dtype).eps * squares[-1]
+    scales = jnp.where(present, jax.lax.rsqrt(jnp.where(present, squares, 1)), 0)
+    return _multiply(block, vectors * scales[None, :])
+
+
+def _orthonormal(block: NodeTable) -> NodeTable:
+    # The Gram matrix squares the block's condition number; once conditioned, that is about 1.
+    return _conditioned(_conditioned(block))
+
+
+def _multiply(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    # Accelerators would round float32 operands to fewer bits, and orthogonality with them.
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _signs(vectors: NodeTable) -> Float[Array, "1 rank"]:
+    largest = jnp.argmax(jnp.abs(vectors), axis=0)[None, :]
+    return jnp.where(jnp.take_along_axis(vectors, largest, axis=0) < 0, -1, 1).astype(vectors.dtype)
