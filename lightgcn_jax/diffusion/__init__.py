@@ -10,6 +10,14 @@ from lightgcn_jax.diffusion.choice import (
     obstacles,
 )
 from lightgcn_jax.diffusion.dropout import drop_edges
+from lightgcn_jax.diffusion.filters import (
+    chebyshev_coefficients,
+    chebyshev_filter,
+    heat_kernel,
+    ideal_low_pass,
+    low_pass_basis,
+    personalized_pagerank,
+)
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import (
     Operator,
@@ -20,6 +28,7 @@ from lightgcn_jax.diffusion.operator import (
 )
 from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows, restriction_of
 from lightgcn_jax.diffusion.roofline import DiffusionReport, report
+from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
 from lightgcn_jax.diffusion.storage import Storage
 
 __all__ = [
@@ -31,17 +40,25 @@ __all__ = [
     "Operator",
     "Restriction",
     "Storage",
+    "Svd",
+    "chebyshev_coefficients",
+    "chebyshev_filter",
     "choose_backend",
     "choose_ordering",
     "diffuse",
     "diffusion_operator",
     "drop_edges",
+    "heat_kernel",
+    "ideal_low_pass",
     "interaction_operator",
+    "low_pass_basis",
     "multiscale",
     "multiscale_rows",
     "obstacles",
     "operator_of",
+    "personalized_pagerank",
     "report",
     "restriction_of",
+    "truncated_svd",
     "uniform_alphas",
 ]

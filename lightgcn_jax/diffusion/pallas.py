@@ -160,9 +160,8 @@ class PallasStorage:
         first, *rest = self.levels
         of_slots = factors.at[self.entries].get(mode="fill", fill_value=0)
         weights = (first.weights * of_slots).astype(first.weights.dtype)
-        return dataclasses.replace(
-            self, levels=(dataclasses.replace(first, weights=weights), *rest)
-        )
+        scaled = dataclasses.replace(first, weights=weights)
+        return dataclasses.replace(self, levels=(scaled, *rest))
 
 
 _KERNELS = {
