@@ -20,15 +20,16 @@ from lightgcn_jax.cli.console import say
 from lightgcn_jax.errors import InputError
 
 PROGRAM = "lightgcn-jax"
-_DESCRIPTION = "Graph recommendation with LightGCN: train, judge, recommend."
+_DESCRIPTION = "Graph recommendation: train a model, judge it, recommend."
 # Name -> module, class, one line for the list of commands.
 _COMMANDS = {
-    "train": ("training", "Train", "Train on a data set or on your own files."),
+    "train": ("training", "Train", "Train a model on a data set or on your own files."),
     "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
     "recommend": ("runs", "Recommend", "Recommend items to users."),
     "similar": ("runs", "Similar", "Find the neighbours of items or users."),
     "export": ("runs", "Export", "Write embeddings and ids to one file."),
     "data": ("datasets", "Data", "List, download and describe data sets."),
+    "diffusion": ("diffusion", "Diffusion", "See how the diffusion is stored and compiled."),
 }
 
 
@@ -71,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if "RESOURCE_EXHAUSTED" in str(error):  # what XLA raises has no class of its own
                 say(
                     f"error: out of memory: {_one_line(error)[:200]}; "
-                    "try a smaller --dim, --batch-size, --negatives or --seeds"
+                    "try a smaller --dim, --batch-size, --negatives, --seeds, "
+                    "--singular-vectors or --neighbours"
                 )
                 return 2
             raise

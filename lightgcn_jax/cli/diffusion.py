@@ -1,0 +1,280 @@
+"""The command diffusion: which storages there are, and what was compiled of each."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from lightgcn_jax.cli.console import facts, results, say, table
+from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.cli.source import Source
+from lightgcn_jax.diffusion.choice import PLATFORMS, STORAGES, choose_backend, obstacles
+from lightgcn_jax.diffusion.roofline import DiffusionReport, Program, StorageReport, report
+from lightgcn_jax.diffusion.targets import find_target
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import replacing
+from lightgcn_jax.graph import BipartiteGraph, Ordering
+
+
+@dataclass(frozen=True)
+class Storages:
+    """List the operator's storages, which platform has which, and what `auto` takes there."""
+
+    def run(self) -> int:
+        lacking = {platform: obstacles(platform) for platform in PLATFORMS}
+        rows = [
+            (name, *("no" if lacking[platform][name] else "yes" for platform in PLATFORMS))
+            for name in STORAGES
+        ]
+        console = results()
+        console.print(table(("storage", *PLATFORMS), rows))
+        for platform in PLATFORMS:
+            choice = choose_backend("auto", platform)
+            console.print(f"auto takes {choice.name} on {platform}: {choice.reason}")
+        _print_obstacles(
+            console,
+            {
+                f"{name} on {platform}": reason
+                for platform, reasons in lacking.items()
+                for name, reason in reasons.items()
+            },
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Compile the diffusion of a data set in every storage, and measure it beside the machine.
+
+    The graph is that of the training part. Without --target, programs are timed on the device that
+    JAX runs on; with it they are only compiled, also for a TPU that is not here.
+
+    Attributes:
+        source: the data.
+        dim: dimensions D of the table.
+        layers: applications K, forward and backward.
+        dtype: of the table and of the edge weights.
+        ordering: of the nodes inside the storages.
+        backend: storages to report on; by default all.
+        target: compile for `cpu`, `gpu`, `tpu` or a topology such as `tpu:v6e:2x2`, run nothing.
+        repeats: samples of each program.
+        json: print JSON.
+        plot: write a picture to this file (PNG, PDF or SVG).
+    """
+
+    source: Annotated[Source, tyro.conf.arg(name="")]
+    dim: int = 64
+    layers: int = 3
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    ordering: Ordering = "none"
+    backend: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
+    target: Annotated[
+        str | None, tyro.conf.arg(metavar="PLATFORM[:TOPOLOGY]", help_behavior_hint="")
+    ] = None
+    repeats: int = 7
+    json: Switch = False
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+
+    def run(self) -> int:
+        # Before reading the data takes time, and libtpu before JAX looks for devices.
+        find_target(self.target)
+        if self.plot is not None and importlib.util.find_spec("matplotlib") is None:
+            raise InputError("--plot: needs matplotlib; install the extra plot")
+        split = self.source.split_up(self.source.interactions(), allow_empty=True)
+        graph = BipartiteGraph.from_pairs(
+            split.train.users,
+            split.train.items,
+            num_users=len(split.users),
+            num_items=len(split.items),
+        )
+        found = report(
+            graph,
+            dim=self.dim,
+            layers=self.layers,
+            dtype=self.dtype,
+            backends=self.backend,
+            ordering=self.ordering,
+            target=self.target,
+            repeats=self.repeats,
+        )
+        if self.json:
+            print(json.dumps({"data": self.source.record()} | found.as_dict(), indent=2))
+        else:
+            print_report(results(), found)
+        if self.plot is not None:
+            plot_report(self.plot, found)
+            say(f"wrote {self.plot}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """See how the diffusion is stored, and what was compiled of it."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Storages, tyro.conf.subcommand("storages")]
+    ]
+
+    def run(self) -> int:
+        return self.command.run()
+
+
+def print_report(console: Console, found: DiffusionReport) -> None:
+    """The facts, then for each program a table with a column a storage."""
+    console.print(
+        facts(
+            [
+                ("target", f"{found.target} ({found.device}), JAX {found.jax_version}"),
+                (
+                    "graph",
+                    f"{found.num_users:,} users, {found.num_items:,} items, "
+                    f"{found.num_entries:,} entries of Ã",
+                ),
+                ("table", f"D = {found.dim}, {found.dtype}, {_megabytes(found.table_bytes)} MB"),
+                ("ordering", found.ordering),
+                ("auto stores", f"{found.choice.name}: {found.choice.reason}"),
+                ("auto orders", f"{found.ordering_choice.name}: {found.ordering_choice.reason}"),
+                *_ceilings(found),
+            ]
+        )
+    )
+    available = {name: one for name, one in found.storages.items() if one.obstacle is None}
+    layers = found.num_layers
+    _print_programs(console, "One application", found, available, lambda one: one.application)
+    _print_programs(
+        console, f"{layers} layers, forward and backward", found, available, lambda one: one.layers
+    )
+    _print_obstacles(console, {name: one.obstacle for name, one in found.storages.items()})
+
+
+def _ceilings(found: DiffusionReport) -> list[tuple[str, str]]:
+    if found.ceilings is None:
+        return []
+    return [
+        (
+            "row gather",
+            f"{1e3 * found.ceilings.gather_seconds:.3g} ms, "
+            f"{found.ceilings.gather_rate / 1e9:.3g} GB/s of rows",
+        ),
+        ("large copy", f"{found.ceilings.copy_rate / 1e9:.3g} GB/s read and written"),
+    ]
+
+
+def _print_programs(
+    console: Console,
+    title: str,
+    found: DiffusionReport,
+    storages: Mapping[str, StorageReport],
+    program_of: Callable[[StorageReport], Program | None],
+) -> None:
+    columns = {
+        name: _cells(found, storage, program)
+        for name, storage in storages.items()
+        if (program := program_of(storage)) is not None
+    }
+    names = list(dict.fromkeys(quantity for cells in columns.values() for quantity in cells))
+    rows = [(name, *(cells.get(name, "") for cells in columns.values())) for name in names]
+    console.print()
+    console.print(table((title, *columns), rows, numbers=tuple(columns)))
+
+
+def _cells(found: DiffusionReport, storage: StorageReport, program: Program) -> dict[str, str]:
+    """The quantities of one column, by name."""
+    cells = {}
+    measured, made = program.measurement, program.executable
+    if measured is not None:
+        cells |= {
+            "time, ms": f"{1e3 * measured.seconds:.4g}",
+            "GB/s, least": f"{measured.least_rate / 1e9:.3g}",
+            "GB/s, gathered": f"{measured.gathered_rate / 1e9:.3g}",
+            "× row gather": f"{measured.times_gather:.2f}",
+            "× large copy": f"{measured.times_copy:.2f}",
+        }
+    elif found.ceilings is not None or made is None:
+        cells["not run"] = program.not_run or ""
+    cells |= {
+        "least, MB": _megabytes(program.work.least_bytes),
+        "gathered, MB": _megabytes(program.work.gathered_bytes),
+        "operations, M": f"{program.work.operations / 1e6:,.1f}",
+        "storage, MB": _megabytes(storage.storage_bytes or 0),
+    }
+    if made is not None:
+        callbacks = str(made.host_callbacks or "no")
+        cells |= {
+            "XLA: accessed, MB": _megabytes(made.bytes_accessed),
+            "XLA: operations, M": "?"
+            if made.operations is None
+            else f"{made.operations / 1e6:,.1f}",
+            "peak, MB": _megabytes(made.peak_bytes),
+            "temporaries, N×D": f"{made.temporary_bytes / found.table_bytes:.2f}",
+            "scatters": str(len(made.scatters) or "no"),
+            "host callbacks": callbacks,
+            "custom calls": "\n".join(f"{n} {name}" for name, n in made.custom_calls.items()),
+            "compiled in, s": f"{made.compile_seconds:.2f}",
+        }
+    return cells
+
+
+def _print_obstacles(console: Console, reasons: Mapping[str, str | None]) -> None:
+    for name, reason in reasons.items():
+        if reason is not None:
+            console.print(f"not available: {name}: {reason}")
+
+
+def _megabytes(size: float | None) -> str:
+    return "?" if size is None else f"{size / 1e6:,.1f}"
+
+
+def plot_report(path: Path, found: DiffusionReport) -> None:
+    """Draw each storage's time, or where nothing was run its memory, in a file of path's kind.
+
+    Raises:
+        InputError: matplotlib has no such kind of file.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    titles = ("one application", f"{found.num_layers} layers, forward and backward")
+    for axes, title, count, program_of in zip(
+        panels,
+        titles,
+        (1, 2 * found.num_layers),
+        (lambda one: one.application, lambda one: one.layers),
+        strict=True,
+    ):
+        programs = {
+            name: program
+            for name, one in found.storages.items()
+            if (program := program_of(one)) is not None and program.executable is not None
+        }
+        if found.ceilings is None:
+            values = [program.executable.peak_bytes / 1e6 for program in programs.values()]
+            axes.bar(list(programs), values)
+            axes.set_ylabel("arguments, temporaries and results, MB")
+        else:
+            timed = {name: one for name, one in programs.items() if one.measurement is not None}
+            values = [1e3 * one.measurement.seconds for one in timed.values()]
+            axes.bar(list(timed), values)
+            gather = 1e3 * count * found.ceilings.gather_seconds
+            axes.axhline(gather, color="black", linestyle="--", label="row gather")
+            axes.set_ylabel("ms")
+            axes.legend()
+        axes.set_title(title)
+        axes.grid(axis="y", alpha=0.3)
+    figure.suptitle(
+        f"{found.target}, {found.num_entries:,} entries, D = {found.dim}, {found.dtype}"
+    )
+    kind = path.suffix.lstrip(".") or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise InputError(f"--plot: expected a file that ends in .png, .pdf or .svg, got {path}")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=120)
