@@ -1,4 +1,4 @@
-"""LightGCN in JAX, from raw interactions to recommendations."""
+"""Graph recommendation in JAX, from raw interactions to recommendations."""
 
 from lightgcn_jax.data import (
     Interactions,
@@ -11,13 +11,14 @@ from lightgcn_jax.data import (
     temporal_split,
 )
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation import evaluate
+from lightgcn_jax.evaluation import InnerProduct, evaluate
 from lightgcn_jax.serving import Recommender, export
 from lightgcn_jax.training import PRESETS, FitResult, TrainConfig, continue_from, fit, resume
 
 __all__ = [
     "PRESETS",
     "FitResult",
+    "InnerProduct",
     "InputError",
     "Interactions",
     "Recommender",

@@ -1,4 +1,4 @@
-"""Commands on a trained run: evaluate, recommend, similar, export."""
+"""Commands on a finished run: evaluate, recommend, similar, export."""
 
 from __future__ import annotations
 
@@ -99,6 +99,8 @@ class Recommend:
 class Similar:
     """Find the items or the users whose final embeddings have the highest cosine to a given one.
 
+    A model of item cosines, itemcf, compares items by these; popular and random compare nothing.
+
     Attributes:
         run_path: the run directory.
         item: items whose neighbours are wanted.
@@ -128,7 +130,7 @@ class Similar:
 
 @dataclass(frozen=True)
 class Export:
-    """Write final embeddings and external ids to one file.
+    """Write final embeddings and external ids to one file, of a model that has embeddings.
 
     Attributes:
         run_path: the run directory.

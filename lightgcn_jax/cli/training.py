@@ -15,6 +15,7 @@ from lightgcn_jax.cli.runs import Switch, ranked_table
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.data import PARTS, Interactions, Split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import Embedded, KnowsSimilarItems
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.training import (
     PRESETS,
@@ -28,7 +29,9 @@ from lightgcn_jax.training import (
     fit,
     resume,
 )
-from lightgcn_jax.training.protocol import LABELS
+from lightgcn_jax.training.continuation import open_trained
+from lightgcn_jax.training.protocol import label_of
+from lightgcn_jax.training.registry import misplaced, reads
 
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 
@@ -62,18 +65,20 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train LightGCN on a data set or on your own files, and write a run directory.
+    """Train a model on a data set or on your own files, and write a run directory.
 
-    Without --dataset and --data a generated world is used. Settings that are not given are those
-    of the preset; with --from, those of the run.
+    Without --dataset and --data a generated world is used. --model chooses LightGCN or a model in
+    closed form, which is fitted in one go. Settings that are not given are those of the preset;
+    with --from, those of the run.
 
     Attributes:
         source: the data.
-        preset: named settings; `paper` are those of He et al. 2020.
+        preset: named settings; `paper` are those of He et al. 2020 for LightGCN.
         settings: settings of the run.
         out: the new run directory.
         resume: go on with a run that was broken off, with its own stored settings.
-        from_run: go on from this run's best epoch with new data, which join its own, in a new run.
+        from_run: go on from this run's best epoch with new data, which join its own, in a new run;
+            of a trained model.
         quiet: print nothing but the run directory.
     """
 
@@ -109,7 +114,7 @@ class Train:
                 "leave the other flags out"
             )
         config = RunDirectory.open(path).config
-        self._note(f"Protocol {_protocol(config)}")
+        self._note(f"Protocol {label_of(config)}")
         result = resume(path, reporter=self._reporter(config))
         if result.already_finished:
             self._note("This run had already finished; nothing was trained.")
@@ -133,18 +138,39 @@ class Train:
 
     def _config(self) -> TrainConfig:
         """The preset's settings, or with --from the run's, under those that were given."""
-        base = PRESETS[self.preset or "default"]
-        if self.from_run is not None and self.preset is None:
-            base = RunDirectory.open(self.from_run).config
-        given = dict(self.settings)
+        base, given = PRESETS[self.preset or "default"], dict(self.settings)
+        if self.from_run is not None:
+            old = open_trained(self.from_run).config
+            base = old if self.preset is None else base
+            given.setdefault("model", old.model)
+            if given["model"] != old.model:
+                raise InputError(
+                    f"--model: expected {old.model} as in {self.from_run}, got {given['model']}"
+                )
+        model = given.get("model", base.model)
+        self._check_settings(model, base)
         ks = given.get("ks")
         metric, _, cutoff = base.select_by.partition("@")
-        if ks and "select_by" not in given and int(cutoff) not in ks:
+        if ks and reads(model, "select_by") and "select_by" not in given and int(cutoff) not in ks:
             # The same metric at the nearest cut-off there is.
             nearest = min(ks, key=lambda k: (abs(k - int(cutoff)), k))
             given["select_by"] = f"{metric}@{nearest}"
             self._note(f"The epoch is selected by {metric}@{nearest}, as {cutoff} is not in --ks.")
         return dataclasses.replace(base, **given)
+
+    def _check_settings(self, model: str, base: TrainConfig) -> None:
+        """Refuses what was given and means nothing to the model, its default value included."""
+        for name in self.settings:
+            if not reads(model, name):
+                raise InputError(f"--{name.replace('_', '-')}: {misplaced(model, name)}")
+        default = PRESETS["default"]
+        for field in dataclasses.fields(base):
+            changed = getattr(base, field.name) != getattr(default, field.name)
+            if changed and not reads(model, field.name):
+                raise InputError(
+                    f"--preset: {self.preset} holds settings of {base.model}, which {model} does "
+                    f"not read; leave it out"
+                )
 
     def _describe(self, interactions: Interactions, split: Split, config: TrainConfig) -> None:
         """Says what is trained on, before it takes time."""
@@ -160,7 +186,7 @@ class Train:
         self._note(f"  {counts}")
         for note in split.notes:
             self._note(f"  {note}")
-        self._note(f"Protocol {_protocol(config)}")
+        self._note(f"Protocol {label_of(config)}")
 
     def _note(self, line: str) -> None:
         messages(quiet=self.quiet).print(line)
@@ -171,22 +197,21 @@ class Train:
         return ConsoleReporter(messages(), metric=config.select_by)
 
 
-def _protocol(config: TrainConfig) -> str:
-    return LABELS[config.protocol]
-
-
 def _print_outcome(result: FitResult) -> None:
     """The figures, a taste of the recommendations, and what to do next."""
     console, summary, run = results(), result.summary, str(result.directory)
     parts = {part: summary[part] for part in PARTS}
-    console.print(f"Epoch {summary['best_epoch']}, protocol {summary['protocol_note']}")
+    config, recommender = result.config, Recommender.from_fit(result)
+    made = f"Epoch {summary['best_epoch']}"
+    if not config.is_trained:
+        made = f"{config.model}, fitted in {summary['fit_seconds']:.2f} s"
+    console.print(f"{made}, protocol {summary['protocol_note']}")
     console.print(metrics_table(parts, summary.get("statistics")))
     if "embeddings_of_seed" in summary:
         console.print(
-            f"Means over {result.config.seeds} seeds ± half width of the 95 % confidence interval; "
-            f"the run keeps the embeddings of seed {summary['embeddings_of_seed']}."
+            f"Means over {config.seeds} seeds ± half width of the 95 % confidence interval; "
+            f"the run keeps the model of seed {summary['embeddings_of_seed']}."
         )
-    recommender = Recommender.from_fit(result)
     users = result.split.users.external(_sample_users(result.split))
     k = min(_SAMPLE_ITEMS, len(result.split.items))
     found = dict(zip(users, recommender.recommend(users, k), strict=True))
@@ -196,8 +221,10 @@ def _print_outcome(result: FitResult) -> None:
     item = shlex.quote(str(shown[0] if shown else result.split.items.ids[0]))
     console.print(f"The run lies in {run}. Next:")
     console.print(f"  lightgcn-jax recommend {path} --user {user}")
-    console.print(f"  lightgcn-jax similar {path} --item {item}")
-    console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
+    if isinstance(recommender.scorer, (Embedded, KnowsSimilarItems)):
+        console.print(f"  lightgcn-jax similar {path} --item {item}")
+    if isinstance(recommender.scorer, Embedded):
+        console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
 
 
 def _sample_users(split: Split) -> list[int]:

@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Bool, Float, Int, ItemTable, UserTable
+from lightgcn_jax.arrays import Array, Bool, Float, Int
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import rank
+from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.graph.bipartite import CsrRows, contains
 
 USER_METRICS = ("recall", "precision", "f1", "ndcg", "map", "mrr", "hit_rate")
@@ -99,18 +100,16 @@ _contains = jax.jit(contains)
 
 
 def evaluate(
-    users: UserTable,
-    items: ItemTable,
+    scorer: Scorer,
     relevant: CsrRows,
     *,
     ks: Sequence[int],
     seen: CsrRows | None = None,
 ) -> Evaluation:
-    """Full-ranking evaluation by inner product, over all items.
+    """Full-ranking evaluation over all items.
 
     Args:
-        users: ``float[U, D]`` final embeddings.
-        items: ``float[I, D]``.
+        scorer: U users and I items; ``InnerProduct(users, items)`` for embeddings.
         relevant: row u holds the items that are right for user u (the test items, say).
         ks: cut-offs, each at most I.
         seen: row u holds the items left out of user u's ranking; None ranks unmasked.
@@ -128,7 +127,7 @@ def evaluate(
     ks = tuple(sorted(set(ks)))
     if not ks or ks[0] < 1:
         raise InputError(f"ks: expected cut-offs of at least 1, got {list(ks)}")
-    ranked = rank(users, items, rows, max(ks), seen=seen).items
+    ranked = rank(scorer, rows, max(ks), seen=seen).items
     # Places that could not be filled hold −1, which no row contains.
     hits = _contains(relevant, rows[:, None], ranked)
     per_user = {
@@ -137,7 +136,7 @@ def evaluate(
     }
     means = {name: float(values.mean(dtype=np.float64)) for name, values in per_user.items()}
     for k in ks:
-        recommended = np.bincount(ranked[:, :k][ranked[:, :k] >= 0], minlength=items.shape[0])
+        recommended = np.bincount(ranked[:, :k][ranked[:, :k] >= 0], minlength=scorer.num_items)
         means[f"coverage@{k}"] = float((recommended > 0).mean())
     ordered = {name: means[name] for name in metric_names(ks)}
     return Evaluation(ordered, per_user, rows, len(num_relevant) - len(rows))

@@ -1,4 +1,4 @@
-"""A trained run -> recommendations, similar users and items, and files for other programs."""
+"""A finished run -> recommendations, similar users and items, and files for other programs."""
 
 from lightgcn_jax.serving.export import EXPORT_SUFFIXES, export
 from lightgcn_jax.serving.recommender import Ranked, Recommender

@@ -18,7 +18,8 @@ from lightgcn_jax.serving.recommender import Recommender
 def export(run: str | Path | Recommender, target: str | Path) -> Path:
     """Writes final embeddings and external ids to one file; the suffix decides the format.
 
-    Row r of a table belongs to id r.
+    Row r of a table belongs to id r. Inner products of the rows are the scores, but for `gfcf`,
+    where they are what its low-pass filter adds to them.
 
     - ``.npz``: arrays ``users float32[U, D]``, ``items float32[I, D]``, ``user_ids`` and
       ``item_ids``, int64 or unicode; numpy loads it with ``allow_pickle=False``.
@@ -35,7 +36,7 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
         ``target``.
 
     Raises:
-        InputError: another suffix, no such folder, or no trained run.
+        InputError: another suffix, no such folder, no finished run, or a model without embeddings.
         OSError: the file cannot be written; one that was there before is untouched.
     """
     target = Path(target)

@@ -1,4 +1,4 @@
-"""Recommendations and neighbours by external ids, from final embeddings."""
+"""Recommendations and neighbours by external ids, from any model that scores items."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.arrays import ItemTable, UserTable
+from lightgcn_jax.arrays import UserTable
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, rank
+from lightgcn_jax.evaluation.scorer import InnerProduct, KnowsSimilarItems, Scorer
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.training import FitResult, RunDirectory
+from lightgcn_jax.training import FitResult, RunDirectory, embeddings_of, load_scorer
 
 Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
@@ -31,7 +33,8 @@ class Ranked(NamedTuple):
 
     Attributes:
         ids: k' ≤ k external ids; fewer than k where fewer are available.
-        scores: ``float32[k']``, inner products, or cosines for similar users and items.
+        scores: ``float32[k']``, the model's own (inner products of embeddings), or cosines for
+            similar users and items.
     """
 
     ids: list[int | str]
@@ -40,59 +43,85 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """Final embeddings with the ids of the outside world.
+    """A model that scores items, with the ids of the outside world.
 
     Attributes:
         users: U external user ids.
         items: I external item ids.
-        user_embeddings: ``float32[U, D]``.
-        item_embeddings: ``float32[I, D]``.
+        scorer: of U users and I items; ``InnerProduct(users, items)`` for embeddings.
         seen: row u holds user u's training and validation items. Test items do not count as
             seen, so that the withheld ones can be recommended.
+        model: the model's name, for messages.
 
     Raises:
-        InputError: the tables do not fit the ids or each other, or hold a value that is not finite.
+        InputError: scorer, ids and seen items do not fit each other, or the scorer holds a value
+            that is not finite.
     """
 
     users: IdMap
     items: IdMap
-    user_embeddings: np.ndarray
-    item_embeddings: np.ndarray
+    scorer: Scorer
     seen: CsrRows
+    model: str = "a model of your own"
 
     def __post_init__(self):
-        dims = self.user_embeddings.shape[1:]
-        for field, table, ids in (
-            ("user_embeddings", self.user_embeddings, self.users),
-            ("item_embeddings", self.item_embeddings, self.items),
-        ):
-            if table.dtype != np.float32 or len(dims) != 1 or table.shape != (len(ids), *dims):
-                raise InputError(
-                    f"{field}: expected float32[{len(ids)}, D], one row for each id and one D for "
-                    f"users and items, got {table.dtype}{list(table.shape)}"
-                )
-            if not np.isfinite(table).all():
-                odd = table[~np.isfinite(table)][0]
-                raise InputError(f"{field}: expected finite numbers, got {odd}")
+        if isinstance(self.scorer, InnerProduct):
+            self._check_tables(self.scorer)
+        found = self.scorer.num_queries, self.scorer.num_items
+        if found != (len(self.users), len(self.items)):
+            raise InputError(
+                f"scorer: expected {len(self.users)} users and {len(self.items)} items as there "
+                f"are ids, got {found[0]} and {found[1]}"
+            )
         columns = np.asarray(self.seen.columns)
         if self.seen.num_rows != len(self.users) or columns.max(initial=-1) >= len(self.items):
             raise InputError(
                 f"seen: expected {len(self.users)} rows of items below {len(self.items)}, got "
                 f"{self.seen.num_rows} rows of items up to {columns.max(initial=-1)}"
             )
+        for path, leaf in jax.tree.leaves_with_path(self.scorer):
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
+                field = f"scorer{jax.tree_util.keystr(path)}"
+                raise InputError(f"{field}: expected finite numbers, got NaN or infinity")
+
+    def _check_tables(self, tables: InnerProduct) -> None:
+        dims = tables.queries.shape[1:]
+        for field, table, ids in (
+            ("user_embeddings", tables.queries, self.users),
+            ("item_embeddings", tables.items, self.items),
+        ):
+            if table.dtype != np.float32 or len(dims) != 1 or table.shape != (len(ids), *dims):
+                raise InputError(
+                    f"{field}: expected float32[{len(ids)}, D], one row for each id and one D for "
+                    f"users and items, got {table.dtype}{list(table.shape)}"
+                )
+            host = np.asarray(table)
+            if not np.isfinite(host).all():
+                odd = host[~np.isfinite(host)][0]
+                raise InputError(f"{field}: expected finite numbers, got {odd}")
 
     @classmethod
     def from_run(cls, path: str | Path) -> Recommender:
-        """Loads the best epoch of a run directory; InputError where it is none or not trained."""
+        """Loads a run directory; InputError where it is none or not finished."""
         run = RunDirectory.open(Path(path))
-        return cls(run.split.users, run.split.items, *run.embeddings(), _seen(run.split))
+        split = run.split
+        return cls(split.users, split.items, load_scorer(run), _seen(split), run.config.model)
 
     @classmethod
     def from_fit(cls, result: FitResult) -> Recommender:
         """Takes what training returned."""
         split = result.split
-        tables = (result.user_embeddings, result.item_embeddings)
-        return cls(split.users, split.items, *tables, _seen(split))
+        return cls(split.users, split.items, result.scorer, _seen(split), result.config.model)
+
+    @cached_property
+    def user_embeddings(self) -> np.ndarray:
+        """``float32[U, D]``; InputError where the model has none."""
+        return embeddings_of(self.scorer, self.model)[0]
+
+    @cached_property
+    def item_embeddings(self) -> np.ndarray:
+        """``float32[I, D]``; InputError where the model has none."""
+        return embeddings_of(self.scorer, self.model)[1]
 
     @overload
     def recommend(
@@ -120,7 +149,7 @@ class Recommender:
         items: Iterable[int | str] | None = None,
         filter_items: Iterable[int | str] | None = None,
     ) -> Ranked | list[Ranked | None]:
-        """The items of highest inner product for one user or for several.
+        """The items of highest score for one user or for several.
 
         Args:
             users: one external id, or several.
@@ -142,8 +171,8 @@ class Recommender:
 
         def best(rows: np.ndarray) -> Ranking:
             seen = self.seen if exclude_seen else None
-            users, items = self._tables
-            return rank(users, items, rows, min(k, available), seen=seen, candidates=candidates)
+            scorer = self._on_device
+            return rank(scorer, rows, min(k, available), seen=seen, candidates=candidates)
 
         return _answer(users, self.users, self.items, best, "user", empty=not available)
 
@@ -154,7 +183,8 @@ class Recommender:
     def similar_items(self, items: int | str | Batch, k: int = 20) -> Ranked | list[Ranked | None]:
         """The items with the highest cosine to one item or to several, itself left out.
 
-        A vector of zeros has the cosine 0 to all.
+        Cosines of the items' vectors, where a vector of zeros has the cosine 0 to all; those of
+        `itemcf` are of the items' users, 0 where they were not kept.
 
         Args:
             items: one external id, or several.
@@ -164,9 +194,9 @@ class Recommender:
             As `recommend`.
 
         Raises:
-            InputError: the single item is unknown, or k does not fit.
+            InputError: the single item is unknown, k does not fit, or the model compares no items.
         """
-        return _neighbours(items, self.items, self._unit_items, k, "item")
+        return _neighbours(items, self.items, self._item_cosines, k, "item")
 
     @overload
     def similar_users(self, users: int | str, k: int = 20) -> Ranked: ...
@@ -174,20 +204,22 @@ class Recommender:
     def similar_users(self, users: Batch, k: int = 20) -> list[Ranked | None]: ...
     def similar_users(self, users: int | str | Batch, k: int = 20) -> Ranked | list[Ranked | None]:
         """The users with the highest cosine to one user or to several; else as `similar_items`."""
-        return _neighbours(users, self.users, self._unit_users, k, "user")
+        return _neighbours(users, self.users, self._user_cosines, k, "user")
 
     @cached_property
-    def _tables(self) -> tuple[UserTable, ItemTable]:
-        # On the device once, not at every call.
-        return jnp.asarray(self.user_embeddings), jnp.asarray(self.item_embeddings)
+    def _on_device(self) -> Scorer:
+        # Once, not at every call.
+        return jax.device_put(self.scorer)
 
     @cached_property
-    def _unit_users(self) -> UserTable:
-        return _unit_rows(self.user_embeddings)
+    def _user_cosines(self) -> Scorer:
+        return _cosines(self.user_embeddings)
 
     @cached_property
-    def _unit_items(self) -> ItemTable:
-        return _unit_rows(self.item_embeddings)
+    def _item_cosines(self) -> Scorer:
+        if isinstance(self.scorer, KnowsSimilarItems):
+            return self.scorer.item_similarity()
+        return _cosines(self.item_embeddings)
 
     def _candidates(
         self, items: Iterable[int | str] | None, filter_items: Iterable[int | str] | None
@@ -246,7 +278,7 @@ def _answers(
 
 
 def _neighbours(
-    asked: int | str | Batch, ids: IdMap, unit_rows: UserTable, k: int, kind: str
+    asked: int | str | Batch, ids: IdMap, cosines: Scorer, k: int, kind: str
 ) -> Ranked | list[Ranked | None]:
     _check_k(k, len(ids), f"{kind}s")
     # Every row has seen itself and nothing else.
@@ -254,17 +286,18 @@ def _neighbours(
     itself = CsrRows(jnp.asarray(rows), jnp.asarray(rows[:-1]), longest=1)
 
     def best(rows: np.ndarray) -> Ranking:
-        ranking = rank(unit_rows, unit_rows, rows, k, seen=itself)
+        ranking = rank(cosines, rows, k, seen=itself)
         # Rounding may lead a hair past 1.
         return ranking._replace(scores=np.minimum(ranking.scores, np.float32(1)))
 
     return _answer(asked, ids, ids, best, kind)
 
 
-def _unit_rows(table: np.ndarray) -> UserTable:
-    """Rows of length 1, ``float32[n, D]``; a row of zeros stays as it is."""
+def _cosines(table: np.ndarray) -> InnerProduct:
+    """Inner products of the rows scaled to length 1; a row of zeros stays as it is."""
     norms = np.sqrt(np.einsum("nd,nd->n", table, table, dtype=np.float64))
-    return jnp.asarray(table / np.where(norms > 0, norms, 1)[:, None], jnp.float32)
+    unit_rows: UserTable = jnp.asarray(table / np.where(norms > 0, norms, 1)[:, None], jnp.float32)
+    return InnerProduct(unit_rows, unit_rows)
 
 
 def _seen(split: Split) -> CsrRows:

@@ -44,9 +44,9 @@ def continue_from(
     Args:
         path: the run to go on from; it is only read.
         split: the new data.
-        config: the settings; by default the run's own. ``dim``, ``seeds`` and ``protocol`` must be
-            the run's: another protocol would judge pairs that were trained on, or train on pairs
-            that were held out.
+        config: the settings; by default the run's own. ``model``, ``dim``, ``seeds`` and
+            ``protocol`` must be the run's: another protocol would judge pairs that were trained
+            on, or train on pairs that were held out.
         out: a new directory for the new run.
         reporter: receives progress.
         data: JSON value stored with the new run.
@@ -55,11 +55,12 @@ def continue_from(
         The new run.
 
     Raises:
-        InputError: no run with a checkpoint, or settings that its embeddings do not fit.
+        InputError: no run of a trained model with a checkpoint, or settings that its embeddings
+            do not fit.
     """
-    old = RunDirectory.open(Path(path))
+    old = open_trained(path)
     config = config or old.config
-    for field in ("dim", "seeds", "protocol"):
+    for field in ("model", "dim", "seeds", "protocol"):
         if getattr(config, field) != getattr(old.config, field):
             raise InputError(
                 f"{field}: expected {getattr(old.config, field)} as in {path}, "
@@ -76,6 +77,21 @@ def continue_from(
     states = dataclasses.replace(arrays.states, params=arrays.best)
     states = extend_states(states, old.split, merged, config)
     return fit(merged, config, out=out, reporter=reporter, data=data, initial=states)
+
+
+def open_trained(path: Path | str) -> RunDirectory:
+    """Open a run that can be gone on from.
+
+    Raises:
+        InputError: no run, or one of a model that is fitted in closed form.
+    """
+    run = RunDirectory.open(Path(path))
+    if not run.config.is_trained:
+        raise InputError(
+            f"{path}: expected the run of a trained model to go on from, got {run.config.model}, "
+            f"which is fitted in one go: fit it anew on all the data"
+        )
+    return run
 
 
 def merge_splits(old: Split, new: Split) -> Split:
@@ -122,7 +138,7 @@ def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfi
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), new_nodes))(
         jnp.arange(config.seed, config.seed + config.seeds)
     )
-    drawn = jax.vmap(lambda key: lightgcn.init(key, new_nodes, config.model))(keys)
+    drawn = jax.vmap(lambda key: lightgcn.init(key, new_nodes, config.lightgcn))(keys)
 
     def extended(old_rows: jax.Array, all_rows: jax.Array) -> jax.Array:
         return all_rows.at[:, moved].set(old_rows)

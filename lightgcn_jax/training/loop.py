@@ -15,9 +15,10 @@ import optax
 from lightgcn_jax.arrays import NodeTable
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
-from lightgcn_jax.diffusion.operator import choose_backend, diffusion_operator
+from lightgcn_jax.diffusion.choice import choose_backend, choose_ordering
+from lightgcn_jax.diffusion.operator import diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
 from lightgcn_jax.training.checkpoint import checkpoint_folders, save_checkpoint
@@ -27,7 +28,13 @@ from lightgcn_jax.training.interrupt import Interrupted, deferred_interrupt
 from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.plots import plot_curves
 from lightgcn_jax.training.progress import Reporter
-from lightgcn_jax.training.protocol import SELECTION_PART, Arena, open_arena, rank_parts
+from lightgcn_jax.training.protocol import (
+    SELECTION_PART,
+    Arena,
+    open_arena,
+    rank_parts,
+    training_graph,
+)
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.step import (
     Run,
@@ -62,13 +69,12 @@ class TrainArrays(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What training gives: the figures, the history, and the final embeddings of the best epoch,
-    ``float32[U, D]`` and ``float32[I, D]``."""
+    """What training gives: the figures, the history, and what ranks by the final embeddings of the
+    best epoch."""
 
     summary: dict[str, Any]
     history: list[dict[str, Any]]
-    user_embeddings: np.ndarray
-    item_embeddings: np.ndarray
+    scorer: Scorer
 
 
 @dataclasses.dataclass
@@ -116,18 +122,15 @@ class Trainer:
     ):
         self.config, self.directory, self.reporter = config, directory, reporter
         self.arena: Arena = open_arena(split)
-        graph = BipartiteGraph.from_pairs(
-            split.train.users,
-            split.train.items,
-            num_users=len(split.users),
-            num_items=len(split.items),
-        )
+        graph = training_graph(split)
         if config.negatives * graph.users_of_item.longest >= 2**31:
             raise InputError(
                 f"negatives: {config.negatives} items with up to {graph.users_of_item.longest:,} "
                 f"users each are more than 32-bit counters hold; choose fewer"
             )
-        self.run = Run.of(graph, diffusion_operator(graph, backend=config.backend))
+        self.ordering = choose_ordering(config.ordering, graph.num_edges).name
+        operator = diffusion_operator(graph, backend=config.backend, ordering=self.ordering)
+        self.run = Run.of(graph, operator, config)
         self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config)
         self.optimizer = optimizer or make_optimizer(config, self.plan.steps_per_epoch)
         seeds = jnp.arange(config.seed, config.seed + config.seeds)
@@ -145,7 +148,7 @@ class Trainer:
             )
         )
         self._embed = jax.jit(
-            lambda params, operator: lightgcn.apply(params, operator, config.model)
+            lambda params, operator: lightgcn.apply(params, operator, config.lightgcn)
         )
         self._keep_best = jax.jit(_keep_best, donate_argnums=0)
         self._order_epoch = -1
@@ -154,7 +157,7 @@ class Trainer:
         """States of all seeds before the first step."""
 
         def start(key):
-            params = lightgcn.init(key, self.run.graph.num_nodes, self.config.model)
+            params = lightgcn.init(key, self.run.graph.num_nodes, self.config.lightgcn)
             return TrainState(params, self.optimizer.init(params), jnp.zeros((), jnp.int32))
 
         return jax.jit(jax.vmap(start))(self._init_keys)
@@ -288,8 +291,10 @@ class Trainer:
         return self._embed(one, self.run.operator)
 
     def _metrics(self, nodes: NodeTable, parts: tuple[str, ...]) -> dict[str, dict[str, float]]:
-        users, items = split_nodes(nodes, self.run.graph.num_users)
-        return rank_parts(users, items, self.arena, parts, self.config.ks)
+        return rank_parts(self._scorer(nodes), self.arena, parts, self.config.ks)
+
+    def _scorer(self, nodes: NodeTable) -> InnerProduct:
+        return InnerProduct(*split_nodes(nodes, self.run.graph.num_users))
 
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
@@ -345,15 +350,15 @@ class Trainer:
         compiled = compile_seconds() - compiling
         progress.compile_seconds += compiled
         progress.evaluate_seconds += time.perf_counter() - start - compiled
-        kept = split_nodes(self._nodes(arrays.best, chosen), self.run.graph.num_users)
-        users, items = map(np.asarray, kept)
+        kept = self._scorer(self._nodes(arrays.best, chosen))
+        users, items = map(np.asarray, kept.embeddings())
         if not (np.isfinite(users).all() and np.isfinite(items).all()):
             raise TrainingDiverged(
                 f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
                 f"lower learning rate than {config.learning_rate:g}"
             )
         summary = summarize(
-            config.protocol,
+            config,
             per_seed,
             chosen,
             {
@@ -368,7 +373,8 @@ class Trainer:
                 "interactions": {part: len(getattr(split, part)) for part in PARTS},
                 "users_without_test_items": self.arena.users_without_test_items,
                 "parameters": self.run.graph.num_nodes * config.dim,
-                "backend": choose_backend(config.backend),
+                "backend": choose_backend(config.backend).name,
+                "ordering": self.ordering,
                 "platform": jax.default_backend(),
             },
         )
@@ -376,7 +382,7 @@ class Trainer:
             self.directory.write_embeddings(users, items)
             plot_curves(self.directory.path, progress.history, config.select_by)
             self.directory.write_summary(summary)
-        return Trained(summary, progress.history, users, items)
+        return Trained(summary, progress.history, kept)
 
 
 def _keep_best(best: LightGCNParams, current: LightGCNParams, improved: jax.Array):

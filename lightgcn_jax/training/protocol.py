@@ -4,6 +4,9 @@
 user's train and validation items are left out. ``legacy``: train on train and validation together
 and choose the epoch on test, as the papers' public code does; its test figures are those of the
 best of many looks at test and are labelled so.
+
+A model in closed form chooses nothing: under ``strict`` it is fitted on train, under ``legacy`` on
+train and validation together, and every part is ranked once.
 """
 
 from __future__ import annotations
@@ -13,19 +16,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightgcn_jax.arrays import ItemTable, UserTable
 from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split, carve_validation
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import evaluate
-from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.training.config import Protocol
+from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, csr_rows
+from lightgcn_jax.training.config import Protocol, TrainConfig
 
-LABELS: dict[str, str] = {
+_TRAINED_LABELS: dict[str, str] = {
     "strict": "strict: epoch selected on validation, test ranked once",
     "legacy": "legacy: epoch selected on TEST, for comparison with papers only",
 }
+_CLOSED_FORM_LABELS: dict[str, str] = {
+    "strict": "strict: fitted on train, nothing selected, test ranked once",
+    "legacy": "legacy: fitted on train and validation, nothing selected, test ranked once",
+}
 SELECTION_PART = {"strict": "valid", "legacy": "test"}
+
+
+def label_of(config: TrainConfig) -> str:
+    """What figures under a protocol mean, for every output that shows them."""
+    labels = _TRAINED_LABELS if config.is_trained else _CLOSED_FORM_LABELS
+    return labels[config.protocol]
 
 
 class Arena(NamedTuple):
@@ -63,7 +76,7 @@ def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
     if protocol == "legacy":
         if not len(split.test):
             raise InputError(
-                "protocol legacy: expected test pairs to choose the epoch on, got none"
+                "protocol legacy: expected test pairs to choose the epoch on and to judge, got none"
             )
         if not len(split.valid):
             return split
@@ -86,12 +99,18 @@ def open_arena(split: Split) -> Arena:
     return Arena(split, rows(split.train), rows(split.valid), rows(split.test), rows(known))
 
 
+def training_graph(split: Split) -> BipartiteGraph:
+    """The training pairs of a split over all its users and items."""
+    return BipartiteGraph.from_pairs(
+        split.train.users,
+        split.train.items,
+        num_users=len(split.users),
+        num_items=len(split.items),
+    )
+
+
 def rank_parts(
-    users: UserTable,
-    items: ItemTable,
-    arena: Arena,
-    parts: tuple[str, ...],
-    ks: tuple[int, ...],
+    scorer: Scorer, arena: Arena, parts: tuple[str, ...], ks: tuple[int, ...]
 ) -> dict[str, dict[str, float]]:
     """Full-ranking metrics of several parts of a split; empty for a part without pairs.
 
@@ -104,7 +123,7 @@ def rank_parts(
         relevant = getattr(arena, part)
         metrics[part] = {}
         if relevant.columns.shape[0]:
-            evaluation = evaluate(users, items, relevant, ks=ks, seen=left_out[part])
+            evaluation = evaluate(scorer, relevant, ks=ks, seen=left_out[part])
             metrics[part] = evaluation.metrics
     return metrics
 

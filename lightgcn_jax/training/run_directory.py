@@ -6,11 +6,14 @@ users.parquet, …items…     external ids in row order
 pairs.npz                  train, valid and test pairs as rows
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
-embeddings.safetensors     final user and item embeddings of the best epoch
+embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
+model.safetensors          what a closed form needs beyond settings and pairs, if anything
 summary.json               the figures; written last, so a run with it is finished
 loss.png, metrics.png      curves, where matplotlib is installed
 .lock                      held by the process that trains the run
 =========================  ==================================================================
+
+A closed form has no checkpoints and no curves; its metrics.jsonl has a line a seed, of epoch 0.
 """
 
 from __future__ import annotations
@@ -154,16 +157,18 @@ class RunDirectory:
         """The run's settings."""
         known = {field.name for field in dataclasses.fields(TrainConfig)}
         stored = self._settings.get("config")
-        if not isinstance(stored, dict) or set(stored) != known:
+        # A setting that is missing came after the run was written, with a default that changes
+        # nothing.
+        if not isinstance(stored, dict) or not set(stored) <= known:
             raise InputError(
-                f"{self.path / 'config.json'}: config: expected the fields {sorted(known)}"
+                f"{self.path / 'config.json'}: config: expected fields among {sorted(known)}"
             )
         lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
         return TrainConfig(**{**stored, **lists})
 
     @property
     def optimizer(self) -> str:
-        """``adam``, or ``custom`` for a transformation given from Python."""
+        """``adam``; ``custom``, one given from Python; or ``none``, of a closed form."""
         return self._settings["optimizer"]
 
     @property
@@ -250,6 +255,31 @@ class RunDirectory:
                 f"items, got {len(users)} and {len(items)}"
             )
         return users, items
+
+    def write_model(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write what a closed form keeps, atomically; nothing where that is nothing."""
+        if tensors:
+            with replacing(self.path / "model.safetensors") as temporary:
+                safetensors.numpy.save_file(dict(tensors), temporary)
+
+    def model(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """What a finished closed form keeps, by name.
+
+        Raises:
+            InputError: the run is not finished, or the file is damaged or holds other tensors.
+        """
+        if self.summary() is None:
+            raise InputError(f"{self.path}: expected a finished run, it is not; resume it first")
+        if not names:
+            return {}
+        path = self.path / "model.safetensors"
+        try:
+            tensors = safetensors.numpy.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise InputError(f"{path}: expected the model's tensors, got {error}") from None
+        if set(tensors) != set(names):
+            raise InputError(f"{path}: expected {sorted(names)}, got {sorted(tensors)}")
+        return tensors
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the figures; from then on the run counts as finished."""

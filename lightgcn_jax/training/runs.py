@@ -15,30 +15,32 @@ import optax
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, Scorer
 from lightgcn_jax.training.checkpoint import (
     load_checkpoint,
     remove_unfinished,
     save_checkpoint,
 )
+from lightgcn_jax.training.closed_form import fit_closed_form, rebuild
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.loop import Progress, TrainArrays, Trained, Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
-from lightgcn_jax.training.protocol import LABELS, apply_protocol, open_arena, rank_parts
+from lightgcn_jax.training.protocol import apply_protocol, label_of, open_arena, rank_parts
+from lightgcn_jax.training.registry import with_embeddings
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """A trained run.
+    """A trained or fitted run.
 
     Attributes:
         config: its settings.
         split: the pairs and id maps it was trained and judged on, protocol applied.
         summary: the figures, as in summary.json.
         history: a record an epoch and seed, as in metrics.jsonl.
-        user_embeddings: ``float32[U, D]``, final, of the best epoch.
-        item_embeddings: ``float32[I, D]``.
+        scorer: what ranks: the final embeddings of the best epoch, or the closed form.
         directory: where the run lies; None if it was not written.
         already_finished: the run had ended before; nothing was trained now.
     """
@@ -47,10 +49,33 @@ class FitResult:
     split: Split
     summary: dict[str, Any]
     history: list[dict[str, Any]]
-    user_embeddings: np.ndarray
-    item_embeddings: np.ndarray
+    scorer: Scorer
     directory: Path | None = None
     already_finished: bool = False
+
+    @property
+    def user_embeddings(self) -> np.ndarray:
+        """``float32[U, D]``; InputError where the model has none."""
+        return embeddings_of(self.scorer, self.config.model)[0]
+
+    @property
+    def item_embeddings(self) -> np.ndarray:
+        """``float32[I, D]``; InputError where the model has none."""
+        return embeddings_of(self.scorer, self.config.model)[1]
+
+
+def embeddings_of(scorer: Scorer, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """A model's vectors ``float32[U, D]`` and ``float32[I, D]``, on the host.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(scorer, Embedded):
+        raise InputError(
+            f"embeddings: expected a model that has them ({with_embeddings()}), got {model}"
+        )
+    users, items = scorer.embeddings()
+    return np.asarray(users), np.asarray(items)
 
 
 def fit(
@@ -63,19 +88,22 @@ def fit(
     data: Mapping[str, Any] | None = None,
     initial: TrainState | None = None,
 ) -> FitResult:
-    """Train LightGCN on a split.
+    """Train a model on a split, or fit it in closed form.
 
     Args:
         split: from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
-        config: the settings; by default those of :class:`TrainConfig`.
+        config: the settings, the model's name among them; by default those of
+            :class:`TrainConfig`.
         out: a new directory for the run; None keeps everything in memory.
-        optimizer: any optax transformation, in place of Adam under the configured schedule.
+        optimizer: any optax transformation, in place of Adam under the configured schedule; of a
+            trained model only.
         reporter: receives progress; silent by default.
         data: JSON value stored with the run: where the interactions came from.
         initial: states to start from, with a leading seed axis; by default drawn from the seeds.
+            Of a trained model only.
 
     Returns:
-        The trained run.
+        The run.
 
     Raises:
         InputError: settings and data do not fit, or ``out`` holds something.
@@ -83,6 +111,9 @@ def fit(
         Interrupted: Ctrl-C; a run directory can be resumed.
     """
     config = config or TrainConfig()
+    for name, value in (("optimizer", optimizer), ("initial", initial)):
+        if value is not None:
+            _check_trained(config, name)
     if max(config.ks) > len(split.items):
         raise InputError(
             f"ks: expected cut-offs of at most {len(split.items)} (the catalogue's size), "
@@ -93,16 +124,20 @@ def fit(
     arrays = None if initial is None else TrainArrays.start(initial)
     directory = None
     if out is not None:
-        kind = "adam" if optimizer is None else "custom"
+        kind = "none" if not config.is_trained else "adam" if optimizer is None else "custom"
         with RunDirectory.creating(Path(out), split, config, data or {}, kind) as made:
             if arrays is not None:
                 # Where the run goes on from can't be drawn again from its seeds.
                 save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
         directory = RunDirectory(Path(out))
+    reporter = reporter or SilentReporter()
     with nullcontext() if directory is None else directory.locked():
-        trainer = Trainer(split, config, optimizer, directory, reporter or SilentReporter())
+        if not config.is_trained:
+            fitted = fit_closed_form(split, config, directory, reporter)
+            return _result(config, split, fitted, directory)
+        trainer = Trainer(split, config, optimizer, directory, reporter)
         arrays = arrays or TrainArrays.start(trainer.initial_states())
-        return _result(trainer, trainer.train(arrays, progress))
+        return _result(config, split, trainer.train(arrays, progress), directory)
 
 
 def resume(
@@ -114,7 +149,8 @@ def resume(
     """Go on with a run that was broken off, with its own stored settings.
 
     On the same machine and a deterministic storage the result is bit for bit that of a run that
-    was never broken off. A run without a checkpoint starts again; a finished one is returned.
+    was never broken off. A run without a checkpoint starts again, as a closed form always does; a
+    finished one is returned.
 
     Args:
         path: the run's directory.
@@ -129,6 +165,13 @@ def resume(
     summary = directory.summary()
     if summary is not None:
         return _finished(directory, summary)
+    config = directory.config
+    if not config.is_trained:
+        if optimizer is not None:
+            _check_trained(config, "optimizer")
+        with directory.locked():
+            fitted = fit_closed_form(directory.split, config, directory, reporter)
+            return _result(config, directory.split, fitted, directory)
     if (directory.optimizer == "custom") != (optimizer is not None):
         raise InputError(
             f"{path}: the run was started with optimizer {directory.optimizer!r}; "
@@ -138,60 +181,75 @@ def resume(
         )
     with directory.locked():
         remove_unfinished(directory.checkpoints)
-        trainer = Trainer(directory.split, directory.config, optimizer, directory, reporter)
+        trainer = Trainer(directory.split, config, optimizer, directory, reporter)
         checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
         if checkpoint is None:
             reporter.noted("no checkpoint yet: the run starts again")
             arrays = TrainArrays.start(trainer.initial_states())
-            progress = Progress.start(directory.config.seeds)
+            progress = Progress.start(config.seeds)
         else:
             arrays, progress = checkpoint.arrays, Progress(**checkpoint.progress)
             reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
         directory.write_metrics(progress.history)
-        return _result(trainer, trainer.train(arrays, progress))
+        trained = trainer.train(arrays, progress)
+        return _result(config, directory.split, trained, directory)
+
+
+def _check_trained(config: TrainConfig, argument: str) -> None:
+    if not config.is_trained:
+        raise InputError(
+            f"{argument}: expected a model that is trained to take it, got {config.model}"
+        )
 
 
 def _finished(directory: RunDirectory, summary: dict[str, Any]) -> FitResult:
-    users, items = directory.embeddings()
     return FitResult(
         directory.config,
         directory.split,
         summary,
         directory.history(),
-        users,
-        items,
+        load_scorer(directory),
         directory.path,
         already_finished=True,
     )
 
 
-def _result(trainer: Trainer, trained: Trained) -> FitResult:
-    directory = trainer.directory
-    return FitResult(
-        trainer.config,
-        trainer.arena.split,
-        *trained,
-        directory=None if directory is None else directory.path,
-    )
+def _result(
+    config: TrainConfig, split: Split, trained: Trained, directory: RunDirectory | None
+) -> FitResult:
+    path = None if directory is None else directory.path
+    return FitResult(config, split, *trained, directory=path)
+
+
+def load_scorer(directory: RunDirectory) -> Scorer:
+    """What ranks in a finished run: its best epoch's embeddings, or its closed form.
+
+    Raises:
+        InputError: the run is not finished, or a file of it is damaged.
+    """
+    if directory.config.is_trained:
+        return InnerProduct(*map(jnp.asarray, directory.embeddings()))
+    return rebuild(directory)
 
 
 def evaluate_run(path: Path | str, ks: tuple[int, ...]) -> dict[str, Any]:
     """Rank a finished run's parts again at chosen cut-offs.
 
     Returns:
-        ``protocol``, ``protocol_note``, the parts' metrics, and ``users_without_test_items``.
+        ``model``, ``protocol``, ``protocol_note``, the parts' metrics, and
+        ``users_without_test_items``.
 
     Raises:
         InputError: no finished run, or a cut-off that does not fit the catalogue.
     """
     directory = RunDirectory.open(Path(path))
-    users, items = directory.embeddings()
+    scorer = load_scorer(directory)
     arena = open_arena(directory.split)
-    protocol = directory.config.protocol
-    metrics = rank_parts(jnp.asarray(users), jnp.asarray(items), arena, PARTS, ks)
+    metrics = rank_parts(scorer, arena, PARTS, ks)
     return {
-        "protocol": protocol,
-        "protocol_note": LABELS[protocol],
+        "model": directory.config.model,
+        "protocol": directory.config.protocol,
+        "protocol_note": label_of(directory.config),
         **metrics,
         "users_without_test_items": arena.users_without_test_items,
     }

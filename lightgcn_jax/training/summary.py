@@ -9,7 +9,8 @@ import numpy as np
 import scipy.stats
 
 from lightgcn_jax.data.pairs import PARTS
-from lightgcn_jax.training.protocol import LABELS
+from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.training.protocol import label_of
 
 
 def seed_statistics(values: Sequence[float]) -> dict[str, float]:
@@ -27,24 +28,30 @@ def seed_statistics(values: Sequence[float]) -> dict[str, float]:
 
 
 def summarize(
-    protocol: str, per_seed: Sequence[Mapping[str, Any]], chosen: int, details: Mapping[str, Any]
+    config: TrainConfig,
+    per_seed: Sequence[Mapping[str, Any]],
+    chosen: int,
+    details: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Put a run's summary together.
 
     Args:
-        protocol: ``strict`` or ``legacy``.
-        per_seed: for each seed ``seed``, ``best_epoch`` and the parts' metrics at that epoch.
-        chosen: index of the seed whose embeddings are kept.
+        config: the run's settings.
+        per_seed: for each seed ``seed``, ``best_epoch`` (0 for a closed form) and the parts'
+            metrics at that epoch.
+        chosen: index of the seed whose model is kept.
         details: timings, counts and whatever else belongs to the run.
 
     Returns:
         A JSON value. ``train``, ``valid`` and ``test`` are means over the seeds, ``{}`` for a part
         without pairs (``legacy`` trains on validation); ``best_epoch`` is that of
-        the seed whose embeddings the run keeps; with several seeds ``statistics`` has the spread.
+        the seed whose model the run keeps; with several seeds ``statistics`` has the spread and
+        ``embeddings_of_seed`` names the seed that is kept.
     """
     summary: dict[str, Any] = {
-        "protocol": protocol,
-        "protocol_note": LABELS[protocol],
+        "model": config.model,
+        "protocol": config.protocol,
+        "protocol_note": label_of(config),
         "best_epoch": per_seed[chosen]["best_epoch"],
     }
     statistics = {}

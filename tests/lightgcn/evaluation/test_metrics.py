@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation import evaluate, metric_names, user_metrics
+from lightgcn_jax.evaluation import InnerProduct, evaluate, metric_names, user_metrics
 from lightgcn_jax.evaluation.ranking import _rank_block
 from lightgcn_jax.graph import csr_rows
 from tests.lightgcn import oracles
@@ -62,8 +62,7 @@ def test_evaluate_agrees_with_the_oracle(masked):
     relevant, seen = np.nonzero(parts == 1), np.nonzero(parts == 2)
     ks = (1, 5, 20)
     got = evaluate(
-        jnp.asarray(users, jnp.float32),
-        jnp.asarray(items, jnp.float32),
+        InnerProduct(jnp.asarray(users, jnp.float32), jnp.asarray(items, jnp.float32)),
         csr_rows(*relevant, 40),
         ks=ks,
         seen=csr_rows(*seen, 40) if masked else None,
@@ -91,7 +90,7 @@ def test_evaluations_of_one_shape_compile_once():
     compiled = []
     for _ in range(3):
         users, items = jnp.asarray(rng.normal(size=(31, 4))), jnp.asarray(rng.normal(size=(47, 4)))
-        evaluate(users, items, relevant, ks=(3, 6), seen=seen)
+        evaluate(InnerProduct(users, items), relevant, ks=(3, 6), seen=seen)
         compiled.append(_rank_block._cache_size())
     assert compiled[1:] == compiled[:-1]
 
@@ -99,9 +98,9 @@ def test_evaluations_of_one_shape_compile_once():
 @pytest.mark.parametrize("ks", [(0, 2), (-1,), ()])
 def test_cut_offs_below_one_are_refused(ks):
     with pytest.raises(InputError, match="ks: expected cut-offs of at least 1"):
-        evaluate(jnp.ones((2, 3)), jnp.ones((4, 3)), csr_rows([0], [1], 2), ks=ks)
+        evaluate(InnerProduct(jnp.ones((2, 3)), jnp.ones((4, 3))), csr_rows([0], [1], 2), ks=ks)
 
 
 def test_nobody_to_evaluate_is_an_error():
     with pytest.raises(InputError, match="at least one user with a relevant item"):
-        evaluate(jnp.ones((2, 3)), jnp.ones((4, 3)), csr_rows([], [], 2), ks=(1,))
+        evaluate(InnerProduct(jnp.ones((2, 3)), jnp.ones((4, 3))), csr_rows([], [], 2), ks=(1,))

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from lightgcn_jax.data import IdMap
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import InnerProduct
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.serving import EXPORT_SUFFIXES, Recommender, export
 
@@ -21,7 +22,7 @@ ITEMS = np.array([[1, 0], [2, 0.25], [0, 3]], np.float32)
 @pytest.fixture(scope="module")
 def recommender() -> Recommender:
     ids = IdMap(pl.Series(USER_IDS)), IdMap(pl.Series(ITEM_IDS))
-    return Recommender(*ids, USERS, ITEMS, csr_rows([0], [1], 3))
+    return Recommender(*ids, InnerProduct(USERS, ITEMS), csr_rows([0], [1], 3))
 
 
 def test_npz(recommender, tmp_path):
@@ -53,7 +54,7 @@ def test_parquet(recommender, tmp_path):
 
 def test_parquet_keeps_integers_where_all_ids_are(recommender, tmp_path):
     users = IdMap(pl.Series([3, 1, 2]))
-    integers = Recommender(users, recommender.items, USERS, ITEMS, recommender.seen)
+    integers = Recommender(users, recommender.items, InnerProduct(USERS, ITEMS), recommender.seen)
     frame = pl.read_parquet(export(integers, tmp_path / "e.PARQUET"))
     assert frame["id"].to_list() == [3, 1, 2, *ITEM_IDS]
 
@@ -79,8 +80,7 @@ def test_a_full_disk_leaves_the_old_file(recommender, tmp_path, suffix):
     large = Recommender(
         recommender.users,
         IdMap(pl.Series(range(2_000))),
-        rng.random((3, 32), np.float32),
-        rng.random((2_000, 32), np.float32),
+        InnerProduct(rng.random((3, 32), np.float32), rng.random((2_000, 32), np.float32)),
         recommender.seen,
     )
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

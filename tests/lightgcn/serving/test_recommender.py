@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
 
 from lightgcn_jax.data import IdMap, Pairs, Split, block_world, given_split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import InnerProduct
 from lightgcn_jax.graph import csr_rows
+from lightgcn_jax.models.trivial import Popular
 from lightgcn_jax.serving import Ranked, Recommender
 from lightgcn_jax.training import FitResult, RunDirectory, TrainConfig, fit
 
@@ -26,8 +29,7 @@ def recommender() -> Recommender:
     return Recommender(
         IdMap.from_values(["a", "b", "c"]),
         IdMap.from_values([10, 20, 30, 40, 50]),
-        USERS,
-        ITEMS,
+        InnerProduct(USERS, ITEMS),
         csr_rows([0, 1], [1, 2], 3),
     )
 
@@ -98,7 +100,7 @@ def test_similar_users_by_cosine(recommender):
 
 def test_cosines_of_extreme_lengths_are_finite(recommender):
     lengths = np.array([1e-25, 1e25, 1e-25, 0, 1], np.float32)[:, None]
-    extreme = replace(recommender, item_embeddings=ITEMS * lengths)
+    extreme = replace(recommender, scorer=InnerProduct(USERS, ITEMS * lengths))
     np.testing.assert_allclose(extreme.similar_items(10, 5).scores, [1, 1, 0, 0], rtol=1e-6)
 
 
@@ -142,10 +144,21 @@ def test_k_must_fit_the_catalogue(recommender, k):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"user_embeddings": USERS[:2]}, r"user_embeddings: expected float32\[3, D\]"),
-        ({"item_embeddings": ITEMS[:, :1]}, r"item_embeddings: expected float32\[5, D\]"),
-        ({"item_embeddings": ITEMS.astype(float)}, "got float64"),
-        ({"user_embeddings": USERS * np.float32(np.nan)}, "expected finite numbers, got nan"),
+        ({"scorer": InnerProduct(USERS[:2], ITEMS)}, r"user_embeddings: expected float32\[3, D\]"),
+        (
+            {"scorer": InnerProduct(USERS, ITEMS[:, :1])},
+            r"item_embeddings: expected float32\[5, D\]",
+        ),
+        ({"scorer": InnerProduct(USERS, ITEMS.astype(float))}, "got float64"),
+        (
+            {"scorer": InnerProduct(USERS * np.float32(np.nan), ITEMS)},
+            "expected finite numbers, got nan",
+        ),
+        (
+            {"scorer": Popular(jnp.ones(4), 3)},
+            "scorer: expected 3 users and 5 items .* got 3 and 4",
+        ),
+        ({"scorer": Popular(jnp.full(5, jnp.inf), 3)}, r"scorer\.popularity: expected finite"),
         ({"seen": csr_rows([0], [5], 3)}, "seen: expected 3 rows of items below 5"),
         ({"seen": csr_rows([0], [1], 4)}, "got 4 rows"),
     ],
@@ -166,7 +179,7 @@ def test_train_and_validation_items_of_a_run_count_as_seen_and_test_items_do_not
     with pytest.raises(InputError, match="no embeddings yet"):
         Recommender.from_run(run.path)
     run.write_embeddings(USERS, ITEMS)
-    result = FitResult(TrainConfig(), split, {}, [], USERS, ITEMS)
+    result = FitResult(TrainConfig(), split, {}, [], InnerProduct(USERS, ITEMS))
     for recommender in (Recommender.from_run(run.path), Recommender.from_fit(result)):
         assert as_lists(recommender.recommend("a", 5)) == ([10, 30, 40], [1, 0, 0])
         assert recommender.recommend("b", 1).ids == [30]

@@ -29,6 +29,10 @@ from lightgcn_jax.training.optimizer import learning_rate_schedule
         ("select_by", "recall@7", "select_by: expected one of recall@10"),
         ("init_std", 0.0, "init_std: expected a positive number"),
         ("backend", "dense", "backend: expected one of"),
+        ("model", "svd", "model: expected one of .*'lightgcn', 'gfcf'"),
+        ("neighbours", 7, "neighbours: a setting of itemcf, which lightgcn does not read"),
+        ("singular_vectors", 0, "singular_vectors: expected a whole number of at least 1"),
+        ("low_pass_weight", float("nan"), "low_pass_weight: expected a number of at least 0"),
     ],
 )
 def test_nonsense_is_refused(field, value, message):

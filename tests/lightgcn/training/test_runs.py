@@ -255,6 +255,17 @@ def test_foreign_and_other_versions_directories(run, tmp_path):
             RunDirectory.open(tmp_path)
 
 
+def test_settings_that_came_after_a_run_have_their_defaults(run, small_config, tmp_path):
+    settings = json.loads((run / "config.json").read_text())
+    del settings["config"]["model"], settings["config"]["neighbours"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert RunDirectory.open(tmp_path).config == small_config
+    settings["config"]["from_the_future"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="config: expected fields among"):
+        _ = RunDirectory.open(tmp_path).config
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
 def test_damaged_pairs_are_named(run, content, tmp_path):
     copy = tmp_path / "copy"

@@ -175,11 +175,7 @@ def test_the_order_of_the_nodes_and_the_restriction_are_invisible(seeds):
         keys = jax.random.split(jax.random.key(1), seeds)
         orders = jnp.stack([epoch_order(key, graph.num_edges, config) for key in keys])
         ends = []
-        for ordering, restriction in [
-            ("none", None),
-            ("co-clustering", None),
-            ("rcm", Restriction(200, True)),
-        ]:
+        for ordering, restriction in [("none", None), ("co-clustering", Restriction(200, True))]:
             operator = diffusion_operator(graph, dtype=jnp.float64, ordering=ordering)
             run = Run.of(graph, operator)._replace(restriction=restriction)
             states = jax.tree.map(
@@ -188,10 +184,7 @@ def test_the_order_of_the_nodes_and_the_restriction_are_invisible(seeds):
             )
             chunk = jax.jit(make_chunk(config, optimizer, plan))
             ends.append(chunk(states, keys, orders, jnp.int32(0), run))
-        for end in ends[1:]:
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), end, ends[0]
-            )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *ends)
 
 
 def test_expected_entries_are_the_mean_of_what_batches_hold():
@@ -203,7 +196,7 @@ def test_expected_entries_are_the_mean_of_what_batches_hold():
         draw = jax.jit(lambda key, step, config=config: draw_batch(key, run, order, step, config))
         held = []
         steps = graph.num_edges // config.batch_size
-        for index in range(200):
+        for index in range(100):
             batch = draw(jax.random.key(index), jnp.int32(index % steps))
             nodes = jnp.concatenate(
                 [batch.users, NUM_USERS + batch.positives, NUM_USERS + batch.negatives.ravel()]

@@ -1,0 +1,135 @@
+"""What ranking asks of a model: the scores of all items for a block of queries.
+
+A model whose scores are inner products is ranked from its two tables, any other computes a block of
+scores as it likes. Ranking, metrics and recommendations know no other difference between them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import flax.struct
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, UserTable
+
+
+class Scorer(Protocol):
+    """A pytree that scores items; it enters compiled functions as an argument.
+
+    Attributes:
+        num_queries: U, the users (or whatever asks).
+        num_items: I.
+        block_bytes_per_query: bytes that :meth:`scores` holds for each query beyond what it
+            returns; ranking takes blocks of as many queries as fit.
+    """
+
+    @property
+    def num_queries(self) -> int: ...
+
+    @property
+    def num_items(self) -> int: ...
+
+    @property
+    def block_bytes_per_query(self) -> int: ...
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for the queries ``rows int32[Q]``, finite, ``float[I, Q]``.
+
+        It is traced, and a query's scores must not depend on the others of its block.
+        """
+        ...
+
+
+@runtime_checkable
+class Embedded(Protocol):
+    """A model with a vector for each query and each item, whatever it scores by."""
+
+    def embeddings(self) -> tuple[UserTable, ItemTable]:
+        """``float[U, D]`` and ``float[I, D]``."""
+        ...
+
+
+@runtime_checkable
+class KnowsSimilarItems(Protocol):
+    """A model that compares items in a way of its own."""
+
+    def item_similarity(self) -> Scorer:
+        """Scores items for items, I queries."""
+        ...
+
+
+@flax.struct.dataclass
+class InnerProduct:
+    """Scores ⟨query, item⟩.
+
+    Attributes:
+        queries: ``float[U, D]``, for instance the users' final embeddings.
+        items: ``float[I, D]``.
+    """
+
+    queries: UserTable
+    items: ItemTable
+
+    @property
+    def num_queries(self) -> int:
+        return self.queries.shape[0]
+
+    @property
+    def num_items(self) -> int:
+        return self.items.shape[0]
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        return self.queries.shape[1] * self.queries.dtype.itemsize
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        return self.items @ self.queries[rows].T
+
+    def embeddings(self) -> tuple[UserTable, ItemTable]:
+        return self.queries, self.items
+
+
+@flax.struct.dataclass
+class _Chosen:
+    """The scores of chosen items: all are computed, some are taken."""
+
+    scorer: Any
+    chosen: Ids
+
+    @property
+    def num_queries(self) -> int:
+        return self.scorer.num_queries
+
+    @property
+    def num_items(self) -> int:
+        return self.chosen.shape[0]
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        return self.scorer.block_bytes_per_query + 4 * self.scorer.num_items
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        return self.scorer.scores(rows)[self.chosen]
+
+
+def restricted(scorer: Scorer, chosen: Ids | None, padding: int) -> Scorer:
+    """A scorer of chosen items, followed by rows that fill up: what is done once for all blocks.
+
+    Args:
+        scorer: of I items.
+        chosen: ``int32[C]``, item rows; None chooses all.
+        padding: P, rows to add, of any finite scores.
+
+    Returns:
+        A scorer of C + P items.
+    """
+    if isinstance(scorer, InnerProduct):
+        items = jnp.asarray(scorer.items)
+        items = items if chosen is None else items[chosen]
+        return InnerProduct(scorer.queries, jnp.pad(items, ((0, padding), (0, 0))))
+    if chosen is None and not padding:
+        return scorer
+    if chosen is None:
+        chosen = jnp.arange(scorer.num_items, dtype=jnp.int32)
+    return _Chosen(scorer, jnp.pad(chosen, (0, padding)))

@@ -1,0 +1,230 @@
+"""Item-based collaborative filtering by cosine (Deshpande and Karypis 2004, section 4).
+
+Every user's row of the interaction matrix is scaled to length 1, so that a user of few items says
+more about each; items are compared by the cosine of their columns; of each item's cosines the T
+largest are kept; a user's score of an item is the sum of the cosines that the user's items keep to
+it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+
+from lightgcn_jax.arrays import Array, Float, Ids, Int
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, entries
+
+# Cosines of one block of items, before the smallest are dropped: about 200 MB while it lasts.
+_BLOCK_COSINES = 1 << 22
+# Cosines added to a block of scores at once.
+_ADDED_AT_ONCE = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemCfConfig:
+    """Shape of the model.
+
+    Attributes:
+        neighbours: T, items kept for each item. The model takes 8·I·T bytes.
+    """
+
+    neighbours: int = 500
+
+    def __post_init__(self):
+        if not (isinstance(self.neighbours, int) and self.neighbours >= 1):
+            raise InputError(
+                f"neighbours: expected a whole number of at least 1, got {self.neighbours}"
+            )
+
+
+class Neighbours(NamedTuple):
+    """The items most like each item, in ascending order of rows.
+
+    Attributes:
+        items: ``int32[I, T]``, I where an item has fewer than T that it shares a user with.
+        cosines: ``float32[I, T]``, 0 there.
+    """
+
+    items: np.ndarray
+    cosines: np.ndarray
+
+
+def fit(graph: BipartiteGraph, config: ItemCfConfig) -> Neighbours:
+    """Find every item's T nearest items by cosine, ties to the lower row.
+
+    The products of one block of items after another are made sparsely on the host, Σ_u |N_u|²
+    multiplications in all; memory is that of a block (at most its bound or one item's cosines) and
+    of the result, 8·I·T bytes.
+
+    Raises:
+        InputError: the interactions have weights.
+    """
+    if graph.edge_weights is not None:
+        raise InputError("graph: expected interactions without weights, got edge weights")
+    num_items = graph.num_items
+    users = scipy.sparse.csr_array(
+        (
+            np.ones(graph.num_edges),
+            np.asarray(graph.items_of_user.columns),
+            np.asarray(graph.items_of_user.offsets),
+        ),
+        shape=(graph.num_users, num_items),
+    )
+    degrees = np.diff(users.indptr)
+    items = users.T.tocsr()
+    # Two rows of length 1 multiply to 1/|N_u| for every user that both items have.
+    users.data = np.repeat(1 / np.maximum(degrees, 1), degrees)
+    squared_lengths = np.asarray(users.sum(axis=0)).ravel()
+    inverse_lengths = 1 / np.sqrt(np.where(squared_lengths > 0, squared_lengths, 1))
+
+    most = min(config.neighbours, max(1, num_items - 1))
+    found = Neighbours(
+        np.full((num_items, most), num_items, np.int32), np.zeros((num_items, most), np.float32)
+    )
+    # What a row of the product can hold at most.
+    bounds = np.minimum(items.astype(np.int64) @ degrees.astype(np.int64), num_items)
+    ends = np.cumsum(bounds)
+    start, longest = 0, 1
+    while start < num_items:
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + _BLOCK_COSINES, side="right")))
+        products = items[start:stop] @ users
+        longest = max(longest, _keep_largest(found, start, products, inverse_lengths))
+        start = stop
+    return Neighbours(found.items[:, :longest].copy(), found.cosines[:, :longest].copy())
+
+
+def _keep_largest(
+    found: Neighbours, start: int, products: scipy.sparse.csr_array, inverse_lengths: np.ndarray
+) -> int:
+    """Fill in the neighbours of the items from ``start`` on; returns the most that one has."""
+    products.sort_indices()
+    count = len(products.indptr) - 1
+    rows = np.repeat(np.arange(start, start + count), np.diff(products.indptr))
+    others = products.indices
+    cosines = (products.data * inverse_lengths[rows] * inverse_lengths[others]).astype(np.float32)
+    # A user of 10^8 items and more could underflow a cosine to zero, which says nothing.
+    apart = (rows != others) & (cosines > 0)
+    rows, others, cosines = rows[apart] - start, others[apart], cosines[apart]
+    lengths = np.bincount(rows, minlength=count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    kept = np.minimum(lengths, found.items.shape[1])
+
+    # The bits of a positive float order as the float: one sort of integers ranks all rows.
+    bits = cosines.view(np.int32).astype(np.int64)
+    ranked = np.sort(rows.astype(np.int64) << 32 | (0x7FFFFFFF - bits))
+    filled = kept > 0
+    last = np.full(len(kept), np.iinfo(np.int64).max)
+    last[filled] = 0x7FFFFFFF - (ranked[(offsets[:-1] + kept - 1)[filled]] & 0xFFFFFFFF)
+    larger, equal = bits > last[rows], bits == last[rows]
+    room = kept - np.bincount(rows[larger], minlength=len(kept))
+    chosen = larger | (equal & (_places(equal, offsets, lengths) < room[rows]))
+    places = _places(chosen, offsets, lengths)[chosen]
+    found.items[start + rows[chosen], places] = others[chosen]
+    found.cosines[start + rows[chosen], places] = cosines[chosen]
+    return int(kept.max(initial=0))
+
+
+def _places(marked: np.ndarray, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """How many of an entry's row are marked before it."""
+    before = np.concatenate([[0], np.cumsum(marked)])
+    return before[:-1] - np.repeat(before[offsets[:-1]], lengths)
+
+
+@flax.struct.dataclass
+class ItemCf:
+    """Scores an item by the summed cosines of a user's items to it.
+
+    The sums run over the block's entries in a fixed order; an accelerator whose scatters are not
+    deterministic may differ in the last bit.
+
+    Attributes:
+        neighbours: ``int32[I, T]``, see :class:`Neighbours`.
+        cosines: ``float32[I, T]``.
+        items_of_user: row u holds user u's training items.
+    """
+
+    neighbours: Int[Array, "items neighbours"]
+    cosines: Float[Array, "items neighbours"]
+    items_of_user: CsrRows
+
+    @classmethod
+    def of(cls, found: Neighbours, graph: BipartiteGraph) -> ItemCf:
+        """Put the neighbours beside the users whose items they are neighbours of."""
+        return cls(jnp.asarray(found.items), jnp.asarray(found.cosines), graph.items_of_user)
+
+    @property
+    def num_queries(self) -> int:
+        return self.items_of_user.num_rows
+
+    @property
+    def num_items(self) -> int:
+        return self.neighbours.shape[0]
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        return 4 * self.num_items
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        blank = jnp.zeros((rows.shape[0], self.num_items), jnp.float32)
+        if not self.items_of_user.columns.shape[0]:
+            return blank.T
+        lengths = self.items_of_user.offsets[rows + 1] - self.items_of_user.offsets[rows]
+        width = max(1, _ADDED_AT_ONCE // self.neighbours.shape[1])
+
+        def add_some(state):
+            start, totals = state
+            positions = start + jnp.arange(width, dtype=jnp.int32)
+            slots, items, inside = entries(self.items_of_user, rows, positions)
+            slots = jnp.where(inside, slots, rows.shape[0])
+            totals = totals.at[slots[:, None], self.neighbours[items]].add(
+                self.cosines[items], mode="drop"
+            )
+            return start + width, totals
+
+        # As many rounds as the block has entries, whatever its longest user.
+        _, totals = jax.lax.while_loop(
+            lambda state: state[0] < lengths.sum(), add_some, (jnp.zeros((), jnp.int32), blank)
+        )
+        return totals.T
+
+    def item_similarity(self) -> ItemCosines:
+        """The kept cosines themselves, for similar items."""
+        return ItemCosines(self.neighbours, self.cosines)
+
+
+@flax.struct.dataclass
+class ItemCosines:
+    """Scores an item for an item by their cosine, 0 where it was not kept.
+
+    Attributes:
+        neighbours: ``int32[I, T]``, see :class:`Neighbours`.
+        cosines: ``float32[I, T]``.
+    """
+
+    neighbours: Int[Array, "items neighbours"]
+    cosines: Float[Array, "items neighbours"]
+
+    @property
+    def num_queries(self) -> int:
+        return self.neighbours.shape[0]
+
+    @property
+    def num_items(self) -> int:
+        return self.neighbours.shape[0]
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        return 8 * self.neighbours.shape[1]
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        blank = jnp.zeros((self.num_items, rows.shape[0]), jnp.float32)
+        slots = jnp.arange(rows.shape[0], dtype=jnp.int32)
+        return blank.at[self.neighbours[rows], slots[:, None]].set(self.cosines[rows], mode="drop")

@@ -1,0 +1,79 @@
+"""The floor that every other model stands on: most popular, and random."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import Array, Float, Ids, PRNGKey
+from lightgcn_jax.graph.bipartite import BipartiteGraph
+
+
+@flax.struct.dataclass
+class Popular:
+    """Scores an item by its training users, alike for everybody.
+
+    Attributes:
+        popularity: ``float32[I]``.
+        num_queries: U.
+    """
+
+    popularity: Float[Array, " items"]
+    num_queries: int = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, graph: BipartiteGraph) -> Popular:
+        """Count each item's users."""
+        return cls(graph.users_of_item.lengths().astype(jnp.float32), graph.num_users)
+
+    @property
+    def num_items(self) -> int:
+        return self.popularity.shape[0]
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        return 0
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        return jnp.broadcast_to(self.popularity[:, None], (self.num_items, rows.shape[0]))
+
+
+@flax.struct.dataclass
+class Random:
+    """Scores uniform in [0, 1), drawn for each user and item from a key: no block changes them.
+
+    Attributes:
+        key: of all draws.
+        num_queries: U.
+        num_items: I.
+    """
+
+    key: PRNGKey
+    num_queries: int = flax.struct.field(pytree_node=False)
+    num_items: int = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, graph: BipartiteGraph, key: PRNGKey) -> Random:
+        """Scores for a graph's users and items."""
+        return cls(key, graph.num_users, graph.num_items)
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        return 8 * self.num_items
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        # Two words a user are drawn, and hashed with the item: JAX's own generator takes a minute
+        # for the billion scores of a ranking that takes seconds.
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, rows)
+        words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
+        items = jnp.arange(self.num_items, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+        mixed = _mix(_mix(items[:, None] + words[None, :, 0]) ^ words[None, :, 1])
+        return (mixed >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+def _mix(words: Array) -> Array:
+    """Every bit of a word decides every bit of the result: MurmurHash3's finaliser (Appleby)."""
+    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
+    return words ^ (words >> 16)

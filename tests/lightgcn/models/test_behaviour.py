@@ -1,0 +1,301 @@
+"""What every model must do, whatever it is: one suite over the registry."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+
+from lightgcn_jax.data import Interactions, block_world, generate_world, given_split, ratio_split
+from lightgcn_jax.data.interactions import TEST, TRAIN
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import Embedded, rank
+from lightgcn_jax.serving import Recommender, export
+from lightgcn_jax.training import (
+    MODELS,
+    Interrupted,
+    RunDirectory,
+    SilentReporter,
+    TrainConfig,
+    continue_from,
+    evaluate_run,
+    fit,
+    resume,
+)
+from lightgcn_jax.training.registry import reads
+from tests.lightgcn import oracles
+
+# Settings that suit worlds of a few dozen items.
+SETTINGS = {
+    "lightgcn": {
+        "dim": 16, "epochs": 40, "batch_size": 64, "negatives": 8, "learning_rate": 0.02,
+        "select_by": "recall@5", "evaluate_every": 10,
+    },
+    "gfcf": {"singular_vectors": 4},
+    "spectral": {"dim": 4},
+    "itemcf": {"neighbours": 7},
+    "popular": {},
+    "random": {},
+}  # fmt: skip
+PERSONAL = [name for name in MODELS if name not in ("popular", "random")]
+
+
+def config_of(model, **changes):
+    return TrainConfig(**{"model": model, "ks": (1, 5)} | SETTINGS[model] | changes)
+
+
+@pytest.fixture(scope="module")
+def split():
+    world = generate_world(users=60, items=40, mean_degree=8, groups=2, seed=1)
+    return ratio_split(world.interactions, seed=0)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def fitted(request, split, tmp_path_factory):
+    """A model's run on a world with noise, written."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    changes = {"epochs": 4, "evaluate_every": 2} if request.param == "lightgcn" else {}
+    return fit(split, config_of(request.param, **changes), out=path)
+
+
+def answers(recommender, k=5, **filters):
+    users = recommender.users.ids.to_list()
+    found = recommender.recommend(users, k, **filters)
+    return [(one.ids, one.scores.tolist()) for one in found]
+
+
+def test_all_models_have_settings_here():
+    assert list(SETTINGS) == list(MODELS)
+
+
+@pytest.mark.parametrize("model", PERSONAL)
+def test_withheld_cells_are_found(model):
+    """Every user of the block world lacks one item of the own group: the only right answer."""
+    split = given_split(block_world(groups=4, users_per_group=10, items_per_group=8, seed=0))
+    result = fit(split, config_of(model, protocol="legacy"))
+    assert result.summary["test"]["recall@1"] == 1.0
+    withheld = dict(zip(split.test.users.tolist(), split.test.items.tolist(), strict=True))
+    found = Recommender.from_fit(result).recommend(split.users.external(list(withheld)), 1)
+    assert [one.ids for one in found] == [[item] for item in split.items.external(
+        list(withheld.values())
+    )]  # fmt: skip
+
+
+def test_seen_items_are_left_out_and_no_more_than_k_come(fitted, split):
+    recommender = Recommender.from_fit(fitted)
+    size = len(split.items)
+    seen = {user: set() for user in range(len(split.users))}
+    for pairs in (split.train, split.valid):
+        for user, item in zip(pairs.users.tolist(), pairs.items.tolist(), strict=True):
+            seen[user].add(item)
+    for k in (3, size):
+        for user, (ids, scores) in enumerate(answers(recommender, k)):
+            rows = recommender.items.rows(ids).tolist()
+            assert len(rows) == len(set(rows)) == min(k, size - len(seen[user]))
+            assert not seen[user] & set(rows)
+            assert scores == sorted(scores, reverse=True)
+            assert np.isfinite(scores).all()
+    assert all(len(ids) == size for ids, _ in answers(recommender, size, exclude_seen=False))
+
+
+def test_filters_leave_the_order_of_the_others(fitted, split):
+    recommender = Recommender.from_fit(fitted)
+    items = split.items.ids.to_list()
+    allowed, removed = items[::2], set(items[::6])
+    everything = answers(recommender, len(items))
+    chosen = answers(recommender, len(items), items=allowed, filter_items=removed)
+    for (ids, _), (some, _) in zip(everything, chosen, strict=True):
+        assert some == [one for one in ids if one in set(allowed) - removed]
+
+
+def test_figures_are_those_of_the_recommendations(fitted, split):
+    recommended = answers(Recommender.from_fit(fitted), 5)
+    each = []
+    for user, (ids, _) in enumerate(recommended):
+        relevant = split.test.items[split.test.users == user].tolist()
+        if relevant:
+            ranked = split.items.rows(ids).tolist()
+            assert len(ranked) == 5
+            each.append(oracles.user_metrics(ranked, relevant, 5))
+    assert each
+    for name in each[0]:
+        mean = np.mean([one[name] for one in each])
+        assert fitted.summary["test"][f"{name}@5"] == pytest.approx(mean, rel=1e-6), name
+
+
+def test_a_run_directory_gives_the_same_model(fitted):
+    again = Recommender.from_run(fitted.directory)
+    assert answers(again) == answers(Recommender.from_fit(fitted))
+    assert again.model == fitted.config.model
+    figures = evaluate_run(fitted.directory, fitted.config.ks)
+    for part in ("train", "valid", "test"):
+        assert figures[part] == fitted.summary[part]
+    finished = resume(fitted.directory)
+    assert finished.already_finished
+    assert finished.summary == json.loads(json.dumps(fitted.summary))
+    assert RunDirectory.open(fitted.directory).history() == fitted.history
+    assert not list(fitted.directory.glob(".*.tmp"))
+
+
+def test_the_seed_decides(fitted, split):
+    config = fitted.config
+    again = fit(split, config)
+    assert answers(Recommender.from_fit(again)) == answers(Recommender.from_fit(fitted))
+    if config.model in ("lightgcn", "random"):
+        other = fit(split, dataclasses.replace(config, seed=7))
+        assert answers(Recommender.from_fit(other)) != answers(Recommender.from_fit(fitted))
+
+
+def test_a_users_ranking_does_not_depend_on_the_others_of_the_block(fitted):
+    together = answers(Recommender.from_fit(fitted))
+    recommender = Recommender.from_run(fitted.directory)
+    for row in (0, 17, 59):
+        alone = recommender.recommend(recommender.users.ids[row], 5)
+        ids, scores = together[row]
+        assert alone.ids == ids
+        np.testing.assert_allclose(alone.scores, scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_users_and_items_without_training_pairs_get_finite_scores(model, tmp_path):
+    interactions = Interactions.from_arrays(
+        [0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 5, 0], parts=[TRAIN] * 4 + [TEST] * 2
+    )
+    changes = {"select_by": "recall@2", "epochs": 2} if model == "lightgcn" else {}
+    config = config_of(model, protocol="legacy", ks=(2,), **changes)
+    result = fit(given_split(interactions), config, out=tmp_path / "run")
+    everybody = np.arange(len(result.split.users))
+    ranking = rank(result.scorer, everybody, len(result.split.items))
+    assert (ranking.items >= 0).all()
+    assert np.isfinite(ranking.scores).all()
+    assert answers(Recommender.from_run(tmp_path / "run"), 2)
+
+
+def test_embeddings_and_neighbours_or_a_clear_refusal(fitted, tmp_path):
+    recommender = Recommender.from_run(fitted.directory)
+    model = fitted.config.model
+    assert MODELS[model].has_embeddings == isinstance(fitted.scorer, Embedded)
+    one, other = recommender.items.ids[:2]
+    if MODELS[model].has_embeddings:
+        assert fitted.user_embeddings.shape[0] == len(recommender.users)
+        assert fitted.item_embeddings.shape[0] == len(recommender.items)
+        export(recommender, tmp_path / "e.npz")
+        with np.load(tmp_path / "e.npz") as stored:
+            np.testing.assert_array_equal(stored["users"], fitted.user_embeddings)
+        assert len(recommender.similar_users(recommender.users.ids[0], 4).ids) == 4
+    else:
+        refusal = rf"expected a model that has them \(lightgcn, gfcf, spectral\), got {model}"
+        for ask in (
+            lambda: export(recommender, tmp_path / "e.npz"),
+            lambda: recommender.similar_users(recommender.users.ids[0]),
+            lambda: fitted.item_embeddings,
+        ):
+            with pytest.raises(InputError, match=refusal):
+                ask()
+        assert not list(tmp_path.iterdir())
+    if model in ("popular", "random"):
+        with pytest.raises(InputError, match="expected a model that has them"):
+            recommender.similar_items(one)
+    else:
+        found = recommender.similar_items([one, other], 39)
+        assert one not in found[0].ids
+        assert (np.abs(found[0].scores) <= 1).all()
+        similarity = dict(zip(*found[0], strict=True))[other]
+        assert similarity == pytest.approx(dict(zip(*found[1], strict=True))[one], abs=1e-6) or (
+            model == "itemcf"  # one of the two may have kept the other alone
+        )
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if MODELS[name].closed_form])
+class TestClosedForms:
+    def test_an_unfinished_run_is_fitted_again(self, model, split, tmp_path):
+        whole = fit(split, config_of(model), out=tmp_path / "run")
+        (tmp_path / "run" / "summary.json").unlink()
+        (tmp_path / "run" / "model.safetensors").unlink(missing_ok=True)
+        with pytest.raises(InputError, match="expected a finished run"):
+            Recommender.from_run(tmp_path / "run")
+        again = resume(tmp_path / "run")
+        assert not again.already_finished
+        assert answers(Recommender.from_fit(again)) == answers(Recommender.from_fit(whole))
+        times = {"fit_seconds", "compile_seconds", "evaluate_seconds"}
+        for name in whole.summary.keys() - times:
+            assert again.summary[name] == whole.summary[name], name
+
+    def test_ctrl_c_says_how_to_go_on(self, model, split, tmp_path):
+        class CtrlC(SilentReporter):
+            def noted(self, *_):
+                raise KeyboardInterrupt
+
+        with pytest.raises(Interrupted, match="start again with: lightgcn-jax train --resume"):
+            fit(split, config_of(model), out=tmp_path / "run", reporter=CtrlC())
+        assert not resume(tmp_path / "run").already_finished
+
+    def test_what_a_protocol_means(self, model, split):
+        strict = fit(split, config_of(model)).summary
+        assert strict["protocol_note"].startswith("strict: fitted on train, nothing selected")
+        assert strict["valid"]
+        assert strict["epochs"] == strict["best_epoch"] == 0
+        legacy = fit(split, config_of(model, protocol="legacy"))
+        assert legacy.summary["protocol_note"].startswith("legacy: fitted on train and validation")
+        assert legacy.summary["valid"] == {}
+        assert len(legacy.split.train) == len(split.train) + len(split.valid)
+
+    def test_training_arguments_are_refused(self, model, split, tmp_path):
+        with pytest.raises(InputError, match=f"optimizer: expected a model .* got {model}"):
+            fit(split, config_of(model), optimizer=optax.sgd(0.1))
+        with pytest.raises(InputError, match=f"epochs: a setting of lightgcn, which {model} does"):
+            config_of(model, epochs=7)
+        fit(split, config_of(model), out=tmp_path / "run")
+        with pytest.raises(InputError, match=f"expected the run of a trained model .* {model}"):
+            continue_from(tmp_path / "run", split)
+
+
+def test_several_seeds_are_fitted_one_by_one(split):
+    together = fit(split, config_of("random", seeds=3, seed=4))
+    recalls = [one["test"]["recall@5"] for one in together.summary["seeds"]]
+    for index, recall in enumerate(recalls):
+        alone = fit(split, config_of("random", seed=4 + index)).summary
+        assert alone["test"]["recall@5"] == recall
+    assert len(set(recalls)) > 1
+    assert together.summary["test"]["recall@5"] == pytest.approx(np.mean(recalls))
+    assert together.summary["embeddings_of_seed"] == 4
+    kept = fit(split, config_of("random", seed=4))
+    assert answers(Recommender.from_fit(together)) == answers(Recommender.from_fit(kept))
+    with pytest.raises(InputError, match="seeds: a setting of lightgcn and gfcf and spectral and"):
+        config_of("popular", seeds=2)
+
+
+def test_every_setting_is_read_by_some_model():
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert {name for name in fields if any(reads(model, name) for model in MODELS)} == fields
+    assert all(model.settings <= fields for model in MODELS.values())
+
+
+@pytest.mark.parametrize("damage", ["missing", "bytes", "names", "size"])
+def test_damaged_model_tensors_are_named(damage, split, tmp_path):
+    path = tmp_path / "run" / "model.safetensors"
+    fit(split, config_of("spectral"), out=tmp_path / "run")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "bytes":
+        path.write_bytes(b"no tensors")
+    else:
+        tensors = safetensors.numpy.load_file(path)
+        users = tensors.pop("queries")
+        name = "users" if damage == "names" else "queries"
+        safetensors.numpy.save_file(tensors | {name: users[:-1]}, path)
+    with pytest.raises(InputError, match=r"model\.safetensors: expected"):
+        Recommender.from_run(tmp_path / "run")
+
+
+def test_scorers_are_arguments_of_compiled_functions(fitted):
+    """No scorer hides an array from JAX: flattened and rebuilt it scores the same."""
+    leaves, structure = jax.tree.flatten(fitted.scorer)
+    rebuilt = jax.tree.unflatten(structure, leaves)
+    rows = np.array([3, 1])
+    scores = jax.jit(lambda scorer, rows: scorer.scores(rows))
+    np.testing.assert_array_equal(scores(rebuilt, rows), scores(fitted.scorer, rows))
+    assert scores(rebuilt, rows).shape == (len(fitted.split.items), 2)
