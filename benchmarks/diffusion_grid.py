@@ -6,11 +6,11 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.diffusion_contenders import Contender, Problem, Sizes, Started
 from benchmarks.harness import alternate, note, seconds_text
+from lightgcn_jax.diffusion.targets import available_host_bytes
 from lightgcn_jax.graph import BipartiteGraph
 
 # A sample is as many calls as take this long, so that waking up and cold caches weigh little.
@@ -124,13 +124,11 @@ def need_to_run(cell_task: str, contender: Contender, sizes: Sizes) -> int:
 
 
 def available_memory() -> int:
-    """Bytes that can be had without swapping."""
-    path = Path("/proc/meminfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    """Bytes that can be had without swapping; half of all memory where nobody knows."""
+    available = available_host_bytes()
+    if available is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return available
 
 
 def _hindrance(

@@ -7,6 +7,7 @@ from pathlib import Path
 from lightgcn_jax.data import given_split, load_dataset
 from lightgcn_jax.data.synthetic import generate_world
 from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.training.protocol import training_graph
 
 _GENERATED = {
     "generated-1m": {"users": 50_000, "items": 20_000, "mean_degree": 20.0},
@@ -24,14 +25,14 @@ def load_graph(name: str, data_dir: Path | None) -> BipartiteGraph:
     Raises:
         InputError: a data set is nowhere, or not what it should be.
     """
-    if name in _GENERATED:
-        world = generate_world(
-            **_GENERATED[name], groups=1, popularity_exponent=0.8, string_ids=False
-        ).interactions
-        users, items = world.user_rows, world.item_rows
-        num_users, num_items = len(world.users), len(world.items)
-    else:
-        split = given_split(load_dataset(name, data_dir=data_dir))
-        users, items = split.train.users, split.train.items
-        num_users, num_items = len(split.users), len(split.items)
-    return BipartiteGraph.from_pairs(users, items, num_users=num_users, num_items=num_items)
+    if name not in _GENERATED:
+        return training_graph(given_split(load_dataset(name, data_dir=data_dir)))
+    world = generate_world(
+        **_GENERATED[name], groups=1, popularity_exponent=0.8, string_ids=False
+    ).interactions
+    return BipartiteGraph.from_pairs(
+        world.user_rows,
+        world.item_rows,
+        num_users=len(world.users),
+        num_items=len(world.items),
+    )

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> Report:
     key = jax.random.key(config.seed)
     table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.lightgcn).table)
     peer = _peer(args.lightgcn_pytorch, workload, table, config)
-    data = Run.of(workload.graph, workload.operator)
+    data = Run.of(workload.graph, workload.operator, config)
     batches = draw_batches(data, config, args.steps)
     note(f"{args.steps} steps of ours")
     ours = train_ours(table, batches, data, config)

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> Report:
         note("one epoch through the command line, for its peak memory")
         memory = _peak_memory(args.data_dir)
     workload = load_gowalla(args.data_dir)
-    data = Run.of(workload.graph, workload.operator)
+    data = Run.of(workload.graph, workload.operator, config)
     torch.set_num_threads(cores())
     note("compiling")
     ours = _Chunk(config, data)
@@ -156,7 +156,7 @@ def _applications(config: TrainConfig, run: Run) -> Callable[[], Any]:
         return jax.lax.fori_loop(0, 2 * config.layers, lambda _, y: diffuse(operator, y), x)
 
     x = jnp.ones((run.graph.num_nodes, config.dim), jnp.float32)
-    return lambda: jax.block_until_ready(chain(run.operator, x))
+    return lambda: jax.block_until_ready(chain(run.operator.inside(), x))
 
 
 def _breakdown(whole: list[float], parts: dict[str, list[float]]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.graph import BipartiteGraph, CsrRows, csr_rows
 from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.training.protocol import training_graph
 from lightgcn_jax.training.sampling import Batch
 from lightgcn_jax.training.step import Run, draw_batch, epoch_order
 
@@ -23,7 +24,7 @@ class Workload(NamedTuple):
     Attributes:
         split: external ids and pairs.
         graph: of the training pairs.
-        operator: Ã of the graph.
+        operator: Ã of the graph, as training makes it.
         relevant: row u holds user u's test items.
     """
 
@@ -40,14 +41,9 @@ def load_gowalla(data_dir: Path | None) -> Workload:
         InputError: it is nowhere, or not what it should be.
     """
     split = given_split(load_dataset("gowalla", data_dir=data_dir))
-    graph = BipartiteGraph.from_pairs(
-        split.train.users,
-        split.train.items,
-        num_users=len(split.users),
-        num_items=len(split.items),
-    )
+    graph = training_graph(split)
     relevant = csr_rows(split.test.users, split.test.items, len(split.users))
-    return Workload(split, graph, diffusion_operator(graph), relevant)
+    return Workload(split, graph, diffusion_operator(graph, ordering="auto"), relevant)
 
 
 def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:

@@ -15,12 +15,19 @@ from rich.console import Console
 from lightgcn_jax.cli.console import facts, results, say, table
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.source import Source
-from lightgcn_jax.diffusion.choice import PLATFORMS, STORAGES, choose_backend, obstacles
-from lightgcn_jax.diffusion.roofline import DiffusionReport, Program, StorageReport, report
+from lightgcn_jax.diffusion.choice import (
+    PLATFORMS,
+    STORAGES,
+    OrderingChoice,
+    choose_backend,
+    obstacles,
+)
+from lightgcn_jax.diffusion.measuring import Program
+from lightgcn_jax.diffusion.roofline import DiffusionReport, StorageReport, report
 from lightgcn_jax.diffusion.targets import find_target
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
-from lightgcn_jax.graph import BipartiteGraph, Ordering
+from lightgcn_jax.training.protocol import training_graph
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class Report:
         dim: dimensions D of the table.
         layers: applications K, forward and backward.
         dtype: of the table and of the edge weights.
-        ordering: of the nodes inside the storages.
+        ordering: of the nodes inside the storages; `auto` is what training takes by default. With
+            one, the time of a single application includes moving the table in and out.
         backend: storages to report on; by default all.
         target: compile for `cpu`, `gpu`, `tpu` or a topology such as `tpu:v6e:2x2`, run nothing.
         repeats: samples of each program.
@@ -73,7 +81,7 @@ class Report:
     dim: int = 64
     layers: int = 3
     dtype: Literal["float32", "bfloat16"] = "float32"
-    ordering: Ordering = "none"
+    ordering: OrderingChoice = "none"
     backend: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
     target: Annotated[
         str | None, tyro.conf.arg(metavar="PLATFORM[:TOPOLOGY]", help_behavior_hint="")
@@ -88,14 +96,8 @@ class Report:
         if self.plot is not None and importlib.util.find_spec("matplotlib") is None:
             raise InputError("--plot: needs matplotlib; install the extra plot")
         split = self.source.split_up(self.source.interactions(), allow_empty=True)
-        graph = BipartiteGraph.from_pairs(
-            split.train.users,
-            split.train.items,
-            num_users=len(split.users),
-            num_items=len(split.items),
-        )
         found = report(
-            graph,
+            training_graph(split),
             dim=self.dim,
             layers=self.layers,
             dtype=self.dtype,

@@ -196,9 +196,10 @@ def _bucket(
     buckets = []
     for width, members in zip(widths, np.split(order, ends[:-1]), strict=True):
         slot = np.arange(width, dtype=np.int32)[:, None]
-        entries = pieces.starts[members].astype(np.int32) + slot
+        starts = pieces.starts[members].astype(np.int32)
         padding = slot >= pieces.lengths[members]
-        entries[padding] = 0
+        # Padding reads what the row reads anyway, so that a NaN stays with its neighbours.
+        entries = np.where(padding, starts, starts + slot)
         weights = pieces.weights[entries]
         weights[padding] = 0
         buckets.append(

@@ -24,6 +24,8 @@ STORAGES: dict[str, type[Storage]] = {
     "segment": SegmentStorage,
     "bcoo": BcooStorage,
 }
+# Compiled ahead of time for TPU, buckets take 10 to 20 s, a scatter takes 2.
+_ENTRIES_TO_BUCKET = 20_000
 # Fewer edges leave less to gain than the ordering costs: a second for a million edges.
 _EDGES_TO_ORDER = 300_000
 PLATFORMS = ("cpu", "gpu", "tpu")
@@ -50,12 +52,15 @@ def obstacles(platform: str) -> dict[str, str | None]:
     return {name: storage.obstacle(platform) for name, storage in STORAGES.items()}
 
 
-def choose_backend(backend: str = "auto", platform: str | None = None) -> Choice:
+def choose_backend(
+    backend: str = "auto", platform: str | None = None, num_entries: int | None = None
+) -> Choice:
     """The storage to use on a platform.
 
     Args:
         backend: a name of :data:`STORAGES`, taken if the platform has it, or ``auto``.
         platform: ``cpu``, ``gpu`` or ``tpu``; by default the one that JAX runs on.
+        num_entries: of the matrix; None for a large one.
 
     Raises:
         InputError: no storage has that name, or the platform lacks it.
@@ -70,6 +75,11 @@ def choose_backend(backend: str = "auto", platform: str | None = None) -> Choice
         return Choice(backend, "asked for")
     if obstacles(platform)["csr"] is None:
         return Choice("csr", f"JAX {jax.__version__} has a native CSR kernel for {platform}")
+    # On GPU the order of a scatter's sums is not fixed, whatever the size.
+    if platform == "tpu" and num_entries is not None and num_entries < _ENTRIES_TO_BUCKET:
+        return Choice(
+            "segment", f"with {num_entries:,} entries the time to compile decides on {platform}"
+        )
     return Choice(
         "bucketed",
         f"JAX {jax.__version__} has no native CSR kernel for {platform}; without a scatter the "
@@ -77,12 +87,15 @@ def choose_backend(backend: str = "auto", platform: str | None = None) -> Choice
     )
 
 
-def choose_ordering(ordering: str, num_edges: int, platform: str | None = None) -> Choice:
-    """The node ordering to train with.
+def choose_ordering(
+    ordering: str, num_edges: int, *, backend: str = "csr", platform: str | None = None
+) -> Choice:
+    """The node ordering to use.
 
     Args:
         ordering: one of :data:`lightgcn_jax.graph.Ordering`, taken as it is, or ``auto``.
         num_edges: E.
+        backend: the storage's name.
         platform: as of :func:`choose_backend`.
     """
     if ordering != "auto":
@@ -90,6 +103,8 @@ def choose_ordering(ordering: str, num_edges: int, platform: str | None = None) 
     platform = platform or jax.default_backend()
     if platform != "cpu":
         return Choice("none", f"orderings are measured on CPU only, not on {platform}")
+    if backend != "csr":
+        return Choice("none", f"orderings are measured with csr only, not with {backend}")
     if num_edges < _EDGES_TO_ORDER:
         return Choice("none", f"a table of so few nodes is near the caches: {num_edges:,} edges")
     return Choice("co-clustering", f"rows read together come to lie together: {num_edges:,} edges")

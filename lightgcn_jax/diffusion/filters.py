@@ -20,7 +20,7 @@ import scipy.special
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import NodeTable
-from lightgcn_jax.diffusion.operator import Operator, diffuse
+from lightgcn_jax.diffusion.operator import Operator, check_square, diffuse
 from lightgcn_jax.diffusion.spectral import Svd
 from lightgcn_jax.errors import InputError
 
@@ -66,7 +66,7 @@ def chebyshev_filter(operator: Operator, x: NodeTable, coefficients: ArrayLike) 
     Raises:
         InputError: the operator is not square, or there is no coefficient.
     """
-    _check_square(operator)
+    check_square(operator)
     coefficients = jnp.asarray(coefficients, x.dtype)
     if coefficients.ndim != 1 or not len(coefficients):
         raise InputError(
@@ -155,7 +155,7 @@ def personalized_pagerank(
     Raises:
         InputError: the operator is not square, or a number is out of range.
     """
-    _check_square(operator)
+    check_square(operator)
     if not 0 <= damping < 1:
         raise InputError(f"damping: expected at least 0 and below 1, got {damping}")
     if not 0 < tolerance < 1:
@@ -195,9 +195,3 @@ def ideal_low_pass(basis: NodeTable, x: NodeTable) -> NodeTable:
         ``float[N, D]``.
     """
     return basis @ (basis.T @ x)
-
-
-def _check_square(operator: Operator) -> None:
-    rows, columns = operator.shape
-    if rows != columns:
-        raise InputError(f"operator: expected N×N, got shape {operator.shape}")

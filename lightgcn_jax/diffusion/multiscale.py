@@ -10,7 +10,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, NodeTable
-from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
+from lightgcn_jax.diffusion.operator import (
+    Operator,
+    check_square,
+    constant_operator,
+    diffuse,
+    refuse_gradient,
+)
 from lightgcn_jax.diffusion.storage import accumulator
 from lightgcn_jax.errors import InputError
 
@@ -43,8 +49,7 @@ def layer_weights(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence
     weights = jnp.asarray(alphas, accumulator(x.dtype))
     if weights.ndim != 1 or not weights.size:
         raise InputError(f"alphas: expected K + 1 weights, got shape {weights.shape}")
-    if operator.shape[0] != operator.shape[1]:
-        raise InputError(f"operator: expected a square matrix, got shape {operator.shape}")
+    check_square(operator)
     return weights
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Int, NodeTable
-from lightgcn_jax.diffusion.choice import STORAGES, choose_backend
+from lightgcn_jax.diffusion.choice import STORAGES, choose_backend, choose_ordering
 from lightgcn_jax.diffusion.storage import Storage
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
@@ -99,7 +99,7 @@ def diffusion_operator(
     normalization: Normalization = "symmetric",
     platform: str | None = None,
     edge_dropout: bool = False,
-    ordering: str = "none",
+    ordering: str | np.ndarray = "none",
 ) -> Operator:
     """The graph's normalised N×N adjacency matrix, ready for :func:`diffuse`.
 
@@ -110,13 +110,18 @@ def diffusion_operator(
         normalization: ``symmetric`` (Ã = D^-½ A D^-½), ``left``, ``right``, ``row``, ``column``.
         platform: that the operator will run on; by default the one that JAX runs on.
         edge_dropout: keep what :func:`drop_edges` needs: four to eight bytes a directed edge.
-        ordering: of the nodes inside the storage: see :func:`lightgcn_jax.graph.node_order`.
+        ordering: of the nodes inside the storage: a name (see :func:`choose_ordering` for ``auto``
+            and :func:`lightgcn_jax.graph.node_order` for the others), or the node at each place.
 
     Raises:
         InputError: an unknown name, or a storage that the platform lacks.
     """
-    storage = STORAGES[choose_backend(backend, platform).name]
-    nodes = node_order(graph, ordering)
+    backend = choose_backend(backend, platform, 2 * graph.num_edges).name
+    storage = STORAGES[backend]
+    nodes = ordering
+    if isinstance(nodes, str):
+        chosen = choose_ordering(nodes, graph.num_edges, backend=backend, platform=platform)
+        nodes = node_order(graph, chosen.name)
     if nodes is not None:
         graph = graph.relabelled(nodes)
     forward = normalized_adjacency(graph, normalization)
@@ -155,7 +160,7 @@ def operator_of(
     platform: str | None = None,
 ) -> Operator:
     """Any sparse matrix and its transpose; other arguments as of :func:`diffusion_operator`."""
-    storage = STORAGES[choose_backend(backend, platform).name]
+    storage = STORAGES[choose_backend(backend, platform, matrix.num_entries).name]
     return Operator(storage.from_csr(matrix, dtype), storage.from_csr(matrix.transposed(), dtype))
 
 
@@ -226,6 +231,12 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
     if operator.order is None:
         return _multiply(operator.storage, x)
     return operator.order.leave(_multiply(operator.storage, operator.order.enter(x)))
+
+
+def check_square(operator: Operator) -> None:
+    """InputError where powers of the operator make no sense."""
+    if operator.shape[0] != operator.shape[1]:
+        raise InputError(f"operator: expected a square matrix, got shape {operator.shape}")
 
 
 def _check_fits(operator: Operator, x: NodeTable) -> None:

@@ -14,7 +14,7 @@ from typing import cast
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, Vectors
 from lightgcn_jax.diffusion.jax_sparse import CsrStorage
@@ -85,15 +85,14 @@ def multiscale_rows(
     Returns:
         ``float[Q, D]`` in the type of x.
     """
-    alphas = layer_weights(operator, x, alphas)
-    return _multiscale_rows(restriction, operator, x, alphas, jnp.asarray(rows))
+    alphas, rows = layer_weights(operator, x, alphas), jnp.asarray(rows)
+    return _multiscale_rows(restriction if rows.size else None, operator, x, alphas, rows)
 
 
 @jax.custom_vjp
 def _multiscale_rows(restriction, operator, x, alphas, rows):
-    return jnp.tensordot(alphas, _scales(restriction, operator, x, len(alphas), rows), 1).astype(
-        x.dtype
-    )
+    scales = _scales(restriction, operator, x, len(alphas), rows)
+    return jnp.tensordot(alphas, scales, 1).astype(x.dtype)
 
 
 def _scales(
@@ -125,7 +124,7 @@ def _last(restriction: Restriction | None, operator: Operator, x: NodeTable, row
         return full(x)
     storage, capacity = cast(CsrStorage, operator.storage), restriction.capacity
     return jax.lax.cond(
-        picked_entries(storage, rows) <= capacity,
+        _fits(storage, rows, capacity),
         lambda x: multiply_rows(storage, x, rows, capacity),
         full,
         x,
@@ -133,19 +132,19 @@ def _last(restriction: Restriction | None, operator: Operator, x: NodeTable, row
 
 
 def _first_transposed(
-    restriction: Restriction | None, operator: Operator, y: Vectors, rows: Ids
+    restriction: Restriction | None, operator: Operator, y: Vectors, rows: Ids, dtype: DTypeLike
 ) -> NodeTable:
-    """Ãᵀ applied to y spread over the rows."""
+    """Ãᵀ applied, to tables of ``dtype``, to y spread over the rows; in the type of y."""
 
     def full(y):
         spread = jnp.zeros((operator.shape[0], y.shape[1]), y.dtype).at[rows].add(y)
-        return diffuse(operator.transpose(), spread)
+        return diffuse(operator.transpose(), spread.astype(dtype)).astype(y.dtype)
 
     if restriction is None or not restriction.backward:
         return full(y)
     storage, capacity = cast(CsrStorage, operator.storage), restriction.capacity
     return jax.lax.cond(
-        picked_entries(storage, rows) <= capacity,
+        _fits(storage, rows, capacity),
         lambda y: multiply_rows_transposed(storage, y, rows, capacity),
         full,
         y,
@@ -188,18 +187,20 @@ def _backward(residual, cotangent):
     if order is not None:
         operator, rows = operator.inside(), order.places[rows]
 
-    def weighted(alpha):
-        return (alpha * cotangent).astype(cotangent.dtype)
+    # A row that is read often gets many cotangents: they too add up in the type of sums.
+    dtype, wide = cotangent.dtype, cotangent.astype(alphas.dtype)
 
     def step(total, alpha):
-        return diffuse(operator.transpose(), total.at[rows].add(weighted(alpha))), None
+        spread = total.at[rows].add(alpha * wide).astype(dtype)
+        return diffuse(operator.transpose(), spread).astype(wide.dtype), None
 
     if len(alphas) == 1:
-        total = jnp.zeros((operator.shape[1], cotangent.shape[1]), cotangent.dtype)
+        total = jnp.zeros((operator.shape[1], wide.shape[1]), wide.dtype)
     else:
-        total = _first_transposed(residual.restriction, operator, weighted(alphas[-1]), rows)
+        last = alphas[-1] * wide
+        total = _first_transposed(residual.restriction, operator, last, rows, dtype)
         total, _ = jax.lax.scan(step, total, alphas[1:-1], reverse=True)
-    x_bar = total.at[rows].add(weighted(alphas[0]))
+    x_bar = total.at[rows].add(alphas[0] * wide).astype(dtype)
     return None, None, x_bar if order is None else order.leave(x_bar), by_alpha, None
 
 
@@ -209,6 +210,12 @@ _multiscale_rows.defvjp(_forward, _backward, symbolic_zeros=True)
 def picked_entries(storage: CsrStorage, rows: Ids) -> Array:
     """How many entries the rows have, ``int32[]``; a row asked for twice counts twice."""
     return (storage.offsets[rows + 1] - storage.offsets[rows]).sum()
+
+
+def _fits(storage: CsrStorage, rows: Ids, capacity: int) -> Array:
+    lengths = storage.offsets[rows + 1] - storage.offsets[rows]
+    # Past 2^31 the whole number wraps around; the rounded one is never far from it before that.
+    return (lengths.sum() <= capacity) & (lengths.astype(jnp.float32).sum() < 2.0**30)
 
 
 def _pick(storage: CsrStorage, rows: Ids, capacity: int) -> tuple[CsrStorage, Ids]:

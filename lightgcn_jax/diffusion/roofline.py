@@ -11,93 +11,35 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import Array, Ids, NodeTable, Scalar
-from lightgcn_jax.diffusion.ceilings import WARM_UP, copy_rate, fastest_gather, seconds
+from lightgcn_jax.arrays import NodeTable, Scalar
 from lightgcn_jax.diffusion.choice import (
     STORAGES,
     Choice,
+    OrderingChoice,
     choose_backend,
     choose_ordering,
     obstacles,
 )
-from lightgcn_jax.diffusion.executable import Executable, compile_and_read
+from lightgcn_jax.diffusion.measuring import Bench, Ceilings, Program, Work, examine
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import Operator, diffuse, diffusion_operator
-from lightgcn_jax.diffusion.targets import ExceedsMemoryError, Target, find_target
+from lightgcn_jax.diffusion.targets import Target, find_target
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import normalized_adjacency
-from lightgcn_jax.graph.ordering import Ordering, node_order
+from lightgcn_jax.graph.ordering import node_order
 
 DTYPES = ("float32", "bfloat16")
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """What a program must move and compute.
-
-    Attributes:
-        least_bytes: with every row of the table read once.
-        gathered_bytes: with a row of the table read for every entry.
-        operations: a multiplication and an addition an entry and dimension; padding not counted.
-    """
-
-    least_bytes: int
-    gathered_bytes: int
-    operations: int
-
-    def times(self, count: int) -> Work:
-        """The work of so many applications."""
-        return Work(*(count * figure for figure in dataclasses.astuple(self)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What a program took, beside the ceilings.
-
-    Attributes:
-        seconds: the median.
-        samples: seconds of each call.
-        least_rate: bytes a second by the least model.
-        gathered_rate: bytes a second by the gathered model.
-        times_gather: seconds beside those of as many bare gathers, measured in turn with it.
-        times_copy: seconds beside those of copying the least bytes at the copy's rate.
-    """
-
-    seconds: float
-    samples: tuple[float, ...]
-    least_rate: float
-    gathered_rate: float
-    times_gather: float
-    times_copy: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """One program of one storage.
-
-    Attributes:
-        work: what it must move.
-        executable: what was compiled; None where that exceeds the device's memory.
-        measurement: None where it was only compiled.
-        not_run: why there is no measurement; None where there is one.
-    """
-
-    work: Work
-    executable: Executable | None
-    measurement: Measurement | None
-    not_run: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +50,9 @@ class StorageReport:
         obstacle: why the platform lacks it; the rest is None then.
         storage_bytes: its arrays.
         build_seconds: to make it on the host.
-        application: y = Ã x.
-        layers: value and gradient of ½‖sum_k alpha_k Ã^k x‖², K applications each way.
+        application: y = Ã x; with an ordering the table is moved to its places and back.
+        layers: value and gradient of ½‖sum_k alpha_k Ã^k x‖², K applications each way; with an
+            ordering tables are moved once each way, not at every application.
     """
 
     obstacle: str | None
@@ -117,21 +60,6 @@ class StorageReport:
     build_seconds: float | None = None
     application: Program | None = None
     layers: Program | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Ceilings:
-    """What this machine does at best, measured beside the storages.
-
-    Attributes:
-        gather_seconds: to read the row of the table that each entry names, and add them up.
-        gather_rate: bytes of rows a second.
-        copy_rate: bytes read and written a second, of a table of half a gigabyte negated in place.
-    """
-
-    gather_seconds: float
-    gather_rate: float
-    copy_rate: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +76,8 @@ class DiffusionReport:
         dim: D.
         num_layers: K.
         dtype: of the table and of the edge weights.
-        ordering: of the nodes inside the storages and in the bare gather.
-        choice: the storage that ``auto`` takes on this platform, and why.
+        ordering: of the nodes inside the storages and in the bare gather; never ``auto``.
+        choice: the storage that ``auto`` takes for the graph on this platform, and why.
         ordering_choice: the ordering that ``auto`` trains with there, and why.
         ceilings: None where nothing was run.
         storages: by name.
@@ -164,7 +92,7 @@ class DiffusionReport:
     dim: int
     num_layers: int
     dtype: str
-    ordering: Ordering
+    ordering: str
     choice: Choice
     ordering_choice: Choice
     ceilings: Ceilings | None
@@ -190,7 +118,7 @@ def report(
     layers: int = 3,
     dtype: str = "float32",
     backends: Sequence[str] = (),
-    ordering: Ordering = "none",
+    ordering: OrderingChoice = "none",
     target: str | None = None,
     repeats: int = 7,
 ) -> DiffusionReport:
@@ -202,7 +130,8 @@ def report(
         layers: K ≥ 1.
         dtype: of the table and the edge weights: ``float32`` or ``bfloat16``.
         backends: names of storages; none stands for all.
-        ordering: of the nodes inside the storage, see :func:`lightgcn_jax.graph.node_order`.
+        ordering: of the nodes inside every storage, see :func:`lightgcn_jax.graph.node_order`;
+            ``auto`` for the one that ``auto`` trains with on the target.
         target: compile for this, see :func:`find_target`, and measure nothing; by default compile
             for the device that JAX runs on, and measure.
         repeats: samples of each program; medians are reported. Programs and the bare gather are
@@ -217,10 +146,16 @@ def report(
     names = list(dict.fromkeys(backends)) or list(STORAGES)
     if unknown := [name for name in names if name not in STORAGES]:
         raise InputError(f"backends: expected some of {list(STORAGES)}, got {unknown}")
-    nodes = node_order(graph, ordering)
+    choice = choose_backend("auto", device.platform, 2 * graph.num_edges)
+    ordering_choice = choose_ordering(
+        "auto", graph.num_edges, backend=choice.name, platform=device.platform
+    )
+    # One for all: the storages stand beside each other and beside one bare gather.
+    chosen = ordering_choice.name if ordering == "auto" else ordering
+    nodes = node_order(graph, chosen)
     matrix = normalized_adjacency(graph if nodes is None else graph.relabelled(nodes))
     table = jax.ShapeDtypeStruct((graph.num_nodes, dim), dtype)
-    bench = _Bench.of(device, matrix, table, repeats) if target is None else None
+    bench = Bench.of(device, matrix, table, repeats) if target is None else None
     storages = {}
     for name in names:
         if reasons[name] is not None:
@@ -228,7 +163,7 @@ def report(
             continue
         start = time.perf_counter()
         operator = diffusion_operator(
-            graph, backend=name, dtype=dtype, platform=device.platform, ordering=ordering
+            graph, backend=name, dtype=dtype, platform=device.platform, ordering=chosen
         )
         jax.block_until_ready(operator)
         built = time.perf_counter() - start
@@ -244,9 +179,9 @@ def report(
         dim=dim,
         num_layers=layers,
         dtype=dtype,
-        ordering=ordering,
-        choice=choose_backend("auto", device.platform),
-        ordering_choice=choose_ordering("auto", graph.num_edges, device.platform),
+        ordering=chosen,
+        choice=choice,
+        ordering_choice=ordering_choice,
         ceilings=None if bench is None else bench.ceilings(),
         storages=storages,
     )
@@ -306,116 +241,11 @@ def _examine(
     matrix: CsrMatrix,
     table: jax.ShapeDtypeStruct,
     layers: int,
-    bench: _Bench | None,
+    bench: Bench | None,
     build_seconds: float,
 ) -> StorageReport:
     work = least_work(operator, matrix, table.shape[1], table.dtype)
     both_ways = functools.partial(layers_and_gradient, layers=layers)
-    prepared = [
-        _prepare(target, function, operator, table, work, applications, bench)
-        for function, applications in ((diffuse, 1), (both_ways, 2 * layers))
-    ]
-    if bench is not None:
-        bench.measure(operator, [each for each in prepared if each.not_run is None])
-    application, both = (
-        Program(
-            each.work,
-            each.executable,
-            bench.measurement(each) if bench is not None and each.samples else None,
-            each.not_run,
-        )
-        for each in prepared
-    )
+    functions = ((diffuse, 1), (both_ways, 2 * layers))
+    application, both = examine(target, operator, table, work, functions, bench)
     return StorageReport(None, storage_bytes(operator), build_seconds, application, both)
-
-
-class _Prepared(NamedTuple):
-    """A program before it is run; its samples, and those of the gathers between, come later."""
-
-    run: Callable | None
-    executable: Executable | None
-    work: Work
-    applications: int
-    not_run: str | None
-    samples: list[float]
-    gathers: list[float]
-
-
-def _prepare(
-    target: Target,
-    function: Callable,
-    operator: Operator,
-    table: jax.ShapeDtypeStruct,
-    work: Work,
-    applications: int,
-    bench: _Bench | None,
-) -> _Prepared:
-    # A function of its own, so that nothing compiled before is found again and not timed.
-    def program(operator: Operator, x: NodeTable) -> Any:
-        return function(operator, x)
-
-    work = work.times(applications)
-    try:
-        compiled, executable = compile_and_read(target, program, operator, table)
-    except ExceedsMemoryError as error:
-        return _Prepared(None, None, work, applications, str(error), [], [])
-    not_run = "compiled only"
-    if bench is not None:
-        # Its arguments are there already.
-        needed = executable.temporary_bytes + executable.output_bytes
-        available = target.available_bytes()
-        fits = available is None or needed <= available
-        not_run = None if fits else f"needs {needed:,} bytes, {available:,} are available"
-    return _Prepared(compiled, executable, work, applications, not_run, [], [])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Bench:
-    """Measures programs in turn with a bare gather from the same table."""
-
-    x: NodeTable
-    columns: Ids
-    gather: Callable[[NodeTable, Ids], Array]
-    copy_rate: float
-    repeats: int
-    gather_samples: list[float]
-
-    @classmethod
-    def of(
-        cls, target: Target, matrix: CsrMatrix, table: jax.ShapeDtypeStruct, repeats: int
-    ) -> _Bench:
-        x = jax.random.normal(jax.random.key(0), table.shape, table.dtype)
-        columns = jnp.asarray(matrix.columns)
-        rate = copy_rate(target, repeats)
-        return cls(x, columns, fastest_gather(x, columns), rate, repeats, [])
-
-    def measure(self, operator: Operator, programs: Sequence[_Prepared]) -> None:
-        runs = [(each.run, each) for each in programs if each.run is not None]
-        for run, _ in runs:
-            for _ in range(WARM_UP):
-                seconds(run, operator, self.x)
-        for _ in range(self.repeats):
-            for run, each in runs:
-                gathered = seconds(self.gather, self.x, self.columns)
-                self.gather_samples.append(gathered)
-                each.gathers.append(gathered)
-                each.samples.append(seconds(run, operator, self.x))
-
-    def measurement(self, program: _Prepared) -> Measurement:
-        work, taken = program.work, statistics.median(program.samples)
-        gathers = program.applications * statistics.median(program.gathers)
-        return Measurement(
-            seconds=taken,
-            samples=tuple(program.samples),
-            least_rate=work.least_bytes / taken,
-            gathered_rate=work.gathered_bytes / taken,
-            times_gather=taken / gathers,
-            times_copy=taken / (work.least_bytes / self.copy_rate),
-        )
-
-    def ceilings(self) -> Ceilings | None:
-        if not self.gather_samples:
-            return None
-        taken = statistics.median(self.gather_samples)
-        row_bytes = self.x.shape[1] * self.x.dtype.itemsize
-        return Ceilings(taken, len(self.columns) * row_bytes / taken, self.copy_rate)

@@ -74,7 +74,7 @@ class Target:
     def available_bytes(self) -> int | None:
         """Memory that a program may still take on a device that is here; None if nobody knows."""
         if self.platform == "cpu":
-            return _available_host_bytes()
+            return available_host_bytes()
         stats = self.device.memory_stats() or {}
         if "bytes_limit" not in stats:
             return None
@@ -131,6 +131,16 @@ def compile_for(target: Target, function: Any, *arguments: Any) -> jax.stages.Co
         raise ExceedsMemoryError(f"{target.name}: {what}") from error
 
 
+def available_host_bytes() -> int | None:
+    """Memory that this machine gives without swapping; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+    return 1024 * kilobytes["MemAvailable"] if "MemAvailable" in kilobytes else None
+
+
 def _topology_device(topology: str) -> Any:
     # Imported here: programs for devices that are here go on where a later JAX has lost it.
     from jax.experimental import topologies
@@ -151,12 +161,3 @@ def _topology_device(topology: str) -> Any:
         raise InputError(
             f"target: compiling for tpu:{topology} needs libtpu; install the extra tpu"
         ) from None
-
-
-def _available_host_bytes() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
-    return 1024 * kilobytes["MemAvailable"] if "MemAvailable" in kilobytes else None

@@ -16,7 +16,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, RankedIds
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.scorer import Scorer, restricted
+from lightgcn_jax.evaluation.scorer import Scorer, among
 from lightgcn_jax.graph.bipartite import CsrRows, entries
 
 # Scores of one block, in elements: 16 MB, below the size from which the C allocator maps fresh
@@ -202,7 +202,7 @@ def _catalogue(scorer: Scorer, candidates: np.ndarray | None, width: int) -> _Ca
     padding = -count % width
     return _Catalogue(
         # On the device once, not with every block.
-        jax.device_put(restricted(scorer, chosen, padding)),
+        jax.device_put(among(scorer, chosen, padding)),
         jnp.arange(count, count + padding, dtype=jnp.int32),
         places,
     )

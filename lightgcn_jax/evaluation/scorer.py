@@ -113,7 +113,7 @@ class _Chosen:
         return self.scorer.scores(rows)[self.chosen]
 
 
-def restricted(scorer: Scorer, chosen: Ids | None, padding: int) -> Scorer:
+def among(scorer: Scorer, chosen: Ids | None, padding: int) -> Scorer:
     """A scorer of chosen items, followed by rows that fill up: what is done once for all blocks.
 
     Args:

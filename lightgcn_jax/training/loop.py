@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import optax
 from lightgcn_jax.arrays import NodeTable
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
-from lightgcn_jax.diffusion.choice import choose_backend, choose_ordering
+from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.diffusion.operator import diffusion_operator
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer
@@ -26,6 +27,7 @@ from lightgcn_jax.training.clock import compile_seconds
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.interrupt import Interrupted, deferred_interrupt
 from lightgcn_jax.training.optimizer import make_optimizer
+from lightgcn_jax.training.ordering import kept_order, training_ordering
 from lightgcn_jax.training.plots import plot_curves
 from lightgcn_jax.training.progress import Reporter
 from lightgcn_jax.training.protocol import (
@@ -122,15 +124,16 @@ class Trainer:
     ):
         self.config, self.directory, self.reporter = config, directory, reporter
         self.arena: Arena = open_arena(split)
-        graph = training_graph(split)
+        self.graph = graph = training_graph(split)
         if config.negatives * graph.users_of_item.longest >= 2**31:
             raise InputError(
                 f"negatives: {config.negatives} items with up to {graph.users_of_item.longest:,} "
                 f"users each are more than 32-bit counters hold; choose fewer"
             )
-        self.ordering = choose_ordering(config.ordering, graph.num_edges).name
-        operator = diffusion_operator(graph, backend=config.backend, ordering=self.ordering)
-        self.run = Run.of(graph, operator, config)
+        self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
+        self.ordering = training_ordering(
+            config, graph.num_edges, self.backend, own_optimizer=optimizer is not None
+        )
         self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config)
         self.optimizer = optimizer or make_optimizer(config, self.plan.steps_per_epoch)
         seeds = jnp.arange(config.seed, config.seed + config.seeds)
@@ -153,11 +156,20 @@ class Trainer:
         self._keep_best = jax.jit(_keep_best, donate_argnums=0)
         self._order_epoch = -1
 
+    @cached_property
+    def run(self) -> Run:
+        """What the steps read."""
+        order = kept_order(self.graph, self.ordering, self.directory)
+        operator = diffusion_operator(
+            self.graph, backend=self.backend, ordering="none" if order is None else order
+        )
+        return Run.of(self.graph, operator, self.config)
+
     def initial_states(self) -> TrainState:
         """States of all seeds before the first step."""
 
         def start(key):
-            params = lightgcn.init(key, self.run.graph.num_nodes, self.config.lightgcn)
+            params = lightgcn.init(key, self.graph.num_nodes, self.config.lightgcn)
             return TrainState(params, self.optimizer.init(params), jnp.zeros((), jnp.int32))
 
         return jax.jit(jax.vmap(start))(self._init_keys)
@@ -239,7 +251,7 @@ class Trainer:
         ]
         progress.chunk += 1
         progress.train_seconds += seconds
-        size, edges = self.config.batch_size, self.run.graph.num_edges
+        size, edges = self.config.batch_size, self.graph.num_edges
         rows = (min((first + steps) * size, edges) - first * size) * self.config.seeds
         self.reporter.advanced(
             epochs=epoch + progress.chunk / plan.chunks,
@@ -294,7 +306,7 @@ class Trainer:
         return rank_parts(self._scorer(nodes), self.arena, parts, self.config.ks)
 
     def _scorer(self, nodes: NodeTable) -> InnerProduct:
-        return InnerProduct(*split_nodes(nodes, self.run.graph.num_users))
+        return InnerProduct(*split_nodes(nodes, self.graph.num_users))
 
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
@@ -372,8 +384,8 @@ class Trainer:
                 "items": len(split.items),
                 "interactions": {part: len(getattr(split, part)) for part in PARTS},
                 "users_without_test_items": self.arena.users_without_test_items,
-                "parameters": self.run.graph.num_nodes * config.dim,
-                "backend": choose_backend(config.backend).name,
+                "parameters": self.graph.num_nodes * config.dim,
+                "backend": self.backend,
                 "ordering": self.ordering,
                 "platform": jax.default_backend(),
             },

@@ -96,7 +96,7 @@ def fit(
             :class:`TrainConfig`.
         out: a new directory for the run; None keeps everything in memory.
         optimizer: any optax transformation, in place of Adam under the configured schedule; of a
-            trained model only.
+            trained model only, whose nodes then stay in their order.
         reporter: receives progress; silent by default.
         data: JSON value stored with the run: where the interactions came from.
         initial: states to start from, with a leading seed axis; by default drawn from the seeds.

@@ -68,14 +68,12 @@ class Run(NamedTuple):
     places: Ids | None = None
 
     @classmethod
-    def of(
-        cls, graph: BipartiteGraph, operator: Operator, config: TrainConfig | None = None
-    ) -> Run:
+    def of(cls, graph: BipartiteGraph, operator: Operator, config: TrainConfig) -> Run:
         """Put together what the steps read of a graph; the settings decide the restriction."""
         with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths()))
         restriction = None
         # Under vmap a condition runs both its branches.
-        if config is not None and config.seeds == 1:
+        if config.seeds == 1 and config.layers:
             restriction = restriction_of(operator, expected_entries(graph, config))
         return cls(graph, operator, jnp.asarray(with_items.astype(np.int32)), restriction)
 

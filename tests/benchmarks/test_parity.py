@@ -61,10 +61,10 @@ def vectors(seed: int) -> np.ndarray:
 def train_both(graph, config, peer_config) -> tuple[parity.Trained, parity.Trained, np.ndarray]:
     """Both from one float64 table over one list of batches; and that table."""
     table = vectors(2)
-    batches = draw_batches(Run.of(graph, diffusion_operator(graph)), config, STEPS)
+    batches = draw_batches(Run.of(graph, diffusion_operator(graph), config), config, STEPS)
     rows = torch_peer.peer_rows(graph.items_of_user, graph.items_of_user, NUM_ITEMS)
     with jax.enable_x64():
-        run = Run.of(graph, diffusion_operator(graph, dtype=jnp.float64))
+        run = Run.of(graph, diffusion_operator(graph, dtype=jnp.float64), config)
         ours = parity.train_ours(table, batches, run, config)
     peer = parity.OwnPeer(graph, rows, table, peer_config)
     return ours, parity.train_peer(peer, batches), table

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import jax
 import pytest
 
@@ -6,10 +8,13 @@ from lightgcn_jax.diffusion import (
     STORAGES,
     choice,
     choose_backend,
+    choose_ordering,
     diffusion_operator,
     obstacles,
 )
+from lightgcn_jax.diffusion.choice import OrderingChoice
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph import Ordering
 from tests.lightgcn.worlds import graph_of, random_pairs
 
 every_platform = pytest.mark.parametrize("platform", PLATFORMS)
@@ -95,3 +100,22 @@ def test_unknown_names_are_refused():
             call("cuda")
     with pytest.raises(InputError, match="got 'cuda'"):
         choose_backend("segment", "cuda")
+
+
+def test_auto_looks_at_the_size_where_compiling_decides():
+    assert choose_backend("auto", "tpu", 10**6).name == "bucketed"
+    assert choose_backend("auto", "tpu", 100).name == "segment"
+    # A scatter's sums are not the same in every run of a GPU, however small.
+    assert choose_backend("auto", "gpu", 100).name == "bucketed"
+    assert choose_backend("auto", "cpu", 100).name == "csr"
+
+
+def test_an_ordering_is_chosen_where_it_was_measured():
+    assert choose_ordering("auto", 10**6, platform="cpu").name == "co-clustering"
+    for rest in ({"platform": "gpu"}, {"platform": "cpu", "backend": "bucketed"}):
+        assert choose_ordering("auto", 10**6, **rest).name == "none"
+    few = choose_ordering("auto", 1000, platform="cpu")
+    assert few.name == "none"
+    assert "1,000 edges" in few.reason
+    assert choose_ordering("rcm", 10, platform="gpu").name == "rcm"
+    assert set(get_args(OrderingChoice)) == {"auto", *get_args(Ordering)}

@@ -177,11 +177,14 @@ def test_bad_input_is_refused():
     for bad, message in [
         (lambda: chebyshev_coefficients(np.cos, -1), "degree: expected 0 or more, got -1"),
         (lambda: chebyshev_coefficients(lambda v: v * np.nan, 3), "function: expected finite"),
-        (lambda: chebyshev_filter(block, x, [1.0]), r"operator: expected N×N, got shape \(7, 9\)"),
+        (
+            lambda: chebyshev_filter(block, x, [1.0]),
+            r"operator: expected a square matrix, got shape \(7, 9\)",
+        ),
         (lambda: chebyshev_filter(chosen, x, []), r"coefficients: expected .* got shape \(0,\)"),
         (lambda: heat_coefficients(-1.0), "time: expected 0 or more, got -1.0"),
         (lambda: heat_coefficients(1.0, 0.0), "tolerance: expected at least 1e-12"),
-        (lambda: personalized_pagerank(block, x), "operator: expected N×N"),
+        (lambda: personalized_pagerank(block, x), "operator: expected a square matrix"),
         (lambda: personalized_pagerank(chosen, x, damping=1.0), "damping: expected at least 0"),
         (lambda: personalized_pagerank(chosen, x, tolerance=1.0), "tolerance: expected between"),
     ]:

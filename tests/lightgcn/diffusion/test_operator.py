@@ -301,3 +301,16 @@ def test_tables_of_whole_numbers_are_refused():
     operator = diffusion_operator(graph_of(*random_pairs(2)))
     with pytest.raises(InputError, match=r"x: expected a floating-point type, got int32"):
         diffuse(operator, jnp.ones((NODES, DIM), jnp.int32))
+
+
+def test_what_is_not_finite_stays_with_its_neighbours(backend):
+    users, items = skewed_pairs()
+    operator = diffusion_operator(graph_of(users, items, 10, 24), backend=backend)
+    x = np.ones((34, DIM), np.float32)
+    # Node 10 + i: the first entry of the whole matrix is read by whoever pads with entry 0.
+    first = 10 + items[users == users.min()].min()
+    x[first] = np.nan
+    lost = np.isnan(np.asarray(diffuse(operator, x))).any(axis=1)
+    expected = np.zeros(34, bool)
+    expected[users[items == first - 10]] = True
+    np.testing.assert_array_equal(lost, expected)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from lightgcn_jax.diffusion import multiscale, pallas
 from lightgcn_jax.diffusion.operator import Operator, diffuse
 from lightgcn_jax.diffusion.pallas import GROUP, PallasStorage
+from lightgcn_jax.diffusion.targets import compile_for, find_target
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
@@ -299,21 +300,7 @@ needs_libtpu = pytest.mark.skipif(
 
 @pytest.fixture(scope="module", params=["v5e:2x2", "v6e:2x2"])
 def tpu(request):
-    from jax.experimental import topologies
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
-        return topologies.get_topology_desc(platform="tpu", topology_name=request.param).devices[0]
-
-
-def compiled_for(device, function, *operands):
-    sharding = jax.sharding.SingleDeviceSharding(device)
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), operands
-    )
-    mesh = jax.sharding.Mesh(np.array([device]), ("device",)).abstract_mesh
-    with jax.sharding.use_abstract_mesh(mesh):
-        return jax.jit(function).lower(*abstract).compile()
+    return find_target(f"tpu:{request.param}")
 
 
 @needs_libtpu
@@ -323,7 +310,7 @@ def test_tpu_programs_compile_to_the_kernel_alone(tpu, monkeypatch, dim, dtype):
     monkeypatch.setattr(pallas, "STEP_TILES", 512)
     storage = PallasStorage.from_csr(random_matrix(LENGTHS, 8), dtype)
     x = jax.ShapeDtypeStruct((COLUMNS, dim), dtype)
-    compiled = compiled_for(tpu, lambda storage, x: storage.multiply(x), storage, x)
+    compiled = compile_for(tpu, lambda storage, x: storage.multiply(x), storage, x)
     text = compiled.as_text()
     assert text.count('custom_call_target="tpu_custom_call"') == len(storage.levels)
     # Instructions, not text: names of Python functions stand in it too, this test's among them.

@@ -114,3 +114,19 @@ def test_the_rule():
     assert restriction_of(operator, entries / 32).backward
     other = diffusion_operator(graph_of(*random_pairs(1)), backend="segment", dtype=jnp.float64)
     assert restriction_of(other, 0) is None
+
+
+def test_cotangents_of_a_row_that_is_read_often_add_up_in_float32():
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr")
+    rows = jnp.full(3000, 2, jnp.int32)
+    x = jnp.ones((NODES, DIM), jnp.bfloat16)
+    gradient = jax.grad(lambda x: multiscale_rows(operator, x, ALPHAS, rows).sum())(x)
+    exact = jax.grad(lambda x: multiscale_rows(operator, x, ALPHAS, rows).sum())(x.astype(float))
+    # A rounding of 2^-9 at each of four scales, where bfloat16 sums would end at 256.
+    np.testing.assert_allclose(gradient.astype(float), exact, rtol=2.0**-6)
+
+
+def test_no_rows():
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
+    none = jnp.zeros(0, jnp.int32)
+    assert multiscale_rows(operator, table(0), ALPHAS, none, Restriction(10, True)).shape == (0, 4)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from lightgcn_jax.cli import main
 from lightgcn_jax.diffusion import (
     STORAGES,
     ceilings,
+    choice,
     diffuse,
     diffusion_operator,
     obstacles,
@@ -20,7 +22,7 @@ from lightgcn_jax.diffusion import (
 from lightgcn_jax.diffusion.ceilings import _gather_and_add
 from lightgcn_jax.diffusion.executable import compile_and_read
 from lightgcn_jax.diffusion.roofline import layers_and_gradient, least_work
-from lightgcn_jax.diffusion.targets import Target, find_target
+from lightgcn_jax.diffusion.targets import Target, available_host_bytes, find_target
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import normalized_adjacency
 from tests.lightgcn.oracles import dense_multiscale, dense_normalized_adjacency
@@ -141,6 +143,34 @@ def test_for_another_target_nothing_runs(graph):
     assert not storage.application.executable.scatters
 
 
+@pytest.mark.parametrize("worth_it", [True, False])
+def test_auto_reports_the_ordering_that_it_names(graph, worth_it, monkeypatch):
+    edges = graph.num_edges + (not worth_it)
+    monkeypatch.setattr(choice, "_EDGES_TO_ORDER", edges)
+    backends = ("csr", "segment")
+    compiled = report(graph, dim=D, layers=1, backends=backends, ordering="auto", target="cpu")
+    assert compiled.ordering == ("co-clustering" if worth_it else "none")
+    assert compiled.ordering_choice.name == compiled.ordering
+    # Beside the entries, an operator with an order takes where each node stands, and back.
+    named = report(
+        graph, dim=D, layers=1, backends=backends, ordering=compiled.ordering, target="cpu"
+    )
+    plain = report(graph, dim=D, layers=1, backends=backends, target="cpu")
+    for name in backends:
+        arguments = [
+            one.storages[name].application.executable.argument_bytes
+            for one in (compiled, named, plain)
+        ]
+        assert arguments[0] == arguments[1]
+        assert (arguments[0] >= arguments[2] + 2 * 4 * N) == worth_it
+
+
+def test_available_memory_is_part_of_all():
+    available = available_host_bytes()
+    everything = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert available is None or everything / 1000 < available <= everything
+
+
 def test_what_memory_does_not_hold_is_not_run(graph, monkeypatch):
     monkeypatch.setattr(Target, "available_bytes", lambda _: 100)
     program = report(graph, dim=D, layers=1, backends=("segment",)).storages["segment"].application
@@ -218,10 +248,12 @@ def test_the_command_prints_and_draws(tmp_path, capsys):
 
 
 def test_the_command_prints_json(capsys):
-    assert main([*COMMAND, "--backend", "csr", "--target", "cpu", "--json"]) == 0
+    flags = ("--backend", "csr", "--ordering", "auto", "--target", "cpu", "--json")
+    assert main([*COMMAND, *flags]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["data"] == {"dataset": "synthetic"} | printed["data"]
     assert printed["choice"]["name"] == "csr"
+    assert printed["ordering"] == printed["ordering_choice"]["name"]
     assert printed["storages"]["csr"]["application"]["work"]["operations"] == (
         2 * printed["num_entries"] * 4
     )

@@ -28,7 +28,7 @@ def test_training_reaches_the_golden_numbers():
     )
     optimizer = optax.adam(generate.RATE)
     with jax.enable_x64(True):
-        run = Run.of(graph, diffusion_operator(graph, dtype=jnp.float64))
+        run = Run.of(graph, diffusion_operator(graph, dtype=jnp.float64), config)
         params = LightGCNParams(jnp.asarray(generate.initial_table()))
         state = TrainState(params, optimizer.init(params), jnp.int32(0))
         step = jax.jit(lambda state, batch: train_step(state, batch, run, config, optimizer))

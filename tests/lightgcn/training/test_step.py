@@ -35,7 +35,7 @@ CONFIG = TrainConfig(
 
 def make_run(dtype=jnp.float32):
     graph = graph_of(USERS, ITEMS)
-    return Run.of(graph, diffusion_operator(graph, dtype=dtype))
+    return Run.of(graph, diffusion_operator(graph, dtype=dtype), CONFIG)
 
 
 def start(config, optimizer, seed=0):
@@ -177,7 +177,7 @@ def test_the_order_of_the_nodes_and_the_restriction_are_invisible(seeds):
         ends = []
         for ordering, restriction in [("none", None), ("co-clustering", Restriction(200, True))]:
             operator = diffusion_operator(graph, dtype=jnp.float64, ordering=ordering)
-            run = Run.of(graph, operator)._replace(restriction=restriction)
+            run = Run.of(graph, operator, config)._replace(restriction=restriction)
             states = jax.tree.map(
                 lambda *leaves: jnp.stack(leaves),
                 *(start(config, optimizer, seed) for seed in range(seeds)),
@@ -189,7 +189,7 @@ def test_the_order_of_the_nodes_and_the_restriction_are_invisible(seeds):
 
 def test_expected_entries_are_the_mean_of_what_batches_hold():
     graph = graph_of(USERS, ITEMS)
-    run = Run.of(graph, diffusion_operator(graph, backend="csr"))
+    run = Run.of(graph, diffusion_operator(graph, backend="csr"), CONFIG)
     order = jnp.arange(graph.num_edges, dtype=jnp.int32)
     for changes in ({}, {"sampling": "users"}, {"negative_sharing": "per-user"}):
         config = dataclasses.replace(CONFIG, **changes)

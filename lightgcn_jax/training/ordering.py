@@ -1,0 +1,56 @@
+"""The order of the nodes that a run trains with: chosen once, kept with the run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightgcn_jax.diffusion.choice import choose_ordering
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.graph.ordering import node_order
+from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.training.run_directory import RunDirectory
+
+
+def training_ordering(
+    config: TrainConfig, num_edges: int, backend: str, *, own_optimizer: bool
+) -> str:
+    """The name of the ordering to train with.
+
+    An order helps applications only, and only Adam is known to treat all nodes alike.
+
+    Args:
+        config: the settings.
+        num_edges: E.
+        backend: the storage's name.
+        own_optimizer: the run was given an optax transformation.
+
+    Raises:
+        InputError: an ordering was asked for beside such a transformation.
+    """
+    if own_optimizer and config.ordering not in ("auto", "none"):
+        raise InputError(
+            f"ordering: expected auto or none beside an optimizer of your own, which may treat "
+            f"nodes by their rows, got {config.ordering!r}"
+        )
+    if own_optimizer or not config.layers:
+        return "none"
+    return choose_ordering(config.ordering, num_edges, backend=backend).name
+
+
+def kept_order(
+    graph: BipartiteGraph, ordering: str, directory: RunDirectory | None
+) -> np.ndarray | None:
+    """The node at each place, ``int32[N]``; None for the ordering ``none``.
+
+    A run directory keeps it, so that a resumed run adds up in the same order wherever it resumes.
+
+    Raises:
+        InputError: what the run directory keeps is no order of the nodes.
+    """
+    order = directory.order(graph.num_nodes) if directory and ordering != "none" else None
+    if order is None:
+        order = node_order(graph, ordering)
+        if order is not None and directory is not None:
+            directory.write_order(order)
+    return order
