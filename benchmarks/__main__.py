@@ -18,7 +18,7 @@ BENCHMARKS = {
     "train_step": "a training step of Gowalla against PyTorch, where its time goes, peak memory",
     "ranking": "the full-ranking evaluation of Gowalla against PyTorch and against bare products",
     "diffusion": "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",
-    "less_work": "an application of Ã in other orders of the nodes, for a few rows, for wide tables",
+    "less_work": "an application of Ã in other orders of the nodes, for few rows, for wide tables",
     "conversion": "a matrix of 100 million entries to every storage: seconds and peak memory",
     "gfcf": "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",
     "ingest": "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
