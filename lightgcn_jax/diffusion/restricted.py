@@ -22,8 +22,8 @@ from lightgcn_jax.diffusion.multiscale import layer_weights
 from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
 from lightgcn_jax.diffusion.storage import accumulator
 
-# An application is restricted where it has at most this share of the entries to read: a little below
-# the share at which both take the same time on Gowalla, D = 64, two cores, co-clustered nodes
+# An application is restricted where there is room for at most this share of the entries: a little
+# below the share at which both take the same time on Gowalla, D = 64, two cores, co-clustered nodes
 # (40 % and 12 %, `python -m benchmarks less_work`). The transposed one adds by a scatter.
 FORWARD_SHARE = 1 / 3
 BACKWARD_SHARE = 1 / 12
