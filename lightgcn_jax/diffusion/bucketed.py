@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import accumulator, rounded
+from lightgcn_jax.diffusion.storage import accumulator, rescaled, rounded
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
@@ -115,8 +115,8 @@ class BucketedStorage:
         def scale(bucket: Bucket) -> Bucket:
             if bucket.entries is None:
                 raise InputError("storage: expected one made with rescalable=True")
-            weights = bucket.weights * factors[bucket.entries]
-            return dataclasses.replace(bucket, weights=weights.astype(bucket.weights.dtype))
+            weights = rescaled(bucket.weights, factors[bucket.entries])
+            return dataclasses.replace(bucket, weights=weights)
 
         first = tuple(scale(bucket) for level in self.levels[:1] for bucket in level)
         return dataclasses.replace(self, levels=(first, *self.levels[1:]) if self.levels else ())

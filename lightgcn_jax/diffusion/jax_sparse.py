@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import accumulator, rounded
+from lightgcn_jax.diffusion.storage import accumulator, rescaled, rounded
 from lightgcn_jax.graph.csr import CsrMatrix
 
 sparse: Any
@@ -89,9 +89,7 @@ class CsrStorage:
         return (matrix @ x.astype(kind)).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return dataclasses.replace(
-            self, weights=(self.weights * factors).astype(self.weights.dtype)
-        )
+        return dataclasses.replace(self, weights=rescaled(self.weights, factors))
 
 
 @functools.cache
@@ -149,6 +147,4 @@ class BcooStorage:
         return (matrix @ x.astype(kind)).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return dataclasses.replace(
-            self, weights=(self.weights * factors).astype(self.weights.dtype)
-        )
+        return dataclasses.replace(self, weights=rescaled(self.weights, factors))

@@ -25,7 +25,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import rounded
+from lightgcn_jax.diffusion.storage import rescaled, rounded
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
@@ -159,8 +159,7 @@ class PallasStorage:
             raise InputError("storage: expected one made with rescalable=True to scale its weights")
         first, *rest = self.levels
         of_slots = factors.at[self.entries].get(mode="fill", fill_value=0)
-        weights = (first.weights * of_slots).astype(first.weights.dtype)
-        scaled = dataclasses.replace(first, weights=weights)
+        scaled = dataclasses.replace(first, weights=rescaled(first.weights, of_slots))
         return dataclasses.replace(self, levels=(scaled, *rest))
 
 

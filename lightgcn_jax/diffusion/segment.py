@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import accumulator, rounded
+from lightgcn_jax.diffusion.storage import accumulator, rescaled, rounded
 from lightgcn_jax.graph.csr import CsrMatrix
 
 # Messages held at once, in bytes; above it the edges are worked through in chunks.
@@ -83,6 +83,4 @@ class SegmentStorage:
         return add(whole * chunk, entries % chunk, total).astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return dataclasses.replace(
-            self, weights=(self.weights * factors).astype(self.weights.dtype)
-        )
+        return dataclasses.replace(self, weights=rescaled(self.weights, factors))

@@ -61,3 +61,8 @@ def rounded(weights: jax.typing.ArrayLike, dtype: DTypeLike) -> Array:
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(f"dtype: expected a floating-point type, got {jnp.dtype(dtype)}")
     return jnp.asarray(weights).astype(dtype)
+
+
+def rescaled(weights: Float[Array, " entries"], factors: Float[Array, " entries"]) -> Array:
+    """Weights times factors, rounded once, in the type of the weights."""
+    return (weights * factors).astype(weights.dtype)
