@@ -7,8 +7,8 @@ cell (graph, D, task, contender) that would not fit memory, or whose first call 
 ``--cell-seconds``, is reported and not run; where ``--rounds`` would take longer, there are fewer.
 
 ``csr`` is jaxlib's kernel: Eigen's product of a row-major sparse and a row-major dense matrix, in
-runs of rows of 1.6 million products each. It adds each entry to the output row in memory, without
-the prefetching of ``embedding_bag``; the run with one thread (``details``) parts that from threads.
+runs of rows of 1.6 million products each; its source shows no prefetching. The run with one thread
+(``details``) parts the kernel from its threads.
 ``torch-csr-horner`` is PyTorch beyond what anybody writes: the polynomial as one function that is
 its own derivative, additions done by MKL. It stands beside the claims, in ``details``.
 """

@@ -44,7 +44,7 @@ from lightgcn_jax.diffusion.restricted import (
 )
 from lightgcn_jax.graph import BipartiteGraph, node_order
 from lightgcn_jax.training.config import TrainConfig
-from lightgcn_jax.training.step import Run, expected_entries
+from lightgcn_jax.training.step import Run, batch_nodes, expected_entries
 
 ORDERINGS = ("none", "degree", "rcm", "co-clustering")
 _RESTRICTED_ORDERINGS = ("none", "co-clustering")
@@ -222,18 +222,7 @@ def _loop_of(apply: Callable, operator: Operator, x: jax.Array) -> Callable[[], 
 def _batch_nodes(graph: BipartiteGraph, operator: Operator, config: TrainConfig) -> Ids:
     """The nodes whose rows training reads, one batch for each pass of a loop; ``int32[L, Q]``."""
     batches = draw_batches(Run.of(graph, operator, config), config, _LOOP)
-    return jnp.stack(
-        [
-            jnp.concatenate(
-                [
-                    batch.users,
-                    graph.num_users + batch.positives,
-                    graph.num_users + batch.negatives.ravel(),
-                ]
-            )
-            for batch in batches
-        ]
-    )
+    return jnp.stack([batch_nodes(batch, graph.num_users) for batch in batches])
 
 
 def _room(operator: Operator, rows: Ids, expected: float) -> Room:

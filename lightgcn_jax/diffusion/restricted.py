@@ -1,8 +1,8 @@
 """A few rows of the diffused table, as a mini-batch reads them.
 
 The sum over scales is formed at those rows alone. The last application of Ã, and the first of the
-backward pass, need only the edges at those rows. Picking edges costs more an edge than
-the native kernel does on all of them: see :func:`restriction_of`.
+backward pass, need only the edges at those rows. Picking edges costs more an edge than the native
+kernel does on all of them: see :func:`restriction_of`.
 """
 
 from __future__ import annotations

@@ -121,14 +121,18 @@ def draw_batch(
     return Batch(users, positives, negatives, valid, weights)
 
 
+def batch_nodes(batch: Batch, num_users: int) -> Ids:
+    """The nodes whose rows a step reads: users, positives, negatives; ``int32[Q]``."""
+    return jnp.concatenate(
+        [batch.users, num_users + batch.positives, num_users + batch.negatives.ravel()]
+    )
+
+
 def batch_loss(
     params: LightGCNParams, batch: Batch, run: Run, config: TrainConfig
 ) -> tuple[Scalar, StepLoss]:
     """BPR on the diffused embeddings plus λ·L2 on the layer-0 embeddings of the batch."""
-    num_users = run.graph.num_users
-    nodes = jnp.concatenate(
-        [batch.users, num_users + batch.positives, num_users + batch.negatives.ravel()]
-    )
+    nodes = batch_nodes(batch, run.graph.num_users)
     if run.places is not None:
         nodes = run.places[nodes]
 

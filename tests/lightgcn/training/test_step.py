@@ -16,6 +16,7 @@ from lightgcn_jax.training.step import (
     Run,
     TrainState,
     batch_loss,
+    batch_nodes,
     draw_batch,
     epoch_order,
     expected_entries,
@@ -198,9 +199,7 @@ def test_expected_entries_are_the_mean_of_what_batches_hold():
         steps = graph.num_edges // config.batch_size
         for index in range(100):
             batch = draw(jax.random.key(index), jnp.int32(index % steps))
-            nodes = jnp.concatenate(
-                [batch.users, NUM_USERS + batch.positives, NUM_USERS + batch.negatives.ravel()]
-            )
+            nodes = batch_nodes(batch, NUM_USERS)
             held.append(int(picked_entries(run.operator.storage, nodes)))
         # Exact but for the last interactions of the epoch and, in the scheme of users, for
         # positives that follow their users' degrees.
