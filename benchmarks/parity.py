@@ -25,10 +25,10 @@ from lightgcn_jax.evaluation import InnerProduct, evaluate
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
-from lightgcn_jax.training.config import PRESETS, TrainConfig
+from lightgcn_jax.training import PRESETS, TrainConfig
 from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.sampling import Batch
-from lightgcn_jax.training.step import Run, TrainState, train_step
+from lightgcn_jax.training.step import Params, Run, TrainState, train_step
 
 _CUTOFF, _TEST_BATCH = 20, 2048
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> Report:
     workload = load_gowalla(args.data_dir)
     torch.set_num_threads(cores())
     key = jax.random.key(config.seed)
-    table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.lightgcn).table)
+    table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.shape).table)
     peer = _peer(args.lightgcn_pytorch, workload, table, config)
     data = Run.of(workload.graph, workload.operator, config)
     batches = draw_batches(data, config, args.steps)
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> Report:
     note(f"{args.steps} steps of PyTorch's")
     theirs = train_peer(peer, batches)
     note("both evaluations of our embeddings")
-    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), data.operator, config.lightgcn)
+    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), data.operator, config.shape)
     vectors = split_nodes(final, workload.graph.num_users)
     seen = workload.graph.items_of_user
     metrics = evaluate(InnerProduct(*vectors), workload.relevant, ks=(_CUTOFF,), seen=seen).metrics
@@ -143,14 +143,14 @@ class OwnPeer:
 def train_ours(table: np.ndarray, batches: list[Batch], run: Run, config: TrainConfig) -> Trained:
     """Our ``train_step``, batch by batch, from a table ``float[N, D]``."""
     optimizer = make_optimizer(config, len(batches))
-    params = LightGCNParams(jnp.array(table))
+    params = Params(LightGCNParams(jnp.array(table)))
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     step = jax.jit(train_step, static_argnames=("config", "optimizer"), donate_argnums=0)
     losses = []
     for batch in batches:
         state, loss = step(state, batch, run, config=config, optimizer=optimizer)
         losses.append(float(loss.total))
-    return Trained(np.asarray(state.params.table), np.array(losses))
+    return Trained(np.asarray(state.params.model.table), np.array(losses))
 
 
 def train_peer(peer: Peer, batches: list[Batch]) -> Trained:

@@ -4,7 +4,8 @@ The same operations in the same order, in our own words: Ã as a coalesced COO t
 ``torch.sparse.mm``, the layers stacked and averaged, gradients by autograd, BPR as a softplus, L2
 on the layer-0 embeddings of the batch, ``torch.optim.Adam``. Its evaluation diffuses anew for every
 batch of users, passes scores through a sigmoid, masks seen items through Python lists, and counts
-hits by Python membership. The graph is normalised here with SciPy, not with our own code.
+hits by Python membership. The graph is normalised here with SciPy, not with our own code. Other
+models differ from it in how they propagate alone.
 """
 
 from __future__ import annotations
@@ -44,33 +45,25 @@ class Rows(NamedTuple):
     relevant: dict[int, list[int]]
 
 
-class TorchLightGCN(nn.Module):
-    """LightGCN with two embedding tables.
+class TwoTables(nn.Module):
+    """Layer-0 embeddings in two tables, Ã, and a batch's loss; how they spread is the model's.
 
     Args:
         graph: the training pairs.
         table: ``float[N, D]`` initial layer-0 embeddings, users first; its type is the model's.
-        layers: K.
     """
 
-    def __init__(self, graph: BipartiteGraph, table: np.ndarray, layers: int):
+    def __init__(self, graph: BipartiteGraph, table: np.ndarray):
         super().__init__()
-        self.num_users, self.num_items, self.layers = graph.num_users, graph.num_items, layers
+        self.num_users, self.num_items = graph.num_users, graph.num_items
         users, items = torch.from_numpy(np.array(table)).split([self.num_users, self.num_items])
         self.user_table = nn.Embedding.from_pretrained(users.clone(), freeze=False)
         self.item_table = nn.Embedding.from_pretrained(items.clone(), freeze=False)
         self.adjacency = _coo_adjacency(graph, users.dtype)
 
     def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Final embeddings of users ``[U, D]`` and items ``[I, D]``."""
-        power = torch.cat([self.user_table.weight, self.item_table.weight])
-        powers = [power]
-        for _ in range(self.layers):
-            power = torch.sparse.mm(self.adjacency, power)
-            powers.append(power)
-        final = torch.stack(powers, dim=1).mean(dim=1)
-        users, items = torch.split(final, [self.num_users, self.num_items])
-        return users, items
+        """Final embeddings of users ``[U, D']`` and items ``[I, D']``."""
+        raise NotImplementedError
 
     def loss(
         self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
@@ -100,6 +93,31 @@ class TorchLightGCN(nn.Module):
             return torch.cat([self.user_table.weight, self.item_table.weight]).numpy()
 
 
+class TorchLightGCN(TwoTables):
+    """LightGCN.
+
+    Args:
+        graph: as for :class:`TwoTables`.
+        table: likewise.
+        layers: K.
+    """
+
+    def __init__(self, graph: BipartiteGraph, table: np.ndarray, layers: int):
+        super().__init__(graph, table)
+        self.layers = layers
+
+    def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Final embeddings of users ``[U, D]`` and items ``[I, D]``."""
+        power = torch.cat([self.user_table.weight, self.item_table.weight])
+        powers = [power]
+        for _ in range(self.layers):
+            power = torch.sparse.mm(self.adjacency, power)
+            powers.append(power)
+        final = torch.stack(powers, dim=1).mean(dim=1)
+        users, items = torch.split(final, [self.num_users, self.num_items])
+        return users, items
+
+
 class Trainer:
     """Adam on a model; one :meth:`step` a batch.
 
@@ -109,7 +127,7 @@ class Trainer:
         l2: λ.
     """
 
-    def __init__(self, model: TorchLightGCN, learning_rate: float, l2: float):
+    def __init__(self, model: TwoTables, learning_rate: float, l2: float):
         self.model, self.l2 = model, l2
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
 
@@ -156,7 +174,7 @@ def evaluate(
     """Rank all items for the users with relevant ones, batch by batch, and average.
 
     Args:
-        rating: ``int64[B] -> float[B, I]``, for instance :meth:`TorchLightGCN.rating`.
+        rating: ``int64[B] -> float[B, I]``, for instance :meth:`TwoTables.rating`.
         rows: from :func:`peer_rows`.
         k: cut-off.
         batch_size: users at a time.

@@ -1,4 +1,4 @@
-"""A training step of Gowalla, ours against PyTorch, and where our time goes.
+"""A training step of Gowalla, LightGCN's and NGCF's, ours against PyTorch, and where ours goes.
 
 Ours is the compiled chunk of an epoch divided by its steps: it draws its batches, losses and Adam
 included. The peer is handed a batch already drawn, which is generous: LightGCN-PyTorch's sampling
@@ -13,7 +13,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,9 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from benchmarks import ngcf_step
 from benchmarks.child import run_measured
+from benchmarks.chunk import Chunk
 from benchmarks.harness import (
     Claim,
     Report,
@@ -35,21 +36,18 @@ from benchmarks.harness import (
     note,
     peer_explained_option,
     ratio_claim,
+    ratio_of_medians,
     seconds_text,
     whole_number,
 )
+from benchmarks.ngcf_step import ngcf_samples
 from benchmarks.torch_peer import TorchLightGCN, Trainer, batch_rows
 from benchmarks.workload import draw_batches, load_gowalla
 from lightgcn_jax.diffusion import diffuse
 from lightgcn_jax.models import lightgcn
-from lightgcn_jax.training.config import PRESETS, TrainConfig
-from lightgcn_jax.training.optimizer import make_optimizer
+from lightgcn_jax.training import PRESETS, TrainConfig
 from lightgcn_jax.training.step import (
     Run,
-    TrainState,
-    epoch_order,
-    make_chunk,
-    plan_chunks,
 )
 
 _OURS, _PEER = "our step", "PyTorch's step"
@@ -77,8 +75,8 @@ def run(args: argparse.Namespace) -> Report:
     data = Run.of(workload.graph, workload.operator, config)
     torch.set_num_threads(cores())
     note("compiling")
-    ours = _Chunk(config, data)
-    bare = _Chunk(dataclasses.replace(config, layers=0), data)
+    ours = Chunk(config, data)
+    bare = Chunk(dataclasses.replace(config, layers=0), data)
     note(f"{args.rounds} rounds against PyTorch")
     samples = alternate({_OURS: ours, _PEER: _peer_step(config, data)}, rounds=args.rounds)
     samples[_OURS] = [seconds / ours.steps for seconds in samples[_OURS]]
@@ -90,6 +88,7 @@ def run(args: argparse.Namespace) -> Report:
     whole = [seconds / ours.steps for seconds in parts.pop("chunk")]
     parts[_NO_LAYERS] = [seconds / bare.steps for seconds in parts[_NO_LAYERS]]
     breakdown = _breakdown(whole, parts)
+    of_ngcf = ngcf_samples(config, data, max(2, args.rounds // 4))
     reason = doubt("training step", samples[_PEER], args.peer_explained)
     return Report(
         name="train_step",
@@ -101,48 +100,35 @@ def run(args: argparse.Namespace) -> Report:
             "peer": "torch.sparse.mm on COO, autograd, torch Adam; batch already drawn",
             "peer_explained": args.peer_explained,
         },
-        samples=samples | {"our step, beside its parts": whole} | parts,
+        samples=samples | {"our step, beside its parts": whole} | parts | of_ngcf,
         claims=[
             ratio_claim("speedup_vs_torch_coo", samples[_PEER], samples[_OURS], ">=", 5.0, reason),
+            ratio_claim(
+                "ngcf_speedup_vs_torch",
+                of_ngcf[ngcf_step.PEER],
+                of_ngcf[ngcf_step.OURS],
+                ">=",
+                3.0,
+                reason,
+            ),
             memory,
         ],
         details={
             "compile_seconds": ours.compile_seconds,
             "breakdown_seconds": breakdown,
             "diffusion_share": breakdown["diffusion"] / statistics.median(whole),
+            "ngcf_speedup_vs_torch_csr_symmetric": ratio_of_medians(
+                of_ngcf[ngcf_step.STRONG], of_ngcf[ngcf_step.OURS]
+            )._asdict(),
         },
         threads={"torch": torch.get_num_threads(), "jax": cores()},
         tables=[_breakdown_table(config, breakdown, ours.compile_seconds)],
     )
 
 
-class _Chunk:
-    """The compiled chunk of a training run; each call trains on from where the last one stopped."""
-
-    def __init__(self, config: TrainConfig, run: Run):
-        graph = run.graph
-        plan = plan_chunks(graph.num_edges, graph.num_nodes, config)
-        self.steps = plan.steps_per_chunk
-        optimizer = make_optimizer(config, plan.steps_per_epoch)
-        key = jax.random.key(config.seed)
-        params = lightgcn.init(key, graph.num_nodes, config.lightgcn)
-        state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-        self._states = jax.tree.map(lambda leaf: jnp.array(leaf)[None], state)
-        order = epoch_order(key, graph.num_edges, config)
-        self._rest = key[None], order[None], jnp.int32(0), run
-        start = time.perf_counter()
-        chunk = jax.jit(make_chunk(config, optimizer, plan), donate_argnums=0)
-        self._compiled = chunk.lower(self._states, *self._rest).compile()
-        self.compile_seconds = time.perf_counter() - start
-
-    def __call__(self) -> None:
-        self._states, losses = self._compiled(self._states, *self._rest)
-        jax.block_until_ready((self._states, losses))
-
-
 def _peer_step(config: TrainConfig, run: Run) -> Callable[[], float]:
     key = jax.random.key(config.seed)
-    table = lightgcn.init(key, run.graph.num_nodes, config.lightgcn).table
+    table = lightgcn.init(key, run.graph.num_nodes, config.shape).table
     model = TorchLightGCN(run.graph, np.asarray(table), config.layers)
     [batch] = draw_batches(run, config, 1)
     return partial(Trainer(model, config.learning_rate, config.l2).step, *batch_rows(batch))

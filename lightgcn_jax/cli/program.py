@@ -24,7 +24,9 @@ _DESCRIPTION = "Graph recommendation: train a model, judge it, recommend."
 # Name -> module, class, one line for the list of commands.
 _COMMANDS = {
     "train": ("training", "Train", "Train a model on a data set or on your own files."),
+    "sweep": ("sweep", "Sweep", "Try settings, choose on validation, train the best."),
     "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
+    "compare": ("compare", "Compare", "Put runs side by side, with tests of significance."),
     "recommend": ("runs", "Recommend", "Recommend items to users."),
     "similar": ("runs", "Similar", "Find the neighbours of items or users."),
     "export": ("runs", "Export", "Write embeddings and ids to one file."),

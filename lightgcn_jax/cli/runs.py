@@ -15,12 +15,17 @@ from lightgcn_jax.cli.console import metrics_table, results, say, table
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import CATALOGUE_METRICS
+from lightgcn_jax.evaluation.metrics import USER_METRICS
 from lightgcn_jax.serving import Ranked, Recommender, export
-from lightgcn_jax.training import RunDirectory, evaluate_run
+from lightgcn_jax.training import RunDirectory
+from lightgcn_jax.training.judging import judge_run
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Ids = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID [ID ...]")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
+
+_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Evaluate:
     Attributes:
         run_path: the run directory.
         k: cut-offs; by default those of the run.
+        beyond: say also what the recommendations on test are like: how unequally they treat the
+            items (gini), how novel, diverse and personal they are, and how popular the items.
+        groups: take test apart too by the users' activity and by the items' popularity, each in
+            so many groups, four where no number is given.
         json: print JSON.
     """
 
@@ -41,11 +50,15 @@ class Evaluate:
         tuple[int, ...],
         tyro.conf.arg(metavar="K [K ...]", help_behavior_hint="(default: the run's)"),
     ] = ()
+    beyond: Switch = False
+    groups: Annotated[
+        tuple[int, ...] | None, tyro.conf.arg(metavar="[N]", help_behavior_hint="")
+    ] = None
     json: Switch = False
 
     def run(self) -> int:
         ks = self.k or RunDirectory.open(self.run_path).config.ks
-        figures = evaluate_run(self.run_path, ks)
+        figures = judge_run(self.run_path, ks, beyond=self.beyond, groups=self._group_count())
         if self.json:
             print(json.dumps(figures, indent=2))
             return 0
@@ -55,7 +68,24 @@ class Evaluate:
         without = figures["users_without_test_items"]
         if without:
             console.print(f"{without:,} users without test items are left out of test.")
+        if "beyond" in figures:
+            console.print("\nThe recommendations on test:")
+            console.print(_beyond_table(figures["beyond"]))
+        if "groups" in figures:
+            console.print("\nTest by the users' training items:")
+            console.print(_user_groups_table(figures["groups"]["users"]))
+            console.print("\nTest by the items' training users, over all pairs of a group:")
+            console.print(_item_groups_table(figures["groups"]["items"]))
         return 0
+
+    def _group_count(self) -> int:
+        if self.groups is None:
+            return 0
+        count = list(self.groups) or [_GROUPS]
+        if len(count) > 1 or count[0] < 1:
+            given = " ".join(map(str, count))
+            raise InputError(f"--groups: expected one number of at least 1, or none, got {given}")
+        return count[0]
 
 
 @dataclass(frozen=True)
@@ -143,6 +173,48 @@ class Export:
     def run(self) -> int:
         say(f"wrote {export(self.run_path, self.to)}")
         return 0
+
+
+def _beyond_table(metrics: Mapping[str, float]) -> Table:
+    columns = ("k", *CATALOGUE_METRICS)
+    return table(columns, _cutoff_rows(metrics, CATALOGUE_METRICS), numbers=columns)
+
+
+def _user_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [
+        (group["label"], f"{group['users']:,}", f"{group['test_pairs']:,}", *cells)
+        for group in groups
+        for cells in _cutoff_rows(group["metrics"], USER_METRICS)
+    ]
+    numbers = ("users", "test pairs", "k", *USER_METRICS)
+    return table(("training items", *numbers), rows, numbers=numbers)
+
+
+def _item_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+    names = ("recommended", "recall")
+    rows = [
+        (
+            group["label"],
+            f"{group['items']:,}",
+            f"{group['test_pairs']:,}",
+            f"{group['test_share']:.4f}",
+            *cells,
+        )
+        for group in groups
+        for cells in _cutoff_rows(group["recommended"] | group["recall"], names)
+    ]
+    numbers = ("items", "test pairs", "share of test", "k", *names)
+    return table(("training users", *numbers), rows, numbers=numbers)
+
+
+def _cutoff_rows(metrics: Mapping[str, float], names: Sequence[str]) -> list[tuple[str, ...]]:
+    """A cut-off and the values there, for each; a dash where a metric is not defined."""
+
+    def cell(key: str) -> str:
+        return f"{metrics[key]:.4f}" if key in metrics else "–"
+
+    cutoffs = dict.fromkeys(name.partition("@")[2] for name in metrics)
+    return [(k, *(cell(f"{name}@{k}") for name in names)) for k in cutoffs]
 
 
 def _answer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_type_hints
 
@@ -27,6 +28,7 @@ from lightgcn_jax.training import (
     apply_protocol,
     continue_from,
     fit,
+    refit,
     resume,
 )
 from lightgcn_jax.training.continuation import open_trained
@@ -67,9 +69,9 @@ else:
 class Train:
     """Train a model on a data set or on your own files, and write a run directory.
 
-    Without --dataset and --data a generated world is used. --model chooses LightGCN or a model in
-    closed form, which is fitted in one go. Settings that are not given are those of the preset;
-    with --from, those of the run.
+    Without --dataset and --data a generated world is used. --model chooses a model that is trained
+    or one in closed form, which is fitted in one go. Settings that are not given are those of the
+    preset; with --from, those of the run.
 
     Attributes:
         source: the data.
@@ -79,6 +81,8 @@ class Train:
         resume: go on with a run that was broken off, with its own stored settings.
         from_run: go on from this run's best epoch with new data, which join its own, in a new run;
             of a trained model.
+        refit: train anew on train and validation, for as many epochs as this run chose on
+            validation and with its settings, in a new run.
         quiet: print nothing but the run directory.
     """
 
@@ -96,10 +100,16 @@ class Train:
     from_run: Annotated[
         Path | None, tyro.conf.arg(name="from", metavar="RUN", help_behavior_hint="")
     ] = None
+    refit: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     quiet: Switch = False
 
     def run(self) -> int:
-        result = self._train() if self.resume is None else self._resume(self.resume)
+        if self.resume is not None:
+            result = self._resume(self.resume)
+        elif self.refit is not None:
+            result = self._refit(self.refit)
+        else:
+            result = self._train()
         if self.quiet:
             print(result.directory)
         else:
@@ -107,7 +117,7 @@ class Train:
         return 0
 
     def _resume(self, path: Path) -> FitResult:
-        others = (self.settings, self.preset, self.out, self.from_run)
+        others = (self.settings, self.preset, self.out, self.from_run, self.refit)
         if any(others) or not self.source.is_default:
             raise InputError(
                 "--resume: goes on with the run's own stored data and settings; "
@@ -119,6 +129,16 @@ class Train:
         if result.already_finished:
             self._note("This run had already finished; nothing was trained.")
         return result
+
+    def _refit(self, path: Path) -> FitResult:
+        if any((self.settings, self.preset, self.from_run)) or not self.source.is_default:
+            raise InputError(
+                "--refit: takes the run's own stored data and settings; leave the other flags out, "
+                "but for --out"
+            )
+        config = RunDirectory.open(path).config
+        out = self.out or path.with_name(f"{path.name}-refit")
+        return refit(path, out=out, reporter=self._reporter(config))
 
     def _train(self) -> FitResult:
         config = self._config()
@@ -149,13 +169,11 @@ class Train:
                 )
         model = given.get("model", base.model)
         self._check_settings(model, base)
-        ks = given.get("ks")
-        metric, _, cutoff = base.select_by.partition("@")
-        if ks and reads(model, "select_by") and "select_by" not in given and int(cutoff) not in ks:
-            # The same metric at the nearest cut-off there is.
-            nearest = min(ks, key=lambda k: (abs(k - int(cutoff)), k))
-            given["select_by"] = f"{metric}@{nearest}"
-            self._note(f"The epoch is selected by {metric}@{nearest}, as {cutoff} is not in --ks.")
+        if reads(model, "select_by") and "select_by" not in given:
+            given["select_by"] = metric = metric_among(base.select_by, given.get("ks", base.ks))
+            if metric != base.select_by:
+                cutoff = base.select_by.partition("@")[2]
+                self._note(f"The epoch is selected by {metric}, as {cutoff} is not in --ks.")
         return dataclasses.replace(base, **given)
 
     def _check_settings(self, model: str, base: TrainConfig) -> None:
@@ -174,18 +192,8 @@ class Train:
 
     def _describe(self, interactions: Interactions, split: Split, config: TrainConfig) -> None:
         """Says what is trained on, before it takes time."""
-        self._note(f"Data {self.source.name}:")
-        for change in interactions.report:
-            self._note(f"  {change}")
-        self._note(
-            f"  {len(interactions):,} interactions, {interactions.num_users:,} users, "
-            f"{interactions.num_items:,} items"
-        )
-        self._note(f"Split: {split.description}")
-        counts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in PARTS)
-        self._note(f"  {counts}")
-        for note in split.notes:
-            self._note(f"  {note}")
+        for line in data_lines(self.source, interactions, split):
+            self._note(line)
         self._note(f"Protocol {label_of(config)}")
 
     def _note(self, line: str) -> None:
@@ -195,6 +203,28 @@ class Train:
         if self.quiet:
             return SilentReporter()
         return ConsoleReporter(messages(), metric=config.select_by)
+
+
+def metric_among(metric: str, ks: Sequence[int]) -> str:
+    """A metric such as recall@20 where its cut-off is among those that are ranked, else the same
+    metric at the nearest one."""
+    name, _, cutoff = metric.partition("@")
+    return f"{name}@{min(ks, key=lambda k: (abs(k - int(cutoff)), k))}" if ks else metric
+
+
+def data_lines(source: Source, interactions: Interactions, split: Split) -> Iterator[str]:
+    """What is trained on, a line at a time."""
+    yield f"Data {source.name}:"
+    for change in interactions.report:
+        yield f"  {change}"
+    yield (
+        f"  {len(interactions):,} interactions, {interactions.num_users:,} users, "
+        f"{interactions.num_items:,} items"
+    )
+    yield f"Split: {split.description}"
+    yield "  " + ", ".join(f"{len(getattr(split, part)):,} {part}" for part in PARTS)
+    for note in split.notes:
+        yield f"  {note}"
 
 
 def _print_outcome(result: FitResult) -> None:
@@ -211,6 +241,12 @@ def _print_outcome(result: FitResult) -> None:
         console.print(
             f"Means over {config.seeds} seeds ± half width of the 95 % confidence interval; "
             f"the run keeps the model of seed {summary['embeddings_of_seed']}."
+        )
+    if config.is_trained:
+        in_tables = summary["embedding_parameters"]
+        console.print(
+            f"{summary['parameters']:,} parameters: {in_tables:,} in embeddings, which grow with "
+            f"users and items, {summary['parameters'] - in_tables:,} in weights, which do not"
         )
     users = result.split.users.external(_sample_users(result.split))
     k = min(_SAMPLE_ITEMS, len(result.split.items))

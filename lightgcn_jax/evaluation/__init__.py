@@ -1,19 +1,46 @@
 """Rank once, then compute every metric from the ranked ids."""
 
+from lightgcn_jax.evaluation.catalogue import CATALOGUE_METRICS, catalogue_metrics
+from lightgcn_jax.evaluation.groups import (
+    ItemGroup,
+    UserGroup,
+    degree_groups,
+    item_groups,
+    user_groups,
+)
 from lightgcn_jax.evaluation.metrics import Evaluation, evaluate, metric_names, user_metrics
 from lightgcn_jax.evaluation.ranking import Ranking, exact_top_k, rank
 from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, KnowsSimilarItems, Scorer
+from lightgcn_jax.evaluation.significance import (
+    PairedComparison,
+    compare_paired,
+    holm,
+    paired_bootstrap,
+    paired_t_test,
+)
 
 __all__ = [
+    "CATALOGUE_METRICS",
     "Embedded",
     "Evaluation",
     "InnerProduct",
+    "ItemGroup",
     "KnowsSimilarItems",
+    "PairedComparison",
     "Ranking",
     "Scorer",
+    "UserGroup",
+    "catalogue_metrics",
+    "compare_paired",
+    "degree_groups",
     "evaluate",
     "exact_top_k",
+    "holm",
+    "item_groups",
     "metric_names",
+    "paired_bootstrap",
+    "paired_t_test",
     "rank",
+    "user_groups",
     "user_metrics",
 ]

@@ -45,12 +45,17 @@ class Evaluation(NamedTuple):
         per_user: ``{"recall@20": float32[evaluated users], …}``, in the order of ``users``.
         users: ``int32``, the rows of the evaluated users.
         users_without_items: users left out because they have no relevant item.
+        ranked: ``int32[evaluated users, largest K]``, the ranked items, best first; −1 where
+            fewer may be recommended. Every figure above is computed from it.
+        hits: ``bool`` of the same shape, whether the item there is relevant.
     """
 
     metrics: dict[str, float]
     per_user: dict[str, np.ndarray]
     users: np.ndarray
     users_without_items: int
+    ranked: np.ndarray
+    hits: np.ndarray
 
 
 def metric_names(ks: Sequence[int]) -> list[str]:
@@ -115,7 +120,7 @@ def evaluate(
         seen: row u holds the items left out of user u's ranking; None ranks unmasked.
 
     Returns:
-        Means, per-user values, and the number of users left out.
+        Means, per-user values, the number of users left out, and the ranking itself.
 
     Raises:
         InputError: a cut-off is below 1 or exceeds the catalogue, or no user has a relevant item.
@@ -127,7 +132,7 @@ def evaluate(
     ks = tuple(sorted(set(ks)))
     if not ks or ks[0] < 1:
         raise InputError(f"ks: expected cut-offs of at least 1, got {list(ks)}")
-    ranked = rank(scorer, rows, max(ks), seen=seen).items
+    ranked = np.asarray(rank(scorer, rows, max(ks), seen=seen).items)
     # Places that could not be filled hold −1, which no row contains.
     hits = _contains(relevant, rows[:, None], ranked)
     per_user = {
@@ -139,4 +144,5 @@ def evaluate(
         recommended = np.bincount(ranked[:, :k][ranked[:, :k] >= 0], minlength=scorer.num_items)
         means[f"coverage@{k}"] = float((recommended > 0).mean())
     ordered = {name: means[name] for name in metric_names(ks)}
-    return Evaluation(ordered, per_user, rows, len(num_relevant) - len(rows))
+    without_items = len(num_relevant) - len(rows)
+    return Evaluation(ordered, per_user, rows, without_items, ranked, np.asarray(hits))

@@ -8,6 +8,7 @@ left         D^-½ A         LightGCN's ablation, by the receiver's degree alone
 right        A D^-½         the same, by the sender's degree alone
 row          D^-1 A         the mean over neighbours: rows sum to 1
 column       A D^-1         a random walk's transition matrix: columns sum to 1
+none         A              the sum over neighbours
 ============ ============== =========================================================
 """
 
@@ -22,7 +23,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows
 from lightgcn_jax.graph.csr import CsrMatrix
 
-Normalization = Literal["symmetric", "left", "right", "row", "column"]
+Normalization = Literal["symmetric", "left", "right", "row", "column", "none"]
 
 TRANSPOSED: dict[Normalization, Normalization] = {
     "symmetric": "symmetric",
@@ -30,6 +31,7 @@ TRANSPOSED: dict[Normalization, Normalization] = {
     "right": "left",
     "row": "column",
     "column": "row",
+    "none": "none",
 }
 """A is symmetric, so the transpose of a normalised A is A under another normalisation."""
 
@@ -40,6 +42,7 @@ _POWERS = {
     "right": (0.0, -0.5),
     "row": (-1.0, 0.0),
     "column": (0.0, -1.0),
+    "none": (0.0, 0.0),
 }
 
 

@@ -15,14 +15,17 @@ import optax
 from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training.checkpoint import load_checkpoint
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.loop import TrainArrays, Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.runs import FitResult, fit
-from lightgcn_jax.training.step import TrainState
+from lightgcn_jax.training.step import TrainState, initial_params, map_tables
+
+# Settings that the parameters' shapes or the parts of the split rest on.
+_KEPT = ("model", "dim", "seeds", "protocol", "score", "hidden", "biases", "learn_alphas")
+_WEIGHTS_KEPT = ("layers", "aggregate", "combine")
 
 
 def continue_from(
@@ -44,9 +47,10 @@ def continue_from(
     Args:
         path: the run to go on from; it is only read.
         split: the new data.
-        config: the settings; by default the run's own. ``model``, ``dim``, ``seeds`` and
-            ``protocol`` must be the run's: another protocol would judge pairs that were trained
-            on, or train on pairs that were held out.
+        config: the settings; by default the run's own. What decides the parameters' shapes
+            (``model``, ``dim``, ``seeds`` and the like) and ``protocol`` must be the run's: another
+            protocol would judge pairs that were trained on, or train on pairs that were held
+            out.
         out: a new directory for the new run.
         reporter: receives progress.
         data: JSON value stored with the new run.
@@ -60,7 +64,8 @@ def continue_from(
     """
     old = open_trained(path)
     config = config or old.config
-    for field in ("model", "dim", "seeds", "protocol"):
+    weights = () if config.model in ("mf", "lightgcn") else _WEIGHTS_KEPT
+    for field in (*_KEPT, *weights):
         if getattr(config, field) != getattr(old.config, field):
             raise InputError(
                 f"{field}: expected {getattr(old.config, field)} as in {path}, "
@@ -125,10 +130,9 @@ def merge_splits(old: Split, new: Split) -> Split:
 def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfig) -> TrainState:
     """States of a run, with rows for the nodes that ``new`` has beyond ``old``.
 
-    New rows of the parameters are drawn as at the start of a run; new rows of the optimizer's
-    state are zero. The schedule's count starts anew.
+    New rows of the layer-0 embeddings are drawn as at the start of a run; new rows of the
+    optimizer's state are zero; weights go on. The schedule's count starts anew.
     """
-    old_nodes = len(old.users) + len(old.items)
     new_nodes = len(new.users) + len(new.items)
     # Users come first, so old items move up by the number of new users.
     moved = np.concatenate(
@@ -138,14 +142,12 @@ def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfi
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), new_nodes))(
         jnp.arange(config.seed, config.seed + config.seeds)
     )
-    drawn = jax.vmap(lambda key: lightgcn.init(key, new_nodes, config.lightgcn))(keys)
+    drawn = jax.vmap(lambda key: initial_params(key, new_nodes, config))(keys)
 
     def extended(old_rows: jax.Array, all_rows: jax.Array) -> jax.Array:
         return all_rows.at[:, moved].set(old_rows)
 
     def with_zero_rows(leaf: jax.Array) -> jax.Array:
-        if leaf.ndim < 2 or leaf.shape[1] != old_nodes:
-            return leaf
         return extended(leaf, jnp.zeros((leaf.shape[0], new_nodes, *leaf.shape[2:]), leaf.dtype))
 
     def restarted(node: Any) -> Any:
@@ -160,7 +162,7 @@ def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfi
     )
     return dataclasses.replace(
         states,
-        params=jax.tree.map(extended, states.params, drawn),
-        opt_state=jax.tree.map(with_zero_rows, opt_state),
+        params=map_tables(extended, states.params, drawn),
+        opt_state=map_tables(with_zero_rows, opt_state),
         step=jnp.zeros_like(states.step),
     )

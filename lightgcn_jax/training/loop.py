@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,19 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.arrays import NodeTable
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.diffusion.operator import diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer
-from lightgcn_jax.models import lightgcn
-from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
+from lightgcn_jax.evaluation.scorer import Embedded, Scorer
 from lightgcn_jax.training.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.training.clock import compile_seconds
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.interrupt import Interrupted, deferred_interrupt
+from lightgcn_jax.training.lanes import Lane, lanes_of
 from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.ordering import kept_order, training_ordering
 from lightgcn_jax.training.plots import plot_curves
@@ -38,10 +37,14 @@ from lightgcn_jax.training.protocol import (
     training_graph,
 )
 from lightgcn_jax.training.run_directory import RunDirectory
+from lightgcn_jax.training.scoring import head_tensors, make_scorer
 from lightgcn_jax.training.step import (
+    Params,
+    Rates,
     Run,
     TrainState,
     epoch_order,
+    initial_state,
     make_chunk,
     plan_chunks,
 )
@@ -53,15 +56,15 @@ class TrainingDiverged(InputError):
 
 
 class TrainArrays(NamedTuple):
-    """The arrays of a checkpoint; the leading axis is the seed.
+    """The arrays of a checkpoint; the leading axis is the lane: a seed, or a variant's seed.
 
     Attributes:
         states: parameters, optimizer state and step count.
-        best: parameters of each seed's best epoch so far.
+        best: parameters of each lane's best epoch so far.
     """
 
     states: TrainState
-    best: LightGCNParams
+    best: Params
 
     @classmethod
     def start(cls, states: TrainState) -> TrainArrays:
@@ -86,10 +89,10 @@ class Progress:
     Attributes:
         epoch: epochs done.
         chunk: chunks of the next epoch that are done.
-        loss_sums: per seed, the sum of the losses of this epoch's steps so far.
-        best_epochs: per seed, 0 before the first evaluation.
-        best_values: per seed, of the selection metric.
-        misses: per seed, evaluations since the best one.
+        loss_sums: per lane, the sum of the losses of this epoch's steps so far.
+        best_epochs: per lane, 0 before the first evaluation.
+        best_values: per lane, of the selection metric.
+        misses: per lane, evaluations since the best one.
         history: the records of metrics.jsonl.
         train_seconds, compile_seconds, evaluate_seconds: time spent, over all resumes.
     """
@@ -106,13 +109,24 @@ class Progress:
     evaluate_seconds: float = 0.0
 
     @classmethod
-    def start(cls, seeds: int) -> Progress:
+    def start(cls, lanes: int) -> Progress:
         # Metrics are at least 0, so any first evaluation improves on −1.
-        return cls([0.0] * seeds, [0] * seeds, [-1.0] * seeds, [0] * seeds)
+        return cls([0.0] * lanes, [0] * lanes, [-1.0] * lanes, [0] * lanes)
 
 
 class Trainer:
-    """One run's compiled functions and arrays on the device."""
+    """One run's compiled functions and arrays on the device.
+
+    Args:
+        split: the protocol is applied.
+        config: its model is a trained one.
+        optimizer: in place of Adam; None for Adam.
+        directory: where to write; None keeps everything in memory.
+        reporter: receives progress.
+        variants: settings that differ between runs trained at once (see
+            :func:`lightgcn_jax.training.lanes.lanes_of`). With any, test is not ranked: it is for
+            what was chosen among them.
+    """
 
     def __init__(
         self,
@@ -121,8 +135,11 @@ class Trainer:
         optimizer: optax.GradientTransformation | None,
         directory: RunDirectory | None,
         reporter: Reporter,
+        variants: Sequence[Mapping[str, Any]] = (),
     ):
         self.config, self.directory, self.reporter = config, directory, reporter
+        self.variants = variants
+        self.lanes: tuple[Lane, ...] = lanes_of(config, variants)
         self.arena: Arena = open_arena(split)
         self.graph = graph = training_graph(split)
         if config.negatives * graph.users_of_item.longest >= 2**31:
@@ -134,9 +151,10 @@ class Trainer:
         self.ordering = training_ordering(
             config, graph.num_edges, self.backend, own_optimizer=optimizer is not None
         )
-        self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config)
-        self.optimizer = optimizer or make_optimizer(config, self.plan.steps_per_epoch)
-        seeds = jnp.arange(config.seed, config.seed + config.seeds)
+        self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config, len(self.lanes))
+        self._optimizer = optimizer
+        seeds = jnp.array([lane.config.seed for lane in self.lanes])
+        self._rates = Rates.stacked([lane.config for lane in self.lanes])
         # One stream each for initial embeddings, steps and epoch orders.
         self._init_keys, self._step_keys, self._order_keys = (
             jax.vmap(lambda seed, use=use: jax.random.fold_in(jax.random.key(seed), use))(seeds)
@@ -150,29 +168,41 @@ class Trainer:
                 in_axes=(0, None),
             )
         )
-        self._embed = jax.jit(
-            lambda params, operator: lightgcn.apply(params, operator, config.lightgcn)
-        )
+        self._score = jax.jit(lambda params, run: make_scorer(params, run, config))
         self._keep_best = jax.jit(_keep_best, donate_argnums=0)
         self._order_epoch = -1
 
     @cached_property
     def run(self) -> Run:
         """What the steps read."""
-        order = kept_order(self.graph, self.ordering, self.directory)
-        operator = diffusion_operator(
-            self.graph, backend=self.backend, ordering="none" if order is None else order
-        )
-        return Run.of(self.graph, operator, self.config)
+        config, normalization = self.config, self.config.form.normalization(self.config)
+        operator = None
+        if normalization is not None:
+            order = kept_order(self.graph, self.ordering, self.directory)
+            operator = diffusion_operator(
+                self.graph,
+                backend=self.backend,
+                normalization=normalization,
+                edge_dropout=config.edge_dropout > 0,
+                ordering="none" if order is None else order,
+            )
+        return Run.of(self.graph, operator, config, len(self.lanes))
+
+    def _optimizer_of(self, rate: jax.Array | float) -> optax.GradientTransformation:
+        return self._optimizer or make_optimizer(self.config, self.plan.steps_per_epoch, rate)
 
     def initial_states(self) -> TrainState:
-        """States of all seeds before the first step."""
+        """States of all lanes before the first step."""
 
-        def start(key):
-            params = lightgcn.init(key, self.graph.num_nodes, self.config.lightgcn)
-            return TrainState(params, self.optimizer.init(params), jnp.zeros((), jnp.int32))
+        def start(lane: Lane, key: jax.Array) -> TrainState:
+            optimizer = self._optimizer_of(lane.config.learning_rate)
+            return initial_state(key, self.graph.num_nodes, lane.config, optimizer)
 
-        return jax.jit(jax.vmap(start))(self._init_keys)
+        def start_all(keys: jax.Array) -> TrainState:
+            states = map(start, self.lanes, keys)
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+        return jax.jit(start_all)(self._init_keys)
 
     def array_template(self) -> TrainArrays:
         """Shapes and types of a checkpoint's arrays."""
@@ -211,10 +241,13 @@ class Trainer:
 
     def _compile(self, states: TrainState, progress: Progress):
         start = time.perf_counter()
-        function = jax.jit(make_chunk(self.config, self.optimizer, self.plan), donate_argnums=0)
+        chunk = make_chunk(self.config, self._optimizer_of, self.plan)
+        function = jax.jit(chunk, donate_argnums=0)
         zero = jnp.zeros((), jnp.int32)
         order = self._order_of(progress.epoch)
-        compiled = function.lower(states, self._step_keys, order, zero, self.run).compile()
+        compiled = function.lower(
+            states, self._step_keys, order, self._rates, zero, self.run
+        ).compile()
         progress.compile_seconds += time.perf_counter() - start
         return compiled
 
@@ -224,7 +257,7 @@ class Trainer:
         return progress.epoch >= config.epochs or out_of_patience
 
     def _order_of(self, epoch: int) -> jax.Array:
-        """Each seed's shuffled interactions of an epoch: one sort an epoch, not one a chunk."""
+        """Each lane's shuffled interactions of an epoch: one sort an epoch, not one a chunk."""
         if self._order_epoch != epoch:
             self._order = self._orders(self._order_keys, jnp.int32(epoch))
             self._order_epoch = epoch
@@ -238,39 +271,42 @@ class Trainer:
             arrays.states,
             self._step_keys,
             self._order_of(epoch),
+            self._rates,
             jnp.int32(first),
             self.run,
         )
-        means = np.asarray(losses.total, np.float64)
+        each = np.asarray(losses.total, np.float64)
         seconds = time.perf_counter() - start
         steps = min(plan.steps_per_chunk, plan.steps_per_epoch - first)
-        self._check_finite(means, epoch, first, steps)
+        self._check_finite(each, epoch, first)
         progress.loss_sums = [
-            total + float(mean) * steps
-            for total, mean in zip(progress.loss_sums, means, strict=True)
+            total + float(loss) for total, loss in zip(progress.loss_sums, each.sum(1), strict=True)
         ]
         progress.chunk += 1
         progress.train_seconds += seconds
         size, edges = self.config.batch_size, self.graph.num_edges
-        rows = (min((first + steps) * size, edges) - first * size) * self.config.seeds
+        rows = (min((first + steps) * size, edges) - first * size) * len(self.lanes)
         self.reporter.advanced(
             epochs=epoch + progress.chunk / plan.chunks,
-            loss=float(means.mean()),
+            loss=float(each[:, :steps].mean()),
             interactions_per_second=rows / seconds,
         )
         return arrays._replace(states=states)
 
-    def _check_finite(self, losses: np.ndarray, epoch: int, first: int, steps: int) -> None:
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if not bad.size:
+    def _check_finite(self, losses: np.ndarray, epoch: int, first: int) -> None:
+        """Stop at a loss that is not finite; the steps after it are lost, what was saved stays."""
+        steps, lanes = np.nonzero(~np.isfinite(losses.T))
+        if not len(steps):
             return
         kept = "no checkpoint was written yet"
         if self.directory is not None and checkpoint_folders(self.directory.checkpoints):
             kept = f"the last good checkpoint in {self.directory.checkpoints} stays"
+        lane = self.lanes[lanes[0]]
+        which = ", ".join(f"{name} {value}" for name, value in lane.label.items())
         raise TrainingDiverged(
-            f"the loss became {losses[bad[0]]} in epoch {epoch + 1}, steps {first + 1} to "
-            f"{first + steps}, seed {self.config.seed + int(bad[0])}; {kept}; "
-            f"try a lower learning rate than {self.config.learning_rate:g}"
+            f"the loss became {losses[lanes[0], steps[0]]} at step {first + int(steps[0]) + 1} of "
+            f"{self.plan.steps_per_epoch} of epoch {epoch + 1} ({which}); {kept}; "
+            f"try a lower learning rate than {lane.config.learning_rate:g}"
         )
 
     def _end_epoch(self, arrays: TrainArrays, progress: Progress) -> TrainArrays:
@@ -278,16 +314,17 @@ class Trainer:
         progress.epoch += 1
         progress.chunk = 0
         records: list[dict[str, Any]] = [
-            {"epoch": progress.epoch, "seed": config.seed + index, "loss": total / steps}
-            for index, total in enumerate(progress.loss_sums)
+            {"epoch": progress.epoch, **lane.label, "loss": total / steps}
+            for lane, total in zip(self.lanes, progress.loss_sums, strict=True)
         ]
-        progress.loss_sums = [0.0] * config.seeds
-        if progress.epoch % config.evaluate_every == 0 or progress.epoch == config.epochs:
+        progress.loss_sums = [0.0] * len(self.lanes)
+        part = SELECTION_PART[config.protocol]
+        due = progress.epoch % config.evaluate_every == 0 or progress.epoch == config.epochs
+        if part is not None and due:
             start, compiling = time.perf_counter(), compile_seconds()
-            part = SELECTION_PART[config.protocol]
             for index, record in enumerate(records):
-                nodes = self._nodes(arrays.states.params, index)
-                record |= self._metrics(nodes, ("train", part))
+                scorer = self.scorer(arrays.states.params, index)
+                record |= self._metrics(scorer, ("train", part))
             arrays = self._select_best(arrays, progress, records, part)
             compiled = compile_seconds() - compiling
             progress.compile_seconds += compiled
@@ -297,16 +334,12 @@ class Trainer:
             self.directory.append_metrics(records)
         return arrays
 
-    def _nodes(self, params: LightGCNParams, index: int) -> NodeTable:
-        """Final embeddings of one seed."""
-        one = jax.tree.map(lambda leaf: leaf[index], params)
-        return self._embed(one, self.run.operator)
+    def scorer(self, params: Params, index: int) -> Scorer:
+        """What ranks by the parameters of one lane."""
+        return self._score(jax.tree.map(lambda leaf: leaf[index], params), self.run)
 
-    def _metrics(self, nodes: NodeTable, parts: tuple[str, ...]) -> dict[str, dict[str, float]]:
-        return rank_parts(self._scorer(nodes), self.arena, parts, self.config.ks)
-
-    def _scorer(self, nodes: NodeTable) -> InnerProduct:
-        return InnerProduct(*split_nodes(nodes, self.graph.num_users))
+    def _metrics(self, scorer: Scorer, parts: tuple[str, ...]) -> dict[str, dict[str, float]]:
+        return rank_parts(scorer, self.arena, parts, self.config.ks)
 
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
@@ -315,7 +348,7 @@ class Trainer:
         improved = []
         for index, record in enumerate(records):
             value = record[part][config.select_by]
-            # A seed whose patience is spent keeps its best, as it would have trained alone.
+            # A lane whose patience is spent keeps its best, as it would have trained alone.
             spent = config.patience > 0 and progress.misses[index] >= config.patience
             improved.append(not spent and value > progress.best_values[index])
             if improved[-1]:
@@ -347,31 +380,39 @@ class Trainer:
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
         config, split = self.config, self.arena.split
         start, compiling = time.perf_counter(), compile_seconds()
-        chosen = int(np.argmax(progress.best_values))
-        per_seed = []
+        selected = SELECTION_PART[config.protocol]
+        if selected is None:
+            arrays = arrays._replace(best=arrays.states.params)
+            progress.best_epochs = [progress.epoch] * len(self.lanes)
+        wanted = PARTS[:-1] if self.variants else PARTS
+        lanes = []
         for index, best_epoch in enumerate(progress.best_epochs):
-            seed = config.seed + index
+            label = self.lanes[index].label
             # What choosing the epoch has ranked is not ranked again.
             [record] = (
-                r for r in progress.history if (r["epoch"], r["seed"]) == (best_epoch, seed)
+                record
+                for record in progress.history
+                if {"epoch": best_epoch, **label}.items() <= record.items()
             )
-            known = {part: record[part] for part in PARTS if part in record}
-            rest = tuple(part for part in PARTS if part not in record)
-            ranked = known | self._metrics(self._nodes(arrays.best, index), rest)
-            per_seed.append({"seed": seed, "best_epoch": best_epoch} | ranked)
+            known = {part: record[part] for part in wanted if part in record}
+            rest = tuple(part for part in wanted if part not in record)
+            ranked = known | self._metrics(self.scorer(arrays.best, index), rest)
+            lanes.append(label | {"best_epoch": best_epoch} | ranked)
         compiled = compile_seconds() - compiling
         progress.compile_seconds += compiled
         progress.evaluate_seconds += time.perf_counter() - start - compiled
-        kept = self._scorer(self._nodes(arrays.best, chosen))
-        users, items = map(np.asarray, kept.embeddings())
-        if not (np.isfinite(users).all() and np.isfinite(items).all()):
+        # Where nothing was selected the first lane is kept: test is no ground to choose by.
+        chosen = 0 if selected is None else int(np.argmax(progress.best_values))
+        kept = self.scorer(arrays.best, chosen)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept)):
             raise TrainingDiverged(
                 f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
                 f"lower learning rate than {config.learning_rate:g}"
             )
+        parameters = sum(leaf[0].size for leaf in jax.tree.leaves(arrays.best))
         summary = summarize(
             config,
-            per_seed,
+            lanes,
             chosen,
             {
                 "train_seconds": round(progress.train_seconds, 3),
@@ -379,25 +420,28 @@ class Trainer:
                 "evaluate_seconds": round(progress.evaluate_seconds, 3),
                 "epochs": progress.epoch,
                 "stopped_by": "epochs" if progress.epoch >= config.epochs else "patience",
-                "selected_by": f"{SELECTION_PART[config.protocol]} {config.select_by}",
+                "selected_by": "nothing" if selected is None else f"{selected} {config.select_by}",
                 "users": len(split.users),
                 "items": len(split.items),
                 "interactions": {part: len(getattr(split, part)) for part in PARTS},
                 "users_without_test_items": self.arena.users_without_test_items,
-                "parameters": self.graph.num_nodes * config.dim,
+                "parameters": parameters,
+                "embedding_parameters": arrays.best.model.table[0].size,
                 "backend": self.backend,
                 "ordering": self.ordering,
                 "platform": jax.default_backend(),
             },
         )
         if self.directory is not None:
-            self.directory.write_embeddings(users, items)
+            assert isinstance(kept, Embedded)
+            self.directory.write_embeddings(*map(np.asarray, kept.embeddings()))
+            self.directory.write_model(head_tensors(kept))
             plot_curves(self.directory.path, progress.history, config.select_by)
             self.directory.write_summary(summary)
         return Trained(summary, progress.history, kept)
 
 
-def _keep_best(best: LightGCNParams, current: LightGCNParams, improved: jax.Array):
+def _keep_best(best: Params, current: Params, improved: jax.Array) -> Params:
     def keep(old, new):
         return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 

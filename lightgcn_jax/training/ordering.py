@@ -26,14 +26,21 @@ def training_ordering(
         own_optimizer: the run was given an optax transformation.
 
     Raises:
-        InputError: an ordering was asked for beside such a transformation.
+        InputError: an ordering was asked for beside such a transformation, or for a model that
+            takes maxima over the edges.
     """
     if own_optimizer and config.ordering not in ("auto", "none"):
         raise InputError(
             f"ordering: expected auto or none beside an optimizer of your own, which may treat "
             f"nodes by their rows, got {config.ordering!r}"
         )
-    if own_optimizer or not config.layers:
+    if config.aggregate == "max" and config.ordering not in ("auto", "none"):
+        raise InputError(
+            f"ordering: expected auto or none beside aggregate max, which walks the edges of the "
+            f"graph as they are, got {config.ordering!r}"
+        )
+    applies = config.layers and config.form.normalization(config) is not None
+    if own_optimizer or not applies:
         return "none"
     return choose_ordering(config.ordering, num_edges, backend=backend).name
 

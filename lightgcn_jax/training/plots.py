@@ -9,10 +9,11 @@ from typing import Any
 
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.files import replacing
+from lightgcn_jax.training.progress import lane_name
 
 
 def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], select_by: str) -> list[Path]:
-    """Write loss.png and metrics.png beside a run's metrics, where matplotlib is installed.
+    """Write loss.png, and metrics.png where any were ranked, where matplotlib is installed.
 
     Args:
         path: the run's directory.
@@ -26,19 +27,19 @@ def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], select_by: str
         return []
     from matplotlib.figure import Figure
 
-    seeds = sorted({record["seed"] for record in history})
+    lanes = list(dict.fromkeys(map(lane_name, history)))
 
     def draw(name: str, label: str, curves: Mapping[str, Any]) -> Path:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         for curve, value_of in curves.items():
-            for seed in seeds:
+            for lane in lanes:
                 points = [
                     (record["epoch"], value_of(record))
                     for record in history
-                    if record["seed"] == seed and value_of(record) is not None
+                    if lane_name(record) == lane and value_of(record) is not None
                 ]
-                title = curve if len(seeds) == 1 else f"{curve}, seed {seed}"
+                title = curve if len(lanes) == 1 else f"{curve}, {lane}"
                 if points:
                     axes.plot(*zip(*points, strict=True), label=title, marker=".")
         axes.set_xlabel("epoch")
@@ -52,7 +53,8 @@ def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], select_by: str
     def part(name: str):
         return lambda record: record.get(name, {}).get(select_by)
 
-    return [
-        draw("loss.png", "mean training loss", {"loss": lambda record: record["loss"]}),
-        draw("metrics.png", select_by, {name: part(name) for name in PARTS}),
-    ]
+    written = [draw("loss.png", "mean training loss", {"loss": lambda record: record["loss"]})]
+    parts = [name for name in PARTS if any(part(name)(record) is not None for record in history)]
+    if parts:
+        written.append(draw("metrics.png", select_by, {name: part(name) for name in parts}))
+    return written

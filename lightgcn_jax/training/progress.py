@@ -17,6 +17,12 @@ from rich.progress import (
 from lightgcn_jax.data.pairs import PARTS
 
 
+def lane_name(record: Mapping[str, Any]) -> str:
+    """What tells a record's run from those trained beside it: ``seed 3``, ``l2 0.01, seed 0``."""
+    rest = (name for name in record if name not in ("epoch", "loss", *PARTS))
+    return ", ".join(f"{name} {record[name]}" for name in rest)
+
+
 class Reporter(Protocol):
     """Receives a run's events; every method may do nothing."""
 
@@ -90,9 +96,9 @@ class ConsoleReporter:
                 for part in PARTS
                 if self._metric in record.get(part, {})
             )
-            seed = f"  seed {record['seed']}" if len(records) > 1 else ""
+            which = f"  {lane_name(record)}" if len(records) > 1 else ""
             self._console.print(
-                f"epoch {record['epoch']}{seed}  loss {record['loss']:.4f}  {figures}"
+                f"epoch {record['epoch']}{which}  loss {record['loss']:.4f}  {figures}"
                 + ("  best so far" if improved and len(records) == 1 else ""),
                 highlight=False,
                 soft_wrap=True,

@@ -3,9 +3,11 @@
 ``strict``: train on train, choose the epoch on validation, rank test once at the end, where a
 user's train and validation items are left out. ``legacy``: train on train and validation together
 and choose the epoch on test, as the papers' public code does; its test figures are those of the
-best of many looks at test and are labelled so.
+best of many looks at test and are labelled so. ``fixed``: train on train and validation together
+for a number of epochs that was settled before, and rank test once: what follows a choice on
+validation.
 
-A model in closed form chooses nothing: under ``strict`` it is fitted on train, under ``legacy`` on
+A model in closed form chooses nothing: under ``strict`` it is fitted on train, under the others on
 train and validation together, and every part is ranked once.
 """
 
@@ -22,17 +24,21 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, csr_rows
-from lightgcn_jax.training.config import Protocol, TrainConfig
+from lightgcn_jax.training.choices import Protocol
+from lightgcn_jax.training.config import TrainConfig
 
 _TRAINED_LABELS: dict[str, str] = {
     "strict": "strict: epoch selected on validation, test ranked once",
     "legacy": "legacy: epoch selected on TEST, for comparison with papers only",
+    "fixed": "fixed: trained on train and validation, epochs settled before, test ranked once",
 }
 _CLOSED_FORM_LABELS: dict[str, str] = {
     "strict": "strict: fitted on train, nothing selected, test ranked once",
     "legacy": "legacy: fitted on train and validation, nothing selected, test ranked once",
+    "fixed": "fixed: fitted on train and validation, nothing selected, test ranked once",
 }
-SELECTION_PART = {"strict": "valid", "legacy": "test"}
+SELECTION_PART = {"strict": "valid", "legacy": "test", "fixed": None}
+"""The part on which the epoch is selected; None where it is the last one."""
 
 
 def label_of(config: TrainConfig) -> str:
@@ -68,23 +74,22 @@ def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
     """The split that a protocol trains on.
 
     ``strict`` carves a tenth of each user's training pairs into validation where the split has
-    none; ``legacy`` moves validation pairs into train.
+    none; ``legacy`` and ``fixed`` move validation pairs into train.
 
     Raises:
-        InputError: nothing is left to choose the epoch on.
+        InputError: nothing is left to choose the epoch on, or to judge it by.
     """
-    if protocol == "legacy":
+    if protocol != "strict":
         if not len(split.test):
-            raise InputError(
-                "protocol legacy: expected test pairs to choose the epoch on and to judge, got none"
-            )
+            use = "to choose the epoch on and to judge" if protocol == "legacy" else "to judge"
+            raise InputError(f"protocol {protocol}: expected test pairs {use}, got none")
         if not len(split.valid):
             return split
         return dataclasses.replace(
             split,
             train=merge_pairs(split.train, split.valid),
             valid=_NO_PAIRS,
-            description=f"{split.description}; validation joined to train (legacy)",
+            description=f"{split.description}; validation joined to train ({protocol})",
         )
     return split if len(split.valid) else carve_validation(split, seed=seed)
 

@@ -14,11 +14,14 @@ from lightgcn_jax.models.gfcf import GfCf, GfCfConfig
 from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig
 from lightgcn_jax.models.spectral import SpectralConfig
 from lightgcn_jax.models.trivial import Popular, Random
+from lightgcn_jax.training.trained import TRAINED, TrainedForm
 
 if TYPE_CHECKING:
     from lightgcn_jax.training.config import TrainConfig
 
-ModelName = Literal["lightgcn", "gfcf", "spectral", "itemcf", "popular", "random"]
+ModelName = Literal[
+    "mf", "gcn", "sgc", "ngcf", "gnn", "lightgcn", "gfcf", "spectral", "itemcf", "popular", "random"
+]
 
 
 class ClosedForm(NamedTuple):
@@ -41,13 +44,18 @@ class Model(NamedTuple):
 
     Attributes:
         settings: the fields of ``TrainConfig`` that it reads, beside those that all models read.
-        closed_form: None for a model that is trained by the loop.
+        form: how it is fitted in one go, or how the loop trains it.
         has_embeddings: whether it has a vector for each user and item.
     """
 
     settings: frozenset[str]
-    closed_form: ClosedForm | None
+    form: ClosedForm | TrainedForm
     has_embeddings: bool
+
+    @property
+    def closed_form(self) -> ClosedForm | None:
+        """None for a model that is trained by the loop."""
+        return self.form if isinstance(self.form, ClosedForm) else None
 
 
 COMMON = frozenset({"model", "protocol", "ks", "seed"})
@@ -55,9 +63,11 @@ COMMON = frozenset({"model", "protocol", "ks", "seed"})
 
 TRAINING = frozenset(
     {
-        "epochs", "batch_size", "sampling", "negatives", "negative_sharing", "learning_rate",
-        "schedule", "warmup_epochs", "l2", "select_by", "evaluate_every", "patience", "seeds",
-        "checkpoint_seconds", "backend", "ordering",
+        "dim", "init_std", "score", "hidden", "loss", "temperature", "margin",
+        "sampling_correction", "negative_sampler", "negatives", "negative_sharing",
+        "popularity_power", "hard_pool", "reject_seen", "epochs", "batch_size", "sampling",
+        "learning_rate", "schedule", "schedule_epochs", "warmup_epochs", "l2", "select_by",
+        "evaluate_every", "patience", "seeds", "checkpoint_seconds",
     }
 )  # fmt: skip
 """Settings that every trained model reads."""
@@ -95,8 +105,23 @@ def _fit_itemcf(graph: BipartiteGraph, config: TrainConfig, _: PRNGKey) -> ItemC
     return ItemCf.of(itemcf.fit(graph, ItemCfConfig(config.neighbours)), graph)
 
 
+def _trained(name: str, *settings: str) -> Model:
+    return Model(TRAINING | set(settings), TRAINED[name], True)
+
+
+_OPERATOR = ("layers", "backend", "ordering")
+
 MODELS: dict[str, Model] = {
-    "lightgcn": Model(TRAINING | {"dim", "layers", "alphas", "init_std"}, None, True),
+    "mf": _trained("mf", "biases"),
+    "gcn": _trained("gcn", *_OPERATOR, "normalization", "edge_dropout"),
+    "sgc": _trained("sgc", *_OPERATOR, "normalization", "edge_dropout"),
+    "ngcf": _trained("ngcf", *_OPERATOR, "message_dropout", "node_dropout"),
+    "gnn": _trained("gnn", *_OPERATOR, "aggregate", "combine"),
+    "lightgcn": _trained(
+        "lightgcn",
+        *_OPERATOR,
+        *("alphas", "learn_alphas", "layer_combination", "normalization", "edge_dropout", "init"),
+    ),
     "gfcf": Model(
         frozenset({"singular_vectors", "low_pass_weight", "svd_iterations", "seeds", "backend"}),
         ClosedForm(_fit_gfcf, ("vectors", "users", "item_roots"), _rebuilt_gfcf),

@@ -7,7 +7,8 @@ pairs.npz                  train, valid and test pairs as rows
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
-model.safetensors          what a closed form needs beyond settings and pairs, if anything
+model.safetensors          what a closed form needs beyond settings and pairs, or the network that
+                           a trained model scores by, if anything
 summary.json               the figures; written last, so a run with it is finished
 loss.png, metrics.png      curves, where matplotlib is installed
 .lock                      held by the process that trains the run
@@ -26,7 +27,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -257,13 +258,13 @@ class RunDirectory:
         return users, items
 
     def write_model(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Write what a closed form keeps, atomically; nothing where that is nothing."""
+        """Write what the model keeps beside embeddings, if anything, atomically."""
         if tensors:
             with replacing(self.path / "model.safetensors") as temporary:
                 safetensors.numpy.save_file(dict(tensors), temporary)
 
-    def model(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """What a finished closed form keeps, by name.
+    def model(self, names: Collection[str]) -> dict[str, np.ndarray]:
+        """What a finished run keeps beside embeddings, by name.
 
         Raises:
             InputError: the run is not finished, or the file is damaged or holds other tensors.

@@ -15,7 +15,7 @@ import optax
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, Scorer
+from lightgcn_jax.evaluation.scorer import Embedded, Scorer
 from lightgcn_jax.training.checkpoint import (
     load_checkpoint,
     remove_unfinished,
@@ -28,6 +28,7 @@ from lightgcn_jax.training.progress import Reporter, SilentReporter
 from lightgcn_jax.training.protocol import apply_protocol, label_of, open_arena, rank_parts
 from lightgcn_jax.training.registry import with_embeddings
 from lightgcn_jax.training.run_directory import RunDirectory
+from lightgcn_jax.training.scoring import head_names, head_of, scorer_of
 from lightgcn_jax.training.step import TrainState
 
 
@@ -195,6 +196,40 @@ def resume(
         return _result(config, directory.split, trained, directory)
 
 
+def refit(
+    path: Path | str, *, out: Path | str | None = None, reporter: Reporter | None = None
+) -> FitResult:
+    """Train anew on train and validation together, with what a run chose on validation.
+
+    The settings are the run's, the number of epochs that of its best epoch under the run's own
+    schedule, the protocol ``fixed``: nothing is selected, and test is ranked once.
+
+    Args:
+        path: a finished run under ``strict``.
+        out: a new directory for the new run.
+        reporter: receives progress.
+
+    Raises:
+        InputError: no finished run, or one under another protocol.
+    """
+    old = RunDirectory.open(Path(path))
+    summary = old.summary()
+    if old.config.protocol != "strict" or summary is None:
+        state = "finished" if summary is not None else "unfinished"
+        raise InputError(
+            f"{path}: expected a finished run under strict, which chose on validation, got a "
+            f"{state} one under {old.config.protocol}"
+        )
+    if old.optimizer == "custom":
+        raise InputError(f"{path}: a run with an optimizer of its own can't be refitted")
+    config = dataclasses.replace(old.config, protocol="fixed")
+    if config.is_trained:
+        horizon = config.schedule_epochs or config.epochs
+        config = dataclasses.replace(config, epochs=summary["best_epoch"], schedule_epochs=horizon)
+    data = {"refit_of": str(path), **old.data}
+    return fit(old.split, config, out=out, reporter=reporter, data=data)
+
+
 def _check_trained(config: TrainConfig, argument: str) -> None:
     if not config.is_trained:
         raise InputError(
@@ -227,9 +262,11 @@ def load_scorer(directory: RunDirectory) -> Scorer:
     Raises:
         InputError: the run is not finished, or a file of it is damaged.
     """
-    if directory.config.is_trained:
-        return InnerProduct(*map(jnp.asarray, directory.embeddings()))
-    return rebuild(directory)
+    if not directory.config.is_trained:
+        return rebuild(directory)
+    users, items = map(jnp.asarray, directory.embeddings())
+    names = head_names(directory.config)
+    return scorer_of(users, items, head_of(directory.model(names)))
 
 
 def evaluate_run(path: Path | str, ks: tuple[int, ...]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import flax.struct
 import jax
@@ -11,21 +12,38 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.arrays import Array, Ids, Int, PRNGKey, Scalar, Vectors
+from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey, Scalar, Vectors
+from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.diffusion.restricted import Restriction, restriction_of
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.models import lightgcn
-from lightgcn_jax.models.lightgcn import LightGCNParams
+from lightgcn_jax.models.gnn import Edges, edges_of
+from lightgcn_jax.models.score import init_head, negative_scores, positive_scores
 from lightgcn_jax.training.config import TrainConfig
-from lightgcn_jax.training.losses import bpr_batch_loss, l2_penalty
-from lightgcn_jax.training.sampling import (
-    Batch,
-    draw_shared,
-    draw_unseen,
-    draw_user_positives,
-    edge_users,
+from lightgcn_jax.training.item_weights import ItemWeights, item_weights
+from lightgcn_jax.training.losses import (
+    batch_mean,
+    binary_loss,
+    bpr_loss,
+    hardest,
+    l2_penalty,
+    max_margin_loss,
+    softmax_loss,
 )
+from lightgcn_jax.training.negatives import draw_negatives
+from lightgcn_jax.training.sampling import Batch, draw_user_positives, edge_users
+
+
+class Params(NamedTuple):
+    """All that is learnt.
+
+    Attributes:
+        model: the model's parameters; its field ``table`` holds the layer-0 embeddings.
+        head: the variables of the score ``mlp``; None for the others.
+    """
+
+    model: Any
+    head: Any = None
 
 
 @flax.struct.dataclass
@@ -33,12 +51,12 @@ class TrainState:
     """What a step changes.
 
     Attributes:
-        params: the model's parameters.
+        params: of the model and its score.
         opt_state: the optax transformation's state.
         step: ``int32[]``, steps done since the start.
     """
 
-    params: LightGCNParams
+    params: Params
     opt_state: optax.OptState
     step: Int[Array, ""]
 
@@ -50,32 +68,72 @@ class StepLoss(NamedTuple):
     ranking: Scalar
 
 
+class Rates(NamedTuple):
+    """The settings that enter the compiled program as numbers, so that one program trains runs that
+    differ in them."""
+
+    learning_rate: Scalar | float
+    l2: Scalar | float
+    temperature: Scalar | float
+    margin: Scalar | float
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Rates:
+        """Those of a run."""
+        return cls(*(getattr(config, name) for name in cls._fields))
+
+    @classmethod
+    def stacked(cls, configs: Sequence[TrainConfig]) -> Rates:
+        """Those of several runs, ``float[lanes]`` each."""
+        return jax.tree.map(lambda *values: jnp.array(values, float), *map(cls.of, configs))
+
+
 class Run(NamedTuple):
     """What the steps of one run read and never change; a pytree, an argument of the chunk.
 
     Attributes:
         graph: the training interactions.
-        operator: Ã of the same interactions.
+        operator: of the same interactions, as the model wants it; None for a model without one.
         users_with_items: ``int32[≤U]``, for the sampling scheme ``users``.
         restriction: which applications read the edges of the batch alone; None for none.
         places: ``int32[N]``, the row of each node in the tables; None where node n is row n.
+        item_weights: for the negative sampler ``popularity``, else None.
+        edges: for a model that takes maxima over neighbours, else None.
     """
 
     graph: BipartiteGraph
-    operator: Operator
+    operator: Operator | None
     users_with_items: Ids
     restriction: Restriction | None = None
     places: Ids | None = None
+    item_weights: ItemWeights | None = None
+    edges: Edges | None = None
 
     @classmethod
-    def of(cls, graph: BipartiteGraph, operator: Operator, config: TrainConfig) -> Run:
-        """Put together what the steps read of a graph; the settings decide the restriction."""
+    def of(
+        cls, graph: BipartiteGraph, operator: Operator | None, config: TrainConfig, lanes: int = 1
+    ) -> Run:
+        """Put together what the steps read of a graph; the settings decide the rest.
+
+        Args:
+            lanes: runs that are trained at once.
+        """
         with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths()))
         restriction = None
         # Under vmap a condition runs both its branches.
-        if config.seeds == 1 and config.layers:
+        if lanes == 1 and operator is not None and config.layers:
             restriction = restriction_of(operator, expected_entries(graph, config))
-        return cls(graph, operator, jnp.asarray(with_items.astype(np.int32)), restriction)
+        weights = None
+        if config.negative_sampler == "popularity":
+            weights = item_weights(graph, config.popularity_power)
+        return cls(
+            graph=graph,
+            operator=operator,
+            users_with_items=jnp.asarray(with_items.astype(np.int32)),
+            restriction=restriction,
+            item_weights=weights,
+            edges=edges_of(graph) if config.aggregate == "max" else None,
+        )
 
 
 def expected_entries(graph: BipartiteGraph, config: TrainConfig) -> float:
@@ -89,8 +147,15 @@ def expected_entries(graph: BipartiteGraph, config: TrainConfig) -> float:
     positive = (of_items**2).sum() / edges
     by_edge = config.sampling == "interactions"
     user = (of_users**2).sum() / edges if by_edge else edges / max(1, (of_users > 0).sum())
-    rows = 1 if config.negative_sharing == "shared" else config.batch_size
-    negatives = rows * config.negatives * of_items.mean()
+    negatives = {
+        "uniform": config.negatives * of_items.mean(),
+        "popularity": config.negatives * positive,
+        "hard": config.hard_pool * of_items.mean(),
+        "in-batch": config.batch_size * positive,
+        "all": of_items.sum(),
+    }[config.negative_sampler]
+    if config.negative_sharing == "per-user":
+        negatives *= config.batch_size
     return config.batch_size * (user + positive) + negatives
 
 
@@ -116,9 +181,20 @@ def draw_batch(
         users, positives = draw_user_positives(
             positive_key, graph, run.users_with_items, config.batch_size
         )
-    draw = draw_shared if config.negative_sharing == "shared" else draw_unseen
-    negatives, valid = draw(negative_key, graph, users, config.negatives)
-    return Batch(users, positives, negatives, valid, weights)
+    drawn = draw_negatives(
+        negative_key,
+        graph,
+        users,
+        positives,
+        sampler=config.negative_sampler,
+        count=config.hard_pool if config.negative_sampler == "hard" else config.negatives,
+        shared=config.negative_sharing == "shared",
+        reject_seen=config.reject_seen,
+        weights=run.item_weights,
+        row_weights=weights,
+    )
+    log_expected = drawn.log_expected if config.sampling_correction else None
+    return Batch(users, positives, drawn.items, drawn.valid, weights, log_expected)
 
 
 def batch_nodes(batch: Batch, num_users: int) -> Ids:
@@ -129,22 +205,59 @@ def batch_nodes(batch: Batch, num_users: int) -> Ids:
 
 
 def batch_loss(
-    params: LightGCNParams, batch: Batch, run: Run, config: TrainConfig
+    params: Params,
+    batch: Batch,
+    run: Run,
+    config: TrainConfig,
+    rates: Rates | None = None,
+    key: PRNGKey | None = None,
 ) -> tuple[Scalar, StepLoss]:
-    """BPR on the diffused embeddings plus λ·L2 on the layer-0 embeddings of the batch."""
+    """The configured loss on the scores of the batch plus λ·L2 on its layer-0 embeddings.
+
+    Args:
+        rates: in place of the settings of these names.
+        key: of what the model drops; without it nothing is dropped.
+    """
+    rates = rates or Rates.of(config)
     nodes = batch_nodes(batch, run.graph.num_users)
     if run.places is not None:
         nodes = run.places[nodes]
+    if config.edge_dropout and key is not None:
+        assert run.operator is not None
+        run = run._replace(operator=drop_edges(key, run.operator, config.edge_dropout))
 
     def parts(rows: Vectors) -> tuple[Array, Array, Array]:
         users, positives, negatives = jnp.split(rows, [len(batch.users), 2 * len(batch.users)])
         return users, positives, negatives.reshape(*batch.negatives.shape, -1)
 
-    final = lightgcn.apply_rows(params, run.operator, config.lightgcn, nodes, run.restriction)
-    ranking = bpr_batch_loss(*parts(final), batch.valid, batch.weights)
+    form, shape = config.form, config.shape
+    users, positives, negatives = parts(form.rows(params.model, run, shape, nodes, key))
+    positives = positive_scores(config.score, users, positives, head=params.head)
+    negatives = negative_scores(config.score, users, negatives, head=params.head)
+    ranking = ranking_loss(positives, negatives, batch, config, rates)
     # One gather, so that its gradient is one scatter.
-    total = ranking + config.l2 * l2_penalty(*parts(params.table[nodes]), batch.weights)
+    penalty = l2_penalty(*parts(params.model.table[nodes]), batch.weights)
+    total = ranking + rates.l2 * penalty
     return total, StepLoss(total, ranking)
+
+
+def ranking_loss(
+    positives: Float[Array, " batch"],
+    negatives: Float[Array, "batch negatives"],
+    batch: Batch,
+    config: TrainConfig,
+    rates: Rates,
+) -> Scalar:
+    """The configured loss of a batch's scores: a mean over its rows."""
+    valid = batch.valid
+    if config.negative_sampler == "hard":
+        negatives, valid = hardest(negatives, valid, config.negatives)
+    if config.loss == "max-margin":
+        loss = partial(max_margin_loss, margin=rates.margin)
+    else:
+        loss = {"bpr": bpr_loss, "binary": binary_loss, "softmax": softmax_loss}[config.loss]
+        positives, negatives = positives / rates.temperature, negatives / rates.temperature
+    return batch_mean(loss, positives, negatives, valid, batch.weights, batch.log_expected)
 
 
 def train_step(
@@ -153,12 +266,32 @@ def train_step(
     run: Run,
     config: TrainConfig,
     optimizer: optax.GradientTransformation,
+    rates: Rates | None = None,
+    key: PRNGKey | None = None,
 ) -> tuple[TrainState, StepLoss]:
-    """One step of gradient descent on one mini-batch."""
-    gradients, loss = jax.grad(batch_loss, has_aux=True)(state.params, batch, run, config)
+    """One step of gradient descent on one mini-batch; arguments as of :func:`batch_loss`."""
+    gradient = jax.grad(batch_loss, has_aux=True)
+    gradients, loss = gradient(state.params, batch, run, config, rates, key)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = cast(LightGCNParams, optax.apply_updates(state.params, updates))
+    params = cast(Params, optax.apply_updates(state.params, updates))
     return TrainState(params, opt_state, state.step + 1), loss
+
+
+def initial_params(key: PRNGKey, num_nodes: int, config: TrainConfig) -> Params:
+    """Parameters before the first step, drawn from a key."""
+    if config.score != "mlp":
+        return Params(config.form.init(key, num_nodes, config.shape))
+    model_key, head_key = jax.random.split(key)
+    model = config.form.init(model_key, num_nodes, config.shape)
+    return Params(model, init_head(head_key, config.form.width(config), config.hidden))
+
+
+def initial_state(
+    key: PRNGKey, num_nodes: int, config: TrainConfig, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step, drawn from a key."""
+    params = initial_params(key, num_nodes, config)
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
 def epoch_order(key: PRNGKey, num_edges: int, config: TrainConfig) -> Ids:
@@ -187,7 +320,7 @@ class ChunkPlan(NamedTuple):
         return self.chunks * self.steps_per_chunk == self.steps_per_epoch
 
 
-def plan_chunks(num_edges: int, num_nodes: int, config: TrainConfig) -> ChunkPlan:
+def plan_chunks(num_edges: int, num_nodes: int, config: TrainConfig, lanes: int = 1) -> ChunkPlan:
     """Cut an epoch so that a chunk takes about a second: long enough to hide the call, short
     enough for progress, Ctrl-C and a NaN check.
 
@@ -196,7 +329,7 @@ def plan_chunks(num_edges: int, num_nodes: int, config: TrainConfig) -> ChunkPla
     steps = -(-num_edges // config.batch_size)
     # Two directed passes over the edges a layer, forward and backward, and the dense optimizer
     # update; 20 GB/s is what two cores reach. Only the order of magnitude matters.
-    row_bytes = 4 * config.dim * config.seeds
+    row_bytes = 4 * config.dim * lanes
     bytes_per_step = (4 * config.layers * num_edges + 12 * num_nodes) * row_bytes
     wanted = min(steps, max(1, round(steps * bytes_per_step / 20e9)))
     candidates = range(wanted, min(steps, wanted + wanted // 2 + 1) + 1)
@@ -206,69 +339,78 @@ def plan_chunks(num_edges: int, num_nodes: int, config: TrainConfig) -> ChunkPla
     return ChunkPlan(steps, -(-steps // length), length)
 
 
-def _moved(state: TrainState, move: Callable[[Array], Array], num_nodes: int) -> TrainState:
-    """The state with everything that has a row a node moved: embeddings and their moments."""
-    return jax.tree.map(
-        lambda leaf: move(leaf) if leaf.ndim and leaf.shape[0] == num_nodes else leaf, state
-    )
+def map_tables(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
+    """Apply a function to every leaf that has a row a node: embeddings and their moments.
 
-
-def make_chunk(
-    config: TrainConfig, optimizer: optax.GradientTransformation, plan: ChunkPlan
-) -> Callable:
-    """The function that a run compiles once: L steps of every seed under ``lax.scan``.
-
-    Returns:
-        ``chunk(states, keys, orders, first_step, run) -> (states, losses)`` where the leading axis
-        of states, keys and orders is the seed, ``first_step`` (within the epoch) is ``int32[]``,
-        and losses is a :class:`StepLoss` of ``float32[S]`` means over the chunk's steps. A step's
-        key is its seed's key folded with the count of steps since the start, which the state
-        carries.
+    They are known by their name, ``table``: a size alone might be met by chance.
     """
 
-    def one_seed(state, key, order, first_step, run):
+    def moved(path: tuple, leaf: Array, *rest: Array) -> Array:
+        is_table = any(getattr(part, "name", None) == "table" for part in path)
+        return function(leaf, *rest) if is_table else leaf
+
+    return jax.tree_util.tree_map_with_path(moved, tree, *others)
+
+
+OptimizerOf = Callable[[Scalar | float], optax.GradientTransformation]
+"""From a learning rate to the transformation; one of one's own takes no notice of it."""
+
+
+def make_chunk(config: TrainConfig, optimizer_of: OptimizerOf, plan: ChunkPlan) -> Callable:
+    """The function that a run compiles once: L steps of every lane under ``lax.scan``.
+
+    Returns:
+        ``chunk(states, keys, orders, rates, first_step, run) -> (states, losses)`` where the
+        leading axis of states, keys, orders and rates is the lane, ``first_step`` (within the
+        epoch) is ``int32[]``, and losses is a :class:`StepLoss` of ``float32[lanes, L]``, 0 for
+        steps past the end of the epoch. A step's key is its lane's key folded with the count of
+        steps since the start, which the state carries.
+    """
+    drops = bool(config.edge_dropout or config.message_dropout or config.node_dropout)
+
+    def one_lane(state, key, order, rates, first_step, run):
         # The tables stand in the operator's order as long as the chunk runs: two moves a chunk in
         # place of two at every step, and nobody outside sees them.
-        places = run.operator.order
+        places = None if run.operator is None else run.operator.order
         if places is not None:
-            state = _moved(state, places.enter, run.graph.num_nodes)
+            state = map_tables(places.enter, state)
             run = run._replace(operator=run.operator.inside(), places=places.places)
-        state, losses = all_steps(state, key, order, first_step, run)
+        state, losses = all_steps(state, key, order, rates, first_step, run)
         if places is not None:
-            state = _moved(state, places.leave, run.graph.num_nodes)
+            state = map_tables(places.leave, state)
         return state, losses
 
-    def all_steps(state, key, order, first_step, run):
+    def all_steps(state, key, order, rates, first_step, run):
+        optimizer = optimizer_of(rates.learning_rate)
+
         def step(state, step_in_epoch):
             step_key = jax.random.fold_in(key, state.step)
-            batch = draw_batch(step_key, run, order, step_in_epoch, config)
-            return train_step(state, batch, run, config, optimizer)
+            batch_key, drop_key = jax.random.split(step_key) if drops else (step_key, None)
+            batch = draw_batch(batch_key, run, order, step_in_epoch, config)
+            return train_step(state, batch, run, config, optimizer, rates, drop_key)
 
         def step_or_skip(state, step_in_epoch):
             if plan.is_exact:
                 return step(state, step_in_epoch)
-            zero = jnp.zeros((), jnp.float32)
             return jax.lax.cond(
                 step_in_epoch < plan.steps_per_epoch,
                 step,
-                lambda state, _: (state, StepLoss(zero, zero)),
+                lambda state, _: (state, StepLoss(jnp.zeros(()), jnp.zeros(()))),
                 state,
                 step_in_epoch,
             )
 
         steps = first_step + jnp.arange(plan.steps_per_chunk, dtype=jnp.int32)
-        state, losses = jax.lax.scan(step_or_skip, state, steps)
-        done = (steps < plan.steps_per_epoch).sum()
-        return state, jax.tree.map(lambda loss: loss.sum() / done, losses)
+        return jax.lax.scan(step_or_skip, state, steps)
 
-    def chunk(states, keys, orders, first_step, run):
-        if config.seeds == 1:
+    def chunk(states, keys, orders, rates, first_step, run):
+        if len(keys) == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
-            state, key, order = jax.tree.map(lambda leaf: leaf[0], (states, keys, orders))
-            result = one_seed(state, key, order, first_step, run)
+            lane = jax.tree.map(lambda leaf: leaf[0], (states, keys, orders, rates))
+            result = one_lane(*lane, first_step, run)
             return jax.tree.map(lambda leaf: leaf[None], result)
-        return jax.vmap(one_seed, in_axes=(0, 0, 0, None, None))(
-            states, keys, orders, first_step, run
+        return jax.vmap(one_lane, in_axes=(0, 0, 0, 0, None, None))(
+            states, keys, orders, rates, first_step, run
         )
 
     return chunk

@@ -29,7 +29,7 @@ def seed_statistics(values: Sequence[float]) -> dict[str, float]:
 
 def summarize(
     config: TrainConfig,
-    per_seed: Sequence[Mapping[str, Any]],
+    lanes: Sequence[Mapping[str, Any]],
     chosen: int,
     details: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -37,33 +37,33 @@ def summarize(
 
     Args:
         config: the run's settings.
-        per_seed: for each seed ``seed``, ``best_epoch`` (0 for a closed form) and the parts'
-            metrics at that epoch.
-        chosen: index of the seed whose model is kept.
+        lanes: for each run trained at once ``seed``, the settings in which it differs,
+            ``best_epoch`` (0 for a closed form) and the parts' metrics at that epoch.
+        chosen: index of the one whose model is kept.
         details: timings, counts and whatever else belongs to the run.
 
     Returns:
         A JSON value. ``train``, ``valid`` and ``test`` are means over the seeds, ``{}`` for a part
         without pairs (``legacy`` trains on validation); ``best_epoch`` is that of
         the seed whose model the run keeps; with several seeds ``statistics`` has the spread and
-        ``embeddings_of_seed`` names the seed that is kept.
+        ``embeddings_of_seed`` names the seed that is kept. ``seeds`` holds ``lanes``.
     """
     summary: dict[str, Any] = {
         "model": config.model,
         "protocol": config.protocol,
         "protocol_note": label_of(config),
-        "best_epoch": per_seed[chosen]["best_epoch"],
+        "best_epoch": lanes[chosen]["best_epoch"],
     }
     statistics = {}
     for part in PARTS:
-        names = per_seed[0][part]
-        spread = {name: seed_statistics([one[part][name] for one in per_seed]) for name in names}
+        names = lanes[0].get(part, {})
+        spread = {name: seed_statistics([one[part][name] for one in lanes]) for name in names}
         summary[part] = {name: values["mean"] for name, values in spread.items()}
         statistics[part] = spread
-    if len(per_seed) > 1:
+    if len(lanes) > 1:
         summary |= {
             "statistics": statistics,
-            "seeds": [dict(one) for one in per_seed],
-            "embeddings_of_seed": per_seed[chosen]["seed"],
+            "seeds": [dict(one) for one in lanes],
+            "embeddings_of_seed": lanes[chosen]["seed"],
         }
     return summary | dict(details)

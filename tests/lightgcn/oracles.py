@@ -37,6 +37,7 @@ def dense_normalized_adjacency(
         "right": lambda: a @ root,
         "row": lambda: inverse @ a,
         "column": lambda: a @ inverse,
+        "none": lambda: a,
     }[normalization]()
 
 

@@ -22,10 +22,9 @@ from lightgcn_jax.evaluation import ranking
 from lightgcn_jax.evaluation.ranking import group_width
 from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.graph import BipartiteGraph
-from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.optimizer import make_optimizer
-from lightgcn_jax.training.step import ChunkPlan, Run, TrainState, make_chunk
+from lightgcn_jax.training.step import ChunkPlan, Rates, Run, initial_state, make_chunk
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu, the extra tpu"
@@ -129,15 +128,15 @@ def compiled_chunk(tpu, graph, backend):
     optimizer = make_optimizer(config, plan.steps_per_epoch)
 
     def start(key):
-        params = lightgcn.init(key, graph.num_nodes, config.lightgcn)
-        return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+        return initial_state(key, graph.num_nodes, config, optimizer)
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     states = jax.eval_shape(jax.vmap(start), keys)
     orders = jax.ShapeDtypeStruct((1, graph.num_edges), jnp.int32)
-    chunk = jax.jit(make_chunk(config, optimizer, plan), donate_argnums=0)
+    chunk = jax.jit(make_chunk(config, lambda _: optimizer, plan), donate_argnums=0)
+    rates = jax.eval_shape(lambda: Rates.stacked([config]))
     first_step = jax.ShapeDtypeStruct((), jnp.int32)
-    return compile_and_read(tpu, chunk, states, keys, orders, first_step, run)[1]
+    return compile_and_read(tpu, chunk, states, keys, orders, rates, first_step, run)[1]
 
 
 def test_the_training_chunk_compiles(tpu, graph):

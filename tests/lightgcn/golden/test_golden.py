@@ -11,8 +11,9 @@ from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models.lightgcn import LightGCNParams
 from lightgcn_jax.training import TrainConfig
-from lightgcn_jax.training.sampling import Batch, unseen_mask
-from lightgcn_jax.training.step import Run, TrainState, train_step
+from lightgcn_jax.training.negatives import unseen_mask
+from lightgcn_jax.training.sampling import Batch
+from lightgcn_jax.training.step import Params, Run, TrainState, train_step
 from tests.lightgcn.golden import generate
 
 
@@ -29,7 +30,7 @@ def test_training_reaches_the_golden_numbers():
     optimizer = optax.adam(generate.RATE)
     with jax.enable_x64(True):
         run = Run.of(graph, diffusion_operator(graph, dtype=jnp.float64), config)
-        params = LightGCNParams(jnp.asarray(generate.initial_table()))
+        params = Params(LightGCNParams(jnp.asarray(generate.initial_table())))
         state = TrainState(params, optimizer.init(params), jnp.int32(0))
         step = jax.jit(lambda state, batch: train_step(state, batch, run, config, optimizer))
         for index, expected in enumerate(golden["losses"]):
@@ -37,4 +38,4 @@ def test_training_reaches_the_golden_numbers():
             valid = unseen_mask(graph, users, shared)
             state, loss = step(state, Batch(users, positives, shared, valid, jnp.ones(len(users))))
             np.testing.assert_allclose(loss.total, expected, rtol=1e-9, err_msg=f"step {index}")
-        np.testing.assert_allclose(state.params.table, golden["table"], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(state.params.model.table, golden["table"], rtol=1e-6, atol=1e-9)

@@ -73,6 +73,15 @@ def test_means_and_walks(weighted):
     np.testing.assert_allclose(column.sum(axis=0), linked, rtol=1e-14)
 
 
+def test_none_is_the_adjacency_matrix():
+    weights = random_weights(6, 3).astype(np.float32)
+    matrix = normalized_adjacency(graph_of([0, 0, 1], [1, 2, 0], 3, 3, weights), "none")
+    first, second, third = weights
+    expected = np.zeros((6, 6))
+    expected[0, 4], expected[0, 5], expected[1, 3] = first, second, third
+    np.testing.assert_array_equal(matrix.as_scipy().toarray(), expected + expected.T)
+
+
 def test_symmetric_has_spectral_radius_one():
     # D^½ 1 is an eigenvector of eigenvalue 1; a bipartite graph has -1 beside it.
     graph = graph_of(*random_pairs(3))
@@ -85,7 +94,8 @@ def test_weights_times_a_constant_change_only_what_does_not_cancel():
     weights = random_weights(4, len(pairs[0]))
     once, twice = graph_of(*pairs, weights=weights), graph_of(*pairs, weights=2 * weights)
     for normalization, factor in {
-        "symmetric": 1.0, "row": 1.0, "column": 1.0, "left": 2**0.5, "right": 2**0.5
+        "symmetric": 1.0, "row": 1.0, "column": 1.0, "left": 2**0.5, "right": 2**0.5,
+        "none": 2.0,
     }.items():  # fmt: skip
         np.testing.assert_allclose(
             normalized_adjacency(twice, normalization).weights,

@@ -67,16 +67,16 @@ def test_old_rows_and_moments_go_on_and_new_ones_start(old_run, small_config, ne
     for kind in ("users", "items"):
         ids = getattr(run.split, kind).ids
         for before, after in (
-            (old.params.table, new.params.table),
-            (old_adam.mu.table, new_adam.mu.table),
-            (old_adam.nu.table, new_adam.nu.table),
+            (old.params.model.table, new.params.model.table),
+            (old_adam.mu.model.table, new_adam.mu.model.table),
+            (old_adam.nu.model.table, new_adam.nu.model.table),
         ):
             np.testing.assert_array_equal(
                 rows(after, merged, kind, ids), rows(before, run.split, kind, ids)
             )
     fresh = ["user-900", "user-901"]
-    assert not rows(new_adam.mu.table, merged, "users", fresh).any()
-    drawn = rows(new.params.table, merged, "users", fresh)
+    assert not rows(new_adam.mu.model.table, merged, "users", fresh).any()
+    drawn = rows(new.params.model.table, merged, "users", fresh)
     assert 0.03 < drawn.std() < 0.3
     assert new_adam.count == old_adam.count
     assert isinstance(new_schedule, optax.ScaleByScheduleState)
@@ -125,5 +125,5 @@ def test_jax_keys_of_new_rows_differ_by_size(old_run, small_config, new_split):
     merged = merge_splits(run.split, new_split)
     grown = extend_states(states, run.split, merged, small_config)
     # No new row repeats an old row's draw.
-    table = np.asarray(jax.device_get(grown.params.table))[0]
+    table = np.asarray(jax.device_get(grown.params.model.table))[0]
     assert len(np.unique(table, axis=0)) == len(table)

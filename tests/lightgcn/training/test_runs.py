@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -21,13 +22,17 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.training import (
     RunDirectory,
+    SilentReporter,
     TrainConfig,
     TrainingDiverged,
     apply_protocol,
     evaluate_run,
     fit,
+    refit,
     run_directory,
 )
+from lightgcn_jax.training.checkpoint import load_checkpoint
+from lightgcn_jax.training.loop import Trainer
 from lightgcn_jax.training.summary import seed_statistics
 from tests.lightgcn import oracles
 
@@ -147,10 +152,70 @@ def test_patience_stops_early(small_split, small_config):
 
 def test_a_diverged_loss_stops_and_keeps_the_last_checkpoint(small_split, small_config, tmp_path):
     config = dataclasses.replace(small_config, learning_rate=1e30, epochs=20)
-    with pytest.raises(TrainingDiverged, match=r"in epoch \d+, steps \d+ to \d+, seed 0"):
+    with pytest.raises(TrainingDiverged, match=r"at step \d+ of \d+ of epoch \d+ \(seed 0\)"):
         fit(small_split, config, out=tmp_path / "run")
     assert (tmp_path / "run" / "config.json").exists()
     assert RunDirectory.open(tmp_path / "run").summary() is None
+
+
+@pytest.mark.parametrize("bad", [0, 6, 11])
+def test_the_step_at_which_the_loss_diverged_is_named(bad, small_split, small_config, tmp_path):
+    """The update after ``bad`` steps is NaN, and the next step's loss the first to show it."""
+    rate = optax.scale_by_schedule(lambda count: jnp.where(count == bad, jnp.nan, -0.1))
+    steps = -(-len(small_split.train) // small_config.batch_size)
+    epoch, step = divmod(bad + 1, steps)
+    expected = rf"became nan at step {step + 1} of {steps} of epoch {epoch + 1} \(seed 0\)"
+    with pytest.raises(TrainingDiverged, match=expected):
+        fit(small_split, small_config, out=tmp_path / "run", optimizer=rate)
+    found = load_checkpoint(
+        tmp_path / "run" / "checkpoints",
+        Trainer(small_split, small_config, rate, None, SilentReporter()).array_template(),
+    )
+    # What was saved before is whole and finite.
+    assert (found is None) == (epoch == 0)
+    if found is not None:
+        assert np.isfinite(found.arrays.states.params.model.table).all()
+
+
+def test_fixed_trains_on_everything_and_ranks_test_once(small_split, small_config, tmp_path):
+    config = dataclasses.replace(small_config, protocol="fixed", epochs=4)
+    result = fit(small_split, config, out=tmp_path / "run")
+    assert pair_set(result.split.train) == pair_set(small_split.train) | pair_set(small_split.valid)
+    assert all(record.keys() == {"epoch", "seed", "loss"} for record in result.history)
+    assert result.summary["best_epoch"] == result.summary["epochs"] == 4
+    assert result.summary["selected_by"] == "nothing"
+    assert result.summary["protocol_note"].startswith("fixed: trained on train and validation")
+    assert evaluate_run(tmp_path / "run", config.ks)["test"] == result.summary["test"]
+    assert not (tmp_path / "run" / "metrics.png").exists()
+
+
+def test_fixed_keeps_the_first_of_several_seeds(small_split, small_config):
+    config = dataclasses.replace(small_config, protocol="fixed", epochs=2, seeds=2, seed=4)
+    assert fit(small_split, config).summary["embeddings_of_seed"] == 4
+
+
+def test_refit_trains_the_chosen_epochs_on_train_and_validation(
+    small_split, small_config, tmp_path
+):
+    config = dataclasses.replace(small_config, schedule="cosine")
+    chosen = fit(small_split, config, out=tmp_path / "run").summary["best_epoch"]
+    result = refit(tmp_path / "run", out=tmp_path / "refit")
+    assert result.config == dataclasses.replace(
+        config, protocol="fixed", epochs=chosen, schedule_epochs=config.epochs
+    )
+    expected = fit(small_split, result.config)
+    np.testing.assert_array_equal(result.user_embeddings, expected.user_embeddings)
+    with pytest.raises(InputError, match=r"expected a finished run under strict.* under fixed"):
+        refit(tmp_path / "refit")
+
+
+def test_refit_of_a_closed_form_fits_on_everything(small_split, tmp_path):
+    config = TrainConfig(model="popular", ks=(5,))
+    fit(small_split, config, out=tmp_path / "run")
+    again = refit(tmp_path / "run")
+    popularity = np.bincount(again.split.train.items, minlength=len(small_split.items))
+    np.testing.assert_array_equal(again.scorer.popularity, popularity)
+    assert len(again.split.train) == len(small_split.train) + len(small_split.valid)
 
 
 def test_any_optax_transformation_trains(small_split, small_config):

@@ -13,6 +13,8 @@ from lightgcn_jax.training import TrainConfig
 from lightgcn_jax.training.sampling import Batch
 from lightgcn_jax.training.step import (
     ChunkPlan,
+    Params,
+    Rates,
     Run,
     TrainState,
     batch_loss,
@@ -41,7 +43,7 @@ def make_run(dtype=jnp.float32):
 
 def start(config, optimizer, seed=0):
     table = jax.random.normal(jax.random.key(seed), (NODES, config.dim))
-    params = LightGCNParams(table)
+    params = Params(LightGCNParams(table))
     return TrainState(params, optimizer.init(params), jnp.int32(0))
 
 
@@ -65,14 +67,16 @@ def test_loss_and_gradient_are_the_float64_oracle(sharing):
         batch = Batch(*map(jnp.asarray, (users, positives, negatives, valid)), jnp.ones(5))
         run = make_run(jnp.float64)
         function = jax.value_and_grad(batch_loss, has_aux=True)
-        (value, _), gradient = function(LightGCNParams(jnp.asarray(table)), batch, run, config)
+        (value, _), gradient = function(
+            Params(LightGCNParams(jnp.asarray(table))), batch, run, config
+        )
         np.testing.assert_allclose(value, oracle(table), rtol=1e-10)
         numerical = np.zeros_like(table)
         for index in np.ndindex(*table.shape):
             step = np.zeros_like(table)
             step[index] = 1e-6
             numerical[index] = (oracle(table + step) - oracle(table - step)) / 2e-6
-        np.testing.assert_allclose(gradient.table, numerical, atol=1e-8)
+        np.testing.assert_allclose(gradient.model.table, numerical, atol=1e-8)
 
 
 def test_the_step_is_gradient_descent():
@@ -82,7 +86,10 @@ def test_the_step_is_gradient_descent():
     gradient = jax.grad(batch_loss, has_aux=True)(state.params, batch, run, CONFIG)[0]
     after, loss = train_step(state, batch, run, CONFIG, optimizer)
     np.testing.assert_allclose(
-        after.params.table, state.params.table - 0.5 * gradient.table, rtol=1e-6, atol=1e-7
+        after.params.model.table,
+        state.params.model.table - 0.5 * gradient.model.table,
+        rtol=1e-6,
+        atol=1e-7,
     )
     assert after.step == 1
     assert loss.total > loss.ranking
@@ -119,9 +126,13 @@ def test_negatives_are_never_seen_where_valid():
                 assert not valid or (user, item) not in seen
 
 
+def rates_of(config):
+    return Rates.stacked([config] * config.seeds)
+
+
 def run_epoch(config, plan, traces=None):
     optimizer, run = optax.adam(0.01), make_run()
-    function = make_chunk(config, optimizer, plan)
+    function = make_chunk(config, lambda _: optimizer, plan)
 
     def counted(*args):
         if traces is not None:
@@ -136,9 +147,9 @@ def run_epoch(config, plan, traces=None):
     losses = []
     for index in range(plan.chunks):
         first = jnp.int32(index * plan.steps_per_chunk)
-        states, loss = chunk(states, keys, orders, first, run)
+        states, loss = chunk(states, keys, orders, rates_of(config), first, run)
         losses.append(loss.total)
-    return states, np.stack(losses)
+    return states, np.concatenate(losses, axis=1)
 
 
 def test_chunks_of_any_length_train_alike_and_trace_once():
@@ -159,8 +170,8 @@ def test_the_chunk_calls_no_host_and_closes_over_no_graph():
     states = jax.tree.map(lambda leaf: leaf[None], start(config, optimizer))
     keys, orders = jax.random.split(jax.random.key(0), 1), jnp.zeros((1, len(USERS)), jnp.int32)
     zero = jnp.int32(0)
-    chunk = make_chunk(config, optimizer, ChunkPlan(4, 2, 2))
-    jaxpr = jax.make_jaxpr(chunk)(states, keys, orders, zero, run)
+    chunk = make_chunk(config, lambda _: optimizer, ChunkPlan(4, 2, 2))
+    jaxpr = jax.make_jaxpr(chunk)(states, keys, orders, rates_of(config), zero, run)
     assert "callback" not in str(jaxpr)
     assert all(np.size(constant) < run.graph.num_edges for constant in jaxpr.consts)
     assert "scan" in str(jaxpr)
@@ -183,8 +194,8 @@ def test_the_order_of_the_nodes_and_the_restriction_are_invisible(seeds):
                 lambda *leaves: jnp.stack(leaves),
                 *(start(config, optimizer, seed) for seed in range(seeds)),
             )
-            chunk = jax.jit(make_chunk(config, optimizer, plan))
-            ends.append(chunk(states, keys, orders, jnp.int32(0), run))
+            chunk = jax.jit(make_chunk(config, lambda _: optimizer, plan))
+            ends.append(chunk(states, keys, orders, rates_of(config), jnp.int32(0), run))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *ends)
 
 
@@ -211,15 +222,15 @@ def test_seeds_under_vmap_train_as_alone():
     plan = ChunkPlan(4, 1, 4)
     together, losses = run_epoch(config, plan)
     optimizer, run = optax.adam(0.01), make_run()
-    single = jax.jit(make_chunk(CONFIG, optimizer, plan))
+    single = jax.jit(make_chunk(CONFIG, lambda _: optimizer, plan))
     for seed in range(3):
         states = jax.tree.map(lambda leaf: leaf[None], start(CONFIG, optimizer, seed))
         keys = jax.random.key(seed)[None]
         orders = epoch_order(jax.random.key(seed), run.graph.num_edges, CONFIG)[None]
-        alone, loss = single(states, keys, orders, jnp.int32(0), run)
-        np.testing.assert_allclose(losses[0][seed], loss.total[0], rtol=1e-5)
+        alone, loss = single(states, keys, orders, rates_of(CONFIG), jnp.int32(0), run)
+        np.testing.assert_allclose(losses[seed], loss.total[0], rtol=1e-5)
         np.testing.assert_allclose(
-            together.params.table[seed], alone.params.table[0], rtol=1e-4, atol=1e-5
+            together.params.model.table[seed], alone.params.model.table[0], rtol=1e-4, atol=1e-5
         )
 
 
@@ -230,7 +241,7 @@ def test_seeds_under_vmap_train_as_alone():
 )
 def test_chunk_plans_cover_the_epoch_without_an_empty_chunk(edges, batch_size, dim, seeds):
     nodes = 70_839
-    plan = plan_chunks(edges, nodes, TrainConfig(batch_size=batch_size, dim=dim, seeds=seeds))
+    plan = plan_chunks(edges, nodes, TrainConfig(batch_size=batch_size, dim=dim), seeds)
     assert plan.steps_per_epoch == -(-edges // batch_size)
     covered = plan.chunks * plan.steps_per_chunk
     assert plan.steps_per_epoch <= covered < plan.steps_per_epoch + plan.steps_per_chunk

@@ -1,0 +1,136 @@
+"""The command compare: runs side by side on the same test pairs, tested against one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from lightgcn_jax.cli.console import results, table
+from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.significance import RESAMPLES
+from lightgcn_jax.training.comparison import ComparedRun, Comparison, compare_runs
+
+_LEVELS = (("**", 0.01), ("*", 0.05))
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put runs side by side on the same test pairs, and test each against the first.
+
+    The users' values of a metric are compared by a paired t-test and a paired bootstrap, corrected
+    by Holm for the number of runs.
+
+    Attributes:
+        run_paths: two run directories or more; their test pairs must be the same.
+        k: cut-off.
+        metric: metrics to compare by, among recall, precision, f1, ndcg, map, mrr and hit_rate.
+        baseline: the run to test the others against, one of those given; by default the first.
+        json: print JSON.
+    """
+
+    run_paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN RUN [RUN ...]", help_behavior_hint=""),
+    ]
+    k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
+    metric: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = (
+        "recall",
+        "ndcg",
+    )
+    baseline: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    json: Switch = False
+
+    def run(self) -> int:
+        found = compare_runs(self.run_paths, self.k, self.metric, self._baseline())
+        if self.json:
+            print(json.dumps(_plain(found), indent=2))
+        else:
+            print_comparison(results(), found)
+        return 0
+
+    def _baseline(self) -> int:
+        if self.baseline is None:
+            return 0
+        places = [path.resolve() for path in self.run_paths]
+        if self.baseline.resolve() not in places:
+            raise InputError(
+                f"--baseline: expected one of the runs that are compared, got {self.baseline}"
+            )
+        return places.index(self.baseline.resolve())
+
+
+def print_comparison(console: Console, found: Comparison) -> None:
+    """The figures, the tests, and what the marks mean."""
+    columns = list(found.runs[0].metrics)
+    best = {column: found.best(column) for column in columns}
+    figures = [
+        (
+            run.name,
+            run.model,
+            run.protocol,
+            run.best_epoch or "–",
+            *(_cell(run, column, place in best[column]) for column in columns),
+        )
+        for place, run in enumerate(found.runs)
+    ]
+    names = ("run", "model", "protocol", "epoch")
+    console.print(f"{found.test_pairs:,} test pairs of {found.users:,} users")
+    console.print(table((*names, *columns), figures, numbers=("epoch",)))
+    base = found.runs[found.baseline]
+    tests = [
+        (
+            run.name,
+            column,
+            f"{test.paired.difference:+.4f}",
+            f"{test.paired.low:+.4f} to {test.paired.high:+.4f}",
+            _p(test.t_test_p),
+            _p(test.bootstrap_p),
+        )
+        for column in columns
+        for run in found.runs
+        if (test := run.tests.get(column)) is not None
+    ]
+    numbers = ("difference", "p, t-test", "p, bootstrap")
+    headings = (f"against {base.name}", "metric", "difference", "95 % interval", *numbers[1:])
+    console.print(table(headings, tests, numbers=numbers))
+    console.print(
+        f"▲ best of its column; against {base.name} * p < 0.05, ** p < 0.01 in both tests"
+    )
+    console.print(
+        f"Paired over users, two-sided: t-test, and bootstrap of {RESAMPLES:,} resamples, which "
+        f"gives the interval too; p by Holm over the tests of a metric, {len(found.runs) - 1}"
+    )
+    for note in dict.fromkeys(run.protocol_note for run in found.runs):
+        console.print(f"Protocol {note}")
+    for note in found.notes:
+        console.print(f"Note: {note}")
+
+
+def _cell(run: ComparedRun, column: str, is_best: bool) -> str:
+    test = run.tests.get(column)
+    marks = [] if test is None else [mark for mark, level in _LEVELS if test.p < level]
+    return f"{run.metrics[column]:.4f}{'▲' if is_best else ''} {''.join(marks[:1])}".rstrip()
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.00005 else "<0.0001"
+
+
+def _plain(found: Comparison) -> dict[str, Any]:
+    """A JSON value; an infinite t, which JSON lacks, is null."""
+    value = dataclasses.asdict(found)
+    for run in value["runs"]:
+        run["path"] = str(run["path"])
+        for test in run["tests"].values():
+            paired = test["paired"]
+            if abs(paired["statistic"]) == float("inf"):
+                paired["statistic"] = None
+    return value

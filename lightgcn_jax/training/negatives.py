@@ -1,0 +1,294 @@
+"""Negative items drawn on the device with fixed shapes; no users × items mask but where asked for.
+
+A sampler gives items and, for every row of the batch, which of them are valid. Seen items are
+rejected exactly unless told otherwise: masked where the items are shared by the batch, never drawn
+where a row has its own. Without rejection only the row's own positive is masked.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import BipartiteGraph, count_below, entries
+from lightgcn_jax.training.choices import NegativeSampler
+from lightgcn_jax.training.item_weights import (
+    ItemWeights,
+    draw_weighted,
+    draw_weighted_unseen,
+    unseen_weight,
+)
+
+# Edges of the shared negatives that are looked at in one go when seen items are masked.
+_MASK_BLOCK = 16_384
+
+
+class Negatives(NamedTuple):
+    """The negatives of a batch.
+
+    Attributes:
+        items: ``int32[M]`` shared by the batch, or ``int32[B, n]``.
+        valid: ``bool[B, M]`` or ``bool[B, n]``; False where the item does not count for the row.
+        log_expected: ``float``, the shape of the items; the log of how often an item is expected
+            among the draws of a row. None where every item stands there once.
+    """
+
+    items: Int[Array, "..."]
+    valid: Mask
+    log_expected: Float[Array, "..."] | None
+
+
+def draw_negatives(
+    key: PRNGKey,
+    graph: BipartiteGraph,
+    users: Ids,
+    positives: Ids,
+    *,
+    sampler: NegativeSampler,
+    count: int,
+    shared: bool,
+    reject_seen: bool,
+    weights: ItemWeights | None = None,
+    row_weights: Float[Array, " batch"] | None = None,
+) -> Negatives:
+    """The negatives of a batch as a sampler's name asks for.
+
+    Args:
+        users: ``int32[B]``.
+        positives: ``int32[B]``; for ``in-batch`` with expected counts, of interactions drawn
+            uniformly without repetition.
+        sampler: ``uniform``, ``popularity`` and ``hard`` (whose draws are the pool) draw items;
+            ``in-batch`` and ``all`` draw nothing.
+        count: M or n, for the samplers that draw.
+        shared: one set for the batch, else one a row; for the samplers that draw.
+        reject_seen: not for ``all``, which takes the unseen.
+        weights: the law of the draws, as ``popularity`` needs it; None for uniform.
+        row_weights: ``float[B]``, 0 for padding, which is nobody's negative ``in-batch``; None
+            where every row is real.
+    """
+    if sampler == "all":
+        return Negatives(*all_items(graph, users), None)
+    if sampler == "in-batch":
+        items, valid = in_batch(graph, users, positives, reject_seen)
+        rows = len(users)
+        if row_weights is not None:
+            real = row_weights > 0
+            valid, rows = valid & real[None, :], real.sum()
+        return Negatives(items, valid, log_expected_in_batch(graph, items, rows))
+    draw = draw_shared if shared else draw_per_user
+    items, valid = draw(key, graph, users, count, weights, reject_seen, positives)
+    if reject_seen and not shared:
+        log_expected = log_expected_unseen(graph, users, items, count, weights)
+    else:
+        log_expected = log_expected_drawn(graph, items, count, weights)
+    return Negatives(items, valid, log_expected)
+
+
+def draw_shared(
+    key: PRNGKey,
+    graph: BipartiteGraph,
+    users: Ids,
+    count: int,
+    weights: ItemWeights | None = None,
+    reject_seen: bool = True,
+    positives: Ids | None = None,
+) -> tuple[Int[Array, " shared"], Mask]:
+    """M items drawn with replacement for the whole batch, masked per row.
+
+    Args:
+        users: ``int32[B]``.
+        count: M.
+        weights: the law of the draws; None for uniform.
+        reject_seen: mask what the row's user has seen; else the row's own positive alone.
+        positives: ``int32[B]``, needed where seen items are not rejected.
+
+    Returns:
+        ``int32[M]`` items and ``bool[B, M]``, False where the item does not count for the row.
+    """
+    if weights is None:
+        items = jax.random.randint(key, (count,), 0, graph.num_items, jnp.int32)
+    else:
+        items = draw_weighted(key, weights, (count,))
+    if reject_seen:
+        return items, unseen_mask(graph, users, items)
+    return items, items[None, :] != _required(positives)[:, None]
+
+
+def draw_per_user(
+    key: PRNGKey,
+    graph: BipartiteGraph,
+    users: Ids,
+    count: int,
+    weights: ItemWeights | None = None,
+    reject_seen: bool = True,
+    positives: Ids | None = None,
+) -> tuple[Int[Array, "batch count"], Mask]:
+    """n items drawn with replacement for each row of the batch, from what its user has not seen.
+
+    The law of drawing and rejecting seen items until an unseen one comes, exactly and at a fixed
+    cost: a rank (or with weights a mark) among the unseen is drawn, and the item that stands there
+    is found by binary search in the user's sorted row.
+
+    Args:
+        users: ``int32[B]``.
+        count: n.
+        weights: the law of the draws before rejection; None for uniform.
+        reject_seen: draw unseen items alone; else all items, and mask the row's own positive.
+        positives: ``int32[B]``, needed where seen items are not rejected.
+
+    Returns:
+        ``int32[B, n]`` items and ``bool[B, n]``, False throughout for a user who has seen
+        everything.
+    """
+    shape = (users.shape[0], count)
+    if not reject_seen:
+        if weights is None:
+            items = jax.random.randint(key, shape, 0, graph.num_items, jnp.int32)
+        else:
+            items = draw_weighted(key, weights, shape)
+        return items, items != _required(positives)[:, None]
+    unseen = _unseen_total(graph, users, weights)[:, None]
+    if weights is None:
+        ranks = jax.random.randint(key, shape, 0, jnp.maximum(unseen, 1), jnp.int32)
+        items = ranks + count_below(graph.items_of_user, users[:, None], ranks, minus_rank=True)
+    else:
+        items = draw_weighted_unseen(key, graph, weights, users, count)
+    valid = jnp.broadcast_to(unseen > 0, shape)
+    return jnp.where(valid, items, 0), valid
+
+
+def in_batch(
+    graph: BipartiteGraph, users: Ids, positives: Ids, reject_seen: bool = True
+) -> tuple[Ids, Mask]:
+    """The batch's positives as everyone's negatives, M = B; nothing is drawn.
+
+    Args:
+        users: ``int32[B]``.
+        positives: ``int32[B]``.
+        reject_seen: mask what the row's user has seen; else the row's own positive alone, wherever
+            it stands in the batch.
+
+    Returns:
+        ``int32[B]``, the positives, and ``bool[B, B]``.
+    """
+    if reject_seen:
+        return positives, unseen_mask(graph, users, positives)
+    return positives, positives[None, :] != positives[:, None]
+
+
+def all_items(graph: BipartiteGraph, users: Ids) -> tuple[Int[Array, " items"], Mask]:
+    """Every item as a shared negative, for exact losses: ``int32[I]`` and ``bool[B, I]``, unseen.
+
+    The mask is dense, B × I, and reads all interactions: for small data.
+    """
+    items = jnp.arange(graph.num_items, dtype=jnp.int32)
+    return items, unseen_mask(graph, users, items)
+
+
+def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids) -> Mask:
+    """Which of the shared items each user of the batch has not seen, ``bool[B, M]``.
+
+    Walks the shared items' own rows (their users), in blocks of fixed size until they are
+    exhausted: the work is the number of interactions of the M items, whatever the users' degrees.
+    """
+    batch, shared = users.shape[0], items.shape[0]
+    rows = graph.users_of_item
+    # A user may stand in the batch several times: mask the first place, then copy it to all.
+    first_place = jnp.full(graph.num_users, batch, jnp.int32)
+    first_place = first_place.at[users].min(jnp.arange(batch, dtype=jnp.int32))
+    num_entries = (rows.offsets[items + 1] - rows.offsets[items]).sum()
+
+    def mask_block(state):
+        start, seen = state
+        positions = start + jnp.arange(_MASK_BLOCK, dtype=jnp.int32)
+        slots, owners, inside = entries(rows, items, positions)
+        places = jnp.where(inside, first_place[owners], batch)
+        return start + _MASK_BLOCK, seen.at[places, slots].set(True, mode="drop")
+
+    seen = jnp.zeros((batch, shared), bool)
+    if graph.num_edges:
+        start = jnp.zeros((), jnp.int32)
+        _, seen = jax.lax.while_loop(
+            lambda state: state[0] < num_entries, mask_block, (start, seen)
+        )
+    return ~seen[first_place[users]]
+
+
+def log_expected_drawn(
+    graph: BipartiteGraph, items: Int[Array, "..."], count: int, weights: ItemWeights | None = None
+) -> Float[Array, "..."]:
+    """log(M / I), or with weights log(M w_i / W): of M draws from all items, how many give item i.
+
+    For shared draws, masked or not, and for a row's own draws without rejection.
+
+    Args:
+        items: ``int32``, any shape.
+        count: M.
+
+    Returns:
+        ``float``, the items' shape.
+    """
+    if weights is None:
+        return jnp.full(items.shape, math.log(count / graph.num_items))
+    return math.log(count) + jnp.log(weights.weights[items]) - jnp.log(weights.cumulative[-1])
+
+
+def log_expected_unseen(
+    graph: BipartiteGraph,
+    users: Ids,
+    items: Int[Array, "batch count"],
+    count: int,
+    weights: ItemWeights | None = None,
+) -> Float[Array, "batch count"]:
+    """log(n w_i / W_u) where W_u is the weight that the user has not seen: of a row's own n draws
+    from the unseen items, how many give item i. Void where there is none.
+
+    Args:
+        users: ``int32[B]``.
+        items: ``int32[B, n]``.
+        count: n.
+        weights: None for uniform, where every item weighs 1.
+    """
+    unseen = jnp.maximum(_unseen_total(graph, users, weights), 1)[:, None]
+    weight = jnp.ones_like(items) if weights is None else weights.weights[items]
+    return math.log(count) + jnp.log(weight) - jnp.log(unseen)
+
+
+def log_expected_in_batch(
+    graph: BipartiteGraph, items: Ids, rows: int | Int[Array, ""]
+) -> Float[Array, " batch"]:
+    """log((B − 1) degree_i / (E − 1)): among the other rows' positives, how many are item i.
+
+    For interactions drawn uniformly without repetition, as an epoch's shuffle gives them, and an
+    item that is not the row's own. An item without interactions is never met.
+
+    Args:
+        items: ``int32[B]``, the batch's positives.
+        rows: B, without padding.
+    """
+    of_item = graph.users_of_item.offsets
+    degrees = of_item[items + 1] - of_item[items]
+    others = jnp.asarray(rows, jnp.int32) - 1
+    return jnp.log(degrees) + jnp.log(others) - math.log(max(1, graph.num_edges - 1))
+
+
+def _unseen_total(graph: BipartiteGraph, users: Ids, weights: ItemWeights | None) -> Ids:
+    """How many items, or with weights what weight, each user has not seen: ``int32[B]``."""
+    if weights is not None:
+        return unseen_weight(graph, weights, users)
+    offsets = graph.items_of_user.offsets
+    return graph.num_items - (offsets[users + 1] - offsets[users])
+
+
+def _required(positives: Ids | None) -> Ids:
+    if positives is None:
+        raise InputError(
+            "positives: expected the rows' positives, which are masked where seen items are not "
+            "rejected, got None"
+        )
+    return positives

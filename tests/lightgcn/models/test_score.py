@@ -1,0 +1,182 @@
+"""Scores of pairs, in training and in ranking."""
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+
+from lightgcn_jax.evaluation import InnerProduct, rank
+from lightgcn_jax.graph import csr_rows
+from lightgcn_jax.models import (
+    MLPScorer,
+    head_scores,
+    init_head,
+    negative_scores,
+    positive_scores,
+    score,
+    unit_rows,
+)
+from tests.lightgcn.oracles import stable_top_k
+
+DIM, HIDDEN, BATCH = 4, 6, 5
+every_name = pytest.mark.parametrize("name", ["inner", "cosine", "mlp"])
+
+
+def table(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(*shape, DIM)))
+
+
+def random_head(seed=0):
+    """Variables of which none is zero, biases included."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)),
+        init_head(jax.random.key(0), DIM, HIDDEN),
+    )
+
+
+def single(name, user, item, head):
+    """One score, by NumPy; the network's first layer over both vectors side by side."""
+    user, item = np.asarray(user), np.asarray(item)
+    if name == "inner":
+        return user @ item
+    if name == "cosine":
+        return user @ item / np.sqrt((user @ user) * (item @ item))
+    layers = jax.tree.map(np.asarray, head["params"])
+    first = np.concatenate([layers["of_user"]["kernel"], layers["of_item"]["kernel"]])
+    hidden = np.concatenate([user, item]) @ first + layers["of_user"]["bias"]
+    output = layers["output"]
+    return (np.maximum(hidden, 0) @ output["kernel"] + output["bias"])[0]
+
+
+@every_name
+@pytest.mark.usefixtures("x64")
+def test_scores_of_positives_and_of_both_kinds_of_negatives(name):
+    head, users = random_head(), table(0, BATCH)
+    positives, own = table(1, BATCH), table(2, BATCH, 3)
+    found = positive_scores(name, users, positives, head=head)
+    expected = [single(name, *pair, head) for pair in zip(users, positives, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+    found = negative_scores(name, users, own, head=head)
+    expected = [
+        [single(name, user, item, head) for item in items]
+        for user, items in zip(users, own, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+    # As many shared negatives as users must not be taken for one each.
+    for count in (7, BATCH):
+        shared = table(3, count)
+        found = negative_scores(name, users, shared, head=head)
+        expected = [[single(name, user, item, head) for item in shared] for user in users]
+        np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+@every_name
+@pytest.mark.usefixtures("x64")
+def test_numerical_gradients(name):
+    jax.test_util.check_grads(
+        jax.jit(lambda users, items, head: negative_scores(name, users, items, head=head)),
+        (table(0, 3), table(1, 4), random_head()),
+        order=1,
+        modes=("rev",),
+    )
+
+
+@pytest.mark.usefixtures("x64")
+def test_unit_rows_have_length_one_and_zeros_stay():
+    vectors = table(0, BATCH).at[2].set(0)
+    found = np.asarray(unit_rows(vectors))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 0, 1, 1], rtol=1e-14)
+    np.testing.assert_allclose(found, unit_rows(7 * vectors), rtol=1e-13)
+    assert ((found * np.asarray(vectors)).sum(axis=1) >= 0).all()
+    np.testing.assert_array_equal(unit_rows(vectors[None]), found[None])
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_gradient_of_unit_rows_is_across_them_and_zero_at_zero():
+    vectors, cotangent = table(0, BATCH).at[2].set(0), table(1, BATCH)
+    _, pullback = jax.vjp(unit_rows, vectors)
+    found = np.asarray(pullback(cotangent)[0])
+    assert not found[2].any()
+    for row, wanted, vector in zip(found, cotangent, np.asarray(vectors), strict=True):
+        if vector.any():
+            length = np.linalg.norm(vector)
+            unit = vector / length
+            expected = (np.eye(DIM) - np.outer(unit, unit)) @ np.asarray(wanted) / length
+            np.testing.assert_allclose(row, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_cosines_with_a_vector_of_zeros_are_zero_with_a_finite_gradient():
+    users = jnp.zeros((1, DIM), jnp.float32)
+    items = jnp.ones((2, DIM), jnp.float32).at[1].set(0)
+
+    def total(users, items):
+        return negative_scores("cosine", users, items).sum()
+
+    value, gradients = jax.value_and_grad(total, (0, 1))(users, items)
+    assert value == 0
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_a_new_head_has_biases_of_zero_and_two_maps_of_the_vectors():
+    shapes = jax.tree.map(jnp.shape, init_head(jax.random.key(0), DIM, HIDDEN))["params"]
+    assert shapes == {
+        "of_user": {"kernel": (DIM, HIDDEN), "bias": (HIDDEN,)},
+        "of_item": {"kernel": (DIM, HIDDEN)},
+        "output": {"kernel": (HIDDEN, 1), "bias": (1,)},
+    }
+    head = init_head(jax.random.key(0), DIM, HIDDEN)["params"]
+    assert not head["of_user"]["bias"].any()
+    assert not head["output"]["bias"].any()
+    other = init_head(jax.random.key(1), DIM, HIDDEN)["params"]
+    assert (head["of_item"]["kernel"] != other["of_item"]["kernel"]).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * HIDDEN + 1, 1 << 16])
+@pytest.mark.usefixtures("x64")
+def test_ranking_uses_the_score_of_training(at_once, monkeypatch):
+    """All items at once, or some after others, the last of them fewer."""
+    monkeypatch.setattr(score, "_HIDDEN_AT_ONCE", at_once)
+    users, items, head = table(0, 8), table(1, 11), random_head()
+    scorer = MLPScorer(users, items, head)
+    assert (scorer.num_queries, scorer.num_items) == (8, 11)
+    rows = jnp.array([6, 0, 0, 3], jnp.int32)
+    found = jax.jit(lambda scorer, rows: scorer.scores(rows))(scorer, rows)
+    expected = negative_scores("mlp", users[rows], items, head=head).T
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        found[:, 2], head_scores(head, users[:1].repeat(11, axis=0), items), rtol=1e-12
+    )
+    for ours, given in zip(scorer.embeddings(), (users, items), strict=True):
+        np.testing.assert_array_equal(ours, given)
+
+
+def test_ranks_are_by_the_network_not_by_inner_products():
+    users, items = (jnp.asarray(table(seed, 8), jnp.float32) for seed in (0, 1))
+    head = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_head(1))
+    seen = csr_rows(np.array([0, 0, 5]), np.array([2, 3, 7]), 8)
+    rows = np.arange(8, dtype=np.int32)
+    left_out = {0: (2, 3), 5: (7,)}
+    found = rank(MLPScorer(users, items, head), rows, k=4, seen=seen).items
+    for row, ranked in zip(rows, found, strict=True):
+        scores = [single("mlp", users[row], item, head) for item in items]
+        assert list(ranked) == stable_top_k(scores, 4, left_out.get(row, ()))
+    assert (rank(InnerProduct(users, items), rows, k=4, seen=seen).items != found).any()
+
+
+def test_memory_is_what_the_scorer_says():
+    """A block never holds a hidden layer for all its pairs."""
+    dim, hidden, num_items, queries = 16, 32, 20_000, 64
+    head = init_head(jax.random.key(0), dim, hidden)
+    scorer = MLPScorer(jnp.ones((100, dim)), jnp.ones((num_items, dim)), head)
+    compiled = (
+        jax.jit(lambda scorer, rows: scorer.scores(rows))
+        .lower(scorer, jnp.zeros(queries, jnp.int32))
+        .compile()
+    )
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    # Beside what grows with the queries: the items, and what they add to the hidden layer.
+    items = 4 * num_items * (dim + hidden)
+    assert temporary <= queries * scorer.block_bytes_per_query + items
+    assert temporary < 4 * num_items * queries * hidden / 4

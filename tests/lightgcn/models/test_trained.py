@@ -1,0 +1,189 @@
+"""What every trained model must do, whatever it is."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lightgcn_jax.diffusion import diffusion_operator
+from lightgcn_jax.models import (
+    GCNConfig,
+    GNNConfig,
+    LightGCNConfig,
+    MFConfig,
+    NGCFConfig,
+    SGCConfig,
+    edges_of,
+    gcn,
+    gnn,
+    lightgcn,
+    mf,
+    ngcf,
+    normalization_of,
+    sgc,
+)
+from tests.lightgcn.trained import DIM, NODES, PAIRS, random_params
+from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of
+
+MODELS = {
+    "mf": (mf, MFConfig(DIM, biases=True)),
+    "gcn": (gcn, GCNConfig(DIM, 2)),
+    "sgc": (sgc, SGCConfig(DIM, 2)),
+    "ngcf": (ngcf, NGCFConfig(DIM, 2)),
+    "gnn-mean": (gnn, GNNConfig(DIM, 2, "mean", "concat")),
+    "gnn-sum": (gnn, GNNConfig(DIM, 2, "sum", "add")),
+    "gnn-max": (gnn, GNNConfig(DIM, 2, "max", "concat")),
+    "lightgcn": (lightgcn, LightGCNConfig(DIM, 2, learn_alphas=True)),
+}
+ROWS = jnp.array([3, NODES - 1, 0, 3, NUM_USERS], jnp.int32)
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+class Reads(NamedTuple):
+    """What a model reads of a graph."""
+
+    operator: object = None
+    edges: object = None
+
+
+def reads(name, graph, ordering="none"):
+    module, config = MODELS[name]
+    if module is mf:
+        return Reads()
+    normalization = normalization_of(config.aggregate) if module is gnn else "symmetric"
+    if normalization is None:
+        return Reads(edges=edges_of(graph))
+    return Reads(
+        diffusion_operator(graph, dtype=float, normalization=normalization, ordering=ordering)
+    )
+
+
+@partial(jax.jit, static_argnames="name")
+def vectors(name, params, read, rows=None):
+    """Final vectors of all nodes, or of some."""
+    module, config = MODELS[name]
+    apply = module.apply if rows is None else module.apply_rows
+    chosen = () if rows is None else (rows,)
+    if module is mf:
+        return apply(params, NUM_USERS, config, *chosen)
+    further = {"edges": read.edges} if module is gnn else {}
+    return apply(params, read.operator, config, *chosen, **further)
+
+
+@partial(jax.jit, static_argnames="name")
+def gradient(name, params, read, rows=None):
+    return jax.grad(lambda params: jnp.sin(vectors(name, params, read, rows)).sum())(params)
+
+
+def float32(params):
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+
+
+def check_close(found, expected, **tolerances):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, **tolerances)
+
+
+@every_model
+@pytest.mark.usefixtures("x64")
+def test_rows_are_the_rows_of_the_whole_and_so_are_their_gradients(name):
+    params, read = random_params(*MODELS[name]), reads(name, graph_of(*PAIRS))
+    found = vectors(name, params, read, ROWS)
+    np.testing.assert_allclose(found, vectors(name, params, read)[ROWS], rtol=1e-11, atol=1e-13)
+    expected = jax.grad(lambda params: jnp.sin(vectors(name, params, read)[ROWS]).sum())(params)
+    check_close(gradient(name, params, read, ROWS), expected, rtol=1e-9, atol=1e-11)
+
+
+@every_model
+@pytest.mark.usefixtures("x64")
+def test_other_numbers_for_users_and_items_only_move_the_rows(name):
+    """New row p holds old node order[p], in the table and in what comes out."""
+    rng = np.random.default_rng(0)
+    order = np.concatenate([rng.permutation(NUM_USERS), NUM_USERS + rng.permutation(NUM_ITEMS)])
+    graph, params = graph_of(*PAIRS), random_params(*MODELS[name])
+    moved = params._replace(table=params.table[order])
+    expected = vectors(name, params, reads(name, graph))
+    found = vectors(name, moved, reads(name, graph.relabelled(order)))
+    np.testing.assert_allclose(found, expected[order], rtol=1e-10, atol=1e-12)
+    assert not np.allclose(found, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("mf", "gnn-max")])
+@pytest.mark.usefixtures("x64")
+def test_an_order_inside_the_operator_changes_nothing(name):
+    graph, params = graph_of(*PAIRS), random_params(*MODELS[name])
+    read = reads(name, graph, ordering="degree")
+    order = read.operator.order
+    assert (order.nodes != jnp.arange(NODES)).any()
+    plain = reads(name, graph)
+    for rows in (None, ROWS):
+        expected = vectors(name, params, plain, rows)
+        found = vectors(name, params, read, rows)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+        # Nor does it where the table stands in the order's places as well.
+        entered = params._replace(table=order.enter(params.table))
+        inside = Reads(read.operator.inside())
+        found = vectors(name, entered, inside, None if rows is None else order.places[rows])
+        found = order.leave(found) if rows is None else found
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+GRAPHS = {
+    "no edge": ([], []),
+    "one edge": ([2], [4]),
+    "isolated nodes": ([0, 0, 1, 3], [0, 5, 5, 1]),
+}
+
+
+@every_model
+@pytest.mark.parametrize("pairs", GRAPHS.values(), ids=GRAPHS)
+def test_isolated_nodes_have_finite_vectors_and_gradients(name, pairs):
+    pairs = [np.array(side, int) for side in pairs]
+    params, read = float32(random_params(*MODELS[name])), reads(name, graph_of(*pairs))
+    for rows in (None, ROWS):
+        found, slopes = vectors(name, params, read, rows), gradient(name, params, read, rows)
+        for leaf in jax.tree.leaves((found, slopes)):
+            assert leaf.dtype == jnp.float32
+            assert np.isfinite(leaf).all()
+    # A table of zeros, where lengths, ReLU and maxima have no derivative.
+    zeros = params._replace(table=jnp.zeros_like(params.table))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(name, zeros, read)))
+
+
+@every_model
+@pytest.mark.usefixtures("x64")
+def test_one_edge_links_two_nodes_alone(name):
+    """Only the two rows of the edge tell of each other."""
+    module, _ = MODELS[name]
+    user, item = 2, NUM_USERS + 4
+    params, read = random_params(*MODELS[name]), reads(name, graph_of([2], [4]))
+    before = np.asarray(vectors(name, params, read))
+    changed = params._replace(table=params.table.at[user].add(1.0))
+    moved = (np.asarray(vectors(name, changed, read)) != before).any(axis=1)
+    assert moved[user]
+    assert moved[item] == (module is not mf)
+    assert moved.sum() == (1 if module is mf else 2)
+
+
+@every_model
+def test_several_runs_at_once_are_a_loop(name):
+    read = reads(name, graph_of(*PAIRS))
+    runs = [float32(random_params(*MODELS[name], seed=seed)) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+    found = jax.jit(jax.vmap(lambda params: gradient(name, params, read, ROWS)))(stacked)
+    for index, params in enumerate(runs):
+        single = jax.tree.map(lambda leaf, index=index: leaf[index], found)
+        check_close(single, gradient(name, params, read, ROWS), rtol=2e-4, atol=2e-4)
+
+
+@every_model
+def test_the_graph_is_an_argument_not_a_constant(name):
+    module, config = MODELS[name]
+    read = reads(name, graph_of(*PAIRS))
+    params = module.init(jax.random.key(0), NODES, config)
+    closed = jax.make_jaxpr(vectors, static_argnums=0)(name, params, read)
+    assert all(np.size(constant) <= 1 for constant in closed.consts)
