@@ -8,15 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.training import TrainConfig
+from lightgcn_jax.training.chunks import make_chunk, plan_chunks
 from lightgcn_jax.training.optimizer import make_optimizer
-from lightgcn_jax.training.step import (
-    Rates,
-    Run,
-    epoch_order,
-    initial_state,
-    make_chunk,
-    plan_chunks,
-)
+from lightgcn_jax.training.step import Rates, Run, epoch_order, initial_state
 
 
 class Chunk:

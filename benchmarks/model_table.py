@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 # BPR with large batches and shared negatives: an epoch costs few applications of Ã.
-_TRAINED = {
+_TRAINED: dict[str, Any] = {
     "batch_size": 8192,
     "negatives": 1024,
     "learning_rate": 0.02,
@@ -69,7 +69,7 @@ _GOWALLA_EPOCHS = {
 # The order of recall that the papers find.
 _ORDER = ("MF", "NGCF, 3 layers", "LightGCN, 3 layers", "GF-CF")
 
-_SMALL_TRAINED = {
+_SMALL_TRAINED: dict[str, Any] = {
     "batch_size": 2048,
     "negatives": 256,
     "learning_rate": 0.01,
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> Report:
         lines.append(line_of(row, train_or_read(split, row.config, folder)))
     minutes = sum(line["seconds"] for line in lines) / 60
     target = 75.0 if args.dataset == "gowalla" else 30.0
-    details = {"rows": lines}
+    details: dict[str, Any] = {"rows": lines}
     if args.dataset == "gowalla":
         details["order_of_recall"] = {
             protocol: order_of(lines, protocol) for protocol in ("strict", "legacy")
@@ -168,7 +168,7 @@ def gowalla_rows(scale: float) -> list[Row]:
     rows = []
     for protocol in ("strict", "legacy"):
         for name, (settings, published) in _GOWALLA.items():
-            config = {"protocol": protocol, "ks": (20,), **settings}
+            config: dict[str, Any] = {"protocol": protocol, "ks": (20,), **settings}
             if name in _GOWALLA_EPOCHS:
                 epochs = max(1, round(scale * _GOWALLA_EPOCHS[name]))
                 every = max(1, epochs // 4)
@@ -181,7 +181,7 @@ def small_rows(seeds: int) -> list[Row]:
     """Every model with several seeds, under strict."""
     rows = []
     for name, settings in _SMALL.items():
-        config = {"ks": (20,), **settings}
+        config: dict[str, Any] = {"ks": (20,), **settings}
         if settings["model"] not in _ONE_FIT:
             config = _SMALL_TRAINED | config
         if settings["model"] not in _UNSEEDED:

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> Report:
     note(f"{args.steps} steps of PyTorch's")
     theirs = train_peer(peer, batches)
     note("both evaluations of our embeddings")
-    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), data.operator, config.shape)
+    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), workload.operator, config.shape)
     vectors = split_nodes(final, workload.graph.num_users)
     seen = workload.graph.items_of_user
     metrics = evaluate(InnerProduct(*vectors), workload.relevant, ks=(_CUTOFF,), seen=seen).metrics

@@ -42,7 +42,7 @@ from benchmarks.harness import (
 )
 from benchmarks.ngcf_step import ngcf_samples
 from benchmarks.torch_peer import TorchLightGCN, Trainer, batch_rows
-from benchmarks.workload import draw_batches, load_gowalla
+from benchmarks.workload import Workload, draw_batches, load_gowalla
 from lightgcn_jax.diffusion import diffuse
 from lightgcn_jax.models import lightgcn
 from lightgcn_jax.training import PRESETS, TrainConfig
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> Report:
     samples[_OURS] = [seconds / ours.steps for seconds in samples[_OURS]]
     note(f"{args.rounds} rounds of our parts")
     parts = alternate(
-        {"chunk": ours, _DIFFUSION: _applications(config, data), _NO_LAYERS: bare},
+        {"chunk": ours, _DIFFUSION: _applications(config, workload), _NO_LAYERS: bare},
         rounds=args.rounds,
     )
     whole = [seconds / ours.steps for seconds in parts.pop("chunk")]
@@ -134,15 +134,15 @@ def _peer_step(config: TrainConfig, run: Run) -> Callable[[], float]:
     return partial(Trainer(model, config.learning_rate, config.l2).step, *batch_rows(batch))
 
 
-def _applications(config: TrainConfig, run: Run) -> Callable[[], Any]:
+def _applications(config: TrainConfig, workload: Workload) -> Callable[[], Any]:
     """As many applications of Ã as a step has, forward and backward, one after another."""
 
     @jax.jit
     def chain(operator, x):
         return jax.lax.fori_loop(0, 2 * config.layers, lambda _, y: diffuse(operator, y), x)
 
-    x = jnp.ones((run.graph.num_nodes, config.dim), jnp.float32)
-    return lambda: jax.block_until_ready(chain(run.operator.inside(), x))
+    x = jnp.ones((workload.graph.num_nodes, config.dim), jnp.float32)
+    return lambda: jax.block_until_ready(chain(workload.operator.inside(), x))
 
 
 def _breakdown(whole: list[float], parts: dict[str, list[float]]) -> dict[str, float]:

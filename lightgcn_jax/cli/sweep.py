@@ -50,11 +50,11 @@ class Sweep:
     Attributes:
         source: the data.
         settings: settings of all trials.
-        values: settings and the values to try, in every combination, such as
-            `dim=16,64 l2=1e-4,1e-3`; layer weights as `alphas=0.5/0.25/0.25,none`.
-        ranges: numeric settings to draw at random, such as `learning_rate=1e-4..1e-1`;
-            log-uniformly where the ends are positive and more than a decade apart, or as
-            `:log` or `:linear` behind the range says.
+        values: settings and the values to try, in every combination: `dim=16,64 l2=1e-4,1e-3`;
+            layer weights as in `alphas=0.5/0.25/0.25,none`.
+        ranges: numeric settings to draw at random: `learning_rate=1e-4..1e-1 dim=8..64:log`;
+            drawn log-uniformly where the ends are positive and more than a decade apart, else
+            uniformly, unless `:log` or `:linear` says otherwise.
         trials: combinations to draw at random, from --range and --set.
         draw_seed: of these draws.
         together: runs trained at once, at most.

@@ -118,7 +118,8 @@ class MLPScorer:
 
     @property
     def block_bytes_per_query(self) -> int:
-        return 4 * (self.queries.shape[1] + _HIDDEN_AT_ONCE)
+        """The query's vector, a chunk's hidden layers, and the scores before they are joined."""
+        return 4 * (self.queries.shape[1] + _HIDDEN_AT_ONCE + self.num_items)
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
         users = self.queries[rows]

@@ -22,7 +22,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, rank
 from lightgcn_jax.evaluation.scorer import InnerProduct, KnowsSimilarItems, Scorer
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.training import FitResult, RunDirectory, embeddings_of, load_scorer
+from lightgcn_jax.training import FitResult, RunDirectory, TrainConfig, embeddings_of, load_scorer
 
 Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
@@ -52,6 +52,8 @@ class Recommender:
         seen: row u holds user u's training and validation items. Test items do not count as
             seen, so that the withheld ones can be recommended.
         model: the model's name, for messages.
+        offset_columns: the last columns of the vectors that only add to scores (biases, popularity)
+            and say nothing about who is like whom.
 
     Raises:
         InputError: scorer, ids and seen items do not fit each other, or the scorer holds a value
@@ -63,6 +65,7 @@ class Recommender:
     scorer: Scorer
     seen: CsrRows
     model: str = "a model of your own"
+    offset_columns: int = 0
 
     def __post_init__(self):
         if isinstance(self.scorer, InnerProduct):
@@ -105,13 +108,17 @@ class Recommender:
         """Loads a run directory; InputError where it is none or not finished."""
         run = RunDirectory.open(Path(path))
         split = run.split
-        return cls(split.users, split.items, load_scorer(run), _seen(split), run.config.model)
+        return cls._of(run.config, split, load_scorer(run))
 
     @classmethod
     def from_fit(cls, result: FitResult) -> Recommender:
         """Takes what training returned."""
-        split = result.split
-        return cls(split.users, split.items, result.scorer, _seen(split), result.config.model)
+        return cls._of(result.config, result.split, result.scorer)
+
+    @classmethod
+    def _of(cls, config: TrainConfig, split: Split, scorer: Scorer) -> Recommender:
+        offsets = config.offset_columns
+        return cls(split.users, split.items, scorer, _seen(split), config.model, offsets)
 
     @cached_property
     def user_embeddings(self) -> np.ndarray:
@@ -213,13 +220,16 @@ class Recommender:
 
     @cached_property
     def _user_cosines(self) -> Scorer:
-        return _cosines(self.user_embeddings)
+        return _cosines(self._without_offsets(self.user_embeddings))
 
     @cached_property
     def _item_cosines(self) -> Scorer:
         if isinstance(self.scorer, KnowsSimilarItems):
             return self.scorer.item_similarity()
-        return _cosines(self.item_embeddings)
+        return _cosines(self._without_offsets(self.item_embeddings))
+
+    def _without_offsets(self, table: np.ndarray) -> np.ndarray:
+        return table[:, : table.shape[1] - self.offset_columns]
 
     def _candidates(
         self, items: Iterable[int | str] | None, filter_items: Iterable[int | str] | None

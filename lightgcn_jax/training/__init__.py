@@ -3,7 +3,7 @@
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.continuation import continue_from
 from lightgcn_jax.training.interrupt import Interrupted
-from lightgcn_jax.training.loop import TrainingDiverged
+from lightgcn_jax.training.judging import judge_run
 from lightgcn_jax.training.losses import (
     batch_mean,
     binary_loss,
@@ -16,12 +16,12 @@ from lightgcn_jax.training.losses import (
 from lightgcn_jax.training.presets import PRESETS
 from lightgcn_jax.training.progress import ConsoleReporter, Reporter, SilentReporter
 from lightgcn_jax.training.protocol import apply_protocol
+from lightgcn_jax.training.records import TrainingDiverged
 from lightgcn_jax.training.registry import MODELS, ModelName
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.runs import (
     FitResult,
     embeddings_of,
-    evaluate_run,
     fit,
     load_scorer,
     refit,
@@ -52,8 +52,8 @@ __all__ = [
     "bpr_loss",
     "continue_from",
     "embeddings_of",
-    "evaluate_run",
     "fit",
+    "judge_run",
     "l2_penalty",
     "load_scorer",
     "max_margin_loss",

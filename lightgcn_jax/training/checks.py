@@ -34,6 +34,7 @@ _AT_LEAST = {
     "svd_iterations": (int, 0),
     "neighbours": (int, 1),
     "hidden": (int, 1),
+    "popularity_offset": (float, 0),
     "margin": (float, 0),
     "negatives": (int, 1),
     "popularity_power": (float, 0),
@@ -71,6 +72,7 @@ _CHOICES = {
 # A setting that means something only beside certain values of another.
 _ONLY_WITH = {
     "hidden": ("score", ("mlp",)),
+    "popularity_offset": ("score", ("inner", "cosine")),
     "temperature": ("loss", ("bpr", "binary", "softmax")),
     "margin": ("loss", ("max-margin",)),
     "sampling_correction": ("loss", ("softmax",)),

@@ -16,9 +16,9 @@ from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.training.clock import compile_seconds
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.interrupt import Interrupted
-from lightgcn_jax.training.loop import Trained
 from lightgcn_jax.training.progress import Reporter
 from lightgcn_jax.training.protocol import open_arena, rank_parts, training_graph
+from lightgcn_jax.training.records import Trained
 from lightgcn_jax.training.registry import MODELS, ClosedForm, reads
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.summary import summarize

@@ -58,6 +58,9 @@ class TrainConfig:
         score: of a user and an item, in training and in ranking: inner product, cosine, or a
             network of one hidden layer over both vectors (`mlp`).
         hidden: width of that layer.
+        popularity_offset: γ; γ·log(1 + an item's training users) is added to its scores, in
+            training and in ranking (inner, cosine). A cosine alone cannot say that everybody
+            likes an item.
         loss: `bpr`, `binary`, `softmax` (over the positive and the negatives) or `max-margin`.
         temperature: what scores are divided by in the loss; not in max-margin.
         margin: by which max-margin wants the positive above a negative.
@@ -120,6 +123,7 @@ class TrainConfig:
     neighbours: int = 500
     score: ScoreName = "inner"
     hidden: int = 64
+    popularity_offset: float = 0.0
     loss: Loss = "bpr"
     temperature: float = 1.0
     margin: float = 1.0
@@ -163,6 +167,12 @@ class TrainConfig:
     def shape(self) -> Any:
         """The settings that a trained model itself reads, in its own terms."""
         return self.form.shape(self)
+
+    @property
+    def offset_columns(self) -> int:
+        """The last columns of the run's vectors that only add to scores: 2 for biases, 1 for the
+        popularity offset."""
+        return 2 * self.biases + (self.popularity_offset > 0)
 
     @property
     def is_trained(self) -> bool:

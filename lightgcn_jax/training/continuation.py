@@ -16,12 +16,14 @@ from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.training.checkpoint import load_checkpoint
+from lightgcn_jax.training.chunks import map_tables
 from lightgcn_jax.training.config import TrainConfig
-from lightgcn_jax.training.loop import TrainArrays, Trainer
+from lightgcn_jax.training.loop import Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
+from lightgcn_jax.training.records import TrainArrays
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.runs import FitResult, fit
-from lightgcn_jax.training.step import TrainState, initial_params, map_tables
+from lightgcn_jax.training.step import TrainState, initial_params
 
 # Settings that the parameters' shapes or the parts of the split rest on.
 _KEPT = ("model", "dim", "seeds", "protocol", "score", "hidden", "biases", "learn_alphas")

@@ -89,7 +89,9 @@ def softmax_loss(
     return jax.nn.logsumexp(jnp.concatenate([jnp.zeros_like(terms, shape=1), terms]))
 
 
-def max_margin_loss(positive: Scalar, negatives: Scores, valid: Mask, margin: float) -> Scalar:
+def max_margin_loss(
+    positive: Scalar, negatives: Scores, valid: Mask, margin: Scalar | float
+) -> Scalar:
     """Hinge: the mean over valid negatives of max(0, n − p + margin).
 
     The mean estimates PinSAGE's expectation over its law of negatives, with the draws of the row

@@ -63,7 +63,7 @@ COMMON = frozenset({"model", "protocol", "ks", "seed"})
 
 TRAINING = frozenset(
     {
-        "dim", "init_std", "score", "hidden", "loss", "temperature", "margin",
+        "dim", "init_std", "score", "hidden", "popularity_offset", "loss", "temperature", "margin",
         "sampling_correction", "negative_sampler", "negatives", "negative_sharing",
         "popularity_power", "hard_pool", "reject_seen", "epochs", "batch_size", "sampling",
         "learning_rate", "schedule", "schedule_epochs", "warmup_epochs", "l2", "select_by",

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Embedded, Scorer
@@ -23,9 +22,10 @@ from lightgcn_jax.training.checkpoint import (
 )
 from lightgcn_jax.training.closed_form import fit_closed_form, rebuild
 from lightgcn_jax.training.config import TrainConfig
-from lightgcn_jax.training.loop import Progress, TrainArrays, Trained, Trainer
+from lightgcn_jax.training.loop import Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
-from lightgcn_jax.training.protocol import apply_protocol, label_of, open_arena, rank_parts
+from lightgcn_jax.training.protocol import apply_protocol
+from lightgcn_jax.training.records import Progress, TrainArrays, Trained
 from lightgcn_jax.training.registry import with_embeddings
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.scoring import head_names, head_of, scorer_of
@@ -267,26 +267,3 @@ def load_scorer(directory: RunDirectory) -> Scorer:
     users, items = map(jnp.asarray, directory.embeddings())
     names = head_names(directory.config)
     return scorer_of(users, items, head_of(directory.model(names)))
-
-
-def evaluate_run(path: Path | str, ks: tuple[int, ...]) -> dict[str, Any]:
-    """Rank a finished run's parts again at chosen cut-offs.
-
-    Returns:
-        ``model``, ``protocol``, ``protocol_note``, the parts' metrics, and
-        ``users_without_test_items``.
-
-    Raises:
-        InputError: no finished run, or a cut-off that does not fit the catalogue.
-    """
-    directory = RunDirectory.open(Path(path))
-    scorer = load_scorer(directory)
-    arena = open_arena(directory.split)
-    metrics = rank_parts(scorer, arena, PARTS, ks)
-    return {
-        "model": directory.config.model,
-        "protocol": directory.config.protocol,
-        "protocol_note": label_of(directory.config),
-        **metrics,
-        "users_without_test_items": arena.users_without_test_items,
-    }

@@ -20,12 +20,17 @@ from lightgcn_jax.training.step import Params, Run
 def make_scorer(params: Params, run: Run, config: TrainConfig) -> Scorer:
     """The final vectors of all users and items, and their score; nothing is dropped.
 
-    Under the score ``cosine`` the vectors have length 1, so that cosines are inner products.
+    Under the score ``cosine`` the vectors have length 1, so that cosines are inner products. What
+    the popularity offset adds is a last column: 1 for a user, the offset for an item.
     """
     nodes = config.form.apply(params.model, run, config.shape)
     if config.score == "cosine":
         nodes = unit_rows(nodes)
-    return scorer_of(*split_nodes(nodes, run.graph.num_users), params.head)
+    users, items = split_nodes(nodes, run.graph.num_users)
+    if run.offsets is not None:
+        users = jnp.pad(users, ((0, 0), (0, 1)), constant_values=1)
+        items = jnp.concatenate([items, run.offsets[:, None]], axis=1)
+    return scorer_of(users, items, params.head)
 
 
 def scorer_of(users: UserTable, items: ItemTable, head: Mapping | None) -> Scorer:

@@ -35,9 +35,10 @@ from lightgcn_jax.training.checkpoint import load_checkpoint, remove_unfinished
 from lightgcn_jax.training.closed_form import closed_form_of
 from lightgcn_jax.training.interrupt import Interrupted
 from lightgcn_jax.training.lanes import VARIABLE
-from lightgcn_jax.training.loop import Progress, TrainArrays, Trainer, TrainingDiverged
+from lightgcn_jax.training.loop import Trainer
 from lightgcn_jax.training.progress import Reporter, SilentReporter
 from lightgcn_jax.training.protocol import apply_protocol, open_arena, rank_parts, training_graph
+from lightgcn_jax.training.records import Progress, TrainArrays, TrainingDiverged
 from lightgcn_jax.training.run_directory import RunDirectory
 from lightgcn_jax.training.runs import FitResult, fit, refit, resume
 from lightgcn_jax.training.summary import seed_statistics

@@ -25,7 +25,8 @@ def plot_sweep(
 
     One numeric setting that varies is the horizontal axis of a curve for each part of the split;
     of two, the values of the other give a set of curves each, where curves have points enough.
-    Anything else is drawn as dots: the validation metric against each setting in turn. Bars are 95 % intervals over seeds.
+    Anything else is drawn as dots: the validation metric against each setting in turn. Bars are
+    95 % intervals over seeds.
 
     Args:
         path: the sweep's directory.

@@ -22,9 +22,10 @@ from lightgcn_jax.evaluation import ranking
 from lightgcn_jax.evaluation.ranking import group_width
 from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.training.chunks import ChunkPlan, make_chunk
 from lightgcn_jax.training.config import TrainConfig
 from lightgcn_jax.training.optimizer import make_optimizer
-from lightgcn_jax.training.step import ChunkPlan, Rates, Run, initial_state, make_chunk
+from lightgcn_jax.training.step import Rates, Run, initial_state
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu, the extra tpu"

@@ -21,8 +21,8 @@ from lightgcn_jax.training import (
     SilentReporter,
     TrainConfig,
     continue_from,
-    evaluate_run,
     fit,
+    judge_run,
     resume,
 )
 from lightgcn_jax.training.registry import reads
@@ -130,7 +130,7 @@ def test_a_run_directory_gives_the_same_model(fitted):
     again = Recommender.from_run(fitted.directory)
     assert answers(again) == answers(Recommender.from_fit(fitted))
     assert again.model == fitted.config.model
-    figures = evaluate_run(fitted.directory, fitted.config.ks)
+    figures = judge_run(fitted.directory, fitted.config.ks)
     for part in ("train", "valid", "test"):
         assert figures[part] == fitted.summary[part]
     finished = resume(fitted.directory)

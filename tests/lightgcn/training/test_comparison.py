@@ -6,9 +6,10 @@ import pytest
 import scipy.stats
 
 from lightgcn_jax.data import IdMap, Pairs, generate_world, ratio_split
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import catalogue_metrics, evaluate, holm, item_groups, user_groups
-from lightgcn_jax.training import RunDirectory, TrainConfig, evaluate_run, fit, load_scorer
+from lightgcn_jax.training import RunDirectory, TrainConfig, fit, load_scorer
 from lightgcn_jax.training.comparison import compare_runs
 from lightgcn_jax.training.judging import judge_run
 from lightgcn_jax.training.protocol import open_arena, training_graph
@@ -186,7 +187,8 @@ def test_what_cannot_be_compared_is_refused(runs, split, tmp_path):
 def test_a_run_is_judged_by_one_ranking(runs):
     path, ks = runs["other rows"], (K,)
     plain = judge_run(path, ks)
-    assert plain == evaluate_run(path, ks)
+    summary = RunDirectory.open(path).summary()
+    assert {part: plain[part] for part in PARTS} == {part: summary[part] for part in PARTS}
     judged = judge_run(path, ks, beyond=True, groups=3)
     assert {name: judged[name] for name in plain} == plain
     directory = RunDirectory.open(path)

@@ -6,7 +6,8 @@ import pytest
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.training import SilentReporter, TrainingDiverged, apply_protocol, fit
 from lightgcn_jax.training.lanes import VARIABLE, lanes_of
-from lightgcn_jax.training.loop import Progress, TrainArrays, Trainer
+from lightgcn_jax.training.loop import Trainer
+from lightgcn_jax.training.records import Progress, TrainArrays
 from lightgcn_jax.training.step import Rates
 
 VARIANTS = ({"learning_rate": 0.02, "l2": 1e-3}, {"learning_rate": 0.005, "l2": 0.1})

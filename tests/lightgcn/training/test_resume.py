@@ -25,7 +25,7 @@ from lightgcn_jax.training import (
     resume,
 )
 from lightgcn_jax.training.checkpoint import checkpoint_folders, find_damage
-from lightgcn_jax.training.step import ChunkPlan
+from lightgcn_jax.training.chunks import ChunkPlan
 
 TIMES = ("train_seconds", "compile_seconds", "evaluate_seconds")
 
@@ -159,7 +159,7 @@ SCRIPT = """
 import sys
 import time
 from lightgcn_jax.training import SilentReporter, resume, loop
-from lightgcn_jax.training.step import ChunkPlan
+from lightgcn_jax.training.chunks import ChunkPlan
 def plan(edges, nodes, config):
     steps = -(-edges // config.batch_size)
     return ChunkPlan(steps, -(-steps // 2), 2)

@@ -26,8 +26,8 @@ from lightgcn_jax.training import (
     TrainConfig,
     TrainingDiverged,
     apply_protocol,
-    evaluate_run,
     fit,
+    judge_run,
     refit,
     run_directory,
 )
@@ -185,7 +185,7 @@ def test_fixed_trains_on_everything_and_ranks_test_once(small_split, small_confi
     assert result.summary["best_epoch"] == result.summary["epochs"] == 4
     assert result.summary["selected_by"] == "nothing"
     assert result.summary["protocol_note"].startswith("fixed: trained on train and validation")
-    assert evaluate_run(tmp_path / "run", config.ks)["test"] == result.summary["test"]
+    assert judge_run(tmp_path / "run", config.ks)["test"] == result.summary["test"]
     assert not (tmp_path / "run" / "metrics.png").exists()
 
 
@@ -286,14 +286,14 @@ def test_a_run_is_complete_without_the_data(run, small_split, small_config):
     assert opened.split.description == small_split.description
 
 
-def test_evaluate_run_agrees_with_its_summary(run):
+def test_judge_run_agrees_with_its_summary(run):
     summary = RunDirectory.open(run).summary()
-    again = evaluate_run(run, (3, 10))
+    again = judge_run(run, (3, 10))
     for part in ("train", "valid", "test"):
         assert again[part]["recall@10"] == pytest.approx(summary[part]["recall@10"], rel=1e-9)
         assert "recall@3" in again[part]
     with pytest.raises(InputError, match="k: expected 1 to"):
-        evaluate_run(run, (1000,))
+        judge_run(run, (1000,))
 
 
 def test_a_directory_that_holds_something_is_left_alone(small_split, small_config, tmp_path):

@@ -10,9 +10,9 @@ from lightgcn_jax.diffusion import Restriction, diffusion_operator
 from lightgcn_jax.diffusion.restricted import picked_entries
 from lightgcn_jax.models.lightgcn import LightGCNParams
 from lightgcn_jax.training import TrainConfig
+from lightgcn_jax.training.chunks import ChunkPlan, make_chunk, plan_chunks
 from lightgcn_jax.training.sampling import Batch
 from lightgcn_jax.training.step import (
-    ChunkPlan,
     Params,
     Rates,
     Run,
@@ -22,8 +22,6 @@ from lightgcn_jax.training.step import (
     draw_batch,
     epoch_order,
     expected_entries,
-    make_chunk,
-    plan_chunks,
     train_step,
 )
 from tests.lightgcn.oracles import bpr_gradient_step_loss, dense_normalized_adjacency
