@@ -41,7 +41,7 @@ class Row(NamedTuple):
 # BPR with large batches and shared negatives: an epoch costs few applications of Ã.
 _TRAINED: dict[str, Any] = {
     "batch_size": 8192,
-    "negatives": 1024,
+    "negatives": 256,
     "learning_rate": 0.02,
     "schedule": "cosine",
     "patience": 0,

@@ -177,4 +177,4 @@ class TrainConfig:
     @property
     def is_trained(self) -> bool:
         """Whether the model is trained epoch by epoch, not fitted in closed form."""
-        return isinstance(MODELS[self.model].form, TrainedForm)
+        return MODELS[self.model].is_trained

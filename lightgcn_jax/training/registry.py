@@ -53,6 +53,11 @@ class Model(NamedTuple):
     has_embeddings: bool
 
     @property
+    def is_trained(self) -> bool:
+        """Whether the loop trains it, epoch by epoch."""
+        return isinstance(self.form, TrainedForm)
+
+    @property
     def closed_form(self) -> ClosedForm | None:
         """None for a model that is trained by the loop."""
         return self.form if isinstance(self.form, ClosedForm) else None
@@ -169,7 +174,7 @@ def reads(model: str, setting: str) -> bool:
 
 def misplaced(model: str, setting: str) -> str:
     """What is wrong with giving a model a setting that it does not read."""
-    readers = " and ".join(name for name in MODELS if reads(name, setting))
+    readers = ", ".join(name for name in MODELS if reads(name, setting))
     return f"a setting of {readers}, which {model} does not read; leave it out"
 
 

@@ -16,6 +16,7 @@ from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Embedded, Scorer
 from lightgcn_jax.training.checkpoint import (
+    checkpoint_folders,
     load_checkpoint,
     remove_unfinished,
     save_checkpoint,
@@ -181,19 +182,25 @@ def resume(
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
     with directory.locked():
-        remove_unfinished(directory.checkpoints)
         trainer = Trainer(directory.split, config, optimizer, directory, reporter)
-        checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
-        if checkpoint is None:
+        if not checkpoint_folders(directory.checkpoints):
             reporter.noted("no checkpoint yet: the run starts again")
-            arrays = TrainArrays.start(trainer.initial_states())
-            progress = Progress.start(config.seeds)
-        else:
-            arrays, progress = checkpoint.arrays, Progress(**checkpoint.progress)
-            reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
-        directory.write_metrics(progress.history)
-        trained = trainer.train(arrays, progress)
+        trained = train_on(trainer, directory, reporter)
         return _result(config, directory.split, trained, directory)
+
+
+def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> Trained:
+    """Train from the directory's last good checkpoint, or from the start where there is none."""
+    remove_unfinished(directory.checkpoints)
+    checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
+    if checkpoint is None:
+        arrays = TrainArrays.start(trainer.initial_states())
+        progress = Progress.start(len(trainer.lanes))
+    else:
+        arrays, progress = checkpoint.arrays, Progress(**checkpoint.progress)
+        reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
+    directory.write_metrics(progress.history)
+    return trainer.train(arrays, progress)
 
 
 def refit(

@@ -29,11 +29,17 @@ from lightgcn_jax.training.registry import reads
 from tests.lightgcn import oracles
 
 # Settings that suit worlds of a few dozen items.
+TRAINED = {
+    "dim": 16, "epochs": 40, "batch_size": 64, "negatives": 8, "learning_rate": 0.02,
+    "select_by": "recall@5", "evaluate_every": 10,
+}  # fmt: skip
 SETTINGS = {
-    "lightgcn": {
-        "dim": 16, "epochs": 40, "batch_size": 64, "negatives": 8, "learning_rate": 0.02,
-        "select_by": "recall@5", "evaluate_every": 10,
-    },
+    "mf": TRAINED,
+    "gcn": TRAINED | {"layers": 1, "init_std": 0.5},
+    "sgc": TRAINED | {"layers": 2},
+    "ngcf": TRAINED | {"layers": 2},
+    "gnn": TRAINED | {"layers": 2, "init_std": 0.5},
+    "lightgcn": TRAINED,
     "gfcf": {"singular_vectors": 4},
     "spectral": {"dim": 4},
     "itemcf": {"neighbours": 7},
@@ -57,7 +63,7 @@ def split():
 def fitted(request, split, tmp_path_factory):
     """A model's run on a world with noise, written."""
     path = tmp_path_factory.mktemp("runs") / "run"
-    changes = {"epochs": 4, "evaluate_every": 2} if request.param == "lightgcn" else {}
+    changes = {"epochs": 4, "evaluate_every": 2} if MODELS[request.param].is_trained else {}
     return fit(split, config_of(request.param, **changes), out=path)
 
 
@@ -65,6 +71,52 @@ def answers(recommender, k=5, **filters):
     users = recommender.users.ids.to_list()
     found = recommender.recommend(users, k, **filters)
     return [(one.ids, one.scores.tolist()) for one in found]
+
+
+# What may be chosen beside the model: each must find the withheld cells too.
+VARIANTS = [
+    {"loss": "binary"},
+    {"loss": "softmax", "temperature": 0.5},
+    {"loss": "softmax", "sampling_correction": True},
+    {"loss": "max-margin", "margin": 0.5},
+    {"score": "cosine", "loss": "softmax", "temperature": 0.2},
+    {"score": "cosine", "loss": "softmax", "temperature": 0.2, "popularity_offset": 0.01},
+    {"score": "mlp", "hidden": 16},
+    {"negative_sampler": "popularity", "popularity_power": 0.5},
+    {"negative_sampler": "popularity", "negative_sharing": "per-user"},
+    {"negative_sampler": "hard", "negatives": 4, "hard_pool": 8},
+    {"negative_sampler": "in-batch", "negatives": 256},
+    {"negative_sampler": "all", "negatives": 256},
+    {"reject_seen": False},
+    {"learn_alphas": True},
+    {"layer_combination": "last", "layers": 2},
+    {"normalization": "left"},
+    {"normalization": "right"},
+    {"edge_dropout": 0.2},
+    {"model": "mf", "biases": True},
+    {"model": "ngcf", "message_dropout": 0.1, "node_dropout": 0.1},
+    {"model": "gnn", "aggregate": "max"},
+    {"model": "gnn", "aggregate": "sum", "combine": "add", "layers": 1},
+]
+
+
+@pytest.mark.parametrize(
+    "settings", VARIANTS, ids=lambda settings: "-".join(map(str, settings.values()))
+)
+def test_variants_find_the_withheld_cells_and_come_back_from_disk(settings, tmp_path):
+    split = given_split(block_world(groups=4, users_per_group=10, items_per_group=8, seed=0))
+    model = settings.get("model", "lightgcn")
+    config = config_of(model, protocol="legacy", **settings)
+    result = fit(split, config, out=tmp_path / "run")
+    assert result.summary["test"]["recall@1"] == 1.0
+    recommender = Recommender.from_run(tmp_path / "run")
+    assert answers(recommender) == answers(Recommender.from_fit(result))
+    if settings.get("score") != "mlp":  # whose vectors are compared by the network alone
+        # An item's own group of eight comes first; what only adds to scores is left out.
+        similar = recommender.similar_items(split.items.external([0])[0], 7).ids
+        of_group = split.train.users[split.train.items == 0]
+        alike = np.unique(split.train.items[np.isin(split.train.users, of_group)])
+        assert set(split.items.rows(similar)) == set(alike) - {0}
 
 
 def test_all_models_have_settings_here():
@@ -144,7 +196,7 @@ def test_the_seed_decides(fitted, split):
     config = fitted.config
     again = fit(split, config)
     assert answers(Recommender.from_fit(again)) == answers(Recommender.from_fit(fitted))
-    if config.model in ("lightgcn", "random"):
+    if config.is_trained or config.model == "random":
         other = fit(split, dataclasses.replace(config, seed=7))
         assert answers(Recommender.from_fit(other)) != answers(Recommender.from_fit(fitted))
 
@@ -164,7 +216,7 @@ def test_users_and_items_without_training_pairs_get_finite_scores(model, tmp_pat
     interactions = Interactions.from_arrays(
         [0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 5, 0], parts=[TRAIN] * 4 + [TEST] * 2
     )
-    changes = {"select_by": "recall@2", "epochs": 2} if model == "lightgcn" else {}
+    changes = {"select_by": "recall@2", "epochs": 2} if MODELS[model].is_trained else {}
     config = config_of(model, protocol="legacy", ks=(2,), **changes)
     result = fit(given_split(interactions), config, out=tmp_path / "run")
     everybody = np.arange(len(result.split.users))
@@ -187,7 +239,7 @@ def test_embeddings_and_neighbours_or_a_clear_refusal(fitted, tmp_path):
             np.testing.assert_array_equal(stored["users"], fitted.user_embeddings)
         assert len(recommender.similar_users(recommender.users.ids[0], 4).ids) == 4
     else:
-        refusal = rf"expected a model that has them \(lightgcn, gfcf, spectral\), got {model}"
+        refusal = rf"expected a model that has them \(mf, .*, gfcf, spectral\), got {model}"
         for ask in (
             lambda: export(recommender, tmp_path / "e.npz"),
             lambda: recommender.similar_users(recommender.users.ids[0]),
@@ -246,7 +298,7 @@ class TestClosedForms:
     def test_training_arguments_are_refused(self, model, split, tmp_path):
         with pytest.raises(InputError, match=f"optimizer: expected a model .* got {model}"):
             fit(split, config_of(model), optimizer=optax.sgd(0.1))
-        with pytest.raises(InputError, match=f"epochs: a setting of lightgcn, which {model} does"):
+        with pytest.raises(InputError, match=f"epochs: a setting of mf, .*, which {model} does"):
             config_of(model, epochs=7)
         fit(split, config_of(model), out=tmp_path / "run")
         with pytest.raises(InputError, match=f"expected the run of a trained model .* {model}"):
@@ -264,7 +316,7 @@ def test_several_seeds_are_fitted_one_by_one(split):
     assert together.summary["embeddings_of_seed"] == 4
     kept = fit(split, config_of("random", seed=4))
     assert answers(Recommender.from_fit(together)) == answers(Recommender.from_fit(kept))
-    with pytest.raises(InputError, match="seeds: a setting of lightgcn and gfcf and spectral and"):
+    with pytest.raises(InputError, match=r"seeds: a setting of mf, .*, random, which popular"):
         config_of("popular", seeds=2)
 
 
