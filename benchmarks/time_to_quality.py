@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Measure; see the module."""
-    note("gowalla, preset fast: about a quarter of an hour")
+    note("gowalla, preset fast: some minutes")
     gowalla = _child("gowalla", "fast", args.data_dir)
     others = {}
     for dataset in () if args.skip_others else _OTHERS:

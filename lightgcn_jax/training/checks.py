@@ -14,7 +14,6 @@ from lightgcn_jax.models.gnn import Aggregate, Combine
 from lightgcn_jax.models.lightgcn import LayerCombination
 from lightgcn_jax.models.score import ScoreName
 from lightgcn_jax.training.choices import (
-    Init,
     Loss,
     NegativeSampler,
     NegativeSharing,
@@ -58,7 +57,6 @@ _CHOICES = {
     "normalization": Normalization,
     "aggregate": Aggregate,
     "combine": Combine,
-    "init": Init,
     "score": ScoreName,
     "loss": Loss,
     "negative_sampler": NegativeSampler,
@@ -161,8 +159,6 @@ def _check_training(config: TrainConfig) -> None:
         )
     if config.biases and config.score != "inner":
         raise InputError(f"biases: expected the score inner, which adds them, got {config.score}")
-    if config.init == "spectral" and config.learn_alphas:
-        raise InputError("init: spectral is made for given layer weights; leave learn_alphas out")
     if 0 < config.schedule_epochs < config.epochs:
         raise InputError(
             f"schedule_epochs: expected 0 or at least the {config.epochs} epochs of the run, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-Init = Literal["normal", "spectral"]
 Loss = Literal["bpr", "binary", "softmax", "max-margin"]
 NegativeSampler = Literal["uniform", "popularity", "in-batch", "hard", "all"]
 NegativeSharing = Literal["shared", "per-user"]

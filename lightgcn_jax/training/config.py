@@ -12,7 +12,6 @@ from lightgcn_jax.models.lightgcn import LayerCombination
 from lightgcn_jax.models.score import ScoreName
 from lightgcn_jax.training.checks import check
 from lightgcn_jax.training.choices import (
-    Init,
     Loss,
     NegativeSampler,
     NegativeSharing,
@@ -48,7 +47,6 @@ class TrainConfig:
         aggregate: what gnn makes of the neighbours' vectors.
         combine: how gnn joins a node's vector and its neighbours': ReLU of a linear map of both
             side by side (`concat`) or added up (`add`).
-        init: layer-0 embeddings of lightgcn: `normal`, or `spectral`, from singular vectors.
         init_std: standard deviation of the initial embeddings.
         singular_vectors: kept by the low-pass filter of gfcf.
         low_pass_weight: of the low-pass filter of gfcf, beside the linear filter.
@@ -114,7 +112,6 @@ class TrainConfig:
     node_dropout: float = 0.0
     aggregate: Aggregate = "mean"
     combine: Combine = "concat"
-    init: Init = "normal"
     init_std: float = 0.1
     singular_vectors: int = 256
     low_pass_weight: float = 0.3

@@ -125,7 +125,7 @@ MODELS: dict[str, Model] = {
     "lightgcn": _trained(
         "lightgcn",
         *_OPERATOR,
-        *("alphas", "learn_alphas", "layer_combination", "normalization", "edge_dropout", "init"),
+        *("alphas", "learn_alphas", "layer_combination", "normalization", "edge_dropout"),
     ),
     "gfcf": Model(
         frozenset({"singular_vectors", "low_pass_weight", "svd_iterations", "seeds", "backend"}),

@@ -273,4 +273,5 @@ def load_scorer(directory: RunDirectory) -> Scorer:
         return rebuild(directory)
     users, items = map(jnp.asarray, directory.embeddings())
     names = head_names(directory.config)
-    return scorer_of(users, items, head_of(directory.model(names)))
+    head = head_of(directory.model(names)) if names else None
+    return scorer_of(users, items, head)

@@ -105,8 +105,7 @@ VARIANTS = [
 )
 def test_variants_find_the_withheld_cells_and_come_back_from_disk(settings, tmp_path):
     split = given_split(block_world(groups=4, users_per_group=10, items_per_group=8, seed=0))
-    model = settings.get("model", "lightgcn")
-    config = config_of(model, protocol="legacy", **settings)
+    config = config_of(**{"model": "lightgcn", "protocol": "legacy"} | settings)
     result = fit(split, config, out=tmp_path / "run")
     assert result.summary["test"]["recall@1"] == 1.0
     recommender = Recommender.from_run(tmp_path / "run")

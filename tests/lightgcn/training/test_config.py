@@ -91,7 +91,6 @@ def test_nonsense_is_refused(field, value, message):
         ({"model": "mf", "layers": 2}, "layers: a setting of gcn, .*, which mf"),
         ({"model": "ngcf", "layers": 0}, "layers: expected"),
         ({"layer_combination": "last", "learn_alphas": True}, "layer_combination|learn_alphas"),
-        ({"init": "spectral", "learn_alphas": True}, "init: spectral is made for given layer"),
         ({"model": "gfcf", "loss": "softmax"}, "loss: a setting of mf, "),
     ],
 )

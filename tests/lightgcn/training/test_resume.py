@@ -30,7 +30,7 @@ from lightgcn_jax.training.chunks import ChunkPlan
 TIMES = ("train_seconds", "compile_seconds", "evaluate_seconds")
 
 
-def chunks_of_two_steps(num_edges, _num_nodes, config):
+def chunks_of_two_steps(num_edges, _num_nodes, config, _lanes):
     steps = -(-num_edges // config.batch_size)
     return ChunkPlan(steps, -(-steps // 2), 2)
 
@@ -160,7 +160,7 @@ import sys
 import time
 from lightgcn_jax.training import SilentReporter, resume, loop
 from lightgcn_jax.training.chunks import ChunkPlan
-def plan(edges, nodes, config):
+def plan(edges, nodes, config, lanes):
     steps = -(-edges // config.batch_size)
     return ChunkPlan(steps, -(-steps // 2), 2)
 loop.plan_chunks = plan
