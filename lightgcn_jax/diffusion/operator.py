@@ -107,7 +107,8 @@ def diffusion_operator(
         graph: the interactions; A has no self-loops.
         backend: a storage's name, or ``auto``: see :func:`choose_backend`.
         dtype: of the edge weights.
-        normalization: ``symmetric`` (Ã = D^-½ A D^-½), ``left``, ``right``, ``row``, ``column``.
+        normalization: ``symmetric`` (Ã = D^-½ A D^-½), ``left``, ``right``, ``row``, ``column`` or
+            ``none`` (A itself).
         platform: that the operator will run on; by default the one that JAX runs on.
         edge_dropout: keep what :func:`drop_edges` needs: four to eight bytes a directed edge.
         ordering: of the nodes inside the storage: a name (see :func:`choose_ordering` for ``auto``
