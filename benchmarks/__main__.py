@@ -23,6 +23,7 @@ BENCHMARKS = {
     "gfcf": "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",
     "model_table": "every model side by side on one data set, beside the published figures",
     "time_to_quality": "seconds of training until LightGCN reaches recall@20 .1824 on Gowalla",
+    "pinsage": "PinSAGE: walks, neighbours, a training step and all items, against peers",
     "ingest": "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
     "parity": "the same steps and rankings as PyTorch's, number by number",
 }

@@ -10,29 +10,54 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import make_dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tyro
 
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.errors import InputError
 
-PROGRAM = "lightgcn-jax"
-_DESCRIPTION = "Graph recommendation: train a model, judge it, recommend."
-# Name -> module, class, one line for the list of commands.
-_COMMANDS = {
-    "train": ("training", "Train", "Train a model on a data set or on your own files."),
-    "sweep": ("sweep", "Sweep", "Try settings, choose on validation, train the best."),
-    "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
-    "compare": ("compare", "Compare", "Put runs side by side, with tests of significance."),
-    "recommend": ("runs", "Recommend", "Recommend items to users."),
-    "similar": ("runs", "Similar", "Find the neighbours of items or users."),
-    "export": ("runs", "Export", "Write embeddings and ids to one file."),
-    "data": ("datasets", "Data", "List, download and describe data sets."),
-    "diffusion": ("diffusion", "Diffusion", "See how the diffusion is stored and compiled."),
-}
+_OUT_OF_MEMORY = (
+    "try a smaller --dim, --batch-size, --negatives, --seeds, --singular-vectors or --neighbours"
+)
+
+
+class Program(NamedTuple):
+    """A command line and its commands.
+
+    Attributes:
+        name: as it is called.
+        description: for ``--help``.
+        package: whose modules hold the commands.
+        commands: name -> module, class, one line for the list of commands.
+        out_of_memory: what to try when the device has no memory left.
+    """
+
+    name: str
+    description: str
+    package: str
+    commands: Mapping[str, tuple[str, str, str]]
+    out_of_memory: str = _OUT_OF_MEMORY
+
+
+LIGHTGCN = Program(
+    name="lightgcn-jax",
+    description="Graph recommendation: train a model, judge it, recommend.",
+    package="lightgcn_jax.cli",
+    commands={
+        "train": ("training", "Train", "Train a model on a data set or on your own files."),
+        "sweep": ("sweep", "Sweep", "Try settings, choose on validation, train the best."),
+        "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
+        "compare": ("compare", "Compare", "Put runs side by side, with tests of significance."),
+        "recommend": ("runs", "Recommend", "Recommend items to users."),
+        "similar": ("runs", "Similar", "Find the neighbours of items or users."),
+        "export": ("runs", "Export", "Write embeddings and ids to one file."),
+        "data": ("datasets", "Data", "List, download and describe data sets."),
+        "diffusion": ("diffusion", "Diffusion", "See how the diffusion is stored and compiled."),
+    },
+)
 
 
 class Command(Protocol):
@@ -44,12 +69,17 @@ class Command(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line, by default that of the process, and returns the exit status."""
+    """Runs a ``lightgcn-jax`` command line, by default that of the process; the exit status."""
+    return run(LIGHTGCN, argv)
+
+
+def run(program: Program, argv: Sequence[str] | None = None) -> int:
+    """Runs one command line of a program, by default that of the process; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            status = _parsed(arguments).run()
+            status = _parsed(program, arguments).run()
             sys.stdout.flush()
             return status
         except SystemExit as ending:  # tyro: help or wrong usage, said; rich: a closed pipe
@@ -72,16 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 say(str(error))
                 return 130
             if "RESOURCE_EXHAUSTED" in str(error):  # what XLA raises has no class of its own
-                say(
-                    f"error: out of memory: {_one_line(error)[:200]}; "
-                    "try a smaller --dim, --batch-size, --negatives, --seeds, "
-                    "--singular-vectors or --neighbours"
-                )
+                say(f"error: out of memory: {_one_line(error)[:200]}; {program.out_of_memory}")
                 return 2
             raise
 
 
-def _parsed(arguments: list[str]) -> Command:
+def _parsed(program: Program, arguments: list[str]) -> Command:
     """The command with its arguments.
 
     Only the command that is called is imported, the others are known by name: JAX takes longer to
@@ -89,14 +115,14 @@ def _parsed(arguments: list[str]) -> Command:
     """
     called = arguments[0] if arguments else None
     commands: dict[str, Any] = {}
-    for name, (module, class_name, description) in _COMMANDS.items():
+    for name, (module, class_name, description) in program.commands.items():
         if name == called:
-            loaded = importlib.import_module(f"lightgcn_jax.cli.{module}")
+            loaded = importlib.import_module(f"{program.package}.{module}")
             commands[name] = getattr(loaded, class_name)
         else:
             commands[name] = make_dataclass(class_name, (), namespace={"__doc__": description})
     return tyro.extras.subcommand_cli_from_dict(
-        commands, prog=PROGRAM, description=_DESCRIPTION, args=arguments
+        commands, prog=program.name, description=program.description, args=arguments
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,47 +41,57 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
         OSError: the file cannot be written; one that was there before is untouched.
     """
     target = Path(target)
-    write = _WRITERS.get(target.suffix.lower())
-    if write is None:
+    check_target(target)
+    recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
+    return write_tables(
+        target,
+        {
+            "user": (recommender.users, recommender.user_embeddings),
+            "item": (recommender.items, recommender.item_embeddings),
+        },
+    )
+
+
+Tables = Mapping[str, tuple[IdMap, np.ndarray]]
+"""What is written, by kind (``user``, ``item``): external ids and ``float32[n, D]``."""
+
+
+def check_target(target: Path) -> None:
+    """Refuses a file name whose suffix or folder does not fit, before any work."""
+    if target.suffix.lower() not in _WRITERS:
         raise InputError(
             f"{target}: expected a file name that ends in {', '.join(EXPORT_SUFFIXES)}, "
             f"got {target.suffix or 'no suffix'}"
         )
-    recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
     if not target.parent.is_dir():
         raise InputError(f"{target}: expected an existing folder, there is no {target.parent}")
+
+
+def write_tables(target: Path, tables: Tables) -> Path:
+    """Writes tables with their ids to one file, laid out as :func:`export` says."""
+    check_target(target)
     with replacing(target) as temporary:
-        write(recommender, temporary)
+        _WRITERS[target.suffix.lower()](tables, temporary)
     return target
 
 
-def _write_npz(recommender: Recommender, path: Path) -> None:
+def _write_npz(tables: Tables, path: Path) -> None:
+    arrays = {f"{kind}s": table for kind, (_, table) in tables.items()}
+    arrays |= {f"{kind}_ids": _id_array(ids) for kind, (ids, _) in tables.items()}
     with path.open("wb") as file:
-        np.savez(
-            file,
-            users=recommender.user_embeddings,
-            items=recommender.item_embeddings,
-            user_ids=_id_array(recommender.users),
-            item_ids=_id_array(recommender.items),
-        )
+        np.savez(file, **arrays)
 
 
-def _write_safetensors(recommender: Recommender, path: Path) -> None:
-    # Not in the metadata: a header is read whole and must stay below 100 MB.
-    tensors = {
-        "users": np.ascontiguousarray(recommender.user_embeddings),
-        "items": np.ascontiguousarray(recommender.item_embeddings),
-        "user_ids": _id_tensor(recommender.users),
-        "item_ids": _id_tensor(recommender.items),
-    }
+def _write_safetensors(tables: Tables, path: Path) -> None:
+    # Ids not in the metadata: a header is read whole and must stay below 100 MB.
+    tensors = {f"{kind}s": np.ascontiguousarray(table) for kind, (_, table) in tables.items()}
+    tensors |= {f"{kind}_ids": _id_tensor(ids) for kind, (ids, _) in tables.items()}
     safetensors.numpy.save_file(tensors, path)
 
 
-def _write_parquet(recommender: Recommender, path: Path) -> None:
-    tables = (recommender.user_embeddings, recommender.item_embeddings)
-    maps = (recommender.users, recommender.items)
-    both_integer = all(ids.ids.dtype == pl.Int64 for ids in maps)
-    dtype = pl.Int64 if both_integer else pl.String
+def _write_parquet(tables: Tables, path: Path) -> None:
+    all_integer = all(ids.ids.dtype == pl.Int64 for ids, _ in tables.values())
+    dtype = pl.Int64 if all_integer else pl.String
     frames = [
         pl.DataFrame(
             {
@@ -89,7 +100,7 @@ def _write_parquet(recommender: Recommender, path: Path) -> None:
                 "embedding": pl.Series(table).cast(pl.List(pl.Float32)),
             }
         )
-        for kind, ids, table in zip(("user", "item"), maps, tables, strict=True)
+        for kind, (ids, table) in tables.items()
     ]
     pl.concat(frames).write_parquet(path)
 

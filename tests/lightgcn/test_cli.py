@@ -17,7 +17,7 @@ import pytest
 
 from lightgcn_jax.cli import main
 from lightgcn_jax.cli import training as train_command
-from lightgcn_jax.cli.program import _COMMANDS, _parsed
+from lightgcn_jax.cli.program import LIGHTGCN, _parsed
 from lightgcn_jax.data import generate_world, ratio_split, read_interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Recommender
@@ -132,10 +132,12 @@ def test_python_gives_the_same_run(trained, log):
 
 
 def test_settings_not_given_are_those_of_the_preset():
-    command = _parsed(["train", "--preset", "paper", "--dim", "4", "--alphas", "1", "0", "0", "0"])
+    command = _parsed(
+        LIGHTGCN, ["train", "--preset", "paper", "--dim", "4", "--alphas", "1", "0", "0", "0"]
+    )
     expected = dataclasses.replace(PRESETS["paper"], dim=4, alphas=(1, 0, 0, 0))
     assert command._config() == expected
-    assert _parsed(["train"])._config() == TrainConfig()
+    assert _parsed(LIGHTGCN, ["train"])._config() == TrainConfig()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_settings_not_given_are_those_of_the_preset():
     [((5,), "recall@5"), ((10, 30), "recall@10"), ((20, 40), "recall@20"), ((50, 9), "recall@9")],
 )
 def test_the_selecting_metric_follows_the_cutoffs(ks, select_by):
-    command = _parsed(["train", "--quiet", "--ks", *map(str, ks)])
+    command = _parsed(LIGHTGCN, ["train", "--quiet", "--ks", *map(str, ks)])
     assert command._config().select_by == select_by
 
 
@@ -165,7 +167,7 @@ def test_every_setting_is_a_flag_with_its_help():
     ],
 )  # fmt: skip
 def test_splits(source, flags, description):
-    chosen = _parsed(["train", *map(str, source), *flags]).source
+    chosen = _parsed(LIGHTGCN, ["train", *map(str, source), *flags]).source
     split = chosen.split_up(chosen.interactions())
     assert re.search(description, split.description)
 
@@ -173,7 +175,7 @@ def test_splits(source, flags, description):
 def test_a_split_given_by_the_files_is_taken(tmp_path):
     (tmp_path / "train.txt").write_text("0 1 2\n1 2 3\n")
     (tmp_path / "test.txt").write_text("0 3\n1 1\n")
-    chosen = _parsed(["train", "--data", str(tmp_path)]).source
+    chosen = _parsed(LIGHTGCN, ["train", "--data", str(tmp_path)]).source
     split = chosen.split_up(chosen.interactions())
     assert split.description == "split given by the files"
     assert len(split.test) == 2
@@ -404,7 +406,9 @@ def test_wrong_usage(arguments):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in _COMMANDS), ("data", "describe")])
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in LIGHTGCN.commands), ("data", "describe")]
+)
 def test_help(command):
     status, out, err = call(*command, "--help")
     assert (status, err) == (0, "")

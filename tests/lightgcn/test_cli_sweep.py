@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lightgcn_jax.cli.program import _parsed
+from lightgcn_jax.cli.program import LIGHTGCN, _parsed
 from lightgcn_jax.data import generate_world
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.training import Range, RunDirectory, SweepConfig, TrainConfig
@@ -37,7 +37,7 @@ def swept(source, tmp_path_factory):
 
 
 def config_of(*arguments):
-    return _parsed(["sweep", *map(str, arguments)]).config()
+    return _parsed(LIGHTGCN, ["sweep", *map(str, arguments)]).config()
 
 
 def test_what_it_says(swept):
@@ -170,6 +170,7 @@ def test_what_the_directory_remembers(swept, source):
     assert plan["data"]["data"] == str(source[1])
     with pytest.raises(InputError, match="expected a new or empty directory"):
         _parsed(
-            ["sweep", *map(str, source), "--set", "l2=1,2", *map(str, QUICK), "--out", str(out)]
+            LIGHTGCN,
+            ["sweep", *map(str, source), "--set", "l2=1,2", *map(str, QUICK), "--out", str(out)],
         ).run()
     assert dataclasses.asdict(RunDirectory.open(out / "split").config)["epochs"] == 2

@@ -1,0 +1,5 @@
+"""The command line: `pinsage-jax COMMAND`."""
+
+from pinsage_jax.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,75 @@
+"""The command embed: items that did not exist at training time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lightgcn_jax.cli.console import results, say
+from lightgcn_jax.cli.runs import RunPath, Switch
+from lightgcn_jax.data import read_interactions
+from lightgcn_jax.data.ids import IdMap, as_ids
+from pinsage_jax.cli.runs import neighbours_of, print_neighbours
+from pinsage_jax.feature_files import read_items
+from pinsage_jax.run_directory import PinSageRun
+from pinsage_jax.runs import keep_added, open_items
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Add items that did not exist at training time: embedded from their features and whatever
+    contexts they have, kept with the run, found by `similar` at once. Nothing is retrained.
+
+    Attributes:
+        run_path: the run directory.
+        items: a Parquet, CSV or TSV file with a row for each new item: its id and the columns that
+            the run was trained on.
+        id_column: the column of ids in it, where it is not called item, id or item_id.
+        contexts: a file with a line for each new item in a context; without it the items have none.
+        k: neighbours to show of each, of the first few.
+        slack: new items that there is room for, those of earlier calls included.
+        quiet: add, and show nothing.
+    """
+
+    run_path: RunPath
+    items: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    id_column: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
+    contexts: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    k: Annotated[int, tyro.conf.arg(metavar="K")] = 5
+    slack: int = 1024
+    quiet: Switch = False
+
+    def run(self) -> int:
+        given = read_items(self.items, id_column=self.id_column)
+        contexts = None if self.contexts is None else _contexts(self.contexts, given.ids)
+        live = open_items(self.run_path, slack=self.slack)
+        start = time.perf_counter()
+        added = live.add(given.ids, given.table, contexts)
+        keep_added(self.run_path, live)
+        say(
+            f"added {len(added.ids):,} items in {time.perf_counter() - start:.2f} s: "
+            f"{added.without_contexts:,} without a context of the run, "
+            f"{added.unknown_contexts:,} memberships in unknown contexts left out, "
+            f"{added.ignored_columns} columns not read"
+        )
+        if not self.quiet:
+            shown = added.ids[:3]
+            features = PinSageRun.open(self.run_path)
+            console = results()
+            print_neighbours(console, neighbours_of(live, shown, self.k), live, features)
+        return 0
+
+
+def _contexts(path: Path, ids: list[int | str]) -> list[list[int | str]]:
+    """The contexts of each new item; lines of other items are left out."""
+    edges = read_interactions(path)
+    rows = IdMap(as_ids(ids)).rows(edges.items.ids)[edges.item_rows]
+    contexts: list[list[int | str]] = [[] for _ in ids]
+    for row, context in zip(rows, edges.users.external(edges.user_rows), strict=True):
+        if row >= 0:
+            contexts[row].append(context)
+    return contexts

@@ -1,0 +1,31 @@
+"""Which commands `pinsage-jax` has; how they end is `lightgcn-jax`'s way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightgcn_jax.cli.program import Program, run
+
+PINSAGE = Program(
+    name="pinsage-jax",
+    description="Item embeddings from features and random-walk neighbourhoods (PinSAGE).",
+    package="pinsage_jax.cli",
+    commands={
+        "train": ("train", "Train", "Train an encoder on a data set or on your own items."),
+        "evaluate": (
+            "runs",
+            "Evaluate",
+            "Rank a run's held-out pairs again, and probe its vectors.",
+        ),
+        "similar": ("runs", "Similar", "Find the neighbours of items, of one run or several."),
+        "embed": ("embed", "Embed", "Add items that did not exist at training time."),
+        "export": ("runs", "Export", "Write vectors and ids to one file."),
+        "ablation": ("ablation", "Ablation", "Run the paper's table 1 on your own machine."),
+    },
+    out_of_memory="try a smaller --dim, --batch-size, --negatives, --neighbors or --hard-cap",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line, by default that of the process, and returns the exit status."""
+    return run(PINSAGE, argv)

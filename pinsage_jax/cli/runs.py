@@ -1,0 +1,173 @@
+"""Commands on a finished run: evaluate, similar, export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from lightgcn_jax.cli.console import results, say, table
+from lightgcn_jax.cli.runs import Ids, RunPath, Switch
+from lightgcn_jax.serving.export import check_target, write_tables
+from pinsage_jax.contact_sheet import neighbours_table
+from pinsage_jax.feature_store import read_table
+from pinsage_jax.fresh import LiveItems, Neighbours
+from pinsage_jax.judging_runs import judge_run
+from pinsage_jax.run_directory import PinSageRun
+from pinsage_jax.runs import open_items
+
+RunPaths = Annotated[
+    tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
+]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Rank a run's held-out pairs again: hit-rate and mean reciprocal rank as the paper defines
+    them (rank among all training items, scale 1), recall and NDCG of each query.
+
+    Attributes:
+        run_path: the run directory.
+        probe: classify the frozen vectors by the labels that the data set has.
+        json: print JSON.
+    """
+
+    run_path: RunPath
+    probe: Switch = True
+    json: Switch = False
+
+    def run(self) -> int:
+        figures = judge_run(self.run_path, probe=self.probe)
+        if self.json:
+            print(json.dumps(figures, indent=2))
+            return 0
+        console = results()
+        names = list(figures["parts"]["test"])
+        rows = [
+            (part, *(f"{values[name]:.4f}" for name in names))
+            for part, values in figures["parts"].items()
+        ]
+        console.print(table(("part", *names), rows, numbers=names))
+        console.print(
+            f"Triplets: a related item is nearer than a random one in {figures['triplets']:.1%}"
+        )
+        for label, probe in figures["probe"].items():
+            values = ", ".join(
+                f"{name} {value:.3f} ({probe['baseline'][name]:.3f} without vectors)"
+                for name, value in probe["metrics"].items()
+            )
+            console.print(f"Linear probe of {label}: {values}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Find the items of the highest cosine to given ones, items added later among them.
+
+    Attributes:
+        run_path: the run directory.
+        item: items whose neighbours are wanted.
+        k: neighbours of each.
+        compare: show the neighbours by these runs as well, side by side.
+        json: print JSON.
+    """
+
+    run_path: RunPath
+    item: Ids
+    k: Annotated[int, tyro.conf.arg(metavar="K")] = 10
+    compare: RunPaths = ()
+    json: Switch = False
+
+    def run(self) -> int:
+        runs = {str(path): open_items(path) for path in (self.run_path, *self.compare)}
+        live = runs[str(self.run_path)]
+        unknown = [one for one in self.item if live.items.rows([one])[0] < 0]
+        known = [one for one in self.item if one not in unknown]
+        found = {name: neighbours_of(one, known, self.k) for name, one in runs.items()}
+        if self.json:
+            print(json.dumps({name: _plain(one) for name, one in found.items()}, indent=2))
+        elif known and self.compare:
+            results().print(_side_by_side(found))
+        elif known:
+            print_neighbours(
+                results(), found[str(self.run_path)], live, PinSageRun.open(self.run_path)
+            )
+        if unknown:
+            say(f"error: unknown item ids: {', '.join(map(repr, unknown))}")
+            return 2
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the vectors and ids of all items, added ones included, to one file.
+
+    Attributes:
+        run_path: the run directory.
+        to: the file; it ends in .npz, .safetensors or .parquet.
+    """
+
+    run_path: RunPath
+    to: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+
+    def run(self) -> int:
+        check_target(self.to)
+        live = open_items(self.run_path)
+        say(f"wrote {write_tables(self.to, {'item': (live.items, live.vectors)})}")
+        return 0
+
+
+def neighbours_of(live: LiveItems, ids: Sequence[int | str], k: int) -> dict[int | str, Neighbours]:
+    """The neighbours of each item; fewer than k in a small catalogue."""
+    k = min(k, len(live.items) - 1)
+    return dict(zip(ids, live.similar(ids, k), strict=True))
+
+
+def print_neighbours(
+    console: Console, found: Mapping[int | str, Neighbours], live: LiveItems, run: PinSageRun
+) -> None:
+    """A line for each neighbour with its features; of items added later the id alone."""
+    features = read_table(run.path)
+    added = len(live.items) - features.num_rows
+    rows = np.concatenate([np.arange(features.num_rows), np.full(added, -1)])
+    ids = np.stack([live.items.rows(one.ids) for one in found.values()])
+    scores = np.stack([one.scores for one in found.values()])
+    drawn = neighbours_table(
+        live.items.rows(list(found)), ids, scores, features.take(rows), live.items
+    )
+    console.print(table(drawn.columns, drawn.rows, numbers=drawn.numbers))
+
+
+def _side_by_side(found: Mapping[str, Mapping[int | str, Neighbours]]) -> Any:
+    """A column of neighbours for each run."""
+    first = next(iter(found.values()))
+    rows = [
+        (item, place + 1, *(_cell(of_run[item], place) for of_run in found.values()))
+        for item, neighbours in first.items()
+        for place in range(len(neighbours.ids))
+    ]
+    return table(("item", "place", *found), rows, numbers=("place",))
+
+
+def _cell(neighbours: Neighbours, place: int) -> str:
+    if place >= len(neighbours.ids):
+        return "–"
+    return f"{neighbours.ids[place]}  {neighbours.scores[place]:.3f}"
+
+
+def _plain(found: Mapping[int | str, Neighbours]) -> list[dict[str, Any]]:
+    return [
+        {
+            "item": item,
+            "neighbours": [
+                {"id": one, "score": float(score)} for one, score in zip(*near, strict=True)
+            ],
+        }
+        for item, near in found.items()
+    ]

@@ -1,0 +1,129 @@
+"""The flags that say which items are trained on, and what is held out of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from lightgcn_jax.cli.source import FileFormat, Folder
+from lightgcn_jax.errors import InputError
+from pinsage_jax.feature_files import align, read_features
+from pinsage_jax.holdout import Task, cooccurrence_task, given_task, time_task
+from pinsage_jax.item_data import ItemData
+from pinsage_jax.sources import SOURCES, from_files, load_items
+from pinsage_jax.world import PinWorld, generate_pins
+
+TaskName = Literal["items", "users"]
+_AS_THEY_COME = FileFormat()
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemSource:
+    """Which items, and what is asked of them.
+
+    Attributes:
+        dataset: a data set by name; by default `pins`, a generated world of pins and boards.
+        data: a file or folder of your own with a line for each item in a context: boards, baskets,
+            sessions or users stand where other programs have users.
+        file_format: how to read it.
+        features: a Parquet, CSV or TSV file with a row for each item: its id and any columns.
+        id_column: the column of item ids in it, where it is not called item, id or item_id.
+        items: of the generated world.
+        world_seed: of the generated world.
+        task: `items` pairs items that share a context; `users` pairs a user's last items with the
+            next, and needs times or a given split. By default what the data set is used for.
+        valid: share held out to choose the epoch by.
+        test: share held out to judge by.
+        fresh: share of items that training does not see at all (task items).
+        last: items of a user's query (task users).
+        split_seed: of what is held out.
+        data_dir: folder with one folder for each data set.
+    """
+
+    dataset: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="{" + ",".join(SOURCES) + "}", help_behavior_hint="(default: pins)"),
+    ] = None
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE-OR-FOLDER", help_behavior_hint="")] = (
+        None
+    )
+    file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = _AS_THEY_COME
+    features: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    id_column: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
+    items: int = 2_000
+    world_seed: int = 0
+    task: Annotated[
+        TaskName | None,
+        tyro.conf.arg(metavar="{items,users}", help_behavior_hint="(default: by the data set)"),
+    ] = None
+    valid: float = 0.1
+    test: float = 0.1
+    fresh: float = 0.1
+    last: int = 10
+    split_seed: int = 0
+    data_dir: Folder = None
+
+    @property
+    def name(self) -> str:
+        """What a run on these items is called."""
+        return self.dataset or (self.data.resolve().stem if self.data else "pins")
+
+    def load(self) -> tuple[ItemData, list[str]]:
+        """The items, and lines worth telling.
+
+        Raises:
+            InputError: the flags contradict each other, or the data do not fit.
+        """
+        if self.data is not None:
+            return self._own()
+        self.file_format.refuse("there is no --data")
+        if self.features is not None:
+            raise InputError("--features: belongs to --data, a data set brings its own")
+        if self.name == "pins":
+            return generate_pins(PinWorld(items=self.items), seed=self.world_seed).data, []
+        data = load_items(self.name, data_dir=self.data_dir)
+        return data, list(data.notes)
+
+    def _own(self) -> tuple[ItemData, list[str]]:
+        assert self.data is not None
+        if self.dataset is not None:
+            raise InputError("expected --dataset or --data, got both")
+        interactions = self.file_format.read(self.data)
+        if self.features is None:
+            return from_files(interactions, None), ["no --features: the graph alone is read"]
+        frame = read_features(self.features)
+        table, report = align(frame, interactions.items, self.id_column)
+        return from_files(interactions, table), [str(report)]
+
+    def held_out(self, data: ItemData) -> Task:
+        """The task on the items."""
+        if self._task(data) == "items":
+            return cooccurrence_task(
+                data,
+                valid=self.valid,
+                test=self.test,
+                held_out_items=self.fresh,
+                seed=self.split_seed,
+            )
+        if data.interactions.parts is not None:
+            return given_task(data, last=self.last, valid=self.valid, seed=self.split_seed)
+        return time_task(data, valid=self.valid, test=self.test, last=self.last)
+
+    def _task(self, data: ItemData) -> TaskName:
+        if self.task is not None:
+            return self.task
+        return "users" if data.interactions.parts is not None else "items"
+
+    def record(self) -> dict[str, Any]:
+        """What was given, as a JSON value, for the run to remember."""
+        values = dataclasses.asdict(self)
+        skipped = ("file_format", "data_dir")
+        kept = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in values.items()
+            if name not in skipped and value is not None
+        }
+        return kept | {"dataset": self.name}

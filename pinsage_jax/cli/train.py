@@ -1,0 +1,154 @@
+"""The command train: new runs, and runs to resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lightgcn_jax.cli.console import messages, results, table
+from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.errors import InputError
+from pinsage_jax.cli.source import ItemSource
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.run_directory import PinSageRun
+from pinsage_jax.runs import Fit, fit, resume, settings_from
+from pinsage_jax.training import METRIC, Reporter, Silent
+
+
+def _flag(field: dataclasses.Field) -> Any:
+    default = field.default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    hint = "" if default is None else f"(default: {shown})"
+    kind = get_type_hints(PinSageConfig)[field.name]
+    return Annotated[kind, tyro.conf.arg(help_behavior_hint=hint)]
+
+
+if TYPE_CHECKING:
+    Settings = dict[str, Any]
+else:
+    # Names, types and help texts are those of PinSageConfig; what is not given is not in the dict.
+    Settings = TypedDict(
+        "Settings",
+        {field.name: _flag(field) for field in dataclasses.fields(PinSageConfig)},
+        total=False,
+    )
+    Settings.__doc__ = PinSageConfig.__doc__
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train an encoder and write a run directory.
+
+    Without --dataset and --data a generated world of pins and boards is used.
+
+    Attributes:
+        source: the items.
+        settings: settings of the run.
+        out: the new run directory.
+        resume: go on with a run that was broken off, with its own stored settings.
+        quiet: print nothing but the run directory.
+    """
+
+    source: Annotated[ItemSource, tyro.conf.arg(name="")]
+    settings: Annotated[Settings, tyro.conf.arg(name="")]
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: runs/<data>-<time>)"),
+    ] = None
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    quiet: Switch = False
+
+    def run(self) -> int:
+        result = self._train() if self.resume is None else self._resume(self.resume)
+        if self.quiet:
+            print(result.path)
+        else:
+            print_outcome(result)
+        return 0
+
+    def _resume(self, path: Path) -> Fit:
+        if self.settings or self.out is not None or self.source != ItemSource():
+            raise InputError(
+                "--resume: goes on with the run's own stored data and settings; "
+                "leave the other flags out"
+            )
+        with self._reporter(PinSageRun.open(path).config.epochs) as reporter:
+            return resume(path, reporter=reporter)
+
+    def _train(self) -> Fit:
+        config = settings_from(PinSageConfig(), **self.settings)
+        data, notes = self.source.load()
+        task = self.source.held_out(data)
+        console = messages(quiet=self.quiet)
+        console.print(f"Data {self.source.name}: {data.describe()}")
+        for note in (*notes, *task.notes):
+            console.print(f"  {note}")
+        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        with self._reporter(config.epochs) as reporter:
+            return fit(task, config, out=out, data=self.source.record(), reporter=reporter)
+
+    def _reporter(self, epochs: int) -> ConsoleReporter:
+        return ConsoleReporter(messages(quiet=self.quiet), epochs)
+
+
+class ConsoleReporter(Silent):
+    """A progress bar on stderr with loss and time left, and a line an evaluation."""
+
+    def __init__(self, console: Console, epochs: int):
+        self._console, self._epochs = console, epochs
+        self._progress = Progress(
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=console.quiet or not console.is_terminal,
+        )
+        self._task = None
+
+    def __enter__(self) -> Reporter:
+        self._progress.start()
+        self._task = self._progress.add_task("", total=self._epochs, detail="preparing")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def noted(self, message: str) -> None:
+        self._console.print(f"  {message}", soft_wrap=True)
+
+    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None:
+        assert self._task is not None
+        detail = f"epoch {epoch}  loss {loss:.4f}  {seconds_a_step * 1e3:,.0f} ms a step"
+        self._progress.update(self._task, completed=epoch - 1 + share, detail=detail)
+
+    def evaluated(self, record: dict[str, Any]) -> None:
+        valid = record.get("valid")
+        figures = "" if valid is None else f"  valid {METRIC} {valid[METRIC]:.4f}"
+        self._console.print(
+            f"epoch {record['epoch']}  loss {record['loss']:.4f}{figures}  "
+            f"{record['seconds']:.1f} s",
+            soft_wrap=True,
+        )
+
+
+def print_outcome(result: Fit) -> None:
+    """The figures, and what to do next."""
+    summary, path, console = result.summary, result.path, results()
+    console.print(
+        f"Epoch {summary['best_epoch']}, chosen by {summary['selected_by']}; held-out positives "
+        f"ranked among all {summary['ranked_items']:,} training items"
+    )
+    names = list(summary["test"])
+    rows = [(part, *(f"{summary[part][name]:.4f}" for name in names)) for part in ("valid", "test")]
+    console.print(table(("part", *names), rows, numbers=names))
+    console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")
+    console.print(f"The run lies in {path}. Next:")
+    item = result.task.data.interactions.items.ids[0]
+    console.print(f"  pinsage-jax similar {path} --item {item}")
+    console.print(f"  pinsage-jax evaluate {path}")

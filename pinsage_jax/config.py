@@ -1,0 +1,194 @@
+"""Settings of a PinSage run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal, get_args
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.curriculum import ScheduleName
+from pinsage_jax.walks import WalkConfig
+
+Pooling = Literal["importance", "mean", "max", "none"]
+Loss = Literal["max-margin", "bpr", "softmax"]
+NegativeLaw = Literal["uniform", "degree"]
+NegativeChoice = Literal["shared", "separate", "distance-weighted"]
+HardRanking = Literal["walks", "pagerank"]
+Query = Literal["mean", "tower"]
+Tables = Literal["device", "host"]
+
+_AT_LEAST = {
+    "dim": 1,
+    "word_dim": 1,
+    "layers": 0,
+    "neighbors": 1,
+    "batch_size": 1,
+    "negatives": 1,
+    "distance_weighted": 1,
+    "hard_cap": 0,
+    "hard_pool": 1,
+    "hard_visits": 1,
+    "margin": 0,
+    "epochs": 1,
+    "steps_per_epoch": 0,
+    "warmup_epochs": 0,
+    "refresh_every": 0,
+    "evaluate_every": 1,
+    "patience": 0,
+    "seed": 0,
+}
+_POSITIVE = ("learning_rate", "temperature", "decay")
+_CHOICES = {
+    "pooling": Pooling,
+    "loss": Loss,
+    "negative_law": NegativeLaw,
+    "negative_choice": NegativeChoice,
+    "hard_ranking": HardRanking,
+    "curriculum": ScheduleName,
+    "query": Query,
+    "tables": Tables,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PinSageConfig:
+    """Everything that decides a run, but the data.
+
+    Attributes:
+        columns: feature columns to read; by default all.
+        log_degree: let the encoder see the logarithm of an item's number of contexts.
+        id_embedding: give each training item a learnt vector of its own. Items that come later
+            have none.
+        dim: dimensions D of every layer and of the result.
+        word_dim: dimensions of the learnt vectors of words and categories.
+        layers: convolutions K; 0 embeds from features alone.
+        neighbors: T, the neighbours of an item.
+        pooling: of the neighbours' messages: by `importance` of their visits, `mean`, `max`, or
+            `none`, which leaves the graph out.
+        walks: random walks from an item.
+        walk_length: traversals item → context → item of a walk.
+        restart: probability of going back to the start before a traversal.
+        refresh_every: epochs after which the neighbours are drawn anew; 0 for never.
+        drop_contexts: share of items that lose their contexts in a training step, so that an item
+            without any is no stranger to the encoder.
+        mask_targets: do not let a query and its positive see each other as neighbours in the step
+            that trains them. Both share a context, so without it the answer stands in the question.
+        query: how a query of several items is composed: `mean` of their vectors, or a learnt
+            `tower` on it.
+        loss: `max-margin` (the paper's), `bpr` or `softmax` (cross-entropy).
+        margin: of max-margin.
+        temperature: what scores are divided by in bpr and softmax.
+        negatives: M, drawn once for a whole batch.
+        negative_law: of those draws, `uniform` or by `degree`.
+        negative_choice: `shared` by all rows of a batch; `separate` draws M for each row;
+            `distance-weighted` keeps of the shared ones some for each row, chosen so that their
+            distances are about uniform.
+        distance_weighted: how many of them a row keeps.
+        hard_cap: hard negatives of a query at most.
+        curriculum: how many of them count at each epoch: `paper` (epoch − 1), `none`, `all`,
+            `linear`.
+        hard_band: ranks, first and last, that hard negatives come from; None for the paper's 2000
+            to 5000, scaled to small catalogues.
+        hard_pool: hard negatives kept for each item, to draw from.
+        hard_ranking: ranks by visits of long `walks` or by personalised `pagerank`.
+        hard_visits: visits from each item that rank its hard negatives.
+        batch_size: B, query–positive pairs of a step.
+        steps_per_epoch: steps of an epoch; 0 for as many as the pairs fill.
+        epochs: epochs at most.
+        learning_rate: of Adam at the end of the warm-up.
+        warmup_epochs: of a linear rise from 0.
+        decay: what the rate is multiplied by in an epoch after the warm-up.
+        evaluate_every: epochs between evaluations on validation.
+        patience: evaluations without improvement before training stops; 0 for never.
+        tables: whether features and neighbours live on the `device` or a `host` pipeline feeds
+            the steps.
+        seed: of everything drawn.
+    """
+
+    columns: tuple[str, ...] | None = None
+    log_degree: bool = True
+    id_embedding: bool = False
+    dim: int = 128
+    word_dim: int = 32
+    layers: int = 2
+    neighbors: int = 10
+    pooling: Pooling = "importance"
+    walks: int = 50
+    walk_length: int = 10
+    restart: float = 0.15
+    refresh_every: int = 0
+    drop_contexts: float = 0.1
+    mask_targets: bool = True
+    query: Query = "mean"
+    loss: Loss = "max-margin"
+    margin: float = 0.1
+    temperature: float = 0.1
+    negatives: int = 500
+    negative_law: NegativeLaw = "uniform"
+    negative_choice: NegativeChoice = "shared"
+    distance_weighted: int = 10
+    hard_cap: int = 6
+    curriculum: ScheduleName = "paper"
+    hard_band: tuple[int, int] | None = None
+    hard_pool: int = 64
+    hard_ranking: HardRanking = "walks"
+    hard_visits: int = 8_192
+    batch_size: int = 512
+    steps_per_epoch: int = 0
+    epochs: int = 10
+    learning_rate: float = 2e-3
+    warmup_epochs: float = 1.0
+    decay: float = 0.9
+    evaluate_every: int = 1
+    patience: int = 0
+    tables: Tables = "device"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in _AT_LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+                raise InputError(f"{name}: expected at least {least}, got {value!r}")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
+        for name, choices in _CHOICES.items():
+            known = get_args(choices)
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        if not 0 <= self.drop_contexts < 1:
+            raise InputError(
+                f"drop_contexts: expected a share in [0, 1), got {self.drop_contexts!r}"
+            )
+        if (self.pooling == "none") != (self.layers == 0):
+            raise InputError(
+                f"layers: expected 0 with pooling none and at least 1 with any other, "
+                f"got {self.layers} with {self.pooling}"
+            )
+        if self.columns is not None and len(set(self.columns)) != len(self.columns):
+            raise InputError(f"columns: expected each once, got {', '.join(self.columns)}")
+        if self.negative_choice == "distance-weighted" and self.distance_weighted > self.negatives:
+            raise InputError(
+                f"distance_weighted: expected at most the {self.negatives} shared negatives, "
+                f"got {self.distance_weighted}"
+            )
+        self.walk_config  # noqa: B018, checks the walks' settings
+
+    @property
+    def walk_config(self) -> WalkConfig:
+        """The walks that give an item its neighbours."""
+        return WalkConfig(walks=self.walks, length=self.walk_length, restart=self.restart)
+
+    @property
+    def uses_graph(self) -> bool:
+        """Whether neighbours are read at all."""
+        return self.layers > 0
+
+    @property
+    def hard_negatives(self) -> int:
+        """Hard negatives that a step has room for."""
+        return 0 if self.curriculum == "none" else self.hard_cap

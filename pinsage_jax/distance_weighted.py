@@ -1,0 +1,153 @@
+"""Negatives by distance (Wu et al. 2017, "Sampling matters in deep embedding learning", section 4).
+
+On the unit sphere of n dimensions the distance of two random points has the density
+
+    q(d) ∝ d^(n−2) · (1 − d²/4)^((n−3)/2),                                    (equation 3)
+
+which in many dimensions is next to all near √2: uniform negatives are nearly all easy. A candidate
+drawn with a weight ∝ min(λ, 1/q(d)) (equation 4) makes near, middling and far ones equally common.
+Here λ = 1/q(low): all candidates nearer than ``low`` weigh as one at ``low`` does, so that noise
+among the nearest cannot take over. Beyond ``high`` a candidate is never drawn: it would add nothing
+to a margin loss, and 1/q grows again towards d = 2.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lightgcn_jax.arrays import Array, Bool, Float, Int, PRNGKey, Vectors
+from lightgcn_jax.errors import InputError
+
+LOW, HIGH = 0.5, 1.4
+# A length in float32 after normalisation is off by a few 1e-7; in bfloat16 by a few 1e-3.
+_LENGTH_TOLERANCE = 1e-2
+
+
+def log_density(distances: ArrayLike, dim: int) -> Float[Array, "..."]:
+    """log q(d) without its constant: ``float``, the shape of the distances, in (0, 2).
+
+    Args:
+        distances: d.
+        dim: n, of the space that holds the sphere; at least 3.
+    """
+    distances = jnp.asarray(distances)
+    around = jnp.log1p(-0.25 * jnp.square(distances))
+    return (dim - 2) * jnp.log(distances) + 0.5 * (dim - 3) * around
+
+
+def log_weights(
+    distances: ArrayLike, dim: int, low: float = LOW, high: float = HIGH
+) -> Float[Array, "..."]:
+    """log min(λ, 1/q(d)) − log λ: 0 up to ``low``, falling from there, −∞ beyond ``high``.
+
+    In logarithms because q spans more than float32 does: for n = 256 a factor of e²²⁰ and more.
+
+    Args:
+        distances: any shape.
+        dim: n.
+        low: where weights are clipped.
+        high: where they end; at most √2 · √((n−2)/(n−5/2)), q's summit, lies at or past √2, so
+            weights fall all the way to 1.4.
+
+    Raises:
+        InputError: the limits are out of order, or n is below 3.
+    """
+    if not 0 < low < high < 2:
+        raise InputError(f"low and high: expected 0 < low < high < 2, got {low} and {high}")
+    if dim < 3:
+        raise InputError(f"dim: expected 3 or more dimensions, got {dim}")
+    distances = jnp.asarray(distances)
+    log_q = log_density(jnp.clip(distances, low, high), dim)
+    return jnp.where(distances <= high, log_density(low, dim) - log_q, -jnp.inf)
+
+
+def distance_weights(
+    distances: ArrayLike, dim: int, low: float = LOW, high: float = HIGH
+) -> Float[Array, "... candidates"]:
+    """The probability of each candidate along the last axis; all 0 where none is near enough.
+
+    Args and Raises: as :func:`log_weights`.
+    """
+    logs = log_weights(distances, dim, low, high)
+    return _shares(logs)
+
+
+def draw_distance_weighted(
+    key: PRNGKey,
+    query_vectors: Vectors,
+    candidate_vectors: Float[Array, "candidates dim"],
+    count: int,
+    valid: Bool[Array, "batch candidates"] | None = None,
+    low: float = LOW,
+    high: float = HIGH,
+) -> Int[Array, "batch count"]:
+    """For each query, places of candidates drawn by their distance, independently, with
+    replacement.
+
+    With replacement, because drawing the rare near candidates at most once would flatten the law.
+    No gradient flows through the choice. Vectors must have length 1: see
+    :func:`check_unit_length`, for the host.
+
+    Args:
+        query_vectors: ``float[B, D]``.
+        candidate_vectors: ``float[M, D]``, such as the shared negatives'.
+        count: static.
+        valid: ``bool[B, M]``, False where a candidate does not count for a query.
+        low, high: as of :func:`log_weights`.
+
+    Returns:
+        ``int32[B, count]`` places in [0, M); −1 throughout for a query without a candidate that is
+        valid and near enough.
+    """
+    distances = unit_distances(query_vectors, candidate_vectors)
+    logs = log_weights(distances, query_vectors.shape[1], low, high)
+    if valid is not None:
+        logs = jnp.where(valid, logs, -jnp.inf)
+    shares = _shares(logs)
+    # A parallel sum rounds each prefix by itself, so it may fall by a hair.
+    marks = jax.lax.cummax(jnp.cumsum(shares, axis=1), axis=1)
+    drawn = jax.random.uniform(key, (shares.shape[0], count)) * marks[:, -1:]
+    places = jax.vmap(lambda along, at: jnp.searchsorted(along, at, side="right"))(marks, drawn)
+    places = jnp.minimum(places, shares.shape[1] - 1).astype(jnp.int32)
+    # That hair could fall to a candidate of weight 0.
+    return jnp.where(jnp.take_along_axis(shares, places, axis=1) > 0, places, -1)
+
+
+def unit_distances(
+    queries: Vectors, candidates: Float[Array, "candidates dim"]
+) -> Float[Array, "batch candidates"]:
+    """Euclidean distances of unit vectors, √(2 − 2⟨q, c⟩), in [0, 2]; a constant to gradients."""
+    queries, candidates = jax.lax.stop_gradient((queries, candidates))
+    # Accelerators would round float32 operands to fewer bits, and near distances with them.
+    products = jnp.matmul(queries, candidates.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sqrt(jnp.clip(2 - 2 * products, 0, 4))
+
+
+def check_unit_length(vectors: ArrayLike, name: str = "vectors") -> None:
+    """Refuse vectors that are not on the unit sphere, on the host.
+
+    Args:
+        vectors: ``float[n, D]``.
+        name: what the message calls them.
+
+    Raises:
+        InputError: a row's length is not 1.
+    """
+    lengths = np.linalg.norm(np.asarray(vectors, np.float32), axis=-1)
+    odd = np.flatnonzero(~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE))
+    if odd.size:
+        raise InputError(
+            f"{name}: distance-weighted negatives expect vectors of length 1, got length "
+            f"{lengths[odd[0]]:.4g} in row {odd[0]}; normalise the embeddings or choose other "
+            "negatives"
+        )
+
+
+def _shares(logs: Float[Array, "... candidates"]) -> Float[Array, "... candidates"]:
+    """exp of the logs over their sum along the last axis; 0 where all are −∞."""
+    largest = jnp.max(logs, axis=-1, keepdims=True)
+    weights = jnp.exp(logs - jnp.where(jnp.isfinite(largest), largest, 0))
+    return weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1)

@@ -1,0 +1,390 @@
+"""A column of raw features, of one of five kinds, and the standardisation of its numbers.
+
+===========  ==========================  ============================================
+kind         values of a row             a polars column of this type gets it unasked
+===========  ==========================  ============================================
+vector       w floats                    Array or List of numbers
+text         a string or None            String
+category     one value or None           Boolean, Enum, Categorical
+categories   a list of values            List(String)
+number       a float, NaN where missing  integers, floats, decimals
+===========  ==========================  ============================================
+
+Nothing is guessed from the values: a String column of few distinct ones is text unless declared a
+category. A declared kind converts what it can: numbers and truth values are categories by their
+written form, and a String column declared ``categories`` is split at ``|``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.errors import InputError
+
+Kind = Literal["vector", "text", "category", "categories", "number"]
+Missing = Literal["error", "zero"]
+
+SEPARATOR = "|"
+"""What stands between the values of a list that is written as one string."""
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FAR = 100.0
+# Entries that are standardised in one go, in float64.
+_BLOCK = 1 << 22
+
+
+class Input(NamedTuple):
+    """One array that the encoder reads.
+
+    Attributes:
+        name: its key among the arrays.
+        kind: ``dense``: ``float32[R, width]``; ``bag``: ``int32[R, width]`` ids in [0, size), −1
+            pads, embedded and averaged.
+        size: distinct ids of a bag; the width of a dense input.
+        width: columns of the array.
+    """
+
+    name: str
+    kind: Literal["dense", "bag"]
+    size: int
+    width: int
+
+    @classmethod
+    def dense(cls, name: str, width: int) -> Input:
+        return cls(name, "dense", width, width)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One feature of I items.
+
+    Attributes:
+        kind: what the values are.
+        values: ``float32[I, w]`` of vectors, ``float64[I]`` of numbers (NaN: missing), a list of I
+            strings or None of texts and categories, a list of I lists of strings of categories.
+            A table brings what it is given into this form.
+        missing: of vectors alone: ``bool[I]``, the rows without one, whose values are 0; None where
+            every row has one.
+    """
+
+    kind: Kind
+    values: Any
+    missing: np.ndarray | None = None
+
+    def absent(self) -> np.ndarray:
+        """The rows without a value, ``bool[I]``; an empty text and an empty list are none."""
+        if self.kind == "vector":
+            return np.zeros(len(self.values), bool) if self.missing is None else self.missing
+        if self.kind == "number":
+            return np.isnan(self.values)
+        return np.fromiter((not value for value in self.values), bool, len(self.values))
+
+    def take(self, rows: np.ndarray) -> Column:
+        """The values of ``rows``; −1 gives a row without a value."""
+        none = rows < 0
+        if self.kind in ("vector", "number"):
+            values = np.zeros((len(rows), *self.values.shape[1:]), self.values.dtype)
+            values[~none] = self.values[rows[~none]]
+            if self.kind == "number":
+                values[none] = np.nan
+                return Column(self.kind, values)
+            missing = none.copy()
+            missing[~none] |= self.absent()[rows[~none]]
+            return Column(self.kind, values, missing if missing.any() else None)
+        lists = self.kind == "categories"
+        empty = ([] if lists else None for _ in rows)
+        taken = (self.values[row] if row >= 0 else next(empty) for row in rows.tolist())
+        return Column(self.kind, list(taken))
+
+
+def kind_of(series: pl.Series) -> Kind:
+    """The kind that a column's type stands for.
+
+    Raises:
+        InputError: the type has no kind of its own.
+    """
+    dtype = series.dtype
+    if dtype == pl.String:
+        return "text"
+    if dtype == pl.Boolean or isinstance(dtype, (pl.Enum, pl.Categorical)):
+        return "category"
+    if dtype.is_numeric():
+        return "number"
+    if isinstance(dtype, (pl.List, pl.Array)):
+        inner: Any = dtype.inner
+        if inner.is_numeric():
+            return "vector"
+        if inner in (pl.String, pl.Categorical) or isinstance(inner, pl.Enum):
+            return "categories"
+    raise InputError(
+        f"column {series.name!r}: no kind of feature has the type {dtype}; "
+        f"declare one of {', '.join(get_args(Kind))} or convert it"
+    )
+
+
+def column_of(name: str, values: Any, kind: Kind | None, missing: Missing) -> Column:
+    """A Column, a Series, an array or a list as the column that it stands for.
+
+    Args:
+        kind: None takes what the type stands for.
+        missing: what becomes of a vector with a NaN or infinite entry: an ``error``, or a missing
+            vector, which the encoder sees as ``zero``.
+
+    Raises:
+        InputError: the values are not of the kind.
+    """
+    if isinstance(values, Column):
+        same = kind in (None, values.kind)
+        require(same, f"column {name!r}", f"kind {kind}", values.kind)
+        if values.kind == "vector":
+            return _vectors(name, values.values, values.missing, missing)
+        return values
+    known = kind in (None, *get_args(Kind))
+    require(known, f"column {name!r}", f"a kind of {', '.join(get_args(Kind))}", kind)
+    if isinstance(values, np.ndarray) and values.ndim == 2 and kind in (None, "vector"):
+        return _vectors(name, values, None, missing)
+    if not isinstance(values, pl.Series):
+        values = _series(name, values)
+    kind = kind or kind_of(values.alias(name))
+    return _FROM_SERIES[kind](name, values, missing)
+
+
+def _series(name: str, values: Any) -> pl.Series:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "OU":
+        values = values.tolist()
+    try:
+        return pl.Series(name, values)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"column {name!r}: expected values of one type: {reason}") from error
+
+
+def _cast(name: str, series: pl.Series, dtype: Any) -> pl.Series:
+    try:
+        return series.cast(dtype)
+    except pl.exceptions.PolarsError:
+        raise InputError(f"column {name!r}: cannot turn {series.dtype} into {dtype}") from None
+
+
+def _series_vectors(name: str, series: pl.Series, missing: Missing) -> Column:
+    dtype = series.dtype
+    inner: Any = dtype.inner if isinstance(dtype, (pl.List, pl.Array)) else None
+    if inner is None or not (inner.is_numeric() or inner == pl.Null):
+        raise InputError(f"column {name!r}: expected lists of numbers, got {dtype}")
+    absent = series.is_null().to_numpy()
+    present = series.drop_nulls()
+    real = pl.Float32 if inner == pl.Float32 else pl.Float64
+    if isinstance(dtype, pl.List):
+        widths = present.list.len()
+        first = int(widths[0]) if len(widths) else 1
+        if (odd := widths != first).any():
+            at = int(odd.arg_true()[0])
+            row = np.flatnonzero(~absent)[at]
+            raise _odd(name, row, f"{first} entries as before", int(widths[at]))
+        present = present.cast(pl.List(real)).list.to_array(first)
+    width = present.dtype.shape[0]  # pyright: ignore[reportAttributeAccessIssue]
+    values = np.zeros((len(series), width), np.float32 if real == pl.Float32 else np.float64)
+    # A null within a vector becomes NaN, which is no number either.
+    values[~absent] = _cast(name, present, pl.Array(real, width)).to_numpy()
+    return _vectors(name, values, absent if absent.any() else None, missing)
+
+
+def _vectors(name: str, values: Any, absent: np.ndarray | None, missing: Missing) -> Column:
+    """Vectors as ``float32[I, w]``; of a missing one zeros."""
+    given = np.asarray(values)
+    if given.ndim != 2 or given.dtype.kind not in "fiub" or not given.shape[1]:
+        raise InputError(
+            f"column {name!r}: expected vectors of one width, float [items, width], "
+            f"got {given.dtype} of shape {given.shape}"
+        )
+    with np.errstate(over="ignore"):
+        vectors = given.astype(np.float32)
+    if absent is not None:
+        absent = np.asarray(absent)
+        if absent.shape != (len(given),) or absent.dtype != bool:
+            raise InputError(f"column {name!r}: expected missing as a truth value for each row")
+        vectors[absent] = 0
+    broken = np.asarray(~np.isfinite(vectors).all(axis=1))
+    if broken.any():
+        if missing == "error":
+            row = int(broken.argmax())
+            at = int((~np.isfinite(vectors[row])).argmax())
+            raise _odd(name, row, "finite numbers that float32 holds", given[row, at].item())
+        vectors[broken] = 0
+        absent = broken if absent is None else broken | absent
+    return Column("vector", vectors, absent if absent is not None and absent.any() else None)
+
+
+def _series_numbers(name: str, series: pl.Series, _: Missing) -> Column:
+    if series.dtype == pl.String:
+        written = series.str.strip_chars()
+        written = written.set(written == "", None)
+        numbers = written.cast(pl.Float64, strict=False)
+        if (odd := numbers.is_null() & written.is_not_null()).any():
+            row = int(odd.arg_true()[0])
+            raise _odd(name, row, "a number", series[row])
+    elif series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
+        numbers = _cast(name, series, pl.Float64)
+    else:
+        raise InputError(f"column {name!r}: expected numbers, got {series.dtype}")
+    return Column("number", numbers.fill_null(np.nan).to_numpy())
+
+
+def _series_texts(name: str, series: pl.Series, _: Missing) -> Column:
+    return Column("text", _cast(name, series, pl.String).to_list())
+
+
+def _series_category(name: str, series: pl.Series, _: Missing) -> Column:
+    return Column("category", _cast(name, series, pl.String).to_list())
+
+
+def _series_categories(name: str, series: pl.Series, _: Missing) -> Column:
+    if series.dtype == pl.String:
+        parts = series.str.split(SEPARATOR).to_list()
+        return Column("categories", [[one.strip() for one in row or ()] for row in parts])
+    if not isinstance(series.dtype, (pl.List, pl.Array)) and series.dtype != pl.Null:
+        raise InputError(f"column {name!r}: expected lists of values, got {series.dtype}")
+    return Column("categories", _cast(name, series, pl.List(pl.String)).to_list())
+
+
+_FROM_SERIES = {
+    "vector": _series_vectors,
+    "text": _series_texts,
+    "category": _series_category,
+    "categories": _series_categories,
+    "number": _series_numbers,
+}
+
+
+def checked_column(name: str, column: Column, num_rows: int) -> Column:
+    """The column in the form that ``Column`` describes.
+
+    Raises:
+        InputError: it has other than ``num_rows`` rows, or a value is not of its kind.
+    """
+    where, kinds = f"column {name!r}", get_args(Kind)
+    fine = isinstance(column, Column) and column.kind in kinds
+    require(fine, where, f"a Column of kind {', '.join(kinds)}", column)
+    require(len(column.values) == num_rows, where, f"{num_rows} rows", len(column.values))
+    if column.kind == "vector":
+        return _vectors(name, column.values, column.missing, "error")
+    require(column.missing is None, where, "missing for vectors alone", column.kind)
+    if column.kind == "number":
+        return Column("number", _numbers(name, column.values))
+    values: Sequence[Any] = (
+        column.values.tolist() if hasattr(column.values, "tolist") else column.values
+    )
+    if column.kind == "text":
+        for row, value in enumerate(values):
+            if value is not None and not isinstance(value, str):
+                raise _odd(name, row, "a string or None", value)
+        return Column("text", list(values))
+    if column.kind == "category":
+        return Column("category", [_category(name, row, one) for row, one in enumerate(values)])
+    return Column("categories", [_categories(name, row, one) for row, one in enumerate(values)])
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"column {name!r}: expected numbers, NaN where one is missing") from None
+    if numbers.ndim != 1:
+        raise InputError(f"column {name!r}: expected one number a row, got shape {numbers.shape}")
+    if (odd := np.abs(numbers) > _FLOAT32_MAX).any():
+        row = int(odd.argmax())
+        raise _odd(name, row, "a finite number that float32 holds", numbers[row].item())
+    return numbers
+
+
+def _category(name: str, row: int, value: Any) -> str | None:
+    """A value by its written form; an empty string is none."""
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
+    if value is not None and not isinstance(value, str):
+        raise _odd(name, row, "a string, an integer or None", value)
+    return value or None
+
+
+def _categories(name: str, row: int, values: Any) -> list[str]:
+    """The values of a list, each once, in their order."""
+    if values is None:
+        return []
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise _odd(name, row, "a list of values", values)
+    written = (_category(name, row, value) for value in values)
+    return list(dict.fromkeys(value for value in written if value is not None))
+
+
+def _odd(name: str, row: Any, expected: str, got: Any) -> InputError:
+    return InputError(f"column {name!r}, row {int(row)}: expected {expected}, got {got!r}")
+
+
+def require(fine: Any, where: str, expected: str, got: Any) -> None:
+    """Raises InputError where something is not ``fine``: what was expected, and what came."""
+    if not fine:
+        raise InputError(f"{where}: expected {expected}, got {repr(got)[:80]}")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of each of w dimensions; 1 instead of a deviation of 0.
+
+    Standardised values are cut at ±100: what lies that far from training must not drown the other
+    features.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            require(type(values) is tuple and values, name, "a list of numbers", values)
+            for one in values:
+                real = type(one) is float and math.isfinite(one)
+                require(real and (name == "mean" or one > 0), name, "finite floats, std > 0", one)
+        require(len(self.mean) == len(self.std), "std", f"{len(self.mean)} entries", len(self.std))
+
+    @classmethod
+    def fit(cls, values: np.ndarray, rows: np.ndarray) -> Statistics:
+        """Of ``values[rows]``, ``float[n, w]``, in float64; mean 0 and deviation 1 of no rows."""
+        width = values.shape[1]
+        low, high = np.full(width, np.inf), np.full(width, -np.inf)
+        mean, variance = np.zeros(width), np.zeros(width)
+        parts = [rows[part] for part in _parts(len(rows), width)]
+        for part in parts:
+            block = values[part].astype(np.float64)
+            mean += block.sum(axis=0) / len(rows)
+            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        # A sum rounds: a constant would differ from its own mean, by chance.
+        constant = low == high
+        mean = np.where(constant, low, mean)
+        for part in parts:
+            distance = values[part].astype(np.float64) - mean[None, :]
+            variance += np.square(distance).sum(axis=0) / len(rows)
+        std = np.where(constant | (variance == 0), 1.0, np.sqrt(variance))
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+    def standardised(self, values: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
+        """(value − mean) / std of each dimension, ``float32[n, w]``; 0 in missing rows."""
+        mean, std = np.array(self.mean)[None, :], np.array(self.std)[None, :]
+        result = np.zeros(values.shape, np.float32)
+        for part in _parts(*values.shape):
+            with np.errstate(over="ignore"):  # what overflows is cut as well
+                result[part] = np.clip((values[part] - mean) / std, -_FAR, _FAR)
+        if missing is not None:
+            result[missing] = 0
+        return result
+
+
+def _parts(rows: int, width: int) -> list[slice]:
+    step = max(1, _BLOCK // width)
+    return [slice(start, start + step) for start in range(0, rows, step)]

@@ -1,0 +1,260 @@
+"""The graph that is walked: items and the contexts (boards, sessions, lists) that hold them.
+
+Two adjacency lists on the device, one for each direction, each with room for entries that come
+later: new items get their contexts without a new shape, so nothing that is compiled is compiled
+again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lightgcn_jax.arrays import Array, Float, Int
+from lightgcn_jax.errors import InputError
+
+_INT32_MAX = np.iinfo(np.int32).max
+
+
+@flax.struct.dataclass
+class Adjacency:
+    """Rows of column ids: row r holds ``columns[starts[r] : starts[r] + lengths[r]]``.
+
+    A column that stands several times in a row counts each time (a multi-edge). Rows stand one
+    after another without gaps; what is left of the columns is slack.
+
+    Attributes:
+        starts: ``int32[rows]``; void for an empty row.
+        lengths: ``int32[rows]``.
+        columns: ``int32[capacity]``.
+        cumulative: ``float32[capacity]``, the running share of the row's weight up to and with the
+            entry; the last of a row is 1. None where all entries of a row weigh the same.
+        longest: static; no row is or becomes longer (bounds every binary search).
+    """
+
+    starts: Int[Array, " rows"]
+    lengths: Int[Array, " rows"]
+    columns: Int[Array, " capacity"]
+    cumulative: Float[Array, " capacity"] | None = None
+    longest: int = flax.struct.field(pytree_node=False, default=_INT32_MAX)
+
+
+@flax.struct.dataclass
+class ItemGraph:
+    """Items and contexts, in adjacency lists both ways; a pytree that enters jitted functions.
+
+    Attributes:
+        contexts_of_item: R rows.
+        items_of_context: C rows.
+        num_items: static; R, slack included.
+        num_contexts: static; C.
+    """
+
+    contexts_of_item: Adjacency
+    items_of_context: Adjacency
+    num_items: int = flax.struct.field(pytree_node=False)
+    num_contexts: int = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def from_pairs(
+        cls,
+        items: ArrayLike,
+        contexts: ArrayLike,
+        *,
+        num_items: int,
+        num_contexts: int,
+        weights: ArrayLike | None = None,
+        item_slack: int = 0,
+        edge_slack: int = 0,
+    ) -> ItemGraph:
+        """Build the graph from one pair of rows for each edge, in any order; pairs may repeat.
+
+        Args:
+            items: ``int[E]`` item rows in [0, num_items).
+            contexts: ``int[E]`` context rows in [0, num_contexts).
+            num_items: I; items without a pair are isolated.
+            num_contexts: C; likewise.
+            weights: ``float[E]``, one for each pair, positive and finite: a walk takes an edge in
+                proportion to it, in both directions. None walks edges uniformly.
+            item_slack: rows for items that come later, R = I + item_slack.
+            edge_slack: entries for those items' contexts.
+
+        Returns:
+            The graph. O(E) memory, O(E log E) time, on the host.
+
+        Raises:
+            InputError: lengths differ, a row is out of range, a weight is not positive, a slack is
+                negative, or there is more than 32 bits count.
+        """
+        items, contexts = np.asarray(items), np.asarray(contexts)
+        check_rows("items", items, num_items)
+        check_rows("contexts", contexts, num_contexts)
+        if items.size != contexts.size:
+            raise InputError(
+                f"items and contexts: expected equal lengths, got {items.size} and {contexts.size}"
+            )
+        for field, slack in (("item_slack", item_slack), ("edge_slack", edge_slack)):
+            if slack < 0:
+                raise InputError(f"{field}: expected at least 0, got {slack}")
+        if max(items.size + edge_slack, num_items + item_slack, num_contexts) >= _INT32_MAX:
+            raise InputError(
+                f"graph: items, contexts and edges are counted in 32 bits, at most {_INT32_MAX:,}, "
+                f"got {num_items + item_slack:,}, {num_contexts:,} and {items.size + edge_slack:,}"
+            )
+        checked = None if weights is None else _checked_weights(np.asarray(weights), items.size)
+        rows = num_items + item_slack
+        return cls(
+            contexts_of_item=_adjacency(items, contexts, rows, num_contexts, checked, edge_slack),
+            items_of_context=_adjacency(contexts, items, num_contexts, rows, checked, 0),
+            num_items=rows,
+            num_contexts=num_contexts,
+        )
+
+    def with_items(self, rows: ArrayLike, contexts: Sequence[ArrayLike]) -> ItemGraph:
+        """The graph in which rows that had no contexts have theirs; all shapes stay.
+
+        The contexts do not list the new items: a walk from a new item visits old ones, and no walk
+        comes to a new one. In a weighted graph the contexts of a new item weigh the same.
+
+        Args:
+            rows: ``int[n]``, distinct item rows without contexts (slack, or isolated so far).
+            contexts: for each of them the rows of its contexts, which may repeat.
+
+        Raises:
+            InputError: a row has contexts, stands twice or is out of range (the slack of items is
+                used up), a context is out of range, or there are more entries than slack.
+        """
+        rows = np.asarray(rows)
+        lists = [np.asarray(one) if np.size(one) else np.zeros(0, np.int32) for one in contexts]
+        self._check_new(rows, lists)
+        own = self.contexts_of_item
+        starts, lengths = np.array(own.starts), np.array(own.lengths)
+        used, added = int(lengths.sum(dtype=np.int64)), sum(map(len, lists))
+        if added > len(own.columns) - used:
+            raise InputError(
+                f"contexts: expected at most the {len(own.columns) - used} entries of slack that "
+                f"are left, got {added}; build the graph again with more edge_slack"
+            )
+        sizes = np.array([len(one) for one in lists], np.int64)
+        lengths[rows] = sizes
+        starts[rows] = used + np.cumsum(sizes) - sizes
+        columns = np.array(own.columns)
+        columns[used : used + added] = np.concatenate([*lists, np.zeros(0, np.int32)])
+        cumulative = own.cumulative
+        if cumulative is not None:
+            shares = [np.arange(1, size + 1) / size for size in sizes]
+            cumulative = np.array(cumulative)
+            cumulative[used : used + added] = np.concatenate([*shares, np.zeros(0)])
+            cumulative = jnp.asarray(cumulative)
+        grown = dataclasses.replace(
+            own,
+            starts=jnp.asarray(starts),
+            lengths=jnp.asarray(lengths),
+            columns=jnp.asarray(columns),
+            cumulative=cumulative,
+        )
+        return dataclasses.replace(self, contexts_of_item=grown)
+
+    def item_degrees(self) -> np.ndarray:
+        """The number of each item's edges, multi-edges counted each, ``int64[R]``."""
+        return np.asarray(self.contexts_of_item.lengths, np.int64)
+
+    def _check_new(self, rows: np.ndarray, lists: list[np.ndarray]) -> None:
+        check_rows("rows", rows, self.num_items, "; build the graph again with more item_slack")
+        if len(rows) != len(lists):
+            raise InputError(
+                f"contexts: expected one list for each of {len(rows)} rows, got {len(lists)}"
+            )
+        if len(np.unique(rows)) != len(rows):
+            raise InputError(f"rows: expected distinct rows, got {len(rows)} with repetitions")
+        for one in lists:
+            check_rows("contexts", one, self.num_contexts)
+        taken = rows[self.item_degrees()[rows] > 0]
+        if taken.size:
+            raise InputError(
+                f"rows: expected items without contexts, got {taken.size} that have some, "
+                f"the first {taken[0]}"
+            )
+
+
+def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
+    """Raises InputError unless rows are one-dimensional integers in [0, bound)."""
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise InputError(
+            f"{field}: expected a one-dimensional integer array, "
+            f"got shape {rows.shape} of {rows.dtype}"
+        )
+    if rows.size and not (rows.min() >= 0 and rows.max() < bound):
+        raise InputError(
+            f"{field}: expected rows in [0, {bound}), "
+            f"got values from {rows.min()} to {rows.max()}{hint}"
+        )
+
+
+def _checked_weights(weights: np.ndarray, edges: int) -> np.ndarray:
+    if weights.shape != (edges,) or weights.dtype.kind not in "fiu":
+        raise InputError(
+            f"weights: expected {edges} numbers, one for each pair, "
+            f"got shape {weights.shape} of {weights.dtype}"
+        )
+    # In 64 bits a row's total of finite 32-bit numbers is finite.
+    with np.errstate(over="ignore", under="ignore"):
+        kept = weights.astype(np.float32)
+    odd = np.flatnonzero(~((kept > 0) & (kept < np.inf)))
+    if odd.size:
+        raise InputError(
+            f"weights: expected numbers positive and finite in float32, "
+            f"got {weights[odd[0]]} at pair {odd[0]}"
+        )
+    return kept.astype(np.float64)
+
+
+def _adjacency(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    num_rows: int,
+    num_columns: int,
+    weights: np.ndarray | None,
+    slack: int,
+) -> Adjacency:
+    """Pairs as rows with their columns in ascending order, whatever the order of the pairs."""
+    width = max(1, num_columns)
+    keys = rows.astype(np.int64) * width + columns
+    if weights is None:
+        order, keys = None, np.sort(keys)
+    else:
+        order = np.lexsort((weights, keys))
+        keys = keys[order]
+    sorted_rows = keys // width
+    lengths = np.bincount(sorted_rows, minlength=num_rows)
+    starts = np.cumsum(lengths) - lengths
+    cumulative = None
+    if weights is not None:
+        shares = _running_shares(sorted_rows, weights[order], starts, lengths)
+        cumulative = jnp.asarray(np.pad(shares, (0, slack)))
+    return Adjacency(
+        starts=jnp.asarray(starts.astype(np.int32)),
+        lengths=jnp.asarray(lengths.astype(np.int32)),
+        columns=jnp.asarray(np.pad((keys % width).astype(np.int32), (0, slack))),
+        cumulative=cumulative,
+        longest=max(int(lengths.max(initial=0)), slack),
+    )
+
+
+def _running_shares(
+    rows: np.ndarray, weights: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """``float32[E]``; each row's weights are brought to a sum of 1 before anything is summed over
+    rows, so that heavy rows leave light ones their digits."""
+    totals = np.bincount(rows, weights, minlength=len(lengths))
+    running = np.cumsum(weights / totals[rows])
+    before = np.concatenate([[0.0], running])[starts]
+    shares = np.minimum(running - before[rows], 1).astype(np.float32)
+    filled = lengths > 0
+    shares[(starts + lengths - 1)[filled]] = 1
+    return shares

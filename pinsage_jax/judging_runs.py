@@ -1,0 +1,46 @@
+"""Judging a finished run again, from what lies in its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pinsage_jax.encoder import init_params, make_model
+from pinsage_jax.evaluation import triplet_accuracy
+from pinsage_jax.judging import judge
+from pinsage_jax.linear_probe import linear_probe
+from pinsage_jax.preparation import model_inputs
+from pinsage_jax.run_directory import PinSageRun
+from pinsage_jax.runs import read_vectors
+from pinsage_jax.task_files import load_task
+
+
+def judge_run(path: Path, *, probe: bool = True) -> dict[str, Any]:
+    """The figures of all parts, triplet accuracy on test, and linear probes.
+
+    Args:
+        path: a finished run.
+        probe: classify the vectors by each of the data set's labels.
+    """
+    run = PinSageRun.open(path)
+    run.summary  # noqa: B018, refuses a run that is not finished
+    config, task = run.config, load_task(run)
+    vectors = np.asarray(read_vectors(run, config).vectors)
+    model = make_model(model_inputs(run.read_schema(), config, len(vectors)), config)
+    template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+    params = run.read_params(template)
+    pool = np.flatnonzero(task.train_items).astype(np.int32)
+    parts = {
+        part: judge(model, params, vectors, held_out, candidates=pool)
+        for part, held_out in (("valid", task.valid), ("test", task.test))
+    }
+    triplets = triplet_accuracy(jax.random.key(0), vectors, task.test, candidates=pool)
+    probes = {}
+    if probe:
+        for name, labels in task.data.labels.items():
+            result = linear_probe(vectors[pool], labels[pool])
+            probes[name] = {"metrics": result.metrics, "baseline": result.baseline}
+    return {"parts": parts, "triplets": triplets.accuracy, "probe": probes}

@@ -1,0 +1,150 @@
+"""Items from a band of ranks, sampled: what stands between the related and the unrelated."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
+from lightgcn_jax.errors import InputError
+
+Band = tuple[int, int]
+
+BAND: Band = (2000, 5000)
+"""PinSAGE's ranks: the first, counted from 0, and the one after the last."""
+_SHORTEST_END = 50
+
+
+def scaled_band(band: Band, num_items: int) -> Band:
+    """The band for a catalogue: as it is where its end lies in the first tenth, else scaled.
+
+    The paper's band belongs to a catalogue far larger than its end: related items, but near the
+    head. Where the end lies past a tenth of the catalogue, both ranks are scaled so that it is a
+    tenth; in the smallest catalogues 50, or all other items.
+
+    Args:
+        band: [first, end).
+        num_items: I, at least 2.
+
+    Raises:
+        InputError: the band is empty, or there is no other item.
+    """
+    first, end = band
+    if not 0 <= first < end:
+        raise InputError(f"band: expected ranks 0 <= first < end, got {first} and {end}")
+    if num_items < 2:
+        raise InputError(f"num_items: hard negatives need 2 items or more, got {num_items}")
+    if end <= num_items // 10:
+        return band
+    scaled = min(end, max(num_items // 10, _SHORTEST_END), num_items - 1)
+    return first * scaled // end, scaled
+
+
+def chosen_band(band: Band | None, num_items: int) -> Band:
+    """A band that was asked for, or for None the paper's, scaled.
+
+    Raises:
+        InputError: the band is empty or reaches past the catalogue's other items.
+    """
+    scaled = scaled_band(BAND if band is None else band, num_items)
+    if band is None:
+        return scaled
+    if band[1] > num_items - 1:
+        raise InputError(
+            f"band: expected ranks up to the {num_items - 1:,} other items of the catalogue, "
+            f"got {band[0]:,} to {band[1]:,}"
+        )
+    return band
+
+
+@functools.partial(jax.jit, static_argnames=("band", "count"))
+def pick_from_band(
+    key: PRNGKey,
+    scores: Float[Array, "queries items"],
+    forbidden: Mask,
+    queries: Ids,
+    band: Band,
+    count: int,
+) -> tuple[Int[Array, "queries count"], Ids]:
+    """Items of each query's band, sampled without repetition.
+
+    What is drawn for a query depends on the key and its row, not on the other queries.
+
+    Args:
+        scores: ``float[n, R]``, at least 0; items with 0 have no rank.
+        forbidden: ``bool[n, R]``, items that keep their rank but are not picked.
+        queries: ``int32[n]``, the query's own item, which has no rank.
+        band: static; its end below R.
+        count: static; no more than the band's length is picked.
+
+    Returns:
+        ``int32[n, min(count, length of the band)]``, −1 at the end of a row that has fewer; and
+        ``int32[n]``, how many of them score as the last item before the band or the first after it.
+    """
+    first, end = band
+    item_key, query_key = jax.random.split(key)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(query_key, queries)
+    hash_keys, luck_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    luck = jax.vmap(lambda key: jax.random.uniform(key, (end - first,)))(luck_keys)
+    ranked = jnp.where(scores > 0, _with_ties_broken(item_key, hash_keys, scores), 0)
+    ranked = jnp.where(jnp.arange(scores.shape[1])[None, :] == queries[:, None], -1, ranked)
+    # One rank more, to see whether the band's edge cuts through equals. The barrier keeps XLA from
+    # merging the slices below into the selection, which on CPU would become a full sort with a
+    # comparator: seven times slower.
+    values, ids = jax.lax.optimization_barrier(jax.lax.top_k(ranked, end + 1))
+    levels = _level(values)
+    equal = levels == levels[:, end, None]
+    if first:
+        equal |= levels == levels[:, first - 1, None]
+    values, ids, equal = (array[:, first:end] for array in (values, ids, equal))
+    allowed = (values > 0) & ~jnp.take_along_axis(forbidden, ids, axis=1)
+    places = jnp.where(allowed, jnp.arange(end - first)[None, :], -1)
+    places = sample_rows(luck, places, min(count, end - first))
+    there, places = places >= 0, jnp.maximum(places, 0)
+    ids, equal = (jnp.take_along_axis(array, places, axis=1) for array in (ids, equal))
+    return jnp.where(there, ids, -1), (there & equal).sum(axis=1)
+
+
+def sample_rows(luck: Array, ids: Int[Array, "rows n"], count: int) -> Int[Array, "rows count"]:
+    """Of each row the luckiest entries that are not −1: without replacement, in random order.
+
+    Args:
+        luck: ``float[rows, n]``, independent and uniform on [0, 1).
+        ids: ``int32[rows, n]``, −1 pads.
+        count: at most n, static.
+
+    Returns:
+        ``int32[rows, count]``, −1 at the end of a row that has fewer.
+    """
+    luck, places = jax.lax.top_k(jnp.where(ids >= 0, luck, -1), count)
+    return jnp.where(luck >= 0, jnp.take_along_axis(ids, places, axis=1), -1)
+
+
+def _with_ties_broken(
+    item_key: PRNGKey, query_keys: PRNGKey, scores: Float[Array, "queries items"]
+) -> Float[Array, "queries items"]:
+    """Scores whose last 8 bits are a hash of item and query.
+
+    Positive floats are ordered as their bits are. So scores that agree to 2⁻¹⁵ are equal, sums that
+    were rounded on different ways among them, and ordered by the hash; a 256th of them share it and
+    stand by their rows.
+    """
+    of_items = jax.random.bits(item_key, scores.shape[1:], jnp.uint32)
+    of_queries = jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32))(query_keys)
+    hashes = _mixed(of_items[None, :] ^ of_queries[:, None]) >> 24
+    bits = jax.lax.bitcast_convert_type(scores, jnp.uint32) & ~jnp.uint32(0xFF)
+    return jax.lax.bitcast_convert_type(bits | hashes, jnp.float32)
+
+
+def _mixed(words: Array) -> Array:
+    """A bijection of 32-bit words whose high bits depend on all bits (MurmurHash3's last step)."""
+    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
+    return words ^ (words >> 16)
+
+
+def _level(ranked: Array) -> Array:
+    """What of a score is compared: all but the hash."""
+    return jax.lax.bitcast_convert_type(ranked, jnp.uint32) >> 8

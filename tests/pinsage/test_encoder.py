@@ -1,0 +1,139 @@
+"""The encoder against the paper's algorithms, item by item in float64."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder import init_params, make_model, pool, unit
+from pinsage_jax.inference import embed_all
+from tests.pinsage import oracles
+from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+
+CONFIG = PinSageConfig(dim=6, word_dim=4, neighbors=NEIGHBORS)
+FEATURES, TABLE = random_features(), random_table()
+
+
+@functools.cache
+def trained_like(**changes):
+    """A model with parameters whose biases are not zero."""
+    config = dataclasses.replace(CONFIG, **changes)
+    model = make_model(INPUTS, config)
+    params = init_params(jax.random.key(1), model)
+    leaves, form = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return config, model, jax.tree.unflatten(form, moved)
+
+
+@pytest.mark.parametrize("pooling", ["importance", "mean", "max"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_vectors_follow_the_algorithm(layers, pooling):
+    config, model, params = trained_like(layers=layers, pooling=pooling)
+    ours = embed_all(model, params, FEATURES, TABLE, chunk=16).vectors
+    ids, weights = np.asarray(TABLE.ids), np.asarray(TABLE.weights, np.float64)
+    wanted = [
+        oracles.vector(
+            params, INPUTS, FEATURES, ids, weights, item, layers=config.layers, pooling=pooling
+        )
+        for item in range(ITEMS)
+    ]
+    np.testing.assert_allclose(ours, wanted, atol=2e-6)
+
+
+def test_features_alone():
+    _, model, params = trained_like(layers=0, pooling="none")
+    ours = embed_all(model, params, FEATURES, TABLE, chunk=16).vectors
+    wanted = [
+        oracles.vector(params, INPUTS, FEATURES, None, None, item, layers=0, pooling="none")
+        for item in range(ITEMS)
+    ]
+    np.testing.assert_allclose(ours, wanted, atol=2e-6)
+
+
+def test_importance_pooling_is_the_weighted_mean_of_messages():
+    messages = jnp.array([[1.0, 0.0], [0.0, 4.0], [2.0, 2.0]])
+    places = jnp.array([[0, 1], [2, 0]])
+    weights = jnp.array([[0.25, 0.75], [1.0, 0.0]])
+    np.testing.assert_allclose(
+        pool(messages, places, weights, "importance"), [[0.25, 3.0], [2.0, 2.0]]
+    )
+    np.testing.assert_allclose(pool(messages, places, weights, "mean"), [[0.5, 2.0], [2.0, 2.0]])
+    np.testing.assert_allclose(pool(messages, places, weights, "max"), [[1.0, 4.0], [2.0, 2.0]])
+
+
+@pytest.mark.parametrize("pooling", ["importance", "mean", "max"])
+def test_without_neighbours_the_pool_is_zero_and_its_gradient_finite(pooling):
+    messages = jnp.full((2, 3), -1.0)
+    places, weights = jnp.zeros((4, 2), jnp.int32), jnp.zeros((4, 2))
+
+    def total(messages):
+        return pool(messages, places, weights, pooling).sum()
+
+    assert total(messages) == 0
+    np.testing.assert_array_equal(jax.grad(total)(messages), np.zeros((2, 3)))
+
+
+def test_many_neighbours_and_few_give_the_same_pool():
+    rng = np.random.default_rng(0)
+    messages = jnp.asarray(rng.normal(size=(9, 4)), jnp.float32)
+    places = jnp.asarray(rng.integers(0, 9, (5, 40)), jnp.int32)
+    weights = jnp.asarray(rng.random((5, 40)), jnp.float32)
+    wanted = (np.asarray(weights)[:, :, None] * np.asarray(messages)[np.asarray(places)]).sum(
+        axis=1
+    )
+    np.testing.assert_allclose(pool(messages, places, weights, "importance"), wanted, atol=1e-5)
+
+
+def test_unit_length_and_a_zero_vector():
+    vectors = unit(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+    gradient = jax.grad(lambda x: unit(x).sum())(jnp.zeros((1, 2)))
+    assert np.isfinite(gradient).all()
+
+
+def test_a_query_is_composed_of_its_items():
+    _, model, params = trained_like()
+    z = unit(jax.random.normal(jax.random.key(0), (2, 3, 6)))
+    valid = jnp.array([[True, False, True], [False, False, False]])
+    composed = model.apply({"params": params}, z, valid, method="compose")
+    mean = np.asarray((z[0, 0] + z[0, 2]) / 2)
+    np.testing.assert_allclose(composed[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_array_equal(composed[1], np.zeros(6))
+
+
+def test_a_query_of_one_item_is_that_item():
+    _, model, params = trained_like()
+    z = unit(jax.random.normal(jax.random.key(0), (4, 1, 6)))
+    composed = model.apply({"params": params}, z, jnp.ones((4, 1), bool), method="compose")
+    np.testing.assert_allclose(composed, z[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": 0}, "layers: expected 0 with pooling none"),
+        ({"pooling": "none"}, "layers: expected 0 with pooling none"),
+        ({"pooling": "median"}, "pooling: expected one of importance"),
+        ({"temperature": 0.0}, "temperature: expected a finite number above 0"),
+        ({"drop_contexts": 1.0}, "drop_contexts: expected a share"),
+        ({"restart": 1.0}, "restart"),
+        ({"negatives": 0}, "negatives: expected at least 1"),
+        ({"columns": ("a", "a")}, "columns: expected each once"),
+        (
+            {"negative_choice": "distance-weighted", "distance_weighted": 501},
+            "distance_weighted: expected at most the 500",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit(changes, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(CONFIG, **changes)

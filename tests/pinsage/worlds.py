@@ -1,0 +1,41 @@
+"""Small items with features and neighbours, shared by the tests."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from pinsage_jax.features import Input
+from pinsage_jax.neighborhoods import NeighborTable
+
+ITEMS, NEIGHBORS = 40, 3
+INPUTS = (
+    Input("looks", "dense", 5, 5),
+    Input("name", "bag", 11, 4),
+    Input("log_degree", "dense", 1, 1),
+)
+
+
+def random_features(seed=0, items=ITEMS):
+    rng = np.random.default_rng(seed)
+    names = rng.integers(0, 11, (items, 4)).astype(np.int32)
+    names[rng.random((items, 4)) < 0.4] = -1
+    names[0] = -1  # an item without words
+    return {
+        "looks": rng.normal(size=(items, 5)).astype(np.float32),
+        "name": names,
+        "log_degree": rng.normal(size=(items, 1)).astype(np.float32),
+    }
+
+
+def random_table(seed=0, items=ITEMS, neighbors=NEIGHBORS):
+    """Distinct neighbours, never the item itself; the last item has none, others may have fewer."""
+    rng = np.random.default_rng(seed)
+    ids = np.stack(
+        [rng.permutation(np.delete(np.arange(items), row))[:neighbors] for row in range(items)]
+    ).astype(np.int32)
+    missing = np.arange(neighbors)[None, :] >= rng.integers(1, neighbors + 1, items)[:, None]
+    missing[-1] = True
+    ids[missing] = -1
+    weights = np.where(missing, 0, rng.random((items, neighbors)) + 0.1)
+    total = weights.sum(axis=1, keepdims=True)
+    weights = weights / np.where(total > 0, total, 1)
+    return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights, jnp.float32))
