@@ -36,12 +36,13 @@ from benchmarks.torch_pinsage import TorchPinSage, Trainer
 from pinsage_jax.blocks import bounds, declared_capacities, make_blocks, mark_layers, take_features
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder import PinSage, init_params, make_model
+from pinsage_jax.epochs import count_nodes, make_chunk
 from pinsage_jax.features import Input
 from pinsage_jax.hard_negatives import make_pool
 from pinsage_jax.inference import embed_all
 from pinsage_jax.neighborhoods import NeighborTable, build_table
 from pinsage_jax.step import Batch, TrainState, World, embed_blocks, num_targets
-from pinsage_jax.training import count_nodes, make_chunk, make_optimizer
+from pinsage_jax.training import make_optimizer
 
 _STEPS = 5
 _VISUAL = 64
@@ -277,7 +278,7 @@ def _mini_batches(model: PinSage, params: Any, bench: _Bench) -> Callable[[], No
         params: Any, features: dict[str, Any], table: NeighborTable, ids: Any, capacities: Any
     ) -> Any:
         blocks = make_blocks(table, mark_layers(table, ids, layers, most), capacities)
-        z = embed_blocks(model, params, take_features(features, blocks.nodes), blocks)
+        z = embed_blocks(model, params, take_features(features, blocks.nodes), blocks.layers)
         return z[blocks.place[ids]]
 
     ids = np.pad(np.arange(ITEMS, dtype=np.int32), (0, -ITEMS % size), mode="edge")

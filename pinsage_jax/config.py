@@ -8,13 +8,13 @@ from typing import Literal, get_args
 
 from lightgcn_jax.errors import InputError
 from pinsage_jax.curriculum import ScheduleName
+from pinsage_jax.hard_negatives import Ranking
 from pinsage_jax.walks import WalkConfig
 
 Pooling = Literal["importance", "mean", "max", "none"]
 Loss = Literal["max-margin", "bpr", "softmax"]
 NegativeLaw = Literal["uniform", "degree"]
 NegativeChoice = Literal["shared", "separate", "distance-weighted"]
-HardRanking = Literal["walks", "pagerank"]
 Query = Literal["mean", "tower"]
 Tables = Literal["device", "host"]
 
@@ -44,7 +44,7 @@ _CHOICES = {
     "loss": Loss,
     "negative_law": NegativeLaw,
     "negative_choice": NegativeChoice,
-    "hard_ranking": HardRanking,
+    "hard_ranking": Ranking,
     "curriculum": ScheduleName,
     "query": Query,
     "tables": Tables,
@@ -91,8 +91,8 @@ class PinSageConfig:
         hard_band: ranks, first and last, that hard negatives come from; None for the paper's 2000
             to 5000, scaled to small catalogues.
         hard_pool: hard negatives kept for each item, to draw from.
-        hard_ranking: ranks by visits of long `walks` or by personalised `pagerank`.
-        hard_visits: visits from each item that rank its hard negatives.
+        hard_ranking: ranks by personalised `pagerank`, or by the visits of long `walks`.
+        hard_visits: visits from each item, where walks rank its hard negatives.
         batch_size: B, query–positive pairs of a step.
         steps_per_epoch: steps of an epoch; 0 for as many as the pairs fill.
         epochs: epochs at most.
@@ -132,8 +132,8 @@ class PinSageConfig:
     curriculum: ScheduleName = "paper"
     hard_band: tuple[int, int] | None = None
     hard_pool: int = 64
-    hard_ranking: HardRanking = "walks"
-    hard_visits: int = 8_192
+    hard_ranking: Ranking = "pagerank"
+    hard_visits: int = 65_536
     batch_size: int = 512
     steps_per_epoch: int = 0
     epochs: int = 10

@@ -22,6 +22,7 @@ from pinsage_jax.features import (
 )
 from pinsage_jax.hard_negatives import HardPool, make_pool
 from pinsage_jax.holdout import Task
+from pinsage_jax.host_pipeline import HostWorld
 from pinsage_jax.item_graph import ItemGraph
 from pinsage_jax.negatives import eligible_weights
 from pinsage_jax.neighborhoods import NeighborTable, build_table
@@ -176,6 +177,23 @@ def world_of(task: Task, prepared: Prepared, config: PinSageConfig) -> World:
             if prepared.degree_of_none is None
             else jnp.asarray(prepared.degree_of_none, jnp.float32)
         ),
+    )
+
+
+def host_world_of(task: Task, prepared: Prepared, config: PinSageConfig) -> HostWorld:
+    """The same arrays on the host, for the pipeline that feeds the device."""
+    law = None
+    if config.negative_law == "degree":
+        weights = np.asarray(_degree_law(task).weights, np.float64)
+        law = weights / weights.sum()
+    return HostWorld(
+        features=prepared.features,
+        ids=np.asarray(prepared.table.ids),
+        weights=np.asarray(prepared.table.weights),
+        training_items=np.flatnonzero(task.train_items).astype(np.int32),
+        law=law,
+        hard_pool=None if prepared.hard is None else np.asarray(prepared.hard.ids),
+        degree_of_none=prepared.degree_of_none,
     )
 
 

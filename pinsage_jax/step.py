@@ -14,7 +14,7 @@ References:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -26,8 +26,8 @@ from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey, Scalar, V
 from lightgcn_jax.training.item_weights import ItemWeights
 from lightgcn_jax.training.losses import batch_mean, bpr_loss, max_margin_loss, softmax_loss
 from pinsage_jax.blocks import (
-    Blocks,
     Capacities,
+    LayerBlock,
     Marks,
     fits,
     make_blocks,
@@ -176,20 +176,30 @@ def training_view(key: PRNGKey, targets: Targets, world: World, config: PinSageC
 
 
 def embed_blocks(
-    model: PinSage, params: Params, features: Features, blocks: Blocks
+    model: PinSage, params: Params, features: Features, blocks: Sequence[LayerBlock]
 ) -> Float[Array, "targets dim"]:
-    """z of the targets, a row each in the order of ``blocks.place`` (algorithm 2).
+    """z of the rows of the last layer (algorithm 2).
 
     Args:
-        features: of the blocks' nodes.
+        features: of the nodes of S_0.
+        blocks: K layers.
     """
     variables = {"params": params}
     h = model.apply(variables, features, method="encode")
-    for k, layer in enumerate(blocks.layers):
+    for k, layer in enumerate(blocks):
         messages = model.apply(variables, k, h, method="messages")
         own = h[layer.own]
         h = model.apply(variables, k, own, messages, layer.places, layer.weights, method="convolve")
     return model.apply(variables, h, method="head")
+
+
+def in_places(targets: Targets, place: Ids) -> Targets:
+    """The targets by their rows in the last layer, in place of item rows; −1 stays.
+
+    Args:
+        place: ``int32[R]``, each target's row there.
+    """
+    return Targets(*(jnp.where(ids >= 0, place[jnp.maximum(ids, 0)], -1) for ids in targets))
 
 
 def score_loss(
@@ -197,7 +207,6 @@ def score_loss(
     model: PinSage,
     params: Params,
     vectors: Vectors,
-    place: Ids,
     targets: Targets,
     weights: Float[Array, " batch"],
     config: PinSageConfig,
@@ -205,12 +214,12 @@ def score_loss(
     """The loss of a batch from the vectors of its targets.
 
     Args:
-        vectors: ``float[C_K, D]``.
-        place: ``int32[R]``, each target's row there.
+        vectors: ``float[n, D]``.
+        targets: their rows, each item in one row alone.
     """
 
-    def of(ids: Array) -> Array:
-        return vectors[place[jnp.maximum(ids, 0)]]
+    def of(rows: Array) -> Array:
+        return vectors[jnp.maximum(rows, 0)]
 
     queries = model.apply(
         {"params": params}, of(targets.queries), targets.queries >= 0, method="compose"
@@ -224,6 +233,32 @@ def score_loss(
     if config.loss != "max-margin":
         positive, scores = positive / config.temperature, scores / config.temperature
     return batch_mean(_loss_of(config), positive, scores, valid, weights)
+
+
+def batch_gradient(
+    params: Params,
+    key: PRNGKey,
+    features: Features,
+    blocks: Sequence[LayerBlock],
+    targets: Targets,
+    weights: Float[Array, " batch"],
+    *,
+    model: PinSage,
+    config: PinSageConfig,
+) -> tuple[Scalar, Params]:
+    """The loss of a batch and its gradient, from all that was gathered for it.
+
+    Args:
+        features: of the nodes of S_0.
+        blocks: K layers.
+        targets: rows in the last layer.
+    """
+
+    def loss(params: Params) -> Scalar:
+        vectors = embed_blocks(model, params, features, blocks)
+        return score_loss(key, model, params, vectors, targets, weights, config)
+
+    return jax.value_and_grad(loss)(params)
 
 
 def _other_scores(
@@ -286,21 +321,28 @@ def train_step(
     def gradient_within(sizes: Capacities) -> Callable[[TrainState, Marks], tuple[Scalar, Params]]:
         def gradient(state: TrainState, marks: Marks) -> tuple[Scalar, Params]:
             blocks = make_blocks(view.table, marks, sizes)
-            features = take_features(view.features, blocks.nodes)
-
-            def loss(params: Params) -> Scalar:
-                vectors = embed_blocks(model, params, features, blocks)
-                return score_loss(
-                    choice_key, model, params, vectors, blocks.place, targets, batch.weights, config
-                )
-
-            return jax.value_and_grad(loss)(state.params)
+            return batch_gradient(
+                state.params,
+                choice_key,
+                take_features(view.features, blocks.nodes),
+                blocks.layers,
+                in_places(targets, blocks.place),
+                batch.weights,
+                model=model,
+                config=config,
+            )
 
         return gradient
 
     tier = fits(marks.counts, capacities)
     branches = [gradient_within(sizes) for sizes in capacities]
     value, gradient = jax.lax.switch(tier, branches, state, marks)
+    return moved(state, gradient, optimizer), StepRecord(value, marks.counts, tier)
+
+
+def moved(
+    state: TrainState, gradient: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state after an update."""
     updates, moments = optimizer.update(gradient, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, moments), StepRecord(value, marks.counts, tier)
+    return TrainState(optax.apply_updates(state.params, updates), moments)

@@ -98,7 +98,7 @@ def test_a_mini_batch_gives_the_vectors_of_all_items(encoder, spare):
     sizes = tuple(int(count) + spare for count in np.asarray(marks.counts))
     blocks = make_blocks(TABLE, marks, sizes)
     taken = take_features({name: jnp.asarray(v) for name, v in features.items()}, blocks.nodes)
-    z = embed_blocks(model, params, taken, blocks)
+    z = embed_blocks(model, params, taken, blocks.layers)
     for item in (3, 39, 21):
         np.testing.assert_allclose(z[blocks.place[item]], everything[item], atol=1e-6)
 

@@ -12,6 +12,7 @@ import pytest
 from pinsage_jax.blocks import bounds
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder import init_params, make_model
+from pinsage_jax.epochs import make_chunk
 from pinsage_jax.inference import embed_all
 from pinsage_jax.step import (
     Batch,
@@ -24,7 +25,7 @@ from pinsage_jax.step import (
     train_step,
     training_view,
 )
-from pinsage_jax.training import make_chunk, make_optimizer
+from pinsage_jax.training import make_optimizer
 from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
 
 CONFIG = PinSageConfig(
@@ -165,16 +166,13 @@ def test_equal_negatives_shared_or_separate_give_one_loss():
     """The same items for every row, once as M shared ones, once as B × M."""
     shared = jnp.array([10, 11, 12, 13, 14], jnp.int32)
     vectors = jax.random.normal(jax.random.key(0), (ITEMS, 6))
-    place = jnp.arange(ITEMS, dtype=jnp.int32)
     losses = []
     for choice, negatives in (("shared", shared), ("separate", jnp.tile(shared, (4, 1)))):
         config = dataclasses.replace(CONFIG, negative_choice=choice)
         hard = jnp.full((4, 0), -1, jnp.int32)
         targets = Targets(BATCH.queries, BATCH.positives, negatives, hard)
         losses.append(
-            score_loss(
-                jax.random.key(0), MODEL, PARAMS, vectors, place, targets, BATCH.weights, config
-            )
+            score_loss(jax.random.key(0), MODEL, PARAMS, vectors, targets, BATCH.weights, config)
         )
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
