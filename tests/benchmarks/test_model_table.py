@@ -39,7 +39,7 @@ def test_gowalla_has_every_model_of_the_papers_under_both_protocols():
 
 
 def test_small_sets_have_every_model_with_seeds():
-    rows = model_table.small_rows(5)
+    rows = model_table.small_rows("lastfm", 5)
     assert {row.config.model for row in rows} >= {"mf", "gcn", "sgc", "ngcf", "gnn", "lightgcn"}
     for row in rows:
         seeded = row.config.model not in ("popular", "itemcf")

@@ -46,7 +46,18 @@ SETTINGS = {
     "popular": {},
     "random": {},
 }  # fmt: skip
-PERSONAL = [name for name in MODELS if name not in ("popular", "random")]
+# What lies between other models and is as long in compiling: fast tests leave it to its own file.
+BETWEEN = ("gcn", "sgc", "gnn")
+
+
+def among(names):
+    """Models as parameters, those between others in the slow suite."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if name in BETWEEN else name for name in names
+    ]
+
+
+PERSONAL = among(name for name in MODELS if name not in ("popular", "random"))
 
 
 def config_of(model, **changes):
@@ -59,7 +70,7 @@ def split():
     return ratio_split(world.interactions, seed=0)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=among(MODELS))
 def fitted(request, split, tmp_path_factory):
     """A model's run on a world with noise, written."""
     path = tmp_path_factory.mktemp("runs") / "run"
@@ -73,18 +84,20 @@ def answers(recommender, k=5, **filters):
     return [(one.ids, one.scores.tolist()) for one in found]
 
 
-# What may be chosen beside the model: each must find the withheld cells too.
+# What may be chosen beside the model: each must find the withheld cells too. The first few are in
+# the fast suite.
+FAST_VARIANTS = 4
 VARIANTS = [
-    {"loss": "binary"},
     {"loss": "softmax", "temperature": 0.5},
+    {"score": "cosine", "loss": "softmax", "temperature": 0.2, "popularity_offset": 0.01},
+    {"negative_sampler": "hard", "negatives": 4, "hard_pool": 8},
+    {"score": "mlp", "hidden": 16},
+    {"loss": "binary"},
     {"loss": "softmax", "sampling_correction": True},
     {"loss": "max-margin", "margin": 0.5},
     {"score": "cosine", "loss": "softmax", "temperature": 0.2},
-    {"score": "cosine", "loss": "softmax", "temperature": 0.2, "popularity_offset": 0.01},
-    {"score": "mlp", "hidden": 16},
     {"negative_sampler": "popularity", "popularity_power": 0.5},
     {"negative_sampler": "popularity", "negative_sharing": "per-user"},
-    {"negative_sampler": "hard", "negatives": 4, "hard_pool": 8},
     {"negative_sampler": "in-batch", "negatives": 256},
     {"negative_sampler": "all", "negatives": 256},
     {"reject_seen": False},
@@ -101,7 +114,12 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(
-    "settings", VARIANTS, ids=lambda settings: "-".join(map(str, settings.values()))
+    "settings",
+    [
+        pytest.param(one, marks=[pytest.mark.slow] if place >= FAST_VARIANTS else [])
+        for place, one in enumerate(VARIANTS)
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def test_variants_find_the_withheld_cells_and_come_back_from_disk(settings, tmp_path):
     split = given_split(block_world(groups=4, users_per_group=10, items_per_group=8, seed=0))
@@ -210,7 +228,7 @@ def test_a_users_ranking_does_not_depend_on_the_others_of_the_block(fitted):
         np.testing.assert_allclose(alone.scores, scores, rtol=1e-5)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", among(MODELS))
 def test_users_and_items_without_training_pairs_get_finite_scores(model, tmp_path):
     interactions = Interactions.from_arrays(
         [0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 5, 0], parts=[TRAIN] * 4 + [TEST] * 2

@@ -341,6 +341,7 @@ def test_a_finished_sweep_is_returned(swept):
     assert again.run.already_finished
 
 
+@pytest.mark.slow
 def test_test_is_ranked_once_and_for_the_best_alone(base, small_split, ranked, tmp_path):
     config = SweepConfig(base, {"model": ("mf", "popular")})
     result = run_sweep(small_split, config, out=tmp_path / "sweep")
@@ -352,6 +353,7 @@ def test_test_is_ranked_once_and_for_the_best_alone(base, small_split, ranked, t
     ]
 
 
+@pytest.mark.slow
 def test_dimensions_under_study(base, small_split, ranked, tmp_path, monkeypatch):
     """The more dimensions, the more of what was seen is remembered; test is there, and labelled."""
     drawn = []
@@ -374,6 +376,7 @@ def test_dimensions_under_study(base, small_split, ranked, tmp_path, monkeypatch
     assert "study" in drawn[-1].get_suptitle()
 
 
+@pytest.mark.slow
 def test_every_lane_of_a_study_is_ranked_by_its_own_best(base, small_split, tmp_path):
     config = SweepConfig(base, {"learning_rate": (0.002, 0.05)}, study=True, refit=True)
     result = run_sweep(small_split, config, out=tmp_path / "sweep")
@@ -402,7 +405,7 @@ def two_groups(base, small_split, tmp_path_factory):
 
 
 # In the first group, in the second one, and in the run of the best: a chunk is an epoch.
-@pytest.mark.parametrize("chunks", [1, 3, 5])
+@pytest.mark.parametrize("chunks", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 5))])
 def test_a_broken_sweep_resumes_to_the_same_trials(chunks, two_groups, small_split, tmp_path):
     config, whole = two_groups
     with pytest.raises(Broken):
@@ -413,6 +416,7 @@ def test_a_broken_sweep_resumes_to_the_same_trials(chunks, two_groups, small_spl
     assert result.run.summary["test"] == whole.run.summary["test"]
 
 
+@pytest.mark.slow
 def test_a_group_that_was_trained_but_not_recorded(two_groups, small_split, tmp_path, monkeypatch):
     config, whole = two_groups
 
@@ -429,6 +433,7 @@ def test_a_group_that_was_trained_but_not_recorded(two_groups, small_split, tmp_
     assert lines(tmp_path / "broken") == lines(whole.path)[:2]
 
 
+@pytest.mark.slow
 def test_only_the_diverging_trial_is_given_up(base, small_split, tmp_path):
     config = SweepConfig(base, {"learning_rate": (1e30, 0.01)})
     result = run_sweep(small_split, config, out=tmp_path / "sweep")
@@ -440,6 +445,7 @@ def test_only_the_diverging_trial_is_given_up(base, small_split, tmp_path):
     assert resume_sweep(tmp_path / "sweep").trials == result.trials
 
 
+@pytest.mark.slow
 def test_trials_that_all_diverge(base, small_split, tmp_path):
     config = SweepConfig(base, {"learning_rate": (1e30, 1e31)})
     with pytest.raises(InputError, match="every trial diverged, the first: the loss became"):
@@ -447,6 +453,7 @@ def test_trials_that_all_diverge(base, small_split, tmp_path):
     assert all(line["diverged"] for line in lines(tmp_path / "sweep"))
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_together_is_trained_one_by_one(base, small_split, tmp_path, monkeypatch):
     train = sweep_module.Trainer.train
 
