@@ -136,12 +136,12 @@ class PinSageConfig:
     hard_visits: int = 65_536
     batch_size: int = 512
     steps_per_epoch: int = 0
-    epochs: int = 10
-    learning_rate: float = 2e-3
+    epochs: int = 30
+    learning_rate: float = 1e-2
     warmup_epochs: float = 1.0
-    decay: float = 0.9
+    decay: float = 0.95
     evaluate_every: int = 1
-    patience: int = 0
+    patience: int = 5
     tables: Tables = "device"
     seed: int = 0
 

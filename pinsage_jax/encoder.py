@@ -10,8 +10,8 @@ adds up to 1), layer k is algorithm 1 of the paper, CONVOLVE:
 and the result z_u = G₂ ReLU(G₁ h_u + g), made unit length. Other poolings weigh all neighbours
 alike (``mean``) or take the largest entry of their messages (``max``).
 
-Deviations. Features of several kinds are joined by one linear map each, added up, with a ReLU: the
-paper leaves that open. The paper does not say that z has unit length; here it has, so that scores
+Deviations. Features of several kinds are joined by one linear map each, added up: the paper leaves
+that open. The paper does not say that z has unit length; here it has, so that scores
 are cosines, a margin means the same for every pair and distance-weighted sampling is defined.
 Vectors are divided by √(‖h‖² + ε), which keeps the gradient of a zero vector finite.
 
@@ -114,13 +114,13 @@ class PinSage(nn.Module):
             self.tower = [dense(self.dim, name=f"tower_{k}") for k in range(2)]
 
     def encode(self, features: Mapping[str, Array]) -> Vectors:
-        """h⁰ of items from their features, ``float[n, D]``; ReLU of the inputs' maps added up."""
+        """h⁰ of items from their features, ``float[n, D]``: the inputs' linear maps added up."""
         first = features[self.inputs[0].name]
         total = jnp.broadcast_to(self.bias[None, :], (first.shape[0], self.dim))
         for one, mapped in zip(self.inputs, self.maps, strict=True):
             values = features[one.name]
             total += mapped(self._bag_mean(one.name, values) if one.kind == "bag" else values)
-        return nn.relu(total)
+        return total
 
     def _bag_mean(self, name: str, ids: Int[Array, "items width"]) -> Float[Array, "items words"]:
         """The mean of the vectors of an item's words; zero for an item without words."""

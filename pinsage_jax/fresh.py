@@ -195,17 +195,29 @@ class LiveItems:
 
         Args:
             ids: all items, the added ones last.
-            arrays: their layers and vectors, ``float32[added, D]`` each.
+            arrays: their layers and vectors, ``float32[added or more, D]`` each; rows without an id
+                do not count.
+
+        Raises:
+            InputError: there is no room, or the arrays do not fit the ids.
         """
-        first = len(self.items)
-        if len(ids) > first + self._slack:
-            raise InputError(self._no_room(len(ids) - first))
+        first, added = len(self.items), len(ids) - len(self.items)
+        if added > self._slack:
+            raise InputError(self._no_room(added))
+        kept = (*self._layers, self._vectors)
+        fits = len(arrays) == len(kept) and added >= 0
+        if not fits or any(
+            len(one) < added or one.shape[1:] != kept[0].shape[1:] for one in arrays
+        ):
+            raise InputError(
+                f"added items: expected {len(kept)} arrays of {added} rows or more, "
+                f"got {[list(one.shape) for one in arrays]}"
+            )
         rows = slice(first, len(ids))
-        self._layers = tuple(
-            layer.at[rows].set(values) for layer, values in zip(self._layers, arrays, strict=False)
+        *layers, self._vectors = (
+            into.at[rows].set(one[:added]) for into, one in zip(kept, arrays, strict=True)
         )
-        self._vectors = self._vectors.at[rows].set(arrays[-1])
-        self.items = ids
+        self._layers, self.items = tuple(layers), ids
 
     def _grown(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lightgcn_jax.errors import InputError
 from pinsage_jax.encoder import init_params, make_model
 from pinsage_jax.evaluation import triplet_accuracy
 from pinsage_jax.judging import judge
@@ -38,9 +39,12 @@ def judge_run(path: Path, *, probe: bool = True) -> dict[str, Any]:
         for part, held_out in (("valid", task.valid), ("test", task.test))
     }
     triplets = triplet_accuracy(jax.random.key(0), vectors, task.test, candidates=pool)
-    probes = {}
-    if probe:
-        for name, labels in task.data.labels.items():
+    figures = {"parts": parts, "triplets": triplets.accuracy, "probe": {}, "not_probed": {}}
+    for name, labels in task.data.labels.items() if probe else ():
+        try:
             result = linear_probe(vectors[pool], labels[pool])
-            probes[name] = {"metrics": result.metrics, "baseline": result.baseline}
-    return {"parts": parts, "triplets": triplets.accuracy, "probe": probes}
+        except InputError as error:  # a label of one class, say, is no reason to give up
+            figures["not_probed"][name] = str(error)
+        else:
+            figures["probe"][name] = {"metrics": result.metrics, "baseline": result.baseline}
+    return figures

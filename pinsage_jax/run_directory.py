@@ -60,11 +60,7 @@ class PinSageRun:
         Raises:
             InputError: the directory already holds something.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(
-                f"{path}: expected a new or empty directory, it already holds something; "
-                f"go on with a run by resuming it, or choose another name"
-            )
+        refuse_taken(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         try:
@@ -127,8 +123,9 @@ class PinSageRun:
         """
         given = self.record.get("config")
         known = {field.name for field in dataclasses.fields(PinSageConfig)}
-        if not isinstance(given, dict) or set(given) != known:
-            odd = sorted(known.symmetric_difference(given or ()))
+        if not isinstance(given, dict):
+            raise InputError(f"{self.path}/config.json: expected settings, got {given!r}")
+        if odd := sorted(known.symmetric_difference(given)):
             raise InputError(f"{self.path}/config.json: missing or unknown settings: {odd}")
         values = {
             name: tuple(value) if isinstance(value, list) else value
@@ -239,7 +236,19 @@ class PinSageRun:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise InputError(f"{path}: expected a JSON object a line: {error}") from error
+
+
+def refuse_taken(path: Path) -> None:
+    """Raises InputError where a new run would overwrite something."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(
+            f"{path}: expected a new or empty directory, it already holds something; "
+            f"go on with a run by resuming it, or choose another name"
+        )
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -249,7 +258,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         InputError: the file is missing, damaged or holds objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves its own file open where it is no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path}: expected this file, it is missing") from None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import polars as pl
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import write_json
@@ -21,8 +22,8 @@ from pinsage_jax.fresh import LiveItems
 from pinsage_jax.holdout import Task
 from pinsage_jax.inference import ItemVectors, embed_all
 from pinsage_jax.judging import judge
-from pinsage_jax.preparation import Prepared, model_inputs, prepare
-from pinsage_jax.run_directory import PinSageRun, read_npz
+from pinsage_jax.preparation import Prepared, drawn_at, model_inputs, neighbors_of, prepare
+from pinsage_jax.run_directory import PinSageRun, read_npz, refuse_taken
 from pinsage_jax.step import TrainState
 from pinsage_jax.task_files import load_task, save_task
 from pinsage_jax.training import METRIC, Progress, Reporter, Silent, Trainer
@@ -56,6 +57,7 @@ def fit(
     data: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     text_encoders: TextEncoders | None = None,
+    prepared: Prepared | None = None,
 ) -> Fit:
     """Train, judge on test once, embed all items.
 
@@ -66,13 +68,17 @@ def fit(
         data: how the data was made, for the run to remember.
         reporter: what a person sees.
         text_encoders: by text column, for sentence embeddings; given again to whoever adds items.
+        prepared: what ``prepare`` gives for this task and settings, where it is there already.
 
     Raises:
         InputError: settings, features and task do not fit each other, or ``out`` is taken.
         TrainingDiverged: the loss is no number; the last checkpoint stays.
     """
     reporter = reporter or Silent()
-    prepared = prepare(task, config, text_encoders)
+    if out is not None:
+        refuse_taken(out)
+    if prepared is None:
+        prepared = prepare(task, config, text_encoders)
     for note in prepared.notes:
         reporter.noted(note)
     trainer = Trainer(task, config, prepared, reporter)
@@ -109,13 +115,20 @@ def resume(
         )
         if checkpoint is not None:
             progress = _progress(checkpoint.arrays, checkpoint.progress)
+            trainer.tiers = np.array(checkpoint.progress["tiers"])
+            _draw_as_at(trainer, progress.epoch)
         return _finish(trainer, _train(trainer, progress, run, records[: progress.epoch]), run)
 
 
 def open_items(
     path: Path, *, slack: int = 1024, text_encoders: TextEncoders | None = None
 ) -> LiveItems:
-    """All items of a finished run, those added later among them, with room for more."""
+    """All items of a finished run, those added later among them, with room for more.
+
+    Raises:
+        InputError: the directory holds no finished run or a damaged one, or more items were added
+            than there is room for.
+    """
     run = PinSageRun.open(path)
     run.summary  # noqa: B018, refuses a run that is not finished
     config, schema = run.config, run.read_schema()
@@ -135,20 +148,27 @@ def open_items(
         text_encoders=text_encoders,
     )
     if (run.fresh / "items.parquet").exists():
-        added = PinSageRun(run.fresh)
         layers = read_npz(run.fresh / "layers.npz")
-        live.restore(added.read_ids("items"), [layers[f"layer_{k}"] for k in range(len(layers))])
+        live.restore(PinSageRun(run.fresh).read_ids("items"), list(layers.values()))
     return live
 
 
 def keep_added(path: Path, live: LiveItems) -> None:
-    """Write all items that were added to a run, so that it is served with them from now on."""
+    """Write all items that were added to a run, so that it is served with them from now on.
+
+    Raises:
+        InputError: another process has added items since the run was opened.
+    """
     run = PinSageRun.open(path)
     known = len(run.read_ids("items"))
     rows = np.arange(known, len(live.items))
     with run.held():
         run.fresh.mkdir(exist_ok=True)
         kept = PinSageRun(run.fresh)
+        if (kept.path / "items.parquet").exists():
+            before = kept.read_ids("items").ids
+            if not before.cast(pl.String).equals(live.items.ids.head(len(before)).cast(pl.String)):
+                raise InputError(f"{path}: other items were added meanwhile; open the run again")
         layers = live.layer_rows(rows)
         # The ids last: they say how many rows of the layers count.
         kept.write_arrays("layers", {f"layer_{k}": layer for k, layer in enumerate(layers)})
@@ -156,8 +176,12 @@ def keep_added(path: Path, live: LiveItems) -> None:
 
 
 def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
-    """The layers and vectors that a finished run wrote."""
-    steps = max(1, config.layers) + 1
+    """The layers and vectors that a finished run wrote.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    steps, shape = max(1, config.layers) + 1, (len(run.read_ids("items")), config.dim)
     arrays = []
     for step in range(steps):
         path = run.vectors / f"layer-{step}.npy"
@@ -165,6 +189,11 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
         except (FileNotFoundError, ValueError, EOFError) as error:
             raise InputError(f"{path}: expected the vectors of a finished run: {error}") from error
+        if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
+            raise InputError(
+                f"{path}: expected float32{list(shape)}, "
+                f"got {arrays[-1].dtype}{list(arrays[-1].shape)}"
+            )
     return ItemVectors(tuple(arrays[:-1]), arrays[-1])
 
 
@@ -179,10 +208,20 @@ def _train(
                 "epoch": progress.epoch,
                 "best_epoch": progress.best_epoch,
                 "best_value": progress.best_value if progress.best_epoch else None,
+                "tiers": trainer.tiers.tolist(),
             }
             run.append_metrics(records)
             save_checkpoint(run.checkpoints, progress.epoch, _arrays(progress), kept)
     return progress
+
+
+def _draw_as_at(trainer: Trainer, epoch: int) -> None:
+    """The neighbours that were in use after an epoch, where they are drawn anew now and then."""
+    drawn = drawn_at(trainer.config, epoch)
+    if drawn:
+        table = neighbors_of(trainer.prepared.graph, trainer.config, epoch=drawn)
+        trainer.prepared = trainer.prepared._replace(table=table)
+        trainer.epochs.take_table(table)
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:

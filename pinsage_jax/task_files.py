@@ -74,7 +74,9 @@ def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
     # Only the training edges are kept: the others are in the held-out pairs.
     data = ItemData(name, train, read_table(run.path), labels)
     parts: dict[str, Any] = {
-        part: _held_out(part, arrays) for part in _PARTS if f"{part} queries" in arrays
+        part: _held_out(part, arrays)
+        for part in _PARTS
+        if part != "fresh" or "fresh queries" in arrays
     }
     fresh_edges = None
     if "fresh_items" in arrays:

@@ -21,6 +21,8 @@ STAGES = [
     "cli",
 ]
 MODULES = sorted((ROOT / "lightgcn_jax").rglob("*.py"))
+PINSAGE_MODULES = sorted((ROOT / "pinsage_jax").rglob("*.py"))
+BOTH_PACKAGES = [*MODULES, *PINSAGE_MODULES]
 
 
 def imported_modules(path):
@@ -51,12 +53,26 @@ def test_stages_import_from_above(path):
             assert STAGES.index(stage_of(name)) <= STAGES.index(stage), f"{path} imports {name}"
 
 
+@pytest.mark.parametrize("path", PINSAGE_MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pinsage_stands_on_the_core_without_torch(path):
+    """Its imports are absolute, and never of its own root, which imports all."""
+    imports = list(imported_modules(path))
+    assert not [name for name in imports if name.split(".")[0] in ("torch", "tests", "benchmarks")]
+    assert "pinsage_jax" not in imports
+
+
+def test_pinsage_imports_the_core():
+    """The other direction is forbidden above, module by module."""
+    imports = {name.split(".")[0] for path in PINSAGE_MODULES for name in imported_modules(path)}
+    assert "lightgcn_jax" in imports
+
+
 def test_every_stage_is_known():
     found = {path.relative_to(ROOT / "lightgcn_jax").with_suffix("").parts[0] for path in MODULES}
     assert found - {"__init__", "__main__"} == set(STAGES)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", BOTH_PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_package_files_hold_re_exports_only(path):
     if path.name != "__init__.py":
         return
@@ -66,7 +82,7 @@ def test_package_files_hold_re_exports_only(path):
 
 
 def test_no_drawers():
-    names = {path.stem for path in MODULES}
+    names = {path.stem for path in BOTH_PACKAGES}
     assert not names & {"utils", "helpers", "common", "misc"}
 
 
@@ -90,7 +106,7 @@ def experimental_parts(path):
                 yield [*name.split("."), "all of it"][2]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", BOTH_PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_experimental_stays_behind_its_own_files(path):
     for part in experimental_parts(path):
         assert part in EXPERIMENTAL, f"{path} uses jax.experimental: {part}"

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import tyro
 
 from lightgcn_jax.cli.console import results, say
 from lightgcn_jax.cli.runs import RunPath, Switch
-from lightgcn_jax.data import read_interactions
-from lightgcn_jax.data.ids import IdMap, as_ids
+from lightgcn_jax.cli.source import FileFormat
+from lightgcn_jax.data.ids import IdMap
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
-from pinsage_jax.feature_files import read_items
+from pinsage_jax.feature_columns import Kind
+from pinsage_jax.feature_files import Items, items_of_frame, read_features
 from pinsage_jax.run_directory import PinSageRun
 from pinsage_jax.runs import keep_added, open_items
+
+_AS_IT_COMES = FileFormat()
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,9 @@ class Embed:
         run_path: the run directory.
         items: a Parquet, CSV or TSV file with a row for each new item: its id and the columns that
             the run was trained on.
-        id_column: the column of ids in it, where it is not called item, id or item_id.
+        id_column: the column of ids in it, where it is not called item or id nor the first.
         contexts: a file with a line for each new item in a context; without it the items have none.
+        file_format: how to read that file.
         k: neighbours to show of each, of the first few.
         slack: new items that there is room for, those of earlier calls included.
         quiet: add, and show nothing.
@@ -39,13 +44,14 @@ class Embed:
     items: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     id_column: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
     contexts: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = _AS_IT_COMES
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 5
     slack: int = 1024
     quiet: Switch = False
 
     def run(self) -> int:
-        given = read_items(self.items, id_column=self.id_column)
-        contexts = None if self.contexts is None else _contexts(self.contexts, given.ids)
+        given = self._items()
+        contexts = None if self.contexts is None else self._contexts(self.contexts, given.ids)
         live = open_items(self.run_path, slack=self.slack)
         start = time.perf_counter()
         added = live.add(given.ids, given.table, contexts)
@@ -63,13 +69,22 @@ class Embed:
             print_neighbours(console, neighbours_of(live, shown, self.k), live, features)
         return 0
 
+    def _items(self) -> Items:
+        """The new items; their columns are of the kinds that the run was trained on."""
+        if self.contexts is None:
+            self.file_format.refuse("there is no --contexts")
+        schema = PinSageRun.open(self.run_path).read_schema()
+        kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
+        frame = read_features(self.items, id_column=self.id_column, kinds=kinds)
+        there = {name: kind for name, kind in kinds.items() if name in frame.columns}
+        return items_of_frame(frame, self.id_column, kinds=there)
 
-def _contexts(path: Path, ids: list[int | str]) -> list[list[int | str]]:
-    """The contexts of each new item; lines of other items are left out."""
-    edges = read_interactions(path)
-    rows = IdMap(as_ids(ids)).rows(edges.items.ids)[edges.item_rows]
-    contexts: list[list[int | str]] = [[] for _ in ids]
-    for row, context in zip(rows, edges.users.external(edges.user_rows), strict=True):
-        if row >= 0:
-            contexts[row].append(context)
-    return contexts
+    def _contexts(self, path: Path, ids: pl.Series) -> list[list[int | str]]:
+        """The contexts of each new item; lines of other items are left out."""
+        edges = self.file_format.read(path)
+        rows = IdMap(ids).rows(edges.items.ids)[edges.item_rows]
+        contexts: list[list[int | str]] = [[] for _ in ids]
+        for row, context in zip(rows, edges.users.external(edges.user_rows), strict=True):
+            if row >= 0:
+                contexts[row].append(context)
+        return contexts

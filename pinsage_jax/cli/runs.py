@@ -63,6 +63,8 @@ class Evaluate:
                 for name, value in probe["metrics"].items()
             )
             console.print(f"Linear probe of {label}: {values}")
+        for label, reason in figures["not_probed"].items():
+            console.print(f"Linear probe of {label}: left out, {reason}")
         return 0
 
 
@@ -87,8 +89,9 @@ class Similar:
     def run(self) -> int:
         runs = {str(path): open_items(path) for path in (self.run_path, *self.compare)}
         live = runs[str(self.run_path)]
-        unknown = [one for one in self.item if live.items.rows([one])[0] < 0]
-        known = [one for one in self.item if one not in unknown]
+        rows = live.items.rows(list(self.item))
+        unknown = [one for one, row in zip(self.item, rows, strict=True) if row < 0]
+        known = live.items.external(rows[rows >= 0])
         found = {name: neighbours_of(one, known, self.k) for name, one in runs.items()}
         if self.json:
             print(json.dumps({name: _plain(one) for name, one in found.items()}, indent=2))

@@ -30,7 +30,7 @@ class ItemSource:
             sessions or users stand where other programs have users.
         file_format: how to read it.
         features: a Parquet, CSV or TSV file with a row for each item: its id and any columns.
-        id_column: the column of item ids in it, where it is not called item, id or item_id.
+        id_column: the column of item ids in it, where it is not called item or id nor the first.
         items: of the generated world.
         world_seed: of the generated world.
         task: `items` pairs items that share a context; `users` pairs a user's last items with the

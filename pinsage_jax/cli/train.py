@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
@@ -149,6 +150,7 @@ def print_outcome(result: Fit) -> None:
     console.print(table(("part", *names), rows, numbers=names))
     console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")
     console.print(f"The run lies in {path}. Next:")
-    item = result.task.data.interactions.items.ids[0]
-    console.print(f"  pinsage-jax similar {path} --item {item}")
-    console.print(f"  pinsage-jax evaluate {path}")
+    item = shlex.quote(str(result.task.data.interactions.items.ids[0]))
+    written = shlex.quote(str(path))
+    console.print(f"  pinsage-jax similar {written} --item {item}")
+    console.print(f"  pinsage-jax evaluate {written}")

@@ -30,7 +30,7 @@ def encode(params, inputs, features, item):
             size = np.asarray(params[f"words_{one.name}"]).shape[1]
             values = np.mean(words, axis=0) if words else np.zeros(size)
         total = total + affine(params, f"map_{one.name}", np.asarray(values, np.float64))
-    return relu(total)
+    return total
 
 
 def convolve(params, layer, own, neighbors, weights, pooling):

@@ -1,0 +1,475 @@
+"""Runs of the ablation are kept and taken up, and tables say what the figures say."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+from rich.console import Console
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import csr_rows
+from pinsage_jax.ablation import Outcome, Result, Run, carry_out, planned
+from pinsage_jax.ablation_bench import Bench, fresh_figures, hard_triplets, shared
+from pinsage_jax.ablation_table import (
+    ablation_table,
+    as_json,
+    claims_table,
+    difference,
+    grid_table,
+    rows_of,
+    statement,
+    verdict,
+)
+from pinsage_jax.ablation_variants import (
+    COMBINED,
+    DATASETS,
+    PAPER,
+    PINSAGE,
+    POPULARITY,
+    RANDOM,
+    DataSet,
+    Experiment,
+    Variant,
+    named,
+    narrowed,
+    table_1,
+)
+from pinsage_jax.claims import STATEMENTS, claims, grid
+from pinsage_jax.cli import main
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.fresh_judging import judge_fresh, renumbered, with_fresh_items
+from pinsage_jax.holdout import HeldOut
+from pinsage_jax.preparation import prepare
+from pinsage_jax.runs import fit, settings_from
+from pinsage_jax.world import PinWorld
+
+CONFIG = PinSageConfig(
+    dim=8,
+    word_dim=4,
+    neighbors=3,
+    walks=8,
+    walk_length=4,
+    negatives=8,
+    hard_band=(5, 60),
+    hard_pool=8,
+    hard_cap=2,
+    batch_size=16,
+    steps_per_epoch=2,
+    epochs=2,
+)
+WORLD = PinWorld(items=160, boards=60, mean_board_size=8, looks=2, uses=2, styles=2)
+TINY = DataSet("tiny", CONFIG, {"visual": "visual", "words": "annotation"}, WORLD, triplets=True)
+VISUAL = table_1(TINY).variants[2]
+CHOSEN = Experiment(TINY, (RANDOM, POPULARITY, VISUAL, COMBINED, PINSAGE))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs") / "ablation"
+
+
+@pytest.fixture(scope="module")
+def done(out):
+    """One seed of a few variants, and what was said."""
+    said = []
+    return carry_out(planned([CHOSEN], 1), out, say=said.append), said
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Bench(TINY, TINY.load(), 0)
+
+
+@pytest.fixture(scope="module")
+def fitted(bench):
+    """Features alone: what compiles fastest."""
+    config = COMBINED.settings(CONFIG, 0)
+    prepared = shared(bench.task, bench.prepared, dataclasses.replace(CONFIG, seed=0), config)
+    return fit(bench.task, config, prepared=prepared)
+
+
+def lines_of(table):
+    """The header, a rule, and a line for each row."""
+    stream = io.StringIO()
+    Console(file=stream, width=400).print(table)
+    return [line for line in stream.getvalue().splitlines() if line.strip()]
+
+
+def result(variant, seed, data=TINY, **figures):
+    return Result(Run(data, variant, seed), figures, {})
+
+
+def results(variant, values, name="mrr", data=TINY):
+    return [result(variant, seed, data, **{name: one}) for seed, one in enumerate(values)]
+
+
+# What is run.
+
+
+def test_table_1_has_all_rows_of_the_paper():
+    variants = table_1(DATASETS["pins"]).variants
+    assert [one.paper for one in variants if one.paper] == list(PAPER.values())
+    assert [one.name for one in variants[2:4]] == ["visual", "words"]
+    settings = {one.name: one.settings(CONFIG, 3) for one in variants if one.kind == "trained"}
+    assert all(one.seed == 3 and one.dim == CONFIG.dim for one in settings.values())
+    assert (settings["combined"].layers, settings["max-pooling"].pooling) == (0, "max")
+    assert settings["mean-pooling-xent"].loss == "softmax"
+    with_hard = [name for name, one in settings.items() if one.hard_negatives]
+    assert with_hard == ["mean-pooling-hard", "pinsage"]
+    words = [one.name for one in table_1(DATASETS["ml-latest-small"]).variants]
+    assert words[2:5] == ["title", "genres", "tags"]
+
+
+def test_seeds_come_before_variants():
+    runs = planned(narrowed([table_1(TINY)], ["pinsage", "random"]), 2)
+    assert [str(run) for run in runs] == [
+        "tiny random seed 0",
+        "tiny pinsage seed 0",
+        "tiny random seed 1",
+        "tiny pinsage seed 1",
+    ]
+
+
+def test_what_is_not_known_is_refused():
+    with pytest.raises(InputError, match="unknown data set 'pin': expected one of pins, pins-1, "):
+        named(["pin"])
+    with pytest.raises(InputError, match="unknown variant 'mean': expected one of random, "):
+        narrowed([table_1(TINY)], ["mean"])
+
+
+def test_a_variant_that_a_data_set_lacks_is_left_out_there():
+    found = narrowed(named(["pins", "ml-latest-small"]), ["title"], epochs=7)
+    assert [(data.name, len(variants)) for data, variants in found] == [("ml-latest-small", 1)]
+    assert found[0].data.config.epochs == 7
+
+
+def test_grid_and_claims_change_what_they_say():
+    worlds = [one.data.world for one in grid()]
+    signals = {(one.graph_signal, one.visual_signal, one.text_signal) for one in worlds}
+    assert signals == {(g, f, f) for g in (0, 0.5, 1) for f in (0, 0.5, 1)}
+    data, variants = claims()
+    settings = {one.name: one.settings(data.config, 0) for one in variants}
+    assert {claim.first for claim in STATEMENTS} | {claim.second for claim in STATEMENTS} == set(
+        settings
+    )
+    assert settings["separate-50"].negatives == settings["shared-50"].negatives == 50
+    assert settings["no-hard"].hard_negatives == 0
+
+
+# Runs.
+
+
+def test_runs_are_kept(done, out):
+    outcome, said = done
+    assert [run.variant.name for run, _, _ in outcome.results] == [
+        *("random", "popularity", "visual", "combined", "pinsage")
+    ]
+    kept = json.loads((out / "tiny" / "pinsage-seed0.json").read_text())
+    assert kept["figures"] == outcome.results[-1].figures
+    assert kept["settings"]["config"]["pooling"] == "importance"
+    assert kept["settings"]["data"]["world"]["items"] == 160
+    assert kept["details"]["best_epoch"] in (1, 2)
+    assert any("5 of 5: tiny pinsage seed 0: hit_rate@10" in line for line in said)
+    assert any(line.startswith("  hard negatives: ranks 5 to 60") for line in said)
+
+
+def test_trained_runs_have_all_figures(done):
+    for run, figures, _ in done[0].results:
+        assert figures["seconds"] > 0
+        assert 0 <= figures["hit_rate@10"] <= figures["hit_rate@100"] <= 1
+        assert ("fresh/hit_rate@10" in figures) == (run.variant.kind in ("cosine", "trained"))
+        assert ("hard_triplets" in figures) == (run.variant.kind == "trained")
+
+
+def test_finished_runs_are_not_run_again(done, out, monkeypatch):
+    monkeypatch.setattr("pinsage_jax.ablation.Bench", None)
+    again = carry_out(planned([CHOSEN], 1), out)
+    assert again == done[0]
+
+
+def test_what_is_missing_is_run(done, out, monkeypatch):
+    asked = []
+
+    class Counted(Bench):
+        def run(self, variant):
+            asked.append(variant.name)
+            return super().run(variant)
+
+    monkeypatch.setattr("pinsage_jax.ablation.Bench", Counted)
+    runs = planned([CHOSEN], 1)
+    before = done[0].results[2]
+    before.run.path(out).unlink()
+    again = carry_out(runs, out)
+    assert asked == ["visual"]
+    without = {name: one for name, one in before.figures.items() if name != "seconds"}
+    assert again.results[2].figures | without == again.results[2].figures
+
+
+@pytest.mark.usefixtures("done")
+def test_other_settings_are_refused(out):
+    experiments = narrowed([CHOSEN], ["pinsage"], epochs=3)
+    with pytest.raises(InputError, match=r"pinsage-seed0.json: .* config.epochs 2, asked for is 3"):
+        carry_out(planned(experiments, 1), out)
+    other = dataclasses.replace(TINY, world=dataclasses.replace(WORLD, styles=3))
+    with pytest.raises(InputError, match=r"data.world.styles 2, asked for is 3"):
+        carry_out(planned([Experiment(other, (RANDOM,))], 1), out)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    run = Run(TINY, RANDOM, 0)
+    run.path(tmp_path).parent.mkdir()
+    run.path(tmp_path).write_text('{"figures": {}}')
+    with pytest.raises(InputError, match="expected settings, figures and details"):
+        carry_out([run], tmp_path)
+
+
+def test_no_run_starts_after_the_minutes(tmp_path):
+    runs = planned([CHOSEN], 1)
+    assert carry_out(runs, tmp_path, minutes=0) == Outcome([], runs)
+
+
+# What runs share.
+
+
+def test_sharing_changes_nothing(bench):
+    config = settings_from(CONFIG, pooling="mean", curriculum="none")
+    ours, own = shared(bench.task, bench.prepared, CONFIG, config), prepare(bench.task, config)
+    assert ours.features is bench.prepared.features
+    assert ours.table is bench.prepared.table
+    assert (ours.hard, ours.model) == (None, own.model)
+    np.testing.assert_array_equal(ours.table.ids, own.table.ids)
+    for name, values in own.features.items():
+        np.testing.assert_array_equal(ours.features[name], values)
+    assert set(ours.seconds) == {"features", "neighbours"}
+    alone = shared(bench.task, bench.prepared, CONFIG, COMBINED.settings(CONFIG, 0))
+    assert (np.asarray(alone.table.ids) == -1).all()
+    assert set(alone.seconds) == {"features"}
+
+
+def test_other_settings_share_nothing(bench):
+    config = settings_from(CONFIG, curriculum="none", log_degree=False)
+    assert "log_degree" not in shared(bench.task, bench.prepared, CONFIG, config).features
+
+
+# Items that come later.
+
+
+def test_fresh_pairs_are_ranked_among_all_known_items(fitted):
+    task = fitted.task
+    live = with_fresh_items(fitted)
+    vectors, ids = live.vectors.astype(np.float64), task.data.interactions.items
+    places = live.items.rows(ids.ids)
+    assert sorted(places) == list(range(len(task.train_items)))
+    ordinary = task.train_items
+    np.testing.assert_array_equal(live.vectors[places[ordinary]], fitted.items.vectors[ordinary])
+
+    def hit_rate(held_out):
+        hits = []
+        for query, positive in zip(
+            held_out.queries[:, 0], np.asarray(held_out.relevant.columns), strict=True
+        ):
+            scores = vectors @ vectors[places[query]]
+            scores[places[query]] = -np.inf
+            hits.append((scores > scores[places[positive]]).sum() < 10)
+        return np.mean(hits)
+
+    found = judge_fresh(fitted)
+    assert not task.train_items[np.asarray(task.fresh.relevant.columns)].any()
+    assert found["fresh"]["hit_rate@10"] == pytest.approx(hit_rate(task.fresh))
+    assert found["test"]["hit_rate@10"] == pytest.approx(hit_rate(task.test))
+
+
+def test_added_items_know_the_edges_that_were_given_back(fitted):
+    """The degree is the one thing that features alone see of contexts."""
+    task, live = fitted.task, with_fresh_items(fitted)
+    items, _ = task.fresh_edges
+    degrees = np.bincount(items, minlength=len(task.train_items))
+    fresh = np.flatnonzero(~task.train_items)
+    assert degrees[fresh].min() > 0
+    encoded = fitted.prepared.schema.encode(task.data.features, degrees)
+    model, params = fitted.prepared.model, {"params": fitted.params}
+    h = model.apply(params, {name: one[fresh] for name, one in encoded.items()}, method="encode")
+    places = live.items.rows(task.data.interactions.items.ids)[fresh]
+    np.testing.assert_allclose(
+        live.vectors[places], model.apply(params, h, method="head"), atol=1e-5
+    )
+
+
+def test_renumbering_keeps_pairs_and_pads():
+    held_out = HeldOut(
+        np.array([[0, -1], [2, 1]], np.int32),
+        csr_rows([0, 1, 1], [1, 0, 3], 2),
+        csr_rows([0, 1, 1], [0, 1, 2], 2),
+    )
+    moved = renumbered(held_out, np.array([3, 2, 1, 0]))
+    np.testing.assert_array_equal(moved.queries, [[3, -1], [1, 2]])
+    np.testing.assert_array_equal(moved.relevant.columns, [2, 0, 3])
+    np.testing.assert_array_equal(moved.seen.columns, [3, 1, 2])
+
+
+def test_no_ratio_to_nothing():
+    figures = fresh_figures({"mrr": 0.1, "hit_rate@10": 0.2}, {"mrr": 0.2, "hit_rate@10": 0.0})
+    assert figures["fresh/known mrr"] == 0.5
+    assert "fresh/known hit_rate@10" not in figures
+
+
+# Fine distinctions.
+
+
+def test_hard_triplets_by_hand():
+    vectors = np.array([[1, 0], [0.8, 0.6], [0, 1], [1, 0], [0.8, 0.6]], np.float32)
+    held_out = HeldOut(
+        np.array([[0], [0], [2]], np.int32),
+        csr_rows([0, 1, 2], [1, 3, 1], 3),
+        csr_rows([0, 1, 2], [0, 0, 2], 3),
+    )
+    pool = np.full((5, 4), -1, np.int32)
+    pool[0] = [1, 2, 3, 4]
+    # From 0, item 1: farther than 3, as far as 4, nearer than 2. Item 3: nearer than all. Item 2
+    # has no pool.
+    assert hard_triplets(vectors, held_out, pool) == pytest.approx((1.5 / 3 + 1) / 2)
+    assert hard_triplets(vectors, held_out, np.full((5, 4), -1)) is None
+
+
+def test_triplets_are_judged_by_what_training_does_not_draw(bench):
+    judged, trained = bench._unseen_hard, np.asarray(bench.prepared.hard.ids)
+    asked = np.unique(bench.task.test.queries)
+    assert (judged[asked] >= 0).any()
+    for row in asked:
+        assert not set(judged[row][judged[row] >= 0]) & set(trained[row])
+
+
+# Tables.
+
+
+def test_differences_are_taken_seed_by_seed():
+    other = Variant("other", "trained")
+    rows = rows_of([*results(PINSAGE, [0.5, 0.7, 0.9]), *results(other, [0.4, 0.5, 0.6, 0.1])])
+    found = difference(*rows["tiny"], "mrr")
+    half_width = scipy.stats.t.ppf(0.975, 2) * 0.1 / 3**0.5
+    assert found[:2] == pytest.approx((3, 0.2))
+    assert found.half_width == pytest.approx(half_width)
+    assert (found.sign, str(found)) == (0, f"+0.2000 ± {half_width:.4f}")
+    assert difference(*rows["tiny"], "triplets") is None
+
+
+def test_verdict_names_each_ablation():
+    def variant(name, values):
+        return results(Variant(name, "trained"), values)
+
+    rows = rows_of(
+        [
+            *variant("worse", [0.30, 0.31, 0.32]),
+            *variant("alike", [0.30, 0.51, 0.60]),
+            *variant("better", [0.60, 0.61, 0.62]),
+            *results(PINSAGE, [0.50, 0.51, 0.52]),
+        ]
+    )
+    line = verdict(rows["tiny"], "mrr")
+    assert line == (
+        "pinsage by MRR, over seeds: beats worse (+0.2000 ± 0.0000); is not told apart from alike "
+        f"({difference(rows['tiny'][3], rows['tiny'][1], 'mrr')}); "
+        "loses to better (-0.1000 ± 0.0000)"
+    )
+    one = rows_of([*results(PINSAGE, [0.5]), *variant("worse", [0.3])])
+    assert (
+        verdict(one["tiny"], "mrr") == "pinsage by MRR: +0.2000 to worse; one seed tells no spread"
+    )
+    assert verdict(rows["tiny"][:2], "mrr") is None
+
+
+def test_ablation_table_holds_means_and_the_papers_figures():
+    figures = {"hit_rate@10": 0.25, "hit_rate@100": 0.5, "seconds": 61.26}
+    runs = [result(PINSAGE, seed, mrr=mrr, **figures) for seed, mrr in enumerate((0.1, 0.2))]
+    lines = lines_of(ablation_table(rows_of([*results(RANDOM, [0.01]), *runs])["tiny"]))
+    assert lines[0].split() == [
+        *("variant", "seeds", "hit-rate@10", "hit-rate@100", "MRR"),
+        *("seconds", "a", "run", "paper", "hit-rate", "paper", "MRR"),
+    ]
+    assert lines[2].split() == ["random", "1", "–", "–", "0.0100", "–", "–", "–"]
+    assert lines[3].split() == [
+        *("pinsage", "2", "0.2500", "±0.0000", "0.5000", "±0.0000", "0.1500", "±0.6353"),
+        *("61.3", "0.67", "0.59"),
+    ]
+
+
+def test_grid_table_says_who_is_better():
+    cells = {(one.data.world.graph_signal, one.data.world.visual_signal): one for one in grid()}
+    noise, clear = cells[0, 1].data, cells[1, 0].data
+    rows = rows_of(
+        [
+            *results(COMBINED, [0.30, 0.31, 0.32], data=noise),
+            *results(PINSAGE, [0.20, 0.21, 0.22], data=noise),
+            *results(COMBINED, [0.10, 0.11], data=clear),
+            *results(PINSAGE, [0.20, 0.21], data=clear),
+        ]
+    )
+    lines = lines_of(grid_table(list(rows.values())))
+    assert lines[2].split()[:3] == ["0", "1", "3"]
+    assert lines[2].rstrip().endswith("-0.1000 ± 0.0000  features alone are")
+    assert lines[3].rstrip().endswith("+0.1000 ± 0.0000  pinsage is better")
+
+
+def test_claims_are_stated_with_their_spread():
+    data, variants = claims()
+    by_name = {one.name: one for one in variants}
+    rows = rows_of(
+        [
+            *results(by_name["pinsage"], [0.50, 0.51], "hard_triplets", data),
+            *results(by_name["no-hard"], [0.40, 0.41], "hard_triplets", data),
+        ]
+    )["claims"]
+    claim = next(one for one in STATEMENTS if (one.first, one.second) == ("pinsage", "no-hard"))
+    assert statement(rows, claim) == (
+        "curriculum against no hard negatives: hard triplets +0.1000 ± 0.0000 (better)"
+    )
+    assert statement(rows, STATEMENTS[0]) is None
+    assert "hard triplets" in lines_of(claims_table(rows))[0]
+
+
+def test_all_figures_go_to_json():
+    runs = [*results(PINSAGE, [0.5, 0.6]), *results(COMBINED, [0.4, 0.5])]
+    value = json.loads(json.dumps(as_json(runs)))["tiny"]
+    assert value["pinsage"]["seeds"] == {"0": {"mrr": 0.5}, "1": {"mrr": 0.6}}
+    assert value["combined"]["paper"] == {"hit_rate": 0.27, "mrr": 0.37}
+    assert value["combined"]["statistics"]["mrr"]["mean"] == pytest.approx(0.45)
+    assert value["combined"]["pinsage_less_this"]["mrr"]["mean"] == pytest.approx(0.1)
+
+
+# The command.
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    monkeypatch.setitem(DATASETS, "tiny", TINY)
+
+    def command(*arguments):
+        status = main(["ablation", *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return command
+
+
+def test_command_runs_and_says_what_is_left(call, tmp_path):
+    flags = ("--datasets", "tiny", "--only", "random", "popularity", "--seeds", 2)
+    status, printed, _ = call(*flags, "--minutes", 0, "--out", tmp_path / "runs")
+    assert status == 0
+    assert "4 runs are left after 0 minutes: tiny random seed 0, " in printed
+    file = tmp_path / "all.json"
+    status, printed, err = call(*flags, "--out", tmp_path / "runs", "--json", file)
+    assert status == 0
+    assert "4 of 4: tiny popularity seed 1" in err
+    assert "only the order compares" in printed
+    assert any(line.split()[:2] == ["popularity", "2"] for line in printed.splitlines())
+    assert set(json.loads(file.read_text())["tiny"]) == {"random", "popularity"}
+    assert "hard negatives" not in err  # nothing is trained, so none are ranked
+
+
+def test_command_refuses_in_one_line(call, tmp_path):
+    assert call("--datasets", "tin", "--out", tmp_path)[2].startswith(
+        "error: unknown data set 'tin'"
+    )
+    assert "--seeds: expected at least 1, got 0" in call("--seeds", 0, "--out", tmp_path)[2]
