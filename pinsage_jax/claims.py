@@ -28,8 +28,8 @@ from pinsage_jax.world import PinWorld
 
 SIGNALS = (0.0, 0.5, 1.0)
 GRID_ITEMS, CLAIMS_ITEMS = 2_000, 5_000
-GRID = PinSageConfig(dim=64, steps_per_epoch=20, epochs=8, batch_size=256)
-CLAIMS = PinSageConfig(steps_per_epoch=25, epochs=10)
+GRID = PinSageConfig(dim=64, steps_per_epoch=100, epochs=10, batch_size=256)
+CLAIMS = PinSageConfig(steps_per_epoch=60, epochs=10)
 FEW, MANY = 50, 2_000
 """Shared negatives beside the settings' own; separate ones are compared where each row has few."""
 
