@@ -248,7 +248,7 @@ def _hard_steps(bench: _Bench, details: dict[str, Any], rounds: int) -> dict[str
     }
     # The other items' pools are of random items: what a step costs does not depend on which.
     filler = np.random.default_rng(1).integers(0, ITEMS, pool.ids.shape, np.int32)
-    world = bench.world.replace(hard_pool=jnp.asarray(filler))
+    world = dataclasses.replace(bench.world, hard_pool=jnp.asarray(filler))
     steps = _Steps(bench, PinSageConfig(), active=4, world=world)
     return {"our step of epoch 5, 4 hard negatives a query": _per_step(steps, rounds)}
 

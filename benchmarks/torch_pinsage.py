@@ -8,6 +8,7 @@ fused. It draws its own negatives, as ours does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class TorchPinSage(nn.Module):
         self.hidden = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim, bias=False)
 
-    def load(self, params: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    def load(self, params: Mapping[str, Any]) -> None:
         """Our parameters, their inputs' maps one below the other."""
         maps = [layer["kernel"] for name, layer in params.items() if name.startswith("map_")]
         pairs = {

@@ -23,6 +23,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -185,7 +186,12 @@ def make_model(inputs: tuple[Input, ...], config: PinSageConfig) -> PinSage:
     )
 
 
-def init_params(key: Array, model: PinSage) -> dict:
+def applied(model: PinSage, params: Any, part: str, *given: Any) -> Any:
+    """What one of the encoder's parts gives, by its name: ``encode``, ``convolve``, …"""
+    return model.apply({"params": params}, *given, method=part)
+
+
+def init_params(key: Array, model: PinSage) -> Any:
     """Parameters, a nested dictionary of arrays."""
     one = {
         given.name: jnp.zeros((1, given.width), jnp.float32 if given.kind == "dense" else jnp.int32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,7 @@ class DeviceEpochs(_Epochs):
 
     def take_table(self, table: NeighborTable) -> None:
         """Go on with other neighbours."""
-        self._world = self._world.replace(table=table)
+        self._world = dataclasses.replace(self._world, table=table)
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
@@ -171,7 +172,10 @@ class HostEpochs(_Epochs):
             state, loss = self._step(
                 state, jax.random.fold_in(key, step), given.features, given.blocks, given.targets
             )
-            yield state, StepRecord(loss[None], given.counts[None, :], np.array([given.tier]))
+            yield (
+                state,
+                StepRecord._make((loss[None], given.counts[None, :], np.array([given.tier]))),
+            )
 
     def _declared(self) -> tuple[Capacities, ...]:
         rng, config = self._rng(0), self._config

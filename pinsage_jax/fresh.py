@@ -25,7 +25,7 @@ from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.data.ids import IdMap, as_ids
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder import PinSage
+from pinsage_jax.encoder import PinSage, applied
 from pinsage_jax.features import FeatureSchema, FeatureTable, TextEncoders
 from pinsage_jax.inference import ItemVectors
 from pinsage_jax.item_graph import ItemGraph
@@ -279,8 +279,7 @@ def _embed_new(
         features: of the new items.
         rows: ``int32[batch]``, where they go; the last may stand several times.
     """
-    variables = {"params": params}
-    h = model.apply(variables, features, method="encode")
+    h = applied(model, params, "encode", features)
     near = _new_neighbors(key, graph, rows, config) if model.layers else None
     new = [h]
     for k in range(model.layers):
@@ -288,12 +287,12 @@ def _embed_new(
         size, count = near.ids.shape
         # Only the neighbours' messages are computed, each for the row that asks for it.
         below = layers[k][jnp.maximum(near.ids, 0).reshape(-1)]
-        messages = model.apply(variables, k, below, method="messages")
+        messages = applied(model, params, "messages", k, below)
         places = jnp.arange(size * count, dtype=jnp.int32).reshape(size, count)
-        h = model.apply(variables, k, h, messages, places, near.weights, method="convolve")
+        h = applied(model, params, "convolve", k, h, messages, places, near.weights)
         new.append(h)
     layers = tuple(layer.at[rows].set(values) for layer, values in zip(layers, new, strict=False))
-    z = model.apply(variables, h, method="head")
+    z = applied(model, params, "head", h)
     return layers, vectors.at[rows].set(z)
 
 

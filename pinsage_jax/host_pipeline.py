@@ -108,7 +108,7 @@ def draw(
         luck = np.where(pool >= 0, rng.random(pool.shape), -1.0)
         best = np.argsort(-luck, axis=1)[:, :active]
         hard[:, :active] = np.take_along_axis(pool, best, axis=1)
-    return Targets(queries, positives, negatives, hard)
+    return Targets._make((queries, positives, negatives, hard))
 
 
 def _one_of(rng: np.random.Generator, queries: np.ndarray) -> np.ndarray:
@@ -146,8 +146,8 @@ def gather(
     )
     nodes = np.pad(layers[0], (0, capacities[tier][0] - len(layers[0])))
     top = layers[-1]
-    placed = Targets(
-        *(np.where(ids >= 0, np.searchsorted(top, ids), -1).astype(np.int32) for ids in targets)
+    placed = Targets._make(
+        np.where(ids >= 0, np.searchsorted(top, ids), -1).astype(np.int32) for ids in targets
     )
     return Gathered(view.features(nodes), blocks, placed, counts, tier)
 
@@ -157,10 +157,12 @@ def _block(
 ) -> LayerBlock:
     empty = capacity - len(rows)
     places = np.where(ids >= 0, np.searchsorted(below, np.maximum(ids, 0)), 0)
-    return LayerBlock(
-        np.pad(np.searchsorted(below, rows), (0, empty)).astype(np.int32),
-        np.pad(places, ((0, empty), (0, 0))).astype(np.int32),
-        np.pad(weights, ((0, empty), (0, 0))),
+    return LayerBlock._make(
+        (
+            np.pad(np.searchsorted(below, rows), (0, empty)).astype(np.int32),
+            np.pad(places, ((0, empty), (0, 0))).astype(np.int32),
+            np.pad(weights, ((0, empty), (0, 0))),
+        )
     )
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import read_json, write_json
-from pinsage_jax.encoder import PinSage
+from pinsage_jax.encoder import PinSage, applied
 from pinsage_jax.neighborhoods import NeighborTable
 
 _CHUNK = 8_192
@@ -46,12 +46,12 @@ class ItemVectors(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="model")
 def _encode(params: Any, features: dict[str, Array], *, model: PinSage) -> Array:
-    return model.apply({"params": params}, features, method="encode")
+    return applied(model, params, "encode", features)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "layer"))
 def _messages(params: Any, below: Array, *, model: PinSage, layer: int) -> Array:
-    return model.apply({"params": params}, layer, below, method="messages")
+    return applied(model, params, "messages", layer, below)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "layer"))
@@ -66,13 +66,13 @@ def _convolve(
     layer: int,
 ) -> Array:
     places = jnp.maximum(ids, 0)
-    h = model.apply({"params": params}, layer, own, messages, places, weights, method="convolve")
-    return model.apply({"params": params}, h, method="head") if layer == model.layers - 1 else h
+    h = applied(model, params, "convolve", layer, own, messages, places, weights)
+    return applied(model, params, "head", h) if layer == model.layers - 1 else h
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def _head(params: Any, top: Array, *, model: PinSage) -> Array:
-    return model.apply({"params": params}, top, method="head")
+    return applied(model, params, "head", top)
 
 
 def embed_all(

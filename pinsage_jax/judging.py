@@ -11,7 +11,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.evaluation import InnerProduct
-from pinsage_jax.encoder import PinSage
+from pinsage_jax.encoder import PinSage, applied
 from pinsage_jax.evaluation import CUTOFFS, evaluate_items
 from pinsage_jax.holdout import HeldOut
 
@@ -19,7 +19,7 @@ from pinsage_jax.holdout import HeldOut
 @functools.partial(jax.jit, static_argnames="model")
 def _compose(params: Any, vectors: Array, queries: Array, *, model: PinSage) -> Array:
     of_items = vectors[jnp.maximum(queries, 0)]
-    return model.apply({"params": params}, of_items, queries >= 0, method="compose")
+    return applied(model, params, "compose", of_items, queries >= 0)
 
 
 def query_scorer(

@@ -127,7 +127,7 @@ class PinSageRun:
             raise InputError(f"{self.path}/config.json: expected settings, got {given!r}")
         if odd := sorted(known.symmetric_difference(given)):
             raise InputError(f"{self.path}/config.json: missing or unknown settings: {odd}")
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in given.items()
         }

@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ from pinsage_jax.blocks import (
 )
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.distance_weighted import draw_distance_weighted
-from pinsage_jax.encoder import PinSage
+from pinsage_jax.encoder import PinSage, applied
 from pinsage_jax.features import LOG_DEGREE
 from pinsage_jax.hard_negatives import draw_hard_of_bags
 from pinsage_jax.negatives import draw_shared_negatives, hard_valid, shared_valid
@@ -172,7 +173,7 @@ def training_view(key: PRNGKey, targets: Targets, world: World, config: PinSageC
             degrees = features[LOG_DEGREE]
             hidden = jnp.where(lost[:, None], world.degree_of_none, degrees)
             features = features | {LOG_DEGREE: hidden}
-    return world.replace(table=table, features=features)
+    return dataclasses.replace(world, table=table, features=features)
 
 
 def embed_blocks(
@@ -184,13 +185,12 @@ def embed_blocks(
         features: of the nodes of S_0.
         blocks: K layers.
     """
-    variables = {"params": params}
-    h = model.apply(variables, features, method="encode")
+    h = applied(model, params, "encode", features)
     for k, layer in enumerate(blocks):
-        messages = model.apply(variables, k, h, method="messages")
+        messages = applied(model, params, "messages", k, h)
         own = h[layer.own]
-        h = model.apply(variables, k, own, messages, layer.places, layer.weights, method="convolve")
-    return model.apply(variables, h, method="head")
+        h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
+    return applied(model, params, "head", h)
 
 
 def in_places(targets: Targets, place: Ids) -> Targets:
@@ -221,9 +221,8 @@ def score_loss(
     def of(rows: Array) -> Array:
         return vectors[jnp.maximum(rows, 0)]
 
-    queries = model.apply(
-        {"params": params}, of(targets.queries), targets.queries >= 0, method="compose"
-    )
+    own = targets.queries
+    queries = applied(model, params, "compose", of(own), own >= 0)
     positive = (queries * of(targets.positives)).sum(axis=1)
     others, valid = _other_scores(key, queries, of(targets.negatives), targets, config)
     hard = jnp.einsum("bd,bhd->bh", queries, of(targets.hard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -76,7 +77,7 @@ def write_tables(target: Path, tables: Tables) -> Path:
 
 
 def _write_npz(tables: Tables, path: Path) -> None:
-    arrays = {f"{kind}s": table for kind, (_, table) in tables.items()}
+    arrays: dict[str, Any] = {f"{kind}s": table for kind, (_, table) in tables.items()}
     arrays |= {f"{kind}_ids": _id_array(ids) for kind, (ids, _) in tables.items()}
     with path.open("wb") as file:
         np.savez(file, **arrays)

@@ -54,7 +54,7 @@ class Embed:
         contexts = None if self.contexts is None else self._contexts(self.contexts, given.ids)
         live = open_items(self.run_path, slack=self.slack)
         start = time.perf_counter()
-        added = live.add(given.ids, given.table, contexts)
+        added = live.add(given.ids.to_list(), given.table, contexts)
         keep_added(self.run_path, live)
         say(
             f"added {len(added.ids):,} items in {time.perf_counter() - start:.2f} s: "
@@ -76,7 +76,9 @@ class Embed:
         schema = PinSageRun.open(self.run_path).read_schema()
         kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
         frame = read_features(self.items, id_column=self.id_column, kinds=kinds)
-        there = {name: kind for name, kind in kinds.items() if name in frame.columns}
+        there: dict[str, Kind] = {
+            name: kind for name, kind in kinds.items() if name in frame.columns
+        }
         return items_of_frame(frame, self.id_column, kinds=there)
 
     def _contexts(self, path: Path, ids: pl.Series) -> list[list[int | str]]:
