@@ -197,6 +197,7 @@ def test_events_are_seeded(tmp_path):
     assert len(rows) == 1000
 
 
+@pytest.mark.slow
 def test_a_small_ingest_runs_and_claims_nothing(tmp_path, capsys):
     path = tmp_path / "ingest.json"
     assert main(["ingest", "--rows", "2000", "--rounds", "1", "--json", str(path)]) == 0

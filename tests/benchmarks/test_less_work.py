@@ -11,6 +11,8 @@ from benchmarks import harness, less_work
 from benchmarks.less_work import Found, Room
 from lightgcn_jax.graph import BipartiteGraph
 
+pytestmark = pytest.mark.slow
+
 DIM = 4
 
 

@@ -181,6 +181,7 @@ def test_a_split_given_by_the_files_is_taken(tmp_path):
     assert len(split.test) == 2
 
 
+@pytest.mark.slow
 def test_quiet_training_with_the_legacy_protocol_and_seeds(source, tmp_path):
     flags = (*source, *QUICK, "--ks", "5", "--protocol", "legacy", "--seeds", "2")
     quiet = call("train", *flags, "--out", tmp_path / "run", "--quiet")
@@ -212,6 +213,7 @@ def test_resuming_a_finished_run(run):
         assert "leave the other flags out" in error_of("train", "--resume", run, *flags)
 
 
+@pytest.mark.slow
 def test_going_on_with_new_data(run, tmp_path):
     new = tmp_path / "new.csv"
     new.write_text("user,item\n" + "".join(f"{u},new {i}\n" for u in (1, 999) for i in range(10)))

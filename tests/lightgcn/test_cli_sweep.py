@@ -18,6 +18,8 @@ QUICK = (
     *("--evaluate-every", 1, "--batch-size", 128, "--negatives", 8, "--ks", 5, 10),
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):

@@ -133,6 +133,7 @@ def test_grid_and_claims_change_what_they_say():
 # Runs.
 
 
+@pytest.mark.slow
 def test_runs_are_kept(done, out):
     outcome, said = done
     assert [run.variant.name for run, _, _ in outcome.results] == [
@@ -147,6 +148,7 @@ def test_runs_are_kept(done, out):
     assert any(line.startswith("  hard negatives: ranks 5 to 60") for line in said)
 
 
+@pytest.mark.slow
 def test_trained_runs_have_all_figures(done):
     for run, figures, _ in done[0].results:
         assert figures["seconds"] > 0
@@ -155,12 +157,14 @@ def test_trained_runs_have_all_figures(done):
         assert ("hard_triplets" in figures) == (run.variant.kind == "trained")
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again(done, out, monkeypatch):
     monkeypatch.setattr("pinsage_jax.ablation.Bench", None)
     again = carry_out(planned([CHOSEN], 1), out)
     assert again == done[0]
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_run(done, out, monkeypatch):
     asked = []
 
@@ -180,6 +184,7 @@ def test_what_is_missing_is_run(done, out, monkeypatch):
 
 
 @pytest.mark.usefixtures("done")
+@pytest.mark.slow
 def test_other_settings_are_refused(out):
     experiments = narrowed([CHOSEN], ["pinsage"], epochs=3)
     with pytest.raises(InputError, match=r"pinsage-seed0.json: .* config.epochs 2, asked for is 3"):
@@ -205,6 +210,7 @@ def test_no_run_starts_after_the_minutes(tmp_path):
 # What runs share.
 
 
+@pytest.mark.slow
 def test_sharing_changes_nothing(bench):
     config = settings_from(CONFIG, pooling="mean", curriculum="none")
     ours, own = shared(bench.task, bench.prepared, CONFIG, config), prepare(bench.task, config)
@@ -220,6 +226,7 @@ def test_sharing_changes_nothing(bench):
     assert set(alone.seconds) == {"features"}
 
 
+@pytest.mark.slow
 def test_other_settings_share_nothing(bench):
     config = settings_from(CONFIG, curriculum="none", log_degree=False)
     assert "log_degree" not in shared(bench.task, bench.prepared, CONFIG, config).features
@@ -228,6 +235,7 @@ def test_other_settings_share_nothing(bench):
 # Items that come later.
 
 
+@pytest.mark.slow
 def test_fresh_pairs_are_ranked_among_all_known_items(fitted):
     task = fitted.task
     live = with_fresh_items(fitted)
@@ -253,6 +261,7 @@ def test_fresh_pairs_are_ranked_among_all_known_items(fitted):
     assert found["test"]["hit_rate@10"] == pytest.approx(hit_rate(task.test))
 
 
+@pytest.mark.slow
 def test_added_items_know_the_edges_that_were_given_back(fitted):
     """The degree is the one thing that features alone see of contexts."""
     task, live = fitted.task, with_fresh_items(fitted)

@@ -202,6 +202,7 @@ def test_export(suffix, call, run, tmp_path):
         np.testing.assert_array_equal(np.stack(frame["embedding"].to_list()), vectors)
 
 
+@pytest.mark.slow
 def test_one_s_own_files(call, files):
     """Columns have names of their own; a text of digits stays a text when items come later."""
     source = ("--data", files / "baskets.csv", *OWN, "--features", files / "products.csv")
@@ -222,6 +223,7 @@ def test_one_s_own_files(call, files):
     assert answer[0]["item"] == 901  # as the file has it, not as the command line
 
 
+@pytest.mark.slow
 def test_without_features_the_graph_alone_is_read(call, files):
     source = ("--data", files / "baskets.csv", *OWN)
     status, _, err = call("train", *source, *TINY, "--out", files / "run")

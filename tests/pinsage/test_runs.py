@@ -252,6 +252,7 @@ def test_damage_that_resuming_meets_is_named(unfinished):
         resume(unfinished)
 
 
+@pytest.mark.slow
 def test_a_diverged_loss_names_its_step_and_leaves_the_last_checkpoint(unfinished, run):
     """The last epoch alone is done again, at a learning rate that no loss survives."""
     shutil.rmtree(max(PinSageRun(unfinished).checkpoints.iterdir()))
@@ -269,13 +270,14 @@ SHORT = tiny(epochs=1, steps_per_epoch=2)
     "changes",
     [
         {"pooling": "none"},
-        {"id_embedding": True, "log_degree": False, "curriculum": "none"},
+        {"pooling": "none", "id_embedding": True, "log_degree": False, "curriculum": "none"},
         {"negative_choice": "separate", "loss": "bpr", "pooling": "max", "layers": 1},
         {"negative_choice": "distance-weighted", "loss": "softmax", "pooling": "mean", "layers": 1},
-        {"refresh_every": 1, "epochs": 2, "hard_ranking": "walks", "negative_law": "degree"},
-        {"tables": "host"},
+        {"refresh_every": 1, "epochs": 2, "hard_ranking": "walks", "layers": 1},
+        {"tables": "host", "negative_law": "degree", "layers": 1},
     ],
 )
+@pytest.mark.slow
 def test_every_variant_trains(changes):
     out = fit(pins_task(), settings_from(SHORT, **changes))
     np.testing.assert_allclose(np.linalg.norm(out.items.vectors, axis=1), 1, atol=1e-5)
@@ -286,9 +288,10 @@ def test_every_variant_trains(changes):
     assert sum(map(int, steps)) == 2 * out.config.epochs
 
 
+@pytest.mark.slow
 def test_a_tower_composes_the_queries_of_users():
     task = time_task(pins(), last=3)
-    out = fit(task, settings_from(SHORT, query="tower"))
+    out = fit(task, settings_from(SHORT, query="tower", pooling="none"))
     assert "tower_0" in out.params
     assert 0 < out.summary["test"]["mrr"] <= 1
 

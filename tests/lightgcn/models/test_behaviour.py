@@ -47,7 +47,7 @@ SETTINGS = {
     "random": {},
 }  # fmt: skip
 # What lies between other models and is as long in compiling: fast tests leave it to its own file.
-BETWEEN = ("gcn", "sgc", "gnn")
+BETWEEN = ("gcn", "sgc", "gnn", "ngcf")
 
 
 def among(names):

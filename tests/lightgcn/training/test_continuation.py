@@ -83,6 +83,7 @@ def test_old_rows_and_moments_go_on_and_new_ones_start(old_run, small_config, ne
     assert new_schedule.count == 0
 
 
+@pytest.mark.slow
 def test_continuing_trains_writes_and_resumes(old_run, new_split, small_config, tmp_path):
     before = {file: file.read_bytes() for file in old_run.rglob("*") if file.is_file()}
     whole = continue_from(old_run, new_split, out=tmp_path / "whole")

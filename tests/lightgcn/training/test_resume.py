@@ -188,6 +188,7 @@ def test_kill_9_at_any_moment(small_split, small_config, unbroken, tmp_path):
     assert outcome(path) == outcome(unbroken)
 
 
+@pytest.mark.slow
 def test_a_custom_optimizer_must_be_given_again(small_split, small_config, tmp_path):
     config = dataclasses.replace(small_config, epochs=2)
     with pytest.raises(Broken):
@@ -222,6 +223,7 @@ def test_metrics_are_json_lines_with_every_epoch(unbroken, small_config):
     }
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_order_of_the_nodes(
     small_split, small_config, unbroken, tmp_path, monkeypatch
 ):

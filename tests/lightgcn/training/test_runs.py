@@ -67,6 +67,7 @@ def test_withheld_cells_are_found(settings):
     assert result.history[-1]["loss"] < result.history[0]["loss"] / 2
 
 
+@pytest.mark.slow
 def test_summary_matches_an_independent_ranking(small_split, small_config):
     result = fit(small_split, small_config)
     assert result.directory is None
@@ -235,6 +236,7 @@ def test_users_and_items_without_training_pairs_stay_finite(small_config):
     assert np.isfinite(result.item_embeddings).all()
 
 
+@pytest.mark.slow
 def test_a_user_with_every_item_trains(small_config):
     users, items = np.divmod(np.arange(40), 8)
     keep = (users == 0) | (items % 2 == users % 2)

@@ -176,6 +176,7 @@ def test_the_chunk_calls_no_host_and_closes_over_no_graph():
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.slow
 def test_the_order_of_the_nodes_and_the_restriction_are_invisible(seeds):
     with jax.enable_x64(True):
         graph = graph_of(USERS, ITEMS)
@@ -215,6 +216,7 @@ def test_expected_entries_are_the_mean_of_what_batches_hold():
         assert np.mean(held) == pytest.approx(expected_entries(graph, config), rel=0.1)
 
 
+@pytest.mark.slow
 def test_seeds_under_vmap_train_as_alone():
     config = dataclasses.replace(CONFIG, seeds=3)
     plan = ChunkPlan(4, 1, 4)
