@@ -106,9 +106,9 @@ def resume(
         raise InputError(f"{path}: the run is finished already; there is nothing to resume")
     with run.held():
         remove_unfinished(run.checkpoints)
-        task, config = load_task(run), run.config
+        task, config, records = load_task(run), run.config, run.read_metrics()
         trainer = Trainer(task, config, prepare(task, config, text_encoders), reporter)
-        progress, records = trainer.start(), run.read_metrics()
+        progress = trainer.start()
         template = _arrays(progress)
         checkpoint = (
             load_checkpoint(run.checkpoints, template) if run.checkpoints.exists() else None

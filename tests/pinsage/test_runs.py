@@ -31,13 +31,14 @@ from tests.pinsage.trained import (
 
 # Epochs 3 and 4 use neighbours that are drawn in epoch 3.
 CONFIG = tiny(epochs=4, refresh_every=2, steps_per_epoch=25, learning_rate=1e-2)
+DATA = {"dataset": "pins"}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run that nothing disturbed."""
     path = tmp_path_factory.mktemp("runs") / "whole"
-    return fit(pins_task(), CONFIG, out=path, data={"dataset": "pins"})
+    return fit(pins_task(), CONFIG, out=path, data=DATA)
 
 
 @pytest.fixture
@@ -53,46 +54,42 @@ def unfinished(copy):
     return copy
 
 
-def break_off(monkeypatch, where):
-    """What stands in a run's way, and after how many epochs it goes on."""
-    if where == "before the first checkpoint":
-        return Breaking("evaluated", 1), 0
-    if where == "in an epoch":
-        return Breaking("advanced", 4), 3
-    name = "embed_all" if where == "after the last epoch" else "save_checkpoint"
+def killed_at(name, monkeypatch, *, epoch=None):
+    """The process ends where a run calls a function, or saves this epoch's checkpoint."""
     original = getattr(runs, name)
 
-    def killed(*arguments, **settings):
-        if name == "embed_all" or arguments[1] == 2:
+    def kill(*arguments, **settings):
+        if epoch in (None, *arguments[1:2]):
             raise Killed
         return original(*arguments, **settings)
 
-    monkeypatch.setattr(runs, name, killed)
-    return Breaking(), 4 if name == "embed_all" else 1
+    monkeypatch.setattr(runs, name, kill)
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        "before the first checkpoint",
-        "between an epoch's figures and its checkpoint",
-        "in an epoch",
-        "after the last epoch",
-    ],
-)
-def test_a_run_that_was_broken_off_ends_as_one_that_was_not(where, run, tmp_path, monkeypatch):
-    path = tmp_path / "broken"
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monkeypatch):
+    """Before the first checkpoint, between an epoch's figures and its checkpoint, in an epoch, and
+    before all items are embedded, one after another."""
+    path, whole = tmp_path / "broken", PinSageRun(run.path)
+    with pytest.raises(Killed):
+        fit(pins_task(), CONFIG, out=path, data=DATA, reporter=Breaking("evaluated", 1))
     with monkeypatch.context() as patch:
-        reporter, done = break_off(patch, where)
+        killed_at("save_checkpoint", patch, epoch=2)
         with pytest.raises(Killed):
-            fit(pins_task(), CONFIG, out=path, data={"dataset": "pins"}, reporter=reporter)
-    assert not PinSageRun(path).is_finished
+            resume(path)
+    assert [one["epoch"] for one in PinSageRun(path).read_metrics()] == [1, 2]
+    again = Breaking("advanced", 4)
+    with pytest.raises(Killed):
+        resume(path, reporter=again)
+    assert [one["epoch"] for one in again.records] == [2, 3]
+    with monkeypatch.context() as patch:
+        killed_at("embed_all", patch)
+        with pytest.raises(Killed):
+            resume(path)
     with pytest.raises(InputError, match="not finished; go on with pinsage-jax train --resume"):
         open_items(path)
     again = Breaking()
     resumed = resume(path, reporter=again)
-    assert [one["epoch"] for one in again.records] == list(range(done + 1, 5))
-    whole = PinSageRun(run.path)
+    assert not again.records
     assert without_seconds(PinSageRun(path).read_metrics()) == without_seconds(whole.read_metrics())
     assert len(whole.read_metrics()) == 4
     same = jax.tree.map(np.array_equal, resumed.params, run.params)
@@ -107,7 +104,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(where, run, tmp_path
 def test_what_a_finished_run_holds(run):
     stored = PinSageRun.open(run.path)
     assert stored.config == CONFIG
-    assert stored.record["data"] == {"dataset": "pins"}
+    assert stored.record["data"] == DATA
     assert stored.record["notes"] == list(run.prepared.notes)
     assert_same_vectors(read_vectors(stored, CONFIG), run.items)
     np.testing.assert_allclose(np.linalg.norm(run.items.vectors, axis=1), 1, atol=1e-5)
@@ -226,16 +223,6 @@ def test_damage_is_named(damage, read, message, copy):
         read(copy)
 
 
-def test_a_damaged_checkpoint_is_passed_over(unfinished, run):
-    newest = max(PinSageRun(unfinished).checkpoints.iterdir())
-    (newest / "progress.json").write_text("{}")
-    (PinSageRun(unfinished).checkpoints / ".step-x.tmp").mkdir()
-    with pytest.warns(UserWarning, match="damaged checkpoint passed over"):
-        resumed = resume(unfinished)
-    assert_same_vectors(resumed.items, run.items)
-    assert not (PinSageRun(unfinished).checkpoints / ".step-x.tmp").exists()
-
-
 def test_damage_that_resuming_meets_is_named(unfinished):
     metrics = unfinished / "metrics.jsonl"
     kept = metrics.read_text()
@@ -254,13 +241,21 @@ def test_damage_that_resuming_meets_is_named(unfinished):
 
 @pytest.mark.slow
 def test_a_diverged_loss_names_its_step_and_leaves_the_last_checkpoint(unfinished, run):
-    """The last epoch alone is done again, at a learning rate that no loss survives."""
-    shutil.rmtree(max(PinSageRun(unfinished).checkpoints.iterdir()))
+    """The newest checkpoint is damaged and passed over, so the last epoch is done again: first at
+    a learning rate that no loss survives."""
+    checkpoints = PinSageRun(unfinished).checkpoints
+    (max(checkpoints.iterdir()) / "progress.json").write_text("{}")
+    (checkpoints / ".step-x.tmp").mkdir()
     edited(lambda record: record["config"].update(learning_rate=1e30))(unfinished)
-    with pytest.raises(TrainingDiverged, match=r"the loss is (nan|inf) at step \d+ of epoch 4"):
+    with (
+        pytest.warns(UserWarning, match="damaged checkpoint passed over"),
+        pytest.raises(TrainingDiverged, match=r"the loss is (nan|inf) at step \d+ of epoch 4"),
+    ):
         resume(unfinished)
     edited(lambda record: record["config"].update(learning_rate=CONFIG.learning_rate))(unfinished)
-    assert_same_vectors(resume(unfinished).items, run.items)
+    with pytest.warns(UserWarning, match="damaged checkpoint passed over"):
+        assert_same_vectors(resume(unfinished).items, run.items)
+    assert not (checkpoints / ".step-x.tmp").exists()
 
 
 SHORT = tiny(epochs=1, steps_per_epoch=2)
@@ -269,7 +264,6 @@ SHORT = tiny(epochs=1, steps_per_epoch=2)
 @pytest.mark.parametrize(
     "changes",
     [
-        {"pooling": "none"},
         {"pooling": "none", "id_embedding": True, "log_degree": False, "curriculum": "none"},
         {"negative_choice": "separate", "loss": "bpr", "pooling": "max", "layers": 1},
         {"negative_choice": "distance-weighted", "loss": "softmax", "pooling": "mean", "layers": 1},
