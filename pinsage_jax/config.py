@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Literal, get_args
+from typing import Literal
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.training.checks import check_values
 from pinsage_jax.curriculum import ScheduleName
 from pinsage_jax.hard_negatives import Ranking
 from pinsage_jax.walks import WalkConfig
 
 Pooling = Literal["importance", "mean", "max", "none"]
-Loss = Literal["max-margin", "bpr", "softmax"]
+Loss = Literal["max-margin", "bpr", "binary", "softmax"]
 NegativeLaw = Literal["uniform", "degree"]
 NegativeChoice = Literal["shared", "separate", "distance-weighted"]
 Query = Literal["mean", "tower"]
 Tables = Literal["device", "host"]
 
 _AT_LEAST = {
-    "dim": 1,
-    "word_dim": 1,
-    "layers": 0,
-    "neighbors": 1,
-    "batch_size": 1,
-    "negatives": 1,
-    "distance_weighted": 1,
-    "hard_cap": 0,
-    "hard_pool": 1,
-    "hard_visits": 1,
-    "margin": 0,
-    "epochs": 1,
-    "steps_per_epoch": 0,
-    "warmup_epochs": 0,
-    "refresh_every": 0,
-    "evaluate_every": 1,
-    "patience": 0,
-    "seed": 0,
+    "dim": (int, 1),
+    "word_dim": (int, 1),
+    "layers": (int, 0),
+    "neighbors": (int, 1),
+    "batch_size": (int, 1),
+    "negatives": (int, 1),
+    "distance_weighted": (int, 1),
+    "hard_cap": (int, 0),
+    "hard_pool": (int, 1),
+    "hard_visits": (int, 1),
+    "margin": (float, 0),
+    "epochs": (int, 1),
+    "steps_per_epoch": (int, 0),
+    "warmup_epochs": (float, 0),
+    "refresh_every": (int, 0),
+    "evaluate_every": (int, 1),
+    "patience": (int, 0),
+    "seed": (int, 0),
 }
+_SHARES = ("drop_contexts", "restart")
 _POSITIVE = ("learning_rate", "temperature", "decay")
 _CHOICES = {
     "pooling": Pooling,
@@ -76,9 +77,10 @@ class PinSageConfig:
             that trains them. Both share a context, so without it the answer stands in the question.
         query: how a query of several items is composed: `mean` of their vectors, or a learnt
             `tower` on it.
-        loss: `max-margin` (the paper's), `bpr` or `softmax` (cross-entropy).
+        loss: `max-margin` (the paper's), `bpr`, `binary` (GraphSAGE's cross-entropy) or `softmax`
+            (cross-entropy over the positive and the negatives).
         margin: of max-margin.
-        temperature: what scores are divided by in bpr and softmax.
+        temperature: what scores are divided by, but in max-margin.
         negatives: M, drawn once for a whole batch.
         negative_law: of those draws, `uniform` or by `degree`.
         negative_choice: `shared` by all rows of a batch; `separate` draws M for each row;
@@ -146,24 +148,7 @@ class PinSageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-                raise InputError(f"{name}: expected at least {least}, got {value!r}")
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
-        for name, choices in _CHOICES.items():
-            known = get_args(choices)
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}"
-                )
-        if not 0 <= self.drop_contexts < 1:
-            raise InputError(
-                f"drop_contexts: expected a share in [0, 1), got {self.drop_contexts!r}"
-            )
+        check_values(self, at_least=_AT_LEAST, positive=_POSITIVE, shares=_SHARES, choices=_CHOICES)
         if (self.pooling == "none") != (self.layers == 0):
             raise InputError(
                 f"layers: expected 0 with pooling none and at least 1 with any other, "

@@ -45,7 +45,7 @@ class _Epochs:
     """What both ways of running an epoch share."""
 
     def __init__(self, task: Task, config: PinSageConfig, prepared: Prepared):
-        self._config, self._pairs, self._model = config, task.pairs, prepared.model
+        self._config, self._pairs = config, task.pairs
         items, neighbors = prepared.table.ids.shape
         self._most = bounds(
             num_targets(config, task.pairs.query_items), neighbors, config.layers, items

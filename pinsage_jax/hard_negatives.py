@@ -30,8 +30,8 @@ import scipy.sparse
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import CsrRows
-from pinsage_jax.item_graph import ItemGraph, check_rows
+from lightgcn_jax.graph.bipartite import CsrRows, check_rows
+from pinsage_jax.item_graph import ItemGraph
 from pinsage_jax.pagerank import Chain, pagerank_columns, step_shares
 from pinsage_jax.rank_band import BAND, Band, chosen_band, pick_from_band, sample_rows
 from pinsage_jax.walks import WalkConfig, walk

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Int
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import check_rows
 
 _INT32_MAX = np.iinfo(np.int32).max
 
@@ -180,20 +181,6 @@ class ItemGraph:
                 f"rows: expected items without contexts, got {taken.size} that have some, "
                 f"the first {taken[0]}"
             )
-
-
-def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
-    """Raises InputError unless rows are one-dimensional integers in [0, bound)."""
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise InputError(
-            f"{field}: expected a one-dimensional integer array, "
-            f"got shape {rows.shape} of {rows.dtype}"
-        )
-    if rows.size and not (rows.min() >= 0 and rows.max() < bound):
-        raise InputError(
-            f"{field}: expected rows in [0, {bound}), "
-            f"got values from {rows.min()} to {rows.max()}{hint}"
-        )
 
 
 def _checked_weights(weights: np.ndarray, edges: int) -> np.ndarray:

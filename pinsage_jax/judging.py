@@ -13,7 +13,7 @@ from lightgcn_jax.arrays import Array
 from lightgcn_jax.evaluation import InnerProduct
 from pinsage_jax.encoder import PinSage, applied
 from pinsage_jax.evaluation import CUTOFFS, evaluate_items
-from pinsage_jax.holdout import HeldOut
+from pinsage_jax.holdout import HeldOut, Task
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -52,5 +52,20 @@ def judge(
     """
     scorer = query_scorer(model, params, vectors, held_out.queries)
     pool = len(vectors) if candidates is None else len(candidates)
-    ks = [k for k in CUTOFFS if k <= pool]
+    # A catalogue smaller than every cut-off is ranked whole.
+    ks = [k for k in CUTOFFS if k <= pool] or [pool]
     return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
+
+
+def judge_parts(
+    model: PinSage, params: Any, vectors: np.ndarray, task: Task, pool: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """The figures of validation and test.
+
+    Args:
+        pool: ``int32[n]``, the training items, which are ranked.
+    """
+    return {
+        part: judge(model, params, vectors, held_out, candidates=pool)
+        for part, held_out in (("valid", task.valid), ("test", task.test))
+    }

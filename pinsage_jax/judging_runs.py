@@ -9,13 +9,11 @@ import jax
 import numpy as np
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.encoder import init_params, make_model
 from pinsage_jax.evaluation import triplet_accuracy
-from pinsage_jax.judging import judge
+from pinsage_jax.judging import judge_parts
 from pinsage_jax.linear_probe import linear_probe
-from pinsage_jax.preparation import model_inputs
 from pinsage_jax.run_directory import PinSageRun
-from pinsage_jax.runs import read_vectors
+from pinsage_jax.runs import read_model, read_vectors
 from pinsage_jax.task_files import load_task
 
 
@@ -30,14 +28,9 @@ def judge_run(path: Path, *, probe: bool = True) -> dict[str, Any]:
     run.summary  # noqa: B018, refuses a run that is not finished
     config, task = run.config, load_task(run)
     vectors = np.asarray(read_vectors(run, config).vectors)
-    model = make_model(model_inputs(run.read_schema(), config, len(vectors)), config)
-    template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
-    params = run.read_params(template)
+    model, params = read_model(run, config, run.read_schema(), len(vectors))
     pool = np.flatnonzero(task.train_items).astype(np.int32)
-    parts = {
-        part: judge(model, params, vectors, held_out, candidates=pool)
-        for part, held_out in (("valid", task.valid), ("test", task.test))
-    }
+    parts = judge_parts(model, params, vectors, task, pool)
     triplets = triplet_accuracy(jax.random.key(0), vectors, task.test, candidates=pool)
     figures = {"parts": parts, "triplets": triplets.accuracy, "probe": {}, "not_probed": {}}
     for name, labels in task.data.labels.items() if probe else ():

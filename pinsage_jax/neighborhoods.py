@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.errors import InputError
-from pinsage_jax.item_graph import ItemGraph, check_rows
+from lightgcn_jax.graph.bipartite import check_rows
+from pinsage_jax.item_graph import ItemGraph
 from pinsage_jax.walks import WalkConfig, walk
 
 _NOBODY = np.uint32(0xFFFFFFFF)

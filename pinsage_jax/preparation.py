@@ -143,12 +143,6 @@ def neighbors_of(graph: ItemGraph, config: PinSageConfig, *, epoch: int) -> Neig
     return build_table(key, graph, neighbors=config.neighbors, config=config.walk_config)
 
 
-def drawn_at(config: PinSageConfig, epoch: int) -> int:
-    """The epoch whose draw of the neighbours is in use after ``epoch``: 0 is before the first."""
-    turns = (epoch - 1) // config.refresh_every if config.refresh_every and epoch else 0
-    return 1 + turns * config.refresh_every if turns else 0
-
-
 def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -> tuple[Input, ...]:
     """The schema's inputs, and the items' own vectors where they have some."""
     inputs = schema.inputs()

@@ -16,13 +16,13 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import write_json
 from lightgcn_jax.training.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder import init_params, make_model
-from pinsage_jax.features import TextEncoders
+from pinsage_jax.encoder import PinSage, init_params, make_model
+from pinsage_jax.features import FeatureSchema, TextEncoders
 from pinsage_jax.fresh import LiveItems
 from pinsage_jax.holdout import Task
 from pinsage_jax.inference import ItemVectors, embed_all
-from pinsage_jax.judging import judge
-from pinsage_jax.preparation import Prepared, drawn_at, model_inputs, neighbors_of, prepare
+from pinsage_jax.judging import judge_parts
+from pinsage_jax.preparation import Prepared, model_inputs, prepare
 from pinsage_jax.run_directory import PinSageRun, read_npz, refuse_taken
 from pinsage_jax.step import TrainState
 from pinsage_jax.task_files import load_task, save_task
@@ -116,7 +116,6 @@ def resume(
         if checkpoint is not None:
             progress = _progress(checkpoint.arrays, checkpoint.progress)
             trainer.tiers = np.array(checkpoint.progress["tiers"])
-            _draw_as_at(trainer, progress.epoch)
         return _finish(trainer, _train(trainer, progress, run, records[: progress.epoch]), run)
 
 
@@ -133,11 +132,10 @@ def open_items(
     run.summary  # noqa: B018, refuses a run that is not finished
     config, schema = run.config, run.read_schema()
     items, arrays = run.read_ids("items"), run.read_arrays("task")
-    model = make_model(model_inputs(schema, config, len(items)), config)
-    template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+    model, params = read_model(run, config, schema, len(items))
     live = LiveItems(
         model=model,
-        params=run.read_params(template),
+        params=params,
         config=config,
         schema=schema,
         items=items,
@@ -173,6 +171,19 @@ def keep_added(path: Path, live: LiveItems) -> None:
         # The ids last: they say how many rows of the layers count.
         kept.write_arrays("layers", {f"layer_{k}": layer for k, layer in enumerate(layers)})
         kept.write_ids("items", live.items)
+
+
+def read_model(
+    run: PinSageRun, config: PinSageConfig, schema: FeatureSchema, num_items: int
+) -> tuple[PinSage, Any]:
+    """The encoder of a finished run, and the parameters of its best epoch.
+
+    Raises:
+        InputError: the file of the parameters is missing, or holds others.
+    """
+    model = make_model(model_inputs(schema, config, num_items), config)
+    template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+    return model, run.read_params(template)
 
 
 def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
@@ -215,15 +226,6 @@ def _train(
     return progress
 
 
-def _draw_as_at(trainer: Trainer, epoch: int) -> None:
-    """The neighbours that were in use after an epoch, where they are drawn anew now and then."""
-    drawn = drawn_at(trainer.config, epoch)
-    if drawn:
-        table = neighbors_of(trainer.prepared.graph, trainer.config, epoch=drawn)
-        trainer.prepared = trainer.prepared._replace(table=table)
-        trainer.epochs.take_table(table)
-
-
 def _arrays(progress: Progress) -> dict[str, Any]:
     return {"state": progress.state._asdict(), "best": progress.best}
 
@@ -241,6 +243,7 @@ def _progress(arrays: dict[str, Any], kept: dict[str, Any]) -> Progress:
 
 def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit:
     """Embed all items, judge them, and write what serving needs."""
+    trainer.use_neighbors_of(progress.best_epoch)
     task, config, prepared = trainer.task, trainer.config, trainer.prepared
     started = time.perf_counter()
     items = embed_all(
@@ -251,16 +254,12 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
         out=None if run is None else run.vectors,
     )
     embedding = time.perf_counter() - started
-    pool = np.flatnonzero(task.train_items).astype(np.int32)
-    figures = {
-        part: judge(prepared.model, progress.best, items.vectors, held_out, candidates=pool)
-        for part, held_out in (("valid", task.valid), ("test", task.test))
-    }
+    figures = judge_parts(prepared.model, progress.best, items.vectors, task, trainer.pool)
     summary: dict[str, Any] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "selected_by": f"valid {METRIC}",
-        "ranked_items": len(pool),
+        "ranked_items": len(trainer.pool),
         **figures,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(progress.best)),
         "nodes_note": trainer.tier_note(),

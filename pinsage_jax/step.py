@@ -4,8 +4,8 @@ For a pair (q, p) of the batch, M negatives shared by all pairs and up to H hard
 the loss of a row compares ⟨z_q, z_p⟩ with ⟨z_q, z_n⟩ over the negatives that count for it. Every
 item of the batch is embedded once: the shared negatives cost M embeddings, not B × M.
 
-The loss is the weighted mean over the rows of a mean (max-margin, bpr) or a sum (softmax) over the
-row's negatives, shared and hard alike. There is no L2 penalty.
+The loss is the weighted mean over the rows of a mean (max-margin, bpr, binary) or a sum (softmax)
+over the row's negatives, shared and hard alike. There is no L2 penalty.
 
 References:
     Ying et al. 2018, section 3.3 (equation 1, shared and hard negatives).
@@ -25,7 +25,13 @@ import optax
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey, Scalar, Vectors
 from lightgcn_jax.training.item_weights import ItemWeights
-from lightgcn_jax.training.losses import batch_mean, bpr_loss, max_margin_loss, softmax_loss
+from lightgcn_jax.training.losses import (
+    batch_mean,
+    binary_loss,
+    bpr_loss,
+    max_margin_loss,
+    softmax_loss,
+)
 from pinsage_jax.blocks import (
     Capacities,
     LayerBlock,
@@ -287,6 +293,7 @@ def _loss_of(config: PinSageConfig) -> Callable[..., Scalar]:
     return {
         "max-margin": functools.partial(max_margin_loss, margin=config.margin),
         "bpr": bpr_loss,
+        "binary": binary_loss,
         "softmax": softmax_loss,
     }[config.loss]
 

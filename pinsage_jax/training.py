@@ -1,4 +1,4 @@
-"""Training: epochs as compiled chunks, evaluated on validation as they go.
+"""Training: epoch after epoch, judged on validation as they go.
 
 Everything drawn depends on the seed and the epoch alone, so a run that was killed ends as one that
 was not.
@@ -23,7 +23,7 @@ from pinsage_jax.curriculum import active_hard
 from pinsage_jax.encoder import init_params
 from pinsage_jax.epochs import DeviceEpochs, HostEpochs
 from pinsage_jax.holdout import HeldOut, Task
-from pinsage_jax.inference import ItemVectors, embed_all
+from pinsage_jax.inference import embed_all
 from pinsage_jax.judging import judge
 from pinsage_jax.preparation import Prepared, neighbors_of, stream
 from pinsage_jax.step import TrainState
@@ -89,11 +89,14 @@ class Trainer:
         pairs = task.pairs
         if not pairs.num_pairs:
             raise InputError("pairs: expected at least one query–positive pair to train on")
+        # What is ranked: an item that training never sees is not asked for.
+        self.pool = np.flatnonzero(task.train_items).astype(np.int32)
         self.steps = config.steps_per_epoch or -(-pairs.num_pairs // config.batch_size)
         self.optimizer = make_optimizer(config, self.steps)
         kind = DeviceEpochs if config.tables == "device" else HostEpochs
         self.epochs = kind(task, config, prepared, self.optimizer)
         self.tiers = np.zeros(len(self.epochs.capacities), int)
+        self._neighbors_drawn_at = 0
 
     def start(self) -> Progress:
         """Before the first step."""
@@ -102,6 +105,18 @@ class Trainer:
         # A chunk gives up the state that it was handed, so the best parameters are a copy.
         return Progress(state, jax.tree.map(jnp.copy, params), 0, 0, -np.inf)
 
+    def use_neighbors_of(self, epoch: int) -> None:
+        """Take the neighbours that an epoch trains on, where they are drawn anew now and then:
+        those drawn before the first epoch, then anew after every ``refresh_every`` epochs."""
+        every = self.config.refresh_every
+        drawn_at = every * ((epoch - 1) // every) + 1 if every and epoch > every else 0
+        if drawn_at == self._neighbors_drawn_at:
+            return
+        table = neighbors_of(self.prepared.graph, self.config, epoch=drawn_at)
+        self.prepared = self.prepared._replace(table=table)
+        self.epochs.take_table(table)
+        self._neighbors_drawn_at = drawn_at
+
     def train_epoch(self, progress: Progress) -> tuple[Progress, float]:
         """One epoch, and the mean of its losses.
 
@@ -109,10 +124,7 @@ class Trainer:
             TrainingDiverged: a loss is no number; the line names the step.
         """
         config, epoch = self.config, progress.epoch + 1
-        if config.refresh_every and epoch > 1 and (epoch - 1) % config.refresh_every == 0:
-            table = neighbors_of(self.prepared.graph, config, epoch=epoch)
-            self.prepared = self.prepared._replace(table=table)
-            self.epochs.take_table(table)
+        self.use_neighbors_of(epoch)
         active = active_hard(config.curriculum, epoch, config.hard_cap, config.epochs)
         state, losses, done = progress.state, [], 0
         before = time.perf_counter()
@@ -133,15 +145,11 @@ class Trainer:
             before = now
         return progress._replace(state=state, epoch=epoch), float(np.concatenate(losses).mean())
 
-    def vectors(self, params: Any) -> ItemVectors:
-        """z of all items, held-out ones without contexts among them."""
-        prepared = self.prepared
-        return embed_all(prepared.model, params, prepared.features, prepared.table)
-
     def judge(self, params: Any, held_out: HeldOut) -> dict[str, float]:
-        """Figures of one part."""
-        vectors = self.vectors(params).vectors
-        return judge(self.prepared.model, params, vectors, held_out)
+        """Figures of one part, the training items ranked."""
+        prepared = self.prepared
+        vectors = embed_all(prepared.model, params, prepared.features, prepared.table).vectors
+        return judge(prepared.model, params, vectors, held_out, candidates=self.pool)
 
     def advance(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
         """One epoch, and its record; judged on validation where it is due."""

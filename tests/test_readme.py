@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lightgcn_jax.cli import main
+from lightgcn_jax.cli import main as lightgcn_main
+from pinsage_jax.cli import main as pinsage_main
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -35,18 +36,29 @@ def test_the_first_command_trains_and_recommends(tmp_path, monkeypatch, capsys):
         assert program == "lightgcn-jax"
         # Fewer epochs than a person would train: the command is what is tested.
         extra = ["--epochs", "2"] if arguments[0] == "train" else []
-        assert main([*arguments, *extra]) == 0
+        assert lightgcn_main([*arguments, *extra]) == 0
     assert "user-1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "line", [line for line in blocks("bash")[2].splitlines() if line.startswith("lightgcn-jax")]
-)
+EXAMPLES = [
+    line
+    for block in blocks("bash")[2:]
+    for line in block.splitlines()
+    # What needs no file would train or measure.
+    if line.startswith(("lightgcn-jax", "pinsage-jax"))
+    and not line.startswith(
+        ("lightgcn-jax diffusion", "pinsage-jax train --out", "pinsage-jax abl")
+    )
+]
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
 def test_every_shell_example_parses(line, capsys, tmp_path, monkeypatch):
     """Each fails at most for the files that it names, never for its words."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRAPHREC_DATA", raising=False)
-    arguments = shlex.split(line, comments=True)[1:]
+    program, *arguments = shlex.split(line, comments=True)
+    main = {"lightgcn-jax": lightgcn_main, "pinsage-jax": pinsage_main}[program]
     status = main([*arguments, "--no-download"] if "--dataset" in arguments else arguments)
     errors = capsys.readouterr().err
     assert (status == 0) == (arguments[:2] == ["data", "list"])

@@ -7,12 +7,13 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from lightgcn_jax.cli.console import messages, metrics_table, results
 from lightgcn_jax.cli.runs import Switch, ranked_table
+from lightgcn_jax.cli.settings import settings_type, shown
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.data import PARTS, Interactions, Split
 from lightgcn_jax.errors import InputError
@@ -38,31 +39,19 @@ from lightgcn_jax.training.registry import misplaced, reads
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 
 
-def _flag(field: dataclasses.Field) -> Any:
-    """The field's type, with its value in every preset for the help text."""
+def _hint(field: dataclasses.Field) -> str:
+    """The field's value in every preset."""
     values = {name: getattr(preset, field.name) for name, preset in PRESETS.items()}
     if len({repr(value) for value in values.values()}) == 1:
         values = {"default": values["default"]}
-    hint = "; ".join(f"{name}: {_shown(value)}" for name, value in values.items())
-    hint = "" if values == {"default": None} else f"({hint})"
-    kind = get_type_hints(TrainConfig)[field.name]
-    return Annotated[kind, tyro.conf.arg(help_behavior_hint=hint)]
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    hint = "; ".join(f"{name}: {shown(value)}" for name, value in values.items())
+    return "" if values == {"default": None} else f"({hint})"
 
 
 if TYPE_CHECKING:
     Settings = dict[str, Any]
 else:
-    # Names, types and help texts are those of TrainConfig; what is not given is not in the dict.
-    Settings = TypedDict(
-        "Settings",
-        {field.name: _flag(field) for field in dataclasses.fields(TrainConfig)},
-        total=False,
-    )
-    Settings.__doc__ = TrainConfig.__doc__
+    Settings = settings_type(TrainConfig, _hint)
 
 
 @dataclasses.dataclass(frozen=True)

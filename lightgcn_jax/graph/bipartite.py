@@ -92,17 +92,8 @@ class BipartiteGraph:
                 stands twice (pairs are refused, not added up).
         """
         users, items = np.asarray(users), np.asarray(items)
-        for field, rows, bound in (("users", users, num_users), ("items", items, num_items)):
-            if rows.ndim != 1 or rows.dtype.kind not in "iu":
-                raise InputError(
-                    f"{field}: expected a one-dimensional integer array, "
-                    f"got shape {rows.shape} of {rows.dtype}"
-                )
-            if rows.size and not (rows.min() >= 0 and rows.max() < bound):
-                raise InputError(
-                    f"{field}: expected rows in [0, {bound}), "
-                    f"got values from {rows.min()} to {rows.max()}"
-                )
+        check_rows("users", users, num_users)
+        check_rows("items", items, num_items)
         if users.size != items.size:
             raise InputError(
                 f"users and items: expected equal lengths, got {users.size} and {items.size}"
@@ -164,6 +155,20 @@ def _checked_weights(weights: np.ndarray, users: np.ndarray, items: np.ndarray) 
         )
     keys = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
     return jnp.asarray(kept[np.argsort(keys)])
+
+
+def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
+    """Raises InputError unless rows are one-dimensional integers in [0, bound)."""
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise InputError(
+            f"{field}: expected a one-dimensional integer array, "
+            f"got shape {rows.shape} of {rows.dtype}"
+        )
+    if rows.size and not (rows.min() >= 0 and rows.max() < bound):
+        raise InputError(
+            f"{field}: expected rows in [0, {bound}), "
+            f"got values from {rows.min()} to {rows.max()}{hint}"
+        )
 
 
 def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 from lightgcn_jax.diffusion.choice import Backend, OrderingChoice
 from lightgcn_jax.errors import InputError
@@ -89,25 +90,49 @@ def check(config: TrainConfig) -> None:
         _check_training(config)
 
 
-def _check_values(config: TrainConfig) -> None:
-    for field, (kind, least) in _AT_LEAST.items():
+def check_values(
+    config: Any,
+    *,
+    at_least: Mapping[str, tuple[type, float]],
+    positive: Sequence[str],
+    shares: Sequence[str],
+    choices: Mapping[str, Any],
+) -> None:
+    """Raises InputError for settings that are no values of their kind, each on its own.
+
+    Args:
+        config: a dataclass of settings.
+        at_least: numbers, whole ones or any, and the least that each may be.
+        positive: finite numbers above 0.
+        shares: numbers of at least 0 and below 1.
+        choices: the Literal that each takes its value from.
+    """
+    for field, (kind, least) in at_least.items():
         value = getattr(config, field)
-        fits = isinstance(value, int) if kind is int else math.isfinite(value)
+        fits = isinstance(value, int) if kind is int else _is_finite(value)
         if not (fits and value >= least):
             named = "a whole number of" if kind is int else "a number of"
             raise InputError(f"{field}: expected {named} at least {least}, got {value}")
-    for field in _POSITIVE:
-        if not 0 < getattr(config, field) < math.inf:
-            raise InputError(f"{field}: expected more than 0, got {getattr(config, field)}")
-    for field in _SHARES:
-        if not 0 <= getattr(config, field) < 1:
-            raise InputError(
-                f"{field}: expected a share of at least 0 and below 1, got {getattr(config, field)}"
-            )
-    for field, kind in _CHOICES.items():
+    for field in positive:
+        value = getattr(config, field)
+        if not (_is_finite(value) and value > 0):
+            raise InputError(f"{field}: expected more than 0, got {value}")
+    for field in shares:
+        value = getattr(config, field)
+        if not (_is_finite(value) and 0 <= value < 1):
+            raise InputError(f"{field}: expected a share of at least 0 and below 1, got {value}")
+    for field, kind in choices.items():
         value = getattr(config, field)
         if value not in get_args(kind):
             raise InputError(f"{field}: expected one of {get_args(kind)}, got {value!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _check_values(config: TrainConfig) -> None:
+    check_values(config, at_least=_AT_LEAST, positive=_POSITIVE, shares=_SHARES, choices=_CHOICES)
     if config.seed + config.seeds > 2**31:
         last = config.seed + config.seeds - 1
         raise InputError(f"seed: expected seeds below 2^31, got {last}")

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightgcn_jax.cli.console import messages, results, table
 from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.cli.settings import settings_type, shown
 from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PinSageConfig
@@ -22,24 +23,14 @@ from pinsage_jax.runs import Fit, fit, resume, settings_from
 from pinsage_jax.training import METRIC, Reporter, Silent
 
 
-def _flag(field: dataclasses.Field) -> Any:
-    default = field.default
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    hint = "" if default is None else f"(default: {shown})"
-    kind = get_type_hints(PinSageConfig)[field.name]
-    return Annotated[kind, tyro.conf.arg(help_behavior_hint=hint)]
+def _hint(field: dataclasses.Field) -> str:
+    return "" if field.default is None else f"(default: {shown(field.default)})"
 
 
 if TYPE_CHECKING:
     Settings = dict[str, Any]
 else:
-    # Names, types and help texts are those of PinSageConfig; what is not given is not in the dict.
-    Settings = TypedDict(
-        "Settings",
-        {field.name: _flag(field) for field in dataclasses.fields(PinSageConfig)},
-        total=False,
-    )
-    Settings.__doc__ = PinSageConfig.__doc__
+    Settings = settings_type(PinSageConfig, _hint)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -242,7 +242,7 @@ def test_without_features_the_graph_alone_is_read(call, files):
         (("--dataset", "nix"), "unknown data set 'nix': expected one of pins, "),
         (("--dataset", "pins", "--data", "x"), "expected --dataset or --data, got both"),
         (("--data", "nowhere.csv"), "nowhere.csv: no such file"),
-        (("--dim", "0"), "dim: expected at least 1, got 0"),
+        (("--dim", "0"), "dim: expected a whole number of at least 1, got 0"),
         (("--layers", "0"), "layers: expected 0 with pooling none"),
         (("--valid", "0.6", "--test", "0.6"), "expected a sum below 1"),
         (("--fresh", "1.5"), "held_out_items: expected a share in"),

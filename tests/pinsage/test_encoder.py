@@ -122,11 +122,17 @@ def test_a_query_of_one_item_is_that_item():
     [
         ({"layers": 0}, "layers: expected 0 with pooling none"),
         ({"pooling": "none"}, "layers: expected 0 with pooling none"),
-        ({"pooling": "median"}, "pooling: expected one of importance"),
-        ({"temperature": 0.0}, "temperature: expected a finite number above 0"),
-        ({"drop_contexts": 1.0}, "drop_contexts: expected a share"),
-        ({"restart": 1.0}, "restart"),
-        ({"negatives": 0}, "negatives: expected at least 1"),
+        ({"pooling": "median"}, "pooling: expected one of .*importance"),
+        ({"temperature": 0.0}, "temperature: expected more than 0, got 0.0"),
+        (
+            {"drop_contexts": 1.0},
+            "drop_contexts: expected a share of at least 0 and below 1, got 1.0",
+        ),
+        ({"restart": 1.0}, "restart: expected a share of at least 0 and below 1, got 1.0"),
+        ({"learning_rate": "fast"}, "learning_rate: expected more than 0, got fast"),
+        ({"margin": None}, "margin: expected a number of at least 0, got None"),
+        ({"batch_size": 1.5}, "batch_size: expected a whole number of at least 1, got 1.5"),
+        ({"negatives": 0}, "negatives: expected a whole number of at least 1, got 0"),
         ({"columns": ("a", "a")}, "columns: expected each once"),
         (
             {"negative_choice": "distance-weighted", "distance_weighted": 501},

@@ -194,7 +194,11 @@ DAMAGE = [
     (edited(lambda r: r.update(format=9)), PinSageRun.open, "expected format 1, got 9"),
     (edited(lambda r: r["config"].update(dims=3)), open_items, "unknown settings: .'dims'."),
     (edited(lambda r: r.update(config=3)), open_items, "expected settings, got 3"),
-    (edited(lambda r: r["config"].update(dim=0)), open_items, "dim: expected at least 1"),
+    (
+        edited(lambda r: r["config"].update(dim=0)),
+        open_items,
+        "dim: expected a whole number of at least 1",
+    ),
     (content("summary.json"), open_items, "summary.json: expected JSON"),
     (content("items.parquet"), open_items, "items.parquet: expected a Parquet file of ids"),
     (missing("contexts.parquet"), open_items, "contexts.parquet: expected this file"),
@@ -292,7 +296,7 @@ def test_a_tower_composes_the_queries_of_users():
 
 def test_training_finds_held_out_pairs(run):
     by_chance = chance(run.summary["ranked_items"], 10)
-    assert run.summary["test"]["hit_rate@10"] > 3 * by_chance
+    assert run.summary["test"]["hit_rate@10"] > 2 * by_chance
 
 
 def test_wrong_answers_score_chance(run):

@@ -96,7 +96,7 @@ def valid_by_hand(targets, row, item):
     return item >= 0 and item not in (int(targets.queries[row, 0]), int(targets.positives[row]))
 
 
-@pytest.mark.parametrize("loss", ["max-margin", "bpr", "softmax"])
+@pytest.mark.parametrize("loss", ["max-margin", "bpr", "binary", "softmax"])
 def test_the_loss_of_a_step_is_the_definition(loss):
     config = dataclasses.replace(CONFIG, loss=loss)
     draw_key, _, _ = jax.random.split(jax.random.key(7), 3)
@@ -118,6 +118,10 @@ def test_the_loss_of_a_step_is_the_definition(loss):
             rows.append(np.maximum(0, difference + config.margin).mean())
         elif loss == "bpr":
             rows.append(np.log1p(np.exp(difference / config.temperature)).mean())
+        elif loss == "binary":
+            of_positive, of_others = positive[row] / config.temperature, np.array(others)
+            of_others = np.log1p(np.exp(of_others / config.temperature)).mean()
+            rows.append(np.log1p(np.exp(-of_positive)) + of_others)
         else:
             rows.append(np.log(1 + np.exp(difference / config.temperature).sum()))
     _, record = jax.jit(functools.partial(one_step, config, (most_of(config),)))(fresh_state())

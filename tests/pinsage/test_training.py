@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.preparation import drawn_at, prepare
+from pinsage_jax.preparation import prepare
 from pinsage_jax.training import Progress, Trainer, make_optimizer
 from tests.pinsage.trained import pins_task, tiny
 
@@ -112,22 +112,20 @@ def test_patience_counts_evaluations(epoch, best, finished):
     [(0, [0, 0, 0, 0, 0, 0]), (1, [0, 0, 2, 3, 4, 5]), (2, [0, 0, 0, 3, 3, 5]), (9, [0] * 6)],
 )
 def test_which_draw_of_the_neighbours_is_in_use(every, drawn, monkeypatch):
-    """As training itself draws them, epoch after epoch."""
-    config = tiny(pooling="none", refresh_every=every)
-    assert [drawn_at(config, epoch) for epoch in range(6)] == drawn
-    seen = [0]
-    monkeypatch.setattr("pinsage_jax.training.neighbors_of", lambda *_, epoch: seen.append(epoch))
-    losses = SimpleNamespace(loss=np.zeros(1), tier=np.zeros(1, int))
-    trainer = SimpleNamespace(
-        config=config,
-        steps=1,
-        tiers=np.zeros(1, int),
-        prepared=SimpleNamespace(graph=None, _replace=lambda **_: trainer.prepared),
-        epochs=SimpleNamespace(take_table=lambda _: None, run=lambda *_, **__: [(None, losses)]),
-        reporter=Heard(),
-    )
-    in_use = [0]
-    for epoch in range(5):
-        Trainer.train_epoch(trainer, Progress(None, None, epoch, 0, 0.0))
-        in_use.append(seen[-1])
-    assert in_use == drawn
+    """Going on from any epoch, or going back to the best one, takes the draw of that epoch."""
+    monkeypatch.setattr("pinsage_jax.training.neighbors_of", lambda *_, epoch: epoch)
+    trainer = object.__new__(Trainer)
+    trainer.config, trainer._neighbors_drawn_at = tiny(pooling="none", refresh_every=every), 0
+    prepared = SimpleNamespace(graph=None, table=0)
+    prepared._replace = lambda table: SimpleNamespace(**(vars(prepared) | {"table": table}))
+    taken = []
+    trainer.prepared = prepared
+    trainer.epochs = SimpleNamespace(take_table=taken.append)
+    for epochs in (range(6), (5, 0, 3, 1, 4, 2)):
+        for epoch in epochs:
+            trainer.use_neighbors_of(epoch)
+            assert trainer.prepared.table == drawn[epoch]
+    assert set(taken) <= set(drawn)
+    before = len(taken)
+    trainer.use_neighbors_of(2)
+    assert len(taken) == before  # nothing is drawn that is in use already
