@@ -14,17 +14,22 @@ from rich.console import Console
 
 from lightgcn_jax.cli.console import results, say, table
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving.export import check_target, write_tables
-from pinsage_jax.contact_sheet import neighbours_table
+from pinsage_jax.contact_sheet import SUFFIXES, contact_sheet, neighbours_table
 from pinsage_jax.feature_store import read_table
 from pinsage_jax.fresh import LiveItems, Neighbours
 from pinsage_jax.judging_runs import judge_run
+from pinsage_jax.negative_distances import negative_distances
+from pinsage_jax.negative_plot import plot_distances
 from pinsage_jax.run_directory import PinSageRun
 from pinsage_jax.runs import open_items
 
 RunPaths = Annotated[
     tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
 ]
+
+PngFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,20 @@ class Evaluate:
     Attributes:
         run_path: the run directory.
         probe: classify the frozen vectors by the labels that the data set has.
+        plot: draw how far uniform, hard and distance-weighted negatives lie from test queries, to
+            this PNG (needs the extra `plot`).
         json: print JSON.
     """
 
     run_path: RunPath
     probe: Switch = True
+    plot: PngFile = None
     json: Switch = False
 
     def run(self) -> int:
         figures = judge_run(self.run_path, probe=self.probe)
+        if self.plot is not None:
+            _say_drawn(plot_distances(negative_distances(self.run_path), self.plot))
         if self.json:
             print(json.dumps(figures, indent=2))
             return 0
@@ -77,6 +87,11 @@ class Similar:
         item: items whose neighbours are wanted.
         k: neighbours of each.
         compare: show the neighbours by these runs as well, side by side.
+        sheet: draw the items and their neighbours as pictures, to this PNG (needs the extra
+            `plot`).
+        pictures: the folder of the pictures, PNG or JPEG.
+        picture_column: the feature that names an item's picture in that folder; by default a
+            picture is called as its item's id.
         json: print JSON.
     """
 
@@ -84,6 +99,11 @@ class Similar:
     item: Ids
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 10
     compare: RunPaths = ()
+    sheet: PngFile = None
+    pictures: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path()
+    picture_column: Annotated[
+        str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")
+    ] = None
     json: Switch = False
 
     def run(self) -> int:
@@ -93,6 +113,8 @@ class Similar:
         unknown = [one for one, row in zip(self.item, rows, strict=True) if row < 0]
         known = live.items.external(rows[rows >= 0])
         found = {name: neighbours_of(one, known, self.k) for name, one in runs.items()}
+        if self.sheet is not None and known:
+            self._draw(self.sheet, found[str(self.run_path)], live)
         if self.json:
             print(json.dumps({name: _plain(one) for name, one in found.items()}, indent=2))
         elif known and self.compare:
@@ -105,6 +127,47 @@ class Similar:
             say(f"error: unknown item ids: {', '.join(map(repr, unknown))}")
             return 2
         return 0
+
+    def _draw(self, sheet: Path, found: Mapping[int | str, Neighbours], live: LiveItems) -> None:
+        if self.picture_column is None:
+            every = live.items.external(np.arange(len(live.items)))
+            names = [_named_by_id(self.pictures, one) for one in every]
+        else:
+            names = _column_of(self.run_path, self.picture_column, len(live.items))
+        ids = np.stack([live.items.rows(one.ids) for one in found.values()])
+        queries = live.items.rows(list(found))
+        drawn = contact_sheet(sheet, queries, ids, names, live.items, self.pictures)
+        _say_drawn(drawn.path)
+        if drawn.path is not None:
+            say(f"{drawn.shown} pictures, {drawn.missing} missing, {drawn.broken} unreadable")
+
+
+def _named_by_id(folder: Path, item: int | str) -> str | None:
+    """The name of the picture that is called as its item, if there is one."""
+    # An id is no path: one with a separator in it names no picture.
+    names = (f"{item}{suffix}" for suffix in SUFFIXES)
+    return next((one for one in names if Path(one).name == one and (folder / one).exists()), None)
+
+
+def _column_of(path: Path, column: str, num_items: int) -> list[str | None]:
+    """Each item's value of a text or category column; None for items added later."""
+    columns = read_table(path).columns
+    fits = [name for name, one in columns.items() if one.kind in ("text", "category")]
+    if column not in fits:
+        raise InputError(
+            f"--picture-column: expected a text or category column of the run "
+            f"({', '.join(fits) or 'it has none'}), got {column!r}"
+        )
+    values = list(columns[column].values)
+    return values + [None] * (num_items - len(values))
+
+
+def _say_drawn(path: Path | None) -> None:
+    say(
+        "no picture is drawn: matplotlib is missing, see the extra plot"
+        if path is None
+        else f"wrote {path}"
+    )
 
 
 @dataclass(frozen=True)

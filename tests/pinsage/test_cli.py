@@ -12,6 +12,7 @@ from pinsage_jax import open_items
 from pinsage_jax.cli import main
 from pinsage_jax.cli.program import PINSAGE
 from pinsage_jax.judging_runs import judge_run
+from pinsage_jax.negative_distances import negative_distances
 from pinsage_jax.run_directory import PinSageRun
 
 WORLD = ("--items", "300")
@@ -146,6 +147,32 @@ def test_similar_items_of_several_runs(call, run, copy):
     assert out.count(f"{near.ids[0]}  {near.scores[0]:.3f}") == 2
     both = json.loads(call("similar", run, "--item", "pin-7", "--compare", copy, "--json")[1])
     assert both[str(run)] == both[str(copy)]
+
+
+def test_a_sheet_of_pictures(call, error_of, run, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (near,) = open_items(run).similar(["pin-7"], 2)
+    image.new("RGB", (4, 4), "red").save(tmp_path / "pin-7.png")
+    image.new("RGB", (4, 4), "blue").save(tmp_path / f"{near.ids[0]}.jpg")
+    sheet = ("--sheet", tmp_path / "sheet.png", "--pictures", tmp_path)
+    status, _, err = call("similar", run, "--item", "pin-7", "--k", "2", *sheet)
+    assert status == 0
+    assert err == f"wrote {tmp_path / 'sheet.png'}\n2 pictures, 1 missing, 0 unreadable\n"
+    named = (*sheet, "--picture-column", "words")  # whose words are no files
+    assert call("similar", run, "--item", "pin-7", *named)[2].endswith("11 unreadable\n")
+    refused = error_of("similar", run, "--item", "pin-7", *sheet, "--picture-column", "visual")
+    assert "expected a text or category column of the run (words), got 'visual'" in refused
+
+
+def test_a_plot_of_negatives(call, run, tmp_path):
+    pytest.importorskip("matplotlib")
+    status, _, err = call("evaluate", run, "--no-probe", "--plot", tmp_path / "negatives.png")
+    assert (status, err) == (0, f"wrote {tmp_path / 'negatives.png'}\n")
+    found = negative_distances(run)
+    assert set(found) == {"uniform", "hard", "distance-weighted"}
+    # Chosen among the shared ones.
+    assert np.isin(found["distance-weighted"], found["uniform"]).all()
+    assert all(((one >= 0) & (one <= 2)).all() for one in found.values())
 
 
 def test_unknown_items_are_named_and_the_others_answered(call, error_of, run):
