@@ -75,6 +75,8 @@ class PinSageConfig:
             without any is no stranger to the encoder.
         mask_targets: do not let a query and its positive see each other as neighbours in the step
             that trains them. Both share a context, so without it the answer stands in the question.
+        data_init: shift and scale the initial layers so that every unit has mean 0 and deviation 1
+            over a batch of items.
         query: how a query of several items is composed: `mean` of their vectors, or a learnt
             `tower` on it.
         loss: `max-margin` (the paper's), `bpr`, `binary` (GraphSAGE's cross-entropy) or `softmax`
@@ -122,6 +124,7 @@ class PinSageConfig:
     refresh_every: int = 0
     drop_contexts: float = 0.1
     mask_targets: bool = True
+    data_init: bool = True
     query: Query = "mean"
     loss: Loss = "max-margin"
     margin: float = 0.1

@@ -22,7 +22,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -63,24 +63,46 @@ def pool(
         pooling: what to make of them.
     """
     valid = weights > 0
+    if pooling == "max":
+        return _largest(messages, places, valid)
     if pooling == "mean":
         weights = valid / jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
-    largest = pooling == "max"
 
-    def add(pooled: Array, column: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        place, weight, counts = column
-        one = messages[place]
-        if largest:
-            return jnp.where(counts[:, None], jnp.maximum(pooled, one), pooled), None
-        return pooled + weight[:, None] * one, None
+    def add(pooled: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
+        place, weight = column
+        return pooled + weight[:, None] * messages[place], None
+
+    start = jnp.zeros((places.shape[0], messages.shape[1]), messages.dtype)
+    return _over_neighbors(add, start, (places.T, weights.T))
+
+
+def _largest(
+    messages: Float[Array, "nodes dim"],
+    places: Int[Array, "rows neighbors"],
+    valid: Mask,
+) -> Float[Array, "rows dim"]:
+    """The largest entry of each row's messages; its gradient goes to the first that has it."""
+    values = jax.lax.stop_gradient(messages)
+
+    def larger(best: tuple[Array, Array], column: tuple[Array, Array]) -> tuple[Any, None]:
+        place, counts = column
+        one = values[place]
+        wins = counts[:, None] & (one > best[0])
+        return (jnp.where(wins, one, best[0]), jnp.where(wins, place[:, None], best[1])), None
 
     shape = (places.shape[0], messages.shape[1])
-    start = jnp.full(shape, -jnp.inf if largest else 0.0, messages.dtype)
-    columns = (places.T, weights.T, valid.T)
+    start = jnp.full(shape, -jnp.inf, messages.dtype), jnp.zeros(shape, places.dtype)
+    # Where it comes from, entry by entry: kept for the gradient in place of each turn's maxima.
+    _, origin = _over_neighbors(larger, start, (places.T, valid.T))
+    largest = messages[origin, jnp.arange(shape[1])]
+    return jnp.where(valid.any(axis=1)[:, None], largest, 0.0)
+
+
+def _over_neighbors(turn: Callable[..., Any], start: Any, columns: Any) -> Any:
+    """A scan over the neighbours, column after column."""
+    count = len(columns[0])
     # A short loop is written out: XLA fuses its turns.
-    unroll = places.shape[1] if places.shape[1] <= _UNROLLED else 1
-    pooled, _ = jax.lax.scan(add, start, columns, unroll=unroll)
-    return jnp.where(valid.any(axis=1)[:, None], pooled, 0.0) if largest else pooled
+    return jax.lax.scan(turn, start, columns, unroll=count if count <= _UNROLLED else 1)[0]
 
 
 class PinSage(nn.Module):

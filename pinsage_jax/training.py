@@ -24,10 +24,13 @@ from pinsage_jax.encoder import init_params
 from pinsage_jax.epochs import DeviceEpochs, HostEpochs
 from pinsage_jax.holdout import HeldOut, Task
 from pinsage_jax.inference import embed_all
+from pinsage_jax.initial import standardised
 from pinsage_jax.judging import judge
 from pinsage_jax.preparation import Prepared, neighbors_of, stream
 from pinsage_jax.step import TrainState
 
+# The batch that the initial layers are shifted and scaled by.
+_INITIAL_ITEMS = 1024
 METRIC = "mrr"
 """What validation chooses the epoch by."""
 
@@ -100,7 +103,13 @@ class Trainer:
 
     def start(self) -> Progress:
         """Before the first step."""
-        params = init_params(stream(self.config, "init"), self.prepared.model)
+        key, prepared = stream(self.config, "init"), self.prepared
+        params = init_params(key, prepared.model)
+        if self.config.data_init:
+            items = jax.random.permutation(jax.random.fold_in(key, 1), self.pool)[:_INITIAL_ITEMS]
+            params = standardised(
+                prepared.model, params, prepared.features, prepared.table, np.asarray(items)
+            )
         state = TrainState(params, self.optimizer.init(params))
         # A chunk gives up the state that it was handed, so the best parameters are a copy.
         return Progress(state, jax.tree.map(jnp.copy, params), 0, 0, -np.inf)
