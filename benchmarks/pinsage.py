@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> Report:
     edges = graph_100k()
     samples |= {"table, T = 50 of 500 visits": [_table_seconds(edges) for _ in range(3)]}
     bench = _Bench(edges)
-    config = PinSageConfig(curriculum="none")
+    config = PinSageConfig(curriculum="none", unit_length=True)  # as the peer
     note("training steps beside PyTorch")
     samples |= _against_torch(bench, config, args.rounds)
     note("shared beside separate negatives")

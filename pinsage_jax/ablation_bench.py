@@ -16,7 +16,7 @@ from pinsage_jax.ablation_variants import DataSet, Variant
 from pinsage_jax.baselines import feature_cosine, popularity, random_scores
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder import make_model
-from pinsage_jax.evaluation import CUTOFFS, evaluate_items, triplet_accuracy
+from pinsage_jax.evaluation import CUTOFFS, directions, evaluate_items, triplet_accuracy
 from pinsage_jax.features import FeatureArrays
 from pinsage_jax.fresh_judging import judge_fresh
 from pinsage_jax.hard_negatives import make_pool
@@ -113,7 +113,7 @@ class Bench:
         self, config: PinSageConfig, prepared: Prepared
     ) -> tuple[dict[str, float], dict[str, Any]]:
         result = fit(self.task, config, prepared=prepared)
-        figures, vectors = dict(result.summary["test"]), result.items.vectors
+        figures, vectors = dict(result.summary["test"]), directions(result.items.vectors)
         if self.task.fresh is not None:
             found = judge_fresh(result)
             figures |= fresh_figures(found["fresh"], found["test"])

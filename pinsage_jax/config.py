@@ -77,6 +77,9 @@ class PinSageConfig:
             that trains them. Both share a context, so without it the answer stands in the question.
         data_init: shift and scale the initial layers so that every unit has mean 0 and deviation 1
             over a batch of items.
+        unit_length: make the vectors of items and queries unit length, so that scores are cosines.
+            The paper does not, and a cosine cannot tell how popular an item is; distance-weighted
+            negatives need it.
         query: how a query of several items is composed: `mean` of their vectors, or a learnt
             `tower` on it.
         loss: `max-margin` (the paper's), `bpr`, `binary` (GraphSAGE's cross-entropy) or `softmax`
@@ -125,10 +128,11 @@ class PinSageConfig:
     drop_contexts: float = 0.1
     mask_targets: bool = True
     data_init: bool = True
+    unit_length: bool = False
     query: Query = "mean"
     loss: Loss = "max-margin"
     margin: float = 0.1
-    temperature: float = 0.1
+    temperature: float = 0.3
     negatives: int = 500
     negative_law: NegativeLaw = "uniform"
     negative_choice: NegativeChoice = "shared"
@@ -159,6 +163,11 @@ class PinSageConfig:
             )
         if self.columns is not None and len(set(self.columns)) != len(self.columns):
             raise InputError(f"columns: expected each once, got {', '.join(self.columns)}")
+        if self.negative_choice == "distance-weighted" and not self.unit_length:
+            raise InputError(
+                "negative_choice: distance-weighted negatives are defined for vectors of length 1, "
+                "expected unit_length as well"
+            )
         if self.negative_choice == "distance-weighted" and self.distance_weighted > self.negatives:
             raise InputError(
                 f"distance_weighted: expected at most the {self.negatives} shared negatives, "

@@ -7,12 +7,13 @@ adds up to 1), layer k is algorithm 1 of the paper, CONVOLVE:
     h'_u   = ReLU(W [h_u ; n_u] + w)
     h_u    = h'_u / ‖h'_u‖₂
 
-and the result z_u = G₂ ReLU(G₁ h_u + g), made unit length. Other poolings weigh all neighbours
-alike (``mean``) or take the largest entry of their messages (``max``).
+and the result z_u = G₂ ReLU(G₁ h_u + g). A pair scores ⟨z_q, z_p⟩, so the length of z tells how
+popular an item is. Other poolings weigh all neighbours alike (``mean``) or take the largest entry
+of their messages (``max``).
 
 Deviations. Features of several kinds are joined by one linear map each, added up: the paper leaves
-that open. The paper does not say that z has unit length; here it has, so that scores
-are cosines, a margin means the same for every pair and distance-weighted sampling is defined.
+that open. With ``unit_length`` z is made unit length, so that scores are cosines, a margin means
+the same for every pair and distance-weighted sampling is defined.
 Vectors are divided by √(‖h‖² + ε), which keeps the gradient of a zero vector finite.
 
 References:
@@ -94,7 +95,7 @@ def _largest(
     start = jnp.full(shape, -jnp.inf, messages.dtype), jnp.zeros(shape, places.dtype)
     # Where it comes from, entry by entry: kept for the gradient in place of each turn's maxima.
     _, origin = _over_neighbors(larger, start, (places.T, valid.T))
-    largest = messages[origin, jnp.arange(shape[1])]
+    largest = jnp.take_along_axis(messages, origin, axis=0)
     return jnp.where(valid.any(axis=1)[:, None], largest, 0.0)
 
 
@@ -110,7 +111,8 @@ class PinSage(nn.Module):
 
     Attributes:
         inputs: of the features, in the order in which they are added.
-        config: dimensions, layers, pooling, query.
+        dim, word_dim, layers, pooling, query, unit_length: as of
+            :class:`pinsage_jax.config.PinSageConfig`.
     """
 
     inputs: tuple[Input, ...]
@@ -119,6 +121,7 @@ class PinSage(nn.Module):
     layers: int
     pooling: Pooling
     query: Query
+    unit_length: bool
 
     def setup(self) -> None:
         dense = nn.Dense
@@ -168,11 +171,14 @@ class PinSage(nn.Module):
         return unit(nn.relu(self.combine[layer](jnp.concatenate([own, pooled], axis=1))))
 
     def head(self, top: Vectors) -> Vectors:
-        """z = G₂ ReLU(G₁ h + g), made unit length."""
-        return unit(self.out(nn.relu(self.hidden(top))))
+        """z = G₂ ReLU(G₁ h + g)."""
+        return self._scaled(self.out(nn.relu(self.hidden(top))))
+
+    def _scaled(self, vectors: Vectors) -> Vectors:
+        return unit(vectors) if self.unit_length else vectors
 
     def compose(self, vectors: Float[Array, "queries items dim"], valid: Mask) -> Vectors:
-        """A query's vector from its items' vectors, ``float[queries, D]``, unit length.
+        """A query's vector from its items' vectors, ``float[queries, D]``.
 
         Args:
             vectors: z of the query's items.
@@ -183,7 +189,7 @@ class PinSage(nn.Module):
         if self.query == "tower":
             # Beside the mean, so that an untrained tower already ranks.
             mean += self.tower[1](nn.relu(self.tower[0](mean))) * valid.any(axis=1)[:, None]
-        return unit(mean)
+        return self._scaled(mean)
 
     def __call__(self, features: Mapping[str, Array]) -> Vectors:
         """Touches every parameter once, for ``init``: one item that is its own neighbour."""
@@ -205,6 +211,7 @@ def make_model(inputs: tuple[Input, ...], config: PinSageConfig) -> PinSage:
         layers=config.layers,
         pooling=config.pooling,
         query=config.query,
+        unit_length=config.unit_length,
     )
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from lightgcn_jax.arrays import Array, Float, Ids, Int, ItemTable, PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Scorer, user_metrics
+from pinsage_jax.encoder import unit
 from pinsage_jax.holdout import HeldOut
 from pinsage_jax.ranks import (
     checked_vectors,
@@ -153,6 +154,11 @@ def chance(num_pool: int, k: int) -> float:
     return min(k, num_pool) / num_pool
 
 
+def directions(vectors: ItemTable | np.ndarray) -> np.ndarray:
+    """Vectors of length 1, so that a popular item's long vector is not far from all; zero stays."""
+    return np.asarray(unit(jnp.asarray(vectors)))
+
+
 def triplet_accuracy(
     key: PRNGKey,
     vectors: ItemTable | np.ndarray,
@@ -168,7 +174,7 @@ def triplet_accuracy(
 
     Args:
         key: consumed; a pair's draws depend on its place in ``held_out`` alone, not on the blocks.
-        vectors: ``float32[I, D]``.
+        vectors: ``float32[I, D]``, :func:`directions` where lengths are not to count.
         held_out: the pairs; their seen items are not looked at.
         draws: random items of each pair, with replacement.
         candidates: ``int[C]``, the pool, ascending; None for all items.

@@ -64,7 +64,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
         ids: external ids, best first.
-        scores: ``float32[k]``, cosines.
+        scores: ``float32[k]``, inner products of the vectors.
     """
 
     ids: list[int | str]
@@ -168,7 +168,7 @@ class LiveItems:
         )
 
     def similar(self, ids: Sequence[int | str], k: int = 10) -> list[Neighbours]:
-        """The k items of the highest cosine to each given one, itself left out.
+        """The k items of the highest score with each given one, itself left out.
 
         Raises:
             InputError: an id is unknown, or k exceeds the other items.
@@ -307,7 +307,7 @@ def _new_neighbors(
 def _nearest(
     vectors: Float[Array, "items dim"], rows: Ids, known: Int[Array, ""], *, k: int
 ) -> tuple[Array, Array]:
-    """Rows and cosines of the nearest known items, ``[queries, k]`` each."""
+    """Rows and scores of the nearest known items, ``[queries, k]`` each."""
     scores = vectors[rows] @ vectors.T
     places = jnp.arange(vectors.shape[0], dtype=jnp.int32)[None, :]
     scores = jnp.where((places < known) & (places != rows[:, None]), scores, -jnp.inf)

@@ -37,7 +37,7 @@ class ItemVectors(NamedTuple):
 
     Attributes:
         layers: h⁰ … h^{K−1}, ``float32[R, D]`` each: what a new item's neighbours contribute.
-        vectors: z, ``float32[R, D]``, unit length.
+        vectors: z, ``float32[R, D]``.
     """
 
     layers: tuple[np.ndarray, ...]

@@ -5,7 +5,8 @@ at the start all items point one way, and training spends its first epochs on un
 biases and scales of the dense layers are set from a batch of items, layer by layer, so that every
 unit has mean 0 and deviation 1 over the batch before its ReLU. Before that, the two halves that
 CONVOLVE joins, an item's own vector and its neighbours', are brought to one deviation, so that the
-neighbours' small differences count.
+neighbours' small differences count. The last layer is scaled so that the vectors' mean square
+length is 1, whatever the dimension, and a margin means the same for each.
 
 Not part of the paper, which leaves the initial values open; the encoder stays the same function.
 
@@ -46,8 +47,8 @@ def standardised(
         items: ``int32[n]``, distinct rows, whose neighbourhoods are looked at.
 
     Returns:
-        New parameters: other kernels of ``combine``, ``message`` and ``hidden`` layers, other
-        biases; words, maps, the last layer and a query tower are as they were.
+        New parameters: other kernels of ``combine``, ``message``, ``hidden`` and ``out`` layers,
+        other biases; words, maps and a query tower are as they were.
     """
     params, layers = dict(params), model.layers
     most = bounds(len(items), table.ids.shape[1], layers, table.ids.shape[0])
@@ -73,6 +74,9 @@ def standardised(
         params[f"combine_{k}"] = _standardised(combine | {"kernel": balanced}, both)
         h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
     params["hidden"] = _standardised(params["hidden"], h)
+    if not model.unit_length:
+        length = jnp.sqrt(jnp.square(applied(model, params, "head", h)).sum(axis=1).mean())
+        params["out"] = {"kernel": params["out"]["kernel"] * _inverse(length)}
     return params
 
 
@@ -80,7 +84,7 @@ def _standardised(layer: dict[str, Array], inputs: Array) -> dict[str, Array]:
     """A dense layer whose units have mean 0 and deviation 1 on these inputs."""
     before = inputs @ layer["kernel"]
     scale = _inverse(before.std(axis=0))
-    return {"kernel": layer["kernel"] * scale, "bias": -before.mean(axis=0) * scale}
+    return {"kernel": layer["kernel"] * scale[None, :], "bias": -before.mean(axis=0) * scale}
 
 
 def _deviation(values: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder import PinSage
-from pinsage_jax.evaluation import triplet_accuracy
+from pinsage_jax.evaluation import directions, triplet_accuracy
 from pinsage_jax.holdout import Task
 from pinsage_jax.judging import judge_parts
 from pinsage_jax.linear_probe import linear_probe
@@ -61,7 +61,7 @@ def judge_run(path: Path, *, probe: bool = True) -> dict[str, Any]:
     """
     _, task, model, params, vectors, pool = read_finished(path)
     parts = judge_parts(model, params, vectors, task, pool)
-    triplets = triplet_accuracy(jax.random.key(0), vectors, task.test, candidates=pool)
+    triplets = triplet_accuracy(jax.random.key(0), directions(vectors), task.test, candidates=pool)
     figures = {"parts": parts, "triplets": triplets.accuracy, "probe": {}, "not_probed": {}}
     for name, labels in task.data.labels.items() if probe else ():
         try:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinsage_jax.distance_weighted import draw_distance_weighted, unit_distances
+from pinsage_jax.encoder import unit
 from pinsage_jax.hard_negatives import draw_hard_of_bags, make_pool
 from pinsage_jax.judging import query_scorer
 from pinsage_jax.judging_runs import read_finished
@@ -19,7 +20,7 @@ _QUERIES = 500
 
 
 def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Distances of query and negative, for each way of drawing negatives that finds some.
+    """Distances of queries and negatives, made unit length, by how negatives are drawn.
 
     Up to 500 queries of test draw what a training step would draw for them by the run's settings:
     its shared negatives, all that its hard pool holds, and the distance-weighted ones among as many
@@ -37,15 +38,16 @@ def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
     queries = jnp.asarray(held_out.queries[:_QUERIES])
     # Test positives are negatives like any other to a step that does not know them.
     nobody = jnp.full(len(queries), -1, jnp.int32)
-    vectors = query_scorer(run.model, run.params, run.vectors, np.asarray(queries)).queries
+    vectors = unit(query_scorer(run.model, run.params, run.vectors, np.asarray(queries)).queries)
+    items = unit(jnp.asarray(run.vectors))
     uniform_key, hard_key, pool_key, choice_key = jax.random.split(jax.random.key(seed), 4)
     shared = draw_shared_negatives(uniform_key, config.negatives, jnp.asarray(run.pool))
     valid = shared_valid(queries, nobody, shared)
-    to_shared = unit_distances(vectors, jnp.asarray(run.vectors)[shared])
+    to_shared = unit_distances(vectors, items[shared])
     places = draw_distance_weighted(
         choice_key,
         vectors,
-        jnp.asarray(run.vectors)[shared],
+        items[shared],
         min(config.distance_weighted, config.negatives),
         valid,
     )
@@ -61,7 +63,7 @@ def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
         rows=rows[rows >= 0],
     )
     hard = draw_hard_of_bags(hard_key, pool.ids, queries, config.hard_pool)
-    of_hard = jnp.asarray(run.vectors)[jnp.maximum(hard, 0)]
+    of_hard = items[jnp.maximum(hard, 0)]
     to_hard = jax.vmap(lambda query, found: unit_distances(query[None], found)[0])(vectors, of_hard)
     found = {
         "uniform": to_shared[valid],

@@ -80,7 +80,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Similar:
-    """Find the items of the highest cosine to given ones, items added later among them.
+    """Find the items that score highest with given ones, items added later among them.
 
     Attributes:
         run_path: the run directory.

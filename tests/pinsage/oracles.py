@@ -49,7 +49,7 @@ def convolve(params, layer, own, neighbors, weights, pooling):
     return unit(new)
 
 
-def vector(params, inputs, features, ids, weights, item, *, layers, pooling):
+def vector(params, inputs, features, ids, weights, item, *, config):
     """Algorithm 2 for one item: h of layer K by recursion, then G."""
 
     def h(item, layer):
@@ -58,7 +58,8 @@ def vector(params, inputs, features, ids, weights, item, *, layers, pooling):
         near = [(v, w) for v, w in zip(ids[item], weights[item], strict=True) if v >= 0]
         below = [h(v, layer - 1) for v, _ in near]
         shares = [w for _, w in near]
-        return convolve(params, layer - 1, h(item, layer - 1), below, shares, pooling)
+        return convolve(params, layer - 1, h(item, layer - 1), below, shares, config.pooling)
 
-    top = relu(affine(params, "hidden", h(item, layers)))
-    return unit(affine(params, "out", top))
+    top = relu(affine(params, "hidden", h(item, config.layers)))
+    z = affine(params, "out", top)
+    return unit(z) if config.unit_length else z

@@ -34,26 +34,34 @@ def trained_like(**changes):
     return config, model, jax.tree.unflatten(form, moved)
 
 
-@pytest.mark.parametrize("pooling", ["importance", "mean", "max"])
-@pytest.mark.parametrize("layers", [1, 2])
-def test_vectors_follow_the_algorithm(layers, pooling):
-    config, model, params = trained_like(layers=layers, pooling=pooling)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": 1, "pooling": "importance"},
+        {"layers": 2, "pooling": "importance"},
+        {"layers": 2, "pooling": "importance", "unit_length": True},
+        {"layers": 1, "pooling": "mean"},
+        {"layers": 2, "pooling": "mean"},
+        {"layers": 1, "pooling": "max"},
+        {"layers": 2, "pooling": "max"},
+    ],
+)
+def test_vectors_follow_the_algorithm(changes):
+    config, model, params = trained_like(**changes)
     ours = embed_all(model, params, FEATURES, TABLE, chunk=16).vectors
     ids, weights = np.asarray(TABLE.ids), np.asarray(TABLE.weights, np.float64)
     wanted = [
-        oracles.vector(
-            params, INPUTS, FEATURES, ids, weights, item, layers=config.layers, pooling=pooling
-        )
+        oracles.vector(params, INPUTS, FEATURES, ids, weights, item, config=config)
         for item in range(ITEMS)
     ]
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 
 def test_features_alone():
-    _, model, params = trained_like(layers=0, pooling="none")
+    config, model, params = trained_like(layers=0, pooling="none")
     ours = embed_all(model, params, FEATURES, TABLE, chunk=16).vectors
     wanted = [
-        oracles.vector(params, INPUTS, FEATURES, None, None, item, layers=0, pooling="none")
+        oracles.vector(params, INPUTS, FEATURES, None, None, item, config=config)
         for item in range(ITEMS)
     ]
     np.testing.assert_allclose(ours, wanted, atol=2e-6)
@@ -82,6 +90,29 @@ def test_without_neighbours_the_pool_is_zero_and_its_gradient_finite(pooling):
     np.testing.assert_array_equal(jax.grad(total)(messages), np.zeros((2, 3)))
 
 
+@pytest.mark.parametrize("neighbors", [3, 20])
+def test_the_largest_message_alone_takes_the_gradient(neighbors):
+    """As autodiff has it where the array of all messages is made."""
+    rng = np.random.default_rng(1)
+    messages = jnp.asarray(rng.normal(size=(9, 4)), jnp.float32)
+    places = jnp.asarray(rng.permuted(np.tile(np.arange(9), (5, 3)), axis=1)[:, :neighbors])
+    # Repeated places are ties; all but the last neighbour count.
+    weights = jnp.asarray(np.tile(np.arange(neighbors) < neighbors - 1, (5, 1)), jnp.float32)
+    factors = jnp.asarray(rng.normal(size=(5, 4)), jnp.float32)
+
+    def plainly(messages):
+        every = jnp.where(weights[:, :, None] > 0, messages[places], -jnp.inf)
+        return (factors * every.max(axis=1)).sum()
+
+    def ours(messages):
+        return (factors * pool(messages, places, weights, "max")).sum()
+
+    wanted, gradient = jax.value_and_grad(plainly)(messages)
+    found, moved = jax.value_and_grad(ours)(messages)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(moved, gradient, atol=1e-6)
+
+
 def test_many_neighbours_and_few_give_the_same_pool():
     rng = np.random.default_rng(0)
     messages = jnp.asarray(rng.normal(size=(9, 4)), jnp.float32)
@@ -100,13 +131,15 @@ def test_unit_length_and_a_zero_vector():
     assert np.isfinite(gradient).all()
 
 
-def test_a_query_is_composed_of_its_items():
-    _, model, params = trained_like()
+@pytest.mark.parametrize("unit_length", [False, True])
+def test_a_query_is_composed_of_its_items(unit_length):
+    _, model, params = trained_like(unit_length=unit_length)
     z = unit(jax.random.normal(jax.random.key(0), (2, 3, 6)))
     valid = jnp.array([[True, False, True], [False, False, False]])
     composed = model.apply({"params": params}, z, valid, method="compose")
     mean = np.asarray((z[0, 0] + z[0, 2]) / 2)
-    np.testing.assert_allclose(composed[0], mean / np.linalg.norm(mean), atol=1e-6)
+    wanted = mean / np.linalg.norm(mean) if unit_length else mean
+    np.testing.assert_allclose(composed[0], wanted, atol=1e-6)
     np.testing.assert_array_equal(composed[1], np.zeros(6))
 
 
@@ -135,7 +168,15 @@ def test_a_query_of_one_item_is_that_item():
         ({"negatives": 0}, "negatives: expected a whole number of at least 1, got 0"),
         ({"columns": ("a", "a")}, "columns: expected each once"),
         (
-            {"negative_choice": "distance-weighted", "distance_weighted": 501},
+            {"negative_choice": "distance-weighted"},
+            "negative_choice: distance-weighted negatives .* expected unit_length as well",
+        ),
+        (
+            {
+                "negative_choice": "distance-weighted",
+                "unit_length": True,
+                "distance_weighted": 501,
+            },
             "distance_weighted: expected at most the 500",
         ),
     ],

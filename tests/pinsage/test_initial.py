@@ -1,6 +1,7 @@
 """Initial parameters set from a batch of items."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ def plain(prepared):
 def layers_of(prepared, params):
     """What goes into the ReLUs, layer by layer, for all items in NumPy and float64."""
     params = jax.tree.map(lambda one: np.asarray(one, np.float64), params)
-    ids, weights = (np.asarray(one) for one in prepared.table)
+    ids, weights = np.asarray(prepared.table.ids), np.asarray(prepared.table.weights)
     h = params["bias"] + np.zeros((len(ids), 16))
     for one in prepared.model.inputs:
         values = np.asarray(prepared.features[one.name])
@@ -75,7 +76,7 @@ def test_a_part_of_the_items_stands_for_all(prepared, plain):
 def test_what_is_the_same_for_all_items_is_not_blown_up(prepared, plain):
     """No neighbours, and features that tell nothing."""
     same = {name: np.repeat(values[:1], 50, axis=0) for name, values in prepared.features.items()}
-    nobody = NeighborTable(np.full((50, 5), -1, np.int32), np.zeros((50, 5), np.float32))
+    nobody = NeighborTable(ids=jnp.full((50, 5), -1, jnp.int32), weights=jnp.zeros((50, 5)))
     found = standardised(prepared.model, plain, same, nobody, np.arange(50, dtype=np.int32))
     largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(found))
     assert largest < 10
