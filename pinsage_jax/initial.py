@@ -17,13 +17,15 @@ References:
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array
-from pinsage_jax.blocks import bounds, make_blocks, mark_layers
+from pinsage_jax.blocks import LayerBlock, bounds, make_blocks, mark_layers
 from pinsage_jax.encoder import PinSage, applied, pool
 from pinsage_jax.neighborhoods import NeighborTable
 
@@ -50,16 +52,27 @@ def standardised(
         New parameters: other kernels of ``combine``, ``message``, ``hidden`` and ``out`` layers,
         other biases; words, maps and a query tower are as they were.
     """
-    params, layers = dict(params), model.layers
-    most = bounds(len(items), table.ids.shape[1], layers, table.ids.shape[0])
-    marks = mark_layers(table, jnp.asarray(items), layers, most)
-    blocks = make_blocks(table, marks, tuple(int(count) for count in marks.counts))
+    most = bounds(len(items), table.ids.shape[1], model.layers, table.ids.shape[0])
+    marks = _marks(table, jnp.asarray(items), model.layers, most)
+    blocks = _blocks(table, marks, tuple(int(count) for count in marks.counts))
     nodes = np.asarray(blocks.nodes)
     of_nodes = {name: jnp.asarray(values[nodes]) for name, values in features.items()}
+    return _layer_by_layer(model, params, of_nodes, blocks.layers)
+
+
+_marks = jax.jit(mark_layers, static_argnums=(2, 3))
+_blocks = jax.jit(make_blocks, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _layer_by_layer(
+    model: PinSage, params: Any, of_nodes: dict[str, Array], blocks: tuple[LayerBlock, ...]
+) -> Any:
+    params = dict(params)
     encoded = applied(model, params, "encode", of_nodes)
     params["bias"] = params["bias"] - encoded.mean(axis=0)
     h = applied(model, params, "encode", of_nodes)
-    for k, layer in enumerate(blocks.layers):
+    for k, layer in enumerate(blocks):
         params[f"message_{k}"] = _standardised(params[f"message_{k}"], h)
         messages = applied(model, params, "messages", k, h)
         own, pooled = h[layer.own], pool(messages, layer.places, layer.weights, model.pooling)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pinsage_jax.encoder import init_params
+from pinsage_jax.inference import embed_all
 from pinsage_jax.initial import standardised
 from pinsage_jax.neighborhoods import NeighborTable
 from pinsage_jax.preparation import prepare
@@ -58,9 +59,11 @@ def test_units_have_mean_0_and_deviation_1_over_the_batch(prepared, plain):
     for values in layers_of(prepared, found).values():
         np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-4)
         np.testing.assert_allclose(values.std(axis=0), 1, rtol=1e-3)
+    vectors = embed_all(prepared.model, found, prepared.features, prepared.table).vectors
+    assert np.square(vectors).sum(axis=1).mean() == pytest.approx(1, rel=1e-3)
     # The rest is as it was drawn, and what was given is not touched.
     assert set(found) == set(plain)
-    for name in set(plain) - {*layers_of(prepared, plain), "bias"}:
+    for name in set(plain) - {*layers_of(prepared, plain), "bias", "out"}:
         jax.tree.map(np.testing.assert_array_equal, found[name], plain[name])
     assert not np.array_equal(found["hidden"]["kernel"], plain["hidden"]["kernel"])
 
