@@ -71,8 +71,9 @@ def test_a_twin_gets_about_its_sister_s_vector(live, run):
     added = live.add([f"twin {row}" for row in rows], features_of(rows), contexts_of(rows))
     both = directions(added.vectors), directions(run.items.vectors[rows])
     cosines = both[0] @ both[1].T
-    assert np.diag(cosines).min() > 0.7
-    assert np.diag(cosines).mean() > cosines.mean() + 0.3
+    own, others = np.diag(cosines), cosines[~np.eye(8, dtype=bool)]
+    assert own.min() > 0.7
+    assert own.mean() > others.mean() + 0.1
     assert (added.without_contexts, added.unknown_contexts, added.ignored_columns) == (0, 0, 0)
 
 
