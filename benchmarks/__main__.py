@@ -24,6 +24,7 @@ BENCHMARKS = {
     "model_table": "every model side by side on one data set, beside the published figures",
     "time_to_quality": "seconds of training until LightGCN reaches recall@20 .1824 on Gowalla",
     "pinsage": "PinSAGE: walks, neighbours, a training step and all items, against peers",
+    "user_table": "users to items: PinSAGE beside LightGCN, GF-CF and item-based cosine",
     "ingest": "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
     "parity": "the same steps and rankings as PyTorch's, number by number",
 }
