@@ -141,12 +141,34 @@ class PinSage(nn.Module):
 
     def encode(self, features: Mapping[str, Array]) -> Vectors:
         """h⁰ of items from their features, ``float[n, D]``: the inputs' linear maps added up."""
-        first = features[self.inputs[0].name]
-        total = jnp.broadcast_to(self.bias[None, :], (first.shape[0], self.dim))
-        for one, mapped in zip(self.inputs, self.maps, strict=True):
-            values = features[one.name]
-            total += mapped(self._bag_mean(one.name, values) if one.kind == "bag" else values)
+        return self.mapped(self.read(features))
+
+    def read(self, features: Mapping[str, Array]) -> tuple[Float[Array, "items width"], ...]:
+        """What the inputs' linear maps take, input by input: dense values, means of bags."""
+        return tuple(
+            self._bag_mean(one.name, features[one.name])
+            if one.kind == "bag"
+            else features[one.name]
+            for one in self.inputs
+        )
+
+    def mapped(self, values: tuple[Array, ...]) -> Vectors:
+        """h⁰ from what :meth:`read` gives, ``float[n, D]``."""
+        total = jnp.broadcast_to(self.bias[None, :], (values[0].shape[0], self.dim))
+        for one, linear in zip(values, self.maps, strict=True):
+            total += linear(one)
         return total
+
+    def first_messages(self, values: tuple[Array, ...]) -> Vectors:
+        """``messages(0, mapped(values))`` without h⁰: the inputs' maps and Q are one linear map.
+
+        A node that is only a neighbour costs one product in place of two.
+        """
+        message = self.message[0].variables["params"]
+        total = (self.bias @ message["kernel"] + message["bias"])[None, :]
+        for one, linear in zip(values, self.maps, strict=True):
+            total += one @ (linear.variables["params"]["kernel"] @ message["kernel"])
+        return nn.relu(total)
 
     def _bag_mean(self, name: str, ids: Int[Array, "items width"]) -> Float[Array, "items words"]:
         """The mean of the vectors of an item's words; zero for an item without words."""

@@ -187,14 +187,24 @@ def embed_blocks(
 ) -> Float[Array, "targets dim"]:
     """z of the rows of the last layer (algorithm 2).
 
+    Most of S_0 are neighbours alone: their h⁰ is read by Q and by nothing else. Where it is less
+    work, their messages come from the features in one product, and h⁰ is made for S_1 alone.
+
     Args:
         features: of the nodes of S_0.
         blocks: K layers.
     """
-    h = applied(model, params, "encode", features)
+    values = applied(model, params, "read", features)
+    width, nodes = sum(one.shape[1] for one in values), len(values[0])
+    folded = bool(blocks) and width * len(blocks[0].own) < model.dim * nodes
+    h = None if folded else applied(model, params, "mapped", values)
     for k, layer in enumerate(blocks):
-        messages = applied(model, params, "messages", k, h)
-        own = h[layer.own]
+        if h is None:
+            messages = applied(model, params, "first_messages", values)
+            own = applied(model, params, "mapped", tuple(one[layer.own] for one in values))
+        else:
+            messages = applied(model, params, "messages", k, h)
+            own = h[layer.own]
         h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
     return applied(model, params, "head", h)
 

@@ -80,16 +80,12 @@ def test_capacities_are_declared_from_trials():
     assert declared_capacities([np.array([95_000, 15_000, 1_400])], most) == (most,)
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    config = PinSageConfig(dim=6, word_dim=4, neighbors=NEIGHBORS, layers=LAYERS)
+# The wider one takes the first layer's messages from the features in one product.
+@pytest.mark.parametrize(("dim", "spare"), [(6, 0), (32, 7)])
+def test_a_mini_batch_gives_the_vectors_of_all_items(dim, spare):
+    config = PinSageConfig(dim=dim, word_dim=4, neighbors=NEIGHBORS, layers=LAYERS)
     model = make_model(INPUTS, config)
-    return model, init_params(jax.random.key(3), model)
-
-
-@pytest.mark.parametrize("spare", [0, 7])
-def test_a_mini_batch_gives_the_vectors_of_all_items(encoder, spare):
-    model, params = encoder
+    params = init_params(jax.random.key(3), model)
     features = random_features()
     everything = embed_all(model, params, features, TABLE, chunk=16).vectors
     targets = jnp.array([3, 39, 3, 21, -1], jnp.int32)

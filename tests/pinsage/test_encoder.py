@@ -10,7 +10,7 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder import init_params, make_model, pool, unit
+from pinsage_jax.encoder import applied, init_params, make_model, pool, unit
 from pinsage_jax.inference import embed_all
 from tests.pinsage import oracles
 from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
@@ -65,6 +65,27 @@ def test_features_alone():
         for item in range(ITEMS)
     ]
     np.testing.assert_allclose(ours, wanted, atol=2e-6)
+
+
+def test_the_first_messages_are_the_same_in_one_product():
+    """And so are their gradients, those of the maps and of Q among them."""
+    _, model, params = trained_like()
+
+    def total(params, folded):
+        values = applied(model, params, "read", FEATURES)
+        if folded:
+            messages = applied(model, params, "first_messages", values)
+        else:
+            messages = applied(
+                model, params, "messages", 0, applied(model, params, "mapped", values)
+            )
+        return jnp.square(messages).sum(), messages
+
+    of = jax.value_and_grad(total, has_aux=True)
+    (_, plain), wanted = of(params, False)
+    (_, messages), found = of(params, True)
+    np.testing.assert_allclose(messages, plain, atol=1e-5)
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=2e-3), found, wanted)
 
 
 def test_importance_pooling_is_the_weighted_mean_of_messages():
