@@ -66,6 +66,7 @@ def killed_at(name, monkeypatch, *, epoch=None):
     monkeypatch.setattr(runs, name, kill)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monkeypatch):
     """Before the first checkpoint, between an epoch's figures and its checkpoint, in an epoch, and
     before all items are embedded, one after another."""

@@ -171,6 +171,7 @@ resume(sys.argv[1], reporter=Slow())
 """
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment(small_split, small_config, unbroken, tmp_path):
     path = tmp_path / "run"
     with pytest.raises(Broken):

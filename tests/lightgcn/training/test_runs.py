@@ -122,6 +122,7 @@ def test_strict_carves_validation_where_there_is_none(small_split):
     assert pair_set(strict.test) == pair_set(small_split.test)
 
 
+@pytest.mark.slow
 def test_seeds_together_are_seeds_alone(small_split, small_config, tmp_path):
     # Patience makes seeds stop at different epochs: each keeps what it had alone.
     config = dataclasses.replace(small_config, evaluate_every=1, patience=1, epochs=8)

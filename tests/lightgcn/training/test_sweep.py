@@ -287,6 +287,7 @@ def swept(small_split, graph_base, tmp_path_factory):
     return config, result
 
 
+@pytest.mark.slow
 def test_trials_together_are_trials_alone(swept, small_split):
     config, result = swept
     assert json.loads((result.path / "sweep.json").read_text())["groups"] == [[0, 1]]
