@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from benchmarks.harness import Report, cores, note, whole_number
+from benchmarks.model_table import UNSEEDED
 from lightgcn_jax.data import Split, temporal_split
 from lightgcn_jax.training import TrainConfig
 from lightgcn_jax.training import fit as fit_users
@@ -153,10 +154,9 @@ def line_of(row: Row, task: Task, split: Split | None, seeds: int) -> dict[str, 
 
 def _of_users(split: Split, config: TrainConfig, seeds: int) -> list[dict[str, float]]:
     """Test figures of each seed; one for a model that draws nothing."""
-    seeded = config.model not in ("popular", "itemcf", "gfcf")
     runs = [
         fit_users(split, dataclasses.replace(config, seed=seed)).summary["test"]
-        for seed in range(seeds if seeded else 1)
+        for seed in range(1 if config.model in UNSEEDED else seeds)
     ]
     return [{name: one[name] for name in _METRICS} for one in runs]
 

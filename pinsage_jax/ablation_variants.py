@@ -29,8 +29,8 @@ SETTINGS = PinSageConfig(
 )
 """The paper's T = 50 and M = 500, and as many steps as take a minute or two."""
 UNIT = dataclasses.replace(SETTINGS, unit_length=True)
-"""Of the generated worlds, where cosines did better on a world of another seed; listeners and film
-watchers follow popularity far more than the worlds' boards do, and cosines cannot."""
+"""Of the generated worlds: cosines did better on a world of another seed. Listeners follow
+popularity far more than the worlds' boards do, and cosines did worse on them."""
 
 Kind = Literal["random", "popularity", "cosine", "trained"]
 

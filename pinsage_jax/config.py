@@ -82,8 +82,8 @@ class PinSageConfig:
             negatives need it.
         query: how a query of several items is composed: `mean` of their vectors, or a learnt
             `tower` on it.
-        loss: `max-margin` (the paper's), `bpr`, `binary` (GraphSAGE's cross-entropy) or `softmax`
-            (cross-entropy over the positive and the negatives).
+        loss: `max-margin` (the paper's), `bpr`, `binary` (GraphSAGE's cross-entropy, of each pair
+            on its own) or `softmax` (cross-entropy over the positive and the negatives).
         margin: of max-margin.
         temperature: what scores are divided by, but in max-margin.
         negatives: M, drawn once for a whole batch.

@@ -70,8 +70,8 @@ def _layer_by_layer(
 ) -> Any:
     params = dict(params)
     encoded = applied(model, params, "encode", of_nodes)
-    params["bias"] = params["bias"] - encoded.mean(axis=0)
-    h = applied(model, params, "encode", of_nodes)
+    mean = encoded.mean(axis=0)
+    params["bias"], h = params["bias"] - mean, encoded - mean[None, :]
     for k, layer in enumerate(blocks):
         params[f"message_{k}"] = _standardised(params[f"message_{k}"], h)
         messages = applied(model, params, "messages", k, h)

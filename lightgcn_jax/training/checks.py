@@ -109,7 +109,7 @@ def check_values(
     """
     for field, (kind, least) in at_least.items():
         value = getattr(config, field)
-        fits = isinstance(value, int) if kind is int else _is_finite(value)
+        fits = _is_finite(value) and (kind is float or isinstance(value, int))
         if not (fits and value >= least):
             named = "a whole number of" if kind is int else "a number of"
             raise InputError(f"{field}: expected {named} at least {least}, got {value}")
@@ -128,7 +128,8 @@ def check_values(
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    # True and False are whole numbers to Python, and no settings of a number to anybody else.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_values(config: TrainConfig) -> None:

@@ -41,7 +41,7 @@ class Evaluate:
         run_path: the run directory.
         probe: classify the frozen vectors by the labels that the data set has.
         plot: draw how far uniform, hard and distance-weighted negatives lie from test queries, to
-            this PNG (needs the extra `plot`).
+            this PNG; that needs the extra `plot`.
         json: print JSON.
     """
 
@@ -87,8 +87,8 @@ class Similar:
         item: items whose neighbours are wanted.
         k: neighbours of each.
         compare: show the neighbours by these runs as well, side by side.
-        sheet: draw the items and their neighbours as pictures, to this PNG (needs the extra
-            `plot`).
+        sheet: draw the items and their neighbours as pictures, to this PNG; that needs the
+            extra `plot`.
         pictures: the folder of the pictures, PNG or JPEG.
         picture_column: the feature that names an item's picture in that folder; by default a
             picture is called as its item's id.
@@ -100,13 +100,16 @@ class Similar:
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 10
     compare: RunPaths = ()
     sheet: PngFile = None
-    pictures: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path()
+    pictures: Annotated[
+        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: this folder)")
+    ] = None
     picture_column: Annotated[
         str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")
     ] = None
     json: Switch = False
 
     def run(self) -> int:
+        self._check_pictures()
         runs = {str(path): open_items(path) for path in (self.run_path, *self.compare)}
         live = runs[str(self.run_path)]
         rows = live.items.rows(list(self.item))
@@ -128,15 +131,29 @@ class Similar:
             return 2
         return 0
 
+    def _check_pictures(self) -> None:
+        for flag, value in (
+            ("--pictures", self.pictures),
+            ("--picture-column", self.picture_column),
+        ):
+            if self.sheet is None and value is not None:
+                raise InputError(f"{flag}: says what is drawn, but there is no --sheet")
+        if self.pictures is not None and not self.pictures.is_dir():
+            raise InputError(f"{self.pictures}: no such folder of pictures")
+
     def _draw(self, sheet: Path, found: Mapping[int | str, Neighbours], live: LiveItems) -> None:
-        if self.picture_column is None:
-            every = live.items.external(np.arange(len(live.items)))
-            names = [_named_by_id(self.pictures, one) for one in every]
-        else:
-            names = _column_of(self.run_path, self.picture_column, len(live.items))
+        folder = self.pictures or Path()
         ids = np.stack([live.items.rows(one.ids) for one in found.values()])
         queries = live.items.rows(list(found))
-        drawn = contact_sheet(sheet, queries, ids, names, live.items, self.pictures)
+        if self.picture_column is None:
+            names: list[str | None] = [None] * len(live.items)
+            # A folder is asked for what is drawn, not for the whole catalogue.
+            shown = np.unique(np.concatenate([queries, ids.ravel()]))
+            for row, item in zip(shown, live.items.external(shown), strict=True):
+                names[row] = _named_by_id(folder, item)
+        else:
+            names = _column_of(self.run_path, self.picture_column, len(live.items))
+        drawn = contact_sheet(sheet, queries, ids, names, live.items, folder)
         _say_drawn(drawn.path)
         if drawn.path is not None:
             say(f"{drawn.shown} pictures, {drawn.missing} missing, {drawn.broken} unreadable")
