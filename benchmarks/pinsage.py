@@ -217,7 +217,7 @@ def _against_torch(bench: _Bench, config: PinSageConfig, rounds: int) -> dict[st
         config.dim,
         config.layers,
     )
-    peer.load(jax.tree.map(np.asarray, ours.params))
+    peer.load(jax.tree.map(np.asarray, ours.params), [one.name for one in _INPUTS])
     trainer = Trainer(peer, learning_rate=config.learning_rate, margin=config.margin)
     pairs = bench.pairs(1, config.batch_size)
 

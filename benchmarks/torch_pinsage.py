@@ -7,7 +7,7 @@ fused. It draws its own negatives, as ours does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,13 @@ class TorchPinSage(nn.Module):
         self.hidden = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim, bias=False)
 
-    def load(self, params: Mapping[str, Any]) -> None:
-        """Our parameters, their inputs' maps one below the other."""
-        maps = [layer["kernel"] for name, layer in params.items() if name.startswith("map_")]
+    def load(self, params: Mapping[str, Any], inputs: Sequence[str]) -> None:
+        """Our parameters.
+
+        Args:
+            inputs: their names, in the order in which ``features`` has them.
+        """
+        maps = [params[f"map_{name}"]["kernel"] for name in inputs]
         pairs = {
             "hidden": self.hidden,
             **{f"message_{k}": layer for k, layer in enumerate(self.message)},
@@ -71,7 +75,7 @@ class TorchPinSage(nn.Module):
             layers.append(torch.unique(torch.cat([layers[-1], self.ids[layers[-1]].reshape(-1)])))
         place = torch.empty(len(self.ids), dtype=torch.int64)
         nodes = layers.pop()
-        h = functional.relu(self.encode(self.features[nodes]))
+        h = self.encode(self.features[nodes])
         for message, combine in zip(self.message, self.combine, strict=True):
             place[nodes] = torch.arange(len(nodes))
             nodes = layers.pop()
