@@ -166,7 +166,7 @@ class _Steps:
             )
             for i in range(_STEPS)
         ]
-        self.capacities = declared_capacities(counts, most)
+        self.capacities = declared_capacities([counts], most)
         self._chunk = make_chunk(self.model, optimizer, config, self.capacities)
         copied = jax.tree.map(jnp.copy, self.params)
         self._state = TrainState(copied, optimizer.init(copied))

@@ -78,23 +78,32 @@ def bounds(targets: int, neighbors: int, layers: int, num_items: int) -> Capacit
 
 
 def declared_capacities(
-    counts: Sequence[np.ndarray], most: Capacities, *, slack: float = 1.1
+    trials: Sequence[Sequence[np.ndarray]], most: Capacities
 ) -> tuple[Capacities, ...]:
     """The capacities of a run, from the sizes that a few trial batches had.
 
+    A trial's sizes are those of any batch, give or take little: room for the largest of them and
+    four standard deviations more (2 % at least) is hardly ever too small.
+
     Args:
-        counts: ``int[K + 1]`` for each trial batch.
+        trials: ``int[K + 1]`` for each trial batch, of which there are several kinds, from the
+            smallest to the largest: without hard negatives, say, and with all of them.
         most: what always suffices (:func:`bounds`).
-        slack: the first capacity is so many times the largest trial.
 
     Returns:
-        One or two capacities, the last being ``most``: a batch that does not fit the first takes
-        the second. One alone where the first would save less than a fifth.
+        Ascending, one for each kind, the last being ``most``: a batch that does not fit takes the
+        next. Those are left out that would save less than a fifth of the next.
     """
-    largest = np.max(np.stack(counts), axis=0)
-    rounded = np.ceil(largest * slack / _STEP).astype(int) * _STEP
-    first = tuple(int(min(one, bound)) for one, bound in zip(rounded, most, strict=True))
-    return (most,) if sum(first) > 0.8 * sum(most) else (first, most)
+    kept = [most]
+    for counts in reversed(trials):
+        sizes = np.stack(counts)
+        largest = sizes.max(axis=0)
+        room = np.maximum(4 * sizes.std(axis=0), 0.02 * largest)
+        rounded = np.ceil((largest + room) / _STEP).astype(int) * _STEP
+        fitting = tuple(int(min(one, bound)) for one, bound in zip(rounded, most, strict=True))
+        if sum(fitting) <= 0.8 * sum(kept[0]):
+            kept.insert(0, fitting)
+    return tuple(kept)
 
 
 def mark_layers(

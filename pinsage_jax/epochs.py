@@ -117,19 +117,14 @@ class DeviceEpochs(_Epochs):
         drawn = self._pairs.draw(self._rng(0), _TRIALS * config.batch_size)
         trials = _stacked(drawn, _TRIALS, config.batch_size)
         keys = jax.random.split(self._key(0), _TRIALS)
-        cap = jnp.int32(config.hard_cap)
+        batches = [jax.tree.map(lambda part, at=at: part[at], trials) for at in range(_TRIALS)]
+        counted = functools.partial(count_nodes, config=config, most=self._most)
         counts = [
-            np.asarray(
-                count_nodes(
-                    keys[trial],
-                    jax.tree.map(lambda part, trial=trial: part[trial], trials),
-                    cap,
-                    self._world,
-                    config=config,
-                    most=self._most,
-                )
-            )
-            for trial in range(_TRIALS)
+            [
+                np.asarray(counted(key, batch, jnp.int32(active), self._world))
+                for key, batch in zip(keys, batches, strict=True)
+            ]
+            for active in _actives(config)
         ]
         return declared_capacities(counts, self._most)
 
@@ -180,11 +175,17 @@ class HostEpochs(_Epochs):
     def _declared(self) -> tuple[Capacities, ...]:
         rng, config = self._rng(0), self._config
 
-        def trial() -> Gathered:
-            targets = draw(self._pairs, self._world, config, config.hard_negatives, rng)
+        def trial(active: int) -> Gathered:
+            targets = draw(self._pairs, self._world, config, active, rng)
             return gather(targets, self._world, config, (self._most,), rng)
 
-        return declared_capacities([trial().counts for _ in range(_TRIALS)], self._most)
+        counts = [[trial(active).counts for _ in range(_TRIALS)] for active in _actives(config)]
+        return declared_capacities(counts, self._most)
+
+
+def _actives(config: PinSageConfig) -> list[int]:
+    """The fewest and the most hard negatives that count for a query in some epoch."""
+    return sorted({0, config.hard_negatives})
 
 
 def make_chunk(

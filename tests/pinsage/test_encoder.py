@@ -206,3 +206,29 @@ def test_a_query_of_one_item_is_that_item():
 def test_settings_that_do_not_fit(changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(CONFIG, **changes)
+
+
+@pytest.mark.parametrize("pooling", ["importance", "mean"])
+@pytest.mark.parametrize("neighbors", [3, 20])
+def test_slopes_of_the_pool_are_those_of_its_sum(pooling, neighbors):
+    # Places repeat within a row and between rows.
+    places = jax.random.randint(jax.random.key(0), (5, neighbors), 0, 4)
+    weights = jax.random.uniform(jax.random.key(1), (5, neighbors)).at[0, 1].set(0)
+    weights = weights.at[3].set(0)
+    messages = jax.random.normal(jax.random.key(2), (6, 2))
+    slope = jax.random.normal(jax.random.key(3), (5, 2))
+
+    def plain(messages, weights):
+        if pooling == "mean":
+            weights = (weights > 0) / jnp.maximum((weights > 0).sum(axis=1, keepdims=True), 1)
+        return jnp.vdot(jnp.einsum("rt,rtd->rd", weights, messages[places]), slope)
+
+    def ours(messages, weights):
+        return jnp.vdot(pool(messages, places, weights, pooling), slope)
+
+    for mine, wanted in zip(
+        jax.grad(ours, argnums=(0, 1))(messages, weights),
+        jax.grad(plain, argnums=(0, 1))(messages, weights),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine, wanted, atol=1e-5)
