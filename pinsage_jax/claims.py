@@ -12,6 +12,7 @@ What sharing saves in time is measured by ``benchmarks/pinsage.py``.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,17 +20,17 @@ from pinsage_jax.ablation_variants import (
     COMBINED,
     PINSAGE,
     POPULARITY,
+    UNIT,
     DataSet,
     Experiment,
     Variant,
 )
-from pinsage_jax.config import PinSageConfig
 from pinsage_jax.world import PinWorld
 
 SIGNALS = (0.0, 0.5, 1.0)
 GRID_ITEMS, CLAIMS_ITEMS = 2_000, 5_000
-GRID = PinSageConfig(dim=64, steps_per_epoch=100, epochs=10, batch_size=256)
-CLAIMS = PinSageConfig(steps_per_epoch=60, epochs=10)
+CONFIG = dataclasses.replace(UNIT, batch_size=512)
+"""The ablation's settings, in smaller batches for smaller worlds."""
 FEW, MANY = 50, 2_000
 """Shared negatives beside the settings' own; separate ones are compared where each row has few."""
 
@@ -48,7 +49,7 @@ def grid(items: int = GRID_ITEMS, signals: Sequence[float] = SIGNALS) -> list[Ex
 
 def _cell(items: int, graph: float, features: float) -> DataSet:
     world = PinWorld(items=items, graph_signal=graph, visual_signal=features, text_signal=features)
-    return DataSet(f"grid-graph{graph:g}-features{features:g}", GRID, {}, world)
+    return DataSet(f"grid-graph{graph:g}-features{features:g}", CONFIG, {}, world)
 
 
 def claims(items: int = CLAIMS_ITEMS) -> Experiment:
@@ -61,7 +62,7 @@ def claims(items: int = CLAIMS_ITEMS) -> Experiment:
         _changed("no-hard", curriculum="none"),
         _changed("all-hard", curriculum="all"),
     )
-    data = DataSet("claims", CLAIMS, {}, PinWorld(items=items), triplets=True)
+    data = DataSet("claims", CONFIG, {}, PinWorld(items=items), triplets=True)
     return Experiment(data, variants)
 
 
@@ -80,8 +81,8 @@ class Claim(NamedTuple):
 
 STATEMENTS = (
     Claim(f"separate against shared, M = {FEW}", f"separate-{FEW}", f"shared-{FEW}", QUALITY),
-    Claim(f"M = {CLAIMS.negatives} against {FEW}", "pinsage", f"shared-{FEW}", QUALITY),
-    Claim(f"M = {MANY:,} against {CLAIMS.negatives}", f"shared-{MANY}", "pinsage", QUALITY),
+    Claim(f"M = {CONFIG.negatives} against {FEW}", "pinsage", f"shared-{FEW}", QUALITY),
+    Claim(f"M = {MANY:,} against {CONFIG.negatives}", f"shared-{MANY}", "pinsage", QUALITY),
     Claim("curriculum against no hard negatives", "pinsage", "no-hard", DISTINCTIONS),
     Claim("all hard negatives from the start against none", "all-hard", "no-hard", DISTINCTIONS),
     Claim("curriculum against all from the start", "pinsage", "all-hard", DISTINCTIONS),
