@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -171,6 +173,8 @@ def dgl_peer(edges: Edges, seeds: np.ndarray) -> Callable[[], object] | None:
     """A call of DGL's sampler with the same settings; None where DGL is not installed."""
     if importlib.util.find_spec("dgl") is None:
         return None
+    # Its library for PyTorch of old versions is loaded on import, and no sampler here needs it.
+    sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
     dgl: Any = importlib.import_module("dgl")
     torch: Any = importlib.import_module("torch")
     items, contexts = torch.from_numpy(edges.items), torch.from_numpy(edges.contexts)
