@@ -73,8 +73,11 @@ def unbroken(small_split, small_config, tmp_path_factory):
     return path
 
 
-# Before the first checkpoint, within an epoch, at its end, and twice in a row.
-@pytest.mark.parametrize("breaks", [[1], [2], [4], [7, 5]])
+# Within an epoch, twice in a row, before the first checkpoint, and at the end of an epoch.
+@pytest.mark.parametrize(
+    "breaks",
+    [[2], [7, 5], *(pytest.param(chunks, marks=pytest.mark.slow) for chunks in ([1], [4]))],
+)
 def test_broken_runs_resume_bit_identically(breaks, small_split, small_config, unbroken, tmp_path):
     path = tmp_path / "run"
     with pytest.raises(Broken):
@@ -86,6 +89,7 @@ def test_broken_runs_resume_bit_identically(breaks, small_split, small_config, u
     assert outcome(path) == outcome(unbroken)
 
 
+@pytest.mark.slow
 def test_sparse_checkpoints_resume_bit_identically(small_split, small_config, tmp_path):
     # Metrics lines of epochs after the checkpoint are written again, not twice.
     config = dataclasses.replace(small_config, checkpoint_seconds=1e9)
