@@ -28,6 +28,7 @@ from pinsage_jax.ablation_variants import DATASETS, Experiment, named, narrowed
 from pinsage_jax.claims import STATEMENTS, claims, grid
 
 _VERDICTS = ("hit_rate@10", "mrr")
+_NAMED = 5  # of the runs that are left
 Names = tuple[str, ...]
 
 
@@ -109,10 +110,10 @@ class Ablation:
     def _print_left(self, outcome: Outcome) -> None:
         if not outcome.left:
             return
-        console, names = results(), ", ".join(map(str, outcome.left))
-        console.print(
-            f"{len(outcome.left)} runs are left after {self.minutes:g} minutes: {names}. "
-            "Call again to go on."
+        names = [*map(str, outcome.left[:_NAMED]), *(["…"] if len(outcome.left) > _NAMED else [])]
+        results().print(
+            f"{len(outcome.left)} runs are left after {self.minutes:g} minutes: "
+            f"{', '.join(names)}. Call again to go on."
         )
 
 

@@ -341,6 +341,9 @@ def test_command_runs_and_says_what_is_left(call, tmp_path):
     status, printed, _ = call(*flags, "--minutes", 0, "--out", tmp_path / "runs")
     assert status == 0
     assert "4 runs are left after 0 minutes: tiny random seed 0, " in printed
+    assert "…" not in printed
+    _, printed, _ = call(*flags, "--seeds", 3, "--minutes", 0, "--out", tmp_path / "runs")
+    assert "tiny random seed 2, …. Call again" in " ".join(printed.split())
     file = tmp_path / "all.json"
     status, printed, err = call(*flags, "--out", tmp_path / "runs", "--json", file)
     assert status == 0
