@@ -18,6 +18,7 @@ from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder import make_model
 from pinsage_jax.evaluation import CUTOFFS, directions, evaluate_items, triplet_accuracy
 from pinsage_jax.features import FeatureArrays
+from pinsage_jax.finished import FinishedRun
 from pinsage_jax.fresh_judging import judge_fresh
 from pinsage_jax.hard_negatives import make_pool
 from pinsage_jax.holdout import HeldOut, Task, cooccurrence_task
@@ -115,7 +116,7 @@ class Bench:
         result = fit(self.task, config, prepared=prepared)
         figures, vectors = dict(result.summary["test"]), directions(result.items.vectors)
         if self.task.fresh is not None:
-            found = judge_fresh(result)
+            found = judge_fresh(FinishedRun.of(result))
             figures |= fresh_figures(found["fresh"], found["test"])
         if self._data.triplets:
             figures |= self._triplets(vectors)

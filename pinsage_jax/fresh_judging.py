@@ -13,50 +13,54 @@ import numpy as np
 from lightgcn_jax.data import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from pinsage_jax.features import TextEncoders
+from pinsage_jax.finished import FinishedRun
 from pinsage_jax.fresh import LiveItems
 from pinsage_jax.holdout import HeldOut, Task
 from pinsage_jax.inference import ItemVectors
 from pinsage_jax.judging import judge
-from pinsage_jax.runs import Fit
 
 
-def judge_fresh(result: Fit) -> dict[str, dict[str, float]]:
+def judge_fresh(
+    run: FinishedRun, text_encoders: TextEncoders | None = None
+) -> dict[str, dict[str, float]]:
     """Figures of the task's pairs among all known items, after the held-out ones were added.
+
+    Args:
+        run: of a task with held-out items.
+        text_encoders: what its features were encoded by, where it was given.
 
     Returns:
         ``fresh``: of the pairs whose positive was added; ``test``: of the ordinary pairs, in the
         same catalogue.
 
     Raises:
-        InputError: the task holds no items out.
+        InputError: the task holds no items out, or a column's encoder of texts is not given.
     """
-    task = result.task
+    task = run.task
     if task.fresh is None or task.fresh_edges is None:
         raise InputError("fresh: expected a task with held-out items, it has none")
-    live = with_fresh_items(result)
+    live = with_fresh_items(run, text_encoders)
     places = live.items.rows(task.data.interactions.items.ids)
     return {
-        part: judge(
-            result.prepared.model, result.params, live.vectors, renumbered(held_out, places)
-        )
+        part: judge(run.model, run.params, live.vectors, renumbered(held_out, places))
         for part, held_out in (("fresh", task.fresh), ("test", task.test))
     }
 
 
-def with_fresh_items(result: Fit) -> LiveItems:
+def with_fresh_items(run: FinishedRun, text_encoders: TextEncoders | None = None) -> LiveItems:
     """The ordinary items of a run, and the held-out ones added to them."""
-    task = result.task
+    task, embedded = run.task, run.items
     ordinary = np.flatnonzero(task.train_items)
     fresh = np.flatnonzero(~task.train_items)
     items = task.data.interactions.items
     known = IdMap(items.ids.gather(ordinary))
     places = known.rows(items.ids)
-    embedded = result.items
     live = LiveItems(
-        model=result.prepared.model,
-        params=result.params,
-        config=result.config,
-        schema=result.prepared.schema,
+        model=run.model,
+        params=run.params,
+        config=run.config,
+        schema=run.schema,
         items=known,
         contexts=task.train.users,
         edges=(places[task.train.item_rows], task.train.user_rows),
@@ -64,6 +68,7 @@ def with_fresh_items(result: Fit) -> LiveItems:
             tuple(layer[ordinary] for layer in embedded.layers), embedded.vectors[ordinary]
         ),
         slack=len(fresh),
+        text_encoders=text_encoders,
     )
     live.add(items.external(fresh), task.data.features.take(fresh), _contexts(task, fresh))
     return live

@@ -3,66 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder import PinSage
 from pinsage_jax.evaluation import directions, triplet_accuracy
-from pinsage_jax.holdout import Task
+from pinsage_jax.features import TextEncoders
+from pinsage_jax.finished import read_finished
+from pinsage_jax.fresh_judging import judge_fresh
 from pinsage_jax.judging import judge_parts
 from pinsage_jax.linear_probe import linear_probe
-from pinsage_jax.run_directory import PinSageRun
-from pinsage_jax.runs import read_model, read_vectors
-from pinsage_jax.task_files import load_task
 
 
-class FinishedRun(NamedTuple):
-    """What is read of a run to judge it.
-
-    Attributes:
-        config, task, model, params: what it was trained by and what came of it.
-        vectors: ``float32[R, D]``, z of all items of its data.
-        pool: ``int32[n]``, its training items, which are ranked.
-    """
-
-    config: PinSageConfig
-    task: Task
-    model: PinSage
-    params: Any
-    vectors: np.ndarray
-    pool: np.ndarray
-
-
-def read_finished(path: Path) -> FinishedRun:
-    """Open a finished run.
-
-    Raises:
-        InputError: the directory holds no finished run or a damaged one.
-    """
-    run = PinSageRun.open(path)
-    run.summary  # noqa: B018, refuses a run that is not finished
-    config, task = run.config, load_task(run)
-    vectors = np.asarray(read_vectors(run, config).vectors)
-    model, params = read_model(run, config, run.read_schema(), len(vectors))
-    pool = np.flatnonzero(task.train_items).astype(np.int32)
-    return FinishedRun(config, task, model, params, vectors, pool)
-
-
-def judge_run(path: Path, *, probe: bool = True) -> dict[str, Any]:
-    """The figures of all parts, triplet accuracy on test, and linear probes.
+def judge_run(
+    path: Path, *, probe: bool = True, text_encoders: TextEncoders | None = None
+) -> dict[str, Any]:
+    """The figures of all parts, of the items held out (see :mod:`pinsage_jax.fresh_judging`) where
+    there are any, triplet accuracy on test, and linear probes.
 
     Args:
         path: a finished run.
         probe: classify the vectors by each of the data set's labels.
+        text_encoders: what the features were encoded by, where it was given.
     """
-    _, task, model, params, vectors, pool = read_finished(path)
-    parts = judge_parts(model, params, vectors, task, pool)
+    run = read_finished(path)
+    task, vectors, pool = run.task, run.vectors, run.pool
+    parts = judge_parts(run.model, run.params, vectors, task, pool)
     triplets = triplet_accuracy(jax.random.key(0), directions(vectors), task.test, candidates=pool)
     figures = {"parts": parts, "triplets": triplets.accuracy, "probe": {}, "not_probed": {}}
+    if task.fresh is not None:
+        try:
+            figures["added"] = judge_fresh(run, text_encoders)
+        except InputError as error:  # texts that were encoded by a function that is not at hand
+            figures["not_added"] = str(error)
     for name, labels in task.data.labels.items() if probe else ():
         try:
             result = linear_probe(vectors[pool], labels[pool])

@@ -10,9 +10,9 @@ import numpy as np
 
 from pinsage_jax.distance_weighted import draw_distance_weighted, unit_distances
 from pinsage_jax.encoder import unit
+from pinsage_jax.finished import read_finished
 from pinsage_jax.hard_negatives import draw_hard_of_bags, make_pool
 from pinsage_jax.judging import query_scorer
-from pinsage_jax.judging_runs import read_finished
 from pinsage_jax.negatives import draw_shared_negatives, hard_valid, shared_valid
 from pinsage_jax.preparation import graph_of
 

@@ -35,7 +35,8 @@ PngFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hin
 @dataclass(frozen=True)
 class Evaluate:
     """Rank a run's held-out pairs again: hit-rate and mean reciprocal rank as the paper defines
-    them (rank among all training items, scale 1), recall and NDCG of each query.
+    them (rank among all training items, scale 1), recall and NDCG of each query; then those of
+    items that training did not see.
 
     Attributes:
         run_path: the run directory.
@@ -64,6 +65,10 @@ class Evaluate:
             for part, values in figures["parts"].items()
         ]
         console.print(table(("part", *names), rows, numbers=names))
+        if "added" in figures:
+            console.print(_of_added(figures["added"]))
+        if "not_added" in figures:
+            console.print(f"Items held out: left out, {figures['not_added']}")
         console.print(
             f"Triplets: a related item is nearer than a random one in {figures['triplets']:.1%}"
         )
@@ -76,6 +81,15 @@ class Evaluate:
         for label, reason in figures["not_probed"].items():
             console.print(f"Linear probe of {label}: left out, {reason}")
         return 0
+
+
+def _of_added(figures: dict[str, dict[str, float]]) -> str:
+    names = [name for name in figures["fresh"] if name.startswith(("hit_rate", "mrr"))]
+    values = ", ".join(
+        f"{name} {figures['fresh'][name]:.4f} (ordinary items {figures['test'][name]:.4f})"
+        for name in names
+    )
+    return f"Items held out, then added with half of their contexts: {values}"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from pinsage_jax.ablation_variants import (
 from pinsage_jax.claims import STATEMENTS, claims, grid
 from pinsage_jax.cli import main
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.finished import FinishedRun
 from pinsage_jax.fresh_judging import judge_fresh, renumbered, with_fresh_items
 from pinsage_jax.holdout import HeldOut
 from pinsage_jax.preparation import prepare
@@ -238,7 +239,7 @@ def test_other_settings_share_nothing(bench):
 @pytest.mark.slow
 def test_fresh_pairs_are_ranked_among_all_known_items(fitted):
     task = fitted.task
-    live = with_fresh_items(fitted)
+    live = with_fresh_items(FinishedRun.of(fitted))
     vectors, ids = live.vectors.astype(np.float64), task.data.interactions.items
     places = live.items.rows(ids.ids)
     assert sorted(places) == list(range(len(task.train_items)))
@@ -255,7 +256,7 @@ def test_fresh_pairs_are_ranked_among_all_known_items(fitted):
             hits.append((scores > scores[places[positive]]).sum() < 10)
         return np.mean(hits)
 
-    found = judge_fresh(fitted)
+    found = judge_fresh(FinishedRun.of(fitted))
     assert not task.train_items[np.asarray(task.fresh.relevant.columns)].any()
     assert found["fresh"]["hit_rate@10"] == pytest.approx(hit_rate(task.fresh))
     assert found["test"]["hit_rate@10"] == pytest.approx(hit_rate(task.test))
@@ -264,7 +265,7 @@ def test_fresh_pairs_are_ranked_among_all_known_items(fitted):
 @pytest.mark.slow
 def test_added_items_know_the_edges_that_were_given_back(fitted):
     """The degree is the one thing that features alone see of contexts."""
-    task, live = fitted.task, with_fresh_items(fitted)
+    task, live = fitted.task, with_fresh_items(FinishedRun.of(fitted))
     items, _ = task.fresh_edges
     degrees = np.bincount(items, minlength=len(task.train_items))
     fresh = np.flatnonzero(~task.train_items)

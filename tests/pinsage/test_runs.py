@@ -12,6 +12,8 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax import fit, open_items, permuted, resume, runs, time_task
 from pinsage_jax.encoder import init_params
 from pinsage_jax.evaluation import chance
+from pinsage_jax.finished import FinishedRun
+from pinsage_jax.fresh_judging import judge_fresh
 from pinsage_jax.judging import judge
 from pinsage_jax.judging_runs import judge_run
 from pinsage_jax.preparation import stream
@@ -125,6 +127,10 @@ def test_judging_again_gives_the_summary_s_figures(run):
     # All pins of this world are of one style.
     assert "2 classes, got 283 and 1" in figures["not_probed"]["style"]
     assert not judge_run(run.path, probe=False)["probe"]
+    # Items that come later, from disk as from memory.
+    added = judge_fresh(FinishedRun.of(run))
+    for part in ("fresh", "test"):
+        assert figures["added"][part] == pytest.approx(added[part])
 
 
 def test_in_memory_the_same_comes_out(run):
