@@ -40,17 +40,22 @@ def test_the_peer_is_the_same_function():
     table = NeighborTable(jnp.asarray(ids), jnp.asarray(weights))
     targets = Targets(queries[:, None], positives, negatives, np.full((BATCH, 0), -1, np.int32))
     most = bounds(2 * BATCH + NEGATIVES, NEIGHBORS, model.layers, ITEMS)
-    blocks = make_blocks(table, mark_layers(table, targets.ids, model.layers, most), most)
-    loss, gradient = batch_gradient(
-        params,
-        jax.random.key(0),
-        take_features({name: jnp.asarray(one) for name, one in features.items()}, blocks.nodes),
-        blocks.layers,
-        in_places(targets, blocks.place),
-        jnp.ones(BATCH),
-        model=model,
-        config=CONFIG,
-    )
+
+    @jax.jit
+    def slope(params):
+        blocks = make_blocks(table, mark_layers(table, targets.ids, model.layers, most), most)
+        return batch_gradient(
+            params,
+            jax.random.key(0),
+            take_features(jax.tree.map(jnp.asarray, features), blocks.nodes),
+            blocks.layers,
+            in_places(targets, blocks.place),
+            jnp.ones(BATCH),
+            model=model,
+            config=CONFIG,
+        )
+
+    loss, gradient = slope(params)
 
     inputs = np.concatenate([features[one.name] for one in INPUTS], axis=1)
     peer = TorchPinSage(inputs, ids, weights, CONFIG.dim, model.layers)

@@ -29,6 +29,7 @@ def test_popularity_has_the_same_figures_in_either_package(task_and_split):
     assert len(line["runs"]) == 1
 
 
+@pytest.mark.slow
 def test_a_row_of_pinsage_has_its_seeds_and_the_published_figures(task_and_split):
     config = tiny(pooling="none", curriculum="none", epochs=1, steps_per_epoch=2)
     line = user_table.line_of(Row("ours", config, (0.5, 0.25)), *task_and_split, 2)

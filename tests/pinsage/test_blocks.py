@@ -96,11 +96,16 @@ def test_a_mini_batch_gives_the_vectors_of_all_items(dim, spare):
     marks = marked(TABLE, targets)
     # Just enough room, and more than enough: padding must change nothing.
     sizes = tuple(int(count) + spare for count in np.asarray(marks.counts))
-    blocks = make_blocks(TABLE, marks, sizes)
-    taken = take_features({name: jnp.asarray(v) for name, v in features.items()}, blocks.nodes)
-    z = embed_blocks(model, params, taken, blocks.layers)
+
+    @jax.jit
+    def embedded(params):
+        blocks = make_blocks(TABLE, marks, sizes)
+        taken = take_features(jax.tree.map(jnp.asarray, features), blocks.nodes)
+        return embed_blocks(model, params, taken, blocks.layers), blocks.place
+
+    z, place = embedded(params)
     for item in (3, 39, 21):
-        np.testing.assert_allclose(z[blocks.place[item]], everything[item], atol=1e-6)
+        np.testing.assert_allclose(z[place[item]], everything[item], atol=1e-6)
 
 
 def test_targets_do_not_see_each_other():

@@ -170,6 +170,7 @@ def test_a_sheet_of_pictures(call, error_of, run, tmp_path):
     assert "expected a text or category column of the run (words), got 'visual'" in refused
 
 
+@pytest.mark.slow
 def test_a_plot_of_negatives(call, run, tmp_path):
     pytest.importorskip("matplotlib")
     status, _, err = call("evaluate", run, "--no-probe", "--plot", tmp_path / "negatives.png")

@@ -334,6 +334,7 @@ def test_item_data_checks_itself():
     assert "labels: topic, look, use, style" in DATA.describe()
 
 
+@pytest.mark.slow
 def test_gowalla_is_asked_by_its_published_split(real_data):
     interactions = load_dataset("gowalla", data_dir=real_data)
     task = given_task(from_files(interactions, None, "gowalla"), max_queries=500)

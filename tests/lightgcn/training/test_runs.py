@@ -196,6 +196,7 @@ def test_fixed_keeps_the_first_of_several_seeds(small_split, small_config):
     assert fit(small_split, config).summary["embeddings_of_seed"] == 4
 
 
+@pytest.mark.slow
 def test_refit_trains_the_chosen_epochs_on_train_and_validation(
     small_split, small_config, tmp_path
 ):

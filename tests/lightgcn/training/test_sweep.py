@@ -406,7 +406,8 @@ def two_groups(base, small_split, tmp_path_factory):
 
 
 # In the first group, in the second one, and in the run of the best: a chunk is an epoch.
-@pytest.mark.parametrize("chunks", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 5))])
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [1, 3, 5])
 def test_a_broken_sweep_resumes_to_the_same_trials(chunks, two_groups, small_split, tmp_path):
     config, whole = two_groups
     with pytest.raises(Broken):
