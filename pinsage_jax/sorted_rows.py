@@ -2,8 +2,9 @@
 
 XLA's sort on a CPU sorts one row after another, on one core, by comparisons that its processor
 can't foresee. A bitonic network has no branches: each of its stages compares whole rows of a matrix
-in which the columns are what is to be sorted. It makes log₂ n times as many comparisons and still
-takes less than half the time for rows of 500. Elsewhere XLA's own sort is such a network already.
+in which the columns are what is to be sorted. It looks at every word log₂ n (log₂ n + 1) / 2 times
+and still takes less than half the time for rows of 500. Accelerators keep XLA's own sort, which is
+parallel there.
 
 References:
     Batcher 1968, "Sorting networks and their applications".
