@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness import print_report, write_json
+from benchmarks.harness.report import print_report, write_json
 from lightgcn_jax.errors import InputError
 
 BENCHMARKS = {
@@ -27,6 +27,20 @@ BENCHMARKS = {
     "user_table": "users to items: PinSAGE beside LightGCN, GF-CF and item-based cosine",
     "ingest": "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
     "parity": "the same steps and rankings as PyTorch's, number by number",
+}
+_MODULES = {
+    "train_step": "benchmarks.speed.train_step",
+    "ranking": "benchmarks.speed.ranking",
+    "diffusion": "benchmarks.speed.diffusion",
+    "less_work": "benchmarks.speed.less_work",
+    "conversion": "benchmarks.speed.conversion",
+    "gfcf": "benchmarks.speed.gfcf",
+    "model_table": "benchmarks.tables.models",
+    "time_to_quality": "benchmarks.tables.time_to_quality",
+    "pinsage": "benchmarks.speed.pinsage",
+    "user_table": "benchmarks.tables.users_to_items",
+    "ingest": "benchmarks.speed.ingest",
+    "parity": "benchmarks.parity.lightgcn",
 }
 RESULTS = Path(__file__).parent / "results"
 
@@ -52,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     if name not in BENCHMARKS:
         return _refuse(f"unknown benchmark {name!r}: expected one of {', '.join(BENCHMARKS)}")
     try:
-        benchmark = importlib.import_module(f"benchmarks.{name}")
+        benchmark = importlib.import_module(_MODULES[name])
         args = _parser(name, benchmark).parse_args(rest)
         report = benchmark.run(args)
     except InputError as error:

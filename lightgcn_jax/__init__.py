@@ -12,8 +12,9 @@ from lightgcn_jax.data import (
 )
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, evaluate
+from lightgcn_jax.runs import FitResult, continue_from, fit, resume
 from lightgcn_jax.serving import Recommender, export
-from lightgcn_jax.training import PRESETS, FitResult, TrainConfig, continue_from, fit, resume
+from lightgcn_jax.settings import PRESETS, TrainConfig
 
 __all__ = [
     "PRESETS",

@@ -1,9 +1,13 @@
 """PinSAGE in JAX: item embeddings from features and random-walk neighbourhoods."""
 
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.features import Column, FeatureTable
-from pinsage_jax.fresh import LiveItems
-from pinsage_jax.holdout import (
+from pinsage_jax.data.items import ItemData
+from pinsage_jax.data.sources import from_files, load_items
+from pinsage_jax.data.world import PinWorld, generate_pins
+from pinsage_jax.features.schema import Column, FeatureTable
+from pinsage_jax.runs.lifecycle import Fit, fit, open_items, resume
+from pinsage_jax.serving.live_items import LiveItems
+from pinsage_jax.tasks.holdout import (
     Task,
     cooccurrence_task,
     explicit_task,
@@ -11,10 +15,6 @@ from pinsage_jax.holdout import (
     permuted,
     time_task,
 )
-from pinsage_jax.item_data import ItemData
-from pinsage_jax.runs import Fit, fit, open_items, resume
-from pinsage_jax.sources import from_files, load_items
-from pinsage_jax.world import PinWorld, generate_pins
 
 __all__ = [
     "Column",

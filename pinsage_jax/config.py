@@ -6,10 +6,10 @@ import dataclasses
 from typing import Literal
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.training.checks import check_values
-from pinsage_jax.curriculum import ScheduleName
-from pinsage_jax.hard_negatives import Ranking
-from pinsage_jax.walks import WalkConfig
+from lightgcn_jax.settings.validation import check_values
+from pinsage_jax.graph.walks import WalkConfig
+from pinsage_jax.negatives.curriculum import ScheduleName
+from pinsage_jax.negatives.hard import Ranking
 
 Pooling = Literal["importance", "mean", "max", "none"]
 Loss = Literal["max-margin", "bpr", "binary", "softmax"]

@@ -14,9 +14,13 @@ STAGES = [
     "data",
     "graph",
     "diffusion",
+    "roofline",
     "models",
     "evaluation",
+    "settings",
     "training",
+    "runs",
+    "sweeps",
     "serving",
     "cli",
 ]

@@ -15,7 +15,7 @@ from lightgcn_jax.cli.console import results, table
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.significance import RESAMPLES
-from lightgcn_jax.training.comparison import ComparedRun, Comparison, compare_runs
+from lightgcn_jax.runs.compare import ComparedRun, Comparison, compare_runs
 
 _LEVELS = (("**", 0.01), ("*", 0.05))
 

@@ -22,12 +22,12 @@ from lightgcn_jax.diffusion.choice import (
     choose_backend,
     obstacles,
 )
-from lightgcn_jax.diffusion.measuring import Program
-from lightgcn_jax.diffusion.roofline import DiffusionReport, StorageReport, report
-from lightgcn_jax.diffusion.targets import find_target
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
-from lightgcn_jax.training.protocol import training_graph
+from lightgcn_jax.graph.bipartite import training_graph
+from lightgcn_jax.roofline.measuring import Program
+from lightgcn_jax.roofline.targets import find_target
+from lightgcn_jax.roofline.traffic import DiffusionReport, StorageReport, report
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import CATALOGUE_METRICS
 from lightgcn_jax.evaluation.metrics import USER_METRICS
+from lightgcn_jax.runs import RunDirectory
+from lightgcn_jax.runs.evaluate import judge_run
 from lightgcn_jax.serving import Ranked, Recommender, export
-from lightgcn_jax.training import RunDirectory
-from lightgcn_jax.training.judging import judge_run
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Ids = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID [ID ...]")]

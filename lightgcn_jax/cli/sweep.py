@@ -18,22 +18,14 @@ from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.cli.training import Settings, data_lines, metric_among
 from lightgcn_jax.data import PARTS
+from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.training import (
-    ConsoleReporter,
-    FitResult,
-    Range,
-    SilentReporter,
-    SweepConfig,
-    SweepResult,
-    TrainConfig,
-    apply_protocol,
-    resume_sweep,
-    run_sweep,
-)
-from lightgcn_jax.training.registry import MODELS, misplaced, reads
-from lightgcn_jax.training.sweep import CHOOSING_NOTE, STUDY_NOTE, SweepDirectory, TrialResult
-from lightgcn_jax.training.sweep_space import KINDS, SHARED, Scale, named, shown
+from lightgcn_jax.runs import ConsoleReporter, FitResult, SilentReporter
+from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.settings.models import MODELS, misplaced, reads
+from lightgcn_jax.sweeps import Range, SweepConfig, SweepResult, resume_sweep, run_sweep
+from lightgcn_jax.sweeps.space import KINDS, SHARED, Scale, named, shown
+from lightgcn_jax.sweeps.sweep import CHOOSING_NOTE, STUDY_NOTE, SweepDirectory, TrialResult
 
 _SWITCH = {"true": True, "false": False}
 Assignments = tuple[str, ...]

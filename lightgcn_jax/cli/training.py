@@ -16,25 +16,24 @@ from lightgcn_jax.cli.runs import Switch, ranked_table
 from lightgcn_jax.cli.settings import settings_type, shown
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.data import PARTS, Interactions, Split
+from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded, KnowsSimilarItems
-from lightgcn_jax.serving import Recommender
-from lightgcn_jax.training import (
-    PRESETS,
+from lightgcn_jax.runs import (
     ConsoleReporter,
     FitResult,
     RunDirectory,
     SilentReporter,
-    TrainConfig,
-    apply_protocol,
     continue_from,
     fit,
     refit,
     resume,
 )
-from lightgcn_jax.training.continuation import open_trained
-from lightgcn_jax.training.protocol import label_of
-from lightgcn_jax.training.registry import misplaced, reads
+from lightgcn_jax.runs.continuation import open_trained
+from lightgcn_jax.serving import Recommender
+from lightgcn_jax.settings import PRESETS, TrainConfig
+from lightgcn_jax.settings.models import misplaced, reads
+from lightgcn_jax.settings.protocols import label_of
 
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 

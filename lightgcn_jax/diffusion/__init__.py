@@ -27,7 +27,6 @@ from lightgcn_jax.diffusion.operator import (
     operator_of,
 )
 from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows, restriction_of
-from lightgcn_jax.diffusion.roofline import DiffusionReport, report
 from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
 from lightgcn_jax.diffusion.storage import Storage
 
@@ -36,7 +35,6 @@ __all__ = [
     "STORAGES",
     "Backend",
     "Choice",
-    "DiffusionReport",
     "Operator",
     "Restriction",
     "Storage",
@@ -57,7 +55,6 @@ __all__ = [
     "obstacles",
     "operator_of",
     "personalized_pagerank",
-    "report",
     "restriction_of",
     "truncated_svd",
     "uniform_alphas",

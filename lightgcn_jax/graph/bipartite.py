@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Int
+from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 
 _INT32_MAX = np.iinfo(np.int32).max
@@ -260,3 +261,13 @@ def contains(rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."]) ->
     position = rows.offsets[row] + count_below(rows, row, value)
     found = rows.columns.at[position].get(mode="clip") == value
     return found & (position < rows.offsets[row + 1])
+
+
+def training_graph(split: Split) -> BipartiteGraph:
+    """The training pairs of a split over all its users and items."""
+    return BipartiteGraph.from_pairs(
+        split.train.users,
+        split.train.items,
+        num_users=len(split.users),
+        num_items=len(split.items),
+    )

@@ -1,6 +1,7 @@
 """Trained models as init / apply pairs over pytrees; closed forms as fit and what scores."""
 
-from lightgcn_jax.models import gcn, gfcf, gnn, itemcf, lightgcn, mf, ngcf, score, sgc, spectral
+from lightgcn_jax.models import gcn, gfcf, gnn, itemcf, lightgcn, mf, ngcf, sgc, spectral
+from lightgcn_jax.models import heads as score
 from lightgcn_jax.models.gcn import GCNConfig, GCNParams
 from lightgcn_jax.models.gfcf import GfCf, GfCfConfig
 from lightgcn_jax.models.gnn import (
@@ -12,16 +13,7 @@ from lightgcn_jax.models.gnn import (
     edges_of,
     normalization_of,
 )
-from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig
-from lightgcn_jax.models.lightgcn import (
-    LayerCombination,
-    LightGCNConfig,
-    LightGCNParams,
-    split_nodes,
-)
-from lightgcn_jax.models.mf import MFConfig, MFParams
-from lightgcn_jax.models.ngcf import NGCFConfig, NGCFParams
-from lightgcn_jax.models.score import (
+from lightgcn_jax.models.heads import (
     MLPHead,
     MLPScorer,
     ScoreName,
@@ -31,6 +23,15 @@ from lightgcn_jax.models.score import (
     positive_scores,
     unit_rows,
 )
+from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig
+from lightgcn_jax.models.lightgcn import (
+    LayerCombination,
+    LightGCNConfig,
+    LightGCNParams,
+    split_nodes,
+)
+from lightgcn_jax.models.mf import MFConfig, MFParams
+from lightgcn_jax.models.ngcf import NGCFConfig, NGCFParams
 from lightgcn_jax.models.sgc import SGCConfig, SGCParams
 from lightgcn_jax.models.spectral import SpectralConfig, SpectralFactors
 from lightgcn_jax.models.trivial import Popular, Random

@@ -22,7 +22,8 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, rank
 from lightgcn_jax.evaluation.scorer import InnerProduct, KnowsSimilarItems, Scorer
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.training import FitResult, RunDirectory, TrainConfig, embeddings_of, load_scorer
+from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_scorer
+from lightgcn_jax.settings import TrainConfig
 
 Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph, count_below, entries
-from lightgcn_jax.training.choices import NegativeSampler
-from lightgcn_jax.training.item_weights import (
+from lightgcn_jax.settings.choices import NegativeSampler
+from lightgcn_jax.training.weighted_draws import (
     ItemWeights,
     draw_weighted,
     draw_weighted_unseen,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import optax
 
 from lightgcn_jax.arrays import Scalar
-from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.settings.config import TrainConfig
 
 
 def relative_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:

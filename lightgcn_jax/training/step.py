@@ -18,9 +18,9 @@ from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.diffusion.restricted import Restriction, restriction_of
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.gnn import Edges, edges_of
-from lightgcn_jax.models.score import init_head, negative_scores, positive_scores
-from lightgcn_jax.training.config import TrainConfig
-from lightgcn_jax.training.item_weights import ItemWeights, item_weights
+from lightgcn_jax.models.heads import init_head, negative_scores, positive_scores
+from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.training.batch import Batch, draw_user_positives, edge_users
 from lightgcn_jax.training.losses import (
     batch_mean,
     binary_loss,
@@ -31,7 +31,7 @@ from lightgcn_jax.training.losses import (
     softmax_loss,
 )
 from lightgcn_jax.training.negatives import draw_negatives
-from lightgcn_jax.training.sampling import Batch, draw_user_positives, edge_users
+from lightgcn_jax.training.weighted_draws import ItemWeights, item_weights
 
 
 class Params(NamedTuple):

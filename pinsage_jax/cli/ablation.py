@@ -13,8 +13,10 @@ from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.source import Folder
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import write_json
-from pinsage_jax.ablation import Outcome, Result, carry_out, planned
-from pinsage_jax.ablation_table import (
+from pinsage_jax.experiments.ablation import Outcome, Result, carry_out, planned
+from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
+from pinsage_jax.experiments.table_1 import DATASETS, Experiment, named, narrowed
+from pinsage_jax.experiments.tables import (
     PAPER_NOTE,
     ablation_table,
     as_json,
@@ -24,8 +26,6 @@ from pinsage_jax.ablation_table import (
     statement,
     verdict,
 )
-from pinsage_jax.ablation_variants import DATASETS, Experiment, named, narrowed
-from pinsage_jax.claims import STATEMENTS, claims, grid
 
 _VERDICTS = ("hit_rate@10", "mrr")
 _NAMED = 5  # of the runs that are left

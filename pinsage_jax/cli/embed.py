@@ -15,10 +15,10 @@ from lightgcn_jax.cli.runs import RunPath, Switch
 from lightgcn_jax.cli.source import FileFormat
 from lightgcn_jax.data.ids import IdMap
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
-from pinsage_jax.feature_columns import Kind
-from pinsage_jax.feature_files import Items, items_of_frame, read_features
-from pinsage_jax.run_directory import PinSageRun
-from pinsage_jax.runs import keep_added, open_items
+from pinsage_jax.features.columns import Kind
+from pinsage_jax.features.files import Items, items_of_frame, read_features
+from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.lifecycle import keep_added, open_items
 
 _AS_IT_COMES = FileFormat()
 

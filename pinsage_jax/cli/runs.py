@@ -16,14 +16,14 @@ from lightgcn_jax.cli.console import results, say, table
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving.export import check_target, write_tables
-from pinsage_jax.contact_sheet import SUFFIXES, contact_sheet, neighbours_table
-from pinsage_jax.feature_store import read_table
-from pinsage_jax.fresh import LiveItems, Neighbours
-from pinsage_jax.judging_runs import judge_run
-from pinsage_jax.negative_distances import negative_distances
-from pinsage_jax.negative_plot import plot_distances
-from pinsage_jax.run_directory import PinSageRun
-from pinsage_jax.runs import open_items
+from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.feature_store import read_table
+from pinsage_jax.runs.judging_runs import judge_run
+from pinsage_jax.runs.lifecycle import open_items
+from pinsage_jax.runs.negative_distances import negative_distances
+from pinsage_jax.runs.negative_plot import plot_distances
+from pinsage_jax.serving.contact_sheet import SUFFIXES, contact_sheet, neighbours_table
+from pinsage_jax.serving.live_items import LiveItems, Neighbours
 
 RunPaths = Annotated[
     tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")

@@ -10,11 +10,11 @@ import tyro
 
 from lightgcn_jax.cli.source import FileFormat, Folder
 from lightgcn_jax.errors import InputError
-from pinsage_jax.feature_files import align, read_features
-from pinsage_jax.holdout import Task, cooccurrence_task, given_task, time_task
-from pinsage_jax.item_data import ItemData
-from pinsage_jax.sources import SOURCES, from_files, load_items
-from pinsage_jax.world import PinWorld, generate_pins
+from pinsage_jax.data.items import ItemData
+from pinsage_jax.data.sources import SOURCES, from_files, load_items
+from pinsage_jax.data.world import PinWorld, generate_pins
+from pinsage_jax.features.files import align, read_features
+from pinsage_jax.tasks.holdout import Task, cooccurrence_task, given_task, time_task
 
 TaskName = Literal["items", "users"]
 _AS_THEY_COME = FileFormat()

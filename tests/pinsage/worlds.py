@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from pinsage_jax.features import Input
-from pinsage_jax.neighborhoods import NeighborTable
+from pinsage_jax.features.schema import Input
+from pinsage_jax.graph.neighborhoods import NeighborTable
 
 ITEMS, NEIGHBORS = 40, 3
 INPUTS = (

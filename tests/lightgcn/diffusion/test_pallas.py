@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from lightgcn_jax.diffusion import multiscale, pallas
 from lightgcn_jax.diffusion.operator import Operator, diffuse
 from lightgcn_jax.diffusion.pallas import GROUP, PallasStorage
-from lightgcn_jax.diffusion.targets import compile_for, find_target
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
+from lightgcn_jax.roofline.targets import compile_for, find_target
 
 # Rows' lengths, in any order: with pieces of at most 4 entries a row of 17 needs three levels, and
 # whatever the order, the compiled shapes are the same.

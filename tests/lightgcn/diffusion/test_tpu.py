@@ -14,16 +14,16 @@ import pytest
 
 from lightgcn_jax.cli import main
 from lightgcn_jax.diffusion import diffuse, diffusion_operator, obstacles
-from lightgcn_jax.diffusion.executable import compile_and_read
-from lightgcn_jax.diffusion.roofline import layers_and_gradient, report, storage_bytes
-from lightgcn_jax.diffusion.targets import ExceedsMemoryError, find_target
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import ranking
 from lightgcn_jax.evaluation.ranking import group_width
 from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.graph import BipartiteGraph
-from lightgcn_jax.training.chunks import ChunkPlan, make_chunk
-from lightgcn_jax.training.config import TrainConfig
+from lightgcn_jax.roofline.executable import compile_and_read
+from lightgcn_jax.roofline.targets import ExceedsMemoryError, find_target
+from lightgcn_jax.roofline.traffic import layers_and_gradient, report, storage_bytes
+from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.training.epoch import ChunkPlan, make_chunk
 from lightgcn_jax.training.optimizer import make_optimizer
 from lightgcn_jax.training.step import Rates, Run, initial_state
 
@@ -208,7 +208,7 @@ def test_processes_compile_at_once():
     topology = "tpu:v5e:2x2"
     find_target(topology)  # this process has libtpu too
     program = (
-        "import jax.numpy as jnp; from lightgcn_jax.diffusion.targets import *;"
+        "import jax.numpy as jnp; from lightgcn_jax.roofline.targets import *;"
         f"compile_for(find_target('{topology}'), jnp.sin, jnp.ones(8))"
     )
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -10,9 +10,9 @@ import optax
 from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models.lightgcn import LightGCNParams
-from lightgcn_jax.training import TrainConfig
+from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.training.batch import Batch
 from lightgcn_jax.training.negatives import unseen_mask
-from lightgcn_jax.training.sampling import Batch
 from lightgcn_jax.training.step import Params, Run, TrainState, train_step
 from tests.lightgcn.golden import generate
 

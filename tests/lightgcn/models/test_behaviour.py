@@ -13,19 +13,18 @@ from lightgcn_jax.data import Interactions, block_world, generate_world, given_s
 from lightgcn_jax.data.interactions import TEST, TRAIN
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded, rank
-from lightgcn_jax.serving import Recommender, export
-from lightgcn_jax.training import (
-    MODELS,
+from lightgcn_jax.runs import (
     Interrupted,
     RunDirectory,
     SilentReporter,
-    TrainConfig,
     continue_from,
     fit,
     judge_run,
     resume,
 )
-from lightgcn_jax.training.registry import reads
+from lightgcn_jax.serving import Recommender, export
+from lightgcn_jax.settings import MODELS, TrainConfig
+from lightgcn_jax.settings.models import reads
 from tests.lightgcn import oracles
 
 # Settings that suit worlds of a few dozen items.

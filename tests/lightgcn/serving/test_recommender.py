@@ -12,8 +12,9 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.models.trivial import Popular
+from lightgcn_jax.runs import FitResult, RunDirectory, fit
 from lightgcn_jax.serving import Ranked, Recommender
-from lightgcn_jax.training import FitResult, RunDirectory, TrainConfig, fit
+from lightgcn_jax.settings import TrainConfig
 
 # Scores:       10  20  30  40  50
 #   a (1, 0)     1   2   0   0   1

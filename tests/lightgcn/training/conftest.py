@@ -1,7 +1,7 @@
 import pytest
 
 from lightgcn_jax.data import generate_world, ratio_split
-from lightgcn_jax.training import TrainConfig
+from lightgcn_jax.settings import TrainConfig
 
 
 @pytest.fixture(scope="session")

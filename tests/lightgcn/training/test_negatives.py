@@ -7,7 +7,6 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.training import negatives
-from lightgcn_jax.training.item_weights import item_weights
 from lightgcn_jax.training.negatives import (
     all_items,
     draw_negatives,
@@ -19,6 +18,7 @@ from lightgcn_jax.training.negatives import (
     log_expected_unseen,
     unseen_mask,
 )
+from lightgcn_jax.training.weighted_draws import item_weights
 from tests.lightgcn.laws import DEGREES, GRAPH, LEVEL, SEEN, chi_square, counts_of
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of
 

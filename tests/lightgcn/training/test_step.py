@@ -9,9 +9,9 @@ import pytest
 from lightgcn_jax.diffusion import Restriction, diffusion_operator
 from lightgcn_jax.diffusion.restricted import picked_entries
 from lightgcn_jax.models.lightgcn import LightGCNParams
-from lightgcn_jax.training import TrainConfig
-from lightgcn_jax.training.chunks import ChunkPlan, make_chunk, plan_chunks
-from lightgcn_jax.training.sampling import Batch
+from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.training.batch import Batch
+from lightgcn_jax.training.epoch import ChunkPlan, make_chunk, plan_chunks
 from lightgcn_jax.training.step import (
     Params,
     Rates,

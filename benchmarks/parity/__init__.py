@@ -1,0 +1,1 @@
+"""The same numbers as a peer, step by step."""

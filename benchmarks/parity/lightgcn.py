@@ -1,0 +1,179 @@
+"""The same numbers as PyTorch: parameters after training from one table on one list of batches, and
+metrics of one set of embeddings.
+
+The batches are drawn once, by our sampler, and handed to both. With ``--lightgcn-pytorch`` the peer
+is LightGCN-PyTorch's own code in place of our writing of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from benchmarks.harness.report import Claim, Report, cores, note, whole_number
+from benchmarks.peers import torch_lightgcn as torch_peer
+from benchmarks.workloads.gowalla import Workload, draw_batches, load_gowalla
+from lightgcn_jax.evaluation import InnerProduct, evaluate
+from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.models import lightgcn
+from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
+from lightgcn_jax.settings import PRESETS, TrainConfig
+from lightgcn_jax.training.batch import Batch
+from lightgcn_jax.training.optimizer import make_optimizer
+from lightgcn_jax.training.step import Params, Run, TrainState, train_step
+
+_CUTOFF, _TEST_BATCH = 20, 2048
+
+
+class Peer(Protocol):
+    """A model that trains on batches and ranks given embeddings."""
+
+    def step(
+        self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+    ) -> float: ...
+
+    def table(self) -> np.ndarray: ...
+
+    def evaluate(
+        self, user_vectors: ArrayLike, item_vectors: ArrayLike
+    ) -> torch_peer.PeerMetrics: ...
+
+
+class Trained(NamedTuple):
+    """After all batches.
+
+    Attributes:
+        table: ``float[N, D]`` layer-0 embeddings.
+        losses: ``float[steps]``, the total loss before each step.
+    """
+
+    table: np.ndarray
+    losses: np.ndarray
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--steps", type=whole_number, default=250, help="steps to train (default 250)"
+    )
+    parser.add_argument(
+        "--lightgcn-pytorch",
+        type=Path,
+        metavar="CHECKOUT",
+        help="a writable checkout of LightGCN-PyTorch, whose code becomes the peer",
+    )
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Compare; see the module."""
+    config = PRESETS["paper"]
+    workload = load_gowalla(args.data_dir)
+    torch.set_num_threads(cores())
+    key = jax.random.key(config.seed)
+    table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.shape).table)
+    peer = _peer(args.lightgcn_pytorch, workload, table, config)
+    data = Run.of(workload.graph, workload.operator, config)
+    batches = draw_batches(data, config, args.steps)
+    note(f"{args.steps} steps of ours")
+    ours = train_ours(table, batches, data, config)
+    note(f"{args.steps} steps of PyTorch's")
+    theirs = train_peer(peer, batches)
+    note("both evaluations of our embeddings")
+    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), workload.operator, config.shape)
+    vectors = split_nodes(final, workload.graph.num_users)
+    seen = workload.graph.items_of_user
+    metrics = evaluate(InnerProduct(*vectors), workload.relevant, ks=(_CUTOFF,), seen=seen).metrics
+    peer_metrics = peer.evaluate(*vectors)._asdict()
+    differences = {name: metrics[f"{name}@{_CUTOFF}"] - peer_metrics[name] for name in peer_metrics}
+    change = relative_difference(ours.table - table, theirs.table - table)
+    return Report(
+        name="parity",
+        settings={
+            "dataset": "gowalla",
+            "config": dataclasses.asdict(config),
+            "steps": args.steps,
+            "peer": "our writing" if args.lightgcn_pytorch is None else "LightGCN-PyTorch",
+        },
+        samples={},
+        claims=[
+            Claim("params_change_rel_diff", change, "", "<", 1e-4),
+            *(
+                Claim(f"{name}_at_{_CUTOFF}_abs_diff", abs(difference), "", "<", 1e-5)
+                for name, difference in differences.items()
+            ),
+        ],
+        details={
+            "loss_largest_rel_diff": float(np.abs(ours.losses / theirs.losses - 1).max()),
+            "losses": {"ours": ours.losses.tolist(), "peer": theirs.losses.tolist()},
+            "metrics": {name: metrics[f"{name}@{_CUTOFF}"] for name in peer_metrics},
+            "peer_metrics": peer_metrics,
+        },
+        threads={"torch": torch.get_num_threads(), "jax": cores()},
+    )
+
+
+class OwnPeer:
+    """Our writing of LightGCN-PyTorch; arguments as for its model, trainer and evaluation."""
+
+    def __init__(
+        self,
+        graph: BipartiteGraph,
+        rows: torch_peer.Rows,
+        table: np.ndarray,
+        config: TrainConfig,
+    ):
+        self._model = torch_peer.TorchLightGCN(graph, table, config.layers)
+        self._rows = rows
+        self.step = torch_peer.Trainer(self._model, config.learning_rate, config.l2).step
+        self.table = self._model.table
+
+    def evaluate(self, user_vectors: ArrayLike, item_vectors: ArrayLike) -> torch_peer.PeerMetrics:
+        """Metrics at the cut-off of given final embeddings."""
+        rating = torch_peer.fixed_rating(user_vectors, item_vectors)
+        return torch_peer.evaluate(rating, self._rows, k=_CUTOFF, batch_size=_TEST_BATCH)
+
+
+def train_ours(table: np.ndarray, batches: list[Batch], run: Run, config: TrainConfig) -> Trained:
+    """Our ``train_step``, batch by batch, from a table ``float[N, D]``."""
+    optimizer = make_optimizer(config, len(batches))
+    params = Params(LightGCNParams(jnp.array(table)))
+    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    step = jax.jit(train_step, static_argnames=("config", "optimizer"), donate_argnums=0)
+    losses = []
+    for batch in batches:
+        state, loss = step(state, batch, run, config=config, optimizer=optimizer)
+        losses.append(float(loss.total))
+    return Trained(np.asarray(state.params.model.table), np.array(losses))
+
+
+def train_peer(peer: Peer, batches: list[Batch]) -> Trained:
+    """The peer's step, batch by batch."""
+    losses = []
+    for batch in batches:
+        losses.append(peer.step(*torch_peer.batch_rows(batch)))
+    return Trained(peer.table(), np.array(losses))
+
+
+def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """‖ours − theirs‖ / ‖theirs‖, summed in float64."""
+    difference = np.linalg.norm(ours.astype(np.float64) - theirs)
+    return float(difference / np.linalg.norm(theirs.astype(np.float64)))
+
+
+def _peer(
+    checkout: Path | None, workload: Workload, table: np.ndarray, config: TrainConfig
+) -> Peer:
+    if checkout is None:
+        graph = workload.graph
+        rows = torch_peer.peer_rows(graph.items_of_user, workload.relevant, graph.num_items)
+        return OwnPeer(graph, rows, table, config)
+    from benchmarks.peers.lightgcn_pytorch_checkout import CheckoutPeer
+
+    return CheckoutPeer(checkout, workload, table, config, _TEST_BATCH)

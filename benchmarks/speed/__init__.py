@@ -1,0 +1,1 @@
+"""Times beside a peer's, in one alternation."""

@@ -1,0 +1,169 @@
+"""A checked CSR matrix of a hundred million entries to every storage: seconds, peak memory.
+
+Row lengths follow a power law; columns are spread over all ids, increasing within a row. Each
+conversion is a fresh process, which generates the matrix first: its peak is that of the process,
+beside which stands the peak of one that generates and checks the matrix and converts nothing.
+A storage is made wherever JAX runs, on a platform that can't multiply with it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.table import Table
+
+from benchmarks.harness.process import Finished, run_measured
+from benchmarks.harness.report import Claim, Report, note, seconds_text, whole_number
+from lightgcn_jax.diffusion import STORAGES
+from lightgcn_jax.diffusion.bucketed import BucketedStorage
+from lightgcn_jax.graph import CsrMatrix
+
+_ENTRIES = 100_000_000
+_ENTRIES_A_ROW = 100
+# Of row lengths, before they are scaled to their mean.
+_EXPONENT, _LEAST, _MOST = 1.5, 34, 5_000
+# Columns between two entries of a row, on average.
+_STRIDE = 200
+_MATRIX = "matrix alone"
+_TARGET_SECONDS = 60.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--entries", type=whole_number, default=_ENTRIES, help="of the matrix (default 10⁸)"
+    )
+    parser.add_argument(
+        "--rounds", type=whole_number, default=1, help="samples of each (default 1)"
+    )
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Measure; see the module."""
+    ended: dict[str, list[Finished]] = {name: [] for name in (_MATRIX, *STORAGES)}
+    for number in range(args.rounds):
+        for name, processes in ended.items():
+            note(f"round {number + 1} of {args.rounds}: {name}")
+            processes.append(_child(name, args.entries))
+    failures = {
+        name: failed.last_words()
+        for name, processes in ended.items()
+        for failed in processes
+        if failed.status != 0
+    }
+    found = {
+        name: [json.loads(process.output.splitlines()[-1]) for process in processes]
+        for name, processes in ended.items()
+        if name not in failures
+    }
+    peaks = {name: max(process.peak_gb for process in ended[name]) for name in found}
+    samples = {
+        name: [one["seconds"] for one in values]
+        for name, values in found.items()
+        if name != _MATRIX
+    }
+    slots = found["bucketed"][0]["slots_per_entry"] if "bucketed" in found else None
+    return Report(
+        name="conversion",
+        settings={
+            "entries": args.entries,
+            "entries_a_row": _ENTRIES_A_ROW,
+            "exponent": _EXPONENT,
+            "rounds": args.rounds,
+            "dtype": "float32",
+            "seed": 0,
+        },
+        samples={f"from CSR to {name}": values for name, values in samples.items()},
+        claims=[_claim(name, samples, failures, args.entries) for name in STORAGES],
+        details={
+            "matrix": found[_MATRIX][0] if _MATRIX in found else None,
+            "peak_gb": peaks,
+            "bucketed_slots_per_entry": slots,
+            "failures": failures,
+        },
+        tables=[_table(samples, peaks, failures, slots)],
+    )
+
+
+def generate_matrix(entries: int, seed: int = 0) -> CsrMatrix:
+    """A checked matrix of at least so many entries, and at most one more for each row."""
+    rng = np.random.default_rng(seed)
+    rows = -(-entries // _ENTRIES_A_ROW)
+    lengths = np.minimum((rng.pareto(_EXPONENT, rows) + 1) * _LEAST, _MOST)
+    lengths = np.ceil(lengths * (entries / lengths.sum())).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    count = int(offsets[-1])
+    # In place: what is generated shall not be the peak.
+    columns = np.arange(count, dtype=np.int32)
+    columns -= np.repeat(offsets[:-1], lengths)
+    columns *= np.int32(_STRIDE)
+    columns += rng.integers(0, _STRIDE, count, dtype=np.int32)
+    return CsrMatrix(offsets, columns, np.ones(count), _STRIDE * int(lengths.max()))
+
+
+def convert(name: str, entries: int) -> dict[str, Any]:
+    """Generate the matrix and convert it, where a storage is named; what a fresh process tells.
+
+    Returns:
+        of the matrix its rows, entries and longest row; ``seconds`` of the conversion until it is
+        on the device; of ``bucketed`` its slots per entry.
+    """
+    matrix = generate_matrix(entries)
+    found: dict[str, Any] = {
+        "rows": matrix.shape[0],
+        "entries": matrix.num_entries,
+        "longest_row": int(matrix.lengths.max()),
+    }
+    # JAX starts with its first array, whatever that is for.
+    jnp.zeros(1).block_until_ready()
+    if name == _MATRIX:
+        return found
+    start = time.perf_counter()
+    storage = jax.block_until_ready(STORAGES[name].from_csr(matrix, jnp.float32))
+    found["seconds"] = time.perf_counter() - start
+    if isinstance(storage, BucketedStorage):
+        found["slots_per_entry"] = storage.slots / matrix.num_entries
+    return found
+
+
+def _child(name: str, entries: int) -> Finished:
+    return run_measured([sys.executable, "-m", "benchmarks.speed.conversion", name, str(entries)])
+
+
+def _claim(
+    name: str, samples: dict[str, list[float]], failures: dict[str, str], entries: int
+) -> Claim:
+    reason = failures.get(name)
+    if reason is None and entries < _ENTRIES:
+        reason = f"the matrix has {entries:,} entries, not {_ENTRIES:,}"
+    value = statistics.median(samples[name]) if reason is None else None
+    return Claim(f"{name}_seconds", value, "s", "<", _TARGET_SECONDS, reason=reason)
+
+
+def _table(
+    samples: dict[str, list[float]],
+    peaks: dict[str, float],
+    failures: dict[str, str],
+    slots: float | None,
+) -> Table:
+    table = Table("storage", "conversion", "peak", title="from CSR, each in a process of its own")
+    for name in (_MATRIX, *STORAGES):
+        if name in failures:
+            table.add_row(name, failures[name], "–")
+        else:
+            seconds = seconds_text(statistics.median(samples[name])) if name in samples else "–"
+            table.add_row(name, seconds, f"{peaks[name]:.2f} GB")
+    if slots is not None:
+        table.caption = f"bucketed: {slots:.3f} slots per entry"
+    return table
+
+
+if __name__ == "__main__":
+    print(json.dumps(convert(sys.argv[1], int(sys.argv[2]))))

@@ -1,0 +1,1 @@
+"""Figures of quality, beside baselines and published ones."""

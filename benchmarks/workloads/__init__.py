@@ -1,0 +1,1 @@
+"""What is measured: data, graphs, steps."""

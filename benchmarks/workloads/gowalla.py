@@ -1,0 +1,59 @@
+"""What ours and the peers work on: the Gowalla split of the papers, and batches drawn from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.data import Split, given_split, load_dataset
+from lightgcn_jax.diffusion import diffusion_operator
+from lightgcn_jax.diffusion.operator import Operator
+from lightgcn_jax.graph import BipartiteGraph, CsrRows, csr_rows
+from lightgcn_jax.graph.bipartite import training_graph
+from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.training.batch import Batch
+from lightgcn_jax.training.step import Run, draw_batch, epoch_order
+
+
+class Workload(NamedTuple):
+    """A split, ready to train and to rank on.
+
+    Attributes:
+        split: external ids and pairs.
+        graph: of the training pairs.
+        operator: Ã of the graph, as training makes it.
+        relevant: row u holds user u's test items.
+    """
+
+    split: Split
+    graph: BipartiteGraph
+    operator: Operator
+    relevant: CsrRows
+
+
+def load_gowalla(data_dir: Path | None) -> Workload:
+    """Load Gowalla from a folder, from where GRAPHREC_DATA says, or from its source.
+
+    Raises:
+        InputError: it is nowhere, or not what it should be.
+    """
+    split = given_split(load_dataset("gowalla", data_dir=data_dir))
+    graph = training_graph(split)
+    relevant = csr_rows(split.test.users, split.test.items, len(split.users))
+    return Workload(split, graph, diffusion_operator(graph, ordering="auto"), relevant)
+
+
+def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:
+    """Batches by our sampler, all rows of weight 1, for ours and a peer to train on."""
+    key = jax.random.key(config.seed)
+    order = epoch_order(key, run.graph.num_edges, config)
+    draw = jax.jit(draw_batch, static_argnames="config")
+    whole = jnp.ones(config.batch_size)
+    batches = []
+    for step in range(steps):
+        batch = draw(jax.random.fold_in(key, step), run, order, jnp.int32(0), config=config)
+        batches.append(batch._replace(weights=whole))
+    return batches

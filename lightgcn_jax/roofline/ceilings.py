@@ -1,0 +1,89 @@
+"""What a machine does at best: reading rows of a table, and copying a large one."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import Array, Float, Ids, NodeTable
+from lightgcn_jax.roofline.targets import Target
+
+WARM_UP = 2
+
+# Large beside any cache.
+_COPY_BYTES = 2**29
+# Sums of gathered rows kept at once while the ceiling is measured, and gathers added up before a
+# sum is stored again. On two cores (Gowalla, D = 64) one gather a turn took 29 ms, eight 13 ms, the
+# gathered table as a whole 480 ms.
+_GATHER_ROWS = (1024, 16384)
+_GATHERS_A_TURN = 8
+
+
+def seconds(function: Callable, *arguments: Any) -> float:
+    """What one call takes until its results are there."""
+    start = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return time.perf_counter() - start
+
+
+def fastest_gather(x: NodeTable, columns: Ids) -> Callable[[NodeTable, Ids], Array]:
+    """Among ways to read x[columns] and add up what was read, the fastest on this device."""
+    entries = len(columns)
+    # The last way is one turn without a loop: what a device with many threads wants.
+    ways = sorted({*_GATHER_ROWS, max(1, -(-entries // _GATHERS_A_TURN))})
+    programs = [jax.jit(functools.partial(_gather_and_add, rows=rows)) for rows in ways]
+    best: dict[int, float] = {}
+    for index, program in enumerate(programs):
+        for _ in range(WARM_UP):
+            jax.block_until_ready(program(x, columns))
+        best[index] = min(seconds(program, x, columns) for _ in range(3))
+    return programs[min(best, key=best.__getitem__)]
+
+
+def _gather_and_add(x: NodeTable, columns: Ids, rows: int) -> Float[Array, "rows dim"]:
+    """Sums of the rows x[columns], ``rows`` of them side by side; each row is read once."""
+    entries, dim = len(columns), x.shape[1]
+    if not entries:
+        return jnp.zeros((1, dim), jnp.float32)
+    turn = min(rows * _GATHERS_A_TURN, entries)
+    rows = max(1, turn // _GATHERS_A_TURN)
+
+    def add(first: Any, count: int, total: Array) -> Array:
+        chosen = jax.lax.dynamic_slice_in_dim(columns, first, count)
+        read = x.at[chosen].get(mode="promise_in_bounds").astype(total.dtype)
+        return total.at[:count].add(read) if count < rows else total + read
+
+    def add_turn(index: Any, total: Array) -> Array:
+        for gather in range(_GATHERS_A_TURN):
+            total = add((index * _GATHERS_A_TURN + gather) * rows, rows, total)
+        return total
+
+    turns = entries // (rows * _GATHERS_A_TURN)
+    total = jax.lax.fori_loop(0, turns, add_turn, jnp.zeros((rows, dim), jnp.float32))
+    for first in range(turns * rows * _GATHERS_A_TURN, entries, rows):
+        total = add(first, min(rows, entries - first), total)
+    return total
+
+
+def copy_rate(target: Target, repeats: int) -> float:
+    """Bytes a second, read and written, of a large table negated in place.
+
+    In place, because a fresh result of this size is paid for in page faults on a CPU: measured
+    four times slower.
+    """
+    available = target.available_bytes() or _COPY_BYTES * 4
+    numbers = min(_COPY_BYTES, available // 4) // 4
+    negate = jax.jit(jnp.negative, donate_argnums=0)
+    x = jax.block_until_ready(jnp.ones(numbers, jnp.float32))
+    samples = []
+    for _ in range(repeats + WARM_UP):
+        start = time.perf_counter()
+        x = jax.block_until_ready(negate(x))
+        samples.append(time.perf_counter() - start)
+    return 2 * x.nbytes / statistics.median(samples[WARM_UP:])

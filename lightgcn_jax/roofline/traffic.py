@@ -1,0 +1,251 @@
+"""Bytes and operations that a diffusion must move, beside what was compiled and what it took.
+
+Two models of traffic frame every storage. The least: each array of the storage is read once, each
+row of the table that any entry names is read once, each row of the result is written once. The
+gathered: the same, but a row of the table is read for every entry, as the arithmetic units see it;
+what lies between the two, caches save. K applications forward and K backward move 2K times that of
+one; the running sum is left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from lightgcn_jax.arrays import NodeTable, Scalar
+from lightgcn_jax.diffusion.choice import (
+    STORAGES,
+    Choice,
+    OrderingChoice,
+    choose_backend,
+    choose_ordering,
+    obstacles,
+)
+from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
+from lightgcn_jax.diffusion.operator import Operator, diffuse, diffusion_operator
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.graph.csr import CsrMatrix
+from lightgcn_jax.graph.normalization import normalized_adjacency
+from lightgcn_jax.graph.ordering import node_order
+from lightgcn_jax.roofline.measuring import Bench, Ceilings, Program, Work, examine
+from lightgcn_jax.roofline.targets import Target, find_target
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class StorageReport:
+    """One storage of the graph's operator.
+
+    Attributes:
+        obstacle: why the platform lacks it; the rest is None then.
+        storage_bytes: its arrays.
+        build_seconds: to make it on the host.
+        application: y = Ã x; with an ordering the table is moved to its places and back.
+        layers: value and gradient of ½‖sum_k alpha_k Ã^k x‖², K applications each way; with an
+            ordering tables are moved once each way, not at every application.
+    """
+
+    obstacle: str | None
+    storage_bytes: int | None = None
+    build_seconds: float | None = None
+    application: Program | None = None
+    layers: Program | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionReport:
+    """Everything :func:`report` found.
+
+    Attributes:
+        target: what it was compiled for.
+        device: the device's own name.
+        jax_version: of JAX.
+        num_users: U.
+        num_items: I.
+        num_entries: of Ã, two an interaction.
+        dim: D.
+        num_layers: K.
+        dtype: of the table and of the edge weights.
+        ordering: of the nodes inside the storages and in the bare gather; never ``auto``.
+        choice: the storage that ``auto`` takes for the graph on this platform, and why.
+        ordering_choice: the ordering that ``auto`` trains with there, and why.
+        ceilings: None where nothing was run.
+        storages: by name.
+    """
+
+    target: str
+    device: str
+    jax_version: str
+    num_users: int
+    num_items: int
+    num_entries: int
+    dim: int
+    num_layers: int
+    dtype: str
+    ordering: str
+    choice: Choice
+    ordering_choice: Choice
+    ceilings: Ceilings | None
+    storages: dict[str, StorageReport]
+
+    @property
+    def table_bytes(self) -> int:
+        """One N×D table without a device's padding."""
+        return (self.num_users + self.num_items) * self.dim * jnp.dtype(self.dtype).itemsize
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON."""
+        return dataclasses.asdict(self) | {
+            "choice": self.choice._asdict(),
+            "ordering_choice": self.ordering_choice._asdict(),
+        }
+
+
+def report(
+    graph: BipartiteGraph,
+    *,
+    dim: int = 64,
+    layers: int = 3,
+    dtype: str = "float32",
+    backends: Sequence[str] = (),
+    ordering: OrderingChoice = "none",
+    target: str | None = None,
+    repeats: int = 7,
+) -> DiffusionReport:
+    """Compile every storage of the graph's operator, and measure it on the device that is here.
+
+    Args:
+        graph: the interactions.
+        dim: D.
+        layers: K ≥ 1.
+        dtype: of the table and the edge weights: ``float32`` or ``bfloat16``.
+        backends: names of storages; none stands for all.
+        ordering: of the nodes inside every storage, see :func:`lightgcn_jax.graph.node_order`;
+            ``auto`` for the one that ``auto`` trains with on the target.
+        target: compile for this, see :func:`find_target`, and measure nothing; by default compile
+            for the device that JAX runs on, and measure.
+        repeats: samples of each program; medians are reported. Programs and the bare gather are
+            timed in turn.
+
+    Raises:
+        InputError: an argument is out of range, an unknown name, or on the target no storage fits.
+    """
+    _check(dim, layers, dtype, repeats)
+    device = find_target(target)
+    reasons = obstacles(device.platform)
+    names = list(dict.fromkeys(backends)) or list(STORAGES)
+    if unknown := [name for name in names if name not in STORAGES]:
+        raise InputError(f"backends: expected some of {list(STORAGES)}, got {unknown}")
+    choice = choose_backend("auto", device.platform, 2 * graph.num_edges)
+    ordering_choice = choose_ordering(
+        "auto", graph.num_edges, backend=choice.name, platform=device.platform
+    )
+    # One for all: the storages stand beside each other and beside one bare gather.
+    chosen = ordering_choice.name if ordering == "auto" else ordering
+    nodes = node_order(graph, chosen)
+    matrix = normalized_adjacency(graph if nodes is None else graph.relabelled(nodes))
+    table = jax.ShapeDtypeStruct((graph.num_nodes, dim), dtype)
+    bench = Bench.of(device, matrix, table, repeats) if target is None else None
+    storages = {}
+    for name in names:
+        if reasons[name] is not None:
+            storages[name] = StorageReport(reasons[name])
+            continue
+        start = time.perf_counter()
+        operator = diffusion_operator(
+            graph, backend=name, dtype=dtype, platform=device.platform, ordering=chosen
+        )
+        jax.block_until_ready(operator)
+        built = time.perf_counter() - start
+        storages[name] = _examine(device, operator, matrix, table, layers, bench, built)
+    _check_some_fit(device, storages)
+    return DiffusionReport(
+        target=device.name,
+        device=device.device.device_kind,
+        jax_version=jax.__version__,
+        num_users=graph.num_users,
+        num_items=graph.num_items,
+        num_entries=matrix.num_entries,
+        dim=dim,
+        num_layers=layers,
+        dtype=dtype,
+        ordering=chosen,
+        choice=choice,
+        ordering_choice=ordering_choice,
+        ceilings=None if bench is None else bench.ceilings(),
+        storages=storages,
+    )
+
+
+def least_work(operator: Operator, matrix: CsrMatrix, dim: int, dtype: DTypeLike) -> Work:
+    """The work of one application of the operator of ``matrix`` to a table of that type."""
+    row_bytes = dim * jnp.dtype(dtype).itemsize
+    beside = storage_bytes(operator) + matrix.shape[0] * row_bytes
+    return Work(
+        least_bytes=beside + len(np.unique(matrix.columns)) * row_bytes,
+        gathered_bytes=beside + matrix.num_entries * row_bytes,
+        operations=2 * matrix.num_entries * dim,
+    )
+
+
+def storage_bytes(operator: Operator) -> int:
+    """Bytes of the arrays that hold the matrix, their padding included."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(operator.storage))
+
+
+def layers_and_gradient(operator: Operator, x: NodeTable, layers: int) -> tuple[Scalar, NodeTable]:
+    """½‖sum_k alpha_k Ã^k x‖² with uniform alpha, in float32, and its gradient."""
+
+    def half_square(x: NodeTable) -> Scalar:
+        y = multiscale(operator, x, uniform_alphas(layers))
+        return 0.5 * jnp.square(y.astype(jnp.float32)).sum()
+
+    return jax.value_and_grad(half_square)(x)
+
+
+def _check(dim: int, layers: int, dtype: str, repeats: int) -> None:
+    for name, value in (("dim", dim), ("layers", layers), ("repeats", repeats)):
+        if value < 1:
+            raise InputError(f"{name}: expected a whole number of at least 1, got {value}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype: expected one of {DTYPES}, got {dtype!r}")
+
+
+def _check_some_fit(target: Target, storages: dict[str, StorageReport]) -> None:
+    programs = [
+        program
+        for found in storages.values()
+        for program in (found.application, found.layers)
+        if program is not None
+    ]
+    if programs and all(program.executable is None for program in programs):
+        raise InputError(f"no storage fits: {programs[0].not_run}; try a smaller dim")
+    if not programs:
+        reasons = "; ".join(f"{name}: {found.obstacle}" for name, found in storages.items())
+        raise InputError(f"no storage runs on {target.platform}: {reasons}")
+
+
+def _examine(
+    target: Target,
+    operator: Operator,
+    matrix: CsrMatrix,
+    table: jax.ShapeDtypeStruct,
+    layers: int,
+    bench: Bench | None,
+    build_seconds: float,
+) -> StorageReport:
+    work = least_work(operator, matrix, table.shape[1], table.dtype)
+    both_ways = functools.partial(layers_and_gradient, layers=layers)
+    functions = ((diffuse, 1), (both_ways, 2 * layers))
+    application, both = examine(target, operator, table, work, functions, bench)
+    return StorageReport(None, storage_bytes(operator), build_seconds, application, both)

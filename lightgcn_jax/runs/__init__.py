@@ -1,0 +1,28 @@
+"""Runs on host and disk: fit, resume, continue, refit, evaluate, compare."""
+
+from lightgcn_jax.runs.compare import compare_runs
+from lightgcn_jax.runs.continuation import continue_from
+from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.evaluate import judge_run
+from lightgcn_jax.runs.fit import FitResult, embeddings_of, fit, load_scorer, refit, resume
+from lightgcn_jax.runs.interrupt import Interrupted
+from lightgcn_jax.runs.progress import TrainingDiverged
+from lightgcn_jax.runs.reporter import ConsoleReporter, Reporter, SilentReporter
+
+__all__ = [
+    "ConsoleReporter",
+    "FitResult",
+    "Interrupted",
+    "Reporter",
+    "RunDirectory",
+    "SilentReporter",
+    "TrainingDiverged",
+    "compare_runs",
+    "continue_from",
+    "embeddings_of",
+    "fit",
+    "judge_run",
+    "load_scorer",
+    "refit",
+    "resume",
+]

@@ -1,0 +1,277 @@
+"""Finished runs side by side on the same test pairs, and whether they differ by more than chance.
+
+Runs may number users and items differently: pairs are compared, and users matched, by external id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.pairs import Pairs, merge_pairs, pair_keys
+from lightgcn_jax.data.splits import Split
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.metrics import USER_METRICS, evaluate
+from lightgcn_jax.evaluation.parts import evaluation_sets
+from lightgcn_jax.evaluation.significance import PairedComparison, compare_paired, holm
+from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.settings.protocols import label_of
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricTest:
+    """A run against the baseline in one metric.
+
+    Attributes:
+        paired: the difference, its interval and the p values of this one comparison.
+        t_test_p: the paired t-test's, after Holm over all runs that are compared in the metric.
+        bootstrap_p: the paired bootstrap's, likewise.
+    """
+
+    paired: PairedComparison
+    t_test_p: float
+    bootstrap_p: float
+
+    @property
+    def p(self) -> float:
+        """The larger of both: what both tests allow to say."""
+        return max(self.t_test_p, self.bootstrap_p)
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedRun:
+    """A run's place in a comparison.
+
+    Attributes:
+        path: its directory.
+        name: the directory's name, or its path where another run's is named alike.
+        model: its model.
+        protocol: the protocol of its figures.
+        protocol_note: what figures under it mean.
+        best_epoch: the epoch whose model is judged; 0 for a closed form.
+        metrics: means over the test users, ``{"recall@20": …}``.
+        tests: by metric, against the baseline; empty for the baseline itself.
+    """
+
+    path: Path
+    name: str
+    model: str
+    protocol: str
+    protocol_note: str
+    best_epoch: int
+    metrics: dict[str, float]
+    tests: dict[str, MetricTest]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Runs on the same test pairs.
+
+    Attributes:
+        runs: in the order given.
+        baseline: place of the run that the others are tested against.
+        users: test users, the same of every run.
+        test_pairs: the same of every run.
+        notes: what beside the model differs between the runs, a line each.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    baseline: int
+    users: int
+    test_pairs: int
+    notes: tuple[str, ...]
+
+    def best(self, metric: str) -> list[int]:
+        """Places of the runs with the highest value of a metric."""
+        values = [run.metrics[metric] for run in self.runs]
+        return [place for place, value in enumerate(values) if value == max(values)]
+
+
+def compare_runs(
+    paths: Sequence[Path | str],
+    k: int = 20,
+    metrics: Sequence[str] = ("recall", "ndcg"),
+    baseline: int = 0,
+    seed: int = 0,
+) -> Comparison:
+    """Rank the test pairs of finished runs and test each run against one of them.
+
+    Each run leaves out of a user's list what it was trained or selected on, and is judged by the
+    model that it keeps: of several seeds, one.
+
+    Args:
+        paths: directories of two runs or more, of any models; a run may stand twice.
+        k: cut-off.
+        metrics: names of metrics of a user, ``recall`` for instance.
+        baseline: place of the run that the others are tested against.
+        seed: of the bootstrap, which resamples the same users in every test.
+
+    Returns:
+        The comparison; p values are corrected for the number of tests of a metric.
+
+    Raises:
+        InputError: fewer than two runs, one that is not finished, test pairs that are not the
+            same, fewer than two test users, or a metric or cut-off that does not exist.
+    """
+    if len(paths) < 2:
+        raise InputError(f"runs: expected at least two to compare, got {len(paths)}")
+    if not 0 <= baseline < len(paths):
+        raise InputError(f"baseline: expected 0 to {len(paths) - 1}, got {baseline}")
+    unknown = [name for name in metrics if name not in USER_METRICS]
+    if unknown or not metrics:
+        raise InputError(
+            f"metrics: expected some of {', '.join(USER_METRICS)}, "
+            f"got {', '.join(unknown) or 'none'}"
+        )
+    directories = [RunDirectory.open(Path(path)) for path in paths]
+    chosen = directories[baseline]
+    for directory in directories:
+        # Before any of them is ranked, which takes time.
+        if directory.summary() is None:
+            raise InputError(
+                f"{directory.path}: expected a finished run, it is not; resume it first"
+            )
+        check_same_test_pairs(directory, chosen)
+    columns = [f"{name}@{k}" for name in dict.fromkeys(metrics)]
+    values = [_user_values(directory, chosen.split, columns, k) for directory in directories]
+    tests = _tests(values, columns, baseline, seed)
+    names = _names(directories)
+    runs = tuple(_compared(*parts) for parts in zip(directories, names, values, tests, strict=True))
+    test = chosen.split.test
+    notes = _protocol_notes(runs)
+    for directory, name in zip(directories, names, strict=True):
+        notes += _data_notes(directory.split, name, chosen.split, names[baseline])
+    distinct = tuple(dict.fromkeys(notes))
+    return Comparison(runs, baseline, len(np.unique(test.users)), len(test), distinct)
+
+
+def check_same_test_pairs(directory: RunDirectory, other: RunDirectory) -> None:
+    """Make sure that two runs withhold the same test pairs, by external ids.
+
+    Raises:
+        InputError: they do not (it says how many differ, and names one), or there are none.
+    """
+    split, base = directory.split, other.split
+    if not len(split.test):
+        raise InputError(f"{directory.path}: expected test pairs to compare by, it has none")
+    here = _keys_in(base, split, split.test)
+    added, missing = ~np.isin(here, base.test.keys), ~np.isin(base.test.keys, here)
+    for owner, which in ((split, added), (base, missing)):
+        if which.any():
+            pair = int(np.argmax(which))
+            (user,) = owner.users.external(owner.test.users[[pair]])
+            (item,) = owner.items.external(owner.test.items[[pair]])
+            raise InputError(
+                f"{directory.path}: expected the test pairs of {other.path}, got {added.sum():,} "
+                f"others, while {missing.sum():,} are missing, one of these being user {user!r} "
+                f"with item {item!r}; compare runs on the same split"
+            )
+
+
+def _rows_in(known: IdMap, ids: IdMap) -> np.ndarray:
+    """The row in one map of each id of another, ``int32[n]``; −1 where it is unknown."""
+    return known.rows(ids.ids)
+
+
+def _keys_in(base: Split, split: Split, pairs: Pairs) -> np.ndarray:
+    """One number for each of a split's pairs, by the rows of another; −1 for a pair not of it."""
+    users = _rows_in(base.users, split.users)[pairs.users]
+    items = _rows_in(base.items, split.items)[pairs.items]
+    return np.where((users >= 0) & (items >= 0), pair_keys(users, items), -1)
+
+
+def _user_values(
+    directory: RunDirectory, base: Split, columns: Sequence[str], k: int
+) -> dict[str, np.ndarray]:
+    """Each metric of every test user, ``float32[users]``, in the order of the base's rows."""
+    sets = evaluation_sets(directory.split)
+    evaluation = evaluate(load_scorer(directory), sets.test, ks=(k,), seen=sets.known)
+    order = np.argsort(_rows_in(base.users, directory.split.users)[evaluation.users])
+    return {name: evaluation.per_user[name][order] for name in columns}
+
+
+def _tests(
+    values: Sequence[dict[str, np.ndarray]], columns: Sequence[str], baseline: int, seed: int
+) -> list[dict[str, MetricTest]]:
+    """The tests of each run against the baseline, by metric."""
+    tests: list[dict[str, MetricTest]] = [{} for _ in values]
+    others = [place for place in range(len(values)) if place != baseline]
+    for name in columns:
+        paired = [
+            compare_paired(values[baseline][name], values[place][name], seed=seed)
+            for place in others
+        ]
+        t_test_ps = holm(np.array([one.t_test_p for one in paired]))
+        bootstrap_ps = holm(np.array([one.bootstrap_p for one in paired]))
+        for place, one, t_test_p, bootstrap_p in zip(
+            others, paired, t_test_ps, bootstrap_ps, strict=True
+        ):
+            tests[place][name] = MetricTest(one, float(t_test_p), float(bootstrap_p))
+    return tests
+
+
+def _compared(
+    directory: RunDirectory,
+    name: str,
+    values: dict[str, np.ndarray],
+    tests: dict[str, MetricTest],
+) -> ComparedRun:
+    config, summary = directory.config, directory.summary()
+    assert summary is not None
+    means = {column: float(each.mean(dtype=np.float64)) for column, each in values.items()}
+    return ComparedRun(
+        directory.path,
+        name,
+        config.model,
+        config.protocol,
+        label_of(config),
+        summary["best_epoch"],
+        means,
+        tests,
+    )
+
+
+def _names(directories: Sequence[RunDirectory]) -> list[str]:
+    """The directories' own names, or their paths where two would share one."""
+    places = {directory.path.resolve() for directory in directories}
+    shared = Counter(place.name for place in places)
+    return [
+        name if shared[name := directory.path.resolve().name] == 1 else str(directory.path)
+        for directory in directories
+    ]
+
+
+def _protocol_notes(runs: Sequence[ComparedRun]) -> list[str]:
+    if len({run.protocol for run in runs}) == 1:
+        return []
+    each = ", ".join(f"{run.name} {run.protocol}" for run in runs)
+    return [f"protocols differ, and figures with them: {each}"]
+
+
+def _data_notes(split: Split, name: str, base: Split, base_name: str) -> list[str]:
+    """What two splits do not share beside their test pairs."""
+    notes = []
+    for what, pairs, base_pairs in (
+        ("trained on", split.train, base.train),
+        ("left out of the lists", *(merge_pairs(one.train, one.valid) for one in (split, base))),
+    ):
+        here = _keys_in(base, split, pairs)
+        added = int((~np.isin(here, base_pairs.keys)).sum())
+        missing = int((~np.isin(base_pairs.keys, here)).sum())
+        if added or missing:
+            notes.append(
+                f"pairs {what} differ: {name} has {added:,} that {base_name} has not, and lacks "
+                f"{missing:,} of its {len(base_pairs):,}"
+            )
+    if len(split.items) != len(base.items):
+        notes.append(
+            f"catalogues differ: {name} ranks {len(split.items):,} items, {base_name} "
+            f"{len(base.items):,}"
+        )
+    return notes

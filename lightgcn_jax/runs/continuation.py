@@ -1,0 +1,170 @@
+"""Going on with new data: ids grow, old rows stay, new rows and their optimizer state are added."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
+from lightgcn_jax.data.splits import Split
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.runs.checkpoint import load_checkpoint
+from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.fit import FitResult, fit
+from lightgcn_jax.runs.progress import TrainArrays
+from lightgcn_jax.runs.reporter import Reporter, SilentReporter
+from lightgcn_jax.runs.trainer import Trainer
+from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.training.epoch import map_tables
+from lightgcn_jax.training.step import TrainState, initial_params
+
+# Settings that the parameters' shapes or the parts of the split rest on.
+_KEPT = ("model", "dim", "seeds", "protocol", "score", "hidden", "biases", "learn_alphas")
+_WEIGHTS_KEPT = ("layers", "aggregate", "combine")
+
+
+def continue_from(
+    path: Path | str,
+    split: Split,
+    config: TrainConfig | None = None,
+    *,
+    out: Path | str | None = None,
+    reporter: Reporter | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Train on from a run's best epoch, with its data and new data together.
+
+    The best embeddings and Adam's latest moments of known users and items go on; the learning-rate
+    schedule and the count of epochs begin anew. A known pair stays in the part it was in, so
+    nothing that was held out is ever trained on; new pairs join the parts that ``split`` gives
+    them.
+
+    Args:
+        path: the run to go on from; it is only read.
+        split: the new data.
+        config: the settings; by default the run's own. What decides the parameters' shapes
+            (``model``, ``dim``, ``seeds`` and the like) and ``protocol`` must be the run's: another
+            protocol would judge pairs that were trained on, or train on pairs that were held
+            out.
+        out: a new directory for the new run.
+        reporter: receives progress.
+        data: JSON value stored with the new run.
+
+    Returns:
+        The new run.
+
+    Raises:
+        InputError: no run of a trained model with a checkpoint, or settings that its embeddings
+            do not fit.
+    """
+    old = open_trained(path)
+    config = config or old.config
+    weights = () if config.model in ("mf", "lightgcn") else _WEIGHTS_KEPT
+    for field in (*_KEPT, *weights):
+        if getattr(config, field) != getattr(old.config, field):
+            raise InputError(
+                f"{field}: expected {getattr(old.config, field)} as in {path}, "
+                f"got {getattr(config, field)}"
+            )
+    if old.optimizer == "custom":
+        raise InputError(f"{path}: a run with an optimizer of its own can't be gone on from")
+    trainer = Trainer(old.split, old.config, None, old, SilentReporter())
+    checkpoint = load_checkpoint(old.checkpoints, trainer.array_template())
+    if checkpoint is None:
+        raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
+    merged = merge_splits(old.split, split)
+    arrays: TrainArrays = checkpoint.arrays
+    states = dataclasses.replace(arrays.states, params=arrays.best)
+    states = extend_states(states, old.split, merged, config)
+    return fit(merged, config, out=out, reporter=reporter, data=data, initial=states)
+
+
+def open_trained(path: Path | str) -> RunDirectory:
+    """Open a run that can be gone on from.
+
+    Raises:
+        InputError: no run, or one of a model that is fitted in closed form.
+    """
+    run = RunDirectory.open(Path(path))
+    if not run.config.is_trained:
+        raise InputError(
+            f"{path}: expected the run of a trained model to go on from, got {run.config.model}, "
+            f"which is fitted in one go: fit it anew on all the data"
+        )
+    return run
+
+
+def merge_splits(old: Split, new: Split) -> Split:
+    """Both splits' pairs over grown id maps; a pair that ``old`` knows stays in its part."""
+    users, items = old.users.grow(new.users.ids), old.items.grow(new.items.ids)
+    user_rows, item_rows = users.rows(new.users.ids), items.rows(new.items.ids)
+    known = merge_pairs(*(getattr(old, part) for part in PARTS))
+    parts, added = {}, {}
+    for part in PARTS:
+        pairs: Pairs = getattr(new, part)
+        new_users, new_items = user_rows[pairs.users], item_rows[pairs.items]
+        fresh = ~np.isin(pair_keys(new_users, new_items), known.keys)
+        fresh_pairs = Pairs.from_rows(new_users[fresh], new_items[fresh])
+        parts[part] = merge_pairs(getattr(old, part), fresh_pairs)
+        added[part] = len(fresh_pairs)
+    counts = ", ".join(f"{count:,} to {part}" for part, count in added.items())
+    return Split(
+        users=users,
+        items=items,
+        description=f"{old.description}; then {new.description}",
+        report=(*old.report, *new.report),
+        notes=(
+            *new.notes,
+            f"new data: {len(users) - len(old.users):,} new users, "
+            f"{len(items) - len(old.items):,} new items, new pairs {counts}",
+        ),
+        **parts,
+    )
+
+
+def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfig) -> TrainState:
+    """States of a run, with rows for the nodes that ``new`` has beyond ``old``.
+
+    New rows of the layer-0 embeddings are drawn as at the start of a run; new rows of the
+    optimizer's state are zero; weights go on. The schedule's count starts anew.
+    """
+    new_nodes = len(new.users) + len(new.items)
+    # Users come first, so old items move up by the number of new users.
+    moved = np.concatenate(
+        [np.arange(len(old.users)), len(new.users) + np.arange(len(old.items))]
+    ).astype(np.int32)
+    # A stream apart from those of the first start, so that new rows are not copies of old ones.
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), new_nodes))(
+        jnp.arange(config.seed, config.seed + config.seeds)
+    )
+    drawn = jax.vmap(lambda key: initial_params(key, new_nodes, config))(keys)
+
+    def extended(old_rows: jax.Array, all_rows: jax.Array) -> jax.Array:
+        return all_rows.at[:, moved].set(old_rows)
+
+    def with_zero_rows(leaf: jax.Array) -> jax.Array:
+        return extended(leaf, jnp.zeros((leaf.shape[0], new_nodes, *leaf.shape[2:]), leaf.dtype))
+
+    def restarted(node: Any) -> Any:
+        if isinstance(node, optax.ScaleByScheduleState):
+            return node._replace(count=jnp.zeros_like(node.count))
+        return node
+
+    opt_state = jax.tree.map(
+        restarted,
+        states.opt_state,
+        is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState),
+    )
+    return dataclasses.replace(
+        states,
+        params=map_tables(extended, states.params, drawn),
+        opt_state=map_tables(with_zero_rows, opt_state),
+        step=jnp.zeros_like(states.step),
+    )

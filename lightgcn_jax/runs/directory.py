@@ -1,0 +1,326 @@
+"""A run on disk: everything needed to resume, judge, serve and extend it, without the data files.
+
+=========================  ==================================================================
+config.json                settings, how the data was made, format version; written first
+users.parquet, …items…     external ids in row order
+pairs.npz                  train, valid and test pairs as rows
+metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
+checkpoints/               the newest two checkpoints
+embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
+model.safetensors          what a closed form needs beyond settings and pairs, or the network that
+                           a trained model scores by, if anything
+summary.json               the figures; written last, so a run with it is finished
+loss.png, metrics.png      curves, where matplotlib is installed
+.lock                      held by the process that trains the run
+=========================  ==================================================================
+
+A closed form has no checkpoints and no curves; its metrics.jsonl has a line a seed, of epoch 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import safetensors
+import safetensors.numpy
+
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.interactions import CountChange
+from lightgcn_jax.data.pairs import PARTS, Pairs
+from lightgcn_jax.data.splits import Split
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import locked, read_json, replacing, write_json, write_text
+from lightgcn_jax.settings.config import TrainConfig
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """A directory that holds one run; see the module for its files."""
+
+    path: Path
+
+    @classmethod
+    @contextlib.contextmanager
+    def creating(
+        cls, path: Path, split: Split, config: TrainConfig, data: Mapping[str, Any], optimizer: str
+    ) -> Iterator[RunDirectory]:
+        """Write what is known before the first step: settings, ids and pairs.
+
+        Everything is written under a temporary name, which becomes ``path`` when the block ends;
+        a process killed before that leaves no half-made run.
+
+        Yields:
+            The run under its temporary name, to put more into.
+
+        Raises:
+            InputError: the directory already holds something.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"{path}: expected a new or empty directory, it already holds something; "
+                f"go on with a run by resuming it, or choose another name"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            run = cls(temporary)
+            run._write_start(split, config, data, optimizer)
+            yield run
+            # mkdtemp makes private folders; a run is as readable as its surroundings.
+            temporary.chmod(path.parent.stat().st_mode)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write_start(
+        self, split: Split, config: TrainConfig, data: Mapping[str, Any], optimizer: str
+    ) -> None:
+        path = self.path
+        for name, ids in (("users", split.users), ("items", split.items)):
+            with replacing(path / f"{name}.parquet") as temporary:
+                pl.DataFrame({"id": ids.ids}).write_parquet(temporary)
+        pairs = {}
+        for part in PARTS:
+            rows: Pairs = getattr(split, part)
+            pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
+        with replacing(path / "pairs.npz") as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **pairs)
+        write_json(
+            path / "config.json",
+            {
+                "format": FORMAT_VERSION,
+                "versions": _versions(),
+                "config": dataclasses.asdict(config),
+                "optimizer": optimizer,
+                "data": dict(data),
+                "split": {
+                    "description": split.description,
+                    "notes": list(split.notes),
+                    "report": [list(change) for change in split.report],
+                },
+            },
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Open an existing run.
+
+        Raises:
+            InputError: it is missing, no run, or of another format version.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise InputError(f"{path}: expected a run directory, there is none")
+        if not (path / "config.json").exists():
+            raise InputError(f"{path}: expected a run directory, it holds no config.json")
+        run = cls(path)
+        found = run._settings.get("format")
+        if found != FORMAT_VERSION:
+            raise InputError(
+                f"{path}: expected a run of format {FORMAT_VERSION}, got {found!r}; "
+                f"open it with the version that wrote it "
+                f"({run._settings.get('versions', {}).get('lightgcn-pinsage-jax', 'unknown')})"
+            )
+        missing = {"config", "optimizer", "data", "split"} - run._settings.keys()
+        if missing:
+            raise InputError(f"{path / 'config.json'}: expected the fields {sorted(missing)} too")
+        return run
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the run for this process; InputError where another one trains it."""
+        message = f"{self.path}: another process trains this run; wait for it or stop it"
+        return locked(self.path / ".lock", message)
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        settings = read_json(self.path / "config.json")
+        if not isinstance(settings, dict):
+            raise InputError(f"{self.path / 'config.json'}: expected a JSON object")
+        return settings
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The run's settings."""
+        known = {field.name for field in dataclasses.fields(TrainConfig)}
+        stored = self._settings.get("config")
+        # A setting that is missing came after the run was written, with a default that changes
+        # nothing; the order of the nodes changes the last bits, and there was none.
+        if not isinstance(stored, dict) or not set(stored) <= known:
+            raise InputError(
+                f"{self.path / 'config.json'}: config: expected fields among {sorted(known)}"
+            )
+        lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+        return TrainConfig(**{"ordering": "none", **stored, **lists})
+
+    @property
+    def optimizer(self) -> str:
+        """``adam``; ``custom``, one given from Python; or ``none``, of a closed form."""
+        return self._settings["optimizer"]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """How the data was made."""
+        return self._settings["data"]
+
+    @cached_property
+    def split(self) -> Split:
+        """The pairs and id maps that the run trains and is judged on."""
+        about = self._settings["split"]
+        try:
+            description, notes = about["description"], tuple(about["notes"])
+            report = tuple(CountChange(*change) for change in about["report"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.path / 'config.json'}: split: cannot use {error}") from None
+        users, items = self._ids("users"), self._ids("items")
+        train, valid, test = self._pairs()
+        return Split(users, items, train, valid, test, description, notes, report)
+
+    def _ids(self, name: str) -> IdMap:
+        path = self.path / f"{name}.parquet"
+        try:
+            return IdMap(pl.read_parquet(path)["id"])
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{path}: expected a Parquet file of ids, got {error}") from None
+
+    def _pairs(self) -> list[Pairs]:
+        path = self.path / "pairs.npz"
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                return [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path}: expected train, valid and test pairs, got {error}") from None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Replace metrics.jsonl by the whole history."""
+        lines = "".join(json.dumps(record) + "\n" for record in history)
+        write_text(self.path / "metrics.jsonl", lines)
+
+    def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add lines to metrics.jsonl; a torn last line is mended by the next resume."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(record) + "\n" for record in records)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: expected a JSON object a line, got {error}") from None
+
+    def write_embeddings(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Write ``float32[U, D]`` and ``float32[I, D]`` atomically."""
+        with replacing(self.path / "embeddings.safetensors") as temporary:
+            safetensors.numpy.save_file({"users": users, "items": items}, temporary)
+
+    def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Final embeddings ``float32[U, D]`` and ``float32[I, D]`` of the best epoch.
+
+        Raises:
+            InputError: the run is not finished, or the file is damaged.
+        """
+        path = self.path / "embeddings.safetensors"
+        if not path.exists():
+            raise InputError(
+                f"{self.path}: expected a finished run, it holds no embeddings yet; resume it first"
+            )
+        try:
+            tensors = safetensors.numpy.load_file(path)
+            users, items = tensors["users"], tensors["items"]
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            raise InputError(f"{path}: expected users and items tensors, got {error}") from None
+        if len(users) != len(self.split.users) or len(items) != len(self.split.items):
+            raise InputError(
+                f"{path}: expected {len(self.split.users)} users and {len(self.split.items)} "
+                f"items, got {len(users)} and {len(items)}"
+            )
+        return users, items
+
+    def write_model(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write what the model keeps beside embeddings, if anything, atomically."""
+        if tensors:
+            with replacing(self.path / "model.safetensors") as temporary:
+                safetensors.numpy.save_file(dict(tensors), temporary)
+
+    def model(self, names: Collection[str]) -> dict[str, np.ndarray]:
+        """What a finished run keeps beside embeddings, by name.
+
+        Raises:
+            InputError: the run is not finished, or the file is damaged or holds other tensors.
+        """
+        if self.summary() is None:
+            raise InputError(f"{self.path}: expected a finished run, it is not; resume it first")
+        if not names:
+            return {}
+        path = self.path / "model.safetensors"
+        try:
+            tensors = safetensors.numpy.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise InputError(f"{path}: expected the model's tensors, got {error}") from None
+        if set(tensors) != set(names):
+            raise InputError(f"{path}: expected {sorted(names)}, got {sorted(tensors)}")
+        return tensors
+
+    def write_order(self, order: np.ndarray) -> None:
+        """Keep the node at each place, ``int32[N]``: another machine might order otherwise."""
+        with replacing(self.path / "order.npy") as temporary, temporary.open("wb") as stream:
+            np.save(stream, order, allow_pickle=False)
+
+    def order(self, num_nodes: int) -> np.ndarray | None:
+        """The nodes' order that the run trains with; None before it is chosen.
+
+        Raises:
+            InputError: the file is no permutation of the nodes.
+        """
+        path = self.path / "order.npy"
+        if not path.exists():
+            return None
+        try:
+            order = np.load(path, allow_pickle=False)
+            complete = np.array_equal(np.sort(order), np.arange(num_nodes))
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(f"{path}: expected an array, got {error}") from None
+        if not complete:
+            raise InputError(f"{path}: expected each of {num_nodes} nodes once")
+        return order
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the figures; from then on the run counts as finished."""
+        write_json(self.path / "summary.json", summary)
+
+    def summary(self) -> dict[str, Any] | None:
+        """The figures of a finished run; None before that."""
+        path = self.path / "summary.json"
+        return read_json(path) if path.exists() else None
+
+
+def _versions() -> dict[str, str]:
+    names = ("lightgcn-pinsage-jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,0 +1,66 @@
+"""A finished run judged beyond accuracy: test is ranked once, and everything read off that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.catalogue import catalogue_metrics
+from lightgcn_jax.evaluation.groups import item_groups, user_groups
+from lightgcn_jax.evaluation.metrics import evaluate
+from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
+from lightgcn_jax.graph.bipartite import training_graph
+from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.settings.protocols import label_of
+
+
+def judge_run(
+    path: Path | str, ks: tuple[int, ...], *, beyond: bool = False, groups: int = 0
+) -> dict[str, Any]:
+    """Rank a finished run's parts again at chosen cut-offs, and say what its lists are like.
+
+    Args:
+        path: the run's directory.
+        ks: cut-offs.
+        beyond: add the metrics of :mod:`lightgcn_jax.evaluation.catalogue` on test.
+        groups: add test by so many groups of users and of items; 0 adds none.
+
+    Returns:
+        A JSON value: ``model``, ``protocol``, ``protocol_note``, the parts' metrics (``{}`` for a
+        part without pairs), ``users_without_test_items``; where asked for ``beyond``, and
+        ``groups`` of ``users`` and ``items``.
+
+    Raises:
+        InputError: no finished run, a cut-off that does not fit the catalogue, or no test pairs
+            for what was asked.
+    """
+    if groups < 0:
+        raise InputError(f"groups: expected at least 1, or 0 for none, got {groups}")
+    directory = RunDirectory.open(Path(path))
+    scorer, split = load_scorer(directory), directory.split
+    sets = evaluation_sets(split)
+    figures: dict[str, Any] = {
+        "model": directory.config.model,
+        "protocol": directory.config.protocol,
+        "protocol_note": label_of(directory.config),
+        **rank_parts(scorer, sets, ("train", "valid"), ks),
+        "test": {},
+        "users_without_test_items": sets.users_without_test_items,
+    }
+    if not len(split.test):
+        if beyond or groups:
+            raise InputError(f"{path}: expected test pairs to judge the run by, it has none")
+        return figures
+    evaluation = evaluate(scorer, sets.test, ks=ks, seen=sets.known)
+    figures["test"] = evaluation.metrics
+    train = training_graph(split)
+    if beyond:
+        figures["beyond"] = catalogue_metrics(evaluation.ranked, train, ks, users=evaluation.users)
+    if groups:
+        figures["groups"] = {
+            "users": [one._asdict() for one in user_groups(evaluation, train, sets.test, groups)],
+            "items": [one._asdict() for one in item_groups(evaluation, train, sets.test, groups)],
+        }
+    return figures

@@ -1,0 +1,277 @@
+"""Runs from the outside: fit a split, resume after any kill, rank again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lightgcn_jax.data.protocol import apply_protocol
+from lightgcn_jax.data.splits import Split
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.scorer import Embedded, Scorer
+from lightgcn_jax.runs.checkpoint import (
+    checkpoint_folders,
+    load_checkpoint,
+    remove_unfinished,
+    save_checkpoint,
+)
+from lightgcn_jax.runs.closed_form import fit_closed_form, rebuild
+from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
+from lightgcn_jax.runs.reporter import Reporter, SilentReporter
+from lightgcn_jax.runs.scorers import head_names, head_of, scorer_of
+from lightgcn_jax.runs.trainer import Trainer
+from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.settings.models import with_embeddings
+from lightgcn_jax.training.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A trained or fitted run.
+
+    Attributes:
+        config: its settings.
+        split: the pairs and id maps it was trained and judged on, protocol applied.
+        summary: the figures, as in summary.json.
+        history: a record an epoch and seed, as in metrics.jsonl.
+        scorer: what ranks: the final embeddings of the best epoch, or the closed form.
+        directory: where the run lies; None if it was not written.
+        already_finished: the run had ended before; nothing was trained now.
+    """
+
+    config: TrainConfig
+    split: Split
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+    scorer: Scorer
+    directory: Path | None = None
+    already_finished: bool = False
+
+    @property
+    def user_embeddings(self) -> np.ndarray:
+        """``float32[U, D]``; InputError where the model has none."""
+        return embeddings_of(self.scorer, self.config.model)[0]
+
+    @property
+    def item_embeddings(self) -> np.ndarray:
+        """``float32[I, D]``; InputError where the model has none."""
+        return embeddings_of(self.scorer, self.config.model)[1]
+
+
+def embeddings_of(scorer: Scorer, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """A model's vectors ``float32[U, D]`` and ``float32[I, D]``, on the host.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(scorer, Embedded):
+        raise InputError(
+            f"embeddings: expected a model that has them ({with_embeddings()}), got {model}"
+        )
+    users, items = scorer.embeddings()
+    return np.asarray(users), np.asarray(items)
+
+
+def fit(
+    split: Split,
+    config: TrainConfig | None = None,
+    *,
+    out: Path | str | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    reporter: Reporter | None = None,
+    data: Mapping[str, Any] | None = None,
+    initial: TrainState | None = None,
+) -> FitResult:
+    """Train a model on a split, or fit it in closed form.
+
+    Args:
+        split: from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
+        config: the settings, the model's name among them; by default those of
+            :class:`TrainConfig`.
+        out: a new directory for the run; None keeps everything in memory.
+        optimizer: any optax transformation, in place of Adam under the configured schedule; of a
+            trained model only, whose nodes then stay in their order.
+        reporter: receives progress; silent by default.
+        data: JSON value stored with the run: where the interactions came from.
+        initial: states to start from, with a leading seed axis; by default drawn from the seeds.
+            Of a trained model only.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: settings and data do not fit, or ``out`` holds something.
+        TrainingDiverged: the loss became NaN or infinite.
+        Interrupted: Ctrl-C; a run directory can be resumed.
+    """
+    config = config or TrainConfig()
+    for name, value in (("optimizer", optimizer), ("initial", initial)):
+        if value is not None:
+            _check_trained(config, name)
+    if max(config.ks) > len(split.items):
+        raise InputError(
+            f"ks: expected cut-offs of at most {len(split.items)} (the catalogue's size), "
+            f"got {max(config.ks)}"
+        )
+    split = apply_protocol(split, config.protocol)
+    progress = Progress.start(config.seeds)
+    arrays = None if initial is None else TrainArrays.start(initial)
+    directory = None
+    if out is not None:
+        kind = "none" if not config.is_trained else "adam" if optimizer is None else "custom"
+        with RunDirectory.creating(Path(out), split, config, data or {}, kind) as made:
+            if arrays is not None:
+                # Where the run goes on from can't be drawn again from its seeds.
+                save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
+        directory = RunDirectory(Path(out))
+    reporter = reporter or SilentReporter()
+    with nullcontext() if directory is None else directory.locked():
+        if not config.is_trained:
+            fitted = fit_closed_form(split, config, directory, reporter)
+            return _result(config, split, fitted, directory)
+        trainer = Trainer(split, config, optimizer, directory, reporter)
+        arrays = arrays or TrainArrays.start(trainer.initial_states())
+        return _result(config, split, trainer.train(arrays, progress), directory)
+
+
+def resume(
+    path: Path | str,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    reporter: Reporter | None = None,
+) -> FitResult:
+    """Go on with a run that was broken off, with its own stored settings.
+
+    On the same machine and a deterministic storage the result is bit for bit that of a run that
+    was never broken off. A run without a checkpoint starts again, as a closed form always does; a
+    finished one is returned.
+
+    Args:
+        path: the run's directory.
+        optimizer: the transformation the run was started with, if it was given one.
+        reporter: receives progress.
+
+    Raises:
+        InputError: no run, another version's run, or every checkpoint is damaged.
+    """
+    directory = RunDirectory.open(Path(path))
+    reporter = reporter or SilentReporter()
+    summary = directory.summary()
+    if summary is not None:
+        return _finished(directory, summary)
+    config = directory.config
+    if not config.is_trained:
+        if optimizer is not None:
+            _check_trained(config, "optimizer")
+        with directory.locked():
+            fitted = fit_closed_form(directory.split, config, directory, reporter)
+            return _result(config, directory.split, fitted, directory)
+    if (directory.optimizer == "custom") != (optimizer is not None):
+        raise InputError(
+            f"{path}: the run was started with optimizer {directory.optimizer!r}; "
+            f"resume it from Python with the same optax transformation"
+            if optimizer is None
+            else f"{path}: the run was started with Adam; resume it without an optimizer"
+        )
+    with directory.locked():
+        trainer = Trainer(directory.split, config, optimizer, directory, reporter)
+        if not checkpoint_folders(directory.checkpoints):
+            reporter.noted("no checkpoint yet: the run starts again")
+        trained = train_on(trainer, directory, reporter)
+        return _result(config, directory.split, trained, directory)
+
+
+def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> Trained:
+    """Train from the directory's last good checkpoint, or from the start where there is none."""
+    remove_unfinished(directory.checkpoints)
+    checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
+    if checkpoint is None:
+        arrays = TrainArrays.start(trainer.initial_states())
+        progress = Progress.start(len(trainer.lanes))
+    else:
+        arrays, progress = checkpoint.arrays, Progress(**checkpoint.progress)
+        reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
+    directory.write_metrics(progress.history)
+    return trainer.train(arrays, progress)
+
+
+def refit(
+    path: Path | str, *, out: Path | str | None = None, reporter: Reporter | None = None
+) -> FitResult:
+    """Train anew on train and validation together, with what a run chose on validation.
+
+    The settings are the run's, the number of epochs that of its best epoch under the run's own
+    schedule, the protocol ``fixed``: nothing is selected, and test is ranked once.
+
+    Args:
+        path: a finished run under ``strict``.
+        out: a new directory for the new run.
+        reporter: receives progress.
+
+    Raises:
+        InputError: no finished run, or one under another protocol.
+    """
+    old = RunDirectory.open(Path(path))
+    summary = old.summary()
+    if old.config.protocol != "strict" or summary is None:
+        state = "finished" if summary is not None else "unfinished"
+        raise InputError(
+            f"{path}: expected a finished run under strict, which chose on validation, got a "
+            f"{state} one under {old.config.protocol}"
+        )
+    if old.optimizer == "custom":
+        raise InputError(f"{path}: a run with an optimizer of its own can't be refitted")
+    config = dataclasses.replace(old.config, protocol="fixed")
+    if config.is_trained:
+        horizon = config.schedule_epochs or config.epochs
+        config = dataclasses.replace(config, epochs=summary["best_epoch"], schedule_epochs=horizon)
+    data = {"refit_of": str(path), **old.data}
+    return fit(old.split, config, out=out, reporter=reporter, data=data)
+
+
+def _check_trained(config: TrainConfig, argument: str) -> None:
+    if not config.is_trained:
+        raise InputError(
+            f"{argument}: expected a model that is trained to take it, got {config.model}"
+        )
+
+
+def _finished(directory: RunDirectory, summary: dict[str, Any]) -> FitResult:
+    return FitResult(
+        directory.config,
+        directory.split,
+        summary,
+        directory.history(),
+        load_scorer(directory),
+        directory.path,
+        already_finished=True,
+    )
+
+
+def _result(
+    config: TrainConfig, split: Split, trained: Trained, directory: RunDirectory | None
+) -> FitResult:
+    path = None if directory is None else directory.path
+    return FitResult(config, split, *trained, directory=path)
+
+
+def load_scorer(directory: RunDirectory) -> Scorer:
+    """What ranks in a finished run: its best epoch's embeddings, or its closed form.
+
+    Raises:
+        InputError: the run is not finished, or a file of it is damaged.
+    """
+    if not directory.config.is_trained:
+        return rebuild(directory)
+    users, items = map(jnp.asarray, directory.embeddings())
+    names = head_names(directory.config)
+    head = head_of(directory.model(names)) if names else None
+    return scorer_of(users, items, head)

@@ -1,0 +1,69 @@
+"""The figures of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from lightgcn_jax.data.pairs import PARTS
+from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.settings.protocols import label_of
+
+
+def seed_statistics(values: Sequence[float]) -> dict[str, float]:
+    """Mean, standard deviation and the half width of a 95 % confidence interval over seeds.
+
+    The interval is Student's t with n − 1 degrees of freedom; both spreads need n ≥ 2.
+    """
+    sample = np.asarray(values, np.float64)
+    mean, n = float(sample.mean()), len(sample)
+    if n < 2:
+        return {"mean": mean}
+    deviation = float(sample.std(ddof=1))
+    half_width = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation / n**0.5
+    return {"mean": mean, "std": deviation, "ci95_half_width": half_width}
+
+
+def summarize(
+    config: TrainConfig,
+    lanes: Sequence[Mapping[str, Any]],
+    chosen: int,
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put a run's summary together.
+
+    Args:
+        config: the run's settings.
+        lanes: for each run trained at once ``seed``, the settings in which it differs,
+            ``best_epoch`` (0 for a closed form) and the parts' metrics at that epoch.
+        chosen: index of the one whose model is kept.
+        details: timings, counts and whatever else belongs to the run.
+
+    Returns:
+        A JSON value. ``train``, ``valid`` and ``test`` are means over the seeds, ``{}`` for a part
+        without pairs (``legacy`` trains on validation); ``best_epoch`` is that of
+        the seed whose model the run keeps; with several seeds ``statistics`` has the spread and
+        ``embeddings_of_seed`` names the seed that is kept. ``seeds`` holds ``lanes``.
+    """
+    summary: dict[str, Any] = {
+        "model": config.model,
+        "protocol": config.protocol,
+        "protocol_note": label_of(config),
+        "best_epoch": lanes[chosen]["best_epoch"],
+    }
+    statistics = {}
+    for part in PARTS:
+        names = lanes[0].get(part, {})
+        spread = {name: seed_statistics([one[part][name] for one in lanes]) for name in names}
+        summary[part] = {name: values["mean"] for name, values in spread.items()}
+        statistics[part] = spread
+    if len(lanes) > 1:
+        summary |= {
+            "statistics": statistics,
+            "seeds": [dict(one) for one in lanes],
+            "embeddings_of_seed": lanes[chosen]["seed"],
+        }
+    return summary | dict(details)

@@ -1,0 +1,1 @@
+"""Where items come from: files, data sets, and a generated world of pins."""

@@ -1,0 +1,240 @@
+"""Vectors of all items, layer by layer: every intermediate is computed once.
+
+A mini-batch recomputes the neighbours that another mini-batch has computed; over a whole catalogue
+that repeats each of them once for every item it is important to. Here layer k of all items is
+finished before layer k + 1 begins (the idea of the paper's MapReduce pipeline, section 3.4): the
+messages ReLU(Q h + q) once an item, then a chunk of rows after another gathers them. The result is
+that of the mini-batch path on the same neighbours, to floating-point tolerance.
+
+With a folder, each layer is a ``.npy`` file, memory-mapped while it is written; ``progress.json``
+says how far it is, so that a killed run goes on at the chunk that it had begun.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.arrays import Array
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import read_json, write_json
+from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.graph.neighborhoods import NeighborTable
+
+_CHUNK = 8_192
+_PROGRESS = "progress.json"
+
+
+class ItemVectors(NamedTuple):
+    """What inference gives.
+
+    Attributes:
+        layers: h⁰ … h^{K−1}, ``float32[R, D]`` each: what a new item's neighbours contribute.
+        vectors: z, ``float32[R, D]``.
+    """
+
+    layers: tuple[np.ndarray, ...]
+    vectors: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _encode(params: Any, features: dict[str, Array], *, model: PinSage) -> Array:
+    return applied(model, params, "encode", features)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "layer"))
+def _messages(params: Any, below: Array, *, model: PinSage, layer: int) -> Array:
+    return applied(model, params, "messages", layer, below)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "layer"))
+def _convolve(
+    params: Any,
+    own: Array,
+    messages: Array,
+    ids: Array,
+    weights: Array,
+    *,
+    model: PinSage,
+    layer: int,
+) -> Array:
+    places = jnp.maximum(ids, 0)
+    h = applied(model, params, "convolve", layer, own, messages, places, weights)
+    return applied(model, params, "head", h) if layer == model.layers - 1 else h
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _head(params: Any, top: Array, *, model: PinSage) -> Array:
+    return applied(model, params, "head", top)
+
+
+def embed_all(
+    model: PinSage,
+    params: Any,
+    features: dict[str, np.ndarray],
+    table: NeighborTable,
+    *,
+    chunk: int = _CHUNK,
+    out: Path | None = None,
+    advanced: Callable[[float], None] | None = None,
+) -> ItemVectors:
+    """Vectors of all R items.
+
+    Args:
+        model: the encoder.
+        params: its parameters.
+        features: of all items, on the host, by input.
+        table: neighbours of all items.
+        chunk: rows computed at a time; bounds the memory of what a layer gathers.
+        out: a folder for the layers; resumes what the same parameters, features and neighbours have
+            left there. None keeps everything in memory.
+        advanced: told the share that is done after every chunk.
+
+    Raises:
+        InputError: the folder holds the layers of something else.
+    """
+    rows = table.ids.shape[0]
+    # Without layers the head alone follows the features.
+    steps = max(1, model.layers) + 1
+    store = _Store(out, rows, model.dim, steps, chunk)
+    if out is not None:
+        store.open(_fingerprint(params, features, table))
+
+    def rows_of(step: int) -> Callable[[slice], Array]:
+        if step == 0:
+            return _encoder(model, params, features, chunk)
+        if not model.layers:
+            return lambda part: _head(params, _filled(layers[0][part], chunk), model=model)
+        return _convolution(model, params, layers[step - 1], table, step - 1, chunk)
+
+    layers: list[np.ndarray] = []
+    for step in range(steps):
+        if store.unfinished(step):
+            compute = rows_of(step)
+            for part, target in store.chunks(step):
+                target[...] = np.asarray(compute(part))[: part.stop - part.start]
+                store.keep(step, part.stop)
+                if advanced is not None:
+                    advanced((step + part.stop / rows) / steps)
+        layers.append(store.layer(step))
+    return ItemVectors(tuple(layers[:-1]), layers[-1])
+
+
+def _encoder(
+    model: PinSage, params: Any, features: dict[str, np.ndarray], chunk: int
+) -> Callable[[slice], Array]:
+    """h⁰ of a chunk of rows."""
+
+    def rows(part: slice) -> Array:
+        given = {name: _filled(values[part], chunk) for name, values in features.items()}
+        return _encode(params, given, model=model)
+
+    return rows
+
+
+def _convolution(
+    model: PinSage, params: Any, below: np.ndarray, table: NeighborTable, layer: int, chunk: int
+) -> Callable[[slice], Array]:
+    """One layer of a chunk of rows; the messages of all items are computed here, once."""
+    messages = _messages(params, jnp.asarray(below), model=model, layer=layer)
+    ids, weights = np.asarray(table.ids), np.asarray(table.weights)
+
+    def rows(part: slice) -> Array:
+        own, near, shares = (_filled(values[part], chunk) for values in (below, ids, weights))
+        return _convolve(params, own, messages, near, shares, model=model, layer=layer)
+
+    return rows
+
+
+def _filled(values: np.ndarray, rows: int) -> np.ndarray:
+    """The last chunk is filled up, so that one program serves all."""
+    return np.pad(values, ((0, rows - len(values)), (0, 0)), mode="edge")
+
+
+class _Store:
+    """The layers of all items: arrays in memory, or files and how far they are written."""
+
+    def __init__(self, folder: Path | None, rows: int, dim: int, steps: int, chunk: int):
+        self._folder, self._shape, self._chunk = folder, (rows, dim), chunk
+        self._done = [0] * steps
+        self._fingerprint = ""
+        self._layers: list[np.ndarray | None] = [None] * steps
+
+    def open(self, fingerprint: str) -> None:
+        assert self._folder is not None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._fingerprint = fingerprint
+        progress = self._folder / _PROGRESS
+        if not progress.exists():
+            if any(self._folder.iterdir()):
+                raise InputError(f"{self._folder}: expected a new or empty folder for the vectors")
+            self._write_progress()
+            return
+        record = read_json(progress)
+        if not isinstance(record, dict) or record.get("fingerprint") != fingerprint:
+            raise InputError(
+                f"{self._folder}: holds vectors of other parameters, features or neighbours; "
+                "choose another folder, or remove it"
+            )
+        self._done = [int(rows) for rows in record["rows"]]
+
+    def layer(self, step: int) -> np.ndarray:
+        """The array of one layer, made where it is missing."""
+        kept = self._layers[step]
+        if kept is None:
+            kept = self._layers[step] = self._make(step)
+        return kept
+
+    def _make(self, step: int) -> np.ndarray:
+        if self._folder is None:
+            return np.empty(self._shape, np.float32)
+        path = self._folder / f"layer-{step}.npy"
+        if self._done[step]:
+            array = np.lib.format.open_memmap(path, mode="r+")
+            if array.shape != self._shape or array.dtype != np.float32:
+                raise InputError(
+                    f"{path}: expected float32{list(self._shape)}, "
+                    f"got {array.dtype}{list(array.shape)}"
+                )
+            return array
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=self._shape)
+
+    def unfinished(self, step: int) -> bool:
+        """Whether rows of a layer are left to compute."""
+        return self._done[step] < self._shape[0]
+
+    def chunks(self, step: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """What is left to compute of a layer, and where it goes."""
+        layer = self.layer(step)
+        for start in range(self._done[step], self._shape[0], self._chunk):
+            part = slice(start, min(start + self._chunk, self._shape[0]))
+            yield part, layer[part]
+
+    def keep(self, step: int, rows: int) -> None:
+        self._done[step] = rows
+        if self._folder is not None:
+            layer = self._layers[step]
+            if isinstance(layer, np.memmap):
+                layer.flush()
+            self._write_progress()
+
+    def _write_progress(self) -> None:
+        assert self._folder is not None
+        write_json(self._folder / _PROGRESS, {"fingerprint": self._fingerprint, "rows": self._done})
+
+
+def _fingerprint(params: Any, features: dict[str, np.ndarray], table: NeighborTable) -> str:
+    """What the vectors depend on, as one number."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves((params, features, table)):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

@@ -1,0 +1,280 @@
+"""The encoder: features to a common width, K convolutions over important neighbours, the head.
+
+With h⁰_u the encoded features of item u, N(u) its T neighbours and α_uv their importance (which
+adds up to 1), layer k is algorithm 1 of the paper, CONVOLVE:
+
+    n_u    = Σ_{v ∈ N(u)} α_uv ReLU(Q h_v + q)        (importance pooling)
+    h'_u   = ReLU(W [h_u ; n_u] + w)
+    h_u    = h'_u / ‖h'_u‖₂
+
+and the result z_u = G₂ ReLU(G₁ h_u + g). A pair scores ⟨z_q, z_p⟩, so the length of z tells how
+popular an item is. Other poolings weigh all neighbours alike (``mean``) or take the largest entry
+of their messages (``max``).
+
+Deviations. Features of several kinds are joined by one linear map each, added up: the paper leaves
+that open. With ``unit_length`` z is made unit length, so that scores are cosines, a margin means
+the same for every pair and distance-weighted sampling is defined.
+Vectors are divided by √(‖h‖² + ε), which keeps the gradient of a zero vector finite.
+
+References:
+    Ying et al. 2018, "Graph convolutional neural networks for web-scale recommender systems",
+    section 3.2 and algorithms 1 and 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import Array, Float, Int, Mask, Vectors
+from pinsage_jax.config import PinSageConfig, Pooling, Query
+from pinsage_jax.features.schema import Input
+
+_EPSILON = 1e-12
+# Neighbours up to which the loop over them is unrolled.
+_UNROLLED = 16
+# A word is about as large as an entry of a standardised vector.
+_BAG_INIT = nn.initializers.normal(1.0)
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Vectors of length 1; a zero vector stays zero."""
+    return vectors / jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True) + _EPSILON)
+
+
+def pool(
+    messages: Float[Array, "nodes dim"],
+    places: Int[Array, "rows neighbors"],
+    weights: Float[Array, "rows neighbors"],
+    pooling: Pooling,
+) -> Float[Array, "rows dim"]:
+    """One vector from the neighbours' messages; zero for a row without neighbours.
+
+    Neighbours are added one column after another: the [rows, T, D] array of all their messages is
+    never made.
+
+    Args:
+        messages: one a node.
+        places: of the neighbours among the nodes; any place where the weight is 0.
+        weights: 0 for padding.
+        pooling: what to make of them.
+    """
+    valid = weights > 0
+    if pooling == "max":
+        return _largest(messages, places, valid)
+    if pooling == "mean":
+        weights = valid / jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
+
+    return _weighted_sum(messages, places, weights)
+
+
+@jax.custom_vjp
+def _weighted_sum(messages: Array, places: Array, weights: Array) -> Array:
+    def add(pooled: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
+        place, weight = column
+        return pooled + weight[:, None] * messages[place], None
+
+    start = jnp.zeros((places.shape[0], messages.shape[1]), messages.dtype)
+    return _over_neighbors(add, start, (places.T, weights.T))
+
+
+def _weighted_sum_forward(messages: Array, places: Array, weights: Array) -> tuple[Array, Any]:
+    return _weighted_sum(messages, places, weights), (messages, places, weights)
+
+
+def _weighted_sum_backward(kept: Any, slope: Array) -> tuple[Array, None, Array]:
+    """One array takes the slopes of all columns: by JAX's own rule each column's would fill an
+    array as large as the messages, and most of a step's time went into adding these up."""
+    messages, places, weights = kept
+
+    def spread(total: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
+        place, weight = column
+        return total.at[place].add(weight[:, None] * slope), None
+
+    def of_weights(_: None, place: Array) -> tuple[None, Array]:
+        return None, (messages[place] * slope).sum(axis=1)
+
+    total, _ = jax.lax.scan(spread, jnp.zeros_like(messages), (places.T, weights.T))
+    _, columns = jax.lax.scan(of_weights, None, places.T)
+    return total, None, columns.T
+
+
+_weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)
+
+
+def _largest(
+    messages: Float[Array, "nodes dim"],
+    places: Int[Array, "rows neighbors"],
+    valid: Mask,
+) -> Float[Array, "rows dim"]:
+    """The largest entry of each row's messages; its gradient goes to the first that has it."""
+    values = jax.lax.stop_gradient(messages)
+
+    def larger(best: tuple[Array, Array], column: tuple[Array, Array]) -> tuple[Any, None]:
+        place, counts = column
+        one = values[place]
+        wins = counts[:, None] & (one > best[0])
+        return (jnp.where(wins, one, best[0]), jnp.where(wins, place[:, None], best[1])), None
+
+    shape = (places.shape[0], messages.shape[1])
+    start = jnp.full(shape, -jnp.inf, messages.dtype), jnp.zeros(shape, places.dtype)
+    # Where it comes from, entry by entry: kept for the gradient in place of each turn's maxima.
+    _, origin = _over_neighbors(larger, start, (places.T, valid.T))
+    largest = jnp.take_along_axis(messages, origin, axis=0)
+    return jnp.where(valid.any(axis=1)[:, None], largest, 0.0)
+
+
+def _over_neighbors(turn: Callable[..., Any], start: Any, columns: Any) -> Any:
+    """A scan over the neighbours, column after column."""
+    count = len(columns[0])
+    # A short loop is written out: XLA fuses its turns.
+    return jax.lax.scan(turn, start, columns, unroll=count if count <= _UNROLLED else 1)[0]
+
+
+class PinSage(nn.Module):
+    """Layers by name, so that a mini-batch, all items and a new item use the same ones.
+
+    Attributes:
+        inputs: of the features, in the order in which they are added.
+        dim, word_dim, layers, pooling, query, unit_length: as of
+            :class:`pinsage_jax.config.PinSageConfig`.
+    """
+
+    inputs: tuple[Input, ...]
+    dim: int
+    word_dim: int
+    layers: int
+    pooling: Pooling
+    query: Query
+    unit_length: bool
+
+    def setup(self) -> None:
+        dense = nn.Dense
+        self.words = {
+            one.name: self.param(f"words_{one.name}", _BAG_INIT, (one.size, self.word_dim))
+            for one in self.inputs
+            if one.kind == "bag"
+        }
+        self.maps = [dense(self.dim, use_bias=False, name=f"map_{one.name}") for one in self.inputs]
+        self.bias = self.param("bias", nn.initializers.zeros, (self.dim,))
+        self.message = [dense(self.dim, name=f"message_{k}") for k in range(self.layers)]
+        self.combine = [dense(self.dim, name=f"combine_{k}") for k in range(self.layers)]
+        self.hidden = dense(self.dim, name="hidden")
+        self.out = dense(self.dim, use_bias=False, name="out")
+        if self.query == "tower":
+            self.tower = [dense(self.dim, name=f"tower_{k}") for k in range(2)]
+
+    def encode(self, features: Mapping[str, Array]) -> Vectors:
+        """h⁰ of items from their features, ``float[n, D]``: the inputs' linear maps added up."""
+        return self.mapped(self.read(features))
+
+    def read(self, features: Mapping[str, Array]) -> tuple[Float[Array, "items width"], ...]:
+        """What the inputs' linear maps take, input by input: dense values, means of bags."""
+        return tuple(
+            self._bag_mean(one.name, features[one.name])
+            if one.kind == "bag"
+            else features[one.name]
+            for one in self.inputs
+        )
+
+    def mapped(self, values: tuple[Array, ...]) -> Vectors:
+        """h⁰ from what :meth:`read` gives, ``float[n, D]``."""
+        total = jnp.broadcast_to(self.bias[None, :], (values[0].shape[0], self.dim))
+        for one, linear in zip(values, self.maps, strict=True):
+            total += linear(one)
+        return total
+
+    def first_messages(self, values: tuple[Array, ...]) -> Vectors:
+        """``messages(0, mapped(values))`` without h⁰: the inputs' maps and Q are one linear map.
+
+        A node that is only a neighbour costs one product in place of two.
+        """
+        message = self.message[0].variables["params"]
+        total = (self.bias @ message["kernel"] + message["bias"])[None, :]
+        for one, linear in zip(values, self.maps, strict=True):
+            total += one @ (linear.variables["params"]["kernel"] @ message["kernel"])
+        return nn.relu(total)
+
+    def _bag_mean(self, name: str, ids: Int[Array, "items width"]) -> Float[Array, "items words"]:
+        """The mean of the vectors of an item's words; zero for an item without words."""
+        present = ids >= 0
+        weights = present / jnp.maximum(present.sum(axis=1, keepdims=True), 1)
+        return pool(self.words[name], jnp.maximum(ids, 0), weights, "importance")
+
+    def messages(self, layer: int, below: Vectors) -> Vectors:
+        """ReLU(Q h + q) of each node below, ``float[n, D]``: once a node, however many ask."""
+        return nn.relu(self.message[layer](below))
+
+    def convolve(
+        self,
+        layer: int,
+        own: Vectors,
+        messages: Vectors,
+        places: Int[Array, "rows neighbors"],
+        weights: Float[Array, "rows neighbors"],
+    ) -> Vectors:
+        """One layer for chosen rows, ``float[rows, D]``, from their own vectors and messages."""
+        pooled = pool(messages, places, weights, self.pooling)
+        return unit(nn.relu(self.combine[layer](jnp.concatenate([own, pooled], axis=1))))
+
+    def head(self, top: Vectors) -> Vectors:
+        """z = G₂ ReLU(G₁ h + g)."""
+        return self._scaled(self.out(nn.relu(self.hidden(top))))
+
+    def _scaled(self, vectors: Vectors) -> Vectors:
+        return unit(vectors) if self.unit_length else vectors
+
+    def compose(self, vectors: Float[Array, "queries items dim"], valid: Mask) -> Vectors:
+        """A query's vector from its items' vectors, ``float[queries, D]``.
+
+        Args:
+            vectors: z of the query's items.
+            valid: ``bool[queries, n]``; a query without any gets zeros.
+        """
+        counts = jnp.maximum(valid.sum(axis=1), 1)[:, None]
+        mean = (vectors * valid[:, :, None]).sum(axis=1) / counts
+        if self.query == "tower":
+            # Beside the mean, so that an untrained tower already ranks.
+            mean += self.tower[1](nn.relu(self.tower[0](mean))) * valid.any(axis=1)[:, None]
+        return self._scaled(mean)
+
+    def __call__(self, features: Mapping[str, Array]) -> Vectors:
+        """Touches every parameter once, for ``init``: one item that is its own neighbour."""
+        h = self.encode(features)
+        places = jnp.zeros((h.shape[0], 1), jnp.int32)
+        for layer in range(self.layers):
+            ones = jnp.ones((h.shape[0], 1), h.dtype)
+            h = self.convolve(layer, h, self.messages(layer, h), places, ones)
+        z = self.head(h)
+        return self.compose(z[:, None, :], jnp.ones((h.shape[0], 1), bool))
+
+
+def make_model(inputs: tuple[Input, ...], config: PinSageConfig) -> PinSage:
+    """The encoder that the settings describe."""
+    return PinSage(
+        inputs=inputs,
+        dim=config.dim,
+        word_dim=config.word_dim,
+        layers=config.layers,
+        pooling=config.pooling,
+        query=config.query,
+        unit_length=config.unit_length,
+    )
+
+
+def applied(model: PinSage, params: Any, part: str, *given: Any) -> Any:
+    """What one of the encoder's parts gives, by its name: ``encode``, ``convolve``, …"""
+    return model.apply({"params": params}, *given, method=part)
+
+
+def init_params(key: Array, model: PinSage) -> Any:
+    """Parameters, a nested dictionary of arrays."""
+    one = {
+        given.name: jnp.zeros((1, given.width), jnp.float32 if given.kind == "dense" else jnp.int32)
+        for given in model.inputs
+    }
+    return model.init(key, one)["params"]

@@ -1,0 +1,1 @@
+"""Hit-rate, MRR, recall, baselines, and probes of frozen vectors."""

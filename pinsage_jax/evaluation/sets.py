@@ -1,0 +1,71 @@
+"""What a run's vectors are worth on held-out pairs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.arrays import Array
+from lightgcn_jax.evaluation import InnerProduct
+from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.evaluation.metrics import CUTOFFS, evaluate_items
+from pinsage_jax.tasks.holdout import HeldOut, Task
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _compose(params: Any, vectors: Array, queries: Array, *, model: PinSage) -> Array:
+    of_items = vectors[jnp.maximum(queries, 0)]
+    return applied(model, params, "compose", of_items, queries >= 0)
+
+
+def query_scorer(
+    model: PinSage, params: Any, vectors: np.ndarray, queries: np.ndarray
+) -> InnerProduct:
+    """Scores of all items for queries, as training scores them.
+
+    Args:
+        vectors: ``float32[R, D]``, z of all items.
+        queries: ``int32[Q, n]``, −1 pads.
+    """
+    table = jnp.asarray(vectors)
+    return InnerProduct(_compose(params, table, jnp.asarray(queries), model=model), table)
+
+
+def judge(
+    model: PinSage,
+    params: Any,
+    vectors: np.ndarray,
+    held_out: HeldOut,
+    *,
+    candidates: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Hit-rate, MRR, recall and NDCG of held-out pairs (see :mod:`pinsage_jax.evaluation.metrics`).
+
+    Args:
+        vectors: ``float32[R, D]``, z of all items.
+        held_out: the pairs.
+        candidates: the items that are ranked; None for all.
+    """
+    scorer = query_scorer(model, params, vectors, held_out.queries)
+    pool = len(vectors) if candidates is None else len(candidates)
+    # A catalogue smaller than every cut-off is ranked whole.
+    ks = [k for k in CUTOFFS if k <= pool] or [pool]
+    return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
+
+
+def judge_parts(
+    model: PinSage, params: Any, vectors: np.ndarray, task: Task, pool: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """The figures of validation and test.
+
+    Args:
+        pool: ``int32[n]``, the training items, which are ranked.
+    """
+    return {
+        part: judge(model, params, vectors, held_out, candidates=pool)
+        for part, held_out in (("valid", task.valid), ("test", task.test))
+    }

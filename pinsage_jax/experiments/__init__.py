@@ -1,0 +1,1 @@
+"""The paper's table 1 and what goes with it: variants, claims, tables."""

@@ -1,0 +1,178 @@
+"""One run after another of every variant, data set and seed; each is kept as soon as it is done.
+
+A seed decides what is held out, the walks, the initial values and everything drawn in training, so
+the spread over seeds is that of all of these. Variants of one seed share what is held out, and are
+compared seed by seed. The epoch is chosen on validation; test is ranked once, at the end of a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import locked, read_json, write_json
+from pinsage_jax.experiments.bench import TASK, Bench, Say
+from pinsage_jax.experiments.table_1 import DataSet, Experiment, Variant
+
+FORMAT = 1
+
+
+class Run(NamedTuple):
+    """What is to be run: one variant of one data set, under one seed."""
+
+    data: DataSet
+    variant: Variant
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.data.name} {self.variant.name} seed {self.seed}"
+
+    def path(self, out: Path) -> Path:
+        """The file that its figures are kept in."""
+        return out / self.data.name / f"{self.variant.name}-seed{self.seed}.json"
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides its figures, as a JSON value."""
+        config = self.variant.settings(self.data.config, self.seed)
+        settings = {
+            "format": FORMAT,
+            "data": self.data.record(),
+            "task": dict(TASK),
+            "triplets": self.data.triplets,
+            "variant": self.variant.name,
+            "kind": self.variant.kind,
+            "seed": self.seed,
+            "config": None if config is None else dataclasses.asdict(config),
+        }
+        return json.loads(json.dumps(settings))
+
+
+class Result(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        run: what was run.
+        figures: by name, see :class:`pinsage_jax.experiments.bench.Bench`.
+        details: the rest, for a reader of the file.
+    """
+
+    run: Run
+    figures: dict[str, float]
+    details: dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What was done and what is left."""
+
+    results: list[Result]
+    left: list[Run]
+
+
+def planned(experiments: Iterable[Experiment], seeds: int) -> list[Run]:
+    """All runs, seed by seed, so that a table is whole after its first seed."""
+    return [
+        Run(data, variant, seed)
+        for data, variants in experiments
+        for seed in range(seeds)
+        for variant in variants
+    ]
+
+
+def carry_out(
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    data_dir: Path | None = None,
+    minutes: float | None = None,
+    say: Say = lambda _: None,
+) -> Outcome:
+    """Run what is not finished yet.
+
+    Args:
+        runs: in the order in which they are run.
+        out: the folder of their figures.
+        data_dir: of real data.
+        minutes: after which no run is started any more; None for no end.
+        say: told of every run.
+
+    Raises:
+        InputError: a file is of another run or other settings, or another process works in ``out``.
+    """
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / "lock", f"{out}: another process is at work in this folder"):
+        # All are read before any is run: what does not fit is refused at once.
+        results = {str(run): found for run in runs if (found := read_result(run, out)) is not None}
+        if results:
+            say(f"{len(results)} of {len(runs)} runs are finished already, in {out}")
+        left: list[Run] = []
+        for group in _together(run for run in runs if str(run) not in results):
+            bench = None
+            for run in group:
+                if end is not None and time.monotonic() >= end:
+                    left.append(run)
+                    continue
+                if bench is None:
+                    trained = any(one.variant.kind == "trained" for one in group)
+                    bench = Bench(run.data, run.data.load(data_dir), run.seed, trained=trained)
+                    bench.introduce(say)
+                found = Result(run, *bench.run(run.variant))
+                write_result(found, out)
+                results[str(run)] = found
+                say(f"{len(results)} of {len(runs)}: {run}: {_in_short(found)}")
+    return Outcome([results[str(run)] for run in runs if str(run) in results], left)
+
+
+def read_result(run: Run, out: Path) -> Result | None:
+    """What was kept of a run; None where it is not finished.
+
+    Raises:
+        InputError: the file is damaged, or of other settings, of which the first is named.
+    """
+    path = run.path(out)
+    if not path.exists():
+        return None
+    kept = read_json(path)
+    if not isinstance(kept, dict) or set(kept) != {"settings", "figures", "details"}:
+        raise InputError(f"{path}: expected settings, figures and details of a run")
+    was, wanted = _flat(kept["settings"]), _flat(run.settings())
+    for name in (*wanted, *was):
+        if (before := was.get(name, "not there")) != (now := wanted.get(name, "not there")):
+            raise InputError(
+                f"{path}: this run was made with {name} {before}, asked for is {now}; give the "
+                "same settings, another --out, or remove the file"
+            )
+    return Result(run, kept["figures"], kept["details"])
+
+
+def write_result(result: Result, out: Path) -> None:
+    """Keep what came of a run."""
+    path = result.run.path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = result.run.settings()
+    write_json(path, {"settings": settings, "figures": result.figures, "details": result.details})
+
+
+def _together(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs that follow each other with the same data and seed."""
+    return [list(group) for _, group in itertools.groupby(runs, lambda run: (run.data, run.seed))]
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """A JSON object's innermost values by their path."""
+    if not isinstance(value, dict):
+        return {name: value}
+    inner = (_flat(one, f"{name}.{key}".lstrip(".")) for key, one in value.items())
+    return dict(itertools.chain.from_iterable(one.items() for one in inner))
+
+
+def _in_short(result: Result) -> str:
+    names = ("hit_rate@10", "mrr")
+    parts = [f"{name} {result.figures[name]:.4f}" for name in names if name in result.figures]
+    return f"{', '.join(parts)}, {result.figures['seconds']:.1f} s"

@@ -1,0 +1,231 @@
+"""What an ablation's runs of one data set and seed share, and what one of them does."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from lightgcn_jax.evaluation import Scorer
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.data.items import ItemData
+from pinsage_jax.encoder.pinsage import make_model
+from pinsage_jax.evaluation.baselines import feature_cosine, popularity, random_scores
+from pinsage_jax.evaluation.metrics import CUTOFFS, directions, evaluate_items, triplet_accuracy
+from pinsage_jax.experiments.table_1 import DataSet, Variant
+from pinsage_jax.features.schema import FeatureArrays
+from pinsage_jax.negatives.hard import make_pool
+from pinsage_jax.runs.finished import FinishedRun
+from pinsage_jax.runs.fresh_judging import judge_fresh
+from pinsage_jax.runs.lifecycle import fit, settings_from
+from pinsage_jax.tasks.holdout import HeldOut, Task, cooccurrence_task
+from pinsage_jax.training.preparation import Prepared, neighbors_of, prepare, stream
+
+TASK: Mapping[str, Any] = {"valid": 0.1, "test": 0.1, "held_out_items": 0.1}
+"""Shares that are held out of every data set."""
+
+# What of the settings decides what is prepared; variants that agree in them share it.
+_PREPARED_BY = (
+    *("columns", "log_degree", "id_embedding", "seed"),
+    *("neighbors", "walks", "walk_length", "restart"),
+    *("hard_band", "hard_pool", "hard_ranking", "hard_visits"),
+)
+# Pairs whose hard negatives are compared at a time.
+_PAIRS = 256
+
+Say = Callable[[str], None]
+
+
+class Bench:
+    """What the runs of one data set and seed share: the task, and what is prepared of it.
+
+    A run's figures, by name: those of test as they are called elsewhere; of added items as
+    :func:`fresh_figures` names them; ``triplets`` and ``hard_triplets`` where the data set asks for
+    them; and ``seconds``, with those of the preparation that it reads, whoever it shares it with.
+
+    Attributes:
+        task: co-occurrence in a context, some items held out.
+        prepared: by the data set's own settings; features alone where nothing is trained.
+    """
+
+    def __init__(self, data: DataSet, items: ItemData, seed: int, *, trained: bool = True):
+        self._data, self._seed = data, seed
+        self.task = cooccurrence_task(items, seed=seed, **TASK)
+        self._config = settings_from(data.config, seed=seed)
+        if not trained:
+            self._config = settings_from(self._config, pooling="none", curriculum="none")
+        self.prepared = prepare(self.task, self._config)
+
+    def introduce(self, say: Say) -> None:
+        """Say what it is."""
+        items = self.task.data
+        say(f"{self._data.name} seed {self._seed}: {items.describe()}")
+        for note in (*items.notes, *self.task.notes, *self.prepared.notes):
+            say(f"  {note}")
+
+    def run(self, variant: Variant) -> tuple[dict[str, float], dict[str, Any]]:
+        """A variant's figures, and the details for a reader of its file."""
+        started = time.perf_counter()
+        config = variant.settings(self._data.config, self._seed)
+        if config is None:
+            read = {"features"} if variant.kind == "cosine" else set()
+            used = {name: taken for name, taken in self.prepared.seconds.items() if name in read}
+            figures, details = self._ranked(variant)
+        else:
+            prepared = shared(self.task, self.prepared, self._config, config)
+            used, started = prepared.seconds, time.perf_counter()
+            figures, details = self._trained(config, prepared)
+        seconds = time.perf_counter() - started + sum(used.values())
+        return figures | {"seconds": seconds}, details
+
+    def _ranked(self, variant: Variant) -> tuple[dict[str, float], dict[str, Any]]:
+        """What needs no training."""
+        task = self.task
+        pool = np.flatnonzero(task.train_items)
+        key = jax.random.key(self._seed)
+
+        def figures_of(held_out: HeldOut, candidates: np.ndarray | None) -> dict[str, float]:
+            scorer: Scorer
+            if variant.kind == "random":
+                scorer = random_scores(key, task, held_out)
+            elif variant.kind == "popularity":
+                scorer = popularity(task, held_out)
+            else:
+                columns = self.prepared.schema.columns
+                inputs = [one.inputs() for one in columns if one.name == variant.name]
+                arrays: FeatureArrays = {**self.prepared.features}
+                scorer = feature_cosine([*itertools.chain(*inputs)], arrays, held_out.queries)
+            size = scorer.num_items if candidates is None else len(candidates)
+            ks = [k for k in CUTOFFS if k <= size]
+            return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
+
+        figures = figures_of(task.test, pool)
+        if variant.kind == "cosine" and task.fresh is not None:
+            # All items of the data are the ordinary and the added ones.
+            figures |= fresh_figures(figures_of(task.fresh, None), figures_of(task.test, None))
+        return figures, {"ranked_items": len(pool)}
+
+    def _trained(
+        self, config: PinSageConfig, prepared: Prepared
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        result = fit(self.task, config, prepared=prepared)
+        figures, vectors = dict(result.summary["test"]), directions(result.items.vectors)
+        if self.task.fresh is not None:
+            found = judge_fresh(FinishedRun.of(result))
+            figures |= fresh_figures(found["fresh"], found["test"])
+        if self._data.triplets:
+            figures |= self._triplets(vectors)
+        return figures, {name: one for name, one in result.summary.items() if name != "test"}
+
+    def _triplets(self, vectors: np.ndarray) -> dict[str, float]:
+        """Coarse and fine distinctions; the fine ones where there is a pool."""
+        pool = np.flatnonzero(self.task.train_items)
+        random = triplet_accuracy(
+            jax.random.key(self._seed), vectors, self.task.test, candidates=pool
+        )
+        hard = hard_triplets(vectors, self.task.test, self._unseen_hard)
+        return {"triplets": random.accuracy} | ({} if hard is None else {"hard_triplets": hard})
+
+    @functools.cached_property
+    def _unseen_hard(self) -> np.ndarray:
+        """Hard negatives of the test queries that no training draws, ``int32[I, P]``, −1 pads."""
+        prepared, queries = self.prepared, self.task.test.queries
+        config = self._config
+        key = jax.random.fold_in(stream(config, "hard"), 1)
+        drawn = make_pool(
+            key,
+            prepared.graph,
+            band=config.hard_band,
+            pool=config.hard_pool,
+            ranking=config.hard_ranking,
+            restart=config.restart,
+            visits=config.hard_visits,
+            rows=np.unique(queries),
+        )
+        ids = np.asarray(drawn.ids)
+        if prepared.hard is None:
+            return ids
+        trained = np.asarray(prepared.hard.ids)
+        seen = np.zeros(ids.shape, bool)
+        for column in trained.T:
+            seen |= ids == column[:, None]
+        return np.where(seen, np.int32(-1), ids)
+
+
+def shared(
+    task: Task, prepared: Prepared, before: PinSageConfig, config: PinSageConfig
+) -> Prepared:
+    """What was prepared by other settings, as ``config`` needs it; prepared anew where they differ.
+
+    Args:
+        prepared: by the settings ``before``.
+    """
+    agree = all(getattr(before, name) == getattr(config, name) for name in _PREPARED_BY)
+    if not agree or (config.hard_negatives and prepared.hard is None):
+        return prepare(task, config)
+    table, seconds = prepared.table, dict(prepared.seconds)
+    if config.uses_graph != before.uses_graph:
+        table = neighbors_of(prepared.graph, config, epoch=0)
+    if not config.uses_graph:
+        seconds.pop("neighbours")
+    if not config.hard_negatives:
+        seconds.pop("hard negatives", None)
+    return prepared._replace(
+        table=table,
+        hard=prepared.hard if config.hard_negatives else None,
+        model=make_model(prepared.model.inputs, config),
+        seconds=seconds,
+    )
+
+
+def fresh_figures(fresh: dict[str, float], known: dict[str, float]) -> dict[str, float]:
+    """Hit-rates and MRR of pairs with an added item, of ordinary ones, and their ratio.
+
+    Args:
+        fresh: figures of the pairs whose positive was added.
+        known: of ordinary pairs, ranked among the same items.
+
+    Returns:
+        ``fresh/…``, ``known/…`` and ``fresh/known …`` for each; no ratio to 0.
+    """
+    figures: dict[str, float] = {}
+    for name in (name for name in fresh if name.startswith(("hit_rate", "mrr"))):
+        figures |= {f"fresh/{name}": fresh[name], f"known/{name}": known[name]}
+        if known[name] > 0:
+            figures[f"fresh/known {name}"] = fresh[name] / known[name]
+    return figures
+
+
+def hard_triplets(vectors: np.ndarray, held_out: HeldOut, pool: np.ndarray) -> float | None:
+    """Share of (query, positive, hard negative) with the positive nearer: the fine distinctions.
+
+    A hard negative is any of the query's pool but the positive, which may be there, for the pool
+    leaves out only what shares a *training* context. Ties count half. A mean over the pairs whose
+    query has a pool; None where none has.
+
+    Args:
+        vectors: ``float32[I, D]``, of unit length.
+        held_out: pairs of one item to one.
+        pool: ``int32[I, P]``, −1 pads.
+    """
+    counts = np.asarray(held_out.relevant.lengths())
+    queries = np.repeat(held_out.queries[:, 0], counts)
+    positives = np.asarray(held_out.relevant.columns)
+    shares: list[np.ndarray] = []
+    for start in range(0, len(queries), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        query, positive = vectors[queries[part]], positives[part]
+        hard = pool[queries[part]]
+        valid = (hard >= 0) & (hard != positive[:, None])
+        near = (query * vectors[positive]).sum(axis=1)[:, None]
+        far = np.einsum("bd,bpd->bp", query, vectors[np.maximum(hard, 0)])
+        right = np.where(valid, (near > far) + 0.5 * (near == far), 0).sum(axis=1)
+        there = valid.sum(axis=1)
+        shares.append(right[there > 0] / there[there > 0])
+    every = np.concatenate(shares)
+    return float(every.mean()) if every.size else None

@@ -1,0 +1,242 @@
+"""Finished runs as tables, and what they say of one variant against another.
+
+A mean stands with the half width of its 95 % interval over seeds (Student's t). Two variants are
+compared by their differences seed by seed, since runs of one seed share what was held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from lightgcn_jax.cli.console import table
+from lightgcn_jax.runs.summary import seed_statistics
+from pinsage_jax.experiments.ablation import Result
+from pinsage_jax.experiments.claims import Claim
+from pinsage_jax.experiments.table_1 import DataSet, Variant
+
+FRESH = "fresh/known hit_rate@10"
+QUALITY = {"hit_rate@10": "hit-rate@10", "hit_rate@100": "hit-rate@100", "mrr": "MRR"}
+FRESHNESS = {"fresh/hit_rate@10": "fresh hit-rate@10", FRESH: "of known"}
+TRIPLETS = {"triplets": "triplets", "hard_triplets": "hard triplets"}
+SECONDS = {"seconds": "seconds a run"}
+PAPER_NOTE = (
+    "MRR has scale 1 and ranks are among all training items; fresh: held-out items, added after "
+    "training, and the share of the known items' hit-rate that theirs is. The paper's figures are "
+    "hit-rate@500 and MRR of scale 100 in a sample of 5 million: only the order compares."
+)
+
+
+class Row(NamedTuple):
+    """All seeds of a variant on one data set.
+
+    Attributes:
+        data, variant: whose runs.
+        seeds: the figures of each finished seed.
+    """
+
+    data: DataSet
+    variant: Variant
+    seeds: dict[int, Mapping[str, float]]
+
+    def statistics(self, name: str) -> dict[str, float]:
+        """Mean and spread of a figure over the seeds that have it; empty where none has."""
+        values = [one[name] for one in self.seeds.values() if name in one]
+        return seed_statistics(values) if values else {}
+
+    def names(self) -> list[str]:
+        """All figures that a seed has."""
+        return list(dict.fromkeys(name for one in self.seeds.values() for name in one))
+
+
+class Difference(NamedTuple):
+    """The mean difference of a figure over the seeds that both variants ran with.
+
+    Attributes:
+        seeds: how many.
+        mean: the first less the second.
+        half_width: of its 95 % interval; None for one seed, which tells no spread.
+    """
+
+    seeds: int
+    mean: float
+    half_width: float | None
+
+    @property
+    def sign(self) -> int:
+        """1 or −1 where the interval lies on one side of 0, else 0."""
+        if self.half_width is None or abs(self.mean) <= self.half_width:
+            return 0
+        return 1 if self.mean > 0 else -1
+
+    def __str__(self) -> str:
+        spread = "" if self.half_width is None else f" ± {self.half_width:.4f}"
+        return f"{self.mean:+.4f}{spread}"
+
+
+def rows_of(results: Iterable[Result]) -> dict[str, list[Row]]:
+    """Runs by data set, and there by variant, in their order."""
+    found: dict[str, dict[str, Row]] = {}
+    for run, figures, _ in results:
+        of_data = found.setdefault(run.data.name, {})
+        row = of_data.setdefault(run.variant.name, Row(run.data, run.variant, {}))
+        row.seeds[run.seed] = figures
+    return {name: list(rows.values()) for name, rows in found.items()}
+
+
+def difference(first: Row, second: Row, name: str) -> Difference | None:
+    """The first variant less the second; None without a seed that has both figures."""
+    both = [
+        first.seeds[seed][name] - second.seeds[seed][name]
+        for seed in first.seeds
+        if seed in second.seeds and name in first.seeds[seed] and name in second.seeds[seed]
+    ]
+    if not both:
+        return None
+    found = seed_statistics(both)
+    return Difference(len(both), found["mean"], found.get("ci95_half_width"))
+
+
+def variants_table(rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+    """A line a variant, with the paper's figures where a row stands for one of its rows.
+
+    Args:
+        rows: of one data set.
+        columns: titles of the figures, by name.
+    """
+    paper = any(row.variant.paper for row in rows)
+    titles = ["variant", "seeds", *columns.values()]
+    if paper:
+        titles += ["paper hit-rate", "paper MRR"]
+    lines = []
+    for row in rows:
+        line = [row.variant.name, len(row.seeds), *(_cell(row, name) for name in columns)]
+        if paper:
+            of = row.variant.paper
+            line += ["–", "–"] if of is None else [f"{of.hit_rate:.2f}", f"{of.mrr:.2f}"]
+        lines.append(line)
+    return table(titles, lines, numbers=titles[1:])
+
+
+def ablation_table(rows: Sequence[Row]) -> Table:
+    """Table 1 on one data set."""
+    shown = QUALITY | FRESHNESS | SECONDS
+    return variants_table(rows, {name: title for name, title in shown.items() if _any(rows, name)})
+
+
+def verdict(rows: Sequence[Row], name: str, best: str = "pinsage") -> str | None:
+    """One line: which variants ``best`` beats by more than the spread over seeds.
+
+    Args:
+        rows: of one data set.
+        name: of the figure.
+
+    Returns:
+        None where there is nothing to compare.
+    """
+    mine = next((row for row in rows if row.variant.name == best), None)
+    others = [row for row in rows if row is not mine]
+    if mine is None:
+        return None
+    found = {row.variant.name: difference(mine, row, name) for row in others}
+    pairs = {other: one for other, one in found.items() if one is not None}
+    if not pairs:
+        return None
+    title = QUALITY.get(name, name)
+    if all(one.half_width is None for one in pairs.values()):
+        said = ", ".join(f"{one} to {other}" for other, one in pairs.items())
+        return f"{best} by {title}: {said}; one seed tells no spread"
+    parts = []
+    for sign, words in ((1, "beats"), (0, "is not told apart from"), (-1, "loses to")):
+        those = [f"{other} ({one})" for other, one in pairs.items() if one.sign == sign]
+        if those:
+            parts.append(f"{words} {', '.join(those)}")
+    return f"{best} by {title}, over seeds: {'; '.join(parts)}"
+
+
+def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> Table:
+    """A line a world: PinSAGE, features alone, and their difference.
+
+    Args:
+        cells: the rows of each world of :func:`pinsage_jax.experiments.claims.grid`.
+        name: of the figure.
+    """
+    titles = ["graph", "features", "seeds", "popularity", "combined", "pinsage", "difference", ""]
+    lines = []
+    for rows in cells:
+        by_name = {row.variant.name: row for row in rows}
+        world = rows[0].data.world
+        assert world is not None
+        shown = [
+            _cell(by_name[one], name) if one in by_name else "–"
+            for one in ("popularity", "combined", "pinsage")
+        ]
+        found = None
+        if "combined" in by_name and "pinsage" in by_name:
+            found = difference(by_name["pinsage"], by_name["combined"], name)
+        words = "" if found is None else ("", "pinsage is better", "features alone are")[found.sign]
+        signals = (f"{world.graph_signal:g}", f"{world.visual_signal:g}")
+        seeds = max(len(row.seeds) for row in rows)
+        lines.append((*signals, seeds, *shown, "–" if found is None else found, words))
+    return table(titles, lines, numbers=titles[:-1])
+
+
+def claims_table(rows: Sequence[Row]) -> Table:
+    """A line a variant of :func:`pinsage_jax.experiments.claims.claims`."""
+    return variants_table(rows, QUALITY | TRIPLETS | SECONDS)
+
+
+def statement(rows: Sequence[Row], claim: Claim) -> str | None:
+    """A claim's differences in one line; None where a variant is missing."""
+    by_name = {row.variant.name: row for row in rows}
+    if claim.first not in by_name or claim.second not in by_name:
+        return None
+    first, second = by_name[claim.first], by_name[claim.second]
+    titles = QUALITY | TRIPLETS
+    parts = []
+    for name in claim.figures:
+        if (found := difference(first, second, name)) is not None:
+            words = ("not told apart", "better", "worse")[found.sign]
+            words = "one seed" if found.half_width is None else words
+            parts.append(f"{titles[name]} {found} ({words})")
+    return f"{claim.text}: {', '.join(parts)}" if parts else None
+
+
+def as_json(results: Sequence[Result]) -> dict[str, Any]:
+    """All figures, by data set and variant: the paper's, those of every seed and their spread."""
+    return {
+        data: {
+            row.variant.name: {
+                "paper": row.variant.paper and row.variant.paper._asdict(),
+                "seeds": {str(seed): dict(figures) for seed, figures in row.seeds.items()},
+                "statistics": {name: row.statistics(name) for name in row.names()},
+                "pinsage_less_this": _compared(rows, row),
+            }
+            for row in rows
+        }
+        for data, rows in rows_of(results).items()
+    }
+
+
+def _compared(rows: Sequence[Row], row: Row) -> dict[str, Any] | None:
+    mine = next((one for one in rows if one.variant.name == "pinsage"), None)
+    if mine is None or mine is row:
+        return None
+    found = {name: difference(mine, row, name) for name in ("hit_rate@10", "mrr")}
+    return {name: one._asdict() for name, one in found.items() if one is not None}
+
+
+def _any(rows: Sequence[Row], name: str) -> bool:
+    return any(row.statistics(name) for row in rows)
+
+
+def _cell(row: Row, name: str) -> str:
+    found = row.statistics(name)
+    if not found:
+        return "–"
+    digits = 1 if name == "seconds" else 4
+    width = found.get("ci95_half_width")
+    spread = "" if width is None or name == "seconds" else f" ±{width:.{digits}f}"
+    return f"{found['mean']:.{digits}f}{spread}"

@@ -1,0 +1,1 @@
+"""Feature columns, their statistics, and the tables that an encoder reads."""

@@ -1,0 +1,280 @@
+"""Columns of strings as bags of ids: texts by hashed words, categories by a vocabulary.
+
+A word is a run of letters, digits, marks and underscores (``\\w`` of Unicode, which starts with
+a letter, a digit or an underscore) after compatibility composition (NFKC) and case folding. Emoji
+and punctuation are no words. Scripts that write without blanks are not segmented: a run of Chinese
+is one word. The hash is BLAKE2b, the same in every process and on every machine; the hash of a pair
+is mixed from those of its words.
+
+The paper takes the most frequent words and pairs of its annotations as vocabulary; hashing needs no
+vocabulary and gives words of later items a place, at the price of some collisions.
+
+Categories do have a vocabulary: the values of training items, the most frequent first, from place
+1. Place 0 stands for every other value. Training meets it only where the vocabulary is full: else
+the learnt vector of place 0 stays as it was drawn.
+
+References:
+    Ying et al. 2018, section 4.1 (features: textual annotations of a pin).
+    Weinberger et al. 2009, "Feature hashing for large scale multitask learning".
+    Steele et al. 2014, "Fast splittable pseudorandom number generators" (the mixing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.features.columns import Column, Input, Kind, Statistics, require
+
+MAX_VOCABULARY = 10_000
+MAX_BUCKETS = 2**31 - 1
+MAX_WORDS = 4_096
+# The widest bag of categories; further values of an item are left out.
+MAX_CATEGORIES = 64
+
+TextEncoder = Callable[[list[str]], Any]
+"""n texts, none of them empty, to ``float[n, w]``, as sentence-embedding models do it. It is asked
+for the training items when a schema is fitted and for all items when they are encoded."""
+
+TextEncoders = Mapping[str, TextEncoder]
+
+# Marks and joiners are \w too, and stand alone between emoji: a word does not start with them.
+_WORD = r"[\p{L}\p{N}_]\w*"
+
+
+class Words(NamedTuple):
+    """The words of n texts, one text after the other.
+
+    Attributes:
+        counts: ``int64[n]``, words of each text.
+        words: String ``[counts.sum()]``.
+    """
+
+    counts: np.ndarray
+    words: pl.Series
+
+
+def normalized(text: str) -> str:
+    """Composed and without case: what looks alike is alike."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    # Folding may take composed letters apart. Half a surrogate pair is no character.
+    return unicodedata.normalize("NFKC", folded).encode("utf-8", "replace").decode()
+
+
+def split_words(texts: Sequence[str | None], max_words: int) -> Words:
+    """The first ``max_words`` words of each text; None has no words."""
+    series = pl.Series([normalized(text) if text else "" for text in texts], dtype=pl.String)
+    lists = series.str.extract_all(_WORD).list.head(max_words)
+    counts = lists.list.len().cast(pl.Int64).to_numpy()
+    return Words(counts, lists.filter(pl.Series(counts > 0, dtype=pl.Boolean)).explode())
+
+
+def longest_text(texts: Sequence[str | None], max_words: int) -> int:
+    """Words of the longest text, ``max_words`` at most."""
+    return int(split_words(texts, max_words).counts.max(initial=0))
+
+
+def hashed_bags(texts: Sequence[str | None], *, buckets: int, max_words: int) -> np.ndarray:
+    """The words and pairs of neighbouring words of each text, as ids.
+
+    Args:
+        texts: n strings or None.
+        buckets: ids lie in [0, buckets).
+        max_words: words of a text that count; later ones are left out.
+
+    Returns:
+        ``int32[n, 2 · max_words − 1]``: the words, then the pairs, then −1. An empty text has none.
+    """
+    if buckets < 1 or max_words < 1:
+        raise InputError(f"buckets, max_words: expected at least 1, got {buckets} and {max_words}")
+    counts, words = split_words(texts, max_words)
+    hashes = _hashes(words)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    bags = np.full((len(counts), 2 * max_words - 1), -1, np.int32)
+    bags[rows, places] = hashes % np.uint64(buckets)
+    first = np.flatnonzero(rows[1:] == rows[:-1])
+    pairs = _mixed(hashes[first], hashes[first + 1])
+    bags[rows[first], counts[rows[first]] + places[first]] = pairs % np.uint64(buckets)
+    return bags
+
+
+def _hashes(words: pl.Series) -> np.ndarray:
+    """The first 8 bytes of each word's BLAKE2b, ``uint64``; each distinct word is hashed once."""
+    distinct = words.unique()
+    digests = b"".join(hashlib.blake2b(word.encode(), digest_size=8).digest() for word in distinct)
+    values = pl.Series(np.frombuffer(digests, "<u8").astype(np.uint64))
+    return words.replace_strict(distinct, values, return_dtype=pl.UInt64).to_numpy()
+
+
+def _mixed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One hash of two, which depends on their order; splitmix64's finalizer, modulo 2⁶⁴."""
+    mixed = first * np.uint64(0x9E3779B97F4A7C15) + second
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class TextSchema:
+    """Texts as a bag of hashed words and pairs, and as an encoder's vectors where it has one.
+
+    Attributes:
+        buckets: of the hash.
+        words: of a text that count: those of the longest one in training at most.
+        sentence: statistics of the encoder's vectors; None without an encoder.
+    """
+
+    name: str
+    buckets: int
+    words: int
+    sentence: Statistics | None = None
+    kind: Kind = "text"
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.name, str) and self.name, "name", "a string", self.name)
+        for name, most in (("buckets", MAX_BUCKETS), ("words", MAX_WORDS)):
+            value = getattr(self, name)
+            fine = type(value) is int and 1 <= value <= most
+            require(fine, name, f"an integer from 1 to {most}", value)
+        known = self.sentence is None or isinstance(self.sentence, Statistics)
+        require(known, "sentence", "statistics or null", self.sentence)
+
+    @classmethod
+    def fit(
+        cls, name: str, column: Column, rows: np.ndarray, buckets: int, most: int,
+        encoder: TextEncoder | None,
+    ) -> TextSchema:  # fmt: skip
+        texts = [column.values[row] for row in rows.tolist()]
+        sentence = None
+        if encoder is not None:
+            values, missing = _sentences(name, texts, encoder, None)
+            sentence = Statistics.fit(values, np.flatnonzero(~missing))
+        return cls(name, buckets, max(1, longest_text(texts, most)), sentence)
+
+    def inputs(self) -> tuple[Input, ...]:
+        bag = Input(self.name, "bag", self.buckets, 2 * self.words - 1)
+        if self.sentence is None:
+            return (bag,)
+        return bag, Input.dense(self._sentence_name, len(self.sentence.mean))
+
+    def encode(self, column: Column, encoders: TextEncoders) -> dict[str, np.ndarray]:
+        bags = hashed_bags(column.values, buckets=self.buckets, max_words=self.words)
+        if self.sentence is None:
+            return {self.name: bags}
+        if self.name not in encoders:
+            raise InputError(
+                f"text_encoders: expected the encoder of column {self.name!r}, with which the "
+                f"schema was fitted, got {', '.join(map(repr, encoders)) or 'none'}"
+            )
+        width = len(self.sentence.mean)
+        values, missing = _sentences(self.name, column.values, encoders[self.name], width)
+        return {
+            self.name: bags,
+            self._sentence_name: self.sentence.standardised(values, missing),
+        }
+
+    @property
+    def _sentence_name(self) -> str:
+        return f"{self.name}_sentence"
+
+
+@dataclass(frozen=True)
+class CategorySchema:
+    """One value, or a list of values, as a bag of their places in the vocabulary.
+
+    Attributes:
+        kind: ``category`` or ``categories``.
+        vocabulary: ``vocabulary[p − 1]`` has place p.
+        width: of the bag; an item's values beyond it are left out.
+    """
+
+    name: str
+    kind: Kind
+    vocabulary: tuple[str, ...]
+    width: int
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.name, str) and self.name, "name", "a string", self.name)
+        values, most = self.vocabulary, MAX_VOCABULARY
+        fine = type(values) is tuple and len(values) <= most
+        fine = fine and all(isinstance(one, str) and one for one in values)
+        fine = fine and len(set(values)) == len(values)
+        require(fine, "vocabulary", f"at most {most} strings, each once", values)
+        fine = type(self.width) is int and 1 <= self.width <= MAX_CATEGORIES
+        require(fine, "width", f"an integer from 1 to {MAX_CATEGORIES}", self.width)
+
+    @classmethod
+    def fit(cls, name: str, column: Column, rows: np.ndarray) -> CategorySchema:
+        values = _lists(column)
+        lists = [values[row] for row in rows.tolist()]
+        counts = Counter(value for one in lists for value in one)
+        # Ties by name: the schema does not depend on the order of the items.
+        frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_VOCABULARY]
+        longest = min(MAX_CATEGORIES, max(map(len, lists), default=0))
+        return cls(name, column.kind, tuple(frequent), max(1, longest))
+
+    def inputs(self) -> tuple[Input, ...]:
+        return (Input(self.name, "bag", 1 + len(self.vocabulary), self.width),)
+
+    def encode(self, column: Column, _: TextEncoders) -> dict[str, np.ndarray]:
+        place = {value: at for at, value in enumerate(self.vocabulary, start=1)}
+        bags = np.full((len(column.values), self.width), -1, np.int32)
+        for row, values in enumerate(_lists(column)):
+            # Several unknown values are one: nobody knows in what they differ.
+            places = list(dict.fromkeys(place.get(value, 0) for value in values))[: self.width]
+            bags[row, : len(places)] = places
+        return {self.name: bags}
+
+
+def _sentences(
+    name: str, texts: Sequence[str | None], encoder: TextEncoder, width: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the encoder makes of texts, ``float[n, w]``, and which are empty, ``bool[n]``.
+
+    Args:
+        width: w, as in training; None while it is not known.
+    """
+    empty = np.array([not (text and text.strip()) for text in texts], bool)
+    given = [text for text in texts if text and text.strip()]
+    if not given:
+        if width is None:
+            raise InputError(f"text_encoders: column {name!r} has no text among the training items")
+        return np.zeros((len(texts), width), np.float32), empty
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        vectors = np.asarray(encoder(given))
+        vectors = vectors.astype(np.float32) if vectors.dtype.kind in "fiu" else vectors
+    if (
+        vectors.ndim != 2
+        or len(vectors) != len(given)
+        or vectors.shape[1] != (width or max(1, vectors.shape[1]))
+        or vectors.dtype != np.float32
+    ):
+        raise InputError(
+            f"text_encoders: expected that of {name!r} to give numbers of shape "
+            f"[{len(given)}, {width or 'w'}], got {vectors.dtype} of shape {vectors.shape}"
+        )
+    if not np.isfinite(vectors).all():
+        at = int((~np.isfinite(vectors).all(axis=1)).argmax())
+        raise InputError(
+            f"text_encoders: expected that of {name!r} to give finite numbers, "
+            f"it does not for {given[at][:60]!r}"
+        )
+    values = np.zeros((len(texts), vectors.shape[1]), np.float32)
+    values[~empty] = vectors
+    return values, empty
+
+
+def _lists(column: Column) -> list[list[str]]:
+    """The values of each item, as lists."""
+    if column.kind == "categories":
+        return column.values
+    return [[value] if value else [] for value in column.values]

@@ -1,0 +1,396 @@
+"""From raw features to what the encoder reads, by a schema fitted on training items alone.
+
+===========  ======================================================================================
+column       inputs
+===========  ======================================================================================
+vector       dense, width w: each dimension standardised; a missing vector is zeros, the mean
+number       dense, width 2: the standardised value (0 where missing), and 1 where missing
+text         bag: hashed words and pairs of words; and, with a text encoder, dense: its vectors,
+             standardised, as input ``NAME_sentence`` (zeros for an empty text)
+category     bag of one: the place in the vocabulary of training
+categories   bag: the places of the values
+(degree)     dense, width 1: log(1 + degree), standardised, as input ``log_degree``
+===========  ======================================================================================
+
+References:
+    Ying et al. 2018, section 4.1: visual and textual features and the logarithm of the degree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.arrays import Array
+from lightgcn_jax.errors import InputError
+from pinsage_jax.features.bags import (
+    MAX_BUCKETS,
+    MAX_WORDS,
+    CategorySchema,
+    TextEncoders,
+    TextSchema,
+)
+from pinsage_jax.features.columns import (
+    Column,
+    Input,
+    Kind,
+    Missing,
+    Statistics,
+    checked_column,
+    column_of,
+    require,
+)
+
+LOG_DEGREE = "log_degree"
+_VERSION = 1
+
+FeatureArrays = dict[str, np.ndarray | Array]
+"""Encoded features by ``Input.name``."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """The features of I items, row after row in the order of the items.
+
+    Attributes:
+        columns: by name, in the order in which the encoder meets them. May be empty.
+        num_rows: I.
+
+    Raises:
+        InputError: a column has other than I rows, or a value is not of the column's kind: a NaN or
+            infinite entry of a vector, an infinite number, vectors of several widths.
+    """
+
+    columns: Mapping[str, Column]
+    num_rows: int
+
+    def __post_init__(self) -> None:
+        for name in self.columns:
+            require(isinstance(name, str) and name, "columns", "names", name)
+        sound = {
+            name: checked_column(name, column, self.num_rows)
+            for name, column in self.columns.items()
+        }
+        object.__setattr__(self, "columns", sound)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pl.DataFrame,
+        kinds: Mapping[str, Kind] | None = None,
+        *,
+        missing: Missing = "error",
+    ) -> FeatureTable:
+        """The columns of a polars frame.
+
+        Args:
+            frame: I rows; a null is a missing value.
+            kinds: by column; those not named get their kind from their type, as ``feature_columns``
+                says.
+            missing: what becomes of a vector with a NaN or infinite entry: an ``error``, or it
+                counts as missing, which the encoder sees as zeros (the mean of training).
+
+        Raises:
+            InputError: a column does not fit its kind, or has a type without one.
+        """
+        return cls.from_mapping(
+            {series.name: series for series in frame.iter_columns()},
+            kinds,
+            num_rows=frame.height,
+            missing=missing,
+        )
+
+    @classmethod
+    def from_mapping(
+        cls,
+        columns: Mapping[str, Any],
+        kinds: Mapping[str, Kind] | None = None,
+        *,
+        num_rows: int | None = None,
+        missing: Missing = "error",
+    ) -> FeatureTable:
+        """Columns by name: ``Column``, polars Series, arrays (two-dimensional: vectors) or lists.
+
+        Args:
+            columns: of I rows each.
+            kinds: as ``from_frame`` takes them.
+            num_rows: I, needed where there is no column.
+            missing: as ``from_frame`` takes it.
+        """
+        kinds = dict(kinds or {})
+        policies = get_args(Missing)
+        require(missing in policies, "missing", " or ".join(policies), missing)
+        _known("kinds", kinds, columns)
+        made = {
+            name: column_of(name, values, kinds.get(name), missing)
+            for name, values in columns.items()
+        }
+        if num_rows is None:
+            require(made, "num_rows", "the number of items where no column tells it", None)
+            num_rows = len(next(iter(made.values())).values)
+        return cls(made, num_rows)
+
+    def select(self, names: Iterable[str]) -> FeatureTable:
+        """The columns of these names, in this order."""
+        names = list(names)
+        _known("columns", names, self.columns)
+        return _sound_table({name: self.columns[name] for name in names}, self.num_rows)
+
+    def take(self, rows: Any) -> FeatureTable:
+        """The rows ``int[n]`` in this order, of all columns; −1 gives a row without features."""
+        wanted = _integers("rows", rows, -1, self.num_rows)
+        taken = {name: column.take(wanted) for name, column in self.columns.items()}
+        return _sound_table(taken, len(wanted))
+
+    def missing(self) -> dict[str, int]:
+        """How many rows have no value, by column."""
+        return {name: int(column.absent().sum()) for name, column in self.columns.items()}
+
+
+def _known(field: str, names: Iterable[str], columns: Mapping[str, Any]) -> None:
+    if missing := [name for name in names if name not in columns]:
+        raise InputError(
+            f"{field}: expected the columns {', '.join(map(repr, missing))}, which are missing; "
+            f"there are {', '.join(map(repr, columns)) or 'none'}"
+        )
+
+
+def _sound_table(columns: Mapping[str, Column], num_rows: int) -> FeatureTable:
+    """A table of columns that a table has checked before."""
+    table = object.__new__(FeatureTable)
+    object.__setattr__(table, "columns", dict(columns))
+    object.__setattr__(table, "num_rows", num_rows)
+    return table
+
+
+@dataclass(frozen=True)
+class DenseSchema:
+    """Vectors as they are, or numbers as pairs of the value and whether it is missing."""
+
+    name: str
+    kind: Kind
+    statistics: Statistics
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.name, str) and self.name, "name", "a string", self.name)
+        known = isinstance(self.statistics, Statistics)
+        require(known, "statistics", "an object", self.statistics)
+        width = len(self.statistics.mean)
+        require(width == 1 or self.kind == "vector", "statistics", "one dimension", width)
+
+    @classmethod
+    def fit(cls, name: str, column: Column, rows: np.ndarray) -> DenseSchema:
+        present = rows[~column.absent()[rows]]
+        return cls(name, column.kind, Statistics.fit(_matrix(column), present))
+
+    def inputs(self) -> tuple[Input, ...]:
+        flags = 1 if self.kind == "number" else 0
+        return (Input.dense(self.name, len(self.statistics.mean) + flags),)
+
+    def encode(self, column: Column, _: TextEncoders) -> dict[str, np.ndarray]:
+        given, width = _matrix(column), len(self.statistics.mean)
+        wanted = f"vectors of {width} entries as in training"
+        require(given.shape[1] == width, f"column {self.name!r}", wanted, given.shape[1])
+        values = self.statistics.standardised(given, column.absent())
+        if self.kind == "number":
+            values = np.column_stack([values, column.absent().astype(np.float32)])
+        return {self.name: values}
+
+
+def _matrix(column: Column) -> np.ndarray:
+    return column.values[:, None] if column.kind == "number" else column.values
+
+
+ColumnSchema = DenseSchema | TextSchema | CategorySchema
+
+
+@dataclass(frozen=True)
+class FeatureSchema:
+    """How items are encoded: fitted once, on training items, and the same for every later item.
+
+    Attributes:
+        columns: in the order of the encoder's inputs.
+        degree: statistics of log(1 + degree); None where the encoder does not see degrees.
+    """
+
+    columns: tuple[ColumnSchema, ...]
+    degree: Statistics | None
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.inputs()]
+        if not names:
+            raise InputError("columns: expected at least one column where log_degree is off")
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise InputError(
+                f"columns: two inputs would be called {repeated[0]!r}; rename a column"
+            )
+
+    def inputs(self) -> tuple[Input, ...]:
+        """What ``encode`` gives, in the encoder's order; the degree comes last."""
+        inputs = [one for column in self.columns for one in column.inputs()]
+        if self.degree is not None:
+            inputs.append(Input.dense(LOG_DEGREE, 1))
+        return tuple(inputs)
+
+    def encode(
+        self, table: FeatureTable, degrees: Any, text_encoders: TextEncoders | None = None
+    ) -> dict[str, np.ndarray]:
+        """The arrays of ``inputs``, by name, with a row for each of the table's items.
+
+        Args:
+            table: I items; columns that the schema does not know are not read.
+            degrees: ``int[I]``, contexts of each item; 0 for one without.
+            text_encoders: those that the schema was fitted with.
+
+        Raises:
+            InputError: a column is missing or of another kind, a vector of another width, or a
+                text encoder is missing.
+        """
+        degrees = _checked_degrees(degrees, table.num_rows)
+        _known("features", [one.name for one in self.columns], table.columns)
+        arrays: dict[str, np.ndarray] = {}
+        for one in self.columns:
+            column = table.columns[one.name]
+            wanted = f"kind {one.kind} as in training"
+            require(column.kind == one.kind, f"column {one.name!r}", wanted, column.kind)
+            arrays |= one.encode(column, text_encoders or {})
+        if self.degree is not None:
+            arrays[LOG_DEGREE] = self.encode_degrees(degrees)
+        return arrays
+
+    def encode_degrees(self, degrees: Any) -> np.ndarray:
+        """The input of degrees alone, ``float32[n, 1]``, of ``int[n]``."""
+        if self.degree is None:
+            raise InputError("log_degree: the schema was fitted without degrees")
+        degrees = _checked_degrees(degrees, len(np.atleast_1d(degrees)))
+        return self.degree.standardised(np.log1p(degrees)[:, None], None)
+
+    def ignored(self, table: FeatureTable) -> tuple[str, ...]:
+        """The table's columns that ``encode`` does not read."""
+        known = {one.name for one in self.columns}
+        return tuple(name for name in table.columns if name not in known)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, from which ``from_json`` makes an equal schema."""
+        return {"version": _VERSION} | _plain(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> FeatureSchema:
+        """The schema that ``as_json`` wrote.
+
+        Raises:
+            InputError: anything is missing, unknown, of another type or out of its range.
+        """
+        wanted = ("version", "columns", "degree")
+        fine = isinstance(value, dict) and set(value) == set(wanted)
+        require(fine, "schema", f"an object with {', '.join(wanted)}", value)
+        version, columns, degree = (value[name] for name in wanted)
+        require(version == _VERSION, "schema.version", str(_VERSION), version)
+        require(isinstance(columns, list), "schema.columns", "a list", columns)
+        return cls(
+            tuple(_read_column(one, f"schema.columns[{at}]") for at, one in enumerate(columns)),
+            None if degree is None else _read(Statistics, degree, "schema.degree"),
+        )
+
+
+def fit_schema(
+    table: FeatureTable,
+    train_rows: Any,
+    degrees: Any,
+    *,
+    buckets: int = 2**14,
+    max_words: int = 32,
+    log_degree: bool = True,
+    text_encoders: TextEncoders | None = None,
+) -> FeatureSchema:
+    """The schema of a table; nothing of it depends on other rows than those of training.
+
+    Args:
+        table: I items.
+        train_rows: ``int[n]``, at least one; their order does not matter.
+        degrees: ``int[I]``, contexts of each item in the training interactions.
+        buckets: ids of hashed words.
+        max_words: words of a text that count at most.
+        log_degree: whether the encoder sees the degree.
+        text_encoders: by text column, what makes a sentence vector of its texts.
+    """
+    require(1 <= buckets <= MAX_BUCKETS, "buckets", f"1 to {MAX_BUCKETS}", buckets)
+    require(1 <= max_words <= MAX_WORDS, "max_words", f"1 to {MAX_WORDS}", max_words)
+    rows = np.unique(_integers("train_rows", train_rows, 0, table.num_rows))
+    require(len(rows), "train_rows", "at least one row", train_rows)
+    degrees = _checked_degrees(degrees, table.num_rows)
+    encoders = text_encoders or {}
+    for name in encoders:
+        is_text = name in table.columns and table.columns[name].kind == "text"
+        require(is_text, "text_encoders", "names of text columns", name)
+    columns: list[ColumnSchema] = []
+    for name, column in table.columns.items():
+        if column.kind == "text":
+            encoder = encoders.get(name)
+            columns.append(TextSchema.fit(name, column, rows, buckets, max_words, encoder))
+        else:
+            columns.append(_SCHEMAS[column.kind].fit(name, column, rows))
+    degree = Statistics.fit(np.log1p(degrees)[:, None], rows) if log_degree else None
+    return FeatureSchema(tuple(columns), degree)
+
+
+def _integers(name: str, values: Any, low: int, bound: int) -> np.ndarray:
+    """``int64[n]`` in [low, bound)."""
+    given = np.asarray(values)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise InputError(f"{name}: expected integers [n], got {given.dtype} of shape {given.shape}")
+    if given.size and (given.min() < low or given.max() >= bound):
+        raise InputError(
+            f"{name}: expected values in [{low}, {bound}), got {given.min()} to {given.max()}"
+        )
+    return given.astype(np.int64)
+
+
+def _checked_degrees(degrees: Any, num_rows: int) -> np.ndarray:
+    given = _integers("degrees", degrees, 0, 2**62)
+    require(len(given) == num_rows, "degrees", f"one for each of {num_rows} items", len(given))
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass as a dictionary, a tuple as a list."""
+    if dataclasses.is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+_SCHEMAS = {
+    "vector": DenseSchema,
+    "number": DenseSchema,
+    "text": TextSchema,
+    "category": CategorySchema,
+    "categories": CategorySchema,
+}
+
+
+def _read_column(value: Any, where: str) -> ColumnSchema:
+    kind: Any = value.get("kind") if isinstance(value, dict) else None
+    known = isinstance(kind, str) and kind in _SCHEMAS
+    require(known, f"{where}.kind", f"one of {', '.join(_SCHEMAS)}", kind)
+    return _read(_SCHEMAS[kind], value, where)
+
+
+def _read(schema: Any, value: Any, where: str) -> Any:
+    """A dataclass of its fields, which it checks itself."""
+    names = [one.name for one in dataclasses.fields(schema)]
+    fine = isinstance(value, dict) and set(value) == set(names)
+    require(fine, where, f"an object with {', '.join(names)}", value)
+    fields = {name: tuple(one) if isinstance(one, list) else one for name, one in value.items()}
+    for name in ("statistics", "sentence"):
+        if isinstance(fields.get(name), dict):
+            fields[name] = _read(Statistics, fields[name], f"{where}.{name}")
+    try:
+        return schema(**fields)
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None

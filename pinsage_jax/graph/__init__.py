@@ -1,0 +1,1 @@
+"""Items and contexts as a graph: walks, neighbourhoods, PageRank."""

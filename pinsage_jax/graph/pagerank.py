@@ -1,0 +1,94 @@
+"""Personalised PageRank between items: walks item → context → item with restart, in expectation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+
+from lightgcn_jax.arrays import Array, Float, Ids
+from lightgcn_jax.diffusion.operator import Operator, diffuse, operator_of
+from lightgcn_jax.graph.csr import CsrMatrix
+from pinsage_jax.graph.item_graph import Adjacency, ItemGraph
+
+
+def pagerank(
+    graph: ItemGraph, rows: np.ndarray, *, restart: float = 0.15, iterations: int = 10
+) -> Float[Array, "queries items"]:
+    """Personalised PageRank scores of all items for each query, by repeated diffusion.
+
+    x ← α e_q + (1−α) Pᵀ x from x = e_q, where P = D_i⁻¹ A D_c⁻¹ Aᵀ is applied in two steps and
+    never built. After n iterations the weight (1−α)^n of all longer walks stands where n steps
+    lead, so the error falls faster than (1−α)^n, as fast as walks forget their start. Weight that
+    arrives at an item or a context without edges is lost; giving it back to the query, as a
+    restart, would scale all scores alike.
+
+    Args:
+        rows: ``int[n]`` items.
+        restart: α.
+        iterations: n.
+
+    Returns:
+        ``float32[n, R]``; exactly 0 where no walk leads.
+    """
+    return pagerank_columns(Chain.of(graph), jnp.asarray(rows, jnp.int32), restart, iterations)
+
+
+class Chain(NamedTuple):
+    """The transposes of P's two halves, ready to be applied to columns of scores."""
+
+    to_contexts: Operator
+    to_items: Operator
+
+    @classmethod
+    def of(cls, graph: ItemGraph) -> Chain:
+        onward = step_shares(graph.contexts_of_item, graph.num_contexts)
+        back = step_shares(graph.items_of_context, graph.num_items)
+        return cls(_transposed_operator(onward), _transposed_operator(back))
+
+
+@jax.jit
+def pagerank_columns(
+    chain: Chain, queries: Ids, restart: float, iterations: int
+) -> Float[Array, "queries items"]:
+    """:func:`pagerank` from a chain that is ready, for queries on the device: ``float32[n, R]``."""
+    place = queries, jnp.arange(len(queries))
+    start = jnp.zeros((chain.to_items.shape[0], len(queries)), jnp.float32).at[place].set(1)
+
+    def step(_, x: Array) -> Array:
+        moved = diffuse(chain.to_items, diffuse(chain.to_contexts, x))
+        return ((1 - restart) * moved).at[place].add(restart)
+
+    return jax.lax.fori_loop(0, iterations, step, start).T
+
+
+def step_shares(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_array:
+    """The step's probabilities, one row for each row; repeated columns are added up."""
+    starts, lengths = np.asarray(adjacency.starts), np.asarray(adjacency.lengths, np.int64)
+    ends = np.cumsum(lengths)
+    before = ends - lengths
+    entries = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+    if adjacency.cumulative is None:
+        shares = np.repeat(1 / np.maximum(lengths, 1), lengths)
+    else:
+        running = np.asarray(adjacency.cumulative, np.float64)[entries]
+        shares = np.diff(running, prepend=0)
+        opening = before[lengths > 0]
+        shares[opening] = running[opening]
+    columns = np.asarray(adjacency.columns)[entries]
+    offsets = np.concatenate([[0], ends])
+    matrix = scipy.sparse.csr_array((shares, columns, offsets), shape=(len(lengths), num_columns))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _transposed_operator(shares: scipy.sparse.csr_array) -> Operator:
+    transposed = shares.T.tocsr()
+    transposed.sort_indices()
+    offsets, columns = transposed.indptr.astype(np.int32), transposed.indices.astype(np.int32)
+    matrix = CsrMatrix(offsets, columns, transposed.data, transposed.shape[1])
+    # Half the time of csr on two cores too: 200,000 edges in short rows, 128 columns.
+    return operator_of(matrix, backend="bucketed")

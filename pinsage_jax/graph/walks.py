@@ -1,0 +1,190 @@
+"""Random walks with restart, item → context → item, on the device (Pixie; PinSAGE, section 3.2).
+
+Many walkers move at once: W for each seed, all in one flat array, L traversals one after another.
+Random bits come from a counter, not from a stream: a word is a hash of the key, the walker's seed,
+the walker's number and the traversal. So what is drawn for a seed does not depend on which other
+seeds stand in the batch, and no state travels through the loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from lightgcn_jax.arrays import Array, Bool, Float, Ids, Int, PRNGKey
+from lightgcn_jax.errors import InputError
+from pinsage_jax.graph.item_graph import Adjacency, ItemGraph
+
+# Random words for each traversal: to restart or not, which context, which item.
+_WORDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class WalkConfig:
+    """How a neighbourhood is walked.
+
+    The paper fixes the total of a query's steps and lets walks end at random; here the shape is
+    fixed, and a walker that would end goes back to its seed instead. Each visit is distributed as
+    in random walks with restart; walks only start there.
+
+    Attributes:
+        walks: W, walkers for each seed, ≥ 1.
+        length: L, traversals of each walker, ≥ 1.
+        restart: the probability of going back to the seed before a traversal, in [0, 1).
+
+    Raises:
+        InputError: a setting is out of range.
+    """
+
+    walks: int = 50
+    length: int = 10
+    restart: float = 0.15
+
+    def __post_init__(self):
+        for field in ("walks", "length"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{field}: expected an integer ≥ 1, got {value!r}")
+        if not (math.isfinite(self.restart) and 0 <= self.restart < 1):
+            raise InputError(f"restart: expected a probability in [0, 1), got {self.restart!r}")
+
+    @property
+    def visits(self) -> int:
+        """V = W · L, the visits of a seed."""
+        return self.walks * self.length
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def walk(
+    key: PRNGKey, graph: ItemGraph, seeds: Ids, *, config: WalkConfig
+) -> Int[Array, "batch visits"]:
+    """The items that walks from each seed visit.
+
+    A walker starts at its seed. A traversal takes one of the item's contexts and one of that
+    context's items (the item itself may come again), and its end is a visit. Before every
+    traversal but the first the walker goes back to its seed with the restart's probability. Where
+    there is no context, or no item in it, nothing is visited and the walker goes back.
+
+    For one key a seed's visits depend on the seed alone: a seed that stands twice in the batch
+    walks the same walks twice.
+
+    Args:
+        key: consumed.
+        graph: the graph, as an argument.
+        seeds: ``int32[B]`` item rows; −1 pads, and visits nothing.
+        config: static.
+
+    Returns:
+        ``int32[B, V]``; the visit of walker w at traversal t stands at t · W + w, −1 where there
+        is none.
+    """
+    batch = seeds.shape[0]
+    if graph.items_of_context.columns.shape[0] == 0:
+        return jnp.full((batch, config.visits), -1, jnp.int32)
+    words = jax.random.bits(key, (2 + _WORDS * config.length,), jnp.uint32)
+    walkers = jnp.arange(config.walks, dtype=jnp.uint32)
+    of_seed = _hashed(seeds.astype(jnp.uint32) ^ words[0])
+    of_walker = _hashed((of_seed[:, None] + walkers[None, :]) ^ words[1]).reshape(-1)
+    home = jnp.broadcast_to(seeds[:, None], (batch, config.walks)).reshape(-1)
+    threshold = jnp.uint32(min(round(config.restart * 2**32), 2**32 - 1))
+    to_contexts = _bounds(graph.contexts_of_item)
+    to_items = _bounds(graph.items_of_context)
+
+    def traverse(item, words_of_step):
+        restart, first, second = (_hashed(of_walker ^ word) for word in words_of_step)
+        item = jnp.where(restart < threshold, home, item)
+        context, some = _hop(graph.contexts_of_item, to_contexts, item, first)
+        item, others = _hop(graph.items_of_context, to_items, context, second)
+        found = some & others & (home >= 0)
+        return jnp.where(found, item, home), jnp.where(found, item, -1)
+
+    _, visits = jax.lax.scan(traverse, home, words[2:].reshape(config.length, _WORDS))
+    visits = visits.reshape(config.length, batch, config.walks)
+    return jnp.moveaxis(visits, 0, 1).reshape(batch, config.visits)
+
+
+def _hop(
+    adjacency: Adjacency,
+    bounds: Int[Array, "rows two"],
+    rows: Ids,
+    word: Int[Array, " batch"],
+) -> tuple[Ids, Bool[Array, " batch"]]:
+    """One entry of each row, drawn by a random word, and whether the row has any."""
+    of_row = _look_up(bounds, rows)
+    starts, lengths = of_row[:, 0], of_row[:, 1]
+    if adjacency.cumulative is None:
+        places = _scaled(word, lengths.astype(jnp.uint32)).astype(jnp.int32)
+    else:
+        places = _weighted_places(adjacency.cumulative, adjacency.longest, of_row, word)
+    return _look_up(adjacency.columns, starts + places), lengths > 0
+
+
+def _weighted_places(
+    shares: Float[Array, " capacity"], longest: int, bounds: Int[Array, "batch two"], word: Array
+) -> Ids:
+    """The first place of each row whose running share exceeds a uniform number.
+
+    Shares and the number have 24 bits: an edge's probability is off by up to 2⁻²⁴, and one that
+    weighs less in its row may never be walked.
+    """
+    starts = bounds[:, 0]
+    mark = (word >> 8).astype(jnp.float32) * 2**-24
+    # The last share is 1 and exceeds every number, so only the places before it are searched.
+    last = jnp.maximum(bounds[:, 1] - 1, 0)
+    steps = max(0, longest - 1).bit_length()
+
+    def leap(step, place):
+        # One number is carried, because XLA would read the shares once for each that is.
+        ahead = place + (1 << (steps - 1 - step))
+        passed = (ahead <= last) & (_read(shares, starts + ahead - 1) <= mark)
+        return jnp.where(passed, ahead, place)
+
+    return jax.lax.fori_loop(0, steps, leap, jnp.zeros_like(last))
+
+
+def _bounds(adjacency: Adjacency) -> Int[Array, "rows two"]:
+    """Start and length side by side: one cache line for both."""
+    return jnp.stack([adjacency.starts, adjacency.lengths], axis=1)
+
+
+def _look_up(table: Array, places: Ids) -> Array:
+    """``table[places]``, in two halves where their number is even.
+
+    XLA's CPU backend fuses one gather into the next and then computes the first anew for every use
+    of the second, which doubles the time of a walk. It does not fuse across a loop's border.
+    """
+    if len(places) % 2:
+        return _read(table, places)
+    parts = jax.lax.map(lambda half: _read(table, half), places.reshape(2, -1))
+    return parts.reshape(len(places), *table.shape[1:])
+
+
+def _read(table: Array, places: Ids) -> Array:
+    """``table[places]``; a place out of range, whose value is never used, reads some entry."""
+    return table.at[places.astype(jnp.uint32)].get(mode="promise_in_bounds")
+
+
+def _hashed(word: Array) -> Array:
+    """A bijection of 32-bit words whose every output bit depends on every input bit (lowbias32).
+
+    References:
+        C. Wellons, "Prospecting for hash functions" (2018).
+    """
+    word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
+    word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)
+    return word ^ (word >> 16)
+
+
+def _scaled(word: Array, bound: Array) -> Array:
+    """⌊word · bound / 2³²⌋, uniform on [0, bound) but for bound / 2³²; in 16-bit halves, because
+    there are no 64-bit integers without ``jax_enable_x64``."""
+    mask = jnp.uint32(0xFFFF)
+    high, low = word >> 16, word & mask
+    bound_high, bound_low = bound >> 16, bound & mask
+    middle = high * bound_low + ((low * bound_low) >> 16)
+    other = low * bound_high + (middle & mask)
+    return high * bound_high + (middle >> 16) + (other >> 16)

@@ -1,0 +1,1 @@
+"""Runs on disk: what is stored, how training starts, ends and goes on."""

@@ -1,0 +1,286 @@
+"""A PinSAGE run on disk: what is needed to resume it, judge it, serve it and add items to it.
+
+=========================  ==================================================================
+config.json                settings, how the data was made, format version; written first
+items.parquet, contexts…   external ids in row order
+columns.parquet            the items' raw feature columns, and columns.json, what kind each is
+task.npz                   training edges, pairs and held-out pairs as rows
+schema.json                how features are encoded, with the statistics of the training items
+neighbors.npz              the neighbours of all items and their importance
+metrics.jsonl              a line an epoch
+checkpoints/               the newest two checkpoints
+model.safetensors          the parameters of the best epoch
+vectors/                   layer-0.npy … of all items; the last one holds their vectors
+fresh/                     items that were added later, if any
+summary.json               the figures; written last, so a run with it is finished
+.lock                      held by the process that trains the run
+=========================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import safetensors
+import safetensors.numpy
+
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import locked, read_json, replacing, write_json, write_text
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.features.schema import FeatureSchema
+from pinsage_jax.graph.neighborhoods import NeighborTable
+
+FORMAT_VERSION = 1
+_SEPARATOR = "/"
+
+
+@dataclasses.dataclass(frozen=True)
+class PinSageRun:
+    """A directory that holds one run; see the module for its files."""
+
+    path: Path
+
+    @classmethod
+    @contextlib.contextmanager
+    def creating(cls, path: Path) -> Iterator[PinSageRun]:
+        """A run under a temporary name, which becomes ``path`` when the block ends.
+
+        Raises:
+            InputError: the directory already holds something.
+        """
+        refuse_taken(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield cls(temporary)
+            # mkdtemp makes private folders; a run is as readable as its surroundings.
+            temporary.chmod(path.parent.stat().st_mode)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def open(cls, path: Path) -> PinSageRun:
+        """An existing run.
+
+        Raises:
+            InputError: it is not one, or of another format version.
+        """
+        run = cls(Path(path))
+        if not (run.path / "config.json").is_file():
+            raise InputError(f"{path}: expected a run directory, config.json is missing")
+        version = run.record.get("format")
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"{path}/config.json: expected format {FORMAT_VERSION}, got {version!r}"
+            )
+        return run
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run for this process while it trains or is added to."""
+        with locked(self.path / ".lock", f"{self.path}: another process is at work on this run"):
+            yield
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def vectors(self) -> Path:
+        return self.path / "vectors"
+
+    @property
+    def fresh(self) -> Path:
+        return self.path / "fresh"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What config.json says."""
+        record = read_json(self.path / "config.json")
+        if not isinstance(record, dict):
+            raise InputError(f"{self.path}/config.json: expected an object")
+        return record
+
+    @property
+    def config(self) -> PinSageConfig:
+        """The settings.
+
+        Raises:
+            InputError: a setting is missing, unknown or does not fit.
+        """
+        given = self.record.get("config")
+        known = {field.name for field in dataclasses.fields(PinSageConfig)}
+        if not isinstance(given, dict):
+            raise InputError(f"{self.path}/config.json: expected settings, got {given!r}")
+        if odd := sorted(known.symmetric_difference(given)):
+            raise InputError(f"{self.path}/config.json: missing or unknown settings: {odd}")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in given.items()
+        }
+        return PinSageConfig(**values)
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.path / "summary.json").is_file()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures of a finished run."""
+        if not self.is_finished:
+            raise InputError(
+                f"{self.path}: the run is not finished; go on with pinsage-jax train --resume"
+            )
+        return read_json(self.path / "summary.json")
+
+    def write_config(
+        self, config: PinSageConfig, data: Mapping[str, Any], notes: tuple[str, ...]
+    ) -> None:
+        write_json(
+            self.path / "config.json",
+            {
+                "format": FORMAT_VERSION,
+                "config": dataclasses.asdict(config),
+                "data": dict(data),
+                "notes": list(notes),
+            },
+        )
+
+    def write_ids(self, name: str, ids: IdMap) -> None:
+        with replacing(self.path / f"{name}.parquet") as temporary:
+            pl.DataFrame({"id": ids.ids}).write_parquet(temporary)
+
+    def read_ids(self, name: str) -> IdMap:
+        path = self.path / f"{name}.parquet"
+        try:
+            return IdMap(pl.read_parquet(path)["id"])
+        except FileNotFoundError:
+            raise InputError(f"{path}: expected this file, it is missing") from None
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise InputError(f"{path}: expected a Parquet file of ids: {error}") from error
+
+    def write_schema(self, schema: FeatureSchema) -> None:
+        write_json(self.path / "schema.json", schema.as_json())
+
+    def read_schema(self) -> FeatureSchema:
+        return FeatureSchema.from_json(read_json(self.path / "schema.json"))
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        with replacing(self.path / f"{name}.npz") as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        return read_npz(self.path / f"{name}.npz")
+
+    def write_neighbors(self, table: NeighborTable) -> None:
+        arrays = {"ids": np.asarray(table.ids), "weights": np.asarray(table.weights)}
+        self.write_arrays("neighbors", arrays)
+
+    def read_neighbors(self) -> NeighborTable:
+        arrays = self.read_arrays("neighbors")
+        path, items = self.path / "neighbors.npz", len(self.read_ids("items"))
+        ids, weights = arrays.get("ids"), arrays.get("weights")
+        if ids is None or weights is None or ids.shape != weights.shape or len(ids) != items:
+            raise InputError(f"{path}: expected ids and weights of {items:,} items")
+        if ids.dtype != np.int32 or (ids.size and not (ids.min() >= -1 and ids.max() < items)):
+            raise InputError(f"{path}: expected int32 rows of −1 to {items - 1:,}")
+        return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights, jnp.float32))
+
+    def write_params(self, params: Any) -> None:
+        flat = {name: np.asarray(leaf) for name, leaf in _flat(params).items()}
+        with replacing(self.path / "model.safetensors") as temporary:
+            safetensors.numpy.save_file(flat, temporary)
+
+    def read_params(self, template: Any) -> Any:
+        """The parameters of the best epoch.
+
+        Args:
+            template: the parameters' structure and shapes.
+
+        Raises:
+            InputError: the file is missing or holds other arrays.
+        """
+        path = self.path / "model.safetensors"
+        try:
+            given = safetensors.numpy.load_file(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: expected this file, it is missing") from None
+        except safetensors.SafetensorError as error:
+            raise InputError(f"{path}: expected safetensors: {error}") from error
+        wanted = _flat(template)
+        for name in sorted(wanted.keys() | given.keys()):
+            shapes = [list(one[name].shape) if name in one else None for one in (wanted, given)]
+            if shapes[0] != shapes[1]:
+                raise InputError(f"{path}: {name}: expected shape {shapes[0]}, got {shapes[1]}")
+        return _nested({name: jnp.asarray(array) for name, array in given.items()})
+
+    def append_metrics(self, records: list[dict[str, Any]]) -> None:
+        """All epochs so far, a line each: written whole, so that a resumed run repeats none."""
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write_text(self.path / "metrics.jsonl", lines)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise InputError(f"{path}: expected a JSON object a line: {error}") from error
+
+
+def refuse_taken(path: Path) -> None:
+    """Raises InputError where a new run would overwrite something."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(
+            f"{path}: expected a new or empty directory, it already holds something; "
+            f"go on with a run by resuming it, or choose another name"
+        )
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a NumPy archive, none of them pickled.
+
+    Raises:
+        InputError: the file is missing, damaged or holds objects.
+    """
+    try:
+        # Opened here: NumPy leaves its own file open where it is no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected this file, it is missing") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: expected a NumPy archive: {error}") from error
+
+
+def _flat(params: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        inner = {prefix + name: value} if not isinstance(value, Mapping) else None
+        flat |= inner if inner is not None else _flat(value, f"{prefix}{name}{_SEPARATOR}")
+    return flat
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split(_SEPARATOR)
+        inner = nested
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[leaf] = value
+    return nested

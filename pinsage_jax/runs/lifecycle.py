@@ -1,0 +1,280 @@
+"""Runs from the first step to the last: train, resume, open what a finished one left."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import write_json
+from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.all_items import ItemVectors, embed_all
+from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model
+from pinsage_jax.evaluation.sets import judge_parts
+from pinsage_jax.features.schema import FeatureSchema, TextEncoders
+from pinsage_jax.runs.directory import PinSageRun, read_npz, refuse_taken
+from pinsage_jax.runs.stored_task import load_task, save_task
+from pinsage_jax.serving.live_items import LiveItems
+from pinsage_jax.tasks.holdout import Task
+from pinsage_jax.training.preparation import Prepared, model_inputs, prepare
+from pinsage_jax.training.step import TrainState
+from pinsage_jax.training.trainer import METRIC, Progress, Reporter, Silent, Trainer
+
+
+class Fit(NamedTuple):
+    """A finished run in memory.
+
+    Attributes:
+        task, config, prepared: what was trained on.
+        params: of the best epoch.
+        items: vectors of all items, and the layers below them.
+        summary: the figures.
+        path: the run directory, if there is one.
+    """
+
+    task: Task
+    config: PinSageConfig
+    prepared: Prepared
+    params: Any
+    items: ItemVectors
+    summary: dict[str, Any]
+    path: Path | None
+
+
+def fit(
+    task: Task,
+    config: PinSageConfig,
+    *,
+    out: Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    text_encoders: TextEncoders | None = None,
+    prepared: Prepared | None = None,
+) -> Fit:
+    """Train, judge on test once, embed all items.
+
+    Args:
+        task: what is trained on and what it is judged by.
+        config: the settings.
+        out: a new run directory; None keeps everything in memory.
+        data: how the data was made, for the run to remember.
+        reporter: what a person sees.
+        text_encoders: by text column, for sentence embeddings; given again to whoever adds items.
+        prepared: what ``prepare`` gives for this task and settings, where it is there already.
+
+    Raises:
+        InputError: settings, features and task do not fit each other, or ``out`` is taken.
+        TrainingDiverged: the loss is no number; the last checkpoint stays.
+    """
+    reporter = reporter or Silent()
+    if out is not None:
+        refuse_taken(out)
+    if prepared is None:
+        prepared = prepare(task, config, text_encoders)
+    for note in prepared.notes:
+        reporter.noted(note)
+    trainer = Trainer(task, config, prepared, reporter)
+    if out is None:
+        return _finish(trainer, _train(trainer, trainer.start(), None, []), None)
+    with PinSageRun.creating(out) as run:
+        run.write_config(config, data or {}, prepared.notes)
+        save_task(run, task)
+        run.write_schema(prepared.schema)
+    run = PinSageRun.open(out)
+    with run.held():
+        return _finish(trainer, _train(trainer, trainer.start(), run, []), run)
+
+
+def resume(
+    path: Path, *, reporter: Reporter | None = None, text_encoders: TextEncoders | None = None
+) -> Fit:
+    """Go on with a run that was broken off; it ends as if it had not been.
+
+    Raises:
+        InputError: the directory holds no run, a damaged one, or a finished one.
+    """
+    run = PinSageRun.open(path)
+    if run.is_finished:
+        raise InputError(f"{path}: the run is finished already; there is nothing to resume")
+    with run.held():
+        remove_unfinished(run.checkpoints)
+        task, config, records = load_task(run), run.config, run.read_metrics()
+        trainer = Trainer(task, config, prepare(task, config, text_encoders), reporter)
+        progress = trainer.start()
+        template = _arrays(progress)
+        checkpoint = (
+            load_checkpoint(run.checkpoints, template) if run.checkpoints.exists() else None
+        )
+        if checkpoint is not None:
+            progress = _progress(checkpoint.arrays, checkpoint.progress)
+            trainer.tiers = np.array(checkpoint.progress["tiers"])
+        return _finish(trainer, _train(trainer, progress, run, records[: progress.epoch]), run)
+
+
+def open_items(
+    path: Path, *, slack: int = 1024, text_encoders: TextEncoders | None = None
+) -> LiveItems:
+    """All items of a finished run, those added later among them, with room for more.
+
+    Raises:
+        InputError: the directory holds no finished run or a damaged one, or more items were added
+            than there is room for.
+    """
+    run = PinSageRun.open(path)
+    run.summary  # noqa: B018, refuses a run that is not finished
+    config, schema = run.config, run.read_schema()
+    items, arrays = run.read_ids("items"), run.read_arrays("task")
+    model, params = read_model(run, config, schema, len(items))
+    live = LiveItems(
+        model=model,
+        params=params,
+        config=config,
+        schema=schema,
+        items=items,
+        contexts=run.read_ids("contexts"),
+        edges=(arrays["item_rows"], arrays["context_rows"]),
+        embedded=read_vectors(run, config),
+        slack=slack,
+        text_encoders=text_encoders,
+    )
+    if (run.fresh / "items.parquet").exists():
+        layers = read_npz(run.fresh / "layers.npz")
+        live.restore(PinSageRun(run.fresh).read_ids("items"), list(layers.values()))
+    return live
+
+
+def keep_added(path: Path, live: LiveItems) -> None:
+    """Write all items that were added to a run, so that it is served with them from now on.
+
+    Raises:
+        InputError: another process has added items since the run was opened.
+    """
+    run = PinSageRun.open(path)
+    known = len(run.read_ids("items"))
+    rows = np.arange(known, len(live.items))
+    with run.held():
+        run.fresh.mkdir(exist_ok=True)
+        kept = PinSageRun(run.fresh)
+        if (kept.path / "items.parquet").exists():
+            before = kept.read_ids("items").ids
+            if not before.cast(pl.String).equals(live.items.ids.head(len(before)).cast(pl.String)):
+                raise InputError(f"{path}: other items were added meanwhile; open the run again")
+        layers = live.layer_rows(rows)
+        # The ids last: they say how many rows of the layers count.
+        kept.write_arrays("layers", {f"layer_{k}": layer for k, layer in enumerate(layers)})
+        kept.write_ids("items", live.items)
+
+
+def read_model(
+    run: PinSageRun, config: PinSageConfig, schema: FeatureSchema, num_items: int
+) -> tuple[PinSage, Any]:
+    """The encoder of a finished run, and the parameters of its best epoch.
+
+    Raises:
+        InputError: the file of the parameters is missing, or holds others.
+    """
+    model = make_model(model_inputs(schema, config, num_items), config)
+    template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+    return model, run.read_params(template)
+
+
+def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
+    """The layers and vectors that a finished run wrote.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    steps, shape = max(1, config.layers) + 1, (len(run.read_ids("items")), config.dim)
+    arrays = []
+    for step in range(steps):
+        path = run.vectors / f"layer-{step}.npy"
+        try:
+            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (FileNotFoundError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: expected the vectors of a finished run: {error}") from error
+        if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
+            raise InputError(
+                f"{path}: expected float32{list(shape)}, "
+                f"got {arrays[-1].dtype}{list(arrays[-1].shape)}"
+            )
+    return ItemVectors(tuple(arrays[:-1]), arrays[-1])
+
+
+def _train(
+    trainer: Trainer, progress: Progress, run: PinSageRun | None, records: list[dict[str, Any]]
+) -> Progress:
+    while not trainer.finished(progress):
+        progress, record = trainer.advance(progress)
+        records.append(record)
+        if run is not None:
+            kept = {
+                "epoch": progress.epoch,
+                "best_epoch": progress.best_epoch,
+                "best_value": progress.best_value if progress.best_epoch else None,
+                "tiers": trainer.tiers.tolist(),
+            }
+            run.append_metrics(records)
+            save_checkpoint(run.checkpoints, progress.epoch, _arrays(progress), kept)
+    return progress
+
+
+def _arrays(progress: Progress) -> dict[str, Any]:
+    return {"state": progress.state._asdict(), "best": progress.best}
+
+
+def _progress(arrays: dict[str, Any], kept: dict[str, Any]) -> Progress:
+    best = kept["best_value"]
+    return Progress(
+        TrainState(**arrays["state"]),
+        arrays["best"],
+        kept["epoch"],
+        kept["best_epoch"],
+        -np.inf if best is None else best,
+    )
+
+
+def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit:
+    """Embed all items, judge them, and write what serving needs."""
+    trainer.use_neighbors_of(progress.best_epoch)
+    task, config, prepared = trainer.task, trainer.config, trainer.prepared
+    started = time.perf_counter()
+    items = embed_all(
+        prepared.model,
+        progress.best,
+        prepared.features,
+        prepared.table,
+        out=None if run is None else run.vectors,
+    )
+    embedding = time.perf_counter() - started
+    figures = judge_parts(prepared.model, progress.best, items.vectors, task, trainer.pool)
+    summary: dict[str, Any] = {
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "selected_by": f"valid {METRIC}",
+        "ranked_items": len(trainer.pool),
+        **figures,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(progress.best)),
+        "nodes_note": trainer.tier_note(),
+        "seconds": {**prepared.seconds, "all items embedded": embedding},
+    }
+    if run is not None:
+        run.write_params(progress.best)
+        run.write_neighbors(prepared.table)
+        write_json(run.path / "summary.json", summary)
+    path = None if run is None else run.path
+    return Fit(task, config, prepared, progress.best, items, summary, path)
+
+
+def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:
+    """The settings with some changed; what pooling none needs follows by itself."""
+    if changes.get("pooling") == "none":
+        changes.setdefault("layers", 0)
+    return dataclasses.replace(config, **changes)

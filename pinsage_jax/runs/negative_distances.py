@@ -1,0 +1,75 @@
+"""How far uniform, hard and distance-weighted negatives of a run lie from their queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pinsage_jax.encoder.pinsage import unit
+from pinsage_jax.evaluation.sets import query_scorer
+from pinsage_jax.negatives.distance_weighted import draw_distance_weighted, unit_distances
+from pinsage_jax.negatives.hard import draw_hard_of_bags, make_pool
+from pinsage_jax.negatives.shared import draw_shared_negatives, hard_valid, shared_valid
+from pinsage_jax.runs.finished import read_finished
+from pinsage_jax.training.preparation import graph_of
+
+_QUERIES = 500
+
+
+def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Distances of queries and negatives, made unit length, by how negatives are drawn.
+
+    Up to 500 queries of test draw what a training step would draw for them by the run's settings:
+    its shared negatives, all that its hard pool holds, and the distance-weighted ones among as many
+    shared ones.
+
+    Args:
+        path: a finished run.
+        seed: of the draws.
+
+    Returns:
+        ``float32[n]`` by ``uniform``, ``hard`` and ``distance-weighted``.
+    """
+    run = read_finished(path)
+    config, held_out = run.config, run.task.test
+    queries = jnp.asarray(held_out.queries[:_QUERIES])
+    # Test positives are negatives like any other to a step that does not know them.
+    nobody = jnp.full(len(queries), -1, jnp.int32)
+    vectors = unit(query_scorer(run.model, run.params, run.vectors, np.asarray(queries)).queries)
+    items = unit(jnp.asarray(run.vectors))
+    uniform_key, hard_key, pool_key, choice_key = jax.random.split(jax.random.key(seed), 4)
+    shared = draw_shared_negatives(uniform_key, config.negatives, jnp.asarray(run.pool))
+    valid = shared_valid(queries, nobody, shared)
+    to_shared = unit_distances(vectors, items[shared])
+    places = draw_distance_weighted(
+        choice_key,
+        vectors,
+        items[shared],
+        min(config.distance_weighted, config.negatives),
+        valid,
+    )
+    rows = np.unique(held_out.queries[:_QUERIES])
+    pool = make_pool(
+        pool_key,
+        graph_of(run.task),
+        band=config.hard_band,
+        pool=config.hard_pool,
+        ranking=config.hard_ranking,
+        restart=config.restart,
+        visits=config.hard_visits,
+        rows=rows[rows >= 0],
+    )
+    hard = draw_hard_of_bags(hard_key, pool.ids, queries, config.hard_pool)
+    of_hard = items[jnp.maximum(hard, 0)]
+    to_hard = jax.vmap(lambda query, found: unit_distances(query[None], found)[0])(vectors, of_hard)
+    found = {
+        "uniform": to_shared[valid],
+        "hard": to_hard[hard_valid(queries, nobody, hard)],
+        "distance-weighted": jnp.take_along_axis(to_shared, jnp.maximum(places, 0), axis=1)[
+            places >= 0
+        ],
+    }
+    return {name: np.asarray(values) for name, values in found.items() if values.size}

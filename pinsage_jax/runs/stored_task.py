@@ -1,0 +1,137 @@
+"""A task in a run directory: what was trained on and judged by, without the files it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.data import Interactions
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import CsrRows
+from pinsage_jax.data.items import ItemData
+from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.feature_store import read_table, write_table
+from pinsage_jax.tasks.holdout import HeldOut, Task
+from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
+
+_PARTS = ("valid", "test", "fresh")
+
+
+def save_task(run: PinSageRun, task: Task) -> None:
+    """Write a task into a run that is being made."""
+    data, train = task.data, task.train
+    run.write_ids("items", train.items)
+    run.write_ids("contexts", train.users)
+    write_table(run.path, data.features)
+    arrays: dict[str, np.ndarray] = {
+        "item_rows": train.item_rows,
+        "context_rows": train.user_rows,
+        "train_items": task.train_items,
+    }
+    if train.timestamps is not None:
+        arrays["timestamps"] = train.timestamps
+    if task.fresh_edges is not None:
+        arrays["fresh_items"], arrays["fresh_contexts"] = task.fresh_edges
+    for part in _PARTS:
+        held_out = getattr(task, part)
+        if held_out is not None:
+            arrays |= _held_out_arrays(part, held_out)
+    arrays |= {f"label {name}": label for name, label in data.labels.items()}
+    arrays |= _pair_arrays(task.pairs)
+    run.write_arrays("task", arrays)
+
+
+def load_task(run: PinSageRun) -> Task:
+    """The task of a run.
+
+    Raises:
+        InputError: a file is missing or does not hold one.
+    """
+    arrays = run.read_arrays("task")
+    try:
+        return _task_of(run, arrays)
+    except KeyError as error:
+        raise InputError(f"{run.path}/task.npz: expected an array {error}, it is missing") from None
+
+
+def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
+    items, contexts = run.read_ids("items"), run.read_ids("contexts")
+    train = Interactions(
+        users=contexts,
+        items=items,
+        user_rows=arrays["context_rows"],
+        item_rows=arrays["item_rows"],
+        timestamps=arrays.get("timestamps"),
+    )
+    labels = {
+        name.removeprefix("label "): label
+        for name, label in arrays.items()
+        if name.startswith("label ")
+    }
+    name = str(run.record.get("data", {}).get("dataset", run.path.name))
+    # Only the training edges are kept: the others are in the held-out pairs.
+    data = ItemData(name, train, read_table(run.path), labels)
+    parts: dict[str, Any] = {
+        part: _held_out(part, arrays)
+        for part in _PARTS
+        if part != "fresh" or "fresh queries" in arrays
+    }
+    fresh_edges = None
+    if "fresh_items" in arrays:
+        fresh_edges = arrays["fresh_items"], arrays["fresh_contexts"]
+    return Task(
+        data=data,
+        train=train,
+        pairs=_pairs_of(train, arrays),
+        train_items=arrays["train_items"],
+        fresh_edges=fresh_edges,
+        **parts,
+    )
+
+
+def _pair_arrays(pairs: PairSource) -> dict[str, np.ndarray]:
+    if isinstance(pairs, CooccurrencePairs):
+        return {"pairs": np.array("contexts")}
+    if isinstance(pairs, UserHistories):
+        return {"pairs": np.array("histories"), "last": np.array(pairs.last)}
+    if isinstance(pairs, ExplicitPairs):
+        return {
+            "pairs": np.array("explicit"),
+            "pair_queries": pairs.queries,
+            "pair_positives": pairs.positives,
+        }
+    raise InputError(f"pairs: expected pairs that a run can keep, got {type(pairs).__name__}")
+
+
+def _pairs_of(train: Interactions, arrays: dict[str, np.ndarray]) -> PairSource:
+    kind = str(arrays["pairs"])
+    if kind == "contexts":
+        return CooccurrencePairs(train.item_rows, train.user_rows, train.num_users)
+    if kind == "histories":
+        return UserHistories(train, last=int(arrays["last"]))
+    return ExplicitPairs(arrays["pair_queries"], arrays["pair_positives"])
+
+
+def _held_out_arrays(part: str, held_out: HeldOut) -> dict[str, np.ndarray]:
+    return {
+        f"{part} queries": held_out.queries,
+        **{
+            f"{part} {name} {field}": np.asarray(getattr(rows, field))
+            for name, rows in (("relevant", held_out.relevant), ("seen", held_out.seen))
+            for field in ("offsets", "columns")
+        },
+    }
+
+
+def _held_out(part: str, arrays: dict[str, np.ndarray]) -> HeldOut:
+    def rows(name: str) -> CsrRows:
+        offsets = arrays[f"{part} {name} offsets"]
+        return CsrRows(
+            offsets=jnp.asarray(offsets),
+            columns=jnp.asarray(arrays[f"{part} {name} columns"]),
+            longest=int(np.diff(offsets).max(initial=0)),
+        )
+
+    return HeldOut(arrays[f"{part} queries"], rows("relevant"), rows("seen"))

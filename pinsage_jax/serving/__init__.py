@@ -1,0 +1,1 @@
+"""Items that came after training, and how answers are shown."""

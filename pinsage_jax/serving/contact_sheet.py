@@ -1,0 +1,232 @@
+"""Neighbours to look at: as a table beside their features, and as a sheet of their pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lightgcn_jax.data import IdMap
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import replacing
+from pinsage_jax.features.schema import Column, FeatureTable
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+LARGEST_FILE = 16 * 2**20
+LARGEST_PICTURE = 40_000_000
+"""Pixels; a decoded picture takes up to four bytes each."""
+_FORMATS = ("PNG", "JPEG")
+_THUMBNAIL = 160
+_SHOWN_NUMBERS = 4
+
+
+class NeighbourRows(NamedTuple):
+    """A table as ``lightgcn_jax.cli.console.table`` draws it.
+
+    Attributes:
+        columns: ``query``, ``place``, ``item``, ``score`` and the feature columns.
+        rows: one for each query, of place 0, before those of its neighbours.
+        numbers: the columns that hold numbers.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    numbers: tuple[str, ...] = ("place", "score")
+
+
+class ContactSheet(NamedTuple):
+    """What was drawn.
+
+    Attributes:
+        path: the PNG; None without matplotlib (the extra ``plot``).
+        shown: cells with a picture.
+        missing: cells whose item has no picture's path.
+        broken: cells whose picture was refused or could not be read.
+    """
+
+    path: Path | None
+    shown: int
+    missing: int
+    broken: int
+
+
+def neighbours_table(
+    queries: np.ndarray,
+    ids: np.ndarray,
+    scores: np.ndarray,
+    features: FeatureTable,
+    items: IdMap,
+    columns: Sequence[str] | None = None,
+    *,
+    longest: int = 60,
+) -> NeighbourRows:
+    """Neighbours with their features, as text.
+
+    Args:
+        queries: ``int[Q]``, item rows.
+        ids: ``int[Q, K]``, their neighbours' rows, best first; −1 pads and is not shown.
+        scores: ``float[Q, K]``.
+        features: a row for each item.
+        items: external ids of the rows.
+        columns: the feature columns to show; None for all.
+        longest: characters of a text before it is cut.
+
+    Raises:
+        InputError: shapes do not fit, or a column or an item row is not there.
+    """
+    queries, ids, scores = _checked(queries, ids, len(items), scores)
+    names = tuple(features.columns) if columns is None else tuple(columns)
+    unknown = [name for name in names if name not in features.columns]
+    if unknown:
+        raise InputError(
+            f"columns: expected some of {', '.join(features.columns) or 'none'}, "
+            f"got {', '.join(unknown)}"
+        )
+
+    def row(query: int, place: str, item: int, score: str) -> tuple[str, ...]:
+        query_id, item_id = (_shown(value, longest) for value in items.external([query, item]))
+        known = (_value(features.columns[name], item) for name in names)
+        return query_id, place, item_id, score, *(_shown(value, longest) for value in known)
+
+    rows = []
+    for at, query in enumerate(queries):
+        rows.append(row(query, "0", query, ""))
+        for place, (item, score) in enumerate(zip(ids[at], scores[at], strict=True), 1):
+            if item >= 0:
+                rows.append(row(query, str(place), item, f"{score:.4f}"))
+    return NeighbourRows(("query", "place", "item", "score", *names), rows)
+
+
+def contact_sheet(
+    path: Path,
+    queries: np.ndarray,
+    ids: np.ndarray,
+    pictures: Sequence[str | None],
+    items: IdMap,
+    folder: Path,
+) -> ContactSheet:
+    """Draw a PNG with a line for each query: its picture, then those of its neighbours.
+
+    The pictures are not trusted: read are PNG and JPEG files inside ``folder``, up to 16 MB and 40
+    million pixels. Any other becomes an empty cell that says so, and is counted.
+
+    Args:
+        path: the PNG to write.
+        queries: ``int[Q]``, item rows.
+        ids: ``int[Q, K]``, their neighbours' rows, best first; −1 pads.
+        pictures: a path for each item, relative to ``folder``; None or empty for none.
+        items: external ids of the rows.
+        folder: where the pictures lie.
+
+    Raises:
+        InputError: shapes do not fit, an item row is not there, or there is no query.
+    """
+    queries, ids, _ = _checked(queries, ids, len(items))
+    if len(pictures) != len(items):
+        raise InputError(f"pictures: expected {len(items)}, one an item, got {len(pictures)}")
+    if not queries.size:
+        raise InputError("queries: expected at least one, got none")
+    if importlib.util.find_spec("matplotlib") is None:
+        return ContactSheet(None, 0, 0, 0)
+    from matplotlib.figure import Figure
+
+    cells = np.concatenate([queries[:, None], ids], axis=1)
+    height, width = cells.shape
+    figure = Figure(figsize=(1.5 * width, 1.7 * height), layout="constrained")
+    axes = figure.subplots(height, width, squeeze=False)
+    counts = {"shown": 0, "missing": 0, "broken": 0}
+    for (line, column), item in np.ndenumerate(cells):
+        cell: Any = axes[line, column]
+        cell.set_axis_off()
+        if item < 0:
+            continue
+        label = _shown(items.external([item])[0], 18)
+        # Ids are no formulas: $ would start one.
+        cell.set_title(label, fontsize=7, parse_math=False)
+        picture, why = _read_picture(folder, pictures[item])
+        counts[why] += 1
+        if picture is None:
+            cell.text(0.5, 0.5, f"{why} picture", ha="center", va="center", fontsize=7)
+        else:
+            cell.imshow(picture)
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # A sign that the font lacks is drawn as a box, which is no reason to stop.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(temporary, format="png", dpi=120)
+    return ContactSheet(path, **counts)
+
+
+def _read_picture(folder: Path, name: str | None) -> tuple[np.ndarray | None, str]:
+    """A thumbnail ``uint8[h, w, 3]`` and ``shown``, or None and ``missing`` or ``broken``."""
+    if not name:
+        return None, "missing"
+    # Pillow comes with matplotlib. matplotlib.image.imread tries every format that Pillow knows,
+    # whatever the file's name; here two formats are tried, and the size is known before the pixels.
+    from PIL import Image
+
+    try:
+        root = folder.resolve()
+        file = (root / name).resolve()
+        if not file.is_relative_to(root) or file.suffix.lower() not in SUFFIXES:
+            return None, "broken"
+        if not file.is_file() or file.stat().st_size > LARGEST_FILE:
+            return None, "broken"
+        with warnings.catch_warnings():
+            # A size that Pillow only warns of is beyond the limit below.
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=_FORMATS) as picture:
+                if picture.width * picture.height > LARGEST_PICTURE:
+                    return None, "broken"
+                picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+                return np.asarray(picture.convert("RGB")), "shown"
+    except Exception:
+        # Bytes that nobody vouches for can fail in a decoder in any way; one bad picture among
+        # many must not cost the sheet. It is counted.
+        return None, "broken"
+
+
+def _value(column: Column, item: int) -> Any:
+    """An item's value of a column; None where a vector is missing."""
+    missing = column.missing is not None and column.missing[item]
+    return None if missing else column.values[item]
+
+
+def _shown(value: Any, longest: int) -> str:
+    """A feature's value in one line of printable signs, cut after ``longest`` characters."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        text = ", ".join(map(str, value))
+    elif isinstance(value, np.ndarray):
+        more = ", …" if len(value) > _SHOWN_NUMBERS else ""
+        text = ", ".join(f"{number:.3g}" for number in value[:_SHOWN_NUMBERS]) + more
+    elif isinstance(value, float | np.floating):
+        text = "" if np.isnan(value) else f"{value:g}"
+    else:
+        text = str(value)
+    # Texts come from files: line breaks and control signs of terminals do not belong in a cell.
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _checked(
+    queries: np.ndarray, ids: np.ndarray, num_items: int, scores: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    queries, ids = np.asarray(queries), np.asarray(ids)
+    scores = np.zeros(ids.shape) if scores is None else np.asarray(scores)
+    if queries.ndim != 1 or ids.ndim != 2 or len(ids) != len(queries) or scores.shape != ids.shape:
+        raise InputError(
+            f"neighbours: expected queries [Q], ids and scores [Q, K], "
+            f"got {list(queries.shape)}, {list(ids.shape)} and {list(scores.shape)}"
+        )
+    for name, rows, least in (("queries", queries, 0), ("ids", ids, -1)):
+        if rows.size and not (rows.min() >= least and rows.max() < num_items):
+            raise InputError(
+                f"{name}: expected item rows of {least} to {num_items - 1}, "
+                f"got {rows.min()} to {rows.max()}"
+            )
+    return queries, ids, scores

@@ -1,0 +1,321 @@
+"""Items that did not exist at training time: embedded from what is known of them, found at once.
+
+The arrays of a finished run are laid out with room for more rows. A new item takes the next row:
+its features are encoded by the run's schema, walks from its contexts find its neighbours among the
+items that are there, and the layers that inference kept give what those neighbours contribute. So
+one item costs one walk and K small products, whatever the size of the catalogue; nothing is
+retrained and, shapes being fixed, nothing is compiled again.
+
+What is known already does not change: contexts do not list the new items, so the old items' vectors
+stay, and new items do not become each other's neighbours. Training with the new interactions mends
+both.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.data.ids import IdMap, as_ids
+from lightgcn_jax.errors import InputError
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.all_items import ItemVectors
+from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.features.schema import FeatureSchema, FeatureTable, TextEncoders
+from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.graph.neighborhoods import NeighborTable, importance_neighbors
+from pinsage_jax.graph.walks import walk
+from pinsage_jax.training.preparation import ID_INPUT, stream
+
+# New items embedded at a time; a smaller number is filled up to it.
+_BATCH = 64
+# Queries answered at a time.
+_QUERIES = 16
+_EDGES_AN_ITEM = 64
+
+
+class Added(NamedTuple):
+    """What became of new items.
+
+    Attributes:
+        ids: external ids, as they were given.
+        vectors: ``float32[n, D]``.
+        without_contexts: items that none of the run's contexts holds; features alone speak for
+            them.
+        unknown_contexts: memberships in contexts that the run does not know, left out.
+        ignored_columns: feature columns that the run does not read.
+    """
+
+    ids: list[int | str]
+    vectors: np.ndarray
+    without_contexts: int
+    unknown_contexts: int
+    ignored_columns: int
+
+
+class Neighbours(NamedTuple):
+    """The items most similar to one.
+
+    Attributes:
+        ids: external ids, best first.
+        scores: ``float32[k]``, inner products of the vectors.
+    """
+
+    ids: list[int | str]
+    scores: np.ndarray
+
+
+class LiveItems:
+    """All items of a finished run, with room for new ones."""
+
+    def __init__(
+        self,
+        *,
+        model: PinSage,
+        params: Any,
+        config: PinSageConfig,
+        schema: FeatureSchema,
+        items: IdMap,
+        contexts: IdMap,
+        edges: tuple[np.ndarray, np.ndarray],
+        embedded: ItemVectors,
+        slack: int = 1024,
+        text_encoders: TextEncoders | None = None,
+    ):
+        """Lay the arrays out.
+
+        Args:
+            model, params, config, schema: of the run.
+            items, contexts: external ids of the rows.
+            edges: ``int32[E]`` item rows and context rows that are walked.
+            embedded: the layers and vectors of all items.
+            slack: new items that there is room for.
+            text_encoders: what the schema was fitted with.
+        """
+        self.items, self._contexts = items, contexts
+        self._model, self._params, self._config, self._schema = model, params, config, schema
+        self._text_encoders = text_encoders
+        self._slack = slack
+        self._graph = ItemGraph.from_pairs(
+            *edges,
+            num_items=len(items),
+            num_contexts=len(contexts),
+            item_slack=slack,
+            edge_slack=slack * _EDGES_AN_ITEM,
+        )
+        room = ((0, slack), (0, 0))
+        self._layers = tuple(jnp.asarray(np.pad(layer, room)) for layer in embedded.layers)
+        self._vectors = jnp.asarray(np.pad(embedded.vectors, room))
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """z of all known items, ``float32[known, D]``, new ones last."""
+        return np.asarray(self._vectors)[: len(self.items)]
+
+    def add(
+        self,
+        ids: Sequence[int | str],
+        features: FeatureTable,
+        contexts: Sequence[Sequence[int | str]] | None = None,
+    ) -> Added:
+        """Embed new items and make them findable.
+
+        Args:
+            ids: external ids, none of them known yet.
+            features: a row for each.
+            contexts: external ids of the contexts that hold each item; None for none at all.
+
+        Raises:
+            InputError: an id is known or stands twice, features do not fit, or there is no room.
+        """
+        grown = self._grown(ids, features, contexts)
+        rows = grown.rows(as_ids(list(ids)))
+        known_contexts, unknown = self._context_rows(contexts or [()] * len(ids))
+        degrees = np.array([len(one) for one in known_contexts], np.int64)
+        encoded = self._schema.encode(features, degrees, self._text_encoders)
+        if self._config.id_embedding:
+            encoded |= {ID_INPUT: np.full((len(ids), 1), -1, np.int32)}
+        graph = self._graph.with_items(rows, known_contexts)
+        layers, vectors = self._layers, self._vectors
+        for start in range(0, len(ids), _BATCH):
+            part = slice(start, start + _BATCH)
+            given = {name: _filled(values[part]) for name, values in encoded.items()}
+            layers, vectors = _embed_new(
+                jax.random.fold_in(stream(self._config, "walks"), int(rows[start])),
+                self._params,
+                given,
+                graph,
+                _filled(rows[part].astype(np.int32)),
+                layers,
+                vectors,
+                model=self._model,
+                config=self._config,
+            )
+        # Only now, so that an error leaves everything as it was.
+        self.items, self._graph, self._layers, self._vectors = grown, graph, layers, vectors
+        return Added(
+            list(ids),
+            np.asarray(vectors[rows]),
+            int((degrees == 0).sum()),
+            unknown,
+            len(self._schema.ignored(features)),
+        )
+
+    def similar(self, ids: Sequence[int | str], k: int = 10) -> list[Neighbours]:
+        """The k items of the highest score with each given one, itself left out.
+
+        Raises:
+            InputError: an id is unknown, or k exceeds the other items.
+        """
+        if not 1 <= k < len(self.items):
+            raise InputError(f"k: expected 1 to {len(self.items) - 1}, got {k}")
+        rows = np.array([self.items.row(one) for one in ids], np.int32)
+        found: list[Neighbours] = []
+        for start in range(0, len(rows), _QUERIES):
+            part = rows[start : start + _QUERIES]
+            asked = np.pad(part, (0, _QUERIES - len(part)), mode="edge")
+            best, scores = _nearest(self._vectors, asked, np.int32(len(self.items)), k=k)
+            for place in range(len(part)):
+                names = self.items.external(np.asarray(best[place]))
+                found.append(Neighbours(names, np.asarray(scores[place])))
+        return found
+
+    def layer_rows(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The layers and, last, the vectors of chosen rows: what is kept of new items."""
+        return [np.asarray(array[rows]) for array in (*self._layers, self._vectors)]
+
+    def restore(self, ids: IdMap, arrays: Sequence[np.ndarray]) -> None:
+        """Take back items that were added before, with what :meth:`layer_rows` gave of them.
+
+        Args:
+            ids: all items, the added ones last.
+            arrays: their layers and vectors, ``float32[added or more, D]`` each; rows without an id
+                do not count.
+
+        Raises:
+            InputError: there is no room, or the arrays do not fit the ids.
+        """
+        first, added = len(self.items), len(ids) - len(self.items)
+        if added > self._slack:
+            raise InputError(self._no_room(added))
+        kept = (*self._layers, self._vectors)
+        fits = len(arrays) == len(kept) and added >= 0
+        if not fits or any(
+            len(one) < added or one.shape[1:] != kept[0].shape[1:] for one in arrays
+        ):
+            raise InputError(
+                f"added items: expected {len(kept)} arrays of {added} rows or more, "
+                f"got {[list(one.shape) for one in arrays]}"
+            )
+        rows = slice(first, len(ids))
+        *layers, self._vectors = (
+            into.at[rows].set(one[:added]) for into, one in zip(kept, arrays, strict=True)
+        )
+        self._layers, self.items = tuple(layers), ids
+
+    def _grown(
+        self,
+        ids: Sequence[int | str],
+        features: FeatureTable,
+        contexts: Sequence[Sequence[int | str]] | None,
+    ) -> IdMap:
+        """The id map with the new items, checked."""
+        if not len(ids):
+            raise InputError("ids: expected at least one new item, got none")
+        given = IdMap(as_ids(list(ids)))
+        known = self.items.rows(given.ids)
+        if (known >= 0).any():
+            raise InputError(f"ids: item {ids[int(np.argmax(known >= 0))]!r} is known already")
+        lengths = {"ids": len(ids), "features": features.num_rows}
+        if contexts is not None:
+            lengths["contexts"] = len(contexts)
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"expected one row for each new item, got {lengths}")
+        room = self._vectors.shape[0] - len(self.items)
+        if len(ids) > room:
+            raise InputError(self._no_room(len(ids)))
+        return self.items.grow(list(ids))
+
+    def _no_room(self, wanted: int) -> str:
+        return (
+            f"expected at most {self._slack:,} new items, {wanted:,} more do not fit; open the run "
+            "with a larger slack, or train again"
+        )
+
+    def _context_rows(
+        self, contexts: Sequence[Sequence[int | str]]
+    ) -> tuple[list[np.ndarray], int]:
+        """Rows of the known contexts of each item, and how many were not known."""
+        known, unknown = [], 0
+        for given in contexts:
+            rows = self._contexts.rows(list(given)) if len(given) else np.zeros(0, np.int32)
+            known.append(np.unique(rows[rows >= 0]))
+            unknown += int((rows < 0).sum())
+        return known, unknown
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"))
+def _embed_new(
+    key: PRNGKey,
+    params: Any,
+    features: dict[str, Array],
+    graph: ItemGraph,
+    rows: Ids,
+    layers: tuple[Array, ...],
+    vectors: Array,
+    *,
+    model: PinSage,
+    config: PinSageConfig,
+) -> tuple[tuple[Array, ...], Array]:
+    """The layers and vectors of all items with those of new ones written in.
+
+    Args:
+        features: of the new items.
+        rows: ``int32[batch]``, where they go; the last may stand several times.
+    """
+    h = applied(model, params, "encode", features)
+    near = _new_neighbors(key, graph, rows, config) if model.layers else None
+    new = [h]
+    for k in range(model.layers):
+        assert near is not None
+        size, count = near.ids.shape
+        # Only the neighbours' messages are computed, each for the row that asks for it.
+        below = layers[k][jnp.maximum(near.ids, 0).reshape(-1)]
+        messages = applied(model, params, "messages", k, below)
+        places = jnp.arange(size * count, dtype=jnp.int32).reshape(size, count)
+        h = applied(model, params, "convolve", k, h, messages, places, near.weights)
+        new.append(h)
+    layers = tuple(layer.at[rows].set(values) for layer, values in zip(layers, new, strict=False))
+    z = applied(model, params, "head", h)
+    return layers, vectors.at[rows].set(z)
+
+
+def _new_neighbors(
+    key: PRNGKey, graph: ItemGraph, rows: Ids, config: PinSageConfig
+) -> NeighborTable:
+    visits = walk(key, graph, rows, config=config.walk_config)
+    return importance_neighbors(rows, visits, config.neighbors)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _nearest(
+    vectors: Float[Array, "items dim"], rows: Ids, known: Int[Array, ""], *, k: int
+) -> tuple[Array, Array]:
+    """Rows and scores of the nearest known items, ``[queries, k]`` each."""
+    scores = vectors[rows] @ vectors.T
+    places = jnp.arange(vectors.shape[0], dtype=jnp.int32)[None, :]
+    scores = jnp.where((places < known) & (places != rows[:, None]), scores, -jnp.inf)
+    best, found = jax.lax.top_k(scores, k)
+    return found.astype(jnp.int32), best
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """A batch, filled up with its last row."""
+    wide = [(0, _BATCH - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, wide, mode="edge")

@@ -1,0 +1,394 @@
+"""What is trained on and what it is judged by, so that nothing of the judging is trained on.
+
+Every task leaves held-out edges out of the graph that is walked, of the statistics and degrees
+that features are scaled by, and of the pairs that are trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lightgcn_jax.data import (
+    TEST,
+    TRAIN,
+    VALID,
+    Interactions,
+    Pairs,
+    Split,
+    carve_validation,
+    given_split,
+    temporal_split,
+)
+from lightgcn_jax.data.pairs import merge_pairs, pair_keys
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from pinsage_jax.data.items import ItemData, kept_edges
+from pinsage_jax.tasks.edge_choice import (
+    ASKED,
+    GIVEN_BACK,
+    asked_pairs,
+    halved,
+    held_out_edges,
+    ordinary_items,
+)
+from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
+
+
+class HeldOut(NamedTuple):
+    """Q queries and what is to be found from them.
+
+    Attributes:
+        queries: ``int32[Q, n]`` item rows, −1 pads.
+        relevant: Q rows of the held-out positives.
+        seen: Q rows of what is left out of the ranking; always the query's own items.
+    """
+
+    queries: np.ndarray
+    relevant: CsrRows
+    seen: CsrRows
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained on and what it is judged by; nothing of valid, test or fresh is in train.
+
+    Attributes:
+        data: the items with all their edges.
+        train: the edges that are walked, that statistics and training pairs come from; all of the
+            data's items and contexts have a row.
+        pairs: what is trained on.
+        valid: what the epoch is chosen by.
+        test: what the model is judged by, once.
+        train_items: ``bool[I]``; False for an item that was held out with all its edges.
+        fresh: pairs whose positive is such a held-out item.
+        fresh_edges: ``int32[F]`` item rows and ``int32[F]`` context rows: what is told of the
+            held-out items when they are added. None of the pairs of ``fresh`` is among them.
+        notes: counts worth telling a user.
+    """
+
+    data: ItemData
+    train: Interactions
+    pairs: PairSource
+    valid: HeldOut
+    test: HeldOut
+    train_items: np.ndarray
+    fresh: HeldOut | None = None
+    fresh_edges: tuple[np.ndarray, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        items, known = self.train.num_items, self.train_items
+        if known.shape != (items,) or known.dtype != bool:
+            raise InputError(
+                f"train_items: expected bool[{items}], got {known.dtype}{list(known.shape)}"
+            )
+        if not known[self.train.item_rows].all():
+            raise InputError("train: expected no edge of a held-out item, got one")
+
+
+def cooccurrence_task(
+    data: ItemData,
+    *,
+    valid: float = 0.1,
+    test: float = 0.1,
+    held_out_items: float = 0.1,
+    seed: int = 0,
+    max_queries: int | None = 10_000,
+) -> Task:
+    """Items to items: from one item of a context another is to be found.
+
+    First a share of the items leaves with all its edges, as if it did not exist yet. The smaller
+    half of each one's edges makes the pairs of ``fresh``, the larger is given back when it is
+    added. Of the remaining edges a share is held out for valid and for test. A held-out edge (p, c)
+    becomes the pair q → p, with q uniform among the items that c has in train. Two items may share
+    several contexts: then train can still hold the two in another one, as a model may use.
+
+    Args:
+        data: its items and contexts; repeated edges are held out together.
+        valid: share of the remaining edges, above 0. Every item and every context keeps an edge, so
+            where edges are few both parts get less, in proportion.
+        test: likewise.
+        held_out_items: share of the items in two contexts or more that is held out; 0 for none.
+        seed: of everything drawn; the same for the same edges in another order.
+        max_queries: queries of each part, drawn at random from more; None for all.
+
+    Raises:
+        InputError: a share is out of range, or nothing is left to train on or for a part.
+    """
+    _check_shares(valid=valid, test=test)
+    if not 0 <= held_out_items < 1:
+        raise InputError(f"held_out_items: expected a share in [0, 1), got {held_out_items}")
+    rng = _generator(seed)
+    keys, copies = np.unique(data.interactions.pair_keys, return_inverse=True)
+    contexts, items = np.divmod(keys, data.interactions.num_items)
+    train_items = ordinary_items(rng, items, data.interactions.num_items, held_out_items)
+    ordinary = train_items[items]
+    codes = np.empty(len(keys), np.uint8)
+    codes[~ordinary] = halved(rng, items[~ordinary])
+    codes[ordinary] = held_out_edges(rng, items[ordinary], contexts[ordinary], valid, test)
+    train = kept_edges(data.interactions, codes[copies] == TRAIN)
+    pairs = CooccurrencePairs(train.item_rows, train.user_rows, train.num_users)
+    trained = items[codes == TRAIN], contexts[codes == TRAIN]
+    notes = [_counts(train, codes), f"{pairs.skipped_contexts:,} contexts of one item give no pair"]
+
+    def held(name: str, code: int) -> HeldOut:
+        chosen = codes == code
+        queries, positives, lost = asked_pairs(rng, items[chosen], contexts[chosen], trained)
+        if lost:
+            notes.append(f"{name}: {lost:,} pairs left out, their context has no training item")
+        return _single_pairs(rng, name, queries, positives, max_queries, notes)
+
+    parts = held("valid", VALID), held("test", TEST)
+    fresh = fresh_edges = None
+    if held_out_items:
+        fresh = held("fresh", ASKED)
+        back = codes == GIVEN_BACK
+        fresh_edges = items[back].astype(np.int32), contexts[back].astype(np.int32)
+        notes.append(
+            f"{int((~train_items).sum()):,} items held out, {back.sum():,} edges given back"
+        )
+    return Task(data, train, pairs, *parts, train_items, fresh, fresh_edges, tuple(notes))
+
+
+def explicit_task(
+    data: ItemData,
+    *,
+    valid: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    max_queries: int | None = 10_000,
+) -> Task:
+    """Items to items by the pairs that came with the data, as the paper has them.
+
+    A share of the distinct pairs is held out for valid and for test. All edges are walked: whether
+    the contexts tell the pairs is the data's affair.
+
+    Raises:
+        InputError: there are no pairs, a share is out of range, or a part stays empty.
+    """
+    _check_shares(valid=valid, test=test)
+    if data.pairs is None:
+        raise InputError(f"pairs: expected explicit query–positive pairs, {data.name} has none")
+    rng, num_items = _generator(seed), data.interactions.num_items
+    keys = np.unique(data.pairs[0].astype(np.int64) * num_items + data.pairs[1])
+    queries, positives = (
+        part.astype(np.int32) for part in np.divmod(rng.permutation(keys), num_items)
+    )
+    ends = np.cumsum([round(test * len(keys)), round(valid * len(keys))])
+    notes: list[str] = []
+
+    def held(name: str, part: slice) -> HeldOut:
+        return _single_pairs(rng, name, queries[part], positives[part], max_queries, notes)
+
+    return Task(
+        data,
+        kept_edges(data.interactions, np.ones(len(data.interactions), bool)),
+        ExplicitPairs(queries[ends[1] :], positives[ends[1] :]),
+        held("valid", slice(ends[0], ends[1])),
+        held("test", slice(0, ends[0])),
+        np.ones(num_items, bool),
+        notes=tuple(notes),
+    )
+
+
+def time_task(
+    data: ItemData,
+    *,
+    valid: float = 0.1,
+    test: float = 0.1,
+    last: int = 10,
+    per_user: bool = True,
+    seed: int = 0,
+    max_queries: int | None = 10_000,
+) -> Task:
+    """Users to items: from a user's last items what follows is to be found.
+
+    The query is the user's last items of train, and what is relevant are the user's items of the
+    part. As elsewhere, what was met before is not ranked: train items for valid, train and valid
+    items for test. All items are ranked and count as training items, those first met later too.
+
+    Args:
+        data: with timestamps; here the contexts are the users.
+        valid: share of the interactions, above 0.
+        test: likewise.
+        last: items of a query at most.
+        per_user: cut each user's own history, so that every user with enough of it is asked; False
+            cuts all at one moment, which alone keeps the others' future out of training, but leaves
+            only users from before and after that moment.
+        seed: of which queries are asked where there are more than ``max_queries``.
+        max_queries: of each part; None for all.
+
+    Raises:
+        InputError: no timestamps, a share out of range, or nobody is left to ask.
+    """
+    _check_shares(valid=valid, test=test)
+    split = temporal_split(data.interactions, 1 - valid - test, valid, test, per_user=per_user)
+    return _user_task(data, split, last, seed, max_queries)
+
+
+def given_task(
+    data: ItemData,
+    *,
+    last: int = 10,
+    valid: float = 0.1,
+    seed: int = 0,
+    max_queries: int | None = 10_000,
+) -> Task:
+    """Users to items under the split that came with the files, as ``time_task`` describes it.
+
+    Without timestamps the query is some of the user's training items at random.
+
+    Args:
+        data: with parts.
+        last: items of a query at most.
+        valid: share of each user's training interactions that goes to validation where the files
+            give none.
+        seed: of the validation, the queries, and who is asked.
+        max_queries: of each part; None for all.
+
+    Raises:
+        InputError: the files gave no split, or nobody is left to ask.
+    """
+    split = given_split(data.interactions)
+    if not len(split.valid):
+        split = carve_validation(split, valid, seed)
+    return _user_task(data, split, last, seed, max_queries)
+
+
+def permuted(task: Task, seed: int = 0) -> Task:
+    """The task with wrong answers: any model ranks them as chance has it.
+
+    Each query's positives become as many distinct items, uniform among those that it could be
+    asked for: training items, for ``fresh`` all items, without what it has seen. Drawn anew for
+    each query, for one permutation of all items would let a popular positive pull all of its
+    queries up or down together.
+    """
+    rng = _generator(seed)
+    pool, everything = np.flatnonzero(task.train_items), np.arange(len(task.train_items))
+    return dataclasses.replace(
+        task,
+        valid=_wrong_answers(rng, "valid", task.valid, pool),
+        test=_wrong_answers(rng, "test", task.test, pool),
+        fresh=task.fresh and _wrong_answers(rng, "fresh", task.fresh, everything),
+    )
+
+
+def _single_pairs(
+    rng: np.random.Generator,
+    name: str,
+    queries: np.ndarray,
+    positives: np.ndarray,
+    max_queries: int | None,
+    notes: list[str],
+) -> HeldOut:
+    """A query for each pair; what is seen is the query itself."""
+    if not len(queries):
+        raise InputError(
+            f"{name}: nothing is left to ask for; more edges or a larger share are needed"
+        )
+    chosen = _capped(rng, len(queries), max_queries)
+    if len(chosen) < len(queries):
+        notes.append(f"{name}: {len(chosen):,} of {len(queries):,} pairs asked")
+    queries, positives, rows = queries[chosen], positives[chosen], np.arange(len(chosen))
+    return HeldOut(
+        queries[:, None], csr_rows(rows, positives, len(rows)), csr_rows(rows, queries, len(rows))
+    )
+
+
+def _user_task(data: ItemData, split: Split, last: int, seed: int, max_queries: int | None) -> Task:
+    """Queries from train, answers from valid and test, for a split of one id map."""
+    rng, notes = _generator(seed), [split.description, *split.notes]
+    once = data.interactions.deduplicated()
+    train = kept_edges(once, np.isin(pair_keys(once.user_rows, once.item_rows), split.train.keys))
+    histories = UserHistories(train, last=last)
+
+    def held(name: str, part: Pairs, known: Pairs) -> HeldOut:
+        users = np.unique(part.users)
+        asked = users[np.isin(users, train.user_rows)]
+        if not len(asked):
+            raise InputError(f"{name}: none of its {len(users):,} users has a training interaction")
+        if len(asked) < len(users):
+            notes.append(f"{name}: {len(users) - len(asked):,} users have no training interaction")
+        chosen = asked[_capped(rng, len(asked), max_queries)]
+        if len(chosen) < len(asked):
+            notes.append(f"{name}: {len(chosen):,} of {len(asked):,} users asked")
+        queries = histories.queries(rng, chosen)
+        return HeldOut(queries, _rows_of(chosen, part), _rows_of(chosen, known))
+
+    return Task(
+        data,
+        train,
+        histories,
+        held("valid", split.valid, split.train),
+        held("test", split.test, merge_pairs(split.train, split.valid)),
+        np.ones(train.num_items, bool),
+        notes=tuple(notes),
+    )
+
+
+def _rows_of(users: np.ndarray, pairs: Pairs) -> CsrRows:
+    """The items of each of ``users``, which ascend."""
+    places = np.minimum(np.searchsorted(users, pairs.users), len(users) - 1)
+    mine = users[places] == pairs.users
+    return csr_rows(places[mine], pairs.items[mine], len(users))
+
+
+def _wrong_answers(rng: np.random.Generator, name: str, held: HeldOut, pool: np.ndarray) -> HeldOut:
+    """Distinct items of the pool, unseen by their query, in place of the relevant ones."""
+    lengths, num_rows = np.asarray(held.relevant.lengths()), held.relevant.num_rows
+    rows = np.repeat(np.arange(num_rows, dtype=np.int64), lengths)
+    width = 1 + int(max(pool.max(), np.asarray(held.seen.columns).max(initial=0)))
+    seen_rows = np.repeat(np.arange(num_rows, dtype=np.int64), np.asarray(held.seen.lengths()))
+    seen = seen_rows * width + np.asarray(held.seen.columns)
+    hidden = np.bincount(seen_rows[np.isin(seen % width, pool)], minlength=num_rows)
+    if (lengths + hidden > len(pool)).any():
+        raise InputError(f"{name}: a query has more positives than items that it has not seen")
+    keys = np.empty(len(rows), np.int64)
+    wrong = np.ones(len(rows), bool)
+    while wrong.any():
+        keys[wrong] = rows[wrong] * width + pool[rng.integers(0, len(pool), wrong.sum())]
+        # Of equal ones the one that stood before stays: the others are drawn anew.
+        order = np.lexsort((wrong, keys))
+        again = np.append(False, keys[order[1:]] == keys[order[:-1]])
+        wrong = np.isin(keys, seen)
+        wrong[order[again]] = True
+    return held._replace(relevant=csr_rows(rows, keys % width, num_rows))
+
+
+def _capped(rng: np.random.Generator, count: int, most: int | None) -> np.ndarray:
+    """``most`` of ``count`` places at random, ascending; all where there are no more."""
+    if most is not None and most < 1:
+        raise InputError(f"max_queries: expected an integer of 1 or more, or None, got {most}")
+    if most is None or count <= most:
+        return np.arange(count)
+    return np.sort(rng.choice(count, most, replace=False))
+
+
+def _counts(train: Interactions, codes: np.ndarray) -> str:
+    held = np.bincount(codes, minlength=TEST + 1)
+    alone = train.num_items - len(np.unique(train.item_rows))
+    return (
+        f"{len(train):,} edges trained on, {held[VALID]:,} held out for valid and {held[TEST]:,} "
+        f"for test; {alone:,} items have no training edge"
+    )
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            raise InputError(f"{name}: expected a share above 0 and below 1, got {share}")
+    if sum(shares.values()) >= 1:
+        raise InputError(
+            f"{' and '.join(shares)}: expected a sum below 1, so that something is left to train "
+            f"on, got {sum(shares.values()):g}"
+        )
+
+
+def _generator(seed: int) -> np.random.Generator:
+    if seed < 0:
+        raise InputError(f"seed: expected an integer of 0 or more, got {seed}")
+    return np.random.default_rng(seed)

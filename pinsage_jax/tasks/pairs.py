@@ -1,0 +1,251 @@
+"""Training pairs: which item is to be found from which query.
+
+Ying et al. 2018, section 3.3, train on pairs (q, i) of a query item and one that was engaged with
+directly after it. Here the pairs may also come from contexts that hold both, or from what a user
+met before. A source draws on the host, uniformly and with replacement: an epoch is as many draws as
+there are pairs, and two epochs see different ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lightgcn_jax.data import Interactions
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from pinsage_jax.data.items import checked_pairs
+
+
+class Draws(NamedTuple):
+    """Drawn pairs.
+
+    Attributes:
+        queries: ``int32[count, n]`` item rows, −1 pads; n is 1 for item-to-item.
+        positives: ``int32[count]`` item rows, never among the row's query.
+    """
+
+    queries: np.ndarray
+    positives: np.ndarray
+
+
+class PairSource(Protocol):
+    """Where training pairs come from."""
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of an epoch."""
+        ...
+
+    @property
+    def query_items(self) -> int:
+        """n, items of a query at most."""
+        ...
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        """``count`` pairs, each uniform over the source's pairs."""
+        ...
+
+
+class ExplicitPairs:
+    """Pairs as they are given; one that stands twice is drawn twice as often.
+
+    Attributes:
+        queries: ``int32[P]``.
+        positives: ``int32[P]``.
+        skipped: pairs that were left out when the source was made.
+
+    Raises:
+        InputError: there is no pair, lengths differ, or an item is paired with itself.
+    """
+
+    query_items = 1
+
+    def __init__(self, queries: np.ndarray, positives: np.ndarray, *, skipped: int = 0):
+        self.queries, self.positives = checked_pairs(queries, positives)
+        self.skipped = skipped
+        if not len(self.queries):
+            raise InputError("pairs: expected at least one query–positive pair, got none")
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self.queries)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        drawn = rng.integers(0, self.num_pairs, count)
+        return Draws(self.queries[drawn][:, None], self.positives[drawn])
+
+
+def consecutive_pairs(interactions: Interactions) -> ExplicitPairs:
+    """A user's item and the next one in time, for all users; the paper's (q, i).
+
+    Events of one moment are ordered by item row. An item that follows itself makes no pair; these
+    are counted in ``skipped``.
+
+    Raises:
+        InputError: there are no timestamps, or no user has two events of different items.
+    """
+    if interactions.timestamps is None:
+        raise InputError(
+            "timestamps: expected times to tell a user's next item, got none; "
+            "name the column of times when reading, or pair items by their contexts"
+        )
+    order = np.lexsort((interactions.item_rows, interactions.timestamps, interactions.user_rows))
+    users, items = interactions.user_rows[order], interactions.item_rows[order]
+    follows = users[1:] == users[:-1]
+    moves = follows & (items[1:] != items[:-1])
+    skipped = int((follows & ~moves).sum())
+    return ExplicitPairs(items[:-1][moves], items[1:][moves], skipped=skipped)
+
+
+def pair_rows(pairs: ExplicitPairs, num_items: int) -> CsrRows:
+    """Known positives of each item, each once: rows are queries, columns positives."""
+    keys = np.unique(pairs.queries.astype(np.int64) * num_items + pairs.positives)
+    return csr_rows(keys // num_items, keys % num_items, num_items)
+
+
+class CooccurrencePairs:
+    """Two items of one context.
+
+    An edge (q, c) is uniform among the edges of contexts with at least two distinct items, and the
+    positive is uniform among the other entries of c that are another item. Multi-edges count each.
+    A large context gives as many queries as it has edges, not as it has pairs.
+
+    Attributes:
+        skipped_contexts: contexts of one distinct item, which give no pair.
+
+    Raises:
+        InputError: no context has two distinct items.
+    """
+
+    query_items = 1
+
+    def __init__(self, item_rows: np.ndarray, context_rows: np.ndarray, num_contexts: int):
+        """Sort the edges by context, then item: ``int[E]`` each."""
+        order = np.lexsort((item_rows, context_rows))
+        self._contexts = np.asarray(context_rows, np.int32)[order]
+        self._items = np.asarray(item_rows, np.int32)[order]
+        # Entries of one item in one context stand together: a run.
+        begins = np.ones(len(order), bool)
+        begins[1:] = np.diff(self._contexts).astype(bool) | np.diff(self._items).astype(bool)
+        self._runs = (np.cumsum(begins) - 1).astype(np.int32)
+        self._run_starts = np.append(np.flatnonzero(begins), len(order))
+        lengths = np.bincount(self._contexts, minlength=num_contexts)
+        self._starts = np.append(0, np.cumsum(lengths))
+        distinct = np.bincount(self._contexts[begins], minlength=num_contexts)
+        self._usable = np.flatnonzero(distinct[self._contexts] > 1)
+        self.skipped_contexts = int((distinct == 1).sum())
+        if not len(self._usable):
+            raise InputError(
+                f"contexts: expected one that holds two different items, got {num_contexts:,} "
+                f"contexts with {len(order):,} entries and no such one"
+            )
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self._usable)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        edges = self._usable[rng.integers(0, self.num_pairs, count)]
+        contexts, runs = self._contexts[edges], self._runs[edges]
+        start, own = self._starts[contexts], self._run_starts[runs]
+        own_length = self._run_starts[runs + 1] - own
+        others = self._starts[contexts + 1] - start - own_length
+        places = start + rng.integers(0, others)
+        # The query's own entries are stepped over.
+        places += np.where(places >= own, own_length, 0)
+        return Draws(self._items[edges][:, None], self._items[places])
+
+
+class UserHistories:
+    """A user's items before one, and that one: user-to-item.
+
+    With timestamps the query is the last n items before the positive, the latest first; without,
+    n others of the user at random, and then what is learnt is to complete a set, not to foretell.
+    A pair of user and item counts once, at its latest moment. Events of one moment are ordered by
+    item row.
+
+    Attributes:
+        last: n.
+
+    Raises:
+        InputError: ``last`` is below 1, or no user has two items.
+    """
+
+    def __init__(self, interactions: Interactions, *, last: int = 10):
+        if last < 1:
+            raise InputError(f"last: expected an integer of 1 or more, got {last}")
+        data = interactions.deduplicated() if interactions.has_duplicates else interactions
+        self.last, self._timed = last, data.timestamps is not None
+        by = [data.item_rows] if data.timestamps is None else [data.item_rows, data.timestamps]
+        order = np.lexsort((*by, data.user_rows))
+        self._users, self._items = data.user_rows[order], data.item_rows[order]
+        self._lengths = np.bincount(self._users, minlength=data.num_users)
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        place = np.arange(len(order)) - self._starts[self._users]
+        has_query = place > 0 if self._timed else self._lengths[self._users] > 1
+        self._usable = np.flatnonzero(has_query)
+        if not len(self._usable):
+            raise InputError("interactions: expected a user with two different items, got none")
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self._usable)
+
+    @property
+    def query_items(self) -> int:
+        return self.last
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        edges = self._usable[rng.integers(0, self.num_pairs, count)]
+        users = self._users[edges]
+        if self._timed:
+            places = self._before(edges, self._starts[users])
+        else:
+            ranks = _distinct_ranks(rng, self._lengths[users] - 1, self.last)
+            places = self._starts[users][:, None] + ranks
+            places += places >= edges[:, None]  # the positive is stepped over
+            places[ranks < 0] = -1
+        return Draws(self._at(places), self._items[edges])
+
+    def queries(self, rng: np.random.Generator, users: np.ndarray) -> np.ndarray:
+        """What ``users`` (``int[Q]``) are asked with after their last item: ``int32[Q, n]``.
+
+        Their last n items, the latest first, or without timestamps n of them at random.
+        """
+        starts, lengths = self._starts[users], self._lengths[users]
+        if self._timed:
+            return self._at(self._before(starts + lengths, starts))
+        ranks = _distinct_ranks(rng, lengths, self.last)
+        return self._at(np.where(ranks < 0, -1, starts[:, None] + ranks))
+
+    def _before(self, places: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """The n places before each, −1 where the user's history has not begun."""
+        before = places[:, None] - 1 - np.arange(self.last)[None, :]
+        return np.where(before >= starts[:, None], before, -1)
+
+    def _at(self, places: np.ndarray) -> np.ndarray:
+        return np.where(places >= 0, self._items[places], np.int32(-1))
+
+
+def _distinct_ranks(rng: np.random.Generator, sizes: np.ndarray, count: int) -> np.ndarray:
+    """For each row min(count, size) distinct ranks of 0 … size − 1, every set equally likely.
+
+    Robert Floyd's algorithm on all rows at once (Bentley and Floyd 1987): time rows · count²,
+    whatever the sizes.
+
+    Args:
+        sizes: ``int[B]``.
+
+    Returns:
+        ``int64[B, count]``, −1 pads at the end.
+    """
+    chosen = np.full((len(sizes), count), -1, np.int64)
+    wanted = np.minimum(sizes, count)
+    for step in range(count):
+        newest = sizes - wanted + step
+        drawn = rng.integers(0, newest + 1)
+        taken = (chosen[:, :step] == drawn[:, None]).any(axis=1)
+        chosen[:, step] = np.where(step < wanted, np.where(taken, newest, drawn), -1)
+    return chosen

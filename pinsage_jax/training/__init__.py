@@ -1,0 +1,1 @@
+"""What a step sees, the step, epochs, and the loop around them."""

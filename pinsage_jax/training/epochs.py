@@ -1,0 +1,263 @@
+"""The steps of an epoch: compiled in chunks over tables on the device, or fed from the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lightgcn_jax.arrays import Array, PRNGKey, Scalar
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities, mark_layers
+from pinsage_jax.encoder.pinsage import PinSage
+from pinsage_jax.graph.neighborhoods import NeighborTable
+from pinsage_jax.tasks.holdout import Task
+from pinsage_jax.training.host_pipeline import Gathered, batches, draw, gather
+from pinsage_jax.training.preparation import Prepared, host_world_of, stream, world_of
+from pinsage_jax.training.step import (
+    Batch,
+    StepRecord,
+    TrainState,
+    World,
+    batch_gradient,
+    draw_targets,
+    moved,
+    num_targets,
+    train_step,
+    training_view,
+)
+
+_STEPS_AT_ONCE = 50
+# Batches that are drawn before a run to see how many nodes they have.
+_TRIALS = 8
+
+Chunk = Callable[[TrainState, Batch, Array, Scalar, World], tuple[TrainState, StepRecord]]
+
+
+class _Epochs:
+    """What both ways of running an epoch share."""
+
+    def __init__(self, task: Task, config: PinSageConfig, prepared: Prepared):
+        self._config, self._pairs = config, task.pairs
+        items, neighbors = prepared.table.ids.shape
+        self._most = bounds(
+            num_targets(config, task.pairs.query_items), neighbors, config.layers, items
+        )
+
+    def _rng(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self._config.seed, epoch])
+
+    def _key(self, epoch: int) -> PRNGKey:
+        return jax.random.fold_in(stream(self._config, "steps"), epoch)
+
+
+class DeviceEpochs(_Epochs):
+    """Features and neighbours lie on the device. An epoch's pairs are drawn on the host and handed
+    over in chunks of steps; a chunk is one compiled program, and the next chunk's pairs are drawn
+    while it runs."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: PinSageConfig,
+        prepared: Prepared,
+        optimizer: optax.GradientTransformation,
+    ):
+        super().__init__(task, config, prepared)
+        self._world = world_of(task, prepared, config)
+        self.capacities = self._declared()
+        self._chunk = make_chunk(prepared.model, optimizer, config, self.capacities)
+
+    def take_table(self, table: NeighborTable) -> None:
+        """Go on with other neighbours."""
+        self._world = dataclasses.replace(self._world, table=table)
+
+    def run(
+        self, state: TrainState, epoch: int, *, steps: int, active: int
+    ) -> Iterator[tuple[TrainState, StepRecord]]:
+        """The state after every few steps, and their records.
+
+        Args:
+            state: given up.
+            epoch: from 1.
+            steps: of the epoch.
+            active: hard negatives of a query that count in this epoch.
+        """
+        fold = jax.vmap(functools.partial(jax.random.fold_in, self._key(epoch)))
+        for start, chunk in self._chunks(epoch, steps):
+            places = start + jnp.arange(chunk.positives.shape[0])
+            state, records = self._chunk(state, chunk, fold(places), jnp.int32(active), self._world)
+            yield state, records
+
+    def _chunks(self, epoch: int, steps: int) -> Iterator[tuple[int, Batch]]:
+        rng, size = self._rng(epoch), self._config.batch_size
+        starts = list(range(0, steps, _STEPS_AT_ONCE))
+
+        def drawn(start: int) -> Batch:
+            count = min(_STEPS_AT_ONCE, steps - start)
+            return _stacked(self._pairs.draw(rng, count * size), count, size)
+
+        with ThreadPoolExecutor(1) as drawing:
+            ahead = drawing.submit(drawn, starts[0])
+            for place, start in enumerate(starts):
+                ready = ahead.result()
+                if place + 1 < len(starts):
+                    ahead = drawing.submit(drawn, starts[place + 1])
+                yield start, ready
+
+    def _declared(self) -> tuple[Capacities, ...]:
+        config = self._config
+        drawn = self._pairs.draw(self._rng(0), _TRIALS * config.batch_size)
+        trials = _stacked(drawn, _TRIALS, config.batch_size)
+        keys = jax.random.split(self._key(0), _TRIALS)
+        batches = [jax.tree.map(lambda part, at=at: part[at], trials) for at in range(_TRIALS)]
+        counted = functools.partial(count_nodes, config=config, most=self._most)
+        counts = [
+            [
+                np.asarray(counted(key, batch, jnp.int32(active), self._world))
+                for key, batch in zip(keys, batches, strict=True)
+            ]
+            for active in _actives(config)
+        ]
+        return declared_capacities(counts, self._most)
+
+
+class HostEpochs(_Epochs):
+    """Features and neighbours lie on the host, which gathers a few steps ahead."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: PinSageConfig,
+        prepared: Prepared,
+        optimizer: optax.GradientTransformation,
+    ):
+        super().__init__(task, config, prepared)
+        self._world = host_world_of(task, prepared, config)
+        self.capacities = self._declared()
+        self._step = make_host_step(prepared.model, optimizer, config)
+
+    def take_table(self, table: NeighborTable) -> None:
+        """Go on with other neighbours."""
+        ids, weights = np.asarray(table.ids), np.asarray(table.weights)
+        self._world = self._world._replace(ids=ids, weights=weights)
+
+    def run(
+        self, state: TrainState, epoch: int, *, steps: int, active: int
+    ) -> Iterator[tuple[TrainState, StepRecord]]:
+        """The state after every step, and its record; see :meth:`DeviceEpochs.run`."""
+        key = self._key(epoch)
+        ahead = batches(
+            self._pairs,
+            self._world,
+            self._config,
+            self.capacities,
+            steps=steps,
+            active=active,
+            rng=self._rng(epoch),
+        )
+        for step, given in enumerate(ahead):
+            state, loss = self._step(
+                state, jax.random.fold_in(key, step), given.features, given.blocks, given.targets
+            )
+            yield (
+                state,
+                StepRecord._make((loss[None], given.counts[None, :], np.array([given.tier]))),
+            )
+
+    def _declared(self) -> tuple[Capacities, ...]:
+        rng, config = self._rng(0), self._config
+
+        def trial(active: int) -> Gathered:
+            targets = draw(self._pairs, self._world, config, active, rng)
+            return gather(targets, self._world, config, (self._most,), rng)
+
+        counts = [[trial(active).counts for _ in range(_TRIALS)] for active in _actives(config)]
+        return declared_capacities(counts, self._most)
+
+
+def _actives(config: PinSageConfig) -> list[int]:
+    """The fewest and the most hard negatives that count for a query in some epoch."""
+    return sorted({0, config.hard_negatives})
+
+
+def make_chunk(
+    model: PinSage,
+    optimizer: optax.GradientTransformation,
+    config: PinSageConfig,
+    capacities: tuple[Capacities, ...],
+) -> Chunk:
+    """Several steps as one compiled program: ``(state, batches, keys, active, world)`` to the new
+    state and a record a step; the old state is given up."""
+
+    def chunk(
+        state: TrainState, batches: Batch, keys: PRNGKey, active: Scalar, world: World
+    ) -> tuple[TrainState, StepRecord]:
+        def step(state: TrainState, given: tuple[Batch, PRNGKey]) -> tuple[TrainState, StepRecord]:
+            batch, key = given
+            return train_step(
+                state,
+                batch,
+                key,
+                active,
+                world,
+                model=model,
+                optimizer=optimizer,
+                config=config,
+                capacities=capacities,
+            )
+
+        return jax.lax.scan(step, state, (batches, keys))
+
+    return jax.jit(chunk, donate_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "most"))
+def count_nodes(
+    key: PRNGKey,
+    batch: Batch,
+    active: Scalar,
+    world: World,
+    *,
+    config: PinSageConfig,
+    most: Capacities,
+) -> Array:
+    """The sizes of S_0 … S_K of a batch as a step would draw it, ``int32[K + 1]``."""
+    draw_key, view_key = jax.random.split(key)
+    targets = draw_targets(draw_key, batch, world, active, config)
+    view = training_view(view_key, targets, world, config)
+    return mark_layers(view.table, targets.ids, config.layers, most).counts
+
+
+def make_host_step(
+    model: PinSage, optimizer: optax.GradientTransformation, config: PinSageConfig
+) -> Callable[..., tuple[TrainState, Scalar]]:
+    """A step from gathered arrays, ``(state, key, features, blocks, targets)`` to the new state and
+    the loss; one program for each of the declared capacities."""
+
+    def step(
+        state: TrainState, key: PRNGKey, features: Any, blocks: Any, targets: Any
+    ) -> tuple[TrainState, Scalar]:
+        weights = jnp.ones(len(targets.positives), jnp.float32)
+        loss, gradient = batch_gradient(
+            state.params, key, features, blocks, targets, weights, model=model, config=config
+        )
+        return moved(state, gradient, optimizer), loss
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def _stacked(drawn: Any, steps: int, size: int) -> Batch:
+    queries, positives = np.asarray(drawn.queries), np.asarray(drawn.positives)
+    return Batch(
+        jnp.asarray(queries.reshape(steps, size, -1)),
+        jnp.asarray(positives.reshape(steps, size)),
+        jnp.ones((steps, size), jnp.float32),
+    )

@@ -1,0 +1,207 @@
+"""Training where features and neighbours do not fit the device: the host gathers, the device moves.
+
+Batches are drawn and their part of the graph is gathered in NumPy, a few steps ahead in a thread of
+its own, and handed to the step that the compiled epoch takes as well. Laws, masks and capacities
+are those of :mod:`pinsage_jax.training.step`; the draws come from another generator, so the same
+seed gives other batches than on the device.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.blocks import Capacities, LayerBlock
+from pinsage_jax.features.schema import LOG_DEGREE
+from pinsage_jax.tasks.pairs import PairSource
+from pinsage_jax.training.step import Targets
+
+_AHEAD = 3
+
+
+class HostWorld(NamedTuple):
+    """What batches are gathered from: :class:`pinsage_jax.training.step.World` in NumPy.
+
+    Attributes:
+        law: ``float64[n]``, probabilities of the training items; None for uniform draws.
+    """
+
+    features: dict[str, np.ndarray]
+    ids: np.ndarray
+    weights: np.ndarray
+    training_items: np.ndarray
+    law: np.ndarray | None = None
+    hard_pool: np.ndarray | None = None
+    degree_of_none: float | None = None
+
+
+class Gathered(NamedTuple):
+    """A step's arrays: what :func:`pinsage_jax.training.step.batch_gradient` reads.
+
+    Attributes:
+        features: of the nodes of S_0.
+        blocks: K layers.
+        targets: rows in the last layer.
+        counts: ``int[K + 1]``, nodes of S_0 … S_K.
+        tier: which of the declared capacities it took.
+    """
+
+    features: dict[str, np.ndarray]
+    blocks: tuple[LayerBlock, ...]
+    targets: Targets
+    counts: np.ndarray
+    tier: int
+
+
+def batches(
+    pairs: PairSource,
+    world: HostWorld,
+    config: PinSageConfig,
+    capacities: tuple[Capacities, ...],
+    *,
+    steps: int,
+    active: int,
+    rng: np.random.Generator,
+) -> Iterator[Gathered]:
+    """The steps of an epoch, gathered ahead of their use.
+
+    Args:
+        active: hard negatives of a query that count in this epoch.
+        rng: of this epoch; nobody else may draw from it.
+    """
+
+    def gathered() -> Gathered:
+        targets = draw(pairs, world, config, active, rng)
+        return gather(targets, world, config, capacities, rng)
+
+    # One thread: batches are drawn in their order, so the generator's numbers fall to the same one.
+    with ThreadPoolExecutor(1) as gathering:
+        ahead = deque(gathering.submit(gathered) for _ in range(min(_AHEAD, steps)))
+        for step in range(steps):
+            ready = ahead.popleft().result()
+            if step + _AHEAD < steps:
+                ahead.append(gathering.submit(gathered))
+            yield ready
+
+
+def draw(
+    pairs: PairSource,
+    world: HostWorld,
+    config: PinSageConfig,
+    active: int,
+    rng: np.random.Generator,
+) -> Targets:
+    """A batch and its negatives, by item rows."""
+    size = config.batch_size
+    queries, positives = pairs.draw(rng, size)
+    shape = (size, config.negatives) if config.negative_choice == "separate" else config.negatives
+    negatives = rng.choice(world.training_items, shape, p=world.law).astype(np.int32)
+    hard = np.full((size, config.hard_negatives), -1, np.int32)
+    if world.hard_pool is not None and active:
+        own = _one_of(rng, queries)
+        pool = np.where((own >= 0)[:, None], world.hard_pool[own], -1)
+        luck = np.where(pool >= 0, rng.random(pool.shape), -1.0)
+        best = np.argsort(-luck, axis=1)[:, :active]
+        hard[:, :active] = np.take_along_axis(pool, best, axis=1)
+    return Targets._make((queries, positives, negatives, hard))
+
+
+def _one_of(rng: np.random.Generator, queries: np.ndarray) -> np.ndarray:
+    """A random item of each query, −1 where it has none."""
+    luck = np.where(queries >= 0, rng.random(queries.shape), -1.0)
+    return np.take_along_axis(queries, luck.argmax(axis=1)[:, None], axis=1)[:, 0]
+
+
+def gather(
+    targets: Targets,
+    world: HostWorld,
+    config: PinSageConfig,
+    capacities: tuple[Capacities, ...],
+    rng: np.random.Generator,
+) -> Gathered:
+    """A batch's part of the graph, in arrays of the smallest declared capacities that hold it."""
+    view = _View(targets, world, config, rng)
+    wanted = np.concatenate([part.reshape(-1) for part in targets])
+    layers = [np.unique(wanted[wanted >= 0])]
+    near: list[tuple[np.ndarray, np.ndarray]] = []
+    for _ in range(config.layers):
+        ids, weights = view.neighbors(layers[-1])
+        near.append((ids, weights))
+        layers.append(np.unique(np.concatenate([layers[-1], ids[ids >= 0]])))
+    layers, near = layers[::-1], near[::-1]
+    counts = np.array([len(rows) for rows in layers])
+    tier = next(
+        (at for at, sizes in enumerate(capacities) if (counts <= sizes).all()), len(capacities) - 1
+    )
+    blocks = tuple(
+        _block(below, rows, *of_rows, capacity)
+        for below, rows, of_rows, capacity in zip(
+            layers[:-1], layers[1:], near, capacities[tier][1:], strict=True
+        )
+    )
+    nodes = np.pad(layers[0], (0, capacities[tier][0] - len(layers[0])))
+    top = layers[-1]
+    placed = Targets._make(
+        np.where(ids >= 0, np.searchsorted(top, ids), -1).astype(np.int32) for ids in targets
+    )
+    return Gathered(view.features(nodes), blocks, placed, counts, tier)
+
+
+def _block(
+    below: np.ndarray, rows: np.ndarray, ids: np.ndarray, weights: np.ndarray, capacity: int
+) -> LayerBlock:
+    empty = capacity - len(rows)
+    places = np.where(ids >= 0, np.searchsorted(below, np.maximum(ids, 0)), 0)
+    return LayerBlock._make(
+        (
+            np.pad(np.searchsorted(below, rows), (0, empty)).astype(np.int32),
+            np.pad(places, ((0, empty), (0, 0))).astype(np.int32),
+            np.pad(weights, ((0, empty), (0, 0))),
+        )
+    )
+
+
+class _View:
+    """The items as one step shows them; see :func:`pinsage_jax.training.step.training_view`."""
+
+    def __init__(
+        self, targets: Targets, world: HostWorld, config: PinSageConfig, rng: np.random.Generator
+    ):
+        self._world = world
+        self._lost = None
+        if config.drop_contexts:
+            self._lost = rng.random(len(world.ids)) < config.drop_contexts
+        self._partners: dict[int, int] = {}
+        if config.mask_targets:
+            queries, positives = np.asarray(targets.queries), np.asarray(targets.positives)
+            owners = np.broadcast_to(positives[:, None], queries.shape)[queries >= 0]
+            self._partners = dict(zip(queries[queries >= 0].tolist(), owners.tolist(), strict=True))
+            self._partners |= dict(zip(positives.tolist(), queries[:, 0].tolist(), strict=True))
+
+    def neighbors(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Neighbours and weights of a layer's rows."""
+        ids, weights = self._world.ids[rows], self._world.weights[rows]
+        hidden = np.zeros(ids.shape, bool)
+        if self._partners:
+            partners = np.array([self._partners.get(row, -2) for row in rows.tolist()])
+            hidden |= ids == partners[:, None]
+        if self._lost is not None:
+            hidden |= self._lost[rows][:, None]
+        weights = np.where(hidden, 0, weights)
+        total = weights.sum(axis=1, keepdims=True)
+        weights = (weights / np.where(total > 0, total, 1)).astype(np.float32)
+        return np.where(weights > 0, ids, -1), weights
+
+    def features(self, nodes: np.ndarray) -> dict[str, np.ndarray]:
+        """Features of the nodes; those without contexts have the degree of none."""
+        taken = {name: values[nodes] for name, values in self._world.features.items()}
+        nobody = self._world.degree_of_none
+        if self._lost is not None and nobody is not None:
+            lost = self._lost[nodes][:, None]
+            taken[LOG_DEGREE] = np.where(lost, np.float32(nobody), taken[LOG_DEGREE])
+        return taken

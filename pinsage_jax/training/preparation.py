@@ -1,0 +1,205 @@
+"""From a task on the host to what a training step reads: features, neighbours, hard negatives."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.arrays import PRNGKey
+from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.training.weighted_draws import ItemWeights, item_weights
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.pinsage import PinSage, make_model
+from pinsage_jax.features.schema import (
+    FeatureSchema,
+    Input,
+    TextEncoders,
+    fit_schema,
+)
+from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
+from pinsage_jax.negatives.hard import HardPool, make_pool
+from pinsage_jax.negatives.shared import eligible_weights
+from pinsage_jax.tasks.holdout import Task
+from pinsage_jax.training.host_pipeline import HostWorld
+from pinsage_jax.training.step import World
+
+ID_INPUT = "item_id"
+"""The bag of one that the learnt vector of an item is looked up by."""
+
+
+class Prepared(NamedTuple):
+    """What training reads.
+
+    Attributes:
+        schema: of the features, with the statistics of the training items.
+        features: encoded, on the host, ``[I, …]`` by input.
+        graph: the items and contexts that are walked.
+        table: the neighbours of all items.
+        hard: pools of hard negatives; None where there are none.
+        model: the encoder.
+        degree_of_none: the encoded log-degree of an item without contexts; None where the encoder
+            does not see degrees.
+        notes: lines worth telling a user.
+        seconds: what took how long.
+    """
+
+    schema: FeatureSchema
+    features: dict[str, np.ndarray]
+    graph: ItemGraph
+    table: NeighborTable
+    hard: HardPool | None
+    model: PinSage
+    degree_of_none: float | None
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def prepare(
+    task: Task, config: PinSageConfig, text_encoders: TextEncoders | None = None
+) -> Prepared:
+    """Encode the features, build the graph, walk, and rank hard negatives.
+
+    Raises:
+        InputError: a column that the settings name is not there, or features do not fit.
+    """
+    notes: list[str] = []
+    seconds: dict[str, float] = {}
+    clock = _Clock(seconds)
+    graph = graph_of(task)
+    degrees = graph.item_degrees()
+    raw = task.data.features
+    if config.columns is not None:
+        raw = raw.select(config.columns)
+    train_rows = np.flatnonzero(task.train_items)
+    schema = fit_schema(
+        raw, train_rows, degrees, log_degree=config.log_degree, text_encoders=text_encoders
+    )
+    features = with_ids(schema.encode(raw, degrees, text_encoders), config, task.train_items)
+    nobody = None
+    if config.log_degree:
+        nobody = float(schema.encode_degrees(np.zeros(1, np.int64))[0, 0])
+    clock.lap("features")
+    table = neighbors_of(graph, config, epoch=0)
+    clock.lap("neighbours")
+    hard = None
+    if config.hard_negatives:
+        hard = make_pool(
+            jax.random.fold_in(stream(config, "hard"), 0),
+            graph,
+            band=config.hard_band,
+            pool=config.hard_pool,
+            ranking=config.hard_ranking,
+            visits=config.hard_visits,
+            restart=config.restart,
+        )
+        notes.append(hard.describe())
+        clock.lap("hard negatives")
+    isolated = int((degrees[train_rows] == 0).sum())
+    if isolated:
+        notes.append(f"{isolated:,} training items have no context")
+    model = make_model(model_inputs(schema, config, len(degrees)), config)
+    return Prepared(schema, features, graph, table, hard, model, nobody, tuple(notes), seconds)
+
+
+class _Clock:
+    def __init__(self, seconds: dict[str, float]):
+        self._seconds, self._last = seconds, time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._seconds[name], self._last = now - self._last, now
+
+
+def stream(config: PinSageConfig, purpose: str) -> PRNGKey:
+    """The key of everything drawn for one purpose."""
+    place = ("init", "walks", "hard", "steps").index(purpose)
+    return jax.random.fold_in(jax.random.key(config.seed), place)
+
+
+def graph_of(task: Task) -> ItemGraph:
+    """The training interactions as the graph that is walked."""
+    train = task.train
+    return ItemGraph.from_pairs(
+        train.item_rows,
+        train.user_rows,
+        num_items=train.num_items,
+        num_contexts=train.num_users,
+    )
+
+
+def neighbors_of(graph: ItemGraph, config: PinSageConfig, *, epoch: int) -> NeighborTable:
+    """The neighbours of all items, drawn for an epoch; empty where the encoder has no layers."""
+    if not config.uses_graph:
+        return NeighborTable(
+            ids=jnp.full((graph.num_items, 1), -1, jnp.int32),
+            weights=jnp.zeros((graph.num_items, 1), jnp.float32),
+        )
+    key = jax.random.fold_in(stream(config, "walks"), epoch)
+    return build_table(key, graph, neighbors=config.neighbors, config=config.walk_config)
+
+
+def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -> tuple[Input, ...]:
+    """The schema's inputs, and the items' own vectors where they have some."""
+    inputs = schema.inputs()
+    if config.id_embedding:
+        inputs = (*inputs, Input(ID_INPUT, "bag", num_items, 1))
+    return inputs
+
+
+def with_ids(
+    features: dict[str, np.ndarray], config: PinSageConfig, known: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The features with an item's own row among them; −1 for items unknown in training."""
+    if not config.id_embedding:
+        return features
+    rows = np.where(known, np.arange(len(known)), -1).astype(np.int32)
+    return features | {ID_INPUT: rows[:, None]}
+
+
+def world_of(task: Task, prepared: Prepared, config: PinSageConfig) -> World:
+    """The arrays of a training step, on the device."""
+    law = None
+    if config.negative_law == "degree":
+        law = _degree_law(task)
+    return World(
+        features={name: jnp.asarray(values) for name, values in prepared.features.items()},
+        table=prepared.table,
+        training_items=jnp.asarray(np.flatnonzero(task.train_items).astype(np.int32)),
+        law=law,
+        hard_pool=None if prepared.hard is None else prepared.hard.ids,
+        degree_of_none=(
+            None
+            if prepared.degree_of_none is None
+            else jnp.asarray(prepared.degree_of_none, jnp.float32)
+        ),
+    )
+
+
+def host_world_of(task: Task, prepared: Prepared, config: PinSageConfig) -> HostWorld:
+    """The same arrays on the host, for the pipeline that feeds the device."""
+    law = None
+    if config.negative_law == "degree":
+        weights = np.asarray(_degree_law(task).weights, np.float64)
+        law = weights / weights.sum()
+    return HostWorld(
+        features=prepared.features,
+        ids=np.asarray(prepared.table.ids),
+        weights=np.asarray(prepared.table.weights),
+        training_items=np.flatnonzero(task.train_items).astype(np.int32),
+        law=law,
+        hard_pool=None if prepared.hard is None else np.asarray(prepared.hard.ids),
+        degree_of_none=prepared.degree_of_none,
+    )
+
+
+def _degree_law(task: Task) -> ItemWeights:
+    train = task.train.deduplicated()
+    graph = BipartiteGraph.from_pairs(
+        train.user_rows, train.item_rows, num_users=train.num_users, num_items=train.num_items
+    )
+    return eligible_weights(item_weights(graph, 1.0), np.flatnonzero(task.train_items))

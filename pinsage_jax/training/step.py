@@ -1,0 +1,364 @@
+"""One training step: draw negatives, gather the batch's part of the graph, score, move.
+
+For a pair (q, p) of the batch, M negatives shared by all pairs and up to H hard ones of q's own,
+the loss of a row compares ⟨z_q, z_p⟩ with ⟨z_q, z_n⟩ over the negatives that count for it. Every
+item of the batch is embedded once: the shared negatives cost M embeddings, not B × M.
+
+The loss is the weighted mean over the rows of a mean (max-margin, bpr, binary) or a sum (softmax)
+over the row's negatives, shared and hard alike. There is no L2 penalty.
+
+References:
+    Ying et al. 2018, section 3.3 (equation 1, shared and hard negatives).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey, Scalar, Vectors
+from lightgcn_jax.training.losses import (
+    batch_mean,
+    binary_loss,
+    bpr_loss,
+    max_margin_loss,
+    softmax_loss,
+)
+from lightgcn_jax.training.weighted_draws import ItemWeights
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.blocks import (
+    Capacities,
+    LayerBlock,
+    Marks,
+    fits,
+    make_blocks,
+    mark_layers,
+    take_features,
+    without_contexts,
+    without_targets,
+)
+from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.features.schema import LOG_DEGREE
+from pinsage_jax.graph.neighborhoods import NeighborTable
+from pinsage_jax.negatives.distance_weighted import draw_distance_weighted
+from pinsage_jax.negatives.hard import draw_hard_of_bags
+from pinsage_jax.negatives.shared import draw_shared_negatives, hard_valid, shared_valid
+
+Params = Any
+Features = dict[str, Array]
+
+
+class Batch(NamedTuple):
+    """Query–positive pairs.
+
+    Attributes:
+        queries: ``int32[B, n]`` item rows; −1 pads.
+        positives: ``int32[B]``.
+        weights: ``float32[B]``; 0 for a row that fills up the last batch.
+    """
+
+    queries: Int[Array, "batch items"]
+    positives: Ids
+    weights: Float[Array, " batch"]
+
+
+class Targets(NamedTuple):
+    """All items whose vectors a step scores.
+
+    Attributes:
+        queries: ``int32[B, n]``.
+        positives: ``int32[B]``.
+        negatives: ``int32[M]`` shared, or ``int32[B, M]`` separate.
+        hard: ``int32[B, H]``; −1 where there is none, or none counts in this epoch.
+    """
+
+    queries: Int[Array, "batch items"]
+    positives: Ids
+    negatives: Int[Array, "..."]
+    hard: Int[Array, "batch hard"]
+
+    @property
+    def ids(self) -> Ids:
+        """All of them in one row, repeated as they come."""
+        return jnp.concatenate([part.reshape(-1) for part in self])
+
+
+@flax.struct.dataclass
+class World:
+    """What a step reads of the items; arguments of the compiled program.
+
+    Attributes:
+        features: of all R items, by input.
+        table: their neighbours.
+        training_items: ``int32[n]``, rows that may be negatives.
+        law: weights of those items by which they are drawn; None for uniform draws.
+        hard_pool: ``int32[R, P]``; None without hard negatives.
+        degree_of_none: ``float32[]``, the encoded log-degree of an item without contexts; None
+            where the encoder does not see degrees.
+    """
+
+    features: Features
+    table: NeighborTable
+    training_items: Ids
+    law: ItemWeights | None = None
+    hard_pool: Int[Array, "items pool"] | None = None
+    degree_of_none: Scalar | None = None
+
+
+class TrainState(NamedTuple):
+    """Parameters and the optimizer's state."""
+
+    params: Params
+    optimizer: optax.OptState
+
+
+class StepRecord(NamedTuple):
+    """What a step says of itself.
+
+    Attributes:
+        loss: before the update.
+        counts: ``int32[K + 1]``, nodes of S_0 … S_K.
+        tier: which of the declared capacities it took.
+    """
+
+    loss: Scalar
+    counts: Int[Array, " layers_plus_one"]
+    tier: Int[Array, ""]
+
+
+def num_targets(config: PinSageConfig, query_items: int) -> int:
+    """Items that a step embeds at most, repetitions counted."""
+    rows = config.batch_size if config.negative_choice == "separate" else 1
+    own = config.batch_size * (query_items + 1 + config.hard_negatives)
+    return own + rows * config.negatives
+
+
+def draw_targets(
+    key: PRNGKey, batch: Batch, world: World, active: Scalar, config: PinSageConfig
+) -> Targets:
+    """The batch and its negatives.
+
+    Args:
+        active: hard negatives of a query that count in this epoch.
+    """
+    shared_key, hard_key = jax.random.split(key)
+    size = len(batch.positives)
+    rows = size if config.negative_choice == "separate" else 1
+    negatives = draw_shared_negatives(
+        shared_key, rows * config.negatives, world.training_items, world.law
+    )
+    if config.negative_choice == "separate":
+        negatives = negatives.reshape(rows, config.negatives)
+    if world.hard_pool is None or not config.hard_negatives:
+        hard = jnp.full((size, 0), -1, jnp.int32)
+    else:
+        hard = draw_hard_of_bags(hard_key, world.hard_pool, batch.queries, config.hard_negatives)
+        counts = jnp.arange(config.hard_negatives) < active
+        # What does not count yet takes no room in the blocks either.
+        hard = jnp.where(counts[None, :], hard, -1)
+    return Targets(batch.queries, batch.positives, negatives, hard)
+
+
+def training_view(key: PRNGKey, targets: Targets, world: World, config: PinSageConfig) -> World:
+    """The items as this step shows them: some without their contexts, targets hidden from each
+    other."""
+    table, features = world.table, world.features
+    if config.mask_targets:
+        table = without_targets(table, targets.queries, targets.positives)
+    if config.drop_contexts:
+        lost = jax.random.bernoulli(key, config.drop_contexts, (table.ids.shape[0],))
+        table = without_contexts(table, lost)
+        if world.degree_of_none is not None:
+            degrees = features[LOG_DEGREE]
+            hidden = jnp.where(lost[:, None], world.degree_of_none, degrees)
+            features = features | {LOG_DEGREE: hidden}
+    return dataclasses.replace(world, table=table, features=features)
+
+
+def embed_blocks(
+    model: PinSage, params: Params, features: Features, blocks: Sequence[LayerBlock]
+) -> Float[Array, "targets dim"]:
+    """z of the rows of the last layer (algorithm 2).
+
+    Most of S_0 are neighbours alone: their h⁰ is read by Q and by nothing else. Where it is less
+    work, their messages come from the features in one product, and h⁰ is made for S_1 alone.
+
+    Args:
+        features: of the nodes of S_0.
+        blocks: K layers.
+    """
+    values = applied(model, params, "read", features)
+    width, nodes = sum(one.shape[1] for one in values), len(values[0])
+    folded = bool(blocks) and width * len(blocks[0].own) < model.dim * nodes
+    h = None if folded else applied(model, params, "mapped", values)
+    for k, layer in enumerate(blocks):
+        if h is None:
+            messages = applied(model, params, "first_messages", values)
+            own = applied(model, params, "mapped", tuple(one[layer.own] for one in values))
+        else:
+            messages = applied(model, params, "messages", k, h)
+            own = h[layer.own]
+        h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
+    return applied(model, params, "head", h)
+
+
+def in_places(targets: Targets, place: Ids) -> Targets:
+    """The targets by their rows in the last layer, in place of item rows; −1 stays.
+
+    Args:
+        place: ``int32[R]``, each target's row there.
+    """
+    return Targets(*(jnp.where(ids >= 0, place[jnp.maximum(ids, 0)], -1) for ids in targets))
+
+
+def score_loss(
+    key: PRNGKey,
+    model: PinSage,
+    params: Params,
+    vectors: Vectors,
+    targets: Targets,
+    weights: Float[Array, " batch"],
+    config: PinSageConfig,
+) -> Scalar:
+    """The loss of a batch from the vectors of its targets.
+
+    Args:
+        vectors: ``float[n, D]``.
+        targets: their rows, each item in one row alone.
+    """
+
+    def of(rows: Array) -> Array:
+        return vectors[jnp.maximum(rows, 0)]
+
+    own = targets.queries
+    queries = applied(model, params, "compose", of(own), own >= 0)
+    positive = (queries * of(targets.positives)).sum(axis=1)
+    others, valid = _other_scores(key, queries, of(targets.negatives), targets, config)
+    hard = jnp.einsum("bd,bhd->bh", queries, of(targets.hard))
+    hard_counts = hard_valid(targets.queries, targets.positives, targets.hard)
+    scores = jnp.concatenate([others, hard], axis=1)
+    valid = jnp.concatenate([valid, hard_counts], axis=1)
+    if config.loss != "max-margin":
+        positive, scores = positive / config.temperature, scores / config.temperature
+    return batch_mean(_loss_of(config), positive, scores, valid, weights)
+
+
+def batch_gradient(
+    params: Params,
+    key: PRNGKey,
+    features: Features,
+    blocks: Sequence[LayerBlock],
+    targets: Targets,
+    weights: Float[Array, " batch"],
+    *,
+    model: PinSage,
+    config: PinSageConfig,
+) -> tuple[Scalar, Params]:
+    """The loss of a batch and its gradient, from all that was gathered for it.
+
+    Args:
+        features: of the nodes of S_0.
+        blocks: K layers.
+        targets: rows in the last layer.
+    """
+
+    def loss(params: Params) -> Scalar:
+        vectors = embed_blocks(model, params, features, blocks)
+        return score_loss(key, model, params, vectors, targets, weights, config)
+
+    return jax.value_and_grad(loss)(params)
+
+
+def _other_scores(
+    key: PRNGKey, queries: Vectors, negatives: Array, targets: Targets, config: PinSageConfig
+) -> tuple[Float[Array, "batch negatives"], Mask]:
+    """Scores of the negatives that are not hard, and which of them count for each row."""
+    if config.negative_choice == "separate":
+        valid = hard_valid(targets.queries, targets.positives, targets.negatives)
+        return jnp.einsum("bd,bmd->bm", queries, negatives), valid
+    valid = shared_valid(targets.queries, targets.positives, targets.negatives)
+    scores = queries @ negatives.T
+    if config.negative_choice == "shared":
+        return scores, valid
+    chosen = draw_distance_weighted(
+        key,
+        jax.lax.stop_gradient(queries),
+        jax.lax.stop_gradient(negatives),
+        config.distance_weighted,
+        valid,
+    )
+    inside = jnp.maximum(chosen, 0)
+    scores = jnp.take_along_axis(scores, inside, axis=1)
+    return scores, jnp.take_along_axis(valid, inside, axis=1) & (chosen >= 0)
+
+
+def _loss_of(config: PinSageConfig) -> Callable[..., Scalar]:
+    return {
+        "max-margin": functools.partial(max_margin_loss, margin=config.margin),
+        "bpr": bpr_loss,
+        "binary": binary_loss,
+        "softmax": softmax_loss,
+    }[config.loss]
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    key: PRNGKey,
+    active: Scalar,
+    world: World,
+    *,
+    model: PinSage,
+    optimizer: optax.GradientTransformation,
+    config: PinSageConfig,
+    capacities: tuple[Capacities, ...],
+) -> tuple[TrainState, StepRecord]:
+    """One step.
+
+    A batch whose nodes exceed the first capacities is not computed with them at all: the sizes are
+    known before, and the next capacities that hold it are taken.
+
+    Args:
+        active: hard negatives of a query that count in this epoch.
+        capacities: declared before the run, ascending; the last holds every batch.
+    """
+    draw_key, view_key, choice_key = jax.random.split(key, 3)
+    targets = draw_targets(draw_key, batch, world, active, config)
+    view = training_view(view_key, targets, world, config)
+    marks = mark_layers(view.table, targets.ids, config.layers, capacities[-1])
+
+    def gradient_within(sizes: Capacities) -> Callable[[TrainState, Marks], tuple[Scalar, Params]]:
+        def gradient(state: TrainState, marks: Marks) -> tuple[Scalar, Params]:
+            blocks = make_blocks(view.table, marks, sizes)
+            return batch_gradient(
+                state.params,
+                choice_key,
+                take_features(view.features, blocks.nodes),
+                blocks.layers,
+                in_places(targets, blocks.place),
+                batch.weights,
+                model=model,
+                config=config,
+            )
+
+        return gradient
+
+    tier = fits(marks.counts, capacities)
+    branches = [gradient_within(sizes) for sizes in capacities]
+    value, gradient = jax.lax.switch(tier, branches, state, marks)
+    return moved(state, gradient, optimizer), StepRecord(value, marks.counts, tier)
+
+
+def moved(
+    state: TrainState, gradient: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state after an update."""
+    updates, moments = optimizer.update(gradient, state.optimizer, state.params)
+    return TrainState(optax.apply_updates(state.params, updates), moments)

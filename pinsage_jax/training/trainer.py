@@ -1,0 +1,214 @@
+"""Training: epoch after epoch, judged on validation as they go.
+
+Everything drawn depends on the seed and the epoch alone, so a run that was killed ends as one that
+was not.
+
+The learning rate rises linearly over the first epoch and then decays exponentially (Ying et al.
+2018, section 3.3, which gives no constants).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.all_items import embed_all
+from pinsage_jax.encoder.initial import standardised
+from pinsage_jax.encoder.pinsage import init_params
+from pinsage_jax.evaluation.sets import judge
+from pinsage_jax.negatives.curriculum import active_hard
+from pinsage_jax.tasks.holdout import HeldOut, Task
+from pinsage_jax.training.epochs import DeviceEpochs, HostEpochs
+from pinsage_jax.training.preparation import Prepared, neighbors_of, stream
+from pinsage_jax.training.step import TrainState
+
+# The batch that the initial layers are shifted and scaled by.
+_INITIAL_ITEMS = 1024
+METRIC = "mrr"
+"""What validation chooses the epoch by."""
+
+
+class Reporter(Protocol):
+    """Receives a run's events; every method may do nothing."""
+
+    def noted(self, message: str) -> None: ...
+
+    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None: ...
+
+    def evaluated(self, record: dict[str, Any]) -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def noted(self, message: str) -> None: ...
+
+    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None: ...
+
+    def evaluated(self, record: dict[str, Any]) -> None: ...
+
+
+class TrainingDiverged(InputError):
+    """The loss is no number."""
+
+
+class Progress(NamedTuple):
+    """How far a run is: what a checkpoint holds.
+
+    Attributes:
+        state: parameters and moments after ``epoch``.
+        best: parameters of the best epoch so far.
+        epoch: epochs done.
+        best_epoch: 0 before the first evaluation.
+        best_value: of the metric on validation.
+    """
+
+    state: TrainState
+    best: Any
+    epoch: int
+    best_epoch: int
+    best_value: float
+
+
+class Trainer:
+    """One run: what is compiled, what is drawn, how far it is."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: PinSageConfig,
+        prepared: Prepared,
+        reporter: Reporter | None = None,
+    ):
+        self.task, self.config, self.prepared = task, config, prepared
+        self.reporter = reporter or Silent()
+        pairs = task.pairs
+        if not pairs.num_pairs:
+            raise InputError("pairs: expected at least one query–positive pair to train on")
+        # What is ranked: an item that training never sees is not asked for.
+        self.pool = np.flatnonzero(task.train_items).astype(np.int32)
+        self.steps = config.steps_per_epoch or -(-pairs.num_pairs // config.batch_size)
+        self.optimizer = make_optimizer(config, self.steps)
+        kind = DeviceEpochs if config.tables == "device" else HostEpochs
+        self.epochs = kind(task, config, prepared, self.optimizer)
+        self.tiers = np.zeros(len(self.epochs.capacities), int)
+        self._neighbors_drawn_at = 0
+
+    def start(self) -> Progress:
+        """Before the first step."""
+        key, prepared = stream(self.config, "init"), self.prepared
+        params = init_params(key, prepared.model)
+        if self.config.data_init:
+            items = jax.random.permutation(jax.random.fold_in(key, 1), self.pool)[:_INITIAL_ITEMS]
+            params = standardised(
+                prepared.model, params, prepared.features, prepared.table, np.asarray(items)
+            )
+        state = TrainState(params, self.optimizer.init(params))
+        # A chunk gives up the state that it was handed, so the best parameters are a copy.
+        return Progress(state, jax.tree.map(jnp.copy, params), 0, 0, -np.inf)
+
+    def use_neighbors_of(self, epoch: int) -> None:
+        """Take the neighbours that an epoch trains on, where they are drawn anew now and then:
+        those drawn before the first epoch, then anew after every ``refresh_every`` epochs."""
+        every = self.config.refresh_every
+        drawn_at = every * ((epoch - 1) // every) + 1 if every and epoch > every else 0
+        if drawn_at == self._neighbors_drawn_at:
+            return
+        table = neighbors_of(self.prepared.graph, self.config, epoch=drawn_at)
+        self.prepared = self.prepared._replace(table=table)
+        self.epochs.take_table(table)
+        self._neighbors_drawn_at = drawn_at
+
+    def train_epoch(self, progress: Progress) -> tuple[Progress, float]:
+        """One epoch, and the mean of its losses.
+
+        Raises:
+            TrainingDiverged: a loss is no number; the line names the step.
+        """
+        config, epoch = self.config, progress.epoch + 1
+        self.use_neighbors_of(epoch)
+        active = active_hard(config.curriculum, epoch, config.hard_cap, config.epochs)
+        state, losses, done = progress.state, [], 0
+        before = time.perf_counter()
+        moves = self.epochs.run(progress.state, epoch, steps=self.steps, active=active)
+        for state, records in moves:  # noqa: B007, the last one is what the epoch leaves
+            values = np.asarray(records.loss)
+            now = time.perf_counter()
+            _check_losses(values, epoch, done)
+            self.tiers += np.bincount(np.asarray(records.tier), minlength=len(self.tiers))
+            losses.append(values)
+            done += len(values)
+            self.reporter.advanced(
+                epoch=epoch,
+                share=done / self.steps,
+                loss=float(values.mean()),
+                seconds_a_step=(now - before) / len(values),
+            )
+            before = now
+        return progress._replace(state=state, epoch=epoch), float(np.concatenate(losses).mean())
+
+    def judge(self, params: Any, held_out: HeldOut) -> dict[str, float]:
+        """Figures of one part, the training items ranked."""
+        prepared = self.prepared
+        vectors = embed_all(prepared.model, params, prepared.features, prepared.table).vectors
+        return judge(prepared.model, params, vectors, held_out, candidates=self.pool)
+
+    def advance(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
+        """One epoch, and its record; judged on validation where it is due."""
+        started = time.perf_counter()
+        progress, loss = self.train_epoch(progress)
+        record: dict[str, Any] = {"epoch": progress.epoch, "loss": loss}
+        due = progress.epoch % self.config.evaluate_every == 0
+        if due or progress.epoch == self.config.epochs:
+            record["valid"] = self.judge(progress.state.params, self.task.valid)
+            if record["valid"][METRIC] > progress.best_value:
+                progress = progress._replace(
+                    best=jax.tree.map(jnp.copy, progress.state.params),
+                    best_epoch=progress.epoch,
+                    best_value=record["valid"][METRIC],
+                )
+        record["seconds"] = time.perf_counter() - started
+        self.reporter.evaluated(record)
+        return progress, record
+
+    def finished(self, progress: Progress) -> bool:
+        """Whether no epoch is left, or patience is at its end."""
+        config = self.config
+        if progress.epoch >= config.epochs:
+            return True
+        waited = (progress.epoch - progress.best_epoch) // config.evaluate_every
+        return bool(config.patience) and progress.best_epoch > 0 and waited >= config.patience
+
+    def tier_note(self) -> str:
+        """How often which capacities were taken."""
+        parts = [
+            f"{count:,} steps within {' + '.join(f'{size:,}' for size in sizes)} nodes"
+            for sizes, count in zip(self.epochs.capacities, self.tiers, strict=True)
+        ]
+        return "; ".join(parts)
+
+
+def make_optimizer(config: PinSageConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam under a linear warm-up and an exponential decay by ``decay`` an epoch."""
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    decay = optax.exponential_decay(config.learning_rate, steps_per_epoch, config.decay)
+    if not warmup:
+        return optax.adam(decay)
+    rise = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, warmup)
+    return optax.adam(optax.join_schedules([rise, decay], [warmup]))
+
+
+def _check_losses(values: np.ndarray, epoch: int, start: int) -> None:
+    odd = np.flatnonzero(~np.isfinite(values))
+    if odd.size:
+        raise TrainingDiverged(
+            f"the loss is {values[odd[0]]} at step {start + int(odd[0]) + 1} of epoch {epoch}; "
+            "try a smaller learning_rate or a larger temperature"
+        )

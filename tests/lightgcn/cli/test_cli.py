@@ -1,0 +1,458 @@
+"""The command line, in this process: output, streams and exit statuses of every command."""
+
+import contextlib
+import dataclasses
+import errno
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lightgcn_jax.cli import main
+from lightgcn_jax.cli import training as train_command
+from lightgcn_jax.cli.program import LIGHTGCN, _parsed
+from lightgcn_jax.data import generate_world, ratio_split, read_interactions
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.runs import Interrupted, RunDirectory, fit
+from lightgcn_jax.serving import Recommender
+from lightgcn_jax.settings import PRESETS, TrainConfig
+
+QUICK = (
+    "--dim",
+    "8",
+    "--layers",
+    "1",
+    "--epochs",
+    "2",
+    "--evaluate-every",
+    "1",
+    "--batch-size",
+    "128",
+)
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def call(*arguments: object) -> Outcome:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(argument) for argument in arguments])
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def error_of(*arguments: object) -> str:
+    """The one line that a failing command writes."""
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory) -> Path:
+    """A CSV log with columns of unusual names, 60 users and 60 items."""
+    interactions = generate_world(60, 60, mean_degree=10, groups=3, string_ids=False).interactions
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    frame = pl.DataFrame(
+        {
+            "who": interactions.user_rows,
+            "what": [f"[red]item {row}" for row in interactions.item_rows],
+            "stars": np.arange(len(interactions)) % 5 + 1,
+            "timestamp": interactions.timestamps,
+        }
+    )
+    frame.write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(log) -> tuple[object, ...]:
+    return ("--data", log, "--user-column", "who", "--item-column", "what")
+
+
+@pytest.fixture(scope="module")
+def trained(source, tmp_path_factory) -> tuple[Path, Outcome]:
+    run = tmp_path_factory.mktemp("runs") / "first run"
+    filters = ("--rating-column", "stars", "--min-rating", "2", "--k-core", "2")
+    outcome = call("train", *source, *filters, *QUICK, "--ks", "5", "10", "--out", run)
+    return run, outcome
+
+
+@pytest.fixture(scope="module")
+def run(trained) -> Path:
+    return trained[0]
+
+
+def test_train_says_what_it_trains_on_and_what_came_out(trained):
+    run, (status, out, err) = trained
+    assert status == 0
+    assert "selected by recall@10, as 20 is not in --ks" in err
+    assert "one interaction per user-item pair: " in err
+    assert "rating ≥ 2: " in err
+    assert "k-core of users ≥ 2, items ≥ 2: " in err
+    assert "Split: random share of each user: train 0.8, valid 0.1, test 0.1, seed 0" in err
+    assert "Protocol strict: epoch selected on validation" in err
+    assert "epoch 2 " in err
+    assert "protocol strict" in out
+    assert f"lightgcn-jax recommend '{run}' --user " in out
+    assert "[red]item " in out  # an id is no markup
+    summary = RunDirectory.open(run).summary()
+    assert f"{summary['test']['recall@10']:.4f}" in out
+    data = RunDirectory.open(run).data
+    assert (data["user_column"], data["min_rating"], data["k_core"]) == ("who", 2.0, 2)
+
+
+def test_python_gives_the_same_run(trained, log):
+    run, _ = trained
+    interactions = read_interactions(
+        log, user_column="who", item_column="what", rating_column="stars"
+    )
+    filtered = interactions.deduplicated().with_min_rating(2).with_k_core(2, 2)
+    config = dataclasses.replace(
+        TrainConfig(), dim=8, layers=1, epochs=2, evaluate_every=1, batch_size=128,
+        ks=(5, 10), select_by="recall@10",
+    )  # fmt: skip
+    result = fit(ratio_split(filtered, seed=0), config)
+    stored = RunDirectory.open(run)
+    times = {"train_seconds", "compile_seconds", "evaluate_seconds"}
+    for name in stored.summary().keys() - times:
+        assert result.summary[name] == stored.summary()[name], name
+    assert result.user_embeddings.tobytes() == stored.embeddings()[0].tobytes()
+
+
+def test_settings_not_given_are_those_of_the_preset():
+    command = _parsed(
+        LIGHTGCN, ["train", "--preset", "paper", "--dim", "4", "--alphas", "1", "0", "0", "0"]
+    )
+    expected = dataclasses.replace(PRESETS["paper"], dim=4, alphas=(1, 0, 0, 0))
+    assert command._config() == expected
+    assert _parsed(LIGHTGCN, ["train"])._config() == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("ks", "select_by"),
+    [((5,), "recall@5"), ((10, 30), "recall@10"), ((20, 40), "recall@20"), ((50, 9), "recall@9")],
+)
+def test_the_selecting_metric_follows_the_cutoffs(ks, select_by):
+    command = _parsed(LIGHTGCN, ["train", "--quiet", "--ks", *map(str, ks)])
+    assert command._config().select_by == select_by
+
+
+def test_every_setting_is_a_flag_with_its_help():
+    out = " ".join(call("train", "--help").out.replace("│", " ").split())
+    for field in dataclasses.fields(TrainConfig):
+        assert re.search(rf"--{field.name.replace('_', '-')}[ ,]", out), field.name
+    assert "standard deviation of the initial embeddings. (default: 0.1)" in out
+    assert "(default: 0.005; paper: 0.001; fast: 0.02)" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "description"),
+    [
+        (("--split", "ratio", "--split-seed", "3", "--shares", ".6", ".2", ".2"), "0.2, seed 3"),
+        (("--split", "leave-k-out", "--leave-k", "2"), "leave 2 out: .* latest"),
+        (("--split", "temporal", "--unseen", "drop"), "temporal cut of all interactions"),
+        (("--split", "temporal-per-user"), "temporal cut of each user's history"),
+    ],
+)  # fmt: skip
+def test_splits(source, flags, description):
+    chosen = _parsed(LIGHTGCN, ["train", *map(str, source), *flags]).source
+    split = chosen.split_up(chosen.interactions())
+    assert re.search(description, split.description)
+
+
+def test_a_split_given_by_the_files_is_taken(tmp_path):
+    (tmp_path / "train.txt").write_text("0 1 2\n1 2 3\n")
+    (tmp_path / "test.txt").write_text("0 3\n1 1\n")
+    chosen = _parsed(LIGHTGCN, ["train", "--data", str(tmp_path)]).source
+    split = chosen.split_up(chosen.interactions())
+    assert split.description == "split given by the files"
+    assert len(split.test) == 2
+
+
+@pytest.mark.slow
+def test_quiet_training_with_the_legacy_protocol_and_seeds(source, tmp_path):
+    flags = (*source, *QUICK, "--ks", "5", "--protocol", "legacy", "--seeds", "2")
+    quiet = call("train", *flags, "--out", tmp_path / "run", "--quiet")
+    assert quiet == (0, f"{tmp_path / 'run'}\n", "")
+    loud = call("train", "--resume", tmp_path / "run")
+    assert loud.status == 0
+    assert "Protocol legacy: epoch selected on TEST, for comparison with papers only" in loud.err
+    assert "epoch selected on TEST" in loud.out
+    assert "Means over 2 seeds" in loud.out
+
+
+def test_a_run_is_named_after_its_data_by_default(source, monkeypatch, tmp_path):
+    def stop(*_, out, **__):
+        raise InputError(f"out is {out}")
+
+    monkeypatch.setattr(train_command, "fit", stop)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call("train", *source, "--quiet")
+    assert status == 2
+    assert err.startswith(f"error: out is {Path('runs') / 'log-'}")
+
+
+def test_resuming_a_finished_run(run):
+    status, out, err = call("train", "--resume", run)
+    assert status == 0
+    assert "already finished" in err
+    assert "recommend" in out
+    for flags in (("--dim", "4"), ("--preset", "paper"), ("--k-core", "2"), ("--out", "x")):
+        assert "leave the other flags out" in error_of("train", "--resume", run, *flags)
+
+
+@pytest.mark.slow
+def test_going_on_with_new_data(run, tmp_path):
+    new = tmp_path / "new.csv"
+    new.write_text("user,item\n" + "".join(f"{u},new {i}\n" for u in (1, 999) for i in range(10)))
+    flags = ("--out", tmp_path / "second", "--epochs", "1", "--k-core", "2")
+    status, _, err = call("train", "--from", run, "--data", new, *flags)
+    assert status == 0
+    assert "20 interactions, 2 users, 10 items" in err
+    old, grown = RunDirectory.open(run), RunDirectory.open(tmp_path / "second")
+    assert grown.config == dataclasses.replace(old.config, epochs=1)
+    assert grown.split.users.ids.to_list() == [*old.split.users.ids, 999]
+    assert len(grown.split.items) == len(old.split.items) + 10
+    assert "--from: expected the new data" in error_of("train", "--from", run)
+
+
+def test_a_closed_form_from_the_command_line(source, run, tmp_path):
+    flags = ("--model", "gfcf", "--singular-vectors", "6", "--ks", "5", "--protocol", "legacy")
+    status, out, err = call("train", *source, *flags, "--out", tmp_path / "run")
+    assert status == 0
+    assert "Protocol legacy: fitted on train and validation, nothing selected" in err
+    assert "gfcf fitted in " in err
+    assert "selected by" not in err
+    assert out.startswith("gfcf, fitted in ")
+    for command in ("recommend", "similar", "export"):
+        assert f"lightgcn-jax {command} " in out
+    summary = RunDirectory.open(tmp_path / "run").summary()
+    assert f"{summary['test']['recall@5']:.4f}" in out
+    assert json.loads(call("evaluate", tmp_path / "run", "--json").out)["test"] == summary["test"]
+    again = call("train", "--resume", tmp_path / "run")
+    assert "already finished" in again.err
+    assert again.out.splitlines()[1:] == out.splitlines()[1:]
+    new = ("--from", tmp_path / "run", "--data", "nowhere.csv")
+    assert "expected the run of a trained model to go on from, got gfcf" in error_of("train", *new)
+    mixed = ("--from", run, "--data", "nowhere.csv", "--model", "gfcf")
+    assert "--model: expected lightgcn as in" in error_of("train", *mixed)
+
+
+def test_models_without_vectors_say_so(source, tmp_path):
+    out = call("train", *source, "--model", "popular", "--ks", "5", "--out", tmp_path / "run").out
+    assert "lightgcn-jax recommend " in out
+    assert "lightgcn-jax similar " not in out
+    assert "lightgcn-jax export " not in out
+    refusal = "gfcf, spectral), got popular"
+    for command in (("similar", "--user", "1"), ("export", "--to", tmp_path / "e.npz")):
+        assert refusal in error_of(command[0], tmp_path / "run", *command[1:])
+    assert not (tmp_path / "e.npz").exists()
+
+
+def test_evaluate(run):
+    figures = json.loads(call("evaluate", run, "--json").out)
+    summary = RunDirectory.open(run).summary()
+    for part in ("train", "valid", "test"):
+        assert figures[part] == pytest.approx(summary[part])
+    status, out, err = call("evaluate", run, "--k", 3, 7)
+    assert (status, err) == (0, "")
+    assert out.startswith("Protocol strict")
+    lines = [line.split()[:2] for line in out.splitlines() if len(line.split()) > 1]
+    assert [k for part, k in lines if part == "test"] == ["3", "7"]
+
+
+def test_recommend(run):
+    recommender = Recommender.from_run(run)
+    users = [str(user) for user in recommender.users.ids[:2]]
+    status, out, err = call("recommend", run, "--user", *users, "--k", 3, "--json")
+    assert (status, err) == (0, "")
+    answers = json.loads(out)
+    for user, answer, expected in zip(users, answers, recommender.recommend(users, 3), strict=True):
+        assert answer["user"] == int(user)  # as the log has it, not as the command line
+        assert [item["id"] for item in answer["items"]] == expected.ids
+        assert [item["score"] for item in answer["items"]] == expected.scores.tolist()
+    status, out, err = call("recommend", run, "--user", *users, "--k", 3)
+    assert (status, err) == (0, "")
+    assert all(item["id"] in out for answer in answers for item in answer["items"])
+
+
+def test_recommend_filters(run):
+    recommender = Recommender.from_run(run)
+    user, items = recommender.users.ids[0], [str(item) for item in recommender.items.ids]
+
+    def ids(*flags: object) -> list[str]:
+        outcome = call("recommend", run, "--user", user, "--k", len(items), "--json", *flags)
+        return [item["id"] for item in json.loads(outcome.out)[0]["items"]]
+
+    unseen = ids()
+    assert set(unseen) < set(items)
+    assert set(ids("--include-seen")) == set(items)
+    assert set(ids("--items", *unseen[:3])) == set(unseen[:3])
+    assert ids("--filter-items", *unseen[:2]) == unseen[2:]
+
+
+def test_unknown_users_are_named_and_the_others_answered(run):
+    user = RunDirectory.open(run).split.users.ids[0]
+    status, out, err = call("recommend", run, "--user", "nobody", user, "x", "--json")
+    assert (status, err) == (2, "error: unknown user ids: 'nobody', 'x'\n")
+    nobody, known, _ = json.loads(out)
+    assert nobody == {"user": "nobody", "items": None}
+    assert len(known["items"]) == 20
+    assert "unknown user ids: 'nobody'" in error_of("recommend", run, "--user", "nobody")
+
+
+def test_similar(run):
+    recommender = Recommender.from_run(run)
+    item, user = recommender.items.ids[0], recommender.users.ids[0]
+    status, out, _ = call("similar", run, "--item", item, "--k", 3, "--json")
+    assert status == 0
+    assert [one["id"] for one in json.loads(out)[0]["items"]] == (
+        recommender.similar_items(item, 3).ids
+    )
+    (answer,) = json.loads(call("similar", run, "--user", user, "--k", 2, "--json").out)
+    assert [one["id"] for one in answer["users"]] == recommender.similar_users(user, 2).ids
+    assert "similar item" in call("similar", run, "--item", item).out
+    assert "either --item" in error_of("similar", run)
+    assert "either --item" in error_of("similar", run, "--item", item, "--user", user)
+
+
+def test_export(run, tmp_path):
+    target = tmp_path / "e.npz"
+    assert call("export", run, "--to", target) == (0, "", f"wrote {target}\n")
+    with np.load(target) as stored:
+        assert stored["item_ids"].tolist() == RunDirectory.open(run).split.items.ids.to_list()
+
+
+def test_data(log, source):
+    status, out, _ = call("data", "list")
+    assert status == 0
+    assert "2,000   1,500" in out
+    assert "gowalla" in out
+    out = call("data", "describe", "ml-100k").out
+    assert "943 users, 1,682 items, 100,000 interactions" in out
+    assert "no redistribution" in out
+    out = call("data", "describe", log, *source[2:], "--rating-column", "stars").out
+    assert "ratings" in out
+    assert "1 to 5" in out
+    assert "2020-01-0" in out
+    assert "40,017" in call("data", "download", "synthetic").out
+    assert "unknown data set" in error_of("data", "download", "netflix")
+    assert "expected a file, a folder, or one of" in error_of("data", "describe", "netflix")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--data", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("train", "--data", "x", "--dataset", "gowalla"), "--dataset or --data, got both"),
+        (("train", "--item-column", "x"), "--item-column: says how to read a file"),
+        (("train", "--dataset", "nix"), "unknown data set 'nix'"),
+        (("train", "--dim", "0"), "dim: expected at least 1, got 0"),
+        (("train", "--select-by", "auc@20"), "select_by: expected one of recall@10"),
+        (("train", "--model", "gfcf", "--epochs", "100"), "--epochs: a setting of mf, .*, which"),
+        (("train", "--model", "popular", "--seeds", "2"), "--seeds: .*, which popular does not"),
+        (("train", "--low-pass-weight", "0.3"), "--low-pass-weight: a setting of gfcf, which li"),
+        (("train", "--model", "gfcf", "--preset", "paper"), "--preset: paper holds settings of l"),
+        (("train", "--model", "gfcf", "--singular-vectors", "0"), "singular_vectors: expected a w"),
+        (("train", "--min-rating", "3"), "these interactions have no ratings"),
+        (("train", "--split", "given"), "the files gave no split"),
+        (("train", "--unseen", "drop"), "--unseen: belongs to given and temporal splits"),
+        (("train", "--quiet", "--ks", "20", "2000"), "at most 1500 .*, got 2000"),
+        (("train", "--resume", "nowhere"), "nowhere: expected a run directory"),
+        (("train", "--from", "nowhere", "--data", "x"), "nowhere: expected a run directory"),
+        (("evaluate", "nowhere"), "nowhere: expected a run directory"),
+        (("recommend", "nowhere", "--user", "1"), "nowhere: expected a run directory"),
+        (("export", "nowhere", "--to", "e.txt"), "ends in .npz, .safetensors, .parquet"),
+    ],
+)  # fmt: skip
+def test_what_a_user_can_mend_is_one_line(arguments, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    *notes, error = err.splitlines()
+    assert error.startswith("error: ")
+    assert re.search(message, error)
+    assert not any(line.startswith("error") for line in notes)
+
+
+def test_cutoffs_and_numbers_beyond_the_catalogue(run):
+    size = len(RunDirectory.open(run).split.items)
+    assert f"expected 1 to {size}" in error_of("evaluate", run, "--k", 500)
+    user = RunDirectory.open(run).split.users.ids[0]
+    assert f"expected 1 to {size}" in error_of("recommend", run, "--user", user, "--k", 500)
+    assert "items: unknown item ids: 'x'" in error_of(
+        "recommend", run, "--user", user, "--items", "x"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("trian",), ("train", "--dims", "3"), ("train", "--dim", "x"), ("recommend", "run"),
+     ("data",), ("train", "--split", "half"), ("train", "--model", "svd")],
+)  # fmt: skip
+def test_wrong_usage(arguments):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in LIGHTGCN.commands), ("data", "describe")]
+)
+def test_help(command):
+    status, out, err = call(*command, "--help")
+    assert (status, err) == (0, "")
+    assert f"usage: {' '.join(('lightgcn-jax', *command))}" in out
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "message"),
+    [
+        (Interrupted("interrupted in epoch 3; go on with: …"), 130, "interrupted in epoch 3; go"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left", "runs/x"), 2, "error: runs/x: No space left\n"),
+        (InputError("two\nlines"), 2, "error: two lines\n"),
+    ],
+)
+def test_how_training_may_end(monkeypatch, raised, status, message):
+    def end(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(train_command, "fit", end)
+    outcome = call("train", "--quiet")
+    assert outcome.status == status
+    assert outcome.err.startswith(message)
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(train_command, "fit", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call("train", "--quiet")
+
+
+def test_python_dash_m_lists_the_commands_without_importing_them():
+    program = (
+        "import runpy, sys; sys.argv[1:] = ['--help']\n"
+        "try: runpy.run_module('lightgcn_jax', run_name='__main__')\n"
+        "finally: print([m for m in sys.modules if m.startswith('lightgcn_jax.cli.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "Recommend items to users." in done.stdout
+    assert "lightgcn_jax.cli.program" in done.stdout
+    assert "lightgcn_jax.cli.runs" not in done.stdout

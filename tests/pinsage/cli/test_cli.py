@@ -1,0 +1,334 @@
+"""The command line, in this process: output, streams and exit statuses of every command."""
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+import safetensors.numpy
+
+from pinsage_jax import open_items
+from pinsage_jax.cli import main
+from pinsage_jax.cli.program import PINSAGE
+from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.judging_runs import judge_run
+from pinsage_jax.runs.negative_distances import negative_distances
+
+WORLD = ("--items", "300")
+TINY = (
+    *("--dim", "16", "--word-dim", "8", "--layers", "1", "--neighbors", "5", "--walks", "10"),
+    *("--walk-length", "5", "--batch-size", "64", "--negatives", "32", "--steps-per-epoch", "4"),
+    *("--epochs", "2", "--curriculum", "none"),
+)
+FLAT = (*TINY, "--pooling", "none", "--layers", "0")
+
+
+@pytest.fixture
+def call(capsys):
+    """Status, stdout and stderr of a command line."""
+
+    def called(*arguments):
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return called
+
+
+@pytest.fixture
+def error_of(call):
+    """The one line that a failing command writes."""
+
+    def called(*arguments):
+        status, out, err = call(*arguments)
+        assert (status, out) == (2, "")
+        *notes, error = err.splitlines()
+        assert error.startswith("error: ")
+        assert not any(line.startswith("error") for line in notes)
+        return error
+
+    return called
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "first run"
+    assert main(["train", *WORLD, *TINY, "--out", str(path), "--quiet"]) == 0
+    return path
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Baskets and their products, with a column of each sort and names of one's own."""
+    rng = np.random.default_rng(0)
+    baskets = np.repeat(np.arange(60), 5)
+    products = np.concatenate([rng.choice(40, 5, replace=False) for _ in range(60)])
+    pl.DataFrame({"basket": baskets, "product": products}).write_csv(tmp_path / "baskets.csv")
+    pl.DataFrame(
+        {
+            "sku": np.arange(41),
+            "name": [f"thing number {row}" for row in range(41)],
+            "price": rng.random(41).round(2),
+        }
+    ).write_csv(tmp_path / "products.csv")
+    return tmp_path
+
+
+OWN = ("--user-column", "basket", "--item-column", "product")
+
+
+def test_training_says_what_it_trains_on_and_what_came_out(call, run, tmp_path):
+    out = tmp_path / "second run"
+    status, printed, err = call("train", *WORLD, *TINY, "--out", out)
+    assert status == 0
+    assert "Data pins: 300 items" in err
+    assert "edges trained on" in err
+    assert "items held out" in err
+    assert "epoch 2  loss " in err
+    assert "chosen by valid mrr; held-out positives ranked among all" in printed
+    assert f"pinsage-jax similar '{out}' --item pin-0" in printed
+    summary = PinSageRun.open(out).summary
+    assert f"{summary['test']['mrr']:.4f}" in printed
+    assert PinSageRun.open(out).record["data"]["items"] == 300
+    # Quiet or not, the same flags give the same run.
+    np.testing.assert_array_equal(open_items(out).vectors, open_items(run).vectors)
+
+
+def test_resuming(call, error_of, copy):
+    assert "finished already" in error_of("train", "--resume", copy)
+    for flags in (("--dim", "4"), ("--items", "3"), ("--out", "x")):
+        assert "leave the other flags out" in error_of("train", "--resume", copy, *flags)
+    summary = PinSageRun(copy).summary
+    (copy / "summary.json").unlink()
+    assert "the run is not finished" in error_of("similar", copy, "--item", "pin-0")
+    assert call("train", "--resume", copy, "--quiet") == (0, f"{copy}\n", "")
+    assert PinSageRun(copy).summary["test"] == summary["test"]
+
+
+def test_evaluate(call, run):
+    figures = judge_run(run)
+    status, out, err = call("evaluate", run, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == figures
+    status, out, _ = call("evaluate", run)
+    assert status == 0
+    assert f"{figures['parts']['test']['hit_rate@10']:.4f}" in out
+    fresh = figures["added"]["fresh"]["hit_rate@10"]
+    assert f"then added with half of their contexts: hit_rate@10 {fresh:.4f} (ord" in out
+    assert "Triplets: a related item is nearer than a random one in" in out
+    assert "Linear probe of topic: " in out
+    assert "Linear probe" not in call("evaluate", run, "--no-probe")[1]
+
+
+def test_similar(call, run):
+    (near,) = open_items(run).similar(["pin-7"], 3)
+    status, out, err = call("similar", run, "--item", "pin-7", "--k", "3")
+    assert (status, err) == (0, "")
+    assert all(one in out for one in near.ids)
+    assert "visual" in out
+    assert "words" in out
+    status, out, _ = call("similar", run, "--item", "pin-7", "pin-8", "--k", "3", "--json")
+    answers = json.loads(out)[str(run)]
+    assert [one["item"] for one in answers] == ["pin-7", "pin-8"]
+    assert [one["id"] for one in answers[0]["neighbours"]] == near.ids
+    assert [one["score"] for one in answers[0]["neighbours"]] == near.scores.tolist()
+
+
+def test_similar_items_of_several_runs(call, run, copy):
+    status, out, err = call("similar", run, "--item", "pin-7", "--k", "2", "--compare", copy)
+    assert (status, err) == (0, "")
+    assert str(run) in out
+    assert str(copy) in out
+    (near,) = open_items(run).similar(["pin-7"], 1)
+    assert out.count(f"{near.ids[0]}  {near.scores[0]:.3f}") == 2
+    both = json.loads(call("similar", run, "--item", "pin-7", "--compare", copy, "--json")[1])
+    assert both[str(run)] == both[str(copy)]
+
+
+def test_a_sheet_of_pictures(call, error_of, run, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (near,) = open_items(run).similar(["pin-7"], 2)
+    image.new("RGB", (4, 4), "red").save(tmp_path / "pin-7.png")
+    image.new("RGB", (4, 4), "blue").save(tmp_path / f"{near.ids[0]}.jpg")
+    sheet = ("--sheet", tmp_path / "sheet.png", "--pictures", tmp_path)
+    status, _, err = call("similar", run, "--item", "pin-7", "--k", "2", *sheet)
+    assert status == 0
+    assert err == f"wrote {tmp_path / 'sheet.png'}\n2 pictures, 1 missing, 0 unreadable\n"
+    named = (*sheet, "--picture-column", "words")  # whose words are no files
+    assert call("similar", run, "--item", "pin-7", *named)[2].endswith("11 unreadable\n")
+    for flags in (("--pictures", tmp_path), ("--picture-column", "words")):
+        assert "but there is no --sheet" in error_of("similar", run, "--item", "pin-7", *flags)
+    nowhere = (*sheet[:2], "--pictures", tmp_path / "nix")
+    assert "nix: no such folder" in error_of("similar", run, "--item", "pin-7", *nowhere)
+    refused = error_of("similar", run, "--item", "pin-7", *sheet, "--picture-column", "visual")
+    assert "expected a text or category column of the run (words), got 'visual'" in refused
+
+
+@pytest.mark.slow
+def test_a_plot_of_negatives(call, run, tmp_path):
+    pytest.importorskip("matplotlib")
+    status, _, err = call("evaluate", run, "--no-probe", "--plot", tmp_path / "negatives.png")
+    assert (status, err) == (0, f"wrote {tmp_path / 'negatives.png'}\n")
+    found = negative_distances(run)
+    assert set(found) == {"uniform", "hard", "distance-weighted"}
+    # Chosen among the shared ones.
+    assert np.isin(found["distance-weighted"], found["uniform"]).all()
+    assert all(((one >= 0) & (one <= 2)).all() for one in found.values())
+
+
+def test_unknown_items_are_named_and_the_others_answered(call, error_of, run):
+    status, out, err = call("similar", run, "--item", "nobody", "pin-7", "x", "--json")
+    assert (status, err) == (2, "error: unknown item ids: 'nobody', 'x'\n")
+    assert [one["item"] for one in json.loads(out)[str(run)]] == ["pin-7"]
+    assert "unknown item ids: 'nobody'" in error_of("similar", run, "--item", "nobody")
+
+
+def test_new_items_are_embedded_kept_and_found(call, error_of, copy, tmp_path):
+    features = PinSageRun(copy).path / "columns.parquet"
+    new = pl.read_parquet(features).drop(" row").head(3)
+    ids = pl.Series("item", ["new-0", "new-1", "new-2"])
+    new.insert_column(0, ids).with_columns(price=1.0).write_parquet(tmp_path / "new.parquet")
+    (tmp_path / "contexts.csv").write_text(
+        "user,item\nboard-0,new-0\nboard-1,new-0\nnowhere,new-0\nboard-2,new-2\nboard-3,pin-5\n"
+    )
+    flags = ("--items", tmp_path / "new.parquet", "--contexts", tmp_path / "contexts.csv")
+    status, out, err = call("embed", copy, *flags, "--k", "2")
+    assert status == 0
+    assert err.startswith("added 3 items in ")
+    assert "1 without a context of the run, 1 memberships in unknown contexts left out" in err
+    assert "1 columns not read" in err
+    assert ["new-1", "0", "new-1"] in [line.split()[:3] for line in out.splitlines()]
+    assert open_items(copy).items.ids[300:].to_list() == ids.to_list()
+    status, out, _ = call("similar", copy, "--item", "new-1", "--k", "3")
+    assert status == 0
+    assert "new-1" in out
+    assert "item 'new-0' is known already" in error_of("embed", copy, *flags)
+    assert "expected at most 2 new items" in error_of("embed", copy, *flags, "--slack", "2")
+    refused = error_of("embed", copy, *flags[:2], "--user-column", "x")
+    assert "--user-column: says how to read a file, but there is no --contexts" in refused
+    export = tmp_path / "all.npz"
+    assert call("export", copy, "--to", export)[0] == 0
+    with np.load(export) as stored:
+        assert stored["item_ids"][-1] == "new-2"
+        np.testing.assert_array_equal(stored["items"], open_items(copy).vectors)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
+def test_export(suffix, call, run, tmp_path):
+    target, vectors = tmp_path / f"items{suffix}", open_items(run).vectors
+    assert call("export", run, "--to", target) == (0, "", f"wrote {target}\n")
+    if suffix == ".npz":
+        with np.load(target) as stored:
+            np.testing.assert_array_equal(stored["items"], vectors)
+    elif suffix == ".safetensors":
+        stored = safetensors.numpy.load_file(target)
+        np.testing.assert_array_equal(stored["items"], vectors)
+        assert json.loads(stored["item_ids"].tobytes())[7] == "pin-7"
+    else:
+        frame = pl.read_parquet(target)
+        assert frame["kind"].unique().to_list() == ["item"]
+        np.testing.assert_array_equal(np.stack(frame["embedding"].to_list()), vectors)
+
+
+@pytest.mark.slow
+def test_one_s_own_files(call, files):
+    """Columns have names of their own; a text of digits stays a text when items come later."""
+    source = ("--data", files / "baskets.csv", *OWN, "--features", files / "products.csv")
+    flags = (*FLAT, "--id-column", "sku", "--fresh", "0")
+    status, out, err = call("train", *source, *flags, "--out", files / "run")
+    assert status == 0
+    assert "Data baskets: 40 items; 60 contexts, 300 memberships; features: name, price" in err
+    assert "1 rows of features belong to no item" in err
+    assert "pinsage-jax similar" in out
+    (files / "new.csv").write_text("sku,name,price\n900,1984,3.5\n901,2001,\n")
+    (files / "in.csv").write_text("basket,product\n0,900\n1,900\n")
+    new = ("--items", files / "new.csv", "--id-column", "sku", "--contexts", files / "in.csv")
+    status, out, err = call("embed", files / "run", *new, *OWN)
+    assert status == 0
+    assert "1 without a context of the run, 0 memberships in unknown contexts" in err
+    assert "900" in out
+    (answer,) = json.loads(call("similar", files / "run", "--item", "901", "--json")[1]).values()
+    assert answer[0]["item"] == 901  # as the file has it, not as the command line
+
+
+@pytest.mark.slow
+def test_without_features_the_graph_alone_is_read(call, files):
+    source = ("--data", files / "baskets.csv", *OWN)
+    status, _, err = call("train", *source, *TINY, "--out", files / "run")
+    assert status == 0
+    assert "no --features: the graph alone is read" in err
+    assert [one.name for one in PinSageRun(files / "run").read_schema().inputs()] == ["log_degree"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--columns", "nix"), "expected the columns 'nix', which are missing; there are 'visual'"),
+        (("--features", "x.csv"), "--features: belongs to --data"),
+        (("--user-column", "x"), "--user-column: says how to read a file, but there is no --data"),
+        (("--hard-band", "100", "5000"), "band: expected ranks up to the "),
+        (("--dataset", "nix"), "unknown data set 'nix': expected one of pins, "),
+        (("--dataset", "pins", "--data", "x"), "expected --dataset or --data, got both"),
+        (("--data", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("--dim", "0"), "dim: expected a whole number of at least 1, got 0"),
+        (("--layers", "0"), "layers: expected 0 with pooling none"),
+        (("--valid", "0.6", "--test", "0.6"), "expected a sum below 1"),
+        (("--fresh", "1.5"), "held_out_items: expected a share in"),
+        (("--resume", "nowhere"), "nowhere: expected a run directory"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(arguments, message, error_of, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    world = () if {"--data", "--resume"} & {*arguments} else WORLD
+    settings = () if {"--layers", "--dim", "--resume"} & {*arguments} else ("--dim", "16")
+    assert message in error_of("train", *world, *settings, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "nowhere"), "nowhere: expected a run directory"),
+        (("similar", "nowhere", "--item", "1"), "nowhere: expected a run directory"),
+        (("export", "nowhere", "--to", "e.txt"), "ends in .npz, .safetensors, .parquet"),
+        (("embed", "nowhere", "--items", "x.csv"), "nowhere: expected a run directory"),
+    ],
+)
+def test_runs_and_files_that_are_not_there(arguments, message, error_of, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert message in error_of(*arguments)
+
+
+def test_new_items_that_do_not_fit(error_of, run, tmp_path):
+    assert "expected this file, it is missing" in error_of(
+        "embed", run, "--items", tmp_path / "nowhere.parquet"
+    )
+    (tmp_path / "new.csv").write_text("item,words\na,red\n")
+    given = error_of("embed", run, "--items", tmp_path / "new.csv")
+    assert "expected the columns 'visual', which are missing" in given
+    assert not PinSageRun(run).fresh.exists()
+
+
+def test_k_beyond_the_catalogue_gives_all_others(call, error_of, run):
+    out = call("similar", run, "--item", "pin-7", "--k", "500", "--json")[1]
+    assert len(json.loads(out)[str(run)][0]["neighbours"]) == 299
+    assert "k: expected 1 to 299, got 0" in error_of("similar", run, "--item", "pin-7", "--k", "0")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in PINSAGE.commands)])
+def test_help(command, call):
+    status, out, err = call(*command, "--help")
+    assert (status, err) == (0, "")
+    assert f"usage: {' '.join(('pinsage-jax', *command))}" in out
+
+
+@pytest.mark.parametrize("arguments", [(), ("trian",), ("train", "--dims", "3"), ("similar",)])
+def test_wrong_usage(arguments, call):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err

@@ -1,0 +1,88 @@
+"""Vectors of all items: chunks, files, resuming after a kill."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.all_items import embed_all
+from pinsage_jax.encoder.pinsage import init_params, make_model
+from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+
+CONFIG = PinSageConfig(dim=6, word_dim=4, neighbors=NEIGHBORS)
+MODEL = make_model(INPUTS, CONFIG)
+PARAMS = init_params(jax.random.key(5), MODEL)
+FEATURES, TABLE = random_features(), random_table()
+
+
+class Killed(Exception):
+    pass
+
+
+def embed(out=None, chunk=16, params=PARAMS, advanced=None):
+    return embed_all(MODEL, params, FEATURES, TABLE, chunk=chunk, out=out, advanced=advanced)
+
+
+def test_chunks_change_nothing():
+    whole, parts = embed(chunk=ITEMS), embed(chunk=16)
+    assert len(parts.layers) == 2
+    for one, two in zip(
+        (*whole.layers, whole.vectors), (*parts.layers, parts.vectors), strict=True
+    ):
+        assert one.shape == (ITEMS, 6)
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 4, 8])
+def test_a_killed_run_goes_on_where_it_was(tmp_path, killed_after):
+    """Three chunks a layer, three layers: killed within a layer, at its end, in the last one."""
+    shares = []
+
+    def kill(share):
+        shares.append(share)
+        if len(shares) == killed_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        embed(tmp_path / "vectors", advanced=kill)
+    again = []
+    resumed = embed(tmp_path / "vectors", advanced=again.append)
+    assert len(again) == 9 - killed_after
+    assert again[-1] == 1
+    np.testing.assert_array_equal(resumed.vectors, embed().vectors)
+    stored = np.load(tmp_path / "vectors" / "layer-2.npy", mmap_mode="r", allow_pickle=False)
+    np.testing.assert_array_equal(stored, resumed.vectors)
+
+
+def test_a_finished_folder_is_read(tmp_path):
+    embed(tmp_path)
+    calls = []
+    read = embed(tmp_path, advanced=calls.append)
+    assert not calls
+    np.testing.assert_array_equal(read.vectors, embed().vectors)
+
+
+def test_a_folder_of_other_vectors_is_refused(tmp_path):
+    embed(tmp_path)
+    other = jax.tree.map(lambda leaf: leaf + 1, PARAMS)
+    with pytest.raises(InputError, match="holds vectors of other parameters"):
+        embed(tmp_path, params=other)
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="expected a new or empty folder"):
+        embed(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_layer_of_another_shape_is_refused(tmp_path):
+    embed(tmp_path)
+    np.save(tmp_path / "layer-1.npy", np.zeros((3, 6), np.float32))
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    (tmp_path / "progress.json").write_text(json.dumps(progress | {"rows": [ITEMS, 16, 0]}))
+    with pytest.raises(InputError, match=r"layer-1.npy: expected float32\[40, 6\]"):
+        embed(tmp_path)

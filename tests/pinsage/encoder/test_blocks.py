@@ -1,0 +1,131 @@
+"""The part of the graph of a mini-batch: sets, capacities, and the vectors that all items have."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.all_items import embed_all
+from pinsage_jax.encoder.blocks import (
+    bounds,
+    declared_capacities,
+    fits,
+    make_blocks,
+    mark_layers,
+    take_features,
+    without_contexts,
+    without_targets,
+)
+from pinsage_jax.encoder.pinsage import init_params, make_model
+from pinsage_jax.graph.neighborhoods import NeighborTable
+from pinsage_jax.training.step import embed_blocks
+from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+
+LAYERS = 2
+TABLE = random_table()
+MOST = bounds(5, NEIGHBORS, LAYERS, ITEMS)
+marked = jax.jit(functools.partial(mark_layers, layers=LAYERS, most=MOST))
+
+
+def sets_of(targets, ids):
+    """S_0, …, S_K by definition."""
+    layers = [{int(one) for one in targets if one >= 0}]
+    for _ in range(LAYERS):
+        last = layers[-1]
+        layers.append(last | {int(v) for u in last for v in ids[u] if v >= 0})
+    return layers[::-1]
+
+
+@pytest.mark.parametrize("targets", [[3, 7, 3, -1, 39], [0, 1, 2, 4, 5], [-1] * 5, [39] * 5])
+def test_each_layer_is_its_rows_and_their_neighbours_once(targets):
+    marks = marked(TABLE, jnp.array(targets, jnp.int32))
+    wanted = sets_of(targets, np.asarray(TABLE.ids))
+    assert [set(np.flatnonzero(np.asarray(one))) for one in marks.layers] == wanted
+    assert list(np.asarray(marks.counts)) == [len(one) for one in wanted]
+
+
+def test_bounds_hold_every_batch():
+    assert bounds(5, 3, 2, 1000) == (80, 20, 5)
+    assert bounds(5, 3, 2, 40) == (40, 20, 5)
+    assert bounds(50, 3, 0, 40) == (40,)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        counts = np.asarray(marked(TABLE, jnp.asarray(rng.integers(0, ITEMS, 5), jnp.int32)).counts)
+        assert (counts <= MOST).all()
+
+
+def test_the_smallest_capacities_that_hold_the_batch_are_taken():
+    capacities = ((10, 5, 2), (20, 10, 4), (40, 20, 5))
+
+    def tier(*counts):
+        return int(fits(jnp.array(counts, jnp.int32), capacities))
+
+    assert tier(10, 5, 2) == 0
+    assert tier(11, 5, 2) == 1  # one layer too large is enough
+    assert tier(3, 3, 3) == 1
+    assert tier(40, 20, 5) == 2
+    assert tier(21, 1, 1) == 2
+
+
+def test_capacities_are_declared_from_trials():
+    most = (100_000, 16_000, 1_500)
+    few = [np.array([9_000, 3_000, 400]), np.array([11_000, 3_000, 400])]
+    many = [np.array([30_000, 9_000, 900]), np.array([30_000, 9_000, 1_500])]
+    # The largest, four deviations or 2 % more, in steps of 256, within bounds.
+    assert declared_capacities([few, many], most) == (
+        (15_104, 3_072, 512),
+        (30_720, 9_216, 1_500),
+        most,
+    )
+    assert declared_capacities([many, many], most) == ((30_720, 9_216, 1_500), most)
+    assert declared_capacities([[np.array([95_000, 15_000, 1_400])]], most) == (most,)
+
+
+# The wider one takes the first layer's messages from the features in one product.
+@pytest.mark.parametrize(("dim", "spare"), [(6, 0), (32, 7)])
+def test_a_mini_batch_gives_the_vectors_of_all_items(dim, spare):
+    config = PinSageConfig(dim=dim, word_dim=4, neighbors=NEIGHBORS, layers=LAYERS)
+    model = make_model(INPUTS, config)
+    params = init_params(jax.random.key(3), model)
+    features = random_features()
+    everything = embed_all(model, params, features, TABLE, chunk=16).vectors
+    targets = jnp.array([3, 39, 3, 21, -1], jnp.int32)
+    marks = marked(TABLE, targets)
+    # Just enough room, and more than enough: padding must change nothing.
+    sizes = tuple(int(count) + spare for count in np.asarray(marks.counts))
+
+    @jax.jit
+    def embedded(params):
+        blocks = make_blocks(TABLE, marks, sizes)
+        taken = take_features(jax.tree.map(jnp.asarray, features), blocks.nodes)
+        return embed_blocks(model, params, taken, blocks.layers), blocks.place
+
+    z, place = embedded(params)
+    for item in (3, 39, 21):
+        np.testing.assert_allclose(z[place[item]], everything[item], atol=1e-6)
+
+
+def test_targets_do_not_see_each_other():
+    table = NeighborTable(
+        ids=jnp.array([[1, 2], [0, 2], [0, 1], [0, -1]], jnp.int32),
+        weights=jnp.array([[0.75, 0.25], [0.5, 0.5], [0.5, 0.5], [1.0, 0.0]]),
+    )
+    hidden = without_targets(table, jnp.array([[0], [3]], jnp.int32), jnp.array([1, 0], jnp.int32))
+    # 1 leaves the neighbours of 0 … no: 0 is also the positive of 3, and the last pair counts.
+    ids, weights = np.asarray(hidden.ids), np.asarray(hidden.weights)
+    assert list(ids[1]) == [-1, 2]
+    np.testing.assert_allclose(weights[1], [0, 1])
+    assert list(ids[3]) == [-1, -1]
+    np.testing.assert_allclose(weights[3], [0, 0])
+    np.testing.assert_allclose(weights[2], [0.5, 0.5])
+    np.testing.assert_allclose(weights.sum(axis=1), [1, 1, 1, 0])
+
+
+def test_items_lose_their_contexts():
+    lost = without_contexts(TABLE, jnp.arange(ITEMS) == 2)
+    assert (np.asarray(lost.ids)[2] == -1).all()
+    assert np.asarray(lost.weights)[2].sum() == 0
+    np.testing.assert_array_equal(lost.ids[3:], TABLE.ids[3:])

@@ -1,0 +1,171 @@
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.graph.neighborhoods import (
+    NeighborTable,
+    _walked_neighbors,
+    build_table,
+    importance_neighbors,
+)
+from pinsage_jax.graph.walks import WalkConfig
+
+ROWS, VISITS, COUNT = 3, 12, 4
+# A chunk of one, two or three rows of the table below holds this many bytes.
+CONFIG = WalkConfig(walks=4, length=5)
+ROW_BYTES = 32 * CONFIG.visits
+
+
+def oracle(seed, visits, count):
+    """The most visited by counting; a Python sort of (−count, id)."""
+    counts = Counter(item for item in visits if item not in (-1, seed))
+    best = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:count]
+    padding = count - len(best)
+    total = sum(number for _, number in best)
+    weights = [number / total for _, number in best]
+    return [item for item, _ in best] + [-1] * padding, weights + [0.0] * padding
+
+
+def assert_counted(seeds, visits, table, count):
+    for row, seed in enumerate(seeds):
+        ids, weights = oracle(seed, np.asarray(visits[row]).tolist(), count)
+        assert table.ids[row].tolist() == ids
+        np.testing.assert_allclose(table.weights[row], weights, rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    arrays(np.int32, (ROWS, VISITS), elements=st.integers(-1, 6)),
+    arrays(np.int32, ROWS, elements=st.integers(0, 6)),
+)
+def test_neighbours_are_the_most_visited(visits, seeds):
+    table = importance_neighbors(jnp.asarray(seeds), jnp.asarray(visits), COUNT)
+    assert_counted(seeds.tolist(), visits, table, COUNT)
+
+
+def test_large_ids_and_long_rows_are_counted_exactly():
+    rng = np.random.default_rng(0)
+    most = np.iinfo(np.int32).max
+    visits = (most - rng.geometric(0.01, (2, 3_000))).astype(np.int32)
+    seeds = np.array([most, most - 1], np.int32)
+    table = importance_neighbors(jnp.asarray(seeds), jnp.asarray(visits), 50)
+    assert_counted(seeds.tolist(), visits, table, 50)
+
+
+def test_ties_fall_to_the_lower_id_and_the_seed_is_left_out():
+    visits = jnp.array([[9, 3, 7, 3, 9, 5, 5, 5, 7, 5, -1, 1]])
+    table = importance_neighbors(jnp.array([5]), visits, 3)
+    assert table.ids.tolist() == [[3, 7, 9]]
+    np.testing.assert_allclose(table.weights, [[1 / 3] * 3], rtol=1e-6)
+    table = importance_neighbors(jnp.array([2]), visits, 3)
+    assert table.ids.tolist() == [[5, 3, 7]]
+    np.testing.assert_allclose(table.weights, [[4 / 8, 2 / 8, 2 / 8]], rtol=1e-6)
+
+
+def test_fewer_visits_than_neighbours_are_padded():
+    table = importance_neighbors(jnp.array([0, 1]), jnp.array([[2, 2, 1], [1, -1, -1]]), 5)
+    assert table.ids.tolist() == [[2, 1, -1, -1, -1], [-1] * 5]
+    np.testing.assert_allclose(table.weights, [[2 / 3, 1 / 3, 0, 0, 0], [0] * 5], rtol=1e-6)
+    assert (table.ids.dtype, table.weights.dtype) == (jnp.int32, jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """Forty items in a dozen contexts each of which holds seven; item 39 is isolated."""
+    rng = np.random.default_rng(1)
+    items = np.concatenate([rng.permutation(39)[:7] for _ in range(12)])
+    return ItemGraph.from_pairs(
+        items, np.repeat(np.arange(12), 7), num_items=40, num_contexts=12, edge_slack=4
+    )
+
+
+def table_of(graph, key=0, **changes):
+    return build_table(jax.random.key(key), graph, neighbors=COUNT, config=CONFIG, **changes)
+
+
+def same(one, other):
+    return (one.ids == other.ids).all() and (one.weights == other.weights).all()
+
+
+def test_a_table_has_the_neighbours_of_every_item(graph):
+    table = table_of(graph)
+    ids, weights = np.asarray(table.ids), np.asarray(table.weights)
+    assert (table.num_rows, ids.shape, weights.shape) == (40, (40, COUNT), (40, COUNT))
+    connected = graph.item_degrees() > 0
+    np.testing.assert_allclose(weights.sum(axis=1), connected, rtol=1e-6)
+    assert (ids[39] == -1).all()
+    assert (ids != np.arange(40)[:, None]).all()
+    assert ((ids == -1) == (weights == 0)).all()
+    assert (np.diff(weights, axis=1) <= 0).all()
+    assert not same(table, table_of(graph, key=1))
+
+
+@pytest.mark.parametrize("rows_at_once", [3, 16])
+def test_chunks_do_not_change_a_table(graph, rows_at_once):
+    assert same(table_of(graph), table_of(graph, memory_bytes=rows_at_once * ROW_BYTES))
+
+
+def test_chosen_rows_are_those_of_the_whole(graph):
+    whole, rows = table_of(graph), np.array([17, 3, 39, 8, 21])
+    chosen = table_of(graph, rows=rows, memory_bytes=3 * ROW_BYTES)
+    assert same(chosen, NeighborTable(ids=whole.ids[rows], weights=whole.weights[rows]))
+    assert table_of(graph, rows=np.zeros(0, int)).ids.shape == (0, COUNT)
+
+
+def test_one_program_serves_all_chunks_and_new_items(graph):
+    before = _walked_neighbors._cache_size()
+    config = WalkConfig(walks=2, length=3)
+    for rows in (None, np.arange(5), np.array([39, 2, 7, 4, 30, 11])):
+        table = build_table(
+            jax.random.key(0), graph, neighbors=2, config=config, rows=rows,
+            memory_bytes=4 * 32 * config.visits,
+        )  # fmt: skip
+    grown = graph.with_items([39], [[0, 1, 1]])
+    table = build_table(
+        jax.random.key(0), grown, neighbors=2, config=config, memory_bytes=4 * 32 * config.visits
+    )
+    assert _walked_neighbors._cache_size() == before + 1
+    assert (table.ids[39] >= 0).any()
+
+
+def test_refreshed_rows_take_the_places_of_old_ones(graph):
+    old, rows = table_of(graph), np.array([5, 0])
+    new = table_of(graph, key=1, rows=rows)
+    table = old.with_rows(rows, new)
+    others = np.delete(np.arange(40), rows)
+    assert (table.ids[rows] == new.ids).all()
+    assert (table.weights[rows] == new.weights).all()
+    assert (table.ids[others] == old.ids[others]).all()
+    assert (table.weights[others] == old.weights[others]).all()
+
+
+def test_rows_that_do_not_fit(graph):
+    table = table_of(graph)
+    part = NeighborTable(ids=table.ids[:2], weights=table.weights[:2])
+    with pytest.raises(InputError, match="other: expected 3 rows of 4 neighbours, got 2 of 4"):
+        table.with_rows([1, 2, 3], part)
+    with pytest.raises(InputError, match="rows: expected distinct rows, got 2"):
+        table.with_rows([1, 1], part)
+    with pytest.raises(InputError, match=r"rows: expected rows in \[0, 40\), got values from 1"):
+        table.with_rows([1, 40], part)
+    with pytest.raises(InputError, match=r"rows: expected rows in \[0, 40\), got values from -1"):
+        table_of(graph, rows=np.array([-1]))
+
+
+def test_settings_that_do_not_fit(graph):
+    with pytest.raises(InputError, match="neighbors: expected at least 1, got 0"):
+        importance_neighbors(jnp.array([0]), jnp.zeros((1, 3), jnp.int32), 0)
+    with pytest.raises(InputError, match="neighbors: expected at least 1, got 0"):
+        build_table(jax.random.key(0), graph, neighbors=0, config=CONFIG)
+    with pytest.raises(InputError, match="visits: expected at most 65,535 a seed, got 65,536"):
+        importance_neighbors(jnp.array([0]), jnp.zeros((1, 65_536), jnp.int32), 2)
+    with pytest.raises(InputError, match=r"memory_bytes: expected at least 640, .* got 639"):
+        table_of(graph, memory_bytes=ROW_BYTES - 1)

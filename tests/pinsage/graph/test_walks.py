@@ -1,0 +1,200 @@
+"""Walks are held against the exact law of a walk with restart, in dense float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.graph.walks import WalkConfig, walk
+from tests.lightgcn.laws import LEVEL, chi_square
+
+# Item 0 stands in context 0 twice, item 5 is isolated, context 3 holds one item alone and context
+# 4 none.
+ITEMS = np.array([0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+CONTEXTS = np.array([0, 0, 1, 0, 2, 1, 2, 2, 3, 2, 0])
+WEIGHTS = np.array([1.0, 2, 3, 1, 5, 0.5, 1, 2, 1, 1, 7])
+NUM_ITEMS, NUM_CONTEXTS = 6, 5
+SEEDS = np.array([0, 3, 5, 4], np.int32)
+CONFIG = WalkConfig(walks=20_000, length=4, restart=0.3)
+SMALL = WalkConfig(walks=3, length=4)
+each_graph = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["uniform", "weighted"])
+
+
+def graph_of(weights=None, **settings):
+    return ItemGraph.from_pairs(
+        ITEMS, CONTEXTS, num_items=NUM_ITEMS, num_contexts=NUM_CONTEXTS, weights=weights, **settings
+    )
+
+
+def step_matrix(weights):
+    """P = D_I⁻¹ A D_C⁻¹ Aᵀ, the law of one traversal; the isolated item's row is 0."""
+    edges = np.zeros((NUM_ITEMS, NUM_CONTEXTS))
+    np.add.at(edges, (ITEMS, CONTEXTS), 1.0 if weights is None else weights)
+    of_item, of_context = edges.sum(axis=1, keepdims=True), edges.sum(axis=0)
+    to_context = np.divide(edges, of_item, out=np.zeros_like(edges), where=of_item > 0)
+    to_item = np.divide(edges, of_context, out=np.zeros_like(edges), where=of_context > 0).T
+    return to_context @ to_item
+
+
+def laws(seed, weights, restart):
+    """The law of the visit after each traversal, ``[L, I]``."""
+    step, home = step_matrix(weights), np.eye(NUM_ITEMS)[seed]
+    visits = [home @ step]
+    while len(visits) < CONFIG.length:
+        visits.append(((1 - restart) * visits[-1] + restart * home) @ step)
+    return np.array(visits)
+
+
+def walked(weights=None, seeds=SEEDS, config=CONFIG, key=3):
+    """Visits by seed, traversal and walker."""
+    visits = walk(jax.random.key(key), graph_of(weights), jnp.asarray(seeds), config=config)
+    return np.asarray(visits).reshape(len(seeds), config.length, config.walks)
+
+
+def pair_counts(first, second):
+    return np.bincount((first * NUM_ITEMS + second).ravel(), minlength=NUM_ITEMS**2)
+
+
+@each_graph
+def test_visits_follow_the_powers_of_the_step_matrix(weights):
+    visits = walked(weights)
+    for row, seed in enumerate(SEEDS):
+        if seed == 5:
+            continue
+        for found, law in zip(visits[row], laws(seed, weights, CONFIG.restart), strict=True):
+            assert chi_square(np.bincount(found, minlength=NUM_ITEMS), law) > LEVEL
+
+
+@each_graph
+def test_traversals_are_a_chain_that_starts_again_at_random(weights):
+    """The joint law of two visits in a row is law(x) ((1 − r) P[x] + r P[seed])."""
+    visits = walked(weights)
+    step = step_matrix(weights)
+    for row, seed in ((0, 0), (1, 3), (3, 4)):
+        law = laws(seed, weights, CONFIG.restart)
+        after = (1 - CONFIG.restart) * step + CONFIG.restart * step[seed][None, :]
+        for t in range(CONFIG.length - 1):
+            joint = law[t][:, None] * after
+            counts = pair_counts(visits[row, t], visits[row, t + 1])
+            assert chi_square(counts, joint.ravel()) > LEVEL
+
+
+def test_walkers_seeds_and_keys_are_independent():
+    """Their joint law is the product: neighbours in the batch, in a row and among the keys."""
+    visits, other_key = walked(), walked(key=4)
+    first, second = (laws(seed, None, CONFIG.restart) for seed in (0, 3))
+    for t in range(CONFIG.length):
+        same = np.outer(first[t], first[t]).ravel()
+        here = visits[0, t]
+        assert chi_square(pair_counts(here[::2], here[1::2]), same) > LEVEL
+        assert chi_square(pair_counts(here[: len(here) // 2], here[len(here) // 2 :]), same) > LEVEL
+        assert chi_square(pair_counts(here, other_key[0, t]), same) > LEVEL
+        across = np.outer(first[t], second[t]).ravel()
+        assert chi_square(pair_counts(here, visits[1, t]), across) > LEVEL
+
+
+def test_consecutive_keys_and_rows_cover_a_ring_evenly():
+    """Many seeds of few walkers: one big context of all items, where every draw is uniform."""
+    items = np.arange(997)
+    graph = ItemGraph.from_pairs(items, np.zeros_like(items), num_items=997, num_contexts=1)
+    config = WalkConfig(walks=2, length=3)
+    keys = jax.random.split(jax.random.key(0), 20)
+    visits = jax.vmap(lambda key: walk(key, graph, jnp.asarray(items), config=config))(keys)
+    assert chi_square(np.bincount(np.asarray(visits).ravel(), minlength=997), np.ones(997)) > LEVEL
+    # How far a visit is from its seed, and from the walker's next visit, is uniform too.
+    visits = np.asarray(visits).reshape(20, 997, 3, 2)
+    from_seed = (visits - items[None, :, None, None]) % 997
+    assert chi_square(np.bincount(from_seed.ravel(), minlength=997), np.ones(997)) > LEVEL
+    for ahead in (visits[:, :, 1] - visits[:, :, 0], visits[..., 1] - visits[..., 0]):
+        assert chi_square(np.bincount((ahead % 997).ravel(), minlength=997), np.ones(997)) > LEVEL
+
+
+def test_without_restart_visits_follow_the_plain_powers():
+    config = WalkConfig(walks=CONFIG.walks, length=CONFIG.length, restart=0.0)
+    visits = walked(config=config)
+    for found, law in zip(visits[0], laws(0, None, 0.0), strict=True):
+        assert chi_square(np.bincount(found, minlength=NUM_ITEMS), law) > LEVEL
+
+
+def test_isolated_items_and_padding_visit_nothing():
+    assert (walked()[2] == -1).all()
+    visits = walked(seeds=np.array([-1, 0, -1, 5], np.int32), config=SMALL)
+    assert (visits[[0, 2, 3]] == -1).all()
+    assert (visits[1] >= 0).all()
+
+
+def test_a_context_that_lists_nobody_sends_the_walker_home():
+    """A new item stands in an empty context and in one of item 3 alone: each is half the visits."""
+    graph = graph_of(item_slack=1, edge_slack=4).with_items([6], [[4, 3]])
+    visits = np.asarray(walk(jax.random.key(2), graph, jnp.array([6]), config=CONFIG))
+    visits = visits.reshape(CONFIG.length, CONFIG.walks)
+    assert chi_square([(visits[0] == -1).sum(), (visits[0] == 3).sum()], [1, 1]) > LEVEL
+    # It is home again, and so it chooses anew: to nowhere or to 3, whose other context is 2.
+    after = visits[1][visits[0] == -1]
+    assert chi_square([(after == -1).sum(), (after == 3).sum()], [1, 1]) > LEVEL
+    assert not (visits == 6).any()
+
+
+def test_an_item_alone_in_its_context_visits_itself():
+    graph = ItemGraph.from_pairs([0], [0], num_items=1, num_contexts=1, weights=[2.5])
+    visits = walk(jax.random.key(0), graph, jnp.array([0]), config=WalkConfig(walks=3, length=2))
+    assert visits.tolist() == [[0] * 6]
+
+
+def test_a_graph_without_edges_visits_nothing():
+    graph = ItemGraph.from_pairs(
+        np.zeros(0, int), np.zeros(0, int), num_items=2, num_contexts=0, edge_slack=3
+    )
+    visits = walk(jax.random.key(0), graph, jnp.array([0, 1]), config=WalkConfig(walks=3, length=2))
+    assert visits.tolist() == [[-1] * 6] * 2
+
+
+@each_graph
+def test_a_seeds_walks_depend_on_the_key_and_the_seed_alone(weights):
+    together = walked(weights, np.array([0, 3, 5, 4], np.int32), SMALL)
+    again = walked(weights, np.array([4, 4, 0, 1], np.int32), SMALL)
+    assert (again[0] == together[3]).all()
+    assert (again[1] == together[3]).all()
+    assert (again[2] == together[0]).all()
+    if weights is None:
+        # An odd number of walkers takes another way through the tables.
+        odd = walked(weights, np.array([3], np.int32), SMALL)
+        assert (odd[0] == together[1]).all()
+    assert (walked(weights, np.array([0, 3, 5, 4], np.int32), SMALL, key=9) != together).any()
+
+
+def test_new_items_do_not_compile_anything_again():
+    graph = graph_of(item_slack=2, edge_slack=4)
+    config = WalkConfig(walks=5, length=2)
+    traces = []
+
+    @jax.jit
+    def visits_of(graph, seeds):
+        traces.append(1)
+        return walk(jax.random.key(0), graph, seeds, config=config)
+
+    assert (visits_of(graph, jnp.array([6, 0])) == -1).sum() == 10
+    grown = graph.with_items([6], [[2, 2]])
+    visits = np.asarray(visits_of(grown, jnp.array([6, 0])))
+    # From context 2, items 1, 2, 3 and 4 come first.
+    assert set(visits[0, : config.walks]) <= {1, 2, 3, 4}
+    assert (visits >= 0).all()
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"restart": 1.0}, r"restart: expected a probability in \[0, 1\), got 1.0"),
+        ({"restart": -0.1}, r"restart: expected a probability in \[0, 1\), got -0.1"),
+        ({"restart": float("nan")}, "restart: expected a probability"),
+        ({"walks": 0}, "walks: expected an integer ≥ 1, got 0"),
+        ({"length": 2.5}, "length: expected an integer ≥ 1, got 2.5"),
+    ],
+)
+def test_settings_that_do_not_fit(settings, message):
+    with pytest.raises(InputError, match=message):
+        WalkConfig(**settings)
+    assert WalkConfig().visits == 500

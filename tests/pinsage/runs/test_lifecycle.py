@@ -1,0 +1,333 @@
+"""Whole runs on a tiny world: broken off and resumed, damaged, diverged, and what they learn."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax import fit, open_items, permuted, resume, time_task
+from pinsage_jax.encoder.pinsage import init_params
+from pinsage_jax.evaluation.metrics import chance
+from pinsage_jax.evaluation.sets import judge
+from pinsage_jax.runs import lifecycle as runs
+from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.finished import FinishedRun
+from pinsage_jax.runs.fresh_judging import judge_fresh
+from pinsage_jax.runs.judging_runs import judge_run
+from pinsage_jax.runs.lifecycle import read_vectors, settings_from
+from pinsage_jax.runs.stored_task import load_task
+from pinsage_jax.training.preparation import stream
+from pinsage_jax.training.trainer import TrainingDiverged
+from tests.pinsage.trained import (
+    Breaking,
+    Killed,
+    assert_same_vectors,
+    pins,
+    pins_task,
+    tiny,
+    without_seconds,
+)
+
+# Epochs 3 and 4 use neighbours that are drawn in epoch 3.
+CONFIG = tiny(epochs=4, refresh_every=2, steps_per_epoch=25, learning_rate=1e-2)
+DATA = {"dataset": "pins"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that nothing disturbed."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return fit(pins_task(), CONFIG, out=path, data=DATA)
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run.path, tmp_path / "copy")
+
+
+@pytest.fixture
+def unfinished(copy):
+    """All epochs are done, but nothing is embedded."""
+    (copy / "summary.json").unlink()
+    shutil.rmtree(copy / "vectors")
+    return copy
+
+
+def killed_at(name, monkeypatch, *, epoch=None):
+    """The process ends where a run calls a function, or saves this epoch's checkpoint."""
+    original = getattr(runs, name)
+
+    def kill(*arguments, **settings):
+        if epoch in (None, *arguments[1:2]):
+            raise Killed
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(runs, name, kill)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monkeypatch):
+    """Before the first checkpoint, between an epoch's figures and its checkpoint, in an epoch, and
+    before all items are embedded, one after another."""
+    path, whole = tmp_path / "broken", PinSageRun(run.path)
+    with pytest.raises(Killed):
+        fit(pins_task(), CONFIG, out=path, data=DATA, reporter=Breaking("evaluated", 1))
+    with monkeypatch.context() as patch:
+        killed_at("save_checkpoint", patch, epoch=2)
+        with pytest.raises(Killed):
+            resume(path)
+    assert [one["epoch"] for one in PinSageRun(path).read_metrics()] == [1, 2]
+    again = Breaking("advanced", 4)
+    with pytest.raises(Killed):
+        resume(path, reporter=again)
+    assert [one["epoch"] for one in again.records] == [2, 3]
+    with monkeypatch.context() as patch:
+        killed_at("embed_all", patch)
+        with pytest.raises(Killed):
+            resume(path)
+    with pytest.raises(InputError, match="not finished; go on with pinsage-jax train --resume"):
+        open_items(path)
+    again = Breaking()
+    resumed = resume(path, reporter=again)
+    assert not again.records
+    assert without_seconds(PinSageRun(path).read_metrics()) == without_seconds(whole.read_metrics())
+    assert len(whole.read_metrics()) == 4
+    same = jax.tree.map(np.array_equal, resumed.params, run.params)
+    assert all(jax.tree.leaves(same))
+    assert_same_vectors(resumed.items, run.items)
+    for name in ("model.safetensors", "neighbors.npz", "vectors/layer-0.npy"):
+        assert (path / name).read_bytes() == (run.path / name).read_bytes(), name
+    (figures,) = without_seconds([PinSageRun(path).summary])
+    assert [figures] == without_seconds([whole.summary])
+
+
+def test_what_a_finished_run_holds(run):
+    stored = PinSageRun.open(run.path)
+    assert stored.config == CONFIG
+    assert stored.record["data"] == DATA
+    assert stored.record["notes"] == list(run.prepared.notes)
+    assert_same_vectors(read_vectors(stored, CONFIG), run.items)
+    values = [one["valid"]["mrr"] for one in stored.read_metrics()]
+    assert stored.summary["best_epoch"] == 1 + int(np.argmax(values))
+    assert stored.summary["ranked_items"] == pins_task().train_items.sum()
+    held = stored.read_neighbors()
+    np.testing.assert_array_equal(held.ids, run.prepared.table.ids)
+    assert len(list(stored.checkpoints.iterdir())) == 2
+
+
+def test_judging_again_gives_the_summary_s_figures(run):
+    figures = judge_run(run.path)
+    for part in ("valid", "test"):
+        assert figures["parts"][part] == pytest.approx(run.summary[part])
+    assert 0.5 < figures["triplets"] <= 1
+    assert set(figures["probe"]) == {"topic", "look", "use"}
+    # All pins of this world are of one style.
+    assert "2 classes, got 283 and 1" in figures["not_probed"]["style"]
+    assert not judge_run(run.path, probe=False)["probe"]
+    # Items that come later, from disk as from memory.
+    added = judge_fresh(FinishedRun.of(run))
+    for part in ("fresh", "test"):
+        assert figures["added"][part] == pytest.approx(added[part])
+
+
+def test_in_memory_the_same_comes_out(run):
+    other = fit(pins_task(), CONFIG)
+    assert other.path is None
+    assert_same_vectors(other.items, run.items)
+    assert other.summary["test"] == run.summary["test"]
+
+
+def test_a_finished_run_is_not_resumed_and_a_taken_folder_is_left_alone(run, tmp_path):
+    with pytest.raises(InputError, match="finished already"):
+        resume(run.path)
+    before = sorted(run.path.rglob("*"))
+    for taken in (run.path, run.path / "config.json"):
+        with pytest.raises(InputError, match="expected a new or empty directory"):
+            fit(pins_task(), CONFIG, out=taken)
+    assert sorted(run.path.rglob("*")) == before
+    with pytest.raises(InputError, match=r"expected a run directory, config.json is missing"):
+        resume(tmp_path)
+
+
+def test_a_run_that_another_process_holds_is_left_alone(unfinished):
+    with PinSageRun(unfinished).held(), pytest.raises(InputError, match="another process"):
+        resume(unfinished)
+
+
+def test_settings_that_do_not_fit_leave_no_folder(tmp_path):
+    for changes, message in (
+        ({"columns": ("nix",)}, "expected the columns 'nix', which are missing"),
+        ({"hard_band": (10, 5000)}, "expected ranks up to the .* other items of the catalogue"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit(pins_task(), tiny(**changes), out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def edited(change):
+    """A change of config.json."""
+
+    def damage(path):
+        record = json.loads((path / "config.json").read_text())
+        change(record)
+        (path / "config.json").write_text(json.dumps(record))
+
+    return damage
+
+
+def content(name, given=b"damaged"):
+    return lambda path: (path / name).write_bytes(given)
+
+
+def cut(name):
+    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:-200])
+
+
+def missing(name):
+    return lambda path: (path / name).unlink()
+
+
+def other_vectors(path):
+    np.save(path / "vectors" / "layer-1.npy", np.zeros((300, 3), np.float32))
+
+
+DAMAGE = [
+    (content("config.json"), PinSageRun.open, "config.json: expected JSON"),
+    (content("config.json", b"[]"), PinSageRun.open, "config.json: expected an object"),
+    (edited(lambda r: r.update(format=9)), PinSageRun.open, "expected format 1, got 9"),
+    (edited(lambda r: r["config"].update(dims=3)), open_items, "unknown settings: .'dims'."),
+    (edited(lambda r: r.update(config=3)), open_items, "expected settings, got 3"),
+    (
+        edited(lambda r: r["config"].update(dim=0)),
+        open_items,
+        "dim: expected a whole number of at least 1",
+    ),
+    (content("summary.json"), open_items, "summary.json: expected JSON"),
+    (content("items.parquet"), open_items, "items.parquet: expected a Parquet file of ids"),
+    (missing("contexts.parquet"), open_items, "contexts.parquet: expected this file"),
+    (content("schema.json", b"{}"), open_items, "schema: expected an object"),
+    (missing("schema.json"), open_items, "schema.json: expected this file"),
+    (cut("task.npz"), open_items, "task.npz: expected a NumPy archive"),
+    (cut("model.safetensors"), open_items, "model.safetensors: expected safetensors"),
+    (missing("model.safetensors"), open_items, "model.safetensors: expected this file"),
+    (
+        edited(lambda r: r["config"].update(word_dim=9)),
+        open_items,
+        r"expected shape \[9, 16\], got",
+    ),
+    (cut("vectors/layer-2.npy"), open_items, "layer-2.npy: expected the vectors of a finished"),
+    (missing("vectors/layer-0.npy"), open_items, "layer-0.npy: expected the vectors of a finished"),
+    (other_vectors, open_items, r"layer-1.npy: expected float32\[300, 16\], got float32\[300, 3\]"),
+    (content("columns.parquet"), judge_run, "columns.parquet: expected a Parquet file"),
+    (cut("neighbors.npz"), lambda path: PinSageRun(path).read_neighbors(), "expected a NumPy arch"),
+]
+
+
+@pytest.mark.parametrize(("damage", "read", "message"), DAMAGE)
+def test_damage_is_named(damage, read, message, copy):
+    damage(copy)
+    with pytest.raises(InputError, match=message):
+        read(copy)
+
+
+def test_damage_that_resuming_meets_is_named(unfinished):
+    metrics = unfinished / "metrics.jsonl"
+    kept = metrics.read_text()
+    metrics.write_text(kept[:-20])
+    with pytest.raises(InputError, match=r"metrics.jsonl: expected a JSON object a line"):
+        resume(unfinished)
+    metrics.write_text(kept)
+    for folder in PinSageRun(unfinished).checkpoints.iterdir():
+        (folder / "manifest.json").unlink()
+    with (
+        pytest.warns(UserWarning, match="passed over"),
+        pytest.raises(InputError, match="all 2 checkpoints are damaged"),
+    ):
+        resume(unfinished)
+
+
+@pytest.mark.slow
+def test_a_diverged_loss_names_its_step_and_leaves_the_last_checkpoint(unfinished, run):
+    """The newest checkpoint is damaged and passed over, so the last epoch is done again: first at
+    a learning rate that no loss survives."""
+    checkpoints = PinSageRun(unfinished).checkpoints
+    (max(checkpoints.iterdir()) / "progress.json").write_text("{}")
+    (checkpoints / ".step-x.tmp").mkdir()
+    edited(lambda record: record["config"].update(learning_rate=1e30))(unfinished)
+    with (
+        pytest.warns(UserWarning, match="damaged checkpoint passed over"),
+        pytest.raises(TrainingDiverged, match=r"the loss is (nan|inf) at step \d+ of epoch 4"),
+    ):
+        resume(unfinished)
+    edited(lambda record: record["config"].update(learning_rate=CONFIG.learning_rate))(unfinished)
+    with pytest.warns(UserWarning, match="damaged checkpoint passed over"):
+        assert_same_vectors(resume(unfinished).items, run.items)
+    assert not (checkpoints / ".step-x.tmp").exists()
+
+
+SHORT = tiny(epochs=1, steps_per_epoch=2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": "none", "id_embedding": True, "log_degree": False, "curriculum": "none"},
+        {"negative_choice": "separate", "loss": "bpr", "pooling": "max", "layers": 1},
+        {
+            "negative_choice": "distance-weighted",
+            "unit_length": True,
+            "loss": "softmax",
+            "pooling": "mean",
+            "layers": 1,
+        },
+        {"refresh_every": 1, "epochs": 2, "hard_ranking": "walks", "layers": 1},
+        {"tables": "host", "negative_law": "degree", "layers": 1},
+    ],
+)
+@pytest.mark.slow
+def test_every_variant_trains(changes):
+    out = fit(pins_task(), settings_from(SHORT, **changes))
+    if out.config.unit_length:
+        np.testing.assert_allclose(np.linalg.norm(out.items.vectors, axis=1), 1, atol=1e-5)
+    start = init_params(stream(out.config, "init"), out.prepared.model)
+    moved = jax.tree.map(lambda one, two: not np.array_equal(one, two), start, out.params)
+    assert all(jax.tree.leaves(moved))
+    steps = re.findall(r"(\d+) steps within", out.summary["nodes_note"])
+    assert sum(map(int, steps)) == 2 * out.config.epochs
+
+
+@pytest.mark.slow
+def test_a_tower_composes_the_queries_of_users():
+    task = time_task(pins(), last=3)
+    out = fit(task, settings_from(SHORT, query="tower", pooling="none"))
+    assert "tower_0" in out.params
+    assert 0 < out.summary["test"]["mrr"] <= 1
+
+
+def test_training_finds_held_out_pairs(run):
+    by_chance = chance(run.summary["ranked_items"], 10)
+    assert run.summary["test"]["hit_rate@10"] > 2 * by_chance
+
+
+def test_wrong_answers_score_chance(run):
+    """The hits among n wrong answers are binomial, n times the chance of one."""
+    pool = np.flatnonzero(run.task.train_items)
+    hits = pairs = 0
+    for seed in range(10):
+        wrong = permuted(run.task, seed).test
+        figures = judge(run.prepared.model, run.params, run.items.vectors, wrong, candidates=pool)
+        hits += figures["hit_rate@10"] * len(wrong.relevant.columns)
+        pairs += len(wrong.relevant.columns)
+    share = chance(len(pool) - 1, 10)  # the query itself is not ranked
+    assert abs(hits - pairs * share) < 4 * np.sqrt(pairs * share * (1 - share))
+
+
+def test_the_task_of_a_run_can_be_judged_without_the_data(run):
+    task = load_task(PinSageRun.open(run.path))
+    pool = np.flatnonzero(task.train_items)
+    figures = judge(run.prepared.model, run.params, run.items.vectors, task.test, candidates=pool)
+    assert figures == pytest.approx(run.summary["test"])

@@ -1,0 +1,291 @@
+"""Items that come after training: their vectors, what they may lack, that nothing is compiled."""
+
+import jax
+import numpy as np
+import pytest
+
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.errors import InputError
+from pinsage_jax import FeatureTable, fit, open_items
+from pinsage_jax.encoder.all_items import embed_all
+from pinsage_jax.evaluation.metrics import directions
+from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
+from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.lifecycle import keep_added
+from pinsage_jax.serving import live_items as fresh
+from pinsage_jax.training.preparation import stream
+from tests.pinsage.trained import pins_task, tiny
+
+CONFIG = tiny(walks=60)
+SLACK = 16
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fit(pins_task(), CONFIG, out=tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+    """A run that reads features alone, and knows each training item by a vector of its own."""
+    out = tmp_path_factory.mktemp("runs") / "flat"
+    return fit(pins_task(), tiny(pooling="none", id_embedding=True, log_degree=False), out=out)
+
+
+@pytest.fixture
+def live(run):
+    return open_items(run.path, slack=SLACK)
+
+
+def contexts_of(rows):
+    """External ids of the contexts that hold items in training."""
+    train = pins_task().train
+    return [train.users.external(train.user_rows[train.item_rows == row]) for row in rows]
+
+
+def busy_rows(count):
+    """The items with the most contexts."""
+    train = pins_task().train
+    return np.argsort(-np.bincount(train.item_rows, minlength=train.num_items))[:count]
+
+
+def features_of(rows):
+    return pins_task().data.features.take(rows)
+
+
+def held_back(count):
+    """Held-out items, with what is told of them afterwards."""
+    rows = np.flatnonzero(~pins_task().train_items)[:count]
+    items, contexts = pins_task().fresh_edges
+    names = pins_task().train.users
+    return rows, [names.external(contexts[items == row]) for row in rows]
+
+
+def snapshot(live):
+    return len(live.items), live.vectors.copy()
+
+
+def test_a_twin_gets_about_its_sister_s_vector(live, run):
+    """Its walks differ, nothing else does."""
+    rows = busy_rows(8)
+    added = live.add([f"twin {row}" for row in rows], features_of(rows), contexts_of(rows))
+    both = directions(added.vectors), directions(run.items.vectors[rows])
+    cosines = both[0] @ both[1].T
+    own, others = np.diag(cosines), cosines[~np.eye(8, dtype=bool)]
+    assert own.min() > 0.7
+    assert own.mean() > others.mean() + 0.1
+    assert (added.without_contexts, added.unknown_contexts, added.ignored_columns) == (0, 0, 0)
+
+
+def test_a_new_item_s_vector_is_that_of_a_larger_catalogue(live, run):
+    """Embedded layer by layer with all others, on the same neighbours, the same comes out."""
+    rows, contexts = held_back(5)
+    names = [f"new {place}" for place in range(5)]
+    added = live.add(names, features_of(rows), contexts)
+    train, places = pins_task().train, np.arange(300, 305)
+    graph = ItemGraph.from_pairs(
+        train.item_rows,
+        train.user_rows,
+        num_items=train.num_items,
+        num_contexts=train.num_users,
+        item_slack=SLACK,
+        edge_slack=1024,
+    ).with_items(places, [train.users.rows(one) for one in contexts])
+    near = build_table(
+        jax.random.fold_in(stream(CONFIG, "walks"), 300),
+        graph,
+        neighbors=CONFIG.neighbors,
+        config=CONFIG.walk_config,
+        rows=places,
+    )
+    tables = (run.prepared.table, near)
+    table = NeighborTable(
+        ids=np.concatenate([np.asarray(one.ids) for one in tables]),
+        weights=np.concatenate([np.asarray(one.weights) for one in tables]),
+    )
+    degrees = np.array([len(one) for one in contexts])
+    encoded = run.prepared.schema.encode(features_of(rows), degrees)
+    features = {
+        name: np.concatenate([values, encoded[name]])
+        for name, values in run.prepared.features.items()
+    }
+    whole = embed_all(run.prepared.model, run.params, features, table)
+    np.testing.assert_allclose(added.vectors, whole.vectors[300:], atol=2e-6)
+    np.testing.assert_array_equal(live.vectors[:300], run.items.vectors)
+    for layer, expected in zip(live.layer_rows(places)[:-1], whole.layers, strict=True):
+        np.testing.assert_allclose(layer, expected[300:], atol=2e-6)
+
+
+def test_without_a_graph_a_twin_of_an_unknown_item_is_exact(flat):
+    """A held-out item has no vector of its own, and so has none that comes later."""
+    live = open_items(flat.path, slack=SLACK)
+    rows, contexts = held_back(5)
+    added = live.add([f"twin {row}" for row in rows], features_of(rows), contexts)
+    np.testing.assert_allclose(added.vectors, flat.items.vectors[rows], atol=1e-6)
+    known = busy_rows(5)
+    other = live.add([f"twin {row}" for row in known], features_of(known), contexts_of(known))
+    assert not np.allclose(other.vectors, flat.items.vectors[known], atol=1e-3)
+
+
+def test_an_item_is_found_at_once_and_without_contexts_too(live):
+    rows, _ = held_back(2)
+    added = live.add(["a", "b"], features_of(rows))
+    assert added.without_contexts == 2
+    everything = live.vectors
+    assert len(everything) == 302
+    (near,) = live.similar(["a"], k=301)
+    scores = everything @ added.vectors[0]
+    assert len(near.ids) == 301
+    assert "a" not in near.ids
+    assert "b" in near.ids
+    np.testing.assert_allclose(near.scores, np.sort(np.delete(scores, 300))[::-1], atol=1e-6)
+    (back,) = live.similar([near.ids[0]], k=301)
+    assert back.scores[back.ids.index("a")] == pytest.approx(near.scores[0], abs=1e-6)
+
+
+def test_more_queries_than_are_answered_at_a_time(live):
+    ids = live.items.ids[:20].to_list()
+    together, alone = live.similar(ids, 3), [live.similar([one], 3)[0] for one in ids[-2:]]
+    assert len(together) == 20
+    assert [one.ids for one in together[-2:]] == [one.ids for one in alone]
+
+
+def test_unknown_contexts_are_counted(live):
+    rows = busy_rows(1)
+    (known,) = contexts_of(rows)
+    added = live.add(["twin"], features_of(rows), [[*known, "no board", 7]])
+    assert (added.unknown_contexts, added.without_contexts) == (2, 0)
+    added = live.add(["stranger"], features_of(rows), [["no board"]])
+    assert (added.unknown_contexts, added.without_contexts) == (1, 1)
+
+
+def test_columns_that_the_run_does_not_read_are_counted(live):
+    price = FeatureTable.from_mapping({"price": [1.0, 2.0]}).columns
+    table = FeatureTable({**features_of([0, 1]).columns, **price}, 2)
+    assert live.add(["a", "b"], table).ignored_columns == 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "contexts", "message"),
+    [
+        (["new", "pin-3"], 2, None, "ids: item 'pin-3' is known already"),
+        (["new", "new"], 2, None, "ids: expected unique ids, but 'new' stands twice"),
+        ([], 0, None, "ids: expected at least one new item"),
+        (["a", "b"], 3, None, "expected one row for each new item, got .*'features': 3"),
+        (["a", "b"], 2, [[]], "expected one row for each new item, got .*'contexts': 1"),
+        ([f"new {at}" for at in range(17)], 17, None, "expected at most 16 new items, 17 more"),
+        (["a"], 1, [[3.5]], "expected an integer or a string"),
+        (["a"], 1, [["board-0"] * 3 + [None]], "expected an integer or a string"),
+    ],
+)
+def test_an_error_changes_nothing(ids, rows, contexts, message, live):
+    before = snapshot(live)
+    with pytest.raises(InputError, match=message):
+        live.add(ids, features_of(np.arange(rows)), contexts)
+    assert snapshot(live)[0] == before[0]
+    np.testing.assert_array_equal(snapshot(live)[1], before[1])
+
+
+def test_features_that_do_not_fit_change_nothing(live):
+    missing = pins_task().data.features.select(["words"]).take([0])
+    with pytest.raises(InputError, match="expected the columns 'visual', which are missing"):
+        live.add(["a"], missing)
+    assert len(live.items) == 300
+
+
+def test_what_cannot_be_asked_for(live):
+    with pytest.raises(InputError, match="unknown id 'nobody'"):
+        live.similar(["nobody"])
+    for k in (0, 300):
+        with pytest.raises(InputError, match=f"k: expected 1 to 299, got {k}"):
+            live.similar(["pin-0"], k)
+
+
+def test_adding_and_asking_again_compiles_nothing(live):
+    rows, contexts = held_back(4)
+    live.add(["a"], features_of(rows[:1]), contexts[:1])
+    live.similar(["a"], 5)
+    counts = [one._cache_size() for one in (fresh._embed_new, fresh._nearest)]
+    live.add(["b", "c"], features_of(rows[1:3]))
+    live.add(["d"], features_of(rows[3:]), contexts[3:])
+    live.similar(["b", "pin-3", "a"], 5)
+    assert [one._cache_size() for one in (fresh._embed_new, fresh._nearest)] == counts
+
+
+@pytest.fixture
+def kept(live, run):
+    """A run whose first new items are on disk; they go again afterwards."""
+    rows, contexts = held_back(5)
+    live.add(["z", "y", "x"], features_of(rows[:3]), contexts[:3])
+    keep_added(run.path, live)
+    yield live
+    for file in PinSageRun(run.path).fresh.iterdir():
+        file.unlink()
+
+
+def test_what_was_added_comes_back_and_goes_on(kept, run):
+    again = open_items(run.path, slack=SLACK)
+    assert again.items == kept.items
+    np.testing.assert_array_equal(again.vectors, kept.vectors)
+    assert again.similar(["x"], 4)[0].ids == kept.similar(["x"], 4)[0].ids
+    rows, contexts = held_back(5)
+    second = again.add(["w"], features_of(rows[3:4]), contexts[3:4])
+    # What comes next is the same, whether the run was opened again or not.
+    first = kept.add(["w"], features_of(rows[3:4]), contexts[3:4])
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    keep_added(run.path, again)
+    third = open_items(run.path, slack=4)
+    np.testing.assert_array_equal(third.vectors, again.vectors)
+    with pytest.raises(InputError, match="expected at most 4 new items, 1 more do not fit"):
+        third.add(["v"], features_of(rows[4:]))
+    with pytest.raises(InputError, match="expected at most 3 new items, 4 more do not fit"):
+        open_items(run.path, slack=3)
+
+
+def test_what_another_process_has_added_is_not_overwritten(kept, run):
+    rows, _ = held_back(1)
+    other = open_items(run.path, slack=SLACK)
+    other.add(["theirs"], features_of(rows))
+    keep_added(run.path, other)
+    kept.add(["ours"], features_of(rows))
+    with pytest.raises(InputError, match="other items were added meanwhile"):
+        keep_added(run.path, kept)
+    assert "theirs" in open_items(run.path).items.ids.to_list()
+
+
+def test_a_kill_between_the_files_of_added_items_loses_the_newest_alone(kept, run):
+    """The layers are written first: rows that no id belongs to do not count."""
+    before = kept.vectors
+    folder = PinSageRun(run.path).fresh
+    ids = (folder / "items.parquet").read_bytes()
+    rows, _ = held_back(1)
+    kept.add(["late"], features_of(rows))
+    keep_added(run.path, kept)
+    (folder / "items.parquet").write_bytes(ids)
+    np.testing.assert_array_equal(open_items(run.path, slack=SLACK).vectors, before)
+
+
+@pytest.mark.usefixtures("kept")
+def test_damaged_files_of_added_items_are_named(run):
+    folder = PinSageRun(run.path).fresh
+    layers = PinSageRun(folder).read_arrays("layers")
+    short = {name: values[:2] for name, values in layers.items()}
+    for arrays in (short, {"layer_0": layers["layer_0"]}):
+        PinSageRun(folder).write_arrays("layers", arrays)
+        with pytest.raises(InputError, match="added items: expected 3 arrays of 3 rows or more"):
+            open_items(run.path)
+    (folder / "layers.npz").unlink()
+    with pytest.raises(InputError, match=r"layers.npz: expected this file"):
+        open_items(run.path)
+
+
+def test_integer_ids_become_strings_where_a_string_comes(live):
+    """As everywhere: the rows stay."""
+    live.items = IdMap(live.items.ids.str.strip_prefix("pin-").cast(int))
+    rows, _ = held_back(2)
+    live.add([1000], features_of(rows[:1]))
+    assert live.items.ids[300] == 1000
+    live.add(["word"], features_of(rows[1:]))
+    assert live.items.ids[299:].to_list() == ["299", "1000", "word"]
+    assert live.similar([1000], 2)[0].ids == live.similar(["1000"], 2)[0].ids

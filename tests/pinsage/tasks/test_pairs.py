@@ -1,0 +1,166 @@
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightgcn_jax.data import Interactions
+from lightgcn_jax.errors import InputError
+from pinsage_jax.tasks.pairs import (
+    CooccurrencePairs,
+    Draws,
+    ExplicitPairs,
+    UserHistories,
+    _distinct_ranks,
+    consecutive_pairs,
+    pair_rows,
+)
+from tests.lightgcn.laws import LEVEL, chi_square
+
+DRAWS = 60_000
+# Context 0 holds item 0 twice; context 1 one item, context 2 one item twice; context 4 nothing.
+ITEMS = np.array([2, 0, 1, 0, 5, 3, 3, 4, 1, 0, 2])
+CONTEXTS = np.array([0, 0, 0, 0, 1, 2, 2, 3, 3, 3, 3])
+NUM_CONTEXTS = 5
+
+
+def fits(drawn: Draws, law: Mapping[tuple, float]) -> bool:
+    """Whether drawn pairs follow the law, and nothing outside it came."""
+    seen = Counter(zip(map(tuple, drawn.queries.tolist()), drawn.positives.tolist(), strict=True))
+    assert set(seen) <= set(law), set(seen) - set(law)
+    counts = np.array([seen[pair] for pair in law])
+    return chi_square(counts, np.array(list(law.values()))) > LEVEL
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_cooccurring_pairs_follow_the_law_of_the_docstring():
+    source = CooccurrencePairs(ITEMS, CONTEXTS, NUM_CONTEXTS)
+    law: dict[tuple, float] = defaultdict(float)
+    for context in range(NUM_CONTEXTS):
+        entries = ITEMS[np.equal(CONTEXTS, context)].tolist()
+        for query in entries:
+            others = [item for item in entries if item != query]
+            for positive in others:
+                law[(query,), positive] += 1 / len(others)
+    assert source.num_pairs == round(sum(law.values())) == 8
+    assert source.query_items == 1
+    assert source.skipped_contexts == 2
+    drawn = source.draw(rng(), DRAWS)
+    assert drawn.queries.shape == (DRAWS, 1)
+    assert drawn.queries.dtype == drawn.positives.dtype == np.int32
+    assert fits(drawn, law)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=25))
+def test_cooccurring_items_share_a_context_and_differ(edges):
+    items, contexts = np.array(edges).T
+    held = {}
+    for item, context in edges:
+        held.setdefault(context, set()).add(item)
+    if all(len(some) == 1 for some in held.values()):
+        with pytest.raises(InputError, match="two different items"):
+            CooccurrencePairs(items, contexts, 5)
+        return
+    source = CooccurrencePairs(items, contexts, 5)
+    assert source.num_pairs == sum(len(held[context]) > 1 for _, context in edges)
+    drawn = source.draw(rng(1), 50)
+    for query, positive in zip(drawn.queries[:, 0], drawn.positives, strict=True):
+        assert query != positive
+        assert any({query, positive} <= some for some in held.values())
+
+
+def test_explicit_pairs_are_uniform_over_their_copies():
+    source = ExplicitPairs(np.array([0, 0, 1]), np.array([1, 1, 2]))
+    assert (source.num_pairs, source.query_items) == (3, 1)
+    assert fits(source.draw(rng(), DRAWS), {((0,), 1): 2.0, ((1,), 2): 1.0})
+    rows = pair_rows(source, 4)
+    assert rows.offsets.tolist() == [0, 1, 2, 2, 2]
+    assert rows.columns.tolist() == [1, 2]
+
+
+def logs(timed=True):
+    """User 0: 3, 1, 1, 2 with an equal time at the end; user 1: 0 alone; user 2: 2, 3."""
+    return Interactions.from_arrays(
+        [0, 0, 0, 0, 1, 2, 2],
+        [10, 30, 20, 10, 0, 20, 30],
+        timestamps=[2, 1, 9, 9, 5, 4, 6] if timed else None,
+    )
+
+
+def test_a_users_next_item_in_time():
+    pairs = consecutive_pairs(logs())
+    # Rows: 0, 10, 20, 30 are 0, 1, 2, 3. User 0 meets 3 (1), 1 (2), 1 (9), 2 (9).
+    assert list(zip(pairs.queries, pairs.positives, strict=True)) == [(3, 1), (1, 2), (2, 3)]
+    assert pairs.skipped == 1
+    with pytest.raises(InputError, match="timestamps: expected times"):
+        consecutive_pairs(logs(timed=False))
+
+
+def test_histories_by_time_end_right_before_the_positive():
+    source = UserHistories(logs(), last=2)
+    # A repeated pair counts at its latest: user 0 is 3, 1, 2; user 2 is 2, 3.
+    law = {((3, -1), 1): 1.0, ((1, 3), 2): 1.0, ((2, -1), 3): 1.0}
+    assert (source.num_pairs, source.query_items) == (3, 2)
+    assert fits(source.draw(rng(), DRAWS), law)
+    assert source.queries(rng(), np.array([2, 0, 1])).tolist() == [[3, 2], [2, 1], [0, -1]]
+
+
+def test_histories_without_times_are_random_others():
+    interactions = Interactions.from_arrays([0] * 5 + [1] * 2 + [2], [0, 1, 2, 3, 4, 0, 1, 2])
+    source = UserHistories(interactions, last=3)
+    drawn = source.draw(rng(), DRAWS)
+    sets = Draws(np.sort(drawn.queries, axis=1), drawn.positives)
+    law = {
+        (query, positive): 1 / 4
+        for positive in range(5)
+        for query in itertools.combinations([item for item in range(5) if item != positive], 3)
+    }
+    # User 1 has two items: one other is left.
+    law |= {((-1, -1, 0), 1): 1.0, ((-1, -1, 1), 0): 1.0}
+    assert source.num_pairs == 7
+    assert fits(sets, law)
+    assert (drawn.queries[:, 0] >= 0).all()
+    found = np.sort(source.queries(rng(), np.array([1, 2])), axis=1)
+    assert found.tolist() == [[-1, 0, 1], [-1, -1, 2]]
+
+
+def test_distinct_ranks_give_every_set_alike():
+    sizes = np.repeat([5, 0, 2], [40_000, 3, 3])
+    ranks = _distinct_ranks(rng(), sizes, 3)
+    assert (ranks[sizes == 0] == -1).all()
+    assert np.sort(ranks[sizes == 2], axis=1).tolist() == [[-1, 0, 1]] * 3
+    sets = Counter(map(tuple, np.sort(ranks[sizes == 5], axis=1).tolist()))
+    assert set(sets) == set(itertools.combinations(range(5), 3))
+    assert chi_square(np.array(list(sets.values())), np.ones(10)) > LEVEL
+
+
+def test_draws_depend_on_the_generator_alone():
+    for source in (
+        CooccurrencePairs(ITEMS, CONTEXTS, NUM_CONTEXTS),
+        UserHistories(logs(timed=False), last=2),
+    ):
+        one, same, other = (source.draw(rng(seed), 50) for seed in (3, 3, 4))
+        assert (one.queries == same.queries).all()
+        assert (one.positives == same.positives).all()
+        assert (one.positives != other.positives).any()
+
+
+def test_what_gives_no_pair_is_refused():
+    with pytest.raises(InputError, match=r"pairs\[1\]: expected two different items, got row 4"):
+        ExplicitPairs(np.array([0, 4]), np.array([1, 4]))
+    with pytest.raises(InputError, match="at least one query–positive pair"):
+        ExplicitPairs(np.zeros(0, int), np.zeros(0, int))
+    with pytest.raises(InputError, match=r"positives: expected item rows int\[2\]"):
+        ExplicitPairs(np.array([0, 4]), np.array([1]))
+    alone = Interactions.from_arrays([0, 0, 1], [3, 3, 4])
+    with pytest.raises(InputError, match="a user with two different items"):
+        UserHistories(alone, last=2)
+    with pytest.raises(InputError, match="last: expected an integer of 1 or more, got 0"):
+        UserHistories(logs(), last=0)

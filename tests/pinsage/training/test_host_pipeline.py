@@ -1,0 +1,113 @@
+"""What the host gathers is what the device gathers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.blocks import bounds, make_blocks, mark_layers, without_targets
+from pinsage_jax.tasks.pairs import ExplicitPairs
+from pinsage_jax.training.host_pipeline import HostWorld, batches, draw, gather
+from pinsage_jax.training.step import Targets, in_places
+from tests.pinsage.worlds import ITEMS, NEIGHBORS, random_features, random_table
+
+CONFIG = PinSageConfig(
+    dim=6, neighbors=NEIGHBORS, batch_size=4, negatives=6, hard_cap=2, drop_contexts=0.0
+)
+TABLE = random_table()
+MOST = bounds(4 * 4 + 6, NEIGHBORS, 2, ITEMS)
+PAIRS = ExplicitPairs(np.arange(20, dtype=np.int32), np.arange(20, 40, dtype=np.int32))
+
+
+def world(**changes):
+    rng = np.random.default_rng(0)
+    given = HostWorld(
+        features=random_features(),
+        ids=np.asarray(TABLE.ids),
+        weights=np.asarray(TABLE.weights),
+        training_items=np.arange(10, 30, dtype=np.int32),
+        hard_pool=rng.integers(0, ITEMS, (ITEMS, 8)).astype(np.int32),
+        degree_of_none=-3.0,
+    )
+    return given._replace(**changes)
+
+
+@pytest.mark.parametrize("mask_targets", [False, True])
+def test_the_blocks_are_those_of_the_device(mask_targets):
+    config = dataclasses.replace(CONFIG, mask_targets=mask_targets)
+    targets = Targets(
+        np.array([[0], [1], [2], [39]], np.int32),
+        np.array([4, 5, 6, 7], np.int32),
+        np.array([8, 0, 9, 9, 30, 31], np.int32),
+        np.array([[10, -1], [11, 12], [-1, -1], [13, 14]], np.int32),
+    )
+    ours = gather(targets, world(), config, (MOST,), np.random.default_rng(0))
+    table = TABLE
+    if mask_targets:
+        table = without_targets(TABLE, jnp.asarray(targets.queries), jnp.asarray(targets.positives))
+    on_device = Targets(*map(jnp.asarray, targets))
+    marks = mark_layers(table, on_device.ids, 2, MOST)
+    theirs = make_blocks(table, marks, MOST)
+    np.testing.assert_array_equal(ours.counts, marks.counts)
+    for one, two in zip(ours.blocks, theirs.layers, strict=True):
+        np.testing.assert_array_equal(one.own, two.own)
+        np.testing.assert_allclose(one.weights, two.weights, atol=1e-6)
+        counted = np.asarray(two.weights) > 0
+        np.testing.assert_array_equal(one.places[counted], np.asarray(two.places)[counted])
+    for one, two in zip(ours.targets, in_places(on_device, theirs.place), strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(ours.features["looks"], random_features()["looks"][theirs.nodes])
+
+
+def test_draws_follow_the_rules():
+    targets = draw(PAIRS, world(), CONFIG, 1, np.random.default_rng(0))
+    assert set(targets.negatives) <= set(range(10, 30))
+    np.testing.assert_array_equal(targets.positives, targets.queries[:, 0] + 20)
+    pool = world().hard_pool
+    for row in range(4):
+        assert targets.hard[row, 0] in pool[targets.queries[row, 0]]
+    assert (targets.hard[:, 1] == -1).all()
+    law = np.where(np.arange(20) < 2, 0.5, 0.0)
+    drawn = draw(PAIRS, world(law=law), CONFIG, 0, np.random.default_rng(0))
+    assert set(drawn.negatives) <= {10, 11}
+    assert (drawn.hard == -1).all()
+
+
+def test_an_item_without_contexts_has_the_degree_of_none():
+    config = dataclasses.replace(CONFIG, drop_contexts=0.5)
+    targets = draw(PAIRS, world(), config, 0, np.random.default_rng(0))
+    given = gather(targets, world(), config, (MOST,), np.random.default_rng(1))
+    lost = given.features["log_degree"][:, 0] == -3.0
+    assert 0 < lost.sum() < len(lost)
+
+
+def test_batches_come_in_order_whatever_the_thread_does():
+    def taken():
+        made = batches(
+            PAIRS, world(), CONFIG, (MOST,), steps=5, active=0, rng=np.random.default_rng(3)
+        )
+        return list(made)
+
+    first, second = taken(), taken()
+    assert len(first) == 5
+    for one, two in zip(first, second, strict=True):
+        for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_an_error_while_gathering_reaches_the_trainer():
+    broken = world(hard_pool=np.zeros((1, 8), np.int32))
+    made = batches(PAIRS, broken, CONFIG, (MOST,), steps=3, active=2, rng=np.random.default_rng(0))
+    with pytest.raises(IndexError):
+        list(made)
+
+
+def test_the_next_capacities_are_taken_when_the_first_are_too_small():
+    targets = draw(PAIRS, world(), CONFIG, 0, np.random.default_rng(0))
+    small = tuple(2 for _ in MOST)
+    given = gather(targets, world(), CONFIG, (small, MOST), np.random.default_rng(0))
+    assert given.tier == 1
+    assert len(given.features["looks"]) == MOST[0]

@@ -1,0 +1,216 @@
+"""A training step: its loss by hand, capacities, negatives, what is hidden from it, its traces."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.all_items import embed_all
+from pinsage_jax.encoder.blocks import bounds
+from pinsage_jax.encoder.pinsage import init_params, make_model
+from pinsage_jax.training.epochs import make_chunk
+from pinsage_jax.training.step import (
+    Batch,
+    Targets,
+    TrainState,
+    World,
+    draw_targets,
+    num_targets,
+    score_loss,
+    train_step,
+    training_view,
+)
+from pinsage_jax.training.trainer import make_optimizer
+from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+
+CONFIG = PinSageConfig(
+    dim=6,
+    word_dim=4,
+    neighbors=NEIGHBORS,
+    batch_size=4,
+    negatives=5,
+    hard_cap=2,
+    drop_contexts=0.0,
+    mask_targets=False,
+)
+MODEL = make_model(INPUTS, CONFIG)
+PARAMS = init_params(jax.random.key(0), MODEL)
+BATCH = Batch(
+    jnp.array([[0], [1], [2], [39]], jnp.int32), jnp.array([4, 5, 6, 7], jnp.int32), jnp.ones(4)
+)
+
+
+def world(**changes):
+    rng = np.random.default_rng(1)
+    given = World(
+        features={name: jnp.asarray(values) for name, values in random_features().items()},
+        table=random_table(),
+        training_items=jnp.arange(10, 30, dtype=jnp.int32),
+        hard_pool=jnp.asarray(rng.integers(0, ITEMS, (ITEMS, 8)), jnp.int32),
+        degree_of_none=jnp.float32(-3.0),
+    )
+    return given.replace(**changes)
+
+
+def most_of(config):
+    return bounds(num_targets(config, 1), NEIGHBORS, config.layers, ITEMS)
+
+
+# Its update is the gradient; Adam's first one is little more than the gradient's sign.
+SGD = optax.sgd(1.0)
+
+
+def one_step(config, capacities, state, batch=BATCH, active=2, key=7):
+    return train_step(
+        state,
+        batch,
+        jax.random.key(key),
+        jnp.int32(active),
+        world(),
+        model=make_model(INPUTS, config),
+        optimizer=SGD,
+        config=config,
+        capacities=capacities,
+    )
+
+
+def fresh_state():
+    return TrainState(PARAMS, SGD.init(PARAMS))
+
+
+def scores_by_hand(targets):
+    """z of all items without blocks, and the scores of a batch."""
+    z = embed_all(MODEL, PARAMS, random_features(), random_table(), chunk=16).vectors.astype(float)
+    q, p = z[np.asarray(targets.queries)[:, 0]], z[np.asarray(targets.positives)]
+    shared = z[np.asarray(targets.negatives)]
+    hard = z[np.maximum(np.asarray(targets.hard), 0)]
+    return (q * p).sum(1), q @ shared.T, np.einsum("bd,bhd->bh", q, hard)
+
+
+def valid_by_hand(targets, row, item):
+    return item >= 0 and item not in (int(targets.queries[row, 0]), int(targets.positives[row]))
+
+
+@pytest.mark.parametrize("loss", ["max-margin", "bpr", "binary", "softmax"])
+def test_the_loss_of_a_step_is_the_definition(loss):
+    config = dataclasses.replace(CONFIG, loss=loss)
+    draw_key, _, _ = jax.random.split(jax.random.key(7), 3)
+    targets = draw_targets(draw_key, BATCH, world(), jnp.int32(2), config)
+    positive, shared, hard = scores_by_hand(targets)
+    rows = []
+    for row in range(4):
+        others = [
+            score
+            for score, item in zip(
+                np.concatenate([shared[row], hard[row]]),
+                np.concatenate([np.asarray(targets.negatives), np.asarray(targets.hard[row])]),
+                strict=True,
+            )
+            if valid_by_hand(targets, row, int(item))
+        ]
+        difference = np.array(others) - positive[row]
+        if loss == "max-margin":
+            rows.append(np.maximum(0, difference + config.margin).mean())
+        elif loss == "bpr":
+            rows.append(np.log1p(np.exp(difference / config.temperature)).mean())
+        elif loss == "binary":
+            of_positive, of_others = positive[row] / config.temperature, np.array(others)
+            of_others = np.log1p(np.exp(of_others / config.temperature)).mean()
+            rows.append(np.log1p(np.exp(-of_positive)) + of_others)
+        else:
+            rows.append(np.log(1 + np.exp(difference / config.temperature).sum()))
+    _, record = jax.jit(functools.partial(one_step, config, (most_of(config),)))(fresh_state())
+    np.testing.assert_allclose(record.loss, np.mean(rows), rtol=2e-5)
+
+
+def test_capacities_change_no_number():
+    """Too small ones are passed over, larger ones are padding."""
+    most = most_of(CONFIG)
+    run = jax.jit(functools.partial(one_step, CONFIG), static_argnums=0)
+    state, record = run((most,), fresh_state())
+    tight = tuple(int(count) for count in np.asarray(record.counts))
+    too_small = (tight[0] - 1, *tight[1:])
+    for capacities, tier in (((tight, most), 0), ((too_small, most), 1)):
+        other, again = run(capacities, fresh_state())
+        assert int(again.tier) == tier
+        np.testing.assert_allclose(again.loss, record.loss, rtol=1e-6)
+        for one, two in zip(
+            jax.tree.leaves(state.params), jax.tree.leaves(other.params), strict=True
+        ):
+            np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_negatives_are_training_items_and_hard_ones_wait_for_their_epoch():
+    draw = jax.jit(draw_targets, static_argnames="config")
+    given = world()
+    for active in (0, 1, 2):
+        targets = draw(jax.random.key(active), BATCH, given, jnp.int32(active), config=CONFIG)
+        assert ((np.asarray(targets.negatives) >= 10) & (np.asarray(targets.negatives) < 30)).all()
+        hard = np.asarray(targets.hard)
+        assert (hard[:, active:] == -1).all()
+        pool = np.asarray(given.hard_pool)
+        for row in range(4):
+            assert set(hard[row, :active]) <= set(pool[int(BATCH.queries[row, 0])])
+
+
+def test_separate_negatives_are_drawn_for_each_row():
+    config = dataclasses.replace(CONFIG, negative_choice="separate")
+    targets = draw_targets(jax.random.key(0), BATCH, world(), jnp.int32(0), config)
+    assert targets.negatives.shape == (4, 5)
+    _, record = jax.jit(functools.partial(one_step, config, (most_of(config),)))(fresh_state())
+    assert np.isfinite(record.loss)
+
+
+def test_equal_negatives_shared_or_separate_give_one_loss():
+    """The same items for every row, once as M shared ones, once as B × M."""
+    shared = jnp.array([10, 11, 12, 13, 14], jnp.int32)
+    vectors = jax.random.normal(jax.random.key(0), (ITEMS, 6))
+    losses = []
+    for choice, negatives in (("shared", shared), ("separate", jnp.tile(shared, (4, 1)))):
+        config = dataclasses.replace(CONFIG, negative_choice=choice)
+        hard = jnp.full((4, 0), -1, jnp.int32)
+        targets = Targets(BATCH.queries, BATCH.positives, negatives, hard)
+        losses.append(
+            score_loss(jax.random.key(0), MODEL, PARAMS, vectors, targets, BATCH.weights, config)
+        )
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+def test_padding_rows_do_not_count():
+    config = dataclasses.replace(CONFIG, curriculum="none")
+    run = jax.jit(functools.partial(one_step, config, (most_of(config),)))
+    padded = BATCH._replace(weights=jnp.array([1.0, 1.0, 0.0, 0.0]))
+    changed = padded._replace(positives=jnp.array([4, 5, 30, 31], jnp.int32))
+    losses = [run(fresh_state(), batch=batch)[1].loss for batch in (padded, changed)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+def test_a_share_of_items_loses_contexts_and_degree():
+    config = dataclasses.replace(CONFIG, drop_contexts=0.5)
+    targets = draw_targets(jax.random.key(0), BATCH, world(), jnp.int32(0), config)
+    view = training_view(jax.random.key(1), targets, world(), config)
+    lost = np.asarray(view.features["log_degree"])[:, 0] == -3.0
+    assert 8 <= lost.sum() <= 32  # 20 of 40 on average; four standard deviations
+    assert (np.asarray(view.table.ids)[lost] == -1).all()
+    kept = ~lost
+    np.testing.assert_array_equal(
+        np.asarray(view.table.ids)[kept], np.asarray(world().table.ids)[kept]
+    )
+
+
+def test_nothing_recompiles_as_the_curriculum_goes_on():
+    optimizer = make_optimizer(CONFIG, 10)
+    chunk = make_chunk(MODEL, optimizer, CONFIG, (most_of(CONFIG),))
+    params = jax.tree.map(jnp.copy, PARAMS)
+    state = TrainState(params, optimizer.init(params))
+    batches = jax.tree.map(lambda part: jnp.stack([part, part]), BATCH)
+    for epoch in range(1, 5):
+        keys = jax.random.split(jax.random.key(epoch), 2)
+        state, records = chunk(state, batches, keys, jnp.int32(min(epoch - 1, 2)), world())
+        assert np.isfinite(records.loss).all()
+    assert chunk._cache_size() == 1

@@ -1,0 +1,131 @@
+"""Training as its parts: the learning rate, when it stops, what it reports, how often it traces."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.training.preparation import prepare
+from pinsage_jax.training.trainer import Progress, Trainer, make_optimizer
+from tests.pinsage.trained import pins_task, tiny
+
+# Without layers: what is tested here is the same with them.
+CONFIG = tiny(pooling="none", epochs=3, evaluate_every=2)
+
+
+class Heard:
+    def __init__(self):
+        self.advances, self.records = [], []
+
+    def noted(self, message): ...
+
+    def advanced(self, **event):
+        self.advances.append(event)
+
+    def evaluated(self, record):
+        self.records.append(record)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A trainer after its last epoch, what it said, and where it stands."""
+    heard = Heard()
+    trainer = Trainer(pins_task(), CONFIG, prepare(pins_task(), CONFIG), heard)
+    progress = trainer.start()
+    while not trainer.finished(progress):
+        progress, _ = trainer.advance(progress)
+    return trainer, heard, progress
+
+
+def test_validation_is_judged_where_it_is_due_and_at_the_end(trained):
+    _, heard, progress = trained
+    assert [record["epoch"] for record in heard.records] == [1, 2, 3]
+    assert ["valid" in record for record in heard.records] == [False, True, True]
+    values = {one["epoch"]: one["valid"]["mrr"] for one in heard.records if "valid" in one}
+    assert progress.best_value == max(values.values())
+    assert progress.best_epoch == max(values, key=values.__getitem__)
+
+
+def test_an_epoch_s_loss_is_the_mean_over_its_steps(trained):
+    _, heard, _ = trained
+    assert [(one["epoch"], one["share"]) for one in heard.advances] == [(1, 1), (2, 1), (3, 1)]
+    losses = [one["loss"] for one in heard.advances]
+    assert losses == pytest.approx([record["loss"] for record in heard.records])
+    assert losses[-1] < losses[0]
+
+
+def test_all_epochs_are_one_program(trained):
+    """The curriculum moves from no hard negative to two; the program stays."""
+    trainer, _, _ = trained
+    assert trainer.epochs._chunk._cache_size() == 1
+    assert trainer.tiers.sum() == 3 * CONFIG.steps_per_epoch
+    assert "12 steps within" in trainer.tier_note()
+
+
+def test_an_epoch_has_as_many_steps_as_the_pairs_fill():
+    task = SimpleNamespace(pairs=SimpleNamespace(num_pairs=0))
+    with pytest.raises(InputError, match="expected at least one query–positive pair"):
+        Trainer(task, CONFIG, None)
+    config = tiny(pooling="none", steps_per_epoch=0)
+    trainer = Trainer(pins_task(), config, prepare(pins_task(), config))
+    assert trainer.steps == -(-pins_task().pairs.num_pairs // 64)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.0, 2.0])
+def test_the_rate_rises_and_then_decays(warmup):
+    """Adam moves by its rate, where the gradient is always the same."""
+    config = tiny(warmup_epochs=warmup, learning_rate=0.5, decay=0.8)
+    optimizer, params = make_optimizer(config, 4), jnp.zeros(1)
+    state, moves = optimizer.init(params), []
+    for _ in range(20):
+        update, state = optimizer.update(jnp.ones(1), state, params)
+        params = optax.apply_updates(params, update)
+        moves.append(-float(update[0]))
+    rise = int(4 * warmup)
+    expected = [
+        0.5 / rise + (0.5 - 0.5 / rise) * step / rise
+        if step < rise
+        else 0.5 * 0.8 ** ((step - rise) / 4)
+        for step in range(20)
+    ]
+    np.testing.assert_allclose(moves, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "best", "finished"),
+    [(1, 0, False), (3, 3, False), (4, 3, False), (6, 3, False), (7, 3, True), (10, 10, True)],
+)
+def test_patience_counts_evaluations(epoch, best, finished):
+    """Two evaluations without improvement, one every two epochs."""
+    config = tiny(epochs=10, patience=2, evaluate_every=2)
+    progress = Progress(None, None, epoch, best, 0.0)
+    assert Trainer.finished(SimpleNamespace(config=config), progress) == finished
+    endless = SimpleNamespace(config=tiny(epochs=10))
+    assert Trainer.finished(endless, progress) == (epoch == 10)
+
+
+@pytest.mark.parametrize(
+    ("every", "drawn"),
+    [(0, [0, 0, 0, 0, 0, 0]), (1, [0, 0, 2, 3, 4, 5]), (2, [0, 0, 0, 3, 3, 5]), (9, [0] * 6)],
+)
+def test_which_draw_of_the_neighbours_is_in_use(every, drawn, monkeypatch):
+    """Going on from any epoch, or going back to the best one, takes the draw of that epoch."""
+    monkeypatch.setattr("pinsage_jax.training.trainer.neighbors_of", lambda *_, epoch: epoch)
+    trainer = object.__new__(Trainer)
+    trainer.config, trainer._neighbors_drawn_at = tiny(pooling="none", refresh_every=every), 0
+    prepared = SimpleNamespace(graph=None, table=0)
+    prepared._replace = lambda table: SimpleNamespace(**(vars(prepared) | {"table": table}))
+    taken = []
+    trainer.prepared = prepared
+    trainer.epochs = SimpleNamespace(take_table=taken.append)
+    for epochs in (range(6), (5, 0, 3, 1, 4, 2)):
+        for epoch in epochs:
+            trainer.use_neighbors_of(epoch)
+            assert trainer.prepared.table == drawn[epoch]
+    assert set(taken) <= set(drawn)
+    before = len(taken)
+    trainer.use_neighbors_of(2)
+    assert len(taken) == before  # nothing is drawn that is in use already
