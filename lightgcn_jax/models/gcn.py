@@ -3,49 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
-from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction
-from lightgcn_jax.models.layers import Reach, reaches, unconnected
-from lightgcn_jax.models.table import check_layers, check_table, normal_table
-
-
-@dataclasses.dataclass(frozen=True)
-class GCNConfig:
-    """Shape of the model.
-
-    Attributes:
-        dim: D, dimensions of an embedding, in every layer.
-        layers: K, at least 1.
-        init_std: standard deviation of the normal initial embeddings.
-    """
-
-    dim: int = 64
-    layers: int = 3
-    init_std: float = 0.1
-
-    def __post_init__(self):
-        check_table(self)
-        check_layers(self.layers)
-
-
-class GCNParams(NamedTuple):
-    """What is learnt.
-
-    Attributes:
-        table: ``float[N, D]``, the layer-0 embeddings, users first.
-        weights: variables of :class:`GCNLayers`, K matrices D×D.
-    """
-
-    table: NodeTable
-    weights: Mapping[str, Any]
+from lightgcn_jax.arrays import NodeTable, Vectors
+from lightgcn_jax.fields import POSITIVE, SHARE, check_fields, one_of, whole
+from lightgcn_jax.graph.normalization import Normalization
+from lightgcn_jax.models.layers import LayeredModel, Neighbourhood
 
 
 class GCNLayers(nn.Module):
@@ -54,46 +19,47 @@ class GCNLayers(nn.Module):
     dim: int
 
     @nn.compact
-    def __call__(self, nodes: NodeTable, layers: Sequence[Reach]) -> Vectors:
+    def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
         glorot = nn.initializers.glorot_uniform()
-        for k, reach in enumerate(layers):
+        for k, layer in enumerate(layers):
             linear = nn.Dense(self.dim, use_bias=False, kernel_init=glorot, name=f"layer_{k}")
-            nodes = nn.relu(linear(reach.neighbours(nodes)))
+            nodes = nn.relu(linear(layer.neighbours(nodes)))
         return nodes
 
 
-def init(key: PRNGKey, num_nodes: int, config: GCNConfig) -> GCNParams:
-    """Normal layer-0 embeddings; uniform weights of Glorot and Bengio (2010)."""
-    table_key, weights_key = jax.random.split(key)
-    weights = GCNLayers(config.dim).init(
-        weights_key, jnp.zeros((1, config.dim)), unconnected(config.layers)
-    )
-    return GCNParams(normal_table(table_key, num_nodes, config), weights)
+@dataclasses.dataclass(frozen=True)
+class GCN(LayeredModel):
+    """Final embeddings E(K) of E(k+1) = ReLU(Ã E(k) W(k)); none of their entries is negative.
 
+    Attributes:
+        dim: dimensions D of an embedding, in every layer.
+        layers: applications K of Ã, at least 1.
+        normalization: divide the entries of the adjacency matrix by the degrees of both ends
+            (``symmetric``) or of one.
+        edge_dropout: share of the interactions that each training step leaves out of the graph.
+        init_std: standard deviation of the initial embeddings.
 
-def apply(params: GCNParams, operator: Operator, config: GCNConfig) -> NodeTable:
-    """Final embeddings E(K) of E(k+1) = ReLU(Ã E(k) W(k)), ``float[N, D]``, none negative.
-
-    Kipf and Welling 2017, equation 2, with Ã of the graph without self-loops.
-
-    Args:
-        params: of :func:`init`.
-        operator: Ã, N×N.
-        config: shape of the model.
+    References:
+        Kipf and Welling 2017, equation 2, with Ã of the graph without self-loops.
     """
-    return _applied(params, config, reaches(operator, config.layers))
 
+    dim: int = 64
+    layers: int = 3
+    normalization: Normalization = "symmetric"
+    edge_dropout: float = 0.0
+    init_std: float = 0.1
 
-def apply_rows(
-    params: GCNParams,
-    operator: Operator,
-    config: GCNConfig,
-    rows: Ids,
-    restriction: Restriction | None = None,
-) -> Vectors:
-    """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
-    return _applied(params, config, reaches(operator, config.layers, rows, restriction))
+    def __post_init__(self):
+        check_fields(
+            self,
+            dim=whole(1),
+            layers=whole(1),
+            normalization=one_of(Normalization),
+            edge_dropout=SHARE,
+            init_std=POSITIVE,
+        )
 
-
-def _applied(params: GCNParams, config: GCNConfig, layers: Sequence[Reach]) -> Vectors:
-    return cast(Vectors, GCNLayers(config.dim).apply(params.weights, params.table, layers))
+    @property
+    def module(self) -> GCNLayers:
+        """The layers."""
+        return GCNLayers(self.dim)

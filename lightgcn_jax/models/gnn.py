@@ -1,70 +1,31 @@
 """A graph neural network in its general form, h_v(k+1) = COMBINE(h_v(k), AGGR(h_u(k), u ∈ N(v))).
 
 Hamilton et al. 2017 (GraphSAGE), algorithm 1, with all neighbours in place of a sample, without
-biases and without scaling each layer's vectors to length 1. Maxima are those of the vectors
-themselves, not of a layer of their own over them.
+biases and without scaling each layer's vectors to length 1. Maxima are taken over the neighbours'
+vectors themselves, without a layer of their own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast, get_args
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import flax.struct
-import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, PRNGKey, Vectors
-from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, Vectors
+from lightgcn_jax.diffusion.operator import diffusion_operator
+from lightgcn_jax.fields import POSITIVE, check_fields, one_of, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.graph.normalization import Normalization, normalized_adjacency
-from lightgcn_jax.models.layers import Reach, reaches, unconnected, whole
-from lightgcn_jax.models.table import check_layers, check_table, normal_table
+from lightgcn_jax.graph.normalization import normalized_adjacency
+from lightgcn_jax.models.layers import LayeredModel, Neighbourhood, all_nodes
 
 Aggregate = Literal["mean", "sum", "max"]
 Combine = Literal["concat", "add"]
-
-
-@dataclasses.dataclass(frozen=True)
-class GNNConfig:
-    """Shape of the model.
-
-    Attributes:
-        dim: D, dimensions of an embedding, in every layer.
-        layers: K, at least 1.
-        aggregate: what becomes of the neighbours' vectors, elementwise. Edge weights enter a mean
-            and a sum, not a maximum.
-        combine: ``concat``, ReLU(W [h, m]), or ``add``, ReLU(W (h + m)), for a node's vector h and
-            its neighbours' aggregate m.
-        init_std: standard deviation of the normal initial embeddings.
-    """
-
-    dim: int = 64
-    layers: int = 2
-    aggregate: Aggregate = "mean"
-    combine: Combine = "concat"
-    init_std: float = 0.1
-
-    def __post_init__(self):
-        check_table(self)
-        check_layers(self.layers)
-        for field, kind in (("aggregate", Aggregate), ("combine", Combine)):
-            if getattr(self, field) not in get_args(kind):
-                raise InputError(
-                    f"{field}: expected one of {get_args(kind)}, got {getattr(self, field)!r}"
-                )
-
-
-def normalization_of(aggregate: Aggregate) -> Normalization | None:
-    """The normalisation of the operator that :func:`apply` wants; None for ``max``, which applies
-    none."""
-    return {"mean": "row", "sum": "none", "max": None}[aggregate]
 
 
 @flax.struct.dataclass
@@ -72,7 +33,7 @@ class Edges:
     """All directed edges, sorted by receiver.
 
     Attributes:
-        senders: ``int32[2E]``.
+        senders: ``int32[2E]``, rows of the node table.
         receivers: ``int32[2E]``, non-decreasing.
     """
 
@@ -81,22 +42,14 @@ class Edges:
 
 
 def edges_of(graph: BipartiteGraph) -> Edges:
-    """The edges of a graph, both directions of each interaction."""
+    """The edges of a graph, both directions of each interaction.
+
+    Args:
+        graph: the interactions.
+    """
     matrix = normalized_adjacency(graph, "none")
     receivers = np.repeat(np.arange(graph.num_nodes, dtype=np.int32), matrix.lengths)
     return Edges(jnp.asarray(matrix.columns), jnp.asarray(receivers))
-
-
-class GNNParams(NamedTuple):
-    """What is learnt.
-
-    Attributes:
-        table: ``float[N, D]``, the layer-0 embeddings, users first.
-        weights: variables of :class:`GNNLayers`, K matrices 2D×D (``concat``) or D×D (``add``).
-    """
-
-    table: NodeTable
-    weights: Mapping[str, Any]
 
 
 class GNNLayers(nn.Module):
@@ -106,10 +59,10 @@ class GNNLayers(nn.Module):
     combine: Combine
 
     @nn.compact
-    def __call__(self, nodes: NodeTable, layers: Sequence[Reach]) -> Vectors:
+    def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
         glorot = nn.initializers.glorot_uniform()
-        for k, reach in enumerate(layers):
-            own, messages = reach.own(nodes), reach.neighbours(nodes)
+        for k, layer in enumerate(layers):
+            own, messages = layer.own(nodes), layer.neighbours(nodes)
             if self.combine == "concat":
                 joined = jnp.concatenate([own, messages], axis=1)
             else:
@@ -119,71 +72,62 @@ class GNNLayers(nn.Module):
         return nodes
 
 
-def init(key: PRNGKey, num_nodes: int, config: GNNConfig) -> GNNParams:
-    """Normal layer-0 embeddings; uniform weights of Glorot and Bengio (2010)."""
-    table_key, weights_key = jax.random.split(key)
-    weights = GNNLayers(config.dim, config.combine).init(
-        weights_key, jnp.zeros((1, config.dim)), unconnected(config.layers)
-    )
-    return GNNParams(normal_table(table_key, num_nodes, config), weights)
+@dataclasses.dataclass(frozen=True)
+class GNN(LayeredModel):
+    """Final embeddings h(K), none of whose entries is negative, from learnt layer-0 embeddings.
 
+    A node without neighbours aggregates to zeros. The aggregate ``max`` holds one message for each
+    edge, ``[2E, D]``.
 
-def apply(
-    params: GNNParams, operator: Operator | None, config: GNNConfig, edges: Edges | None = None
-) -> NodeTable:
-    """Final embeddings: those of the last layer, ``float[N, D]``, none negative.
-
-    A node without neighbours aggregates to zeros.
-
-    Args:
-        params: of :func:`init`.
-        operator: N×N, of the normalisation that :func:`normalization_of` names; not for ``max``.
-        config: shape of the model.
-        edges: for ``max`` alone, which holds one message an edge, ``[2E, D]``. Its senders and
-            receivers are rows of the table.
-
-    Raises:
-        InputError: what the aggregate needs is missing.
+    Attributes:
+        dim: dimensions D of an embedding, in every layer.
+        layers: rounds K, at least 1.
+        aggregate: what becomes of the neighbours' vectors, elementwise.
+        combine: ReLU(W [h, m]) (``concat``) or ReLU(W (h + m)) (``add``), for a node's vector h and
+            its neighbours' aggregate m.
+        init_std: standard deviation of the initial embeddings.
     """
-    return _applied(params, config, _reaches(operator, edges, config))
 
+    dim: int = 64
+    layers: int = 3
+    aggregate: Aggregate = "mean"
+    combine: Combine = "concat"
+    init_std: float = 0.1
 
-def apply_rows(
-    params: GNNParams,
-    operator: Operator | None,
-    config: GNNConfig,
-    rows: Ids,
-    edges: Edges | None = None,
-    restriction: Restriction | None = None,
-) -> Vectors:
-    """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
-    return _applied(params, config, _reaches(operator, edges, config, rows, restriction))
+    def __post_init__(self):
+        check_fields(
+            self,
+            dim=whole(1),
+            layers=whole(1),
+            aggregate=one_of(Aggregate),
+            combine=one_of(Combine),
+            init_std=POSITIVE,
+        )
 
+    @property
+    def module(self) -> GNNLayers:
+        """The layers."""
+        return GNNLayers(self.dim, self.combine)
 
-def _applied(params: GNNParams, config: GNNConfig, layers: Sequence[Reach]) -> Vectors:
-    module = GNNLayers(config.dim, config.combine)
-    return cast(Vectors, module.apply(params.weights, params.table, layers))
+    def operator_of(self, graph: BipartiteGraph, backend: Any = "auto") -> Any:
+        """The operator of means or sums, or for ``max`` the :class:`Edges`.
 
+        Args:
+            graph: the training interactions.
+            backend: storage of the operator.
+        """
+        if self.aggregate == "max":
+            return edges_of(graph)
+        normalization = "row" if self.aggregate == "mean" else "none"
+        return diffusion_operator(graph, backend=backend, normalization=normalization)
 
-def _reaches(
-    operator: Operator | None,
-    edges: Edges | None,
-    config: GNNConfig,
-    rows: Ids | None = None,
-    restriction: Restriction | None = None,
-) -> list[Reach]:
-    if config.aggregate != "max":
-        if operator is None:
-            raise InputError(
-                f"operator: expected that of the graph for aggregate {config.aggregate}, got none"
-            )
-        return reaches(operator, config.layers, rows, restriction)
-    if edges is None:
-        raise InputError("edges: expected those of the graph for aggregate max, got none")
-    layers = [whole(lambda x: _maxima(edges, x))] * config.layers
-    if rows is not None:
-        layers[-1] = Reach(lambda x: _maxima(edges, x)[rows], lambda x: x[rows])
-    return layers
+    def _neighbourhoods(self, operator: Any, rows: Ids | None = None) -> list[Neighbourhood]:
+        if self.aggregate != "max":
+            return super()._neighbourhoods(operator, rows)
+        layers = [all_nodes(lambda x: _maxima(operator, x))] * self.layers
+        if rows is not None:
+            layers[-1] = Neighbourhood(lambda x: _maxima(operator, x)[rows], lambda x: x[rows])
+        return layers
 
 
 def _maxima(edges: Edges, nodes: NodeTable) -> NodeTable:

@@ -1,8 +1,10 @@
-"""Score functions f(u, i): inner product, cosine, or a network over both vectors."""
+"""Scores f(u, i) of a user's and an item's final vectors: inner product, cosine, or a network."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -10,11 +12,173 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
-
-ScoreName = Literal["inner", "cosine", "mlp"]
+from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
+from lightgcn_jax.fields import at_least, check_fields, whole
 
 # Hidden entries of the network that ranking holds at once for a query: it works through the items.
 _HIDDEN_AT_ONCE = 1 << 16
+
+
+class Score:
+    """How a user's and an item's vectors become a score, in training and in ranking alike.
+
+    A score of one's own derives from this class and defines ``__call__``, which is traced.
+
+    Attributes:
+        popularity_offset: γ; γ·log(1 + an item's training users) is added to its scores.
+    """
+
+    popularity_offset: float = 0.0
+
+    @property
+    def offset_columns(self) -> int:
+        """How many last columns of the ranked vectors hold the popularity offset."""
+        return int(self.popularity_offset > 0)
+
+    def init(self, key: PRNGKey, width: int) -> Any:
+        """What the score learns, a pytree; None for a score without parameters.
+
+        Args:
+            key: randomness of the initial values.
+            width: D', the columns of the vectors.
+        """
+        del key, width
+
+    def __call__(
+        self, head: Any, users: Float[Array, "batch dim"], items: Array
+    ) -> Float[Array, "batch items"]:
+        """The score of each user and each of its items.
+
+        Args:
+            head: what :meth:`init` gave, as learnt so far.
+            users: ``float[B, D']``.
+            items: ``float[M, D']``, shared by all users, or ``float[B, n, D']``, a set for each.
+
+        Returns:
+            ``float[B, M]`` or ``float[B, n]``.
+        """
+        return _products(users, items)
+
+    def vectors(
+        self, users: UserTable, items: ItemTable, offsets: Float[Array, " items"] | None
+    ) -> tuple[UserTable, ItemTable]:
+        """The vectors that ranking keeps; the popularity offset becomes a last column, which holds
+        1 for a user and the offset for an item.
+
+        Args:
+            users: ``float[U, D']``.
+            items: ``float[I, D']``.
+            offsets: ``float[I]``, what is added to each item's scores; None for nothing.
+        """
+        if offsets is None:
+            return users, items
+        users = jnp.pad(users, ((0, 0), (0, 1)), constant_values=1)
+        return users, jnp.concatenate([items, offsets[:, None]], axis=1)
+
+    def scorer(self, users: UserTable, items: ItemTable, head: Any) -> Scorer:
+        """What ranks by the vectors that :meth:`vectors` gave.
+
+        Args:
+            users: ``float[U, D'']``.
+            items: ``float[I, D'']``.
+            head: what was learnt beside the vectors.
+        """
+        return HeadScorer(users, items, head, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner(Score):
+    """Inner products ⟨u, i⟩.
+
+    Attributes:
+        popularity_offset: γ; γ·log(1 + an item's training users) is added to its scores, in
+            training and in ranking.
+    """
+
+    popularity_offset: float = 0.0
+
+    def __post_init__(self):
+        check_fields(self, popularity_offset=at_least(0))
+
+    def scorer(self, users: UserTable, items: ItemTable, head: Any) -> InnerProduct:
+        """Ranks by inner products.
+
+        Args:
+            users: ``float[U, D'']``.
+            items: ``float[I, D'']``.
+            head: not used.
+        """
+        del head
+        return InnerProduct(users, items)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(Inner):
+    """Cosines ⟨u, i⟩ / (‖u‖ ‖i‖); a vector of zeros has the cosine 0 to all.
+
+    Attributes:
+        popularity_offset: γ; γ·log(1 + an item's training users) is added to its scores, in
+            training and in ranking. A cosine alone cannot say that everybody likes an item.
+    """
+
+    def __call__(
+        self, head: Any, users: Float[Array, "batch dim"], items: Array
+    ) -> Float[Array, "batch items"]:
+        """The cosine of each user and each of its items; else as :meth:`Score.__call__`.
+
+        Args:
+            head: not used.
+            users: ``float[B, D']``.
+            items: ``float[M, D']`` or ``float[B, n, D']``.
+        """
+        return _products(unit_rows(users), unit_rows(items))
+
+    def vectors(
+        self, users: UserTable, items: ItemTable, offsets: Float[Array, " items"] | None
+    ) -> tuple[UserTable, ItemTable]:
+        """Vectors of length 1, whose inner products are the cosines; else as :meth:`Score.vectors`.
+
+        Args:
+            users: ``float[U, D']``.
+            items: ``float[I, D']``.
+            offsets: ``float[I]``, what is added to each item's scores; None for nothing.
+        """
+        return super().vectors(unit_rows(users), unit_rows(items), offsets)
+
+
+@dataclasses.dataclass(frozen=True)
+class MLP(Score):
+    """Scores of a network of one hidden layer, see :class:`MLPHead`.
+
+    Attributes:
+        hidden: width of the hidden layer.
+    """
+
+    hidden: int = 64
+
+    def __post_init__(self):
+        check_fields(self, hidden=whole(1))
+
+    def init(self, key: PRNGKey, width: int) -> Any:
+        """The network's flax variables.
+
+        Args:
+            key: randomness of the weights.
+            width: D', the columns of the vectors.
+        """
+        return MLPHead(self.hidden).init(key, jnp.zeros((1, width)), jnp.zeros((1, width)))
+
+    def __call__(
+        self, head: Any, users: Float[Array, "batch dim"], items: Array
+    ) -> Float[Array, "batch items"]:
+        """The network's score of each user and each of its items.
+
+        Args:
+            head: the network's flax variables.
+            users: ``float[B, D']``.
+            items: ``float[M, D']`` or ``float[B, n, D']``.
+        """
+        return head_scores(head, users[:, None], items if items.ndim == 3 else items[None])
 
 
 class MLPHead(nn.Module):
@@ -35,99 +199,77 @@ class MLPHead(nn.Module):
         self.output = nn.Dense(1)
 
     def __call__(self, users: Array, items: Array) -> Array:
-        """Scores of pairs whose vectors broadcast against each other: ``[..., D]`` to ``[...]``."""
+        """Scores of pairs.
+
+        Args:
+            users: ``float[..., D]``.
+            items: ``float[..., D]``, broadcast against the users.
+
+        Returns:
+            ``float[...]``.
+        """
         return self.output(nn.relu(self.of_user(users) + self.of_item(items)))[..., 0]
 
 
-def init_head(key: PRNGKey, dim: int, hidden: int) -> Any:
-    """The head's flax variables for vectors of ``dim`` columns."""
-    return MLPHead(hidden).init(key, jnp.zeros((1, dim)), jnp.zeros((1, dim)))
+def head_scores(head: Mapping[str, Any], users: Array, items: Array) -> Array:
+    """The network's scores of pairs; else as :class:`MLPHead`.
 
-
-def head_scores(head: Any, users: Array, items: Array) -> Array:
-    """The head's scores of pairs, ``[..., D]`` against ``[..., D]``."""
+    Args:
+        head: the network's flax variables.
+        users: ``float[..., D]``.
+        items: ``float[..., D]``, broadcast against the users.
+    """
     hidden = head["params"]["of_user"]["bias"].shape[0]
-    scores = MLPHead(hidden).apply(head, users, items)
-    assert isinstance(scores, jax.Array)
-    return scores
+    return cast(Array, MLPHead(hidden).apply(head, users, items))
 
 
 def unit_rows(vectors: Array) -> Array:
-    """Vectors scaled to length 1; zeros stay zeros, with a gradient of zero."""
+    """Vectors scaled to length 1; zeros stay zeros, with a gradient of zero.
+
+    Args:
+        vectors: ``float[..., D]``.
+    """
     squares = jnp.square(vectors).sum(axis=-1, keepdims=True)
     empty = squares == 0
     return jnp.where(empty, 0, vectors / jnp.sqrt(jnp.where(empty, 1, squares)))
 
 
-def positive_scores(
-    name: ScoreName, users: Float[Array, "batch dim"], items: Array, *, head: Any = None
-) -> Float[Array, " batch"]:
-    """The score of each user and its item.
-
-    Args:
-        name: of the score.
-        users: ``float[B, D]``.
-        items: ``float[B, D]``.
-        head: variables of the network, for ``mlp``.
-    """
-    return negative_scores(name, users, items[:, None], head=head)[:, 0]
-
-
-def negative_scores(
-    name: ScoreName, users: Float[Array, "batch dim"], items: Array, *, head: Any = None
-) -> Float[Array, "batch negatives"]:
-    """Scores of each user's negatives.
-
-    Args:
-        name: of the score.
-        users: ``float[B, D]``.
-        items: ``float[M, D]``, shared by the batch, or ``float[B, n, D]``, one set a user.
-        head: variables of the network, for ``mlp``.
-    """
-    if name == "mlp":
-        items = items if items.ndim == 3 else items[None]
-        return head_scores(head, users[:, None], items)
-    if name == "cosine":
-        users, items = unit_rows(users), unit_rows(items)
+def _products(users: Array, items: Array) -> Array:
     if items.ndim == 2:
         return users @ items.T
     return jnp.einsum("bd,bnd->bn", users, items)
 
 
 @flax.struct.dataclass
-class MLPScorer:
-    """Ranks by the network.
+class HeadScorer(Tables):
+    """Ranks by a score that is no inner product, a chunk of items at a time.
 
     Attributes:
         queries: ``float[U, D]``, the users' final embeddings.
         items: ``float[I, D]``.
-        head: the network's flax variables.
+        head: what the score learnt.
+        score: the score.
     """
 
-    queries: UserTable
-    items: ItemTable
-    head: Any
-
-    @property
-    def num_queries(self) -> int:
-        return self.queries.shape[0]
-
-    @property
-    def num_items(self) -> int:
-        return self.items.shape[0]
+    head: Any = None
+    score: Score = flax.struct.field(pytree_node=False, default_factory=Inner)
 
     @property
     def block_bytes_per_query(self) -> int:
-        """The query's vector, a chunk's hidden layers, and the scores before they are joined."""
+        """The query's vector, the hidden layers of a chunk, and the scores before they are
+        joined."""
         return 4 * (self.queries.shape[1] + _HIDDEN_AT_ONCE + self.num_items)
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
-        users = self.queries[rows]
-        hidden = self.head["params"]["of_user"]["bias"].shape[0]
-        chunk = max(1, _HIDDEN_AT_ONCE // hidden)
-        return jax.lax.map(
-            lambda item: head_scores(self.head, users, item[None]), self.items, batch_size=chunk
-        )
+        """Scores of all items for some users.
 
-    def embeddings(self) -> tuple[UserTable, ItemTable]:
-        return self.queries, self.items
+        Args:
+            rows: ``int32[Q]``, users.
+        """
+        users = self.queries[rows]
+        chunk = max(1, _HIDDEN_AT_ONCE // getattr(self.score, "hidden", users.shape[1]))
+        return jax.lax.map(
+            lambda item: self.score(self.head, users, item[None])[:, 0],
+            self.items,
+            batch_size=chunk,
+        )

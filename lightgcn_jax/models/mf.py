@@ -3,70 +3,84 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Bool, Ids, NodeTable, PRNGKey, Vectors
-from lightgcn_jax.models.table import check_table, normal_table
+from lightgcn_jax.fields import POSITIVE, SWITCH, check_fields, whole
+from lightgcn_jax.models.model import Model, Nodes, TableParams, normal_table
 
 
 @dataclasses.dataclass(frozen=True)
-class MFConfig:
-    """Shape of the model.
+class MF(Model):
+    """Scores ⟨e_u, e_i⟩ + b_u + b_i of learnt embeddings, with or without learnt biases.
+
+    The parameters are a ``table float[N, D]``; with biases ``float[N, D + 1]``, whose last column
+    is b. The final vectors are [e_u, b_u, 1] for users and [e_i, 1, b_i] for items, without biases
+    the table itself.
 
     Attributes:
-        dim: D, dimensions of an embedding.
-        biases: whether every user and item has a bias.
-        init_std: standard deviation of the normal initial embeddings; biases start at 0.
+        dim: dimensions D of an embedding.
+        biases: give each user and item a bias, which starts at 0.
+        init_std: standard deviation of the initial embeddings.
+
+    References:
+        Koren et al. 2009, equation 4, without the global mean, which ranks nothing.
     """
 
     dim: int = 64
     biases: bool = False
     init_std: float = 0.1
 
+    normalization = None
+
     def __post_init__(self):
-        check_table(self)
+        check_fields(self, dim=whole(1), biases=SWITCH, init_std=POSITIVE)
 
+    @property
+    def width(self) -> int:
+        """D, or D + 2 with biases."""
+        return self.dim + self.offset_columns
 
-class MFParams(NamedTuple):
-    """What is learnt.
+    @property
+    def offset_columns(self) -> int:
+        """2 with biases, else 0."""
+        return 2 * self.biases
 
-    Attributes:
-        table: ``float[N, D]``, users first; with biases ``float[N, D + 1]``, the last column b.
-    """
+    def init(self, key: PRNGKey, num_nodes: int) -> TableParams:
+        """Normal embeddings; biases of 0.
 
-    table: NodeTable
+        Args:
+            key: randomness of the embeddings.
+            num_nodes: N.
+        """
+        table = normal_table(key, num_nodes, self.dim, self.init_std)
+        return TableParams(jnp.pad(table, ((0, 0), (0, 1))) if self.biases else table)
 
+    def apply(self, params: TableParams, operator: Nodes) -> NodeTable:
+        """Final vectors of all nodes, ``float[N, D']``.
 
-def init(key: PRNGKey, num_nodes: int, config: MFConfig) -> MFParams:
-    """Normal embeddings; biases of 0."""
-    table = normal_table(key, num_nodes, config)
-    return MFParams(jnp.pad(table, ((0, 0), (0, 1))) if config.biases else table)
+        Args:
+            params: from :meth:`init`.
+            operator: how many of the rows are users.
+        """
+        is_user = jnp.arange(len(params.table), dtype=jnp.int32) < operator.num_users
+        return _with_biases(params.table, is_user) if self.biases else params.table
 
+    def apply_rows(
+        self, params: TableParams, operator: Nodes, rows: Ids, key: PRNGKey | None = None
+    ) -> Vectors:
+        """Final vectors of a few nodes, ``float[Q, D']``.
 
-def apply(params: MFParams, num_users: int, config: MFConfig) -> NodeTable:
-    """Final vectors whose inner products are ⟨e_u, e_i⟩ + b_u + b_i.
-
-    Users are [e_u, b_u, 1] and items [e_i, 1, b_i] (Koren et al. 2009, equation 4, without the
-    global mean, which ranks nothing). Without biases they are the table itself.
-
-    Args:
-        params: of :func:`init`.
-        num_users: U, the first rows of the table.
-        config: shape of the model.
-
-    Returns:
-        ``float[N, D + 2]``; ``float[N, D]`` without biases.
-    """
-    is_user = jnp.arange(len(params.table), dtype=jnp.int32) < num_users
-    return _with_biases(params.table, is_user) if config.biases else params.table
-
-
-def apply_rows(params: MFParams, num_users: int, config: MFConfig, rows: Ids) -> Vectors:
-    """The final vectors of the nodes ``rows int32[Q]``, as a mini-batch needs them."""
-    vectors = params.table[rows]
-    return _with_biases(vectors, rows < num_users) if config.biases else vectors
+        Args:
+            params: from :meth:`init`.
+            operator: how many of the rows are users.
+            rows: ``int32[Q]``.
+            key: not used; nothing is dropped.
+        """
+        del key
+        vectors = params.table[rows]
+        return _with_biases(vectors, rows < operator.num_users) if self.biases else vectors
 
 
 def _with_biases(rows: Vectors, is_user: Bool[Array, " batch"]) -> Vectors:

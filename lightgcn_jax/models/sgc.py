@@ -6,8 +6,7 @@ With W = I it is LightGCN with the layer weights (0, …, 0, 1).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -16,77 +15,90 @@ import jax.numpy as jnp
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.multiscale import multiscale
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows
-from lightgcn_jax.models.table import check_layers, check_table, normal_table
+from lightgcn_jax.diffusion.restricted import multiscale_rows
+from lightgcn_jax.fields import POSITIVE, SHARE, check_fields, one_of, whole
+from lightgcn_jax.graph.normalization import Normalization
+from lightgcn_jax.models.model import Model, TableParams, normal_table
 
 
 @dataclasses.dataclass(frozen=True)
-class SGCConfig:
-    """Shape of the model.
+class SGC(Model):
+    """Final embeddings Ã^K E W of learnt layer-0 embeddings E.
 
     Attributes:
-        dim: D, dimensions of an embedding.
-        layers: K, applications of Ã, at least 1.
-        init_std: standard deviation of the normal initial embeddings.
+        dim: dimensions D of an embedding.
+        layers: applications K of Ã, at least 1.
+        normalization: divide the entries of the adjacency matrix by the degrees of both ends
+            (``symmetric``) or of one.
+        edge_dropout: share of the interactions that each training step leaves out of the graph.
+        init_std: standard deviation of the initial embeddings.
+
+    References:
+        Wu et al. 2019, section 2.2.
     """
 
     dim: int = 64
     layers: int = 3
+    normalization: Normalization = "symmetric"
+    edge_dropout: float = 0.0
     init_std: float = 0.1
 
     def __post_init__(self):
-        check_table(self)
-        check_layers(self.layers)
+        check_fields(
+            self,
+            dim=whole(1),
+            layers=whole(1),
+            normalization=one_of(Normalization),
+            edge_dropout=SHARE,
+            init_std=POSITIVE,
+        )
 
     @property
     def layer_weights(self) -> tuple[float, ...]:
-        """(0, …, 0, 1): of the powers of Ã the last alone."""
+        """(0, …, 0, 1): of the powers of Ã only the last one counts."""
         return (0.0,) * self.layers + (1.0,)
 
+    def init(self, key: PRNGKey, num_nodes: int) -> TableParams:
+        """Normal layer-0 embeddings; W, D×D, uniform as in Glorot and Bengio (2010).
 
-class SGCParams(NamedTuple):
-    """What is learnt.
+        Args:
+            key: randomness of embeddings and weights.
+            num_nodes: N.
+        """
+        table_key, weights_key = jax.random.split(key)
+        weights = self._linear.init(weights_key, jnp.zeros((1, self.dim)))
+        return TableParams(normal_table(table_key, num_nodes, self.dim, self.init_std), weights)
 
-    Attributes:
-        table: ``float[N, D]``, the layer-0 embeddings, users first.
-        weights: variables of one linear map without bias, D×D.
-    """
+    def apply(self, params: TableParams, operator: Operator) -> NodeTable:
+        """Ã^K E W, ``float[N, D]``.
 
-    table: NodeTable
-    weights: Mapping[str, Any]
+        Args:
+            params: from :meth:`init`.
+            operator: Ã, N×N.
+        """
+        return self._mapped(params, multiscale(operator, params.table, self.layer_weights))
 
+    def apply_rows(
+        self, params: TableParams, operator: Operator, rows: Ids, key: PRNGKey | None = None
+    ) -> Vectors:
+        """(Ã^K E) W at a few nodes, ``float[Q, D]``.
 
-def init(key: PRNGKey, num_nodes: int, config: SGCConfig) -> SGCParams:
-    """Normal layer-0 embeddings; uniform weights of Glorot and Bengio (2010)."""
-    table_key, weights_key = jax.random.split(key)
-    weights = _linear(config).init(weights_key, jnp.zeros((1, config.dim)))
-    return SGCParams(normal_table(table_key, num_nodes, config), weights)
+        Args:
+            params: from :meth:`init`.
+            operator: Ã, N×N.
+            rows: ``int32[Q]``.
+            key: randomness of the edges that are dropped.
+        """
+        operator = self._with_dropped_edges(operator, key)
+        return self._mapped(
+            params, multiscale_rows(operator, params.table, self.layer_weights, rows)
+        )
 
+    @property
+    def _linear(self) -> nn.Dense:
+        glorot = nn.initializers.glorot_uniform()
+        return nn.Dense(self.dim, use_bias=False, kernel_init=glorot)
 
-def apply(params: SGCParams, operator: Operator, config: SGCConfig) -> NodeTable:
-    """Final embeddings Ã^K E W, ``float[N, D]`` (Wu et al. 2019, section 2.2).
-
-    Args:
-        params: of :func:`init`.
-        operator: Ã, N×N.
-        config: shape of the model.
-    """
-    diffused = multiscale(operator, params.table, config.layer_weights)
-    return cast(NodeTable, _linear(config).apply(params.weights, diffused))
-
-
-def apply_rows(
-    params: SGCParams,
-    operator: Operator,
-    config: SGCConfig,
-    rows: Ids,
-    restriction: Restriction | None = None,
-) -> Vectors:
-    """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
-    diffused = multiscale_rows(operator, params.table, config.layer_weights, rows, restriction)
-    return cast(Vectors, _linear(config).apply(params.weights, diffused))
-
-
-def _linear(config: SGCConfig) -> nn.Dense:
-    glorot = nn.initializers.glorot_uniform()
-    return nn.Dense(config.dim, use_bias=False, kernel_init=glorot)
+    def _mapped(self, params: TableParams, vectors: Vectors) -> Vectors:
+        assert params.weights is not None
+        return cast(Vectors, self._linear.apply(params.weights, vectors))
