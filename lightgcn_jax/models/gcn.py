@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction
 from lightgcn_jax.models.layers import Reach, reaches, unconnected
 from lightgcn_jax.models.table import check_layers, check_table, normal_table
 
@@ -89,10 +88,9 @@ def apply_rows(
     operator: Operator,
     config: GCNConfig,
     rows: Ids,
-    restriction: Restriction | None = None,
 ) -> Vectors:
     """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
-    return _applied(params, config, reaches(operator, config.layers, rows, restriction))
+    return _applied(params, config, reaches(operator, config.layers, rows))
 
 
 def _applied(params: GCNParams, config: GCNConfig, layers: Sequence[Reach]) -> Vectors:

@@ -20,7 +20,6 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.normalization import Normalization, normalized_adjacency
@@ -154,10 +153,9 @@ def apply_rows(
     config: GNNConfig,
     rows: Ids,
     edges: Edges | None = None,
-    restriction: Restriction | None = None,
 ) -> Vectors:
     """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
-    return _applied(params, config, _reaches(operator, edges, config, rows, restriction))
+    return _applied(params, config, _reaches(operator, edges, config, rows))
 
 
 def _applied(params: GNNParams, config: GNNConfig, layers: Sequence[Reach]) -> Vectors:
@@ -170,14 +168,13 @@ def _reaches(
     edges: Edges | None,
     config: GNNConfig,
     rows: Ids | None = None,
-    restriction: Restriction | None = None,
 ) -> list[Reach]:
     if config.aggregate != "max":
         if operator is None:
             raise InputError(
                 f"operator: expected that of the graph for aggregate {config.aggregate}, got none"
             )
-        return reaches(operator, config.layers, rows, restriction)
+        return reaches(operator, config.layers, rows)
     if edges is None:
         raise InputError("edges: expected those of the graph for aggregate max, got none")
     layers = [whole(lambda x: _maxima(edges, x))] * config.layers

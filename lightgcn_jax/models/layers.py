@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Ids, NodeTable, Vectors
 from lightgcn_jax.diffusion.operator import Operator, diffuse
-from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows
+from lightgcn_jax.diffusion.restricted import multiscale_rows
 
 
 class Reach(NamedTuple):
@@ -28,7 +28,6 @@ def reaches(
     operator: Operator,
     layers: int,
     rows: Ids | None = None,
-    restriction: Restriction | None = None,
 ) -> list[Reach]:
     """One reach a layer.
 
@@ -37,13 +36,10 @@ def reaches(
         layers: K.
         rows: ``int32[Q]``, the nodes that are read in the end; None for all. What the last layer
             does beside Ã costs Q rows in place of N.
-        restriction: of the last application, see :func:`multiscale_rows`.
     """
     if rows is None:
         return [whole(lambda x: diffuse(operator, x))] * layers
-    few = Reach(
-        lambda x: multiscale_rows(operator, x, (0.0, 1.0), rows, restriction), lambda x: x[rows]
-    )
+    few = Reach(lambda x: multiscale_rows(operator, x, (0.0, 1.0), rows), lambda x: x[rows])
     return [whole(lambda x: diffuse(operator, x))] * (layers - 1) + [few]
 
 

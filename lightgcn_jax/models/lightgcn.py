@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, NodeTable, PRNGKey, UserTable, Vectors
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows
+from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models.table import check_layers, check_table, normal_table
 
@@ -101,11 +101,10 @@ def apply_rows(
     operator: Operator,
     config: LightGCNConfig,
     rows: Ids,
-    restriction: Restriction | None = None,
 ) -> Vectors:
     """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
     alphas = _layer_weights(params, config)
-    return multiscale_rows(operator, params.table, alphas, rows, restriction)
+    return multiscale_rows(operator, params.table, alphas, rows)
 
 
 def _layer_weights(

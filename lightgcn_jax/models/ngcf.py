@@ -19,7 +19,6 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models.layers import Reach, reaches, unconnected
 from lightgcn_jax.models.table import check_layers, check_table, normal_table
@@ -166,13 +165,12 @@ def apply_rows(
     config: NGCFConfig,
     rows: Ids,
     key: PRNGKey | None = None,
-    restriction: Restriction | None = None,
 ) -> Vectors:
     """The final vectors of a few nodes, ``float[Q, D (K + 1)]``, as a mini-batch needs them.
 
     The same law of what is dropped, by other draws: the last layer is made for those nodes alone.
     """
-    layers = reaches(operator, config.layers, rows, restriction)
+    layers = reaches(operator, config.layers, rows)
     return _applied(params, config, layers, rows, key)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.multiscale import multiscale
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows
+from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.models.table import check_layers, check_table, normal_table
 
 
@@ -80,10 +80,9 @@ def apply_rows(
     operator: Operator,
     config: SGCConfig,
     rows: Ids,
-    restriction: Restriction | None = None,
 ) -> Vectors:
     """The final embeddings of a few nodes, ``float[Q, D]``, as a mini-batch needs them."""
-    diffused = multiscale_rows(operator, params.table, config.layer_weights, rows, restriction)
+    diffused = multiscale_rows(operator, params.table, config.layer_weights, rows)
     return cast(Vectors, _linear(config).apply(params.weights, diffused))
 
 
