@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import polars as pl
 import safetensors
 
 from lightgcn_jax.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None
-
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target`` that takes its name when the block ends without error.
+    """Write a file whole or not at all.
 
-    On an error (a full disk, Ctrl-C) the temporary file goes and the old ``target`` stays.
+    Args:
+        target: the file, in a folder that exists; what stood there stays until the block has ended
+            without an error (a full disk, Ctrl-C), and for good where it has not.
+
+    Yields:
+        A temporary path beside it, which then takes its name.
+
+    Raises:
+        OSError: the disk refused the bytes; the error names ``target``.
     """
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     os.close(handle)
@@ -48,19 +53,62 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Write a folder whole or not at all.
+
+    Args:
+        target: the folder; nothing, or an empty folder, may stand there when the block ends.
+            Missing parents are made.
+
+    Yields:
+        A temporary folder beside it to fill, ``.NAME.….tmp``. It takes the name of ``target`` when
+        the block ends without an error, and is removed otherwise; only a killed process leaves it.
+
+    Raises:
+        OSError: ``target`` holds something, or the disk refused.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkdtemp makes private folders; this one is to be as readable as its surroundings.
+        temporary.chmod(target.parent.stat().st_mode)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically.
+
+    Args:
+        target: the file; one that is there is replaced.
+        text: all that it is to hold.
+    """
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(target: Path, value: Any) -> None:
-    """Write indented JSON atomically; NaN and infinities are refused."""
+    """Write indented JSON atomically.
+
+    Args:
+        target: the file; one that is there is replaced.
+        value: a JSON value.
+
+    Raises:
+        ValueError: the value holds a NaN or an infinity, which JSON lacks.
+    """
     write_text(target, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Read JSON.
+
+    Args:
+        path: the file.
 
     Raises:
         InputError: the file is missing, unreadable or no JSON.
@@ -75,23 +123,31 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def locked(path: Path, message: str) -> Iterator[None]:
-    """Hold a lock file for this process alone; where the system has no such locks, do nothing.
+    """Hold a lock while the block runs, so that one process at a time does what it guards.
+
+    Args:
+        path: the lock's file; it holds nothing else and stays where it is.
+        message: what the error says.
 
     Raises:
-        InputError: another process holds it; ``message`` says what that means.
+        InputError: another process, or another block of this one, holds the lock.
     """
-    if fcntl is None:
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise InputError(message) from error
+    try:
         yield
-        return
-    with path.open("ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(message) from error
-        yield
+    finally:
+        lock.release()
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: the file.
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

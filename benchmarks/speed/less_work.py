@@ -35,13 +35,7 @@ from benchmarks.harness.report import (
 from benchmarks.workloads.gowalla import draw_batches
 from benchmarks.workloads.graphs import GRAPHS, load_graph
 from lightgcn_jax.arrays import Ids
-from lightgcn_jax.diffusion import Operator, diffuse, diffusion_operator, restriction_of
-from lightgcn_jax.diffusion.jax_sparse import CsrStorage
-from lightgcn_jax.diffusion.restricted import (
-    multiply_rows,
-    multiply_rows_transposed,
-    picked_entries,
-)
+from lightgcn_jax.diffusion import Operator, RowStorage, diffuse, diffusion_operator
 from lightgcn_jax.graph import BipartiteGraph, node_order
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.training.step import Run, batch_nodes, expected_entries
@@ -226,14 +220,14 @@ def _batch_nodes(graph: BipartiteGraph, operator: Operator, config: TrainConfig)
 
 
 def _room(operator: Operator, rows: Ids, expected: float) -> Room:
-    storage = cast(CsrStorage, operator.storage)
-    counts = [int(picked_entries(storage, batch)) for batch in rows]
+    storage = cast(RowStorage, operator.storage)
+    counts = [int(storage.row_lengths(batch).sum()) for batch in rows]
     # A graph that training would not restrict is measured in the room of the largest batch.
-    restriction = restriction_of(operator, expected)
+    restriction = operator.planned_for(expected).restriction
     planned = 0 if restriction is None else restriction.capacity
     return Room(
         max(planned, *counts),
-        len(storage.columns),
+        storage.num_entries,
         statistics.fmean(counts),
         (restriction is not None, restriction is not None and restriction.backward),
     )
@@ -247,7 +241,7 @@ def _restricted_calls(
     @jax.jit
     def of_rows(storage, x, rows):
         return jax.lax.fori_loop(
-            0, _LOOP, lambda k, _: multiply_rows(storage, x, rows[k], room.entries), x[rows[0]]
+            0, _LOOP, lambda k, _: storage.multiply_rows(x, rows[k], room.entries), x[rows[0]]
         )
 
     @jax.jit
@@ -255,7 +249,7 @@ def _restricted_calls(
         return jax.lax.fori_loop(
             0,
             _LOOP,
-            lambda k, _: multiply_rows_transposed(storage, x[rows[k]], rows[k], room.entries),
+            lambda k, _: storage.multiply_rows_transposed(x[rows[k]], rows[k], room.entries),
             x,
         )
 
@@ -296,15 +290,15 @@ def _ordering_differences(operators: dict[str, Operator], x: jax.Array) -> dict[
 def _restricted_differences(
     ordering: str, operator: Operator, x: jax.Array, rows: Ids, room: Room
 ) -> dict[str, float]:
-    storage, inside = cast(CsrStorage, operator.storage), operator.inside()
+    storage, inside = cast(RowStorage, operator.storage), operator.inside()
     y = x[rows]
     spread = jnp.zeros_like(x).at[rows].add(y)
     return {
         _rows(ordering): _difference(
-            multiply_rows(storage, x, rows, room.entries), diffuse(inside, x)[rows]
+            storage.multiply_rows(x, rows, room.entries), diffuse(inside, x)[rows]
         ),
         _transposed(ordering): _difference(
-            multiply_rows_transposed(storage, y, rows, room.entries),
+            storage.multiply_rows_transposed(y, rows, room.entries),
             diffuse(inside.transpose(), spread),
         ),
     }

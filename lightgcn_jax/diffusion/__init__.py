@@ -26,9 +26,9 @@ from lightgcn_jax.diffusion.operator import (
     interaction_operator,
     operator_of,
 )
-from lightgcn_jax.diffusion.restricted import Restriction, multiscale_rows, restriction_of
+from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
-from lightgcn_jax.diffusion.storage import Storage
+from lightgcn_jax.diffusion.storage import Restriction, RowStorage, Storage
 
 __all__ = [
     "PLATFORMS",
@@ -37,6 +37,7 @@ __all__ = [
     "Choice",
     "Operator",
     "Restriction",
+    "RowStorage",
     "Storage",
     "Svd",
     "chebyshev_coefficients",
@@ -55,7 +56,6 @@ __all__ = [
     "obstacles",
     "operator_of",
     "personalized_pagerank",
-    "restriction_of",
     "truncated_svd",
     "uniform_alphas",
 ]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import Array, Float, Int, NodeTable
+from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
 from lightgcn_jax.diffusion.storage import accumulator, rescaled, rounded
 from lightgcn_jax.graph.csr import CsrMatrix
 
@@ -90,6 +90,46 @@ class CsrStorage:
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
         return dataclasses.replace(self, weights=rescaled(self.weights, factors))
+
+    @property
+    def num_entries(self) -> int:
+        return len(self.columns)
+
+    def row_lengths(self, rows: Ids) -> Int[Array, " rows"]:
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+    def multiply_rows(self, x: NodeTable, rows: Ids, capacity: int) -> Vectors:
+        return self._picked(rows, capacity)[0].multiply(x)
+
+    def multiply_rows_transposed(self, y: Vectors, rows: Ids, capacity: int) -> NodeTable:
+        """M[rows]ᵀ y; holds one message an entry, ``[capacity, D]``, and adds them by a scatter."""
+        kind = accumulator(y.dtype)
+        picked, slots = self._picked(rows, capacity)
+        messages = y[slots].astype(kind) * picked.weights.astype(kind)[:, None]
+        total = jnp.zeros((self.shape[1], y.shape[1]), kind)
+        return total.at[picked.columns].add(messages).astype(y.dtype)
+
+    def _picked(self, rows: Ids, capacity: int) -> tuple[Self, Ids]:
+        """The rows as a matrix of their own, and the row of each of its entries.
+
+        Entries past the last have weight 0 and stand in no row.
+        """
+        starts, lengths = self.offsets[rows], self.row_lengths(rows)
+        ends = jnp.cumsum(lengths)
+        slots = jnp.repeat(
+            jnp.arange(len(rows), dtype=jnp.int32), lengths, total_repeat_length=capacity
+        )
+        places = jnp.arange(capacity, dtype=jnp.int32)
+        entries = places + (starts - (ends - lengths))[slots]
+        weights = self.weights.at[entries].get(mode="clip")
+        picked = dataclasses.replace(
+            self,
+            offsets=jnp.concatenate([jnp.zeros(1, jnp.int32), ends.astype(jnp.int32)]),
+            columns=self.columns.at[entries].get(mode="clip"),
+            weights=jnp.where(places < ends[-1], weights, 0),
+            shape=(len(rows), self.shape[1]),
+        )
+        return picked, slots
 
 
 @functools.cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+import dataclasses
+from typing import Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import Array, Float, NodeTable
+from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
@@ -49,6 +50,68 @@ class Storage(Protocol):
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
         """The matrix with each entry times its factor, entries in CSR order; on the device."""
         ...
+
+
+@runtime_checkable
+class RowStorage(Storage, Protocol):
+    """A storage that can also multiply a few of its rows; whether a storage has this is optional.
+
+    Operators of a storage without it apply the whole matrix and read the rows of the result.
+    """
+
+    @property
+    def num_entries(self) -> int:
+        """Stored entries of the whole matrix, static."""
+        ...
+
+    def row_lengths(self, rows: Ids) -> Int[Array, " rows"]:
+        """How many entries each of the rows has, ``int32[Q]``.
+
+        Args:
+            rows: ``int32[Q]``, row ids; a row may stand among them twice.
+        """
+        ...
+
+    def multiply_rows(self, x: NodeTable, rows: Ids, capacity: int) -> Vectors:
+        """(M x)[rows], computed from the entries of those rows.
+
+        Args:
+            x: ``float[C, D]``.
+            rows: ``int32[Q]``, row ids; a row may stand among them twice.
+            capacity: static; the most entries that the rows may have. With more the result is
+                wrong, so compare :meth:`row_lengths` first.
+
+        Returns:
+            ``float[Q, D]`` in the type of x.
+        """
+        ...
+
+    def multiply_rows_transposed(self, y: Vectors, rows: Ids, capacity: int) -> NodeTable:
+        """M[rows]ᵀ y, computed from the entries of those rows.
+
+        Args:
+            y: ``float[Q, D]``.
+            rows: ``int32[Q]``, row ids; a row may stand among them twice.
+            capacity: as for :meth:`multiply_rows`.
+
+        Returns:
+            ``float[C, D]`` in the type of y.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Restriction:
+    """Which applications read only the entries at the rows of a mini-batch; all of it is static.
+
+    Attributes:
+        capacity: the most entries that are read; a batch with more takes the whole application.
+        backward: whether the first application of the backward pass is restricted too, beside the
+            last one of the forward pass.
+    """
+
+    capacity: int
+    backward: bool
 
 
 def accumulator(dtype: DTypeLike) -> jnp.dtype:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, sha256, write_json
+from lightgcn_jax.files import read_json, sha256, whole_folder, write_json
 
 _ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
 # The newest and the one before, to fall back on.
@@ -51,21 +50,14 @@ def save_checkpoint(folder: Path, step: int, arrays: Any, progress: dict[str, An
     Returns:
         The checkpoint's folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:012d}"
-    temporary = Path(tempfile.mkdtemp(prefix=".step-", suffix=".tmp", dir=folder))
-    try:
+    with whole_folder(target) as temporary:
         _write_arrays(temporary / _ARRAYS, arrays, target)
         write_json(temporary / _PROGRESS, progress)
         write_json(temporary / _MANIFEST, _sums(temporary))
-        # mkdtemp makes private folders; a checkpoint is as readable as the run around it.
-        temporary.chmod(folder.stat().st_mode)
         if target.exists():
             # The same step again, after a fallback past a damaged checkpoint of this name.
             shutil.rmtree(target)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     for old in checkpoint_folders(folder)[_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return target

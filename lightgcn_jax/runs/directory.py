@@ -23,8 +23,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -42,7 +40,7 @@ from lightgcn_jax.data.interactions import CountChange
 from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, read_json, replacing, write_json, write_text
+from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
 from lightgcn_jax.settings.config import TrainConfig
 
 FORMAT_VERSION = 1
@@ -75,17 +73,10 @@ class RunDirectory:
                 f"{path}: expected a new or empty directory, it already holds something; "
                 f"go on with a run by resuming it, or choose another name"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        try:
+        with whole_folder(path) as temporary:
             run = cls(temporary)
             run._write_start(split, config, data, optimizer)
             yield run
-            # mkdtemp makes private folders; a run is as readable as its surroundings.
-            temporary.chmod(path.parent.stat().st_mode)
-            temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _write_start(
         self, split: Split, config: TrainConfig, data: Mapping[str, Any], optimizer: str

@@ -16,8 +16,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +24,7 @@ from typing import Any
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, read_json, write_json, write_text
+from lightgcn_jax.files import locked, read_json, whole_folder, write_json, write_text
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.summary import seed_statistics
 from lightgcn_jax.sweeps.space import SweepConfig, Trial, groups_of, trials_of
@@ -91,9 +89,7 @@ class SweepDirectory:
             num_nodes=len(split.users) + len(split.items),
             num_edges=len(split.train),
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        try:
+        with whole_folder(path) as temporary:
             with RunDirectory.creating(temporary / "split", split, config.base, data, "none"):
                 pass
             write_json(
@@ -114,10 +110,6 @@ class SweepDirectory:
                     "groups": groups,
                 },
             )
-            temporary.chmod(path.parent.stat().st_mode)
-            temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return cls(path)
 
     @classmethod

@@ -57,7 +57,7 @@ TRAINED: dict[str, TrainedForm] = {
         init=gcn.init,
         apply=lambda params, run, shape: gcn.apply(params, run.operator, shape),
         rows=lambda params, run, shape, nodes, _: gcn.apply_rows(
-            params, run.operator, shape, nodes, run.restriction
+            params, run.operator, shape, nodes
         ),
         normalization=lambda config: config.normalization,
     ),
@@ -66,7 +66,7 @@ TRAINED: dict[str, TrainedForm] = {
         init=sgc.init,
         apply=lambda params, run, shape: sgc.apply(params, run.operator, shape),
         rows=lambda params, run, shape, nodes, _: sgc.apply_rows(
-            params, run.operator, shape, nodes, run.restriction
+            params, run.operator, shape, nodes
         ),
         normalization=lambda config: config.normalization,
     ),
@@ -77,7 +77,7 @@ TRAINED: dict[str, TrainedForm] = {
         init=ngcf.init,
         apply=lambda params, run, shape: ngcf.apply(params, run.operator, shape),
         rows=lambda params, run, shape, nodes, key: ngcf.apply_rows(
-            params, run.operator, shape, nodes, key, run.restriction
+            params, run.operator, shape, nodes, key
         ),
         normalization=lambda _: "symmetric",
         width=lambda config: config.dim * (config.layers + 1),
@@ -89,7 +89,7 @@ TRAINED: dict[str, TrainedForm] = {
         init=gnn.init,
         apply=lambda params, run, shape: gnn.apply(params, run.operator, shape, run.edges),
         rows=lambda params, run, shape, nodes, _: gnn.apply_rows(
-            params, run.operator, shape, nodes, run.edges, run.restriction
+            params, run.operator, shape, nodes, run.edges
         ),
         normalization=lambda config: gnn.normalization_of(config.aggregate),
     ),
@@ -105,7 +105,7 @@ TRAINED: dict[str, TrainedForm] = {
         init=lightgcn.init,
         apply=lambda params, run, shape: lightgcn.apply(params, run.operator, shape),
         rows=lambda params, run, shape, nodes, _: lightgcn.apply_rows(
-            params, run.operator, shape, nodes, run.restriction
+            params, run.operator, shape, nodes
         ),
         normalization=lambda config: config.normalization,
     ),

@@ -15,7 +15,6 @@ import optax
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey, Scalar, Vectors
 from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import Restriction, restriction_of
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.gnn import Edges, edges_of
 from lightgcn_jax.models.heads import init_head, negative_scores, positive_scores
@@ -95,7 +94,6 @@ class Run(NamedTuple):
         graph: the training interactions.
         operator: of the same interactions, as the model wants it; None for a model without one.
         users_with_items: ``int32[≤U]``, for the sampling scheme ``users``.
-        restriction: which applications read the edges of the batch alone; None for none.
         places: ``int32[N]``, the row of each node in the tables; None where node n is row n.
         item_weights: for the negative sampler ``popularity``, else None.
         edges: for a model that takes maxima over neighbours, else None.
@@ -105,7 +103,6 @@ class Run(NamedTuple):
     graph: BipartiteGraph
     operator: Operator | None
     users_with_items: Ids
-    restriction: Restriction | None = None
     places: Ids | None = None
     item_weights: ItemWeights | None = None
     edges: Edges | None = None
@@ -121,10 +118,9 @@ class Run(NamedTuple):
             lanes: runs that are trained at once.
         """
         with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths()))
-        restriction = None
         # Under vmap a condition runs both its branches.
         if lanes == 1 and operator is not None and config.layers:
-            restriction = restriction_of(operator, expected_entries(graph, config))
+            operator = operator.planned_for(expected_entries(graph, config))
         weights = None
         if config.negative_sampler == "popularity":
             weights = item_weights(graph, config.popularity_power)
@@ -132,7 +128,6 @@ class Run(NamedTuple):
             graph=graph,
             operator=operator,
             users_with_items=jnp.asarray(with_items.astype(np.int32)),
-            restriction=restriction,
             item_weights=weights,
             edges=edges_of(graph) if config.aggregate == "max" else None,
             offsets=popularity_offsets(graph, config) if config.popularity_offset else None,

@@ -22,8 +22,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,7 +35,7 @@ import safetensors.numpy
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, read_json, replacing, write_json, write_text
+from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.features.schema import FeatureSchema
 from pinsage_jax.graph.neighborhoods import NeighborTable
@@ -61,15 +59,8 @@ class PinSageRun:
             InputError: the directory already holds something.
         """
         refuse_taken(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        try:
+        with whole_folder(path) as temporary:
             yield cls(temporary)
-            # mkdtemp makes private folders; a run is as readable as its surroundings.
-            temporary.chmod(path.parent.stat().st_mode)
-            temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     @classmethod
     def open(cls, path: Path) -> PinSageRun:

@@ -1,5 +1,7 @@
 """The rows of a mini-batch: the same values and gradients as the whole table's."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.test_util
@@ -11,9 +13,7 @@ from lightgcn_jax.diffusion import (
     diffusion_operator,
     multiscale,
     multiscale_rows,
-    restriction_of,
 )
-from lightgcn_jax.diffusion.restricted import picked_entries
 from tests.lightgcn.programs import all_equations
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
 
@@ -29,11 +29,15 @@ def table(seed, rows=NODES):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, DIM)))
 
 
+def restricted(operator, restriction):
+    return dataclasses.replace(operator, restriction=restriction)
+
+
 def loss_of(operator, restriction):
-    weights = table(1, len(ROWS))
+    operator, weights = restricted(operator, restriction), table(1, len(ROWS))
 
     def rows_alone(x, alphas):
-        return (jnp.tanh(multiscale_rows(operator, x, alphas, ROWS, restriction)) * weights).sum()
+        return (jnp.tanh(multiscale_rows(operator, x, alphas, ROWS)) * weights).sum()
 
     def whole_table(x, alphas):
         return (jnp.tanh(multiscale(operator, x, alphas)[ROWS]) * weights).sum()
@@ -89,14 +93,14 @@ def test_nothing_of_the_size_of_the_table_is_kept_for_the_gradient():
 
 def test_a_restricted_application_reads_no_more_than_its_capacity():
     operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
-    capacity = int(picked_entries(operator.storage, ROWS))
+    capacity = int(operator.storage.row_lengths(ROWS).sum())
     degrees = np.diff(np.asarray(operator.storage.offsets))
     assert capacity == degrees[np.asarray(ROWS)].sum()
-    exact = Restriction(capacity, True)
-    got = multiscale_rows(operator, table(0), ALPHAS, ROWS, exact)
+    exact = restricted(operator, Restriction(capacity, True))
+    got = multiscale_rows(exact, table(0), ALPHAS, ROWS)
     expected = multiscale(operator, table(0), ALPHAS)[ROWS]
     np.testing.assert_allclose(got, expected, rtol=1e-12)
-    program = jax.make_jaxpr(multiscale_rows)(operator, table(0), jnp.array(ALPHAS), ROWS, exact)
+    program = jax.make_jaxpr(multiscale_rows)(exact, table(0), jnp.array(ALPHAS), ROWS)
     products = [
         eqn.invars[0].aval.shape
         for eqn in all_equations(program.jaxpr)
@@ -109,11 +113,30 @@ def test_a_restricted_application_reads_no_more_than_its_capacity():
 def test_the_rule():
     operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
     entries = len(operator.storage.columns)
-    assert restriction_of(operator, entries / 2) is None
-    assert restriction_of(operator, entries / 4) == Restriction(int(np.ceil(entries / 3.2)), False)
-    assert restriction_of(operator, entries / 32).backward
+    assert operator.restriction is None
+    assert operator.planned_for(entries / 2).restriction is None
+    planned = operator.planned_for(entries / 4)
+    assert planned.restriction == Restriction(int(np.ceil(entries / 3.2)), False)
+    assert planned.planned_for(entries / 32).restriction.backward
+    # A second plan takes the place of the first, and the other ways to an operator keep it.
+    assert planned.planned_for(entries).restriction is None
+    assert planned.transpose().restriction == planned.restriction
     other = diffusion_operator(graph_of(*random_pairs(1)), backend="segment", dtype=jnp.float64)
-    assert restriction_of(other, 0) is None
+    assert other.planned_for(0).restriction is None
+
+
+def test_operators_that_are_planned_alike_share_a_program_and_others_do_not():
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
+    entries, traces = operator.storage.num_entries, []
+
+    @jax.jit
+    def rows_alone(operator, x):
+        traces.append(operator.restriction)
+        return multiscale_rows(operator, x, ALPHAS, ROWS)
+
+    for expected in (entries / 4, entries / 4, entries, 2 * entries):
+        rows_alone(operator.planned_for(expected), table(0))
+    assert traces == [operator.planned_for(entries / 4).restriction, None]
 
 
 def test_cotangents_of_a_row_that_is_read_often_add_up_in_float32():
@@ -129,4 +152,5 @@ def test_cotangents_of_a_row_that_is_read_often_add_up_in_float32():
 def test_no_rows():
     operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
     none = jnp.zeros(0, jnp.int32)
-    assert multiscale_rows(operator, table(0), ALPHAS, none, Restriction(10, True)).shape == (0, 4)
+    planned = restricted(operator, Restriction(10, True))
+    assert multiscale_rows(planned, table(0), ALPHAS, none).shape == (0, 4)
