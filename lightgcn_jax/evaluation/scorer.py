@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, UserTable
@@ -60,8 +61,8 @@ class KnowsSimilarItems(Protocol):
 
 
 @flax.struct.dataclass
-class InnerProduct:
-    """Scores ⟨query, item⟩.
+class Tables:
+    """A vector for each query and each item.
 
     Attributes:
         queries: ``float[U, D]``, for instance the users' final embeddings.
@@ -73,21 +74,35 @@ class InnerProduct:
 
     @property
     def num_queries(self) -> int:
+        """U."""
         return self.queries.shape[0]
 
     @property
     def num_items(self) -> int:
+        """I."""
         return self.items.shape[0]
+
+    def embeddings(self) -> tuple[UserTable, ItemTable]:
+        """``float[U, D]`` and ``float[I, D]``."""
+        return self.queries, self.items
+
+
+@flax.struct.dataclass
+class InnerProduct(Tables):
+    """Scores ⟨query, item⟩; fields as in :class:`Tables`."""
 
     @property
     def block_bytes_per_query(self) -> int:
+        """The query's vector."""
         return self.queries.shape[1] * self.queries.dtype.itemsize
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
-        return self.items @ self.queries[rows].T
+        """Scores of all items for some queries.
 
-    def embeddings(self) -> tuple[UserTable, ItemTable]:
-        return self.queries, self.items
+        Args:
+            rows: ``int32[Q]``, queries.
+        """
+        return jnp.matmul(self.items, self.queries[rows].T, precision=jax.lax.Precision.HIGHEST)
 
 
 @flax.struct.dataclass

@@ -1,85 +1,43 @@
-"""Trained models as init / apply pairs over pytrees; closed forms as fit and what scores."""
+"""Trained models as values with init and apply, closed forms with fit, and how vectors score."""
 
-from lightgcn_jax.models import gcn, gfcf, gnn, itemcf, lightgcn, mf, ngcf, sgc, spectral
-from lightgcn_jax.models import heads as score
-from lightgcn_jax.models.gcn import GCNConfig, GCNParams
-from lightgcn_jax.models.gfcf import GfCf, GfCfConfig
-from lightgcn_jax.models.gnn import (
-    Aggregate,
-    Combine,
-    Edges,
-    GNNConfig,
-    GNNParams,
-    edges_of,
-    normalization_of,
-)
-from lightgcn_jax.models.heads import (
-    MLPHead,
-    MLPScorer,
-    ScoreName,
-    head_scores,
-    init_head,
-    negative_scores,
-    positive_scores,
-    unit_rows,
-)
-from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig
-from lightgcn_jax.models.lightgcn import (
-    LayerCombination,
-    LightGCNConfig,
-    LightGCNParams,
-    split_nodes,
-)
-from lightgcn_jax.models.mf import MFConfig, MFParams
-from lightgcn_jax.models.ngcf import NGCFConfig, NGCFParams
-from lightgcn_jax.models.sgc import SGCConfig, SGCParams
-from lightgcn_jax.models.spectral import SpectralConfig, SpectralFactors
-from lightgcn_jax.models.trivial import Popular, Random
+from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.models.gcn import GCN
+from lightgcn_jax.models.gfcf import GfCf, GfCfScorer
+from lightgcn_jax.models.gnn import GNN
+from lightgcn_jax.models.heads import MLP, Cosine, HeadScorer, Inner, Score, unit_rows
+from lightgcn_jax.models.itemcf import ItemCf, ItemCfScorer
+from lightgcn_jax.models.lightgcn import LightGCN
+from lightgcn_jax.models.mf import MF
+from lightgcn_jax.models.model import Model, TableParams, split_nodes
+from lightgcn_jax.models.ngcf import NGCF
+from lightgcn_jax.models.sgc import SGC
+from lightgcn_jax.models.spectral import Spectral
+from lightgcn_jax.models.trivial import Popular, PopularScorer, Random, RandomScorer
 
 __all__ = [
-    "Aggregate",
-    "Combine",
-    "Edges",
-    "GCNConfig",
-    "GCNParams",
-    "GNNConfig",
-    "GNNParams",
+    "GCN",
+    "GNN",
+    "MF",
+    "MLP",
+    "NGCF",
+    "SGC",
+    "ClosedForm",
+    "Cosine",
     "GfCf",
-    "GfCfConfig",
+    "GfCfScorer",
+    "HeadScorer",
+    "Inner",
     "ItemCf",
-    "ItemCfConfig",
-    "LayerCombination",
-    "LightGCNConfig",
-    "LightGCNParams",
-    "MFConfig",
-    "MFParams",
-    "MLPHead",
-    "MLPScorer",
-    "NGCFConfig",
-    "NGCFParams",
+    "ItemCfScorer",
+    "LightGCN",
+    "Model",
     "Popular",
+    "PopularScorer",
     "Random",
-    "SGCConfig",
-    "SGCParams",
-    "ScoreName",
-    "SpectralConfig",
-    "SpectralFactors",
-    "edges_of",
-    "gcn",
-    "gfcf",
-    "gnn",
-    "head_scores",
-    "init_head",
-    "itemcf",
-    "lightgcn",
-    "mf",
-    "negative_scores",
-    "ngcf",
-    "normalization_of",
-    "positive_scores",
-    "score",
-    "sgc",
-    "spectral",
+    "RandomScorer",
+    "Score",
+    "Spectral",
+    "TableParams",
     "split_nodes",
     "unit_rows",
 ]

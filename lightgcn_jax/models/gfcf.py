@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections.abc import Mapping
+from typing import Any
 
 import flax.struct
 import jax
@@ -11,46 +12,18 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
-from lightgcn_jax.diffusion.operator import Operator, diffuse
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.diffusion.operator import Operator, diffuse, interaction_operator
+from lightgcn_jax.fields import at_least, check_fields, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, entries
+from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.spectral import decompose, degrees
 
 # Interactions written into a block of signals at a time.
 _CHUNK = 4096
 
 
-@dataclasses.dataclass(frozen=True)
-class GfCfConfig:
-    """Shape of the model.
-
-    Attributes:
-        rank: singular vectors kept by the low-pass filter; of a graph with fewer users or items,
-            all there are.
-        weight: of the low-pass filter beside the linear one.
-        oversampling: columns of the block iteration beyond the rank.
-        iterations: of the block iteration. A few leave the last vectors blurred, and that is part
-            of the model: recommendations get slightly worse as they sharpen (on Gowalla .187
-            recall@20 after 4 iterations, .185 with vectors converged after 30).
-    """
-
-    rank: int = 256
-    weight: float = 0.3
-    oversampling: int = 16
-    iterations: int = 4
-
-    def __post_init__(self):
-        if self.rank < 1:
-            raise InputError(f"rank: expected at least 1, got {self.rank}")
-        if not 0 <= self.weight < math.inf:
-            raise InputError(f"weight: expected 0 or more, got {self.weight}")
-        for field in ("oversampling", "iterations"):
-            if getattr(self, field) < 0:
-                raise InputError(f"{field}: expected 0 or more, got {getattr(self, field)}")
-
-
 @flax.struct.dataclass
-class GfCf:
+class GfCfScorer:
     """A fitted model: scores of a row r of interactions are r (R̃ᵀR̃ + w D_I^-½ V Vᵀ D_I^½).
 
     The I×I matrix in parentheses is never formed. Beside the operator the model holds r numbers a
@@ -59,7 +32,6 @@ class GfCf:
     Attributes:
         operator: R̃, U×I.
         interactions: R's rows, users.
-        interaction_weights: ``float[E]``, R's entries; None where all are 1.
         item_roots: ``float[I]``, D_I^½.
         vectors: ``float[I, r]``, V, the leading right singular vectors of R̃.
         users: ``float[U, r]``, R D_I^-½ V, what the low-pass filter keeps of each user's row.
@@ -68,7 +40,6 @@ class GfCf:
 
     operator: Operator
     interactions: CsrRows
-    interaction_weights: Float[Array, " edges"] | None
     item_roots: Float[Array, " items"]
     vectors: ItemTable
     users: UserTable
@@ -130,19 +101,10 @@ class GfCf:
             positions = chunk * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)
             slots, items, inside = entries(self.interactions, rows, positions)
             items = jnp.where(inside, items, self.num_items)
-            return table.at[items, slots].set(self._weights(rows, positions), mode="drop")
+            return table.at[items, slots].set(1.0, mode="drop")
 
         total = self.interactions.lengths()[rows].sum()
         return jax.lax.fori_loop(0, -(-total // _CHUNK), write, table)
-
-    def _weights(self, rows: Ids, positions: Ids) -> Float[Array, " positions"] | float:
-        if self.interaction_weights is None:
-            return 1.0
-        # The same walk, over the weights in the place of the columns.
-        rows_of_weights = CsrRows(
-            self.interactions.offsets, self.interaction_weights, self.interactions.longest
-        )
-        return entries(rows_of_weights, rows, positions)[1]
 
     def _linear(self, signals: Float[Array, "items queries"]) -> Float[Array, "items queries"]:
         return diffuse(self.operator.transpose(), diffuse(self.operator, signals))
@@ -151,45 +113,92 @@ class GfCf:
         return self.weight * self.item_roots[:, None] * (self.vectors @ spectrum)
 
 
-def fit(
-    graph: BipartiteGraph,
-    config: GfCfConfig,
-    key: PRNGKey,
-    *,
-    backend: str = "auto",
-    dtype: DTypeLike = jnp.float32,
-) -> GfCf:
-    """The model of a graph: one truncated SVD of R̃ = D_U^-½ R D_I^-½.
+@dataclasses.dataclass(frozen=True)
+class GfCf(ClosedForm):
+    """Two graph filters: a linear one and a low-pass one from a truncated SVD of
+    R̃ = D_U^-½ R D_I^-½.
 
-    Args:
-        graph: the interactions; R holds its edge weights, or ones.
-        config: shape of the model.
-        key: seeds the SVD.
-        backend: the operator's storage.
-        dtype: of everything that is kept.
+    Attributes:
+        singular_vectors: singular vectors that the low-pass filter keeps; a graph with fewer users
+            or items keeps all there are.
+        low_pass_weight: weight of the low-pass filter beside the linear one.
+        svd_iterations: block iterations of the singular value decomposition. A few leave the last
+            vectors blurred, and that is part of the model: recommendations get slightly worse as
+            they sharpen (on Gowalla .187 recall@20 after 4 iterations, .185 with vectors converged
+            after 30).
+        oversampling: columns of the block iteration beyond the singular vectors.
 
-    Raises:
-        InputError: the graph has no users or no items, or no storage has that name.
+    References:
+        Shen et al. 2021 (GF-CF).
     """
-    operator, svd = decompose(
-        graph,
-        key,
-        rank=config.rank,
-        oversampling=config.oversampling,
-        iterations=config.iterations,
-        backend=backend,
-        dtype=dtype,
-    )
-    user_degrees, item_degrees = degrees(graph, dtype)
-    return GfCf(
-        operator=operator,
-        interactions=graph.items_of_user,
-        interaction_weights=(
-            None if graph.edge_weights is None else graph.edge_weights.astype(dtype)
-        ),
-        item_roots=jnp.sqrt(item_degrees),
-        vectors=svd.right,
-        # R D_I^-½ = D_U^½ R̃.
-        users=jnp.sqrt(user_degrees)[:, None] * diffuse(operator, svd.right),
-        weight=config.weight,
-    )
+
+    singular_vectors: int = 256
+    low_pass_weight: float = 0.3
+    svd_iterations: int = 4
+    oversampling: int = 16
+
+    tensors = ("vectors", "users", "item_roots")
+    has_embeddings = True
+    uses_key = True
+
+    def __post_init__(self):
+        check_fields(
+            self,
+            singular_vectors=whole(1),
+            low_pass_weight=at_least(0),
+            svd_iterations=whole(0),
+            oversampling=whole(0),
+        )
+
+    def fit(
+        self,
+        graph: BipartiteGraph,
+        key: PRNGKey,
+        backend: Any = "auto",
+        dtype: DTypeLike = jnp.float32,
+    ) -> GfCfScorer:
+        """The model of a graph: one truncated SVD.
+
+        Args:
+            graph: the interactions.
+            key: randomness of the SVD's first block.
+            backend: storage of the operator.
+            dtype: type of everything that is kept.
+
+        Raises:
+            InputError: the graph has no users or no items, or no storage has that name.
+        """
+        operator, svd = decompose(
+            graph,
+            key,
+            rank=self.singular_vectors,
+            oversampling=self.oversampling,
+            iterations=self.svd_iterations,
+            backend=backend,
+            dtype=dtype,
+        )
+        user_degrees, item_degrees = degrees(graph, dtype)
+        return GfCfScorer(
+            operator=operator,
+            interactions=graph.items_of_user,
+            item_roots=jnp.sqrt(item_degrees),
+            vectors=svd.right,
+            # R D_I^-½ = D_U^½ R̃.
+            users=jnp.sqrt(user_degrees)[:, None] * diffuse(operator, svd.right),
+            weight=self.low_pass_weight,
+        )
+
+    def rebuilt(
+        self,
+        tensors: Mapping[str, Array],
+        graph: BipartiteGraph,
+        key: PRNGKey,
+        backend: Any = "auto",
+    ) -> GfCfScorer:
+        del key
+        return GfCfScorer(
+            operator=interaction_operator(graph, backend=backend),
+            interactions=graph.items_of_user,
+            weight=self.low_pass_weight,
+            **tensors,
+        )

@@ -9,7 +9,8 @@ it.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -17,31 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from lightgcn_jax.arrays import Array, Float, Ids, Int
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.fields import check_fields, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, entries
+from lightgcn_jax.models.closed_form import ClosedForm
 
 # Cosines of one block of items, before the smallest are dropped: about 200 MB while it lasts.
 _BLOCK_COSINES = 1 << 22
 # Cosines added to a block of scores at once.
 _ADDED_AT_ONCE = 1 << 18
-
-
-@dataclasses.dataclass(frozen=True)
-class ItemCfConfig:
-    """Shape of the model.
-
-    Attributes:
-        neighbours: T, items kept for each item. The model takes 8·I·T bytes.
-    """
-
-    neighbours: int = 500
-
-    def __post_init__(self):
-        if not (isinstance(self.neighbours, int) and self.neighbours >= 1):
-            raise InputError(
-                f"neighbours: expected a whole number of at least 1, got {self.neighbours}"
-            )
 
 
 class Neighbours(NamedTuple):
@@ -56,18 +41,17 @@ class Neighbours(NamedTuple):
     cosines: np.ndarray
 
 
-def fit(graph: BipartiteGraph, config: ItemCfConfig) -> Neighbours:
+def nearest_items(graph: BipartiteGraph, neighbours: int) -> Neighbours:
     """Find every item's T nearest items by cosine, ties to the lower row.
 
     The products of one block of items after another are made sparsely on the host, Σ_u |N_u|²
     multiplications in all; memory is that of a block (at most its bound or one item's cosines) and
     of the result, 8·I·T bytes.
 
-    Raises:
-        InputError: the interactions have weights.
+    Args:
+        graph: the interactions.
+        neighbours: T.
     """
-    if graph.edge_weights is not None:
-        raise InputError("graph: expected interactions without weights, got edge weights")
     num_items = graph.num_items
     users = scipy.sparse.csr_array(
         (
@@ -84,7 +68,7 @@ def fit(graph: BipartiteGraph, config: ItemCfConfig) -> Neighbours:
     squared_lengths = np.asarray(users.sum(axis=0)).ravel()
     inverse_lengths = 1 / np.sqrt(np.where(squared_lengths > 0, squared_lengths, 1))
 
-    most = min(config.neighbours, max(1, num_items - 1))
+    most = min(neighbours, max(1, num_items - 1))
     found = Neighbours(
         np.full((num_items, most), num_items, np.int32), np.zeros((num_items, most), np.float32)
     )
@@ -139,7 +123,7 @@ def _places(marked: np.ndarray, offsets: np.ndarray, lengths: np.ndarray) -> np.
 
 
 @flax.struct.dataclass
-class ItemCf:
+class ItemCfScorer:
     """Scores an item by the summed cosines of a user's items to it.
 
     The sums run over the block's entries in a fixed order; an accelerator whose scatters are not
@@ -154,11 +138,6 @@ class ItemCf:
     neighbours: Int[Array, "items neighbours"]
     cosines: Float[Array, "items neighbours"]
     items_of_user: CsrRows
-
-    @classmethod
-    def of(cls, found: Neighbours, graph: BipartiteGraph) -> ItemCf:
-        """Put the neighbours beside the users whose items they are neighbours of."""
-        return cls(jnp.asarray(found.items), jnp.asarray(found.cosines), graph.items_of_user)
 
     @property
     def num_queries(self) -> int:
@@ -228,3 +207,44 @@ class ItemCosines:
         blank = jnp.zeros((self.num_items, rows.shape[0]), jnp.float32)
         slots = jnp.arange(rows.shape[0], dtype=jnp.int32)
         return blank.at[self.neighbours[rows], slots[:, None]].set(self.cosines[rows], mode="drop")
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemCf(ClosedForm):
+    """A user's score of an item is the sum of the cosines that the user's items keep to it.
+
+    Attributes:
+        neighbours: items T that are kept for each item. The model takes 8·I·T bytes.
+
+    References:
+        Deshpande and Karypis 2004, section 4.
+    """
+
+    neighbours: int = 500
+
+    tensors = ("neighbours", "cosines")
+
+    def __post_init__(self):
+        check_fields(self, neighbours=whole(1))
+
+    def fit(self, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto") -> ItemCfScorer:
+        """Find each item's nearest items.
+
+        Args:
+            graph: the interactions.
+            key: not used.
+            backend: not used.
+        """
+        found = nearest_items(graph, self.neighbours)
+        tensors = {"neighbours": jnp.asarray(found.items), "cosines": jnp.asarray(found.cosines)}
+        return self.rebuilt(tensors, graph, key, backend)
+
+    def rebuilt(
+        self,
+        tensors: Mapping[str, Array],
+        graph: BipartiteGraph,
+        key: PRNGKey,
+        backend: Any = "auto",
+    ) -> ItemCfScorer:
+        del key, backend
+        return ItemCfScorer(items_of_user=graph.items_of_user, **tensors)

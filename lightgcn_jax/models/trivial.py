@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, PRNGKey
 from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.models.closed_form import ClosedForm
 
 
 @flax.struct.dataclass
-class Popular:
+class PopularScorer:
     """Scores an item by its training users, alike for everybody.
 
     Attributes:
@@ -21,11 +25,6 @@ class Popular:
 
     popularity: Float[Array, " items"]
     num_queries: int = flax.struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, graph: BipartiteGraph) -> Popular:
-        """Count each item's users."""
-        return cls(graph.users_of_item.lengths().astype(jnp.float32), graph.num_users)
 
     @property
     def num_items(self) -> int:
@@ -40,11 +39,11 @@ class Popular:
 
 
 @flax.struct.dataclass
-class Random:
+class RandomScorer:
     """Scores uniform in [0, 1), drawn for each user and item from a key: no block changes them.
 
     Attributes:
-        key: of all draws.
+        key: randomness of all scores.
         num_queries: U.
         num_items: I.
     """
@@ -52,11 +51,6 @@ class Random:
     key: PRNGKey
     num_queries: int = flax.struct.field(pytree_node=False)
     num_items: int = flax.struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, graph: BipartiteGraph, key: PRNGKey) -> Random:
-        """Scores for a graph's users and items."""
-        return cls(key, graph.num_users, graph.num_items)
 
     @property
     def block_bytes_per_query(self) -> int:
@@ -77,3 +71,37 @@ def _mix(words: Array) -> Array:
     words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
     words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
     return words ^ (words >> 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Popular(ClosedForm):
+    """An item's score is its number of training users."""
+
+    def fit(self, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto") -> PopularScorer:
+        """Count each item's users.
+
+        Args:
+            graph: the interactions.
+            key: not used.
+            backend: not used.
+        """
+        del key, backend
+        return PopularScorer(graph.users_of_item.lengths().astype(jnp.float32), graph.num_users)
+
+
+@dataclasses.dataclass(frozen=True)
+class Random(ClosedForm):
+    """Scores are drawn."""
+
+    uses_key = True
+
+    def fit(self, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto") -> RandomScorer:
+        """Take the key and the sizes.
+
+        Args:
+            graph: the interactions.
+            key: randomness of all scores.
+            backend: not used.
+        """
+        del backend
+        return RandomScorer(key, graph.num_users, graph.num_items)

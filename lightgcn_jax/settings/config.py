@@ -1,177 +1,191 @@
-"""Settings of a run."""
+"""The settings of a run, each group a value owned by what reads it."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightgcn_jax.data.protocol import Protocol
-from lightgcn_jax.diffusion.choice import Backend, OrderingChoice
-from lightgcn_jax.graph.normalization import Normalization
-from lightgcn_jax.models.gnn import Aggregate, Combine
-from lightgcn_jax.models.heads import ScoreName
-from lightgcn_jax.models.lightgcn import LayerCombination
-from lightgcn_jax.settings.choices import (
-    Loss,
-    NegativeSampler,
-    NegativeSharing,
-    Sampling,
-    Schedule,
-)
-from lightgcn_jax.settings.models import MODELS, ModelName
-from lightgcn_jax.settings.validation import check
-from lightgcn_jax.training.forms import TrainedForm
+from lightgcn_jax.diffusion.choice import Backend
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.metrics import metric_names
+from lightgcn_jax.fields import at_least, check_fields, one_of, optional, several, whole
+from lightgcn_jax.graph.ordering import OrderingChoice
+from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.models.gfcf import GfCf
+from lightgcn_jax.models.heads import Inner, Score
+from lightgcn_jax.models.lightgcn import LightGCN
+from lightgcn_jax.models.model import Model
+from lightgcn_jax.training.losses import BPR, Loss
+from lightgcn_jax.training.optimizer import Optimization
+from lightgcn_jax.training.samplers import NegativeSampler, SharedNegatives
+from lightgcn_jax.training.strategies import Strategies
+
+_METRIC = "recall@20"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """How the best epoch is chosen.
+
+    Attributes:
+        select_by: metric that chooses the best epoch; by default recall at the cut-off nearest to
+            20.
+        evaluate_every: epochs between evaluations.
+        patience: evaluations without improvement before training stops; 0 never stops early.
+    """
+
+    select_by: str | None = None
+    evaluate_every: int = 5
+    patience: int = 5
+
+    def __post_init__(self):
+        check_fields(self, evaluate_every=whole(1), patience=whole(0))
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run, but the data.
-
-    A model reads some of the settings; those that it does not read keep their defaults.
+    """Everything that decides the run of a trained model, but the data.
 
     Attributes:
-        model: trained: `mf` (matrix factorisation), `gcn`, `sgc` (its linearisation), `ngcf`,
-            `gnn` (aggregate and combine of your choice), `lightgcn`. Fitted in one go, without
-            epochs: `gfcf` (graph filters), `spectral` (singular vectors as embeddings), `itemcf`
-            (item-based cosine), `popular` (number of users) and `random`.
-        dim: dimensions D of an embedding.
-        layers: applications K of the diffusion; of lightgcn, 0 is matrix factorisation.
-        alphas: K + 1 layer weights of lightgcn; by default uniform, 1/(K + 1).
-        learn_alphas: let lightgcn learn its layer weights, from those on.
-        layer_combination: `sum` adds lightgcn's layers by their weights, `last` keeps layer K.
-        normalization: of the adjacency matrix, by the degrees of both ends (`symmetric`) or of one.
-        edge_dropout: share of the interactions that each training step leaves out of the graph.
-        biases: give mf a bias for each user and item.
-        message_dropout: share of the entries of each layer's output that ngcf drops in training.
-        node_dropout: share of the nodes whose messages ngcf drops in each layer.
-        aggregate: what gnn makes of the neighbours' vectors.
-        combine: how gnn joins a node's vector and its neighbours': ReLU of a linear map of both
-            side by side (`concat`) or added up (`add`).
-        init_std: standard deviation of the initial embeddings.
-        singular_vectors: kept by the low-pass filter of gfcf.
-        low_pass_weight: of the low-pass filter of gfcf, beside the linear filter.
-        singular_value_power: of the singular values in both tables of spectral.
-        svd_iterations: block iterations of the singular value decomposition (gfcf, spectral).
-        neighbours: items kept for each item by itemcf, which takes 8 bytes for each.
-        score: of a user and an item, in training and in ranking: inner product, cosine, or a
-            network of one hidden layer over both vectors (`mlp`).
-        hidden: width of that layer.
-        popularity_offset: γ; γ·log(1 + an item's training users) is added to its scores, in
-            training and in ranking (inner, cosine). A cosine alone cannot say that everybody
-            likes an item.
-        loss: `bpr`, `binary`, `softmax` (over the positive and the negatives) or `max-margin`.
-        temperature: what scores are divided by in the loss; not in max-margin.
-        margin: by which max-margin wants the positive above a negative.
-        sampling_correction: weigh softmax's negatives by how likely they were drawn, so that they
-            stand for all items.
-        negative_sampler: `uniform`; `popularity`, in proportion to a power of an item's users;
-            `in-batch`, the positives of the batch; `hard`, those of a shared uniform pool with the
-            highest score; `all` items, for small catalogues.
-        negatives: negatives of a row, or shared by a whole batch.
-        negative_sharing: `shared` draws one set for the batch, `per-user` one set for each row.
-        popularity_power: of an item's number of users, for the sampler popularity.
-        hard_pool: items in the pool of the sampler hard.
-        reject_seen: never take a user's training items for negatives.
-        epochs: epochs at most; an epoch draws as many rows as there are training interactions.
-        batch_size: rows B of a mini-batch.
-        sampling: `interactions` takes each training interaction once an epoch, shuffled; `users`
-            draws users uniformly with replacement and one positive each.
-        learning_rate: of Adam, at the start of the schedule.
-        schedule: of the learning rate: `constant`, `cosine` (to 0), `linear` (to 0) or
-            `exponential` (to 1/100).
-        schedule_epochs: epochs over which the schedule runs; 0 for those of the run.
-        warmup_epochs: epochs over which the learning rate rises linearly from 0.
-        l2: λ, on the layer-0 embeddings of the batch.
-        protocol: `strict` selects the epoch on validation and ranks test once; `legacy` trains on
-            train and validation and selects on test, for comparison with papers; `fixed` trains on
-            train and validation for all epochs, selects nothing and ranks test once. A closed form
-            selects nothing.
-        select_by: metric that chooses the best epoch.
+        model: a :class:`~lightgcn_jax.models.Model`: MF, GCN, SGC, NGCF, GNN, LightGCN, or one of
+            your own.
+        score: of a user's and an item's vectors, in training and in ranking: Inner, Cosine, MLP.
+        loss: BPR, Binary, Softmax, MaxMargin, or a function of a positive's score, its negatives'
+            scores and their mask.
+        negatives: SharedNegatives, PerUserNegatives, InBatchNegatives, HardNegatives, AllItems, or
+            a function (see :mod:`lightgcn_jax.training.samplers`).
+        optimization: epochs, batches, learning rate, L2.
+        selection: how the best epoch is chosen.
+        protocol: ``strict`` selects the epoch on validation and ranks test once; ``legacy`` trains
+            on train and validation and selects on test, for comparison with papers; ``fixed``
+            trains on train and validation for all epochs, selects nothing and ranks test once. A
+            closed form selects nothing.
         ks: cut-offs of the metrics.
-        evaluate_every: epochs between evaluations.
-        patience: evaluations without improvement before stopping; 0 never stops early.
-        seed: of initial embeddings and sampling; with several seeds, the first of them.
+        seed: seed of the initial parameters and of all draws; with several seeds, the first of
+            them.
         seeds: runs trained at once, with seeds seed, seed + 1, …
         checkpoint_seconds: seconds that pass at least between two checkpoints; 0 writes one after
-            every chunk of steps.
-        backend: storage of the diffusion operator; `auto` takes the fastest of the platform.
-        ordering: of the nodes inside the operator, for locality; the result is the same but for
-            rounding. `auto` co-clusters large graphs on CPU.
+            every call of the compiled steps.
+        backend: storage of the diffusion operator; ``auto`` takes the fastest of the platform.
+        ordering: order of the users' and of the items' rows in a run, for locality; figures are the
+            same but for rounding, for initial values and for ties. ``auto`` co-clusters large
+            graphs on CPU.
+
+    Raises:
+        InputError: a setting is no value of its kind, or two do not fit together.
+
+    Example:
+        >>> config = TrainConfig(model=LightGCN(dim=32), optimization=Optimization(epochs=5))
+        >>> config.model.layers, config.metric
+        (3, 'recall@20')
     """
 
-    model: ModelName = "lightgcn"
-    dim: int = 64
-    layers: int = 3
-    alphas: tuple[float, ...] | None = None
-    learn_alphas: bool = False
-    layer_combination: LayerCombination = "sum"
-    normalization: Normalization = "symmetric"
-    edge_dropout: float = 0.0
-    biases: bool = False
-    message_dropout: float = 0.0
-    node_dropout: float = 0.0
-    aggregate: Aggregate = "mean"
-    combine: Combine = "concat"
-    init_std: float = 0.1
-    singular_vectors: int = 256
-    low_pass_weight: float = 0.3
-    singular_value_power: float = 0.5
-    svd_iterations: int = 4
-    neighbours: int = 500
-    score: ScoreName = "inner"
-    hidden: int = 64
-    popularity_offset: float = 0.0
-    loss: Loss = "bpr"
-    temperature: float = 1.0
-    margin: float = 1.0
-    sampling_correction: bool = False
-    negative_sampler: NegativeSampler = "uniform"
-    negatives: int = 256
-    negative_sharing: NegativeSharing = "shared"
-    popularity_power: float = 0.75
-    hard_pool: int = 1024
-    reject_seen: bool = True
-    epochs: int = 100
-    batch_size: int = 2048
-    sampling: Sampling = "interactions"
-    learning_rate: float = 5e-3
-    schedule: Schedule = "constant"
-    schedule_epochs: int = 0
-    warmup_epochs: float = 0.0
-    l2: float = 1e-4
+    model: Model = LightGCN()
+    score: Score = Inner()
+    loss: Loss = BPR()
+    negatives: NegativeSampler | Callable[..., Any] = SharedNegatives()
+    optimization: Optimization = Optimization()
+    selection: Selection = Selection()
     protocol: Protocol = "strict"
-    select_by: str = "recall@20"
     ks: tuple[int, ...] = (10, 20, 50)
-    evaluate_every: int = 5
-    patience: int = 5
     seed: int = 0
     seeds: int = 1
     checkpoint_seconds: float = 60.0
     backend: Backend = "auto"
     ordering: OrderingChoice = "auto"
 
+    is_trained = True
+
     def __post_init__(self):
-        check(self)
+        _check_common(self)
+        check_fields(self, checkpoint_seconds=at_least(0), ordering=one_of(OrderingChoice))
+        if not isinstance(self.selection, Selection):
+            raise InputError(f"selection: expected a Selection, got {self.selection!r}")
+        if self.metric not in metric_names(self.ks):
+            raise InputError(
+                f"select_by: expected one of {', '.join(metric_names(self.ks))}, "
+                f"got {self.selection.select_by!r}"
+            )
+        _ = self.strategies
 
     @property
-    def form(self) -> TrainedForm:
-        """How the model is trained; it must not be one that is fitted in one go."""
-        form = MODELS[self.model].form
-        assert isinstance(form, TrainedForm)
-        return form
+    def strategies(self) -> Strategies:
+        """What a training step is made of."""
+        return Strategies(self.model, self.score, self.loss, self.negatives, self.optimization)
 
     @property
-    def shape(self) -> Any:
-        """The settings that a trained model itself reads, in its own terms."""
-        return self.form.shape(self)
+    def metric(self) -> str:
+        """The metric that chooses the best epoch."""
+        return self.selection.select_by or metric_among(_METRIC, self.ks)
 
-    @property
-    def offset_columns(self) -> int:
-        """The last columns of the run's vectors that only add to scores: 2 for biases, 1 for the
-        popularity offset."""
-        return 2 * self.biases + (self.popularity_offset > 0)
 
-    @property
-    def is_trained(self) -> bool:
-        """Whether the model is trained epoch by epoch, not fitted in closed form."""
-        return MODELS[self.model].is_trained
+@dataclasses.dataclass(frozen=True)
+class ClosedFormConfig:
+    """Everything that decides the run of a model that is fitted in one go, but the data.
+
+    Attributes:
+        model: GfCf, Spectral, ItemCf, Popular, Random, or a :class:`~lightgcn_jax.models.ClosedForm`
+            of your own.
+        protocol: as in :class:`TrainConfig`.
+        ks: cut-offs of the metrics.
+        seed: seed of the fit; with several seeds, the first of them.
+        seeds: fits with seeds seed, seed + 1, …; the run keeps the first one's model.
+        backend: storage of the operator, for a model that applies one.
+
+    Raises:
+        InputError: a setting is no value of its kind.
+    """
+
+    model: ClosedForm = GfCf()
+    protocol: Protocol = "strict"
+    ks: tuple[int, ...] = (10, 20, 50)
+    seed: int = 0
+    seeds: int = 1
+    backend: Backend = "auto"
+
+    is_trained = False
+
+    def __post_init__(self):
+        _check_common(self)
+        if not isinstance(self.model, ClosedForm):
+            raise InputError(f"model: expected an instance of ClosedForm, got {self.model!r}")
+        if self.seeds > 1 and not self.model.uses_key:
+            raise InputError(
+                f"seeds: expected 1 for {self.model!r}, which draws nothing, got {self.seeds}"
+            )
+
+
+Config = TrainConfig | ClosedFormConfig
+
+
+def _check_common(config: Config) -> None:
+    check_fields(
+        config,
+        protocol=one_of(Protocol),
+        ks=several(whole(1), "distinct cut-offs of at least 1"),
+        seed=whole(0),
+        seeds=whole(1),
+        backend=one_of(Backend),
+    )
+    if config.seed + config.seeds > 2**31:
+        last = config.seed + config.seeds - 1
+        raise InputError(f"seed: expected seeds below 2^31, got {last}")
+    if not config.ks or len(set(config.ks)) < len(config.ks):
+        raise InputError(f"ks: expected distinct cut-offs of at least 1, got {config.ks}")
+
+
+def metric_among(metric: str, ks: Sequence[int]) -> str:
+    """A metric where its cut-off is ranked, else the same metric at the nearest cut-off.
+
+    Args:
+        metric: such as ``recall@20``.
+        ks: the cut-offs that are ranked; the lower of two that are equally near.
+
+    Example:
+        >>> metric_among("recall@20", (5, 10))
+        'recall@10'
+    """
+    name, _, cutoff = metric.partition("@")
+    return f"{name}@{min(ks, key=lambda k: (abs(k - int(cutoff)), k))}" if ks else metric

@@ -1,4 +1,4 @@
-"""What a mini-batch is, and its positives; drawn on the device from the CSR rows."""
+"""What a mini-batch is, and how its rows are drawn on the device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.training.strategies import StepInputs, Strategies
 
 
 class Batch(NamedTuple):
@@ -23,6 +24,8 @@ class Batch(NamedTuple):
         weights: ``float32[B]``; 0 for padding.
         log_expected: ``float[M]`` or ``float[B, n]``, the log of how often each negative is
             expected among its row's draws; None where a loss does not correct for sampling.
+        negative_weights: ``float32[M]``, 0 for shared negatives that are padding; None where none
+            are.
     """
 
     users: Ids
@@ -31,10 +34,75 @@ class Batch(NamedTuple):
     valid: Mask
     weights: Float[Array, " batch"]
     log_expected: Float[Array, "..."] | None = None
+    negative_weights: Float[Array, " shared"] | None = None
+
+    def nodes(self, num_users: int) -> Ids:
+        """The nodes whose rows a step reads: users, positives, negatives; ``int32[Q]``.
+
+        Args:
+            num_users: U.
+        """
+        items = jnp.concatenate([self.positives, self.negatives.ravel()])
+        return jnp.concatenate([self.users, num_users + items])
+
+
+def draw_batch(
+    key: PRNGKey,
+    inputs: StepInputs,
+    shuffle: Ids,
+    step_in_epoch: Int[Array, ""],
+    strategies: Strategies,
+) -> Batch:
+    """Draw the mini-batch of one step.
+
+    Args:
+        key: randomness of the step's draws.
+        inputs: what the run's steps read.
+        shuffle: from :func:`epoch_shuffle`.
+        step_in_epoch: ``int32[]``; rows past the E-th of the epoch are padding.
+        strategies: the run's.
+    """
+    graph, optimization = inputs.graph, strategies.optimization
+    size = optimization.batch_size
+    positive_key, negative_key = jax.random.split(key)
+    positions = step_in_epoch * size + jnp.arange(size, dtype=jnp.int32)
+    weights = (positions < graph.num_edges).astype(jnp.float32)
+    if optimization.sampling == "interactions":
+        edges = shuffle[jnp.minimum(positions, graph.num_edges - 1)]
+        users, positives = edge_users(graph, edges), graph.items_of_user.columns[edges]
+    else:
+        users, positives = draw_user_positives(positive_key, graph, inputs.users_with_items, size)
+    drawn = strategies.sampler(negative_key, inputs.sampler, users, positives, weights)
+    log_expected = drawn.log_expected if strategies.corrects_sampling else None
+    return Batch(
+        users, positives, drawn.items, drawn.valid, weights, log_expected, drawn.weights
+    )
+
+
+def epoch_shuffle(key: PRNGKey, num_edges: int, strategies: Strategies) -> Ids:
+    """An epoch's interactions in the order in which they are taken, ``int32[E]``; empty for the
+    sampling of users.
+
+    Args:
+        key: randomness of the epoch's order.
+        num_edges: E.
+        strategies: the run's.
+    """
+    if strategies.optimization.sampling == "users":
+        return jnp.zeros(0, jnp.int32)
+    return jax.random.permutation(key, num_edges).astype(jnp.int32)
 
 
 def edge_users(graph: BipartiteGraph, edges: Ids) -> Ids:
-    """The user of each interaction, by its position in the users' CSR: ``int32``, same shape."""
+    """The user of each interaction.
+
+    Args:
+        graph: the interactions.
+        edges: ``int32``, positions in the users' CSR.
+
+    Returns:
+        ``int32``, the shape of the edges.
+    """
     offsets = graph.items_of_user.offsets
     return (jnp.searchsorted(offsets, edges, side="right") - 1).astype(jnp.int32)
 
@@ -48,7 +116,10 @@ def draw_user_positives(
     with a few rows fewer.
 
     Args:
+        key: randomness of the draws.
+        graph: the interactions.
         users_with_items: the users to draw from; each must have an interaction.
+        batch_size: B.
 
     Returns:
         ``users int32[B]`` and ``positives int32[B]``.

@@ -1,132 +1,131 @@
-"""The compiled chunk of steps that an epoch is made of."""
+"""The compiled steps that an epoch is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lightgcn_jax.arrays import Array, Scalar
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.training.step import StepLoss, draw_batch, train_step
+from lightgcn_jax.arrays import Ids, Int, PRNGKey, Scalar
+from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.training.batch import draw_batch
+from lightgcn_jax.training.step import StepLoss, TrainState, train_step
+from lightgcn_jax.training.strategies import StepCost, StepInputs, Strategies, TracedSettings
 
 
-class ChunkPlan(NamedTuple):
+class EpochPlan(NamedTuple):
     """An epoch as equal compiled pieces.
 
     Attributes:
         steps_per_epoch: ⌈E / B⌉.
-        chunks: calls an epoch.
-        steps_per_chunk: scan length L; chunks · L ≥ steps_per_epoch, the rest is skipped.
+        calls: calls of the compiled steps an epoch.
+        steps_per_call: scan length L; calls · L ≥ steps_per_epoch, the rest is skipped.
     """
 
     steps_per_epoch: int
-    chunks: int
-    steps_per_chunk: int
+    calls: int
+    steps_per_call: int
 
     @property
     def is_exact(self) -> bool:
-        """Whether the chunks cover the epoch without a step to skip."""
-        return self.chunks * self.steps_per_chunk == self.steps_per_epoch
+        """Whether the calls cover the epoch without a step to skip."""
+        return self.calls * self.steps_per_call == self.steps_per_epoch
 
 
-def plan_chunks(num_edges: int, num_nodes: int, config: TrainConfig, lanes: int = 1) -> ChunkPlan:
-    """Cut an epoch so that a chunk takes about a second: long enough to hide the call, short
-    enough for progress, Ctrl-C and a NaN check.
+def plan_epoch(graph: BipartiteGraph, strategies: Strategies, replicas: int = 1) -> EpochPlan:
+    """Cut an epoch so that a call takes about a second: long enough to hide its overhead, short
+    enough for progress, Ctrl-C and a check for NaN.
 
-    Among the chunk counts near that length, the one that skips the fewest steps is taken.
+    Among the numbers of calls near that length, the one that skips the fewest steps is taken.
+
+    Args:
+        graph: the training interactions.
+        strategies: the run's.
+        replicas: runs that are trained at once.
     """
-    steps = -(-num_edges // config.batch_size)
-    # Two directed passes over the edges a layer, forward and backward, and the dense optimizer
-    # update; 20 GB/s is what two cores reach. Only the order of magnitude matters.
-    row_bytes = 4 * config.dim * lanes
-    bytes_per_step = (4 * config.layers * num_edges + 12 * num_nodes) * row_bytes
-    wanted = min(steps, max(1, round(steps * bytes_per_step / 20e9)))
+    steps = -(-graph.num_edges // strategies.optimization.batch_size)
+    # Two cores move 20 GB/s; only the order of magnitude matters.
+    seconds_per_step = StepCost.of(graph, strategies).moved_bytes * replicas / 20e9
+    wanted = min(steps, max(1, round(steps * seconds_per_step)))
     candidates = range(wanted, min(steps, wanted + wanted // 2 + 1) + 1)
-    chunks = min(candidates, key=lambda n: (n * -(-steps // n) - steps, n))
-    length = -(-steps // chunks)
-    # Rounding the length up may have left the last chunks without a step.
-    return ChunkPlan(steps, -(-steps // length), length)
-
-
-def map_tables(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
-    """Apply a function to every leaf that has a row a node: embeddings and their moments.
-
-    They are known by their name, ``table``: a size alone might be met by chance.
-    """
-
-    def moved(path: tuple, leaf: Array, *rest: Array) -> Array:
-        is_table = any(getattr(part, "name", None) == "table" for part in path)
-        return function(leaf, *rest) if is_table else leaf
-
-    return jax.tree_util.tree_map_with_path(moved, tree, *others)
+    calls = min(candidates, key=lambda n: (n * -(-steps // n) - steps, n))
+    length = -(-steps // calls)
+    # Rounding the length up may have left the last calls without a step.
+    return EpochPlan(steps, -(-steps // length), length)
 
 
 OptimizerOf = Callable[[Scalar | float], optax.GradientTransformation]
-"""From a learning rate to the transformation; one of one's own takes no notice of it."""
+"""From a learning rate to the transformation; a given transformation ignores the rate."""
 
 
-def make_chunk(config: TrainConfig, optimizer_of: OptimizerOf, plan: ChunkPlan) -> Callable:
-    """The function that a run compiles once: L steps of every lane under ``lax.scan``.
+def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: EpochPlan) -> Callable:
+    """The function that a run compiles once: L steps of every replica under ``lax.scan``.
+
+    Args:
+        strategies: what replicas share.
+        optimizer_of: from a learning rate to the transformation.
+        plan: how an epoch is cut.
 
     Returns:
-        ``chunk(states, keys, orders, rates, first_step, run) -> (states, losses)`` where the
-        leading axis of states, keys, orders and rates is the lane, ``first_step`` (within the
-        epoch) is ``int32[]``, and losses is a :class:`StepLoss` of ``float32[lanes, L]``, 0 for
-        steps past the end of the epoch. A step's key is its lane's key folded with the count of
+        ``steps(states, keys, shuffles, traced, first_step, inputs) -> (states, losses)`` where the
+        leading axis of states, keys, shuffles and traced is the replica, ``first_step`` (within the
+        epoch) is ``int32[]``, and losses is a :class:`StepLoss` of ``float32[replicas, L]``, 0 for
+        steps past the end of the epoch. A step's key is its replica's key folded with the count of
         steps since the start, which the state carries.
     """
-    drops = bool(config.edge_dropout or config.message_dropout or config.node_dropout)
+    one = partial(_steps_of_one_replica, strategies, optimizer_of, plan)
 
-    def one_lane(state, key, order, rates, first_step, run):
-        # The tables stand in the operator's order as long as the chunk runs: two moves a chunk in
-        # place of two at every step, and nobody outside sees them.
-        operator = run.operator
-        places = None if operator is None else operator.order
-        if operator is not None and places is not None:
-            state = map_tables(places.enter, state)
-            run = run._replace(operator=operator.inside(), places=places.places)
-        state, losses = all_steps(state, key, order, rates, first_step, run)
-        if places is not None:
-            state = map_tables(places.leave, state)
-        return state, losses
-
-    def all_steps(state, key, order, rates, first_step, run):
-        optimizer = optimizer_of(rates.learning_rate)
-
-        def step(state, step_in_epoch):
-            step_key = jax.random.fold_in(key, state.step)
-            batch_key, drop_key = jax.random.split(step_key) if drops else (step_key, None)
-            batch = draw_batch(batch_key, run, order, step_in_epoch, config)
-            return train_step(state, batch, run, config, optimizer, rates, drop_key)
-
-        def step_or_skip(state, step_in_epoch):
-            if plan.is_exact:
-                return step(state, step_in_epoch)
-            return jax.lax.cond(
-                step_in_epoch < plan.steps_per_epoch,
-                step,
-                lambda state, _: (state, StepLoss(jnp.zeros(()), jnp.zeros(()))),
-                state,
-                step_in_epoch,
-            )
-
-        steps = first_step + jnp.arange(plan.steps_per_chunk, dtype=jnp.int32)
-        return jax.lax.scan(step_or_skip, state, steps)
-
-    def chunk(states, keys, orders, rates, first_step, run):
+    def steps(states, keys, shuffles, traced, first_step, inputs):
         if len(keys) == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
-            state, key, order, rate = jax.tree.map(
-                lambda leaf: leaf[0], (states, keys, orders, rates)
+            state, key, shuffle, own = jax.tree.map(
+                lambda leaf: leaf[0], (states, keys, shuffles, traced)
             )
-            result = one_lane(state, key, order, rate, first_step, run)
+            result = one(state, key, shuffle, own, first_step, inputs)
             return jax.tree.map(lambda leaf: leaf[None], result)
-        return jax.vmap(one_lane, in_axes=(0, 0, 0, 0, None, None))(
-            states, keys, orders, rates, first_step, run
+        return jax.vmap(one, in_axes=(0, 0, 0, 0, None, None))(
+            states, keys, shuffles, traced, first_step, inputs
         )
 
-    return chunk
+    return steps
+
+
+def _steps_of_one_replica(
+    strategies: Strategies,
+    optimizer_of: OptimizerOf,
+    plan: EpochPlan,
+    state: TrainState,
+    key: PRNGKey,
+    shuffle: Ids,
+    traced: TracedSettings,
+    first_step: Int[Any, ""],
+    inputs: StepInputs,
+) -> tuple[TrainState, StepLoss]:
+    optimizer = optimizer_of(traced.learning_rate)
+
+    def step(state: TrainState, step_in_epoch: Int[Any, ""]) -> tuple[TrainState, StepLoss]:
+        step_key = jax.random.fold_in(key, state.step)
+        drop_key = None
+        if strategies.model.draws_in_training:
+            step_key, drop_key = jax.random.split(step_key)
+        batch = draw_batch(step_key, inputs, shuffle, step_in_epoch, strategies)
+        return train_step(state, batch, inputs, strategies, optimizer, traced, drop_key)
+
+    def step_or_skip(state: TrainState, step_in_epoch: Int[Any, ""]):
+        if plan.is_exact:
+            return step(state, step_in_epoch)
+        return jax.lax.cond(
+            step_in_epoch < plan.steps_per_epoch,
+            step,
+            lambda state, _: (state, StepLoss(jnp.zeros(()), jnp.zeros(()))),
+            state,
+            step_in_epoch,
+        )
+
+    return jax.lax.scan(
+        step_or_skip, state, first_step + jnp.arange(plan.steps_per_call, dtype=jnp.int32)
+    )

@@ -1,25 +1,32 @@
-"""Losses on scores: one row's loss each, and the mini-batch as their ``jax.vmap``.
+"""Losses on scores: each of one row, and of a mini-batch as their ``jax.vmap``.
 
 A row is the score of one positive and the scores of M negatives, from any score function: inner
-product, cosine, a network. A temperature τ is the caller's: divide the scores by it. BPR and
-softmax see differences of a row's scores alone, so adding a constant to a user's scores changes
-nothing; the binary loss sees the scores themselves.
+product, cosine, a network. Every loss has the signature ``loss(positive, negatives, valid)``, with
+an optional fourth argument ``log_expected``. BPR and softmax see differences of a row's scores, so
+adding a constant to a user's scores changes nothing; the binary loss sees the scores themselves.
+
+The functions are the mathematics; the classes are the same with their settings, and what a run
+takes: ``BPR()``, ``Binary()``, ``Softmax(temperature=0.12)``, ``MaxMargin(margin=0.1)``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Mask, Scalar, Vectors
+from lightgcn_jax.fields import POSITIVE, SWITCH, at_least, check_fields
 
 Scores = Float[Array, " negatives"]
 BatchScores = Float[Array, "batch negatives"]
 
 Loss = Callable[..., Scalar]
-"""``loss(positive, negatives, valid)``, or with ``log_expected`` as a fourth argument."""
+"""``loss(positive, negatives, valid)``; with ``log_expected`` as a fourth argument where the loss
+has an attribute ``sampling_correction`` that is true."""
 
 
 def _mean(values: Array, valid: Mask) -> Scalar:
@@ -27,24 +34,35 @@ def _mean(values: Array, valid: Mask) -> Scalar:
     return jnp.where(valid, values, 0.0).sum() / jnp.maximum(valid.sum(), 1)
 
 
-def bpr_loss(positive: Scalar, negatives: Scores, valid: Mask) -> Scalar:
+def bpr_loss(
+    positive: Scalar, negatives: Scores, valid: Mask, log_expected: Scores | None = None
+) -> Scalar:
     """Bayesian personalised ranking: the mean over valid negatives of −log σ(p − n).
 
     Args:
         positive: ``float[]``, p.
         negatives: ``float[M]``, n.
         valid: ``bool[M]``; False for a negative that does not count for the row.
+        log_expected: not used; a mean over the draws stands for the law they come from.
 
     Returns:
         The mean over the valid negatives; 0 where there are none.
 
+    Example:
+        >>> valid = jnp.array([True, True])
+        >>> float(bpr_loss(jnp.array(1.0), jnp.array([1.0, 1.0]), valid))  # log 2
+        0.6931471824645996
+
     References:
         Rendle et al. 2009, equation 4; He et al. 2020, equation 15.
     """
+    del log_expected
     return _mean(jax.nn.softplus(negatives - positive), valid)
 
 
-def binary_loss(positive: Scalar, negatives: Scores, valid: Mask) -> Scalar:
+def binary_loss(
+    positive: Scalar, negatives: Scores, valid: Mask, log_expected: Scores | None = None
+) -> Scalar:
     """Negative log-likelihood of edges: −log σ(p), plus the mean over valid of −log σ(−n).
 
     Both sides are means, so a positive weighs as much as all its negatives together. Scores are
@@ -54,7 +72,14 @@ def binary_loss(positive: Scalar, negatives: Scores, valid: Mask) -> Scalar:
         positive: ``float[]``, p.
         negatives: ``float[M]``, n.
         valid: ``bool[M]``; False for a negative that does not count for the row.
+        log_expected: not used; a mean over the draws stands for the law they come from.
+
+    Example:
+        >>> valid = jnp.array([True, False])
+        >>> float(binary_loss(jnp.array(0.0), jnp.array([0.0, 9.0]), valid))  # 2 log 2
+        1.3862943649291992
     """
+    del log_expected
     return jax.nn.softplus(-positive) + _mean(jax.nn.softplus(negatives), valid)
 
 
@@ -79,6 +104,11 @@ def softmax_loss(
     Returns:
         The loss; 0 where no negative is valid.
 
+    Example:
+        >>> valid = jnp.array([True, True])
+        >>> float(softmax_loss(jnp.array(0.0), jnp.array([0.0, 0.0]), valid))  # log 3
+        1.0986123085021973
+
     References:
         Bengio and Senécal 2008 (importance sampling); Yi et al. 2019 (the logQ correction); Wu et
         al. 2022, "On the effectiveness of sampled softmax loss for item recommendation".
@@ -90,7 +120,12 @@ def softmax_loss(
 
 
 def max_margin_loss(
-    positive: Scalar, negatives: Scores, valid: Mask, margin: Scalar | float
+    positive: Scalar,
+    negatives: Scores,
+    valid: Mask,
+    log_expected: Scores | None = None,
+    *,
+    margin: Scalar | float,
 ) -> Scalar:
     """Hinge: the mean over valid negatives of max(0, n − p + margin).
 
@@ -102,12 +137,135 @@ def max_margin_loss(
         positive: ``float[]``, p.
         negatives: ``float[M]``, n.
         valid: ``bool[M]``; False for a negative that does not count for the row.
+        log_expected: not used; a mean over the draws stands for the law they come from.
         margin: Δ, how far a positive must score above a negative to cost nothing.
+
+    Example:
+        >>> valid = jnp.array([True, True])
+        >>> float(max_margin_loss(jnp.array(1.0), jnp.array([0.5, 2.0]), valid, margin=0.5))
+        0.75
 
     References:
         Ying et al. 2018 (PinSAGE), equation 1.
     """
+    del log_expected
     return _mean(jax.nn.relu(negatives - positive + margin), valid)
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithTemperature:
+    temperature: float = 1.0
+
+    _function: ClassVar[Loss]
+
+    def __post_init__(self):
+        check_fields(self, temperature=POSITIVE)
+
+    def __call__(
+        self,
+        positive: Scalar,
+        negatives: Scores,
+        valid: Mask,
+        log_expected: Scores | None = None,
+    ) -> Scalar:
+        """The loss of one row.
+
+        Args:
+            positive: ``float[]``.
+            negatives: ``float[M]``.
+            valid: ``bool[M]``; False for a negative that does not count for the row.
+            log_expected: ``float[M]``, for a softmax that corrects for sampling; else not used.
+        """
+        positive, negatives = positive / self.temperature, negatives / self.temperature
+        return type(self)._function(positive, negatives, valid, log_expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class BPR(_WithTemperature):
+    """:func:`bpr_loss` of scores divided by a temperature.
+
+    Attributes:
+        temperature: what scores are divided by.
+
+    Example:
+        >>> float(BPR(temperature=2.0)(jnp.array(2.0), jnp.array([2.0]), jnp.array([True])))
+        0.6931471824645996
+    """
+
+    _function = staticmethod(bpr_loss)
+
+
+@dataclasses.dataclass(frozen=True)
+class Binary(_WithTemperature):
+    """:func:`binary_loss` of scores divided by a temperature.
+
+    Attributes:
+        temperature: what scores are divided by.
+
+    Example:
+        >>> float(Binary()(jnp.array(0.0), jnp.array([0.0]), jnp.array([True])))  # 2 log 2
+        1.3862943649291992
+    """
+
+    _function = staticmethod(binary_loss)
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax(_WithTemperature):
+    """:func:`softmax_loss` of scores divided by a temperature.
+
+    Attributes:
+        temperature: what scores are divided by.
+        sampling_correction: weigh the negatives by how likely they were drawn, so that they stand
+            for all items.
+
+    Example:
+        >>> float(Softmax(temperature=0.5)(jnp.array(1.0), jnp.array([1.0]), jnp.array([True])))
+        0.6931471824645996
+    """
+
+    sampling_correction: bool = False
+
+    _function = staticmethod(softmax_loss)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_fields(self, sampling_correction=SWITCH)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxMargin:
+    """:func:`max_margin_loss` with its margin.
+
+    Attributes:
+        margin: how far a positive must score above a negative to cost nothing.
+
+    Example:
+        >>> float(MaxMargin(margin=0.5)(jnp.array(1.0), jnp.array([0.75]), jnp.array([True])))
+        0.25
+    """
+
+    margin: float = 1.0
+
+    def __post_init__(self):
+        check_fields(self, margin=at_least(0))
+
+    def __call__(
+        self,
+        positive: Scalar,
+        negatives: Scores,
+        valid: Mask,
+        log_expected: Scores | None = None,
+    ) -> Scalar:
+        """The loss of one row.
+
+        Args:
+            positive: ``float[]``.
+            negatives: ``float[M]``.
+            valid: ``bool[M]``; False for a negative that does not count for the row.
+            log_expected: not used.
+        """
+        return max_margin_loss(positive, negatives, valid, log_expected, margin=self.margin)
 
 
 def batch_mean(
@@ -121,7 +279,7 @@ def batch_mean(
     """Weighted mean over the rows of a batch of ``jax.vmap(loss)``.
 
     Args:
-        loss: one row's loss, its settings bound: ``partial(max_margin_loss, margin=0.1)``.
+        loss: the loss of one row, for instance ``MaxMargin(margin=0.1)``.
         positives: ``float[B]``.
         negatives: ``float[B, M]``.
         valid: ``bool[B, M]``.
@@ -188,7 +346,11 @@ def hardest(negatives: BatchScores, valid: Mask, count: int) -> tuple[BatchScore
 
 
 def l2_penalty(
-    users: Vectors, positives: Vectors, negatives: Array, weights: Float[Array, " batch"]
+    users: Vectors,
+    positives: Vectors,
+    negatives: Array,
+    weights: Float[Array, " batch"],
+    negative_weights: Float[Array, " negatives"] | None = None,
 ) -> Scalar:
     """½ (Σ‖e_u‖² + Σ‖e_pos‖² + Σ‖e_neg‖²) / B on the layer-0 embeddings of the batch.
 
@@ -199,6 +361,8 @@ def l2_penalty(
         users, positives: ``float[B, D]`` layer-0 embeddings.
         negatives: ``float[M, D]`` shared or ``float[B, n, D]``.
         weights: ``float[B]``; 0 for padding, which is left out of the sums and of B.
+        negative_weights: ``float[M]``; 0 for shared negatives that are padding, which are left out
+            of their sum and of M. None where none are.
     """
 
     def squared(vectors: Array) -> Array:
@@ -206,6 +370,9 @@ def l2_penalty(
 
     rows = jnp.maximum(weights.sum(), 1.0)
     own = (weights * (squared(users) + squared(positives))).sum() / rows
+    if negative_weights is not None:
+        counted = jnp.maximum(negative_weights.sum(), 1.0)
+        return 0.5 * (own + (negative_weights * squared(negatives)).sum() / counted)
     if negatives.ndim == 2:
         return 0.5 * (own + squared(negatives).mean())
     return 0.5 * (own + (weights * squared(negatives).mean(axis=1)).sum() / rows)

@@ -8,7 +8,6 @@ where a row has its own. Without rejection only the row's own positive is masked
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,6 @@ import jax.numpy as jnp
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph, count_below, entries
-from lightgcn_jax.settings.choices import NegativeSampler
 from lightgcn_jax.training.weighted_draws import (
     ItemWeights,
     draw_weighted,
@@ -26,67 +24,6 @@ from lightgcn_jax.training.weighted_draws import (
 
 # Edges of the shared negatives that are looked at in one go when seen items are masked.
 _MASK_BLOCK = 16_384
-
-
-class Negatives(NamedTuple):
-    """The negatives of a batch.
-
-    Attributes:
-        items: ``int32[M]`` shared by the batch, or ``int32[B, n]``.
-        valid: ``bool[B, M]`` or ``bool[B, n]``; False where the item does not count for the row.
-        log_expected: ``float``, the shape of the items; the log of how often an item is expected
-            among the draws of a row. None where every item stands there once.
-    """
-
-    items: Int[Array, "..."]
-    valid: Mask
-    log_expected: Float[Array, "..."] | None
-
-
-def draw_negatives(
-    key: PRNGKey,
-    graph: BipartiteGraph,
-    users: Ids,
-    positives: Ids,
-    *,
-    sampler: NegativeSampler,
-    count: int,
-    shared: bool,
-    reject_seen: bool,
-    weights: ItemWeights | None = None,
-    row_weights: Float[Array, " batch"] | None = None,
-) -> Negatives:
-    """The negatives of a batch as a sampler's name asks for.
-
-    Args:
-        users: ``int32[B]``.
-        positives: ``int32[B]``; for ``in-batch`` with expected counts, of interactions drawn
-            uniformly without repetition.
-        sampler: ``uniform``, ``popularity`` and ``hard`` (whose draws are the pool) draw items;
-            ``in-batch`` and ``all`` draw nothing.
-        count: M or n, for the samplers that draw.
-        shared: one set for the batch, else one a row; for the samplers that draw.
-        reject_seen: not for ``all``, which takes the unseen.
-        weights: the law of the draws, as ``popularity`` needs it; None for uniform.
-        row_weights: ``float[B]``, 0 for padding, which is nobody's negative ``in-batch``; None
-            where every row is real.
-    """
-    if sampler == "all":
-        return Negatives(*all_items(graph, users), None)
-    if sampler == "in-batch":
-        items, valid = in_batch(graph, users, positives, reject_seen)
-        rows = len(users)
-        if row_weights is not None:
-            real = row_weights > 0
-            valid, rows = valid & real[None, :], real.sum()
-        return Negatives(items, valid, log_expected_in_batch(graph, items, rows))
-    draw = draw_shared if shared else draw_per_user
-    items, valid = draw(key, graph, users, count, weights, reject_seen, positives)
-    if reject_seen and not shared:
-        log_expected = log_expected_unseen(graph, users, items, count, weights)
-    else:
-        log_expected = log_expected_drawn(graph, items, count, weights)
-    return Negatives(items, valid, log_expected)
 
 
 def draw_shared(

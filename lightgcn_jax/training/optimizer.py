@@ -1,42 +1,100 @@
-"""Adam with a learning-rate schedule chosen by name."""
+"""Optimisation: its settings, and Adam with a learning-rate schedule chosen by name."""
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Literal
 
 import optax
 
 from lightgcn_jax.arrays import Scalar
-from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import POSITIVE, at_least, check_fields, one_of, whole
+
+Sampling = Literal["interactions", "users"]
+Schedule = Literal["constant", "cosine", "linear", "exponential"]
 
 
-def relative_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """How long and in which steps a model is trained.
+
+    Attributes:
+        epochs: epochs at most; an epoch draws as many rows as there are training interactions.
+        batch_size: rows B of a mini-batch.
+        sampling: ``interactions`` takes each training interaction once an epoch, shuffled;
+            ``users`` draws users uniformly with replacement and one positive for each.
+        learning_rate: Adam's, at the start of the schedule.
+        schedule: of the learning rate: ``constant``, ``cosine`` (to 0), ``linear`` (to 0) or
+            ``exponential`` (to 1/100).
+        schedule_epochs: epochs over which the schedule runs; 0 takes the epochs of the run.
+        warmup_epochs: epochs over which the learning rate rises linearly from 0.
+        l2: λ, weight of the L2 penalty on the layer-0 embeddings of the batch.
+    """
+
+    epochs: int = 100
+    batch_size: int = 2048
+    sampling: Sampling = "interactions"
+    learning_rate: float = 5e-3
+    schedule: Schedule = "constant"
+    schedule_epochs: int = 0
+    warmup_epochs: float = 0.0
+    l2: float = 1e-4
+
+    def __post_init__(self):
+        check_fields(
+            self,
+            epochs=whole(1),
+            batch_size=whole(1),
+            sampling=one_of(Sampling),
+            learning_rate=POSITIVE,
+            schedule=one_of(Schedule),
+            schedule_epochs=whole(0),
+            warmup_epochs=at_least(0),
+            l2=at_least(0),
+        )
+        if 0 < self.schedule_epochs < self.epochs:
+            raise InputError(
+                f"schedule_epochs: expected 0 or at least the {self.epochs} epochs of the run, "
+                f"got {self.schedule_epochs}"
+            )
+
+
+def relative_schedule(optimization: Optimization, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate at each step as a share of ``learning_rate``: a linear rise over the
     warm-up, then the named schedule.
 
     ``constant``; ``cosine`` and ``linear`` fall to 0 at the last step of ``schedule_epochs``;
     ``exponential`` falls to a hundredth of the start.
+
+    Args:
+        optimization: the settings.
+        steps_per_epoch: ⌈E / B⌉.
     """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    epochs = config.schedule_epochs or config.epochs
+    warmup = round(optimization.warmup_epochs * steps_per_epoch)
+    epochs = optimization.schedule_epochs or optimization.epochs
     steps = max(1, epochs * steps_per_epoch - warmup)
     after = {
         "constant": lambda: optax.constant_schedule(1.0),
         "cosine": lambda: optax.cosine_decay_schedule(1.0, steps),
         "linear": lambda: optax.linear_schedule(1.0, 0.0, steps),
         "exponential": lambda: optax.exponential_decay(1.0, steps, 0.01),
-    }[config.schedule]()
+    }[optimization.schedule]()
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), after], [warmup])
 
 
 def make_optimizer(
-    config: TrainConfig, steps_per_epoch: int, rate: Scalar | float | None = None
+    optimization: Optimization, steps_per_epoch: int, rate: Scalar | float | None = None
 ) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015, with optax's defaults) under the configured schedule.
+    """Adam (Kingma and Ba 2015, with optax's defaults) under the named schedule.
 
     Args:
-        rate: in place of the configured learning rate; it may be traced.
+        optimization: the settings.
+        steps_per_epoch: ⌈E / B⌉.
+        rate: in place of ``learning_rate``; it may be traced.
     """
-    rate = config.learning_rate if rate is None else rate
-    relative = relative_schedule(config, steps_per_epoch)
+    rate = optimization.learning_rate if rate is None else rate
+    relative = relative_schedule(optimization, steps_per_epoch)
     return optax.adam(lambda count: rate * relative(count))
