@@ -82,19 +82,6 @@ def make_chunk(config: TrainConfig, optimizer_of: OptimizerOf, plan: ChunkPlan) 
     drops = bool(config.edge_dropout or config.message_dropout or config.node_dropout)
 
     def one_lane(state, key, order, rates, first_step, run):
-        # The tables stand in the operator's order as long as the chunk runs: two moves a chunk in
-        # place of two at every step, and nobody outside sees them.
-        operator = run.operator
-        places = None if operator is None else operator.order
-        if operator is not None and places is not None:
-            state = map_tables(places.enter, state)
-            run = run._replace(operator=operator.inside(), places=places.places)
-        state, losses = all_steps(state, key, order, rates, first_step, run)
-        if places is not None:
-            state = map_tables(places.leave, state)
-        return state, losses
-
-    def all_steps(state, key, order, rates, first_step, run):
         optimizer = optimizer_of(rates.learning_rate)
 
         def step(state, step_in_epoch):

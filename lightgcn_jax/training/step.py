@@ -94,7 +94,6 @@ class Run(NamedTuple):
         graph: the training interactions.
         operator: of the same interactions, as the model wants it; None for a model without one.
         users_with_items: ``int32[≤U]``, for the sampling scheme ``users``.
-        places: ``int32[N]``, the row of each node in the tables; None where node n is row n.
         item_weights: for the negative sampler ``popularity``, else None.
         edges: for a model that takes maxima over neighbours, else None.
         offsets: ``float[I]``, what the popularity offset adds to each item's scores, else None.
@@ -103,7 +102,6 @@ class Run(NamedTuple):
     graph: BipartiteGraph
     operator: Operator | None
     users_with_items: Ids
-    places: Ids | None = None
     item_weights: ItemWeights | None = None
     edges: Edges | None = None
     offsets: Float[Array, " items"] | None = None
@@ -224,8 +222,6 @@ def batch_loss(
     """
     rates = rates or Rates.of(config)
     nodes = batch_nodes(batch, run.graph.num_users)
-    if run.places is not None:
-        nodes = run.places[nodes]
     if config.edge_dropout and key is not None:
         assert run.operator is not None
         run = run._replace(operator=drop_edges(key, run.operator, config.edge_dropout))
