@@ -111,7 +111,7 @@ def run_graph(
             ready = started[cell.contender]
             if task in ready.temporaries:
                 grid.extra_arrays[cell] = ready.temporaries[task] / sizes.table
-            runner = _warm_up(grid, cell, ready.calls[task], problem, contenders, limits)
+            runner = _warm_up(grid, cell, ready, problem, contenders, limits)
             if runner is not None:
                 runners[cell] = runner
         note(f"{name}, D = {dim}: {task} in alternation")
@@ -153,17 +153,20 @@ def _hindrance(
 def _warm_up(
     grid: Grid,
     cell: Cell,
-    call: Callable[[], Any],
+    ready: Started,
     problem: Problem,
     contenders: Mapping[str, Contender],
     limits: Limits,
 ) -> _Runner | None:
     """Check the first call's result and time it; None for a cell that is too slow."""
+    call = ready.calls[cell.task]
     start = time.perf_counter()
     result = call()
     seconds = time.perf_counter() - start
     weighted = contenders[cell.contender].weighted
-    grid.differences[cell] = problem.difference(cell.task, result, weighted=weighted)
+    grid.differences[cell] = problem.difference(
+        cell.task, result, weighted=weighted, rows=ready.rows
+    )
     if seconds > limits.cell_seconds:
         grid.reasons[cell] = (
             f"too slow: the first call took {seconds_text(seconds)}, the limit is "

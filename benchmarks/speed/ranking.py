@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Measure; see the module."""
     config = LightGCNConfig()
-    workload = load_gowalla(args.data_dir)
+    workload = load_gowalla(args.data_dir, "auto")
     graph = workload.graph
     torch.set_num_threads(cores())
     params = lightgcn.init(jax.random.key(0), graph.num_nodes, config)

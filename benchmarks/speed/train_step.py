@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> Report:
     if not args.skip_memory:
         note("one epoch through the command line, for its peak memory")
         memory = _peak_memory(args.data_dir)
-    workload = load_gowalla(args.data_dir)
+    workload = load_gowalla(args.data_dir, "auto")
     data = Run.of(workload.graph, workload.operator, config)
     torch.set_num_threads(cores())
     note("compiling")
@@ -142,7 +142,7 @@ def _applications(config: TrainConfig, workload: Workload) -> Callable[[], Any]:
         return jax.lax.fori_loop(0, 2 * config.layers, lambda _, y: diffuse(operator, y), x)
 
     x = jnp.ones((workload.graph.num_nodes, config.dim), jnp.float32)
-    return lambda: jax.block_until_ready(chain(workload.operator.inside(), x))
+    return lambda: jax.block_until_ready(chain(workload.operator, x))
 
 
 def _breakdown(whole: list[float], parts: dict[str, list[float]]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from lightgcn_jax.diffusion import (
     uniform_alphas,
 )
 from lightgcn_jax.diffusion.segment import MESSAGE_BYTES
-from lightgcn_jax.graph import BipartiteGraph, CsrMatrix, Ordering, normalized_adjacency
+from lightgcn_jax.graph import BipartiteGraph, CsrMatrix, Ordering, node_order, normalized_adjacency
 
 LAYERS = 3
 ALPHAS = uniform_alphas(LAYERS)
@@ -73,10 +73,12 @@ class Started(NamedTuple):
     Attributes:
         calls: task -> a call that returns when its result, y or (loss, gradient), is there.
         temporaries: task -> bytes beside arguments and result, where a compiler states them.
+        rows: ``int32[N]``, the row of each node in tables; None where node n has row n.
     """
 
     calls: Mapping[str, Callable[[], Any]]
     temporaries: Mapping[str, int]
+    rows: np.ndarray | None = None
 
 
 class Contender(NamedTuple):
@@ -121,7 +123,13 @@ class Problem:
         return jnp.array(self.x, copy=True), jnp.array(self.target, copy=True)
 
     def difference(
-        self, task: str, result: Any, *, weighted: bool = True, columns: int = 8
+        self,
+        task: str,
+        result: Any,
+        *,
+        weighted: bool = True,
+        rows: np.ndarray | None = None,
+        columns: int = 8,
     ) -> float:
         """The largest error of a result over its largest value, in the first columns.
 
@@ -136,7 +144,8 @@ class Problem:
         else:
             _, found = result
             expected = polynomial(matrix, 2 * (polynomial(matrix, x) - target))
-        error = np.abs(np.asarray(found)[:, :columns] - expected).max(initial=0)
+        found = np.asarray(found)[:, :columns]
+        error = np.abs((found if rows is None else found[rows]) - expected).max(initial=0)
         return float(error / max(np.abs(expected).max(initial=0), np.finfo(float).tiny))
 
 
@@ -161,8 +170,14 @@ def storages() -> dict[str, Contender]:
 
 
 def _start(name: str, problem: Problem, ordering: Ordering = "none") -> Started:
-    operator = diffusion_operator(problem.graph, backend=name, ordering=ordering)
-    x, target = problem.jax_tables
+    graph, tables, rows = problem.graph, problem.jax_tables, None
+    order = node_order(graph, ordering)
+    if order is not None:
+        graph = graph.reordered(*order)
+        nodes = np.concatenate([order.users, graph.num_users + order.items])
+        tables, rows = tuple(table[nodes] for table in tables), np.argsort(nodes)
+    operator = diffusion_operator(graph, backend=name)
+    x, target = tables
     programs = {
         "forward": (jax.jit(diffuse), (operator, x)),
         "k3": (jax.jit(jax.value_and_grad(_loss, argnums=1)), (operator, x, target)),
@@ -172,7 +187,7 @@ def _start(name: str, problem: Problem, ordering: Ordering = "none") -> Started:
         compiled = function.lower(*arguments).compile()
         calls[task] = partial(_run, compiled, arguments)
         temporaries[task] = compiled.memory_analysis().temp_size_in_bytes
-    return Started(calls, temporaries)
+    return Started(calls, temporaries, rows)
 
 
 def _run(compiled: jax.stages.Compiled, arguments: tuple) -> Any:

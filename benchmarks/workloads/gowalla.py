@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.data import Split, given_split, load_dataset
-from lightgcn_jax.diffusion import diffusion_operator
+from lightgcn_jax.diffusion import choose_ordering, diffusion_operator
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.graph import BipartiteGraph, CsrRows, csr_rows
+from lightgcn_jax.graph import BipartiteGraph, CsrRows, csr_rows, node_order
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.training.batch import Batch
@@ -34,16 +34,25 @@ class Workload(NamedTuple):
     relevant: CsrRows
 
 
-def load_gowalla(data_dir: Path | None) -> Workload:
+def load_gowalla(data_dir: Path | None, ordering: str = "none") -> Workload:
     """Load Gowalla from a folder, from where GRAPHREC_DATA says, or from its source.
+
+    Args:
+        data_dir: a folder; None for where GRAPHREC_DATA says.
+        ordering: of the rows, see :func:`lightgcn_jax.graph.node_order`; ``auto`` for the one that
+            training takes.
 
     Raises:
         InputError: it is nowhere, or not what it should be.
     """
     split = given_split(load_dataset("gowalla", data_dir=data_dir))
     graph = training_graph(split)
+    order = node_order(graph, choose_ordering(ordering, graph.num_edges).name)
+    if order is not None:
+        split = split.reordered(*order)
+        graph = training_graph(split)
     relevant = csr_rows(split.test.users, split.test.items, len(split.users))
-    return Workload(split, graph, diffusion_operator(graph, ordering="auto"), relevant)
+    return Workload(split, graph, diffusion_operator(graph), relevant)
 
 
 def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:

@@ -68,7 +68,7 @@ class Report:
         dim: dimensions D of the table.
         layers: applications K, forward and backward.
         dtype: of the table and of the edge weights.
-        ordering: of the nodes inside the storages; `auto` is what training takes by default. With
+        ordering: of the users and of the items; `auto` is what training takes by default. With
             one, the time of a single application includes moving the table in and out.
         backend: storages to report on; by default all.
         target: compile for `cpu`, `gpu`, `tpu` or a topology such as `tpu:v6e:2x2`, run nothing.

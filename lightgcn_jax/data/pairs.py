@@ -45,6 +45,18 @@ class Pairs:
         keys = np.unique(pair_keys(users, items))
         return cls((keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32))
 
+    def count_shared(self, other: "Pairs") -> int:
+        """How many pairs stand in both.
+
+        Args:
+            other: Pairs of the same rows.
+        """
+        if not len(self):
+            return 0
+        keys, wanted = self.keys, other.keys
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return int((keys[place] == wanted).sum())
+
     def __len__(self) -> int:
         return len(self.users)
 
@@ -52,6 +64,31 @@ class Pairs:
     def keys(self) -> np.ndarray:
         """int64[E], one number a pair, ascending."""
         return pair_keys(self.users, self.items)
+
+
+def new_rows(name: str, order: np.ndarray, size: int) -> np.ndarray:
+    """Where each old row goes when new row p holds what old row ``order[p]`` held.
+
+    Args:
+        name: What an error calls the order.
+        order: int[size], the old row of each new row, each once.
+        size: How many rows there are.
+
+    Returns:
+        int32[size], the new row of each old row.
+
+    Raises:
+        InputError: The order is not a permutation of the rows.
+    """
+    order = np.asarray(order)
+    if order.dtype.kind not in "iu" or not np.array_equal(np.sort(order), np.arange(size)):
+        raise InputError(
+            f"{name}: expected each of the rows 0 … {size - 1} once, "
+            f"got {order.dtype}{list(order.shape)}"
+        )
+    rows = np.empty(size, np.int32)
+    rows[order] = np.arange(size, dtype=np.int32)
+    return rows
 
 
 def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:

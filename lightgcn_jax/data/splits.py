@@ -11,7 +11,7 @@ import numpy as np
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
-from lightgcn_jax.data.pairs import Pairs
+from lightgcn_jax.data.pairs import PARTS, Pairs, new_rows
 from lightgcn_jax.errors import InputError
 
 Unseen = Literal["keep", "drop", "error"]
@@ -32,7 +32,7 @@ class Split:
     report: tuple[CountChange, ...] = ()  # what preparation did before the split
 
     def __post_init__(self) -> None:
-        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        parts: dict[str, Pairs] = {name: getattr(self, name) for name in PARTS}
         for name, pairs in parts.items():
             for field, rows, known in (
                 ("users", pairs.users, len(self.users)),
@@ -45,11 +45,32 @@ class Split:
         if not len(self.train):
             raise InputError("train: expected at least one interaction, got none")
         for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            shared = _count_shared(parts[one].keys, parts[other].keys)
+            shared = parts[one].count_shared(parts[other])
             if shared:
                 raise InputError(
                     f"{one} and {other} share {shared:,} pairs; a pair may stand in one part only"
                 )
+
+    def reordered(self, users: np.ndarray, items: np.ndarray) -> "Split":
+        """The same split with other rows: row p holds what row ``users[p]``, ``items[p]`` held.
+
+        All external ids keep their interactions; of equal scores another one may come first.
+
+        Args:
+            users: int[U], the old row of the user at each new row, each once.
+            items: int[I], the old row of the item at each new row, each once.
+
+        Raises:
+            InputError: An order leaves a row out.
+        """
+        user_rows = new_rows("users", users, len(self.users))
+        item_rows = new_rows("items", items, len(self.items))
+        ids = IdMap(self.users.ids.gather(users)), IdMap(self.items.ids.gather(items))
+        train, valid, test = (
+            Pairs.from_rows(user_rows[pairs.users], item_rows[pairs.items])
+            for pairs in (self.train, self.valid, self.test)
+        )
+        return replace(self, users=ids[0], items=ids[1], train=train, valid=valid, test=test)
 
 
 def given_split(interactions: Interactions, unseen: Unseen = "keep") -> Split:
@@ -375,11 +396,3 @@ def _times(data: Interactions) -> np.ndarray:
             "name the timestamp column when reading, or choose a random split"
         )
     return data.timestamps
-
-
-def _count_shared(one: np.ndarray, other: np.ndarray) -> int:
-    """How many numbers two ascending arrays of distinct numbers share."""
-    if not len(one):
-        return 0
-    place = np.minimum(np.searchsorted(one, other), len(one) - 1)
-    return int((one[place] == other).sum())

@@ -20,8 +20,7 @@ def drop_edges(
     One draw an interaction keeps Ã symmetric. NGCF and LightGCN's public code drop the entries of
     the matrix, one draw a directed edge (Wang et al. 2019, section 2.4.2, message dropout of the
     adjacency): the result is not symmetric, and its derivative applies the transpose. An edge
-    that is left out keeps its place with weight 0: nothing is compiled anew. Which edges a key
-    leaves out depends on the operator's order of the nodes. Under ``jax.vmap``
+    that is left out keeps its place with weight 0: nothing is compiled anew. Under ``jax.vmap``
     over keys the operators share all but their weights.
 
     Args:

@@ -13,11 +13,10 @@ from typing import NoReturn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Int, NodeTable
-from lightgcn_jax.diffusion.choice import STORAGES, choose_backend, choose_ordering
+from lightgcn_jax.diffusion.choice import STORAGES, choose_backend
 from lightgcn_jax.diffusion.storage import Restriction, RowStorage, Storage
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
@@ -29,7 +28,6 @@ from lightgcn_jax.graph.normalization import (
     normalized_adjacency,
     normalized_interactions,
 )
-from lightgcn_jax.graph.ordering import node_order
 
 # An application is restricted where there is room for at most this share of the entries: a little
 # below the share at which both take the same time on Gowalla, D = 64, two cores, co-clustered nodes
@@ -41,32 +39,6 @@ _HEADROOM = 1.25
 
 
 @flax.struct.dataclass
-class NodeOrder:
-    """A permutation of the nodes for which the storage was made.
-
-    Attributes:
-        nodes: ``int32[N]``, which node stands at each place.
-        places: ``int32[N]``, at which place each node stands.
-    """
-
-    nodes: Int[Array, " nodes"]
-    places: Int[Array, " nodes"]
-
-    @classmethod
-    def of(cls, nodes: np.ndarray) -> NodeOrder:
-        """From the node at each place, on the host."""
-        return cls(jnp.asarray(nodes, jnp.int32), jnp.asarray(np.argsort(nodes), jnp.int32))
-
-    def enter(self, table: Array) -> Array:
-        """Rows of nodes put in the storage's places."""
-        return jnp.asarray(table).at[self.nodes].get(mode="promise_in_bounds", unique_indices=True)
-
-    def leave(self, table: Array) -> Array:
-        """Rows in the storage's places put back to their nodes."""
-        return jnp.asarray(table).at[self.places].get(mode="promise_in_bounds", unique_indices=True)
-
-
-@flax.struct.dataclass
 class Operator:
     """A matrix ready to be applied: a pytree of constants, an argument of jitted functions.
 
@@ -75,8 +47,6 @@ class Operator:
         adjoint: of its transpose; None where the matrix is its own transpose.
         reversal: ``int32[2E]``, where each directed edge's reverse stands (see
             :func:`lightgcn_jax.graph.edge_reversal`); None unless made for edge dropout.
-        order: the places of the nodes inside the storages; None where node n stands at place n.
-            Tables go in and come out by nodes whatever it is.
         restriction: static; which applications of :func:`multiscale_rows` read only the entries at
             its rows, see :meth:`planned_for`. None restricts none.
     """
@@ -84,7 +54,6 @@ class Operator:
     storage: Storage
     adjoint: Storage | None = None
     reversal: Int[Array, " entries"] | None = None
-    order: NodeOrder | None = None
     restriction: Restriction | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
@@ -120,10 +89,6 @@ class Operator:
                 restriction = Restriction(capacity, share <= BACKWARD_SHARE)
         return dataclasses.replace(self, restriction=restriction)
 
-    def inside(self) -> Operator:
-        """The same operator on tables that stand in the storage's places already."""
-        return dataclasses.replace(self, order=None)
-
 
 def diffusion_operator(
     graph: BipartiteGraph,
@@ -133,7 +98,6 @@ def diffusion_operator(
     normalization: Normalization = "symmetric",
     platform: str | None = None,
     edge_dropout: bool = False,
-    ordering: str | np.ndarray = "none",
 ) -> Operator:
     """The graph's normalised N×N adjacency matrix, ready for :func:`diffuse`.
 
@@ -145,20 +109,12 @@ def diffusion_operator(
             ``none`` (A itself).
         platform: that the operator will run on; by default the one that JAX runs on.
         edge_dropout: keep what :func:`drop_edges` needs: four to eight bytes a directed edge.
-        ordering: of the nodes inside the storage: a name (see :func:`choose_ordering` for ``auto``
-            and :func:`lightgcn_jax.graph.node_order` for the others), or the node at each place.
 
     Raises:
         InputError: an unknown name, or a storage that the platform lacks.
     """
     backend = choose_backend(backend, platform, 2 * graph.num_edges).name
     storage = STORAGES[backend]
-    nodes = ordering
-    if isinstance(nodes, str):
-        chosen = choose_ordering(nodes, graph.num_edges, backend=backend, platform=platform)
-        nodes = node_order(graph, chosen.name)
-    if nodes is not None:
-        graph = graph.relabelled(nodes)
     forward = normalized_adjacency(graph, normalization)
     backward = None
     if TRANSPOSED[normalization] != normalization:
@@ -167,7 +123,6 @@ def diffusion_operator(
         storage.from_csr(forward, dtype, rescalable=edge_dropout),
         None if backward is None else storage.from_csr(backward, dtype, rescalable=edge_dropout),
         jnp.asarray(edge_reversal(graph)) if edge_dropout else None,
-        None if nodes is None else NodeOrder.of(nodes),
     )
 
 
@@ -263,9 +218,7 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
         TypeError: a gradient with respect to the operator was asked for.
     """
     _check_fits(operator, x)
-    if operator.order is None:
-        return _multiply(operator.storage, x)
-    return operator.order.leave(_multiply(operator.storage, operator.order.enter(x)))
+    return _multiply(operator.storage, x)
 
 
 def check_square(operator: Operator) -> None:

@@ -55,9 +55,6 @@ def _scales(
     operator: Operator, x: NodeTable, count: int, rows: Ids
 ) -> Float[Array, "scales rows dim"]:
     """(Ã^k x)[rows] for k = 0 … count − 1, in the type that sums run in."""
-    if operator.order is not None:
-        x, rows = operator.order.enter(x), operator.order.places[rows]
-        operator = operator.inside()
 
     def step(power, _):
         power = diffuse(operator, power)
@@ -147,9 +144,6 @@ def _backward(residual, cotangent):
     by_alpha = None
     if residual.scales is not None:
         by_alpha = jnp.tensordot(residual.scales, cotangent.astype(alphas.dtype), 2)
-    order = operator.order
-    if order is not None:
-        operator, rows = operator.inside(), order.places[rows]
 
     # A row that is read often gets many cotangents: they too add up in the type of sums.
     dtype, wide = cotangent.dtype, cotangent.astype(alphas.dtype)
@@ -165,7 +159,7 @@ def _backward(residual, cotangent):
         total = _first_transposed(operator, last, rows, dtype)
         total, _ = jax.lax.scan(step, total, alphas[1:-1], reverse=True)
     x_bar = total.at[rows].add(alphas[0] * wide).astype(dtype)
-    return None, x_bar if order is None else order.leave(x_bar), by_alpha, None
+    return None, x_bar, by_alpha, None
 
 
 _multiscale_rows.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -16,13 +16,14 @@ from lightgcn_jax.graph.normalization import (
     normalized_adjacency,
     normalized_interactions,
 )
-from lightgcn_jax.graph.ordering import Ordering, node_order
+from lightgcn_jax.graph.ordering import NodeOrder, Ordering, node_order
 
 __all__ = [
     "TRANSPOSED",
     "BipartiteGraph",
     "CsrMatrix",
     "CsrRows",
+    "NodeOrder",
     "Normalization",
     "Ordering",
     "contains",

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Int
+from lightgcn_jax.data.pairs import new_rows
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 
@@ -115,18 +116,25 @@ class BipartiteGraph:
             edge_weights=weights,
         )
 
-    def relabelled(self, order: np.ndarray) -> BipartiteGraph:
-        """The same graph with node ``order[p]`` in place p; users stay before items.
+    def reordered(self, users: np.ndarray, items: np.ndarray) -> BipartiteGraph:
+        """The same graph with other rows: row p holds what row ``users[p]``, ``items[p]`` held.
 
         Args:
-            order: ``int[N]``, a permutation of the nodes with the users in the first U places.
+            users: ``int[U]``, the old row of the user at each new row, each once.
+            items: ``int[I]``, the old row of the item at each new row, each once.
+
+        Returns:
+            A graph with as many nodes and edges.
+
+        Raises:
+            InputError: an order leaves a row out.
         """
-        places = np.empty(self.num_nodes, np.int32)
-        places[order] = np.arange(self.num_nodes, dtype=np.int32)
-        users, items = self.pairs()
+        user_rows = new_rows("users", users, self.num_users)
+        item_rows = new_rows("items", items, self.num_items)
+        old_users, old_items = self.pairs()
         return BipartiteGraph.from_pairs(
-            places[: self.num_users][users],
-            places[self.num_users :][items] - self.num_users,
+            user_rows[old_users],
+            item_rows[old_items],
             num_users=self.num_users,
             num_items=self.num_items,
             weights=self.edge_weights,

@@ -7,7 +7,7 @@ read one after another lie close, more of them are found in a cache: docs/diffus
 from __future__ import annotations
 
 import warnings
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import scipy.cluster.vq
@@ -25,10 +25,23 @@ _POWER_ITERATIONS = 6
 _SEED = 0
 
 
-def node_order(graph: BipartiteGraph, ordering: str) -> np.ndarray | None:
-    """Which node should stand at each place.
+class NodeOrder(NamedTuple):
+    """Orders of the users and of the items, for ``reordered`` of a split or of a graph.
 
-    Users stay before items, so that both keep a table of their own.
+    Attributes:
+        users: ``int32[U]``, which user should stand at each row.
+        items: ``int32[I]``, which item should stand at each row.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+
+
+def node_order(graph: BipartiteGraph, ordering: str) -> NodeOrder | None:
+    """Which users and which items should stand next to each other.
+
+    Users and items are ordered together but numbered apart, for both keep a table of their own.
+    Reorder a split once, before anything is made from its rows: ``split.reordered(*order)``.
 
     Args:
         graph: the interactions.
@@ -38,7 +51,7 @@ def node_order(graph: BipartiteGraph, ordering: str) -> np.ndarray | None:
             alike side by side, by degree within a cluster.
 
     Returns:
-        ``int32[N]``, a permutation; None for ``none``.
+        Both permutations; None for ``none``.
 
     Raises:
         InputError: no ordering has that name.
@@ -51,16 +64,20 @@ def node_order(graph: BipartiteGraph, ordering: str) -> np.ndarray | None:
         order = scipy.sparse.csgraph.reverse_cuthill_mckee(
             normalized_adjacency(graph).as_scipy(), symmetric_mode=True
         )
-        # A stable sort by kind keeps the order among users and among items.
-        return order[np.argsort(order >= graph.num_users, kind="stable")].astype(np.int32)
+        return _parted(order, graph.num_users)
     degrees = np.concatenate(
         [np.asarray(rows.lengths()) for rows in (graph.items_of_user, graph.users_of_item)]
     )
     clusters = np.zeros(graph.num_nodes, np.int64)
     if ordering == "co-clustering":
         clusters = _co_clusters(graph)
-    is_item = np.arange(graph.num_nodes) >= graph.num_users
-    return np.lexsort((-degrees, clusters, is_item)).astype(np.int32)
+    return _parted(np.lexsort((-degrees, clusters)), graph.num_users)
+
+
+def _parted(order: np.ndarray, num_users: int) -> NodeOrder:
+    """An order of the nodes as one of the users and one of the items."""
+    users, items = order[order < num_users], order[order >= num_users] - num_users
+    return NodeOrder(users.astype(np.int32), items.astype(np.int32))
 
 
 def _co_clusters(graph: BipartiteGraph) -> np.ndarray:

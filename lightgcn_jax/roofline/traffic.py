@@ -50,9 +50,8 @@ class StorageReport:
         obstacle: why the platform lacks it; the rest is None then.
         storage_bytes: its arrays.
         build_seconds: to make it on the host.
-        application: y = Ã x; with an ordering the table is moved to its places and back.
-        layers: value and gradient of ½‖sum_k alpha_k Ã^k x‖², K applications each way; with an
-            ordering tables are moved once each way, not at every application.
+        application: y = Ã x.
+        layers: value and gradient of ½‖sum_k alpha_k Ã^k x‖², K applications each way.
     """
 
     obstacle: str | None
@@ -76,7 +75,7 @@ class DiffusionReport:
         dim: D.
         num_layers: K.
         dtype: of the table and of the edge weights.
-        ordering: of the nodes inside the storages and in the bare gather; never ``auto``.
+        ordering: of the graph's rows; never ``auto``.
         choice: the storage that ``auto`` takes for the graph on this platform, and why.
         ordering_choice: the ordering that ``auto`` trains with there, and why.
         ceilings: None where nothing was run.
@@ -130,7 +129,7 @@ def report(
         layers: K ≥ 1.
         dtype: of the table and the edge weights: ``float32`` or ``bfloat16``.
         backends: names of storages; none stands for all.
-        ordering: of the nodes inside every storage, see :func:`lightgcn_jax.graph.node_order`;
+        ordering: of the graph's rows, see :func:`lightgcn_jax.graph.node_order`;
             ``auto`` for the one that ``auto`` trains with on the target.
         target: compile for this, see :func:`find_target`, and measure nothing; by default compile
             for the device that JAX runs on, and measure.
@@ -152,8 +151,9 @@ def report(
     )
     # One for all: the storages stand beside each other and beside one bare gather.
     chosen = ordering_choice.name if ordering == "auto" else ordering
-    nodes = node_order(graph, chosen)
-    matrix = normalized_adjacency(graph if nodes is None else graph.relabelled(nodes))
+    order = node_order(graph, chosen)
+    graph = graph if order is None else graph.reordered(*order)
+    matrix = normalized_adjacency(graph)
     table = jax.ShapeDtypeStruct((graph.num_nodes, dim), dtype)
     bench = Bench.of(device, matrix, table, repeats) if target is None else None
     storages = {}
@@ -162,9 +162,7 @@ def report(
             storages[name] = StorageReport(reasons[name])
             continue
         start = time.perf_counter()
-        operator = diffusion_operator(
-            graph, backend=name, dtype=dtype, platform=device.platform, ordering=chosen
-        )
+        operator = diffusion_operator(graph, backend=name, dtype=dtype, platform=device.platform)
         jax.block_until_ready(operator)
         built = time.perf_counter() - start
         storages[name] = _examine(device, operator, matrix, table, layers, bench, built)

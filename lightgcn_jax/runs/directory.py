@@ -273,29 +273,6 @@ class RunDirectory:
             raise InputError(f"{path}: expected {sorted(names)}, got {sorted(tensors)}")
         return tensors
 
-    def write_order(self, order: np.ndarray) -> None:
-        """Keep the node at each place, ``int32[N]``: another machine might order otherwise."""
-        with replacing(self.path / "order.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, order, allow_pickle=False)
-
-    def order(self, num_nodes: int) -> np.ndarray | None:
-        """The nodes' order that the run trains with; None before it is chosen.
-
-        Raises:
-            InputError: the file is no permutation of the nodes.
-        """
-        path = self.path / "order.npy"
-        if not path.exists():
-            return None
-        try:
-            order = np.load(path, allow_pickle=False)
-            complete = np.array_equal(np.sort(order), np.arange(num_nodes))
-        except (OSError, EOFError, ValueError) as error:
-            raise InputError(f"{path}: expected an array, got {error}") from None
-        if not complete:
-            raise InputError(f"{path}: expected each of {num_nodes} nodes once")
-        return order
-
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the figures; from then on the run counts as finished."""
         write_json(self.path / "summary.json", summary)

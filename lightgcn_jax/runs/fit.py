@@ -24,6 +24,7 @@ from lightgcn_jax.runs.checkpoint import (
 )
 from lightgcn_jax.runs.closed_form import fit_closed_form, rebuild
 from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.scorers import head_names, head_of, scorer_of
@@ -122,6 +123,8 @@ def fit(
             f"got {max(config.ks)}"
         )
     split = apply_protocol(split, config.protocol)
+    if config.is_trained and initial is None:
+        split = in_training_order(split, config)
     progress = Progress.start(config.seeds)
     arrays = None if initial is None else TrainArrays.start(initial)
     directory = None

@@ -27,7 +27,7 @@ from lightgcn_jax.runs.clock import compile_seconds
 from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import Interrupted, deferred_interrupt
-from lightgcn_jax.runs.node_order import kept_order, training_ordering
+from lightgcn_jax.runs.node_order import training_ordering
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.replicas import Lane, lanes_of
 from lightgcn_jax.runs.reporter import Reporter
@@ -74,9 +74,7 @@ class Trainer:
                 f"users each are more than 32-bit counters hold; choose fewer"
             )
         self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
-        self.ordering = training_ordering(
-            config, graph.num_edges, self.backend, own_optimizer=optimizer is not None
-        )
+        self.ordering = training_ordering(config, graph.num_edges)
         self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config, len(self.lanes))
         self._optimizer = optimizer
         seeds = jnp.array([lane.config.seed for lane in self.lanes])
@@ -104,13 +102,11 @@ class Trainer:
         config, normalization = self.config, self.config.form.normalization(self.config)
         operator = None
         if normalization is not None:
-            order = kept_order(self.graph, self.ordering, self.directory)
             operator = diffusion_operator(
                 self.graph,
                 backend=self.backend,
                 normalization=normalization,
                 edge_dropout=config.edge_dropout > 0,
-                ordering="none" if order is None else order,
             )
         return Run.of(self.graph, operator, config, len(self.lanes))
 

@@ -23,6 +23,7 @@ from lightgcn_jax.runs.closed_form import closed_form_of
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import FitResult, fit, refit, resume, train_on
 from lightgcn_jax.runs.interrupt import Interrupted
+from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.runs.replicas import VARIABLE
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
@@ -88,6 +89,8 @@ def run_sweep(
         Interrupted: Ctrl-C; the sweep can be resumed.
     """
     split = apply_protocol(split, "strict")
+    if config.base.is_trained:
+        split = in_training_order(split, config.base)
     if max(config.base.ks) > len(split.items):
         raise InputError(
             f"ks: expected cut-offs of at most {len(split.items)} (the catalogue's size), "

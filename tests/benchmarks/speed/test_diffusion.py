@@ -80,9 +80,10 @@ def test_all_contenders_compute_the_same(name, small, started):
     matrix, adjacency = dense(small)
     contender, calls = CONTENDERS[name], started(name).calls
     assert set(calls) == set(contender.tasks)
+    rows = slice(None) if started(name).rows is None else started(name).rows
     if "forward" in calls:
         y = (matrix if contender.weighted else adjacency) @ small.x
-        np.testing.assert_allclose(np.asarray(calls["forward"]()), y, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(calls["forward"]())[rows], y, rtol=1e-4, atol=1e-5)
     if "k3" in calls:
         polynomial = sum(
             alpha * np.linalg.matrix_power(matrix, k) for k, alpha in enumerate(ALPHAS)
@@ -91,7 +92,7 @@ def test_all_contenders_compute_the_same(name, small, started):
         loss, gradient = calls["k3"]()
         np.testing.assert_allclose(float(loss), (error**2).sum(), rtol=1e-4)
         np.testing.assert_allclose(
-            np.asarray(gradient), 2 * polynomial @ error, rtol=1e-4, atol=1e-5
+            np.asarray(gradient)[rows], 2 * polynomial @ error, rtol=1e-4, atol=1e-5
         )
 
 

@@ -5,14 +5,15 @@ from fractions import Fraction
 from math import floor
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import Interactions
+from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.splits import (
-    Pairs,
     Split,
     carve_validation,
     given_split,
@@ -52,6 +53,48 @@ def assert_partition(split: Split, pairs: set) -> None:
 
 def half_up(count: int, share: str) -> int:
     return floor(count * Fraction(share) + Fraction(1, 2))
+
+
+def test_a_reordered_split_has_the_same_pairs_of_external_ids():
+    split = Split(
+        users=IdMap(pl.Series(["a", "b", "c"])),
+        items=IdMap(pl.Series([10, 11, 12, 13])),
+        train=Pairs.from_rows([0, 0, 1, 2], [0, 3, 1, 2]),
+        valid=Pairs.from_rows([1], [3]),
+        test=Pairs.from_rows([0, 2], [1, 0]),
+        description="as written",
+        notes=("a note",),
+    )
+    moved = split.reordered(np.array([2, 0, 1]), np.array([3, 1, 0, 2]))
+    assert moved.users.ids.to_list() == ["c", "a", "b"]
+    assert moved.items.ids.to_list() == [13, 11, 10, 12]
+    # a is row 1 now, and 10 and 13 are rows 2 and 0: (a, 10) is (1, 2), (a, 13) is (1, 0).
+    np.testing.assert_array_equal(moved.train.users, [0, 1, 1, 2])
+    np.testing.assert_array_equal(moved.train.items, [3, 0, 2, 1])
+    assert parts_of(moved) == parts_of(split)
+    assert (moved.description, moved.notes) == (split.description, split.notes)
+    back = moved.reordered(np.array([1, 2, 0]), np.array([2, 1, 3, 0]))
+    assert (back.users, back.items) == (split.users, split.items)
+    for name in PARTS:
+        np.testing.assert_array_equal(getattr(back, name).keys, getattr(split, name).keys)
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "message"),
+    [
+        ([0, 1], [0, 1], r"users: expected each of the rows 0 … 2 once, got int64\[2\]"),
+        ([0, 1, 1], [0, 1], r"users: expected each of the rows 0 … 2 once, got int64\[3\]"),
+        ([2, 1, 0], [0, -1], r"items: expected each of the rows 0 … 1 once"),
+        ([2, 1, 0], [0.0, 1.0], r"items: .* got float64"),
+    ],
+)
+def test_an_order_that_leaves_a_row_out_is_refused(users, items, message):
+    pairs = Pairs.from_rows([0, 1, 2], [0, 1, 0])
+    none = Pairs.from_rows([], [])
+    ids = IdMap(pl.Series([7, 8, 9])), IdMap(pl.Series([5, 6]))
+    split = Split(*ids, train=pairs, valid=none, test=none, description="as written")
+    with pytest.raises(InputError, match=message):
+        split.reordered(np.array(users), np.array(items))
 
 
 SPLITS = {

@@ -1,4 +1,3 @@
-import jax
 import pytest
 
 from lightgcn_jax.diffusion import obstacles
@@ -10,9 +9,3 @@ RUNNABLE = sorted(name for name, obstacle in obstacles("cpu").items() if obstacl
 def backend(request):
     """Every storage that runs on the CPU."""
     return request.param
-
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield

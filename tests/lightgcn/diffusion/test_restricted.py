@@ -45,7 +45,6 @@ def loss_of(operator, restriction):
     return rows_alone, whole_table
 
 
-@pytest.mark.parametrize("ordering", ["none", "co-clustering"])
 @pytest.mark.parametrize("normalization", ["symmetric", "left"])
 @pytest.mark.parametrize(
     "restriction",
@@ -53,13 +52,12 @@ def loss_of(operator, restriction):
     [None, Restriction(100, True), Restriction(100, False), Restriction(2, True)],
     ids=["whole", "picked", "picked-forward", "overflow"],
 )
-def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, ordering):
+def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization):
     operator = diffusion_operator(
         graph_of(*random_pairs(1)),
         backend="csr",
         dtype=jnp.float64,
         normalization=normalization,
-        ordering=ordering,
     )
     for alphas in (ALPHAS, (0.3, 0.7), (0.5,)):
         arguments = (table(0), jnp.array(alphas))
@@ -74,9 +72,7 @@ def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, orderi
 
 @pytest.mark.parametrize("restriction", [None, Restriction(100, True)], ids=["whole", "picked"])
 def test_numerical_gradients_to_second_order(restriction):
-    operator = diffusion_operator(
-        graph_of(*random_pairs(2)), backend="csr", dtype=jnp.float64, ordering="rcm"
-    )
+    operator = diffusion_operator(graph_of(*random_pairs(2)), backend="csr", dtype=jnp.float64)
     rows_alone, _ = loss_of(operator, restriction)
     jax.test_util.check_grads(rows_alone, (table(0), jnp.array(ALPHAS)), order=2, modes=("rev",))
 

@@ -5,40 +5,52 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import BipartiteGraph, node_order
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
 
-NODES = NUM_USERS + NUM_ITEMS
 orderings = pytest.mark.parametrize("ordering", ["degree", "rcm", "co-clustering"])
 
 
 @orderings
 @pytest.mark.parametrize("pairs", [random_pairs(1), (np.array([2]), np.array([3])), ([], [])])
-def test_an_order_is_a_permutation_with_users_before_items(ordering, pairs):
+def test_an_order_is_a_permutation_of_the_users_and_one_of_the_items(ordering, pairs):
     graph = graph_of(*(np.asarray(rows, int) for rows in pairs))
     order = node_order(graph, ordering)
-    assert sorted(order) == list(range(NODES))
-    assert (order[:NUM_USERS] < NUM_USERS).all()
-    np.testing.assert_array_equal(order, node_order(graph, ordering))
+    assert sorted(order.users) == list(range(NUM_USERS))
+    assert sorted(order.items) == list(range(NUM_ITEMS))
+    assert order.users.dtype == order.items.dtype == np.int32
+    for one, again in zip(order, node_order(graph, ordering), strict=True):
+        np.testing.assert_array_equal(one, again)
 
 
 @orderings
-def test_a_relabelled_graph_has_the_same_edges(ordering):
+def test_a_reordered_graph_has_the_same_edges(ordering):
     users, items = random_pairs(3)
-    weights = np.random.default_rng(0).uniform(1, 2, len(users)).astype(np.float32)
-    graph = graph_of(users, items, weights=weights)
+    graph = graph_of(users, items)
     order = node_order(graph, ordering)
-    moved = graph.relabelled(order)
+    moved = graph.reordered(*order)
     new_users, new_items = moved.pairs()
-    back = zip(order[new_users], order[NUM_USERS + new_items] - NUM_USERS, strict=True)
-    expected = dict(zip(zip(users, items, strict=True), weights, strict=True))
-    assert dict(zip(back, np.asarray(moved.edge_weights), strict=True)) == expected
+    back = set(zip(order.users[new_users], order.items[new_items], strict=True))
+    assert back == set(zip(users, items, strict=True))
+    assert len(back) == moved.num_edges == graph.num_edges
+
+
+def test_an_order_that_leaves_a_row_out_is_refused():
+    graph = graph_of(*random_pairs(1))
+    users, items = np.arange(NUM_USERS), np.arange(NUM_ITEMS)
+    with pytest.raises(InputError, match=rf"users: expected each of the rows 0 … {NUM_USERS - 1}"):
+        graph.reordered(users - 1, items)
+    with pytest.raises(InputError, match=rf"items: .* got int64\[{NUM_ITEMS + 1}\]"):
+        graph.reordered(users, np.append(items, 0))
+    with pytest.raises(InputError, match=r"users: .* got float64"):
+        graph.reordered(users * 1.0, items)
 
 
 def test_degrees_fall():
     graph = graph_of(*random_pairs(4))
-    degrees = np.concatenate([graph.items_of_user.lengths(), graph.users_of_item.lengths()])[
-        node_order(graph, "degree")
-    ]
-    assert (np.diff(degrees[:NUM_USERS]) <= 0).all()
-    assert (np.diff(degrees[NUM_USERS:]) <= 0).all()
+    order = node_order(graph, "degree")
+    for rows, nodes in zip((graph.items_of_user, graph.users_of_item), order, strict=True):
+        degrees = np.asarray(rows.lengths())[nodes]
+        assert (np.diff(degrees) <= 0).all()
+        # Among equal degrees the order stays as it was.
+        assert (np.diff(nodes)[np.diff(degrees) == 0] > 0).all()
 
 
 @pytest.mark.parametrize("ordering", ["rcm", "co-clustering"])
@@ -51,8 +63,8 @@ def test_blocks_that_were_shuffled_come_together(ordering):
     chosen = rng.random(len(users)) < 0.4
     graph = BipartiteGraph.from_pairs(users[chosen], items[chosen], num_users=120, num_items=80)
     order = node_order(graph, ordering)
-    blocks = np.concatenate([block_of_user, block_of_item])
-    changes = (np.diff(blocks[order[:120]]) != 0).sum() + (np.diff(blocks[order[120:]]) != 0).sum()
+    changes = (np.diff(block_of_user[order.users]) != 0).sum()
+    changes += (np.diff(block_of_item[order.items]) != 0).sum()
     shuffled = (np.diff(block_of_user) != 0).sum() + (np.diff(block_of_item) != 0).sum()
     assert shuffled > 120
     assert changes <= 20

@@ -1,7 +1,14 @@
+import jax
 import pytest
 
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.settings import TrainConfig
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
 
 
 @pytest.fixture(scope="session")
