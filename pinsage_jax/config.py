@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.settings.validation import check_values
+
+from lightgcn_jax.errors import InputError
 from pinsage_jax.graph.walks import WalkConfig
 from pinsage_jax.negatives.curriculum import ScheduleName
 from pinsage_jax.negatives.hard import Ranking

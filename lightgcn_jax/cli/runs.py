@@ -18,7 +18,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import CATALOGUE_METRICS
 from lightgcn_jax.evaluation.metrics import USER_METRICS
 from lightgcn_jax.runs import RunDirectory
-from lightgcn_jax.runs.evaluate import judge_run
+from lightgcn_jax.runs.evaluate import evaluate_run
 from lightgcn_jax.serving import Ranked, Recommender, export
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -58,7 +58,7 @@ class Evaluate:
 
     def run(self) -> int:
         ks = self.k or RunDirectory.open(self.run_path).config.ks
-        figures = judge_run(self.run_path, ks, beyond=self.beyond, groups=self._group_count())
+        figures = evaluate_run(self.run_path, ks, beyond=self.beyond, groups=self._group_count())
         if self.json:
             print(json.dumps(figures, indent=2))
             return 0

@@ -1,31 +1,29 @@
-"""Flags of a dataclass of settings, of which only those that are given count."""
+"""Flags of settings, of which only those that are given count."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Annotated, Any, TypedDict, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypedDict
 
 import tyro
 
 
-def settings_type(config: type, hint: Callable[[dataclasses.Field], str]) -> Any:
-    """A TypedDict whose names, types and help texts are those of a dataclass; what is not given is
-    not in the dict.
+def settings_type(kinds: Mapping[str, Any], documentation: str, hint: Callable[[str], str]) -> Any:
+    """A TypedDict of settings; what is not given is not in the dict.
 
     Args:
-        config: the dataclass.
-        hint: what ``--help`` says behind a field's text.
+        kinds: the type of each setting by its name.
+        documentation: a docstring whose ``Attributes`` are the help texts.
+        hint: from a name to what ``--help`` says behind its text.
     """
-    kinds = get_type_hints(config)
     flags = {
-        field.name: Annotated[kinds[field.name], tyro.conf.arg(help_behavior_hint=hint(field))]
-        for field in dataclasses.fields(config)
+        name: Annotated[kind, tyro.conf.arg(help_behavior_hint=hint(name))]
+        for name, kind in kinds.items()
     }
     # Made of values, which a type checker does not follow.
     make: Any = TypedDict
     settings = make("Settings", flags, total=False)
-    settings.__doc__ = config.__doc__
+    settings.__doc__ = documentation
     return settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,26 +31,28 @@ from lightgcn_jax.runs import (
 )
 from lightgcn_jax.runs.continuation import open_trained
 from lightgcn_jax.serving import Recommender
-from lightgcn_jax.settings import PRESETS, TrainConfig
-from lightgcn_jax.settings.models import misplaced, reads
-from lightgcn_jax.settings.protocols import label_of
+from lightgcn_jax.settings import PRESETS, Config, TrainConfig, flat, label_of, model_name
+from lightgcn_jax.settings.config import metric_among
+from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
 
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 
 
-def _hint(field: dataclasses.Field) -> str:
-    """The field's value in every preset."""
-    values = {name: getattr(preset, field.name) for name, preset in PRESETS.items()}
+def _hint(name: str) -> str:
+    """The setting's value in every preset."""
+    values = {preset: flat(config).get(name) for preset, config in PRESETS.items()}
+    values = {preset: value for preset, value in values.items() if value is not None}
+    values = {"default": DEFAULTS[name]} | values
     if len({repr(value) for value in values.values()}) == 1:
-        values = {"default": values["default"]}
-    hint = "; ".join(f"{name}: {shown(value)}" for name, value in values.items())
+        values = {"default": DEFAULTS[name]}
+    hint = "; ".join(f"{preset}: {shown(value)}" for preset, value in values.items())
     return "" if values == {"default": None} else f"({hint})"
 
 
 if TYPE_CHECKING:
     Settings = dict[str, Any]
 else:
-    Settings = settings_type(TrainConfig, _hint)
+    Settings = settings_type(KINDS, flag_documentation(), _hint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,43 +145,34 @@ class Train:
         about = {"out": out, "reporter": self._reporter(config), "data": self.source.record()}
         if self.from_run is None:
             return fit(split, config, **about)
+        assert isinstance(config, TrainConfig)
         return continue_from(self.from_run, split, config, **about)
 
-    def _config(self) -> TrainConfig:
+    def _config(self) -> Config:
         """The preset's settings, or with --from the run's, under those that were given."""
         base, given = PRESETS[self.preset or "default"], dict(self.settings)
+        source = f"--preset: {self.preset}"
         if self.from_run is not None:
             old = open_trained(self.from_run).config
             base = old if self.preset is None else base
-            given.setdefault("model", old.model)
-            if given["model"] != old.model:
+            given.setdefault("model", model_name(old))
+            if given["model"] != model_name(old):
                 raise InputError(
-                    f"--model: expected {old.model} as in {self.from_run}, got {given['model']}"
+                    f"--model: expected {model_name(old)} as in {self.from_run}, "
+                    f"got {given['model']}"
                 )
-        model = given.get("model", base.model)
-        self._check_settings(model, base)
-        if reads(model, "select_by") and "select_by" not in given:
-            given["select_by"] = metric = metric_among(base.select_by, given.get("ks", base.ks))
-            if metric != base.select_by:
-                cutoff = base.select_by.partition("@")[2]
-                self._note(f"The epoch is selected by {metric}, as {cutoff} is not in --ks.")
-        return dataclasses.replace(base, **given)
+        wanted = base.selection.select_by if isinstance(base, TrainConfig) else None
+        if wanted and "select_by" not in given:
+            given["select_by"] = metric_among(wanted, given.get("ks", base.ks))
+        config = replaced(base, given, "--", source)
+        if isinstance(config, TrainConfig) and "select_by" not in self.settings:
+            default = TrainConfig().metric
+            if config.metric != default:
+                cutoff = default.partition("@")[2]
+                self._note(f"The epoch is selected by {config.metric}, as {cutoff} is not in --ks.")
+        return config
 
-    def _check_settings(self, model: str, base: TrainConfig) -> None:
-        """Refuses what was given and means nothing to the model, its default value included."""
-        for name in self.settings:
-            if not reads(model, name):
-                raise InputError(f"--{name.replace('_', '-')}: {misplaced(model, name)}")
-        default = PRESETS["default"]
-        for field in dataclasses.fields(base):
-            changed = getattr(base, field.name) != getattr(default, field.name)
-            if changed and not reads(model, field.name):
-                raise InputError(
-                    f"--preset: {self.preset} holds settings of {base.model}, which {model} does "
-                    f"not read; leave it out"
-                )
-
-    def _describe(self, interactions: Interactions, split: Split, config: TrainConfig) -> None:
+    def _describe(self, interactions: Interactions, split: Split, config: Config) -> None:
         """Says what is trained on, before it takes time."""
         for line in data_lines(self.source, interactions, split):
             self._note(line)
@@ -188,17 +181,11 @@ class Train:
     def _note(self, line: str) -> None:
         messages(quiet=self.quiet).print(line)
 
-    def _reporter(self, config: TrainConfig) -> ConsoleReporter | SilentReporter:
+    def _reporter(self, config: Config) -> ConsoleReporter | SilentReporter:
         if self.quiet:
             return SilentReporter()
-        return ConsoleReporter(messages(), metric=config.select_by)
-
-
-def metric_among(metric: str, ks: Sequence[int]) -> str:
-    """A metric such as recall@20 where its cut-off is among those that are ranked, else the same
-    metric at the nearest one."""
-    name, _, cutoff = metric.partition("@")
-    return f"{name}@{min(ks, key=lambda k: (abs(k - int(cutoff)), k))}" if ks else metric
+        metric = config.metric if isinstance(config, TrainConfig) else ""
+        return ConsoleReporter(messages(), metric=metric)
 
 
 def data_lines(source: Source, interactions: Interactions, split: Split) -> Iterator[str]:
@@ -223,7 +210,7 @@ def _print_outcome(result: FitResult) -> None:
     config, recommender = result.config, Recommender.from_fit(result)
     made = f"Epoch {summary['best_epoch']}"
     if not config.is_trained:
-        made = f"{config.model}, fitted in {summary['fit_seconds']:.2f} s"
+        made = f"{model_name(config)}, fitted in {summary['fit_seconds']:.2f} s"
     console.print(f"{made}, protocol {summary['protocol_note']}")
     console.print(metrics_table(parts, summary.get("statistics")))
     if "embeddings_of_seed" in summary:

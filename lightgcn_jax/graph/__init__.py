@@ -7,6 +7,7 @@ from lightgcn_jax.graph.bipartite import (
     count_below,
     csr_rows,
     entries,
+    training_graph,
 )
 from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import (
@@ -34,4 +35,5 @@ __all__ = [
     "node_order",
     "normalized_adjacency",
     "normalized_interactions",
+    "training_graph",
 ]

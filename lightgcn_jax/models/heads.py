@@ -57,6 +57,7 @@ class Score:
         Returns:
             ``float[B, M]`` or ``float[B, n]``.
         """
+        del head
         return _products(users, items)
 
     def vectors(
@@ -131,6 +132,7 @@ class Cosine(Inner):
             users: ``float[B, D']``.
             items: ``float[M, D']`` or ``float[B, n, D']``.
         """
+        del head
         return _products(unit_rows(users), unit_rows(items))
 
     def vectors(

@@ -29,9 +29,7 @@ class Neighbourhood(NamedTuple):
     own: Callable[[NodeTable], Vectors]
 
 
-def neighbourhoods(
-    operator: Operator, layers: int, rows: Ids | None = None
-) -> list[Neighbourhood]:
+def neighbourhoods(operator: Operator, layers: int, rows: Ids | None = None) -> list[Neighbourhood]:
     """One neighbourhood for each layer.
 
     Args:

@@ -15,7 +15,6 @@ from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.operator import Operator, diffusion_operator
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.graph.normalization import Normalization
 
 
 class Model(abc.ABC):
@@ -32,7 +31,7 @@ class Model(abc.ABC):
         edge_dropout: share of the interactions that a training step leaves out of the operator.
     """
 
-    normalization: Normalization | None = "symmetric"
+    normalization: Any = "symmetric"
     layers: int = 0
     edge_dropout: float = 0.0
 

@@ -3,7 +3,7 @@
 from lightgcn_jax.runs.compare import compare_runs
 from lightgcn_jax.runs.continuation import continue_from
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.evaluate import judge_run
+from lightgcn_jax.runs.evaluate import evaluate_run
 from lightgcn_jax.runs.fit import FitResult, embeddings_of, fit, load_scorer, refit, resume
 from lightgcn_jax.runs.interrupt import Interrupted
 from lightgcn_jax.runs.progress import TrainingDiverged
@@ -20,8 +20,8 @@ __all__ = [
     "compare_runs",
     "continue_from",
     "embeddings_of",
+    "evaluate_run",
     "fit",
-    "judge_run",
     "load_scorer",
     "refit",
     "resume",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,23 +14,22 @@ from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
+from lightgcn_jax.evaluation.parts import EvaluationSets, evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.graph.bipartite import training_graph
-from lightgcn_jax.runs.clock import compile_seconds
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import Interrupted
 from lightgcn_jax.runs.progress import Trained
 from lightgcn_jax.runs.reporter import Reporter
-from lightgcn_jax.runs.summary import summarize
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.settings.models import MODELS, ClosedForm, reads
+from lightgcn_jax.runs.summary import split_figures, summarize
+from lightgcn_jax.settings.config import ClosedFormConfig
+from lightgcn_jax.settings.names import model_name, reads
 
 
 def fit_closed_form(
-    split: Split, config: TrainConfig, directory: RunDirectory | None, reporter: Reporter
+    split: Split, config: ClosedFormConfig, directory: RunDirectory | None, reporter: Reporter
 ) -> Trained:
-    """Fit a model in closed form and judge it.
+    """Fit a model in closed form and rank by it.
 
     Args:
         split: the protocol is applied.
@@ -44,7 +45,7 @@ def fit_closed_form(
         Interrupted: Ctrl-C.
     """
     try:
-        return _fit_and_judge(split, config, directory, reporter)
+        return _fit_and_rank(split, config, directory, reporter)
     except KeyboardInterrupt:
         where = "nothing was written, the run had no directory"
         if directory is not None:
@@ -53,39 +54,28 @@ def fit_closed_form(
         raise Interrupted(f"interrupted; {where}") from None
 
 
-def _fit_and_judge(
-    split: Split, config: TrainConfig, directory: RunDirectory | None, reporter: Reporter
+def _fit_and_rank(
+    split: Split, config: ClosedFormConfig, directory: RunDirectory | None, reporter: Reporter
 ) -> Trained:
-    form = closed_form_of(config)
-    sets, graph = evaluation_sets(split), training_graph(split)
+    sets, name = evaluation_sets(split), model_name(config)
     kept, history = None, []
-    fitting, evaluating, compiling = 0.0, 0.0, compile_seconds()
-    for seed in range(config.seed, config.seed + config.seeds):
-        start = time.perf_counter()
-        scorer = jax.block_until_ready(form.fit(graph, config, jax.random.key(seed)))
-        fitted, compiled = time.perf_counter(), compile_seconds()
-        which = f" with seed {seed}" if config.seeds > 1 else ""
-        reporter.noted(f"{config.model} fitted{which} in {fitted - start:.2f} s")
-        metrics = rank_parts(scorer, sets, PARTS, config.ks)
-        history.append({"epoch": 0, "seed": seed} | metrics)
-        fitting += fitted - start
-        evaluating += time.perf_counter() - fitted - (compile_seconds() - compiled)
+    fitting, evaluating = 0.0, 0.0
+    for record, scorer, fit_seconds, rank_seconds in fits(sets, config, PARTS):
+        which = f" with seed {record['seed']}" if config.seeds > 1 else ""
+        reporter.noted(f"{name} fitted{which} in {fit_seconds:.2f} s")
+        history.append({"epoch": 0} | record)
+        fitting, evaluating = fitting + fit_seconds, evaluating + rank_seconds
         kept = scorer if kept is None else kept
     assert kept is not None
-    tensors = {name: np.asarray(getattr(kept, name)) for name in form.tensors}
+    tensors = {name: np.asarray(getattr(kept, name)) for name in config.model.tensors}
     details = {
         "fit_seconds": round(fitting, 3),
-        "compile_seconds": round(compile_seconds() - compiling, 3),
         "evaluate_seconds": round(evaluating, 3),
         "epochs": 0,
-        "users": len(split.users),
-        "items": len(split.items),
-        "interactions": {part: len(getattr(split, part)) for part in PARTS},
-        "users_without_test_items": sets.users_without_test_items,
+        **split_figures(sets),
         "parameters": sum(tensor.size for tensor in tensors.values()),
-        "platform": jax.default_backend(),
     }
-    if reads(config.model, "backend"):
+    if reads(name, "backend"):
         details["backend"] = choose_backend(config.backend).name
     per_seed = [
         {"seed": record["seed"], "best_epoch": 0} | {part: record[part] for part in PARTS}
@@ -99,18 +89,47 @@ def _fit_and_judge(
     return Trained(summary, history, kept)
 
 
+def fits(
+    sets: EvaluationSets, config: ClosedFormConfig, parts: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Any], Scorer, float, float]]:
+    """Fit and rank with one seed after another.
+
+    Args:
+        sets: the split under its protocol.
+        config: the settings.
+        parts: the parts to rank.
+
+    Yields:
+        The seed and the parts' metrics, the scorer, and the seconds of fitting and of ranking,
+        compilation included.
+    """
+    graph = training_graph(sets.split)
+    for seed in range(config.seed, config.seed + config.seeds):
+        start = time.perf_counter()
+        scorer = jax.block_until_ready(
+            config.model.fit(graph, jax.random.key(seed), config.backend)
+        )
+        fitted = time.perf_counter()
+        record = {"seed": seed} | rank_parts(scorer, sets, parts, config.ks)
+        yield record, scorer, fitted - start, time.perf_counter() - fitted
+
+
 def rebuild(directory: RunDirectory) -> Scorer:
     """The model of a finished run in closed form.
+
+    Args:
+        directory: the run.
 
     Raises:
         InputError: the run is not finished, or its tensors do not fit it.
     """
     config, split = directory.config, directory.split
-    form = closed_form_of(config)
-    tensors = directory.model(form.tensors)
+    assert isinstance(config, ClosedFormConfig)
+    tensors = directory.model(config.model.tensors)
     graph = training_graph(split)
     arrays = {name: jax.numpy.asarray(tensor) for name, tensor in tensors.items()}
-    scorer = form.rebuilt(arrays, graph, config, jax.random.key(config.seed))
+    key = jax.random.key(config.seed)
+    scorer = config.model.rebuilt(arrays, graph, key, config.backend)
     got = scorer.num_queries, scorer.num_items
     if got != (len(split.users), len(split.items)):
         raise InputError(
@@ -118,10 +137,3 @@ def rebuild(directory: RunDirectory) -> Scorer:
             f"{len(split.items)} items, got {got[0]} and {got[1]}"
         )
     return scorer
-
-
-def closed_form_of(config: TrainConfig) -> ClosedForm:
-    """How the configured model is fitted; it must not be a trained one."""
-    form = MODELS[config.model].closed_form
-    assert form is not None
-    return form

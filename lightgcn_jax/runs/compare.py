@@ -21,6 +21,7 @@ from lightgcn_jax.evaluation.parts import evaluation_sets
 from lightgcn_jax.evaluation.significance import PairedComparison, compare_paired, holm
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.settings.names import model_name
 from lightgcn_jax.settings.protocols import label_of
 
 
@@ -228,7 +229,7 @@ def _compared(
     return ComparedRun(
         directory.path,
         name,
-        config.model,
+        model_name(config),
         config.protocol,
         label_of(config),
         summary["best_epoch"],

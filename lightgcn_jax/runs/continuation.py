@@ -15,14 +15,18 @@ import optax
 from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.models.lightgcn import LightGCN
+from lightgcn_jax.models.mf import MF
+from lightgcn_jax.models.model import map_tables
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import FitResult, fit
+from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainArrays
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.training.epoch import map_tables
+from lightgcn_jax.settings.names import flat, model_name
 from lightgcn_jax.training.step import TrainState, initial_params
 
 # Settings that the parameters' shapes or the parts of the split rest on.
@@ -65,21 +69,24 @@ def continue_from(
             do not fit.
     """
     old = open_trained(path)
-    config = config or old.config
-    weights = () if config.model in ("mf", "lightgcn") else _WEIGHTS_KEPT
+    old_config = old.config
+    assert isinstance(old_config, TrainConfig)
+    config = config or old_config
+    if old.has_own_objects:
+        raise InputError(f"{path}: a run with objects of its own can't be gone on from")
+    before, after = flat(old_config), flat(config)
+    weights = () if isinstance(config.model, (MF, LightGCN)) else _WEIGHTS_KEPT
     for field in (*_KEPT, *weights):
-        if getattr(config, field) != getattr(old.config, field):
+        if before.get(field) != after.get(field):
             raise InputError(
-                f"{field}: expected {getattr(old.config, field)} as in {path}, "
-                f"got {getattr(config, field)}"
+                f"{field}: expected {before.get(field)} as in {path}, got {after.get(field)}"
             )
-    if old.optimizer == "custom":
-        raise InputError(f"{path}: a run with an optimizer of its own can't be gone on from")
-    trainer = Trainer(old.split, old.config, None, old, SilentReporter())
+    trainer = Trainer(old.split, old_config, None, old, SilentReporter())
     checkpoint = load_checkpoint(old.checkpoints, trainer.array_template())
     if checkpoint is None:
         raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
-    merged = merge_splits(old.split, split)
+    # Rows are put in training order before the states are extended, and fit leaves them there.
+    merged = in_training_order(merge_splits(old.split, split), config)
     arrays: TrainArrays = checkpoint.arrays
     states = dataclasses.replace(arrays.states, params=arrays.best)
     states = extend_states(states, old.split, merged, config)
@@ -89,20 +96,28 @@ def continue_from(
 def open_trained(path: Path | str) -> RunDirectory:
     """Open a run that can be gone on from.
 
+    Args:
+        path: the run's directory.
+
     Raises:
         InputError: no run, or one of a model that is fitted in closed form.
     """
     run = RunDirectory.open(Path(path))
     if not run.config.is_trained:
         raise InputError(
-            f"{path}: expected the run of a trained model to go on from, got {run.config.model}, "
-            f"which is fitted in one go: fit it anew on all the data"
+            f"{path}: expected the run of a trained model to go on from, got "
+            f"{model_name(run.config)}, which is fitted in one go: fit it anew on all the data"
         )
     return run
 
 
 def merge_splits(old: Split, new: Split) -> Split:
-    """Both splits' pairs over grown id maps; a pair that ``old`` knows stays in its part."""
+    """Both splits' pairs over grown id maps; a pair that ``old`` knows stays in its part.
+
+    Args:
+        old: the run's split.
+        new: the new data.
+    """
     users, items = old.users.grow(new.users.ids), old.items.grow(new.items.ids)
     user_rows, item_rows = users.rows(new.users.ids), items.rows(new.items.ids)
     known = merge_pairs(*(getattr(old, part) for part in PARTS))
@@ -134,17 +149,23 @@ def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfi
 
     New rows of the layer-0 embeddings are drawn as at the start of a run; new rows of the
     optimizer's state are zero; weights go on. The schedule's count starts anew.
+
+    Args:
+        states: of all replicas.
+        old: the run's split.
+        new: the grown split, its rows in any order.
+        config: the settings.
     """
     new_nodes = len(new.users) + len(new.items)
-    # Users come first, so old items move up by the number of new users.
+    # Where the old rows stand now.
     moved = np.concatenate(
-        [np.arange(len(old.users)), len(new.users) + np.arange(len(old.items))]
+        [new.users.rows(old.users.ids), len(new.users) + new.items.rows(old.items.ids)]
     ).astype(np.int32)
     # A stream apart from those of the first start, so that new rows are not copies of old ones.
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), new_nodes))(
         jnp.arange(config.seed, config.seed + config.seeds)
     )
-    drawn = jax.vmap(lambda key: initial_params(key, new_nodes, config))(keys)
+    drawn = jax.vmap(lambda key: initial_params(key, new_nodes, config.strategies))(keys)
 
     def extended(old_rows: jax.Array, all_rows: jax.Array) -> jax.Array:
         return all_rows.at[:, moved].set(old_rows)

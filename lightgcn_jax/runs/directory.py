@@ -1,9 +1,9 @@
-"""A run on disk: everything needed to resume, judge, serve and extend it, without the data files.
+"""A run on disk: all that resuming, evaluating, serving and extending it need, data files apart.
 
 =========================  ==================================================================
 config.json                settings, how the data was made, format version; written first
 users.parquet, …items…     external ids in row order
-pairs.npz                  train, valid and test pairs as rows
+pairs.safetensors          train, valid and test pairs as rows
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
@@ -23,8 +23,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -41,9 +39,11 @@ from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
-from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.runs.own_objects import in_place_of
+from lightgcn_jax.settings.config import Config
+from lightgcn_jax.settings.names import flat, from_flat, own_objects
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RunDirectory:
     @classmethod
     @contextlib.contextmanager
     def creating(
-        cls, path: Path, split: Split, config: TrainConfig, data: Mapping[str, Any], optimizer: str
+        cls, path: Path, split: Split, config: Config, data: Mapping[str, Any], optimizer: str
     ) -> Iterator[RunDirectory]:
         """Write what is known before the first step: settings, ids and pairs.
 
@@ -79,7 +79,7 @@ class RunDirectory:
             yield run
 
     def _write_start(
-        self, split: Split, config: TrainConfig, data: Mapping[str, Any], optimizer: str
+        self, split: Split, config: Config, data: Mapping[str, Any], optimizer: str
     ) -> None:
         path = self.path
         for name, ids in (("users", split.users), ("items", split.items)):
@@ -89,14 +89,16 @@ class RunDirectory:
         for part in PARTS:
             rows: Pairs = getattr(split, part)
             pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
-        with replacing(path / "pairs.npz") as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **pairs)
+        with replacing(path / "pairs.safetensors") as temporary:
+            safetensors.numpy.save_file(pairs, temporary)
         write_json(
             path / "config.json",
             {
                 "format": FORMAT_VERSION,
                 "versions": _versions(),
-                "config": dataclasses.asdict(config),
+                "config": flat(config),
+                "own": own_objects(config),
+                "offset_columns": config.offset_columns,
                 "optimizer": optimizer,
                 "data": dict(data),
                 "split": {
@@ -127,7 +129,14 @@ class RunDirectory:
                 f"open it with the version that wrote it "
                 f"({run._settings.get('versions', {}).get('lightgcn-pinsage-jax', 'unknown')})"
             )
-        missing = {"config", "optimizer", "data", "split"} - run._settings.keys()
+        missing = {
+            "config",
+            "own",
+            "offset_columns",
+            "optimizer",
+            "data",
+            "split",
+        } - run._settings.keys()
         if missing:
             raise InputError(f"{path / 'config.json'}: expected the fields {sorted(missing)} too")
         return run
@@ -145,18 +154,39 @@ class RunDirectory:
         return settings
 
     @cached_property
-    def config(self) -> TrainConfig:
-        """The run's settings."""
-        known = {field.name for field in dataclasses.fields(TrainConfig)}
-        stored = self._settings.get("config")
-        # A setting that is missing came after the run was written, with a default that changes
-        # nothing; the order of the nodes changes the last bits, and there was none.
-        if not isinstance(stored, dict) or not set(stored) <= known:
-            raise InputError(
-                f"{self.path / 'config.json'}: config: expected fields among {sorted(known)}"
-            )
-        lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
-        return TrainConfig(**{"ordering": "none", **stored, **lists})
+    def config(self) -> Config:
+        """The run's settings; an object of one's own is known by its description alone."""
+        return self.config_with()
+
+    def config_with(self, **given: Any) -> Config:
+        """The run's settings, with the objects of one's own that it was started with.
+
+        Args:
+            given: objects by field: ``model``, ``score``, ``loss``, ``negatives``.
+
+        Raises:
+            InputError: the run was not started with such an object, or its settings do not fit.
+        """
+        path = self.path / "config.json"
+        stored, own = self._settings["config"], self._settings["own"]
+        if not isinstance(stored, dict) or not isinstance(own, dict):
+            raise InputError(f"{path}: config: expected settings by name")
+        objects = in_place_of(own, given, self.path, is_trained="loss" in stored)
+        try:
+            return from_flat(stored, objects)
+        except InputError as error:
+            raise InputError(f"{path}: config: {error}") from None
+
+    @property
+    def offset_columns(self) -> int:
+        """How many of the last columns of the vectors only add to scores."""
+        return self._settings["offset_columns"]
+
+    @property
+    def has_own_objects(self) -> bool:
+        """Whether the run was started with a model, score, loss, sampler or optimizer of one's
+        own."""
+        return bool(self._settings["own"]) or self.optimizer == "custom"
 
     @property
     def optimizer(self) -> str:
@@ -189,11 +219,11 @@ class RunDirectory:
             raise InputError(f"{path}: expected a Parquet file of ids, got {error}") from None
 
     def _pairs(self) -> list[Pairs]:
-        path = self.path / "pairs.npz"
+        path = self.path / "pairs.safetensors"
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                return [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            stored = safetensors.numpy.load_file(path)
+            return [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"{path}: expected train, valid and test pairs, got {error}") from None
 
     @property

@@ -1,4 +1,4 @@
-"""A finished run judged beyond accuracy: test is ranked once, and everything read off that."""
+"""A finished run beyond its accuracy: test is ranked once, and all figures are read off that."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.settings.names import model_name
 from lightgcn_jax.settings.protocols import label_of
 
 
-def judge_run(
+def evaluate_run(
     path: Path | str, ks: tuple[int, ...], *, beyond: bool = False, groups: int = 0
 ) -> dict[str, Any]:
     """Rank a finished run's parts again at chosen cut-offs, and say what its lists are like.
@@ -42,7 +43,7 @@ def judge_run(
     scorer, split = load_scorer(directory), directory.split
     sets = evaluation_sets(split)
     figures: dict[str, Any] = {
-        "model": directory.config.model,
+        "model": model_name(directory.config),
         "protocol": directory.config.protocol,
         "protocol_note": label_of(directory.config),
         **rank_parts(scorer, sets, ("train", "valid"), ks),
@@ -51,7 +52,7 @@ def judge_run(
     }
     if not len(split.test):
         if beyond or groups:
-            raise InputError(f"{path}: expected test pairs to judge the run by, it has none")
+            raise InputError(f"{path}: expected test pairs to evaluate the run by, it has none")
         return figures
     evaluation = evaluate(scorer, sets.test, ks=ks, seen=sets.known)
     figures["test"] = evaluation.metrics

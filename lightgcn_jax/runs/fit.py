@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Embedded, Scorer
+from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.models.heads import Score
+from lightgcn_jax.models.model import Model
 from lightgcn_jax.runs.checkpoint import (
     checkpoint_folders,
     load_checkpoint,
@@ -27,10 +30,12 @@ from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
-from lightgcn_jax.runs.scorers import head_names, head_of, scorer_of
+from lightgcn_jax.runs.scorers import head_names, head_of
 from lightgcn_jax.runs.trainer import Trainer
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.settings.models import with_embeddings
+from lightgcn_jax.settings.config import ClosedFormConfig, Config, TrainConfig
+from lightgcn_jax.settings.names import model_name, with_embeddings
+from lightgcn_jax.training.losses import Loss
+from lightgcn_jax.training.samplers import NegativeSampler
 from lightgcn_jax.training.step import TrainState
 
 
@@ -40,7 +45,7 @@ class FitResult:
 
     Attributes:
         config: its settings.
-        split: the pairs and id maps it was trained and judged on, protocol applied.
+        split: the pairs and id maps it was trained and evaluated on, protocol applied.
         summary: the figures, as in summary.json.
         history: a record an epoch and seed, as in metrics.jsonl.
         scorer: what ranks: the final embeddings of the best epoch, or the closed form.
@@ -48,7 +53,7 @@ class FitResult:
         already_finished: the run had ended before; nothing was trained now.
     """
 
-    config: TrainConfig
+    config: Config
     split: Split
     summary: dict[str, Any]
     history: list[dict[str, Any]]
@@ -59,12 +64,12 @@ class FitResult:
     @property
     def user_embeddings(self) -> np.ndarray:
         """``float32[U, D]``; InputError where the model has none."""
-        return embeddings_of(self.scorer, self.config.model)[0]
+        return embeddings_of(self.scorer, model_name(self.config))[0]
 
     @property
     def item_embeddings(self) -> np.ndarray:
         """``float32[I, D]``; InputError where the model has none."""
-        return embeddings_of(self.scorer, self.config.model)[1]
+        return embeddings_of(self.scorer, model_name(self.config))[1]
 
 
 def embeddings_of(scorer: Scorer, model: str) -> tuple[np.ndarray, np.ndarray]:
@@ -83,27 +88,38 @@ def embeddings_of(scorer: Scorer, model: str) -> tuple[np.ndarray, np.ndarray]:
 
 def fit(
     split: Split,
-    config: TrainConfig | None = None,
+    config: Config | None = None,
     *,
-    out: Path | str | None = None,
+    model: Model | ClosedForm | None = None,
+    score: Score | None = None,
+    loss: Loss | None = None,
+    negatives: NegativeSampler | Callable[..., Any] | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    out: Path | str | None = None,
     reporter: Reporter | None = None,
     data: Mapping[str, Any] | None = None,
     initial: TrainState | None = None,
 ) -> FitResult:
     """Train a model on a split, or fit it in closed form.
 
+    The rows of the run's split may stand in another order than those of ``split``, one in which
+    training is faster: read embeddings by the run's own id maps, ``result.split.users``.
+
     Args:
         split: from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
-        config: the settings, the model's name among them; by default those of
-            :class:`TrainConfig`.
+        config: the settings; by default those of :class:`TrainConfig`.
+        model: in place of the model of ``config``; without one, a closed form takes the settings
+            of :class:`ClosedFormConfig`.
+        score: in place of the score of ``config``.
+        loss: in place of the loss of ``config``.
+        negatives: in place of the sampler of ``config``.
+        optimizer: any optax transformation, in place of Adam under the configured schedule; for a
+            trained model only.
         out: a new directory for the run; None keeps everything in memory.
-        optimizer: any optax transformation, in place of Adam under the configured schedule; of a
-            trained model only, whose nodes then stay in their order.
         reporter: receives progress; silent by default.
         data: JSON value stored with the run: where the interactions came from.
-        initial: states to start from, with a leading seed axis; by default drawn from the seeds.
-            Of a trained model only.
+        initial: states to start from, with a leading seed axis, whose rows are those of ``split``;
+            by default drawn from the seeds. For a trained model only.
 
     Returns:
         The run.
@@ -112,8 +128,12 @@ def fit(
         InputError: settings and data do not fit, or ``out`` holds something.
         TrainingDiverged: the loss became NaN or infinite.
         Interrupted: Ctrl-C; a run directory can be resumed.
+
+    References:
+        The settings of each part are documented with it: :class:`~lightgcn_jax.models.LightGCN`,
+        :class:`~lightgcn_jax.training.Softmax`, :class:`~lightgcn_jax.training.SharedNegatives`.
     """
-    config = config or TrainConfig()
+    config = _settings(config, model, {"score": score, "loss": loss, "negatives": negatives})
     for name, value in (("optimizer", optimizer), ("initial", initial)):
         if value is not None:
             _check_trained(config, name)
@@ -123,7 +143,7 @@ def fit(
             f"got {max(config.ks)}"
         )
     split = apply_protocol(split, config.protocol)
-    if config.is_trained and initial is None:
+    if isinstance(config, TrainConfig) and initial is None:
         split = in_training_order(split, config)
     progress = Progress.start(config.seeds)
     arrays = None if initial is None else TrainArrays.start(initial)
@@ -137,7 +157,7 @@ def fit(
         directory = RunDirectory(Path(out))
     reporter = reporter or SilentReporter()
     with nullcontext() if directory is None else directory.locked():
-        if not config.is_trained:
+        if not isinstance(config, TrainConfig):
             fitted = fit_closed_form(split, config, directory, reporter)
             return _result(config, split, fitted, directory)
         trainer = Trainer(split, config, optimizer, directory, reporter)
@@ -145,9 +165,29 @@ def fit(
         return _result(config, split, trainer.train(arrays, progress), directory)
 
 
+def _settings(
+    config: Config | None, model: Model | ClosedForm | None, others: Mapping[str, Any]
+) -> Config:
+    """The settings with the strategies that were given in place of theirs."""
+    given = {name: value for name, value in others.items() if value is not None}
+    if isinstance(model, ClosedForm) and not isinstance(config, TrainConfig):
+        config = dataclasses.replace(config or ClosedFormConfig(), model=model)
+    elif model is not None:
+        given["model"] = model
+    config = config or TrainConfig()
+    for name in given:
+        if name != "model":
+            _check_trained(config, name)
+    return dataclasses.replace(config, **given)
+
+
 def resume(
     path: Path | str,
     *,
+    model: Model | ClosedForm | None = None,
+    score: Score | None = None,
+    loss: Loss | None = None,
+    negatives: NegativeSampler | Callable[..., Any] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     reporter: Reporter | None = None,
 ) -> FitResult:
@@ -159,19 +199,24 @@ def resume(
 
     Args:
         path: the run's directory.
+        model: the model the run was started with, if it was one of your own.
+        score: likewise the score.
+        loss: likewise the loss.
+        negatives: likewise the sampler.
         optimizer: the transformation the run was started with, if it was given one.
         reporter: receives progress.
 
     Raises:
-        InputError: no run, another version's run, or every checkpoint is damaged.
+        InputError: no run, another version's run, an object that the run was not started with or
+            that is missing, or every checkpoint is damaged.
     """
     directory = RunDirectory.open(Path(path))
     reporter = reporter or SilentReporter()
+    config = directory.config_with(model=model, score=score, loss=loss, negatives=negatives)
     summary = directory.summary()
     if summary is not None:
-        return _finished(directory, summary)
-    config = directory.config
-    if not config.is_trained:
+        return _finished(directory, config, summary)
+    if not isinstance(config, TrainConfig):
         if optimizer is not None:
             _check_trained(config, "optimizer")
         with directory.locked():
@@ -193,14 +238,21 @@ def resume(
 
 
 def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> Trained:
-    """Train from the directory's last good checkpoint, or from the start where there is none."""
+    """Train from the directory's last good checkpoint, or from the start where there is none.
+
+    Args:
+        trainer: of the run.
+        directory: the run's.
+        reporter: receives progress.
+    """
     remove_unfinished(directory.checkpoints)
     checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
     if checkpoint is None:
         arrays = TrainArrays.start(trainer.initial_states())
-        progress = Progress.start(len(trainer.lanes))
+        progress = Progress.start(len(trainer.replicas))
     else:
-        arrays, progress = checkpoint.arrays, Progress(**checkpoint.progress)
+        arrays = checkpoint.arrays
+        progress = Progress.stored(checkpoint.progress, checkpoint.path / "progress.json")
         reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
     directory.write_metrics(progress.history)
     return trainer.train(arrays, progress)
@@ -230,26 +282,31 @@ def refit(
             f"{path}: expected a finished run under strict, which chose on validation, got a "
             f"{state} one under {old.config.protocol}"
         )
-    if old.optimizer == "custom":
-        raise InputError(f"{path}: a run with an optimizer of its own can't be refitted")
+    if old.has_own_objects:
+        raise InputError(f"{path}: a run with objects of its own can't be refitted")
     config = dataclasses.replace(old.config, protocol="fixed")
-    if config.is_trained:
-        horizon = config.schedule_epochs or config.epochs
-        config = dataclasses.replace(config, epochs=summary["best_epoch"], schedule_epochs=horizon)
+    if isinstance(config, TrainConfig):
+        before = config.optimization
+        optimization = dataclasses.replace(
+            before,
+            epochs=summary["best_epoch"],
+            schedule_epochs=before.schedule_epochs or before.epochs,
+        )
+        config = dataclasses.replace(config, optimization=optimization)
     data = {"refit_of": str(path), **old.data}
     return fit(old.split, config, out=out, reporter=reporter, data=data)
 
 
-def _check_trained(config: TrainConfig, argument: str) -> None:
+def _check_trained(config: Config, argument: str) -> None:
     if not config.is_trained:
         raise InputError(
-            f"{argument}: expected a model that is trained to take it, got {config.model}"
+            f"{argument}: expected a model that is trained to take it, got {model_name(config)}"
         )
 
 
-def _finished(directory: RunDirectory, summary: dict[str, Any]) -> FitResult:
+def _finished(directory: RunDirectory, config: Config, summary: dict[str, Any]) -> FitResult:
     return FitResult(
-        directory.config,
+        config,
         directory.split,
         summary,
         directory.history(),
@@ -260,7 +317,7 @@ def _finished(directory: RunDirectory, summary: dict[str, Any]) -> FitResult:
 
 
 def _result(
-    config: TrainConfig, split: Split, trained: Trained, directory: RunDirectory | None
+    config: Config, split: Split, trained: Trained, directory: RunDirectory | None
 ) -> FitResult:
     path = None if directory is None else directory.path
     return FitResult(config, split, *trained, directory=path)
@@ -269,12 +326,16 @@ def _result(
 def load_scorer(directory: RunDirectory) -> Scorer:
     """What ranks in a finished run: its best epoch's embeddings, or its closed form.
 
+    Args:
+        directory: the run.
+
     Raises:
         InputError: the run is not finished, or a file of it is damaged.
     """
-    if not directory.config.is_trained:
+    config = directory.config
+    if not isinstance(config, TrainConfig):
         return rebuild(directory)
     users, items = map(jnp.asarray, directory.embeddings())
-    names = head_names(directory.config)
+    names = head_names(config.score)
     head = head_of(directory.model(names)) if names else None
-    return scorer_of(users, items, head)
+    return config.score.scorer(users, items, head)

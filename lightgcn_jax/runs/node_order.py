@@ -16,7 +16,7 @@ def training_ordering(config: TrainConfig, num_edges: int) -> str:
         config: the settings.
         num_edges: E.
     """
-    if not config.layers or config.form.normalization(config) is None:
+    if not config.model.layers or config.model.normalization is None:
         return "none"
     backend = choose_backend(config.backend, num_entries=2 * num_edges).name
     return choose_ordering(config.ordering, num_edges, backend=backend).name

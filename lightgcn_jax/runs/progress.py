@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,11 @@ class TrainingDiverged(InputError):
 
 
 class TrainArrays(NamedTuple):
-    """The arrays of a checkpoint; the leading axis is the lane: a seed, or a variant's seed.
+    """The arrays of a checkpoint; the leading axis is the replica: a seed, or a variant's seed.
 
     Attributes:
         states: parameters, optimizer state and step count.
-        best: parameters of each lane's best epoch so far.
+        best: parameters of each replica's best epoch so far.
     """
 
     states: TrainState
@@ -30,14 +31,23 @@ class TrainArrays(NamedTuple):
 
     @classmethod
     def start(cls, states: TrainState) -> TrainArrays:
-        """States before the first step; the chunk donates their buffers, so the best parameters
-        get their own."""
+        """States before the first step; the compiled steps donate their buffers, so the best
+        parameters get their own.
+
+        Args:
+            states: of all replicas.
+        """
         return cls(states, jax.tree.map(jnp.copy, states.params))
 
 
 class Trained(NamedTuple):
-    """What training gives: the figures, the history, and what ranks by the final embeddings of the
-    best epoch."""
+    """What training gives.
+
+    Attributes:
+        summary: the figures.
+        history: a record an epoch and replica.
+        scorer: what ranks by the final embeddings of the best epoch.
+    """
 
     summary: dict[str, Any]
     history: list[dict[str, Any]]
@@ -50,13 +60,15 @@ class Progress:
 
     Attributes:
         epoch: epochs done.
-        chunk: chunks of the next epoch that are done.
-        loss_sums: per lane, the sum of the losses of this epoch's steps so far.
-        best_epochs: per lane, 0 before the first evaluation.
-        best_values: per lane, of the selection metric.
-        misses: per lane, evaluations since the best one.
+        call: calls of the compiled steps done in the next epoch.
+        loss_sums: per replica, the sum of the losses of this epoch's steps so far.
+        best_epochs: per replica, 0 before the first evaluation.
+        best_values: per replica, of the selection metric.
+        misses: per replica, evaluations since the best one.
         history: the records of metrics.jsonl.
-        train_seconds, compile_seconds, evaluate_seconds: time spent, over all resumes.
+        train_seconds: seconds in the compiled steps, over all resumes.
+        compile_seconds: seconds that compiling them took.
+        evaluate_seconds: seconds of ranking and its compilation.
     """
 
     loss_sums: list[float]
@@ -64,13 +76,37 @@ class Progress:
     best_values: list[float]
     misses: list[int]
     epoch: int = 0
-    chunk: int = 0
+    call: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     train_seconds: float = 0.0
     compile_seconds: float = 0.0
     evaluate_seconds: float = 0.0
 
     @classmethod
-    def start(cls, lanes: int) -> Progress:
+    def start(cls, replicas: int) -> Progress:
+        """Before the first step.
+
+        Args:
+            replicas: runs that train together.
+        """
         # Metrics are at least 0, so any first evaluation improves on −1.
-        return cls([0.0] * lanes, [0] * lanes, [-1.0] * lanes, [0] * lanes)
+        return cls([0.0] * replicas, [0] * replicas, [-1.0] * replicas, [0] * replicas)
+
+    @classmethod
+    def stored(cls, fields: Mapping[str, Any], where: Any) -> Progress:
+        """What a checkpoint holds.
+
+        Args:
+            fields: a JSON object.
+            where: its place, for the message.
+
+        Raises:
+            InputError: it has other fields, as another version writes.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(fields, Mapping) or set(fields) != known:
+            raise InputError(
+                f"{where}: expected the progress of a run with the fields {sorted(known)}, "
+                f"got {sorted(fields) if isinstance(fields, Mapping) else fields!r}"
+            )
+        return cls(**fields)

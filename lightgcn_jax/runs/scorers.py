@@ -3,59 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from lightgcn_jax.arrays import Array, ItemTable, UserTable
-from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer
-from lightgcn_jax.models.heads import MLPScorer, init_head, unit_rows
-from lightgcn_jax.models.lightgcn import split_nodes
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.training.step import Params, Run
+from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.models.heads import Score
+from lightgcn_jax.models.model import split_nodes
+from lightgcn_jax.training.step import Params
+from lightgcn_jax.training.strategies import StepInputs, Strategies
 
 
-def make_scorer(params: Params, run: Run, config: TrainConfig) -> Scorer:
+def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> Scorer:
     """The final vectors of all users and items, and their score; nothing is dropped.
 
-    Under the score ``cosine`` the vectors have length 1, so that cosines are inner products. What
-    the popularity offset adds is a last column: 1 for a user, the offset for an item.
+    Args:
+        params: all that was learnt.
+        inputs: what the run's steps read.
+        strategies: the run's.
     """
-    nodes = config.form.apply(params.model, run, config.shape)
-    if config.score == "cosine":
-        nodes = unit_rows(nodes)
-    users, items = split_nodes(nodes, run.graph.num_users)
-    if run.offsets is not None:
-        users = jnp.pad(users, ((0, 0), (0, 1)), constant_values=1)
-        items = jnp.concatenate([items, run.offsets[:, None]], axis=1)
-    return scorer_of(users, items, params.head)
+    nodes = strategies.model.apply(params.model, inputs.operator)
+    users, items = split_nodes(nodes, inputs.graph.num_users)
+    users, items = strategies.score.vectors(users, items, inputs.offsets)
+    return strategies.score.scorer(users, items, params.head)
 
 
-def scorer_of(users: UserTable, items: ItemTable, head: Mapping | None) -> Scorer:
-    """Ranks by inner products, or by a network over both vectors."""
-    return InnerProduct(users, items) if head is None else MLPScorer(users, items, head)
+def head_tensors(head: Any) -> dict[str, np.ndarray]:
+    """The parameters of a score by their paths, as a run keeps them.
 
-
-def head_tensors(scorer: Scorer) -> dict[str, np.ndarray]:
-    """What a run keeps of a scorer beside its vectors: the network's variables by their paths."""
-    if not isinstance(scorer, MLPScorer):
-        return {}
-    flat = traverse_util.flatten_dict(scorer.head, sep="/")
+    Args:
+        head: nested mappings of arrays; None for a score without parameters.
+    """
+    flat = traverse_util.flatten_dict(head or {}, sep="/")
     return {name: np.asarray(value) for name, value in flat.items()}
 
 
-def head_names(config: TrainConfig) -> frozenset[str]:
-    """The names of :func:`head_tensors` for a run of these settings."""
-    if config.score != "mlp":
-        return frozenset()
-    head = jax.eval_shape(lambda: init_head(jax.random.key(0), 1, config.hidden))
-    return frozenset(traverse_util.flatten_dict(head, sep="/"))
+def head_names(score: Score) -> frozenset[str]:
+    """The names of :func:`head_tensors` for a score.
+
+    Args:
+        score: the run's.
+    """
+    head = jax.eval_shape(lambda: score.init(jax.random.key(0), 1))
+    return frozenset(traverse_util.flatten_dict(head or {}, sep="/"))
 
 
-def head_of(tensors: Mapping[str, np.ndarray]) -> Mapping[str, Mapping[str, Array]] | None:
-    """The inverse of :func:`head_tensors`; None where there are none."""
+def head_of(tensors: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of :func:`head_tensors`.
+
+    Args:
+        tensors: arrays by their paths.
+    """
     if not tensors:
         return None
     return traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, dict(tensors)), sep="/")

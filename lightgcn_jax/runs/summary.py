@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import scipy.stats
 
 from lightgcn_jax.data.pairs import PARTS
-from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.evaluation.parts import EvaluationSets
+from lightgcn_jax.settings.config import Config
+from lightgcn_jax.settings.names import model_name
 from lightgcn_jax.settings.protocols import label_of
 
 
@@ -17,6 +20,9 @@ def seed_statistics(values: Sequence[float]) -> dict[str, float]:
     """Mean, standard deviation and the half width of a 95 % confidence interval over seeds.
 
     The interval is Student's t with n − 1 degrees of freedom; both spreads need n ≥ 2.
+
+    Args:
+        values: one a seed.
     """
     sample = np.asarray(values, np.float64)
     mean, n = float(sample.mean()), len(sample)
@@ -28,8 +34,8 @@ def seed_statistics(values: Sequence[float]) -> dict[str, float]:
 
 
 def summarize(
-    config: TrainConfig,
-    lanes: Sequence[Mapping[str, Any]],
+    config: Config,
+    replicas: Sequence[Mapping[str, Any]],
     chosen: int,
     details: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -37,7 +43,7 @@ def summarize(
 
     Args:
         config: the run's settings.
-        lanes: for each run trained at once ``seed``, the settings in which it differs,
+        replicas: for each run trained at once ``seed``, the settings in which it differs,
             ``best_epoch`` (0 for a closed form) and the parts' metrics at that epoch.
         chosen: index of the one whose model is kept.
         details: timings, counts and whatever else belongs to the run.
@@ -46,24 +52,40 @@ def summarize(
         A JSON value. ``train``, ``valid`` and ``test`` are means over the seeds, ``{}`` for a part
         without pairs (``legacy`` trains on validation); ``best_epoch`` is that of
         the seed whose model the run keeps; with several seeds ``statistics`` has the spread and
-        ``embeddings_of_seed`` names the seed that is kept. ``seeds`` holds ``lanes``.
+        ``embeddings_of_seed`` names the seed that is kept. ``seeds`` holds ``replicas``.
     """
     summary: dict[str, Any] = {
-        "model": config.model,
+        "model": model_name(config),
         "protocol": config.protocol,
         "protocol_note": label_of(config),
-        "best_epoch": lanes[chosen]["best_epoch"],
+        "best_epoch": replicas[chosen]["best_epoch"],
     }
     statistics = {}
     for part in PARTS:
-        names = lanes[0].get(part, {})
-        spread = {name: seed_statistics([one[part][name] for one in lanes]) for name in names}
+        names = replicas[0].get(part, {})
+        spread = {name: seed_statistics([one[part][name] for one in replicas]) for name in names}
         summary[part] = {name: values["mean"] for name, values in spread.items()}
         statistics[part] = spread
-    if len(lanes) > 1:
+    if len(replicas) > 1:
         summary |= {
             "statistics": statistics,
-            "seeds": [dict(one) for one in lanes],
-            "embeddings_of_seed": lanes[chosen]["seed"],
+            "seeds": [dict(one) for one in replicas],
+            "embeddings_of_seed": replicas[chosen]["seed"],
         }
     return summary | dict(details)
+
+
+def split_figures(sets: EvaluationSets) -> dict[str, Any]:
+    """What a summary says of the data and the machine.
+
+    Args:
+        sets: the split under its protocol.
+    """
+    split = sets.split
+    return {
+        "users": len(split.users),
+        "items": len(split.items),
+        "interactions": {part: len(getattr(split, part)) for part in PARTS},
+        "users_without_test_items": sets.users_without_test_items,
+        "platform": jax.default_backend(),
+    }

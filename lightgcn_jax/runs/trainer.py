@@ -1,11 +1,11 @@
-"""The loop: chunks of steps, evaluation and selection at epoch ends, checkpoints between."""
+"""The loop: compiled steps, evaluation and selection at epoch ends, checkpoints between."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,40 +17,41 @@ import optax
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend
-from lightgcn_jax.diffusion.operator import diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.parts import EvaluationSets, evaluation_sets, rank_parts
-from lightgcn_jax.evaluation.scorer import Embedded, Scorer
+from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
+from lightgcn_jax.evaluation.scorer import Scorer, Tables
 from lightgcn_jax.graph.bipartite import training_graph
+from lightgcn_jax.models.model import table_of
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, save_checkpoint
-from lightgcn_jax.runs.clock import compile_seconds
 from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import Interrupted, deferred_interrupt
 from lightgcn_jax.runs.node_order import training_ordering
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
-from lightgcn_jax.runs.replicas import Lane, lanes_of
+from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
 from lightgcn_jax.runs.scorers import head_tensors, make_scorer
-from lightgcn_jax.runs.summary import summarize
+from lightgcn_jax.runs.summary import split_figures, summarize
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.settings.protocols import SELECTION_PART
-from lightgcn_jax.training.epoch import make_chunk, plan_chunks
+from lightgcn_jax.training.batch import epoch_shuffle
+from lightgcn_jax.training.epoch import compile_steps, plan_epoch
 from lightgcn_jax.training.optimizer import make_optimizer
-from lightgcn_jax.training.step import Params, Rates, Run, TrainState, epoch_order, initial_state
+from lightgcn_jax.training.step import Params, TrainState, initial_state
+from lightgcn_jax.training.strategies import StepInputs, TracedSettings
 
 
 class Trainer:
     """One run's compiled functions and arrays on the device.
 
     Args:
-        split: the protocol is applied.
-        config: its model is a trained one.
+        split: under its protocol, its rows in training order.
+        config: the settings.
         optimizer: in place of Adam; None for Adam.
         directory: where to write; None keeps everything in memory.
         reporter: receives progress.
         variants: settings that differ between runs trained at once (see
-            :func:`lightgcn_jax.runs.replicas.lanes_of`). With any, test is not ranked: it is for
+            :func:`lightgcn_jax.runs.replicas.replicas_of`). With any, test is not ranked: it is for
             what was chosen among them.
     """
 
@@ -64,64 +65,54 @@ class Trainer:
         variants: Sequence[Mapping[str, Any]] = (),
     ):
         self.config, self.directory, self.reporter = config, directory, reporter
-        self.variants = variants
-        self.lanes: tuple[Lane, ...] = lanes_of(config, variants)
-        self.sets: EvaluationSets = evaluation_sets(split)
+        self.variants, self.strategies = variants, config.strategies
+        self.replicas: tuple[Replica, ...] = replicas_of(config, variants)
+        self.sets = evaluation_sets(split)
         self.graph = graph = training_graph(split)
-        if config.negatives * graph.users_of_item.longest >= 2**31:
-            raise InputError(
-                f"negatives: {config.negatives} items with up to {graph.users_of_item.longest:,} "
-                f"users each are more than 32-bit counters hold; choose fewer"
-            )
         self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
-        self.ordering = training_ordering(config, graph.num_edges)
-        self.plan = plan_chunks(graph.num_edges, graph.num_nodes, config, len(self.lanes))
+        self.plan = plan_epoch(graph, self.strategies, len(self.replicas))
         self._optimizer = optimizer
-        seeds = jnp.array([lane.config.seed for lane in self.lanes])
-        self._rates = Rates.stacked([lane.config for lane in self.lanes])
-        # One stream each for initial embeddings, steps and epoch orders.
-        self._init_keys, self._step_keys, self._order_keys = (
+        strategies = [replica.config.strategies for replica in self.replicas]
+        self._traced = TracedSettings.stacked(strategies)
+        seeds = jnp.array([replica.config.seed for replica in self.replicas])
+        # One stream each for initial embeddings, steps and epoch shuffles.
+        self._init_keys, self._step_keys, self._shuffle_keys = (
             jax.vmap(lambda seed, use=use: jax.random.fold_in(jax.random.key(seed), use))(seeds)
             for use in range(3)
         )
-        self._orders = jax.jit(
+        self._shuffles = jax.jit(
             jax.vmap(
-                lambda key, epoch: epoch_order(
-                    jax.random.fold_in(key, epoch), graph.num_edges, config
+                lambda key, epoch: epoch_shuffle(
+                    jax.random.fold_in(key, epoch), graph.num_edges, self.strategies
                 ),
                 in_axes=(0, None),
             )
         )
-        self._score = jax.jit(lambda params, run: make_scorer(params, run, config))
+        self._score = jax.jit(lambda params, inputs: make_scorer(params, inputs, self.strategies))
         self._keep_best = jax.jit(_keep_best, donate_argnums=0)
-        self._order_epoch = -1
+        self._shuffled_epoch = -1
 
     @cached_property
-    def run(self) -> Run:
+    def inputs(self) -> StepInputs:
         """What the steps read."""
-        config, normalization = self.config, self.config.form.normalization(self.config)
-        operator = None
-        if normalization is not None:
-            operator = diffusion_operator(
-                self.graph,
-                backend=self.backend,
-                normalization=normalization,
-                edge_dropout=config.edge_dropout > 0,
-            )
-        return Run.of(self.graph, operator, config, len(self.lanes))
+        return StepInputs.of(
+            self.graph, self.strategies, backend=self.backend, replicas=len(self.replicas)
+        )
 
     def _optimizer_of(self, rate: jax.Array | float) -> optax.GradientTransformation:
-        return self._optimizer or make_optimizer(self.config, self.plan.steps_per_epoch, rate)
+        optimization = self.config.optimization
+        return self._optimizer or make_optimizer(optimization, self.plan.steps_per_epoch, rate)
 
     def initial_states(self) -> TrainState:
-        """States of all lanes before the first step."""
+        """States of all replicas before the first step."""
 
-        def start(lane: Lane, key: jax.Array) -> TrainState:
-            optimizer = self._optimizer_of(lane.config.learning_rate)
-            return initial_state(key, self.graph.num_nodes, lane.config, optimizer)
+        def start(replica: Replica, key: jax.Array) -> TrainState:
+            strategies = replica.config.strategies
+            optimizer = self._optimizer_of(strategies.optimization.learning_rate)
+            return initial_state(key, self.graph.num_nodes, strategies, optimizer)
 
         def start_all(keys: jax.Array) -> TrainState:
-            states = map(start, self.lanes, keys)
+            states = map(start, self.replicas, keys)
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
         return jax.jit(start_all)(self._init_keys)
@@ -132,24 +123,39 @@ class Trainer:
         return TrainArrays(states, states.params)
 
     def train(self, arrays: TrainArrays, progress: Progress) -> Trained:
-        """Train from where ``progress`` stands to the end, then rank test and write the figures."""
+        """Train from where ``progress`` stands to the end, then rank test and write the figures.
+
+        Args:
+            arrays: parameters and optimizer states.
+            progress: where training stands; it is changed.
+
+        Raises:
+            InputError: an L2 penalty without layer-0 embeddings.
+            TrainingDiverged: the loss became NaN or infinite.
+            Interrupted: Ctrl-C.
+        """
+        if self.config.optimization.l2 and table_of(arrays.best.model) is None:
+            raise InputError(
+                f"l2: expected 0 for {self.config.model!r}, whose parameters hold no leaf named "
+                f"table to penalise, got {self.config.optimization.l2}"
+            )
         if not self._is_over(progress):
             arrays = self._run_epochs(arrays, progress)
         return self._finish(arrays, progress)
 
     def _run_epochs(self, arrays: TrainArrays, progress: Progress) -> TrainArrays:
-        chunk = self._compile(arrays.states, progress)
+        steps = self._compile(arrays.states, progress)
         plan, config = self.plan, self.config
         self.reporter.started(
-            epochs=config.epochs,
-            done=progress.epoch + progress.chunk / plan.chunks,
+            epochs=config.optimization.epochs,
+            done=progress.epoch + progress.call / plan.calls,
         )
         saved_at = time.monotonic()
         try:
             with deferred_interrupt() as interrupt:
                 while not self._is_over(progress):
-                    arrays = self._run_chunk(chunk, arrays, progress)
-                    if progress.chunk == plan.chunks:
+                    arrays = self._run_steps(steps, arrays, progress)
+                    if progress.call == plan.calls:
                         arrays = self._end_epoch(arrays, progress)
                     due = time.monotonic() - saved_at >= config.checkpoint_seconds
                     if due or interrupt.is_set() or self._is_over(progress):
@@ -161,104 +167,106 @@ class Trainer:
             self.reporter.stopped()
         return arrays
 
-    def _compile(self, states: TrainState, progress: Progress):
+    def _compile(self, states: TrainState, progress: Progress) -> Callable:
         start = time.perf_counter()
-        chunk = make_chunk(self.config, self._optimizer_of, self.plan)
-        function = jax.jit(chunk, donate_argnums=0)
-        zero = jnp.zeros((), jnp.int32)
-        order = self._order_of(progress.epoch)
-        compiled = function.lower(
-            states, self._step_keys, order, self._rates, zero, self.run
-        ).compile()
+        function = jax.jit(
+            compile_steps(self.strategies, self._optimizer_of, self.plan), donate_argnums=0
+        )
+        zero, shuffle = jnp.zeros((), jnp.int32), self._shuffle_of(progress.epoch)
+        arguments = (self._step_keys, shuffle, self._traced, zero, self.inputs)
+        compiled = function.lower(states, *arguments).compile()
         progress.compile_seconds += time.perf_counter() - start
         return compiled
 
     def _is_over(self, progress: Progress) -> bool:
-        config = self.config
-        out_of_patience = config.patience > 0 and min(progress.misses) >= config.patience
-        return progress.epoch >= config.epochs or out_of_patience
+        patience = self.config.selection.patience
+        out_of_patience = patience > 0 and min(progress.misses) >= patience
+        return progress.epoch >= self.config.optimization.epochs or out_of_patience
 
-    def _order_of(self, epoch: int) -> jax.Array:
-        """Each lane's shuffled interactions of an epoch: one sort an epoch, not one a chunk."""
-        if self._order_epoch != epoch:
-            self._order = self._orders(self._order_keys, jnp.int32(epoch))
-            self._order_epoch = epoch
-        return self._order
+    def _shuffle_of(self, epoch: int) -> jax.Array:
+        """Each replica's shuffled interactions of an epoch: one sort an epoch, not one a call."""
+        if self._shuffled_epoch != epoch:
+            self._shuffle = self._shuffles(self._shuffle_keys, jnp.int32(epoch))
+            self._shuffled_epoch = epoch
+        return self._shuffle
 
-    def _run_chunk(self, chunk, arrays: TrainArrays, progress: Progress) -> TrainArrays:
+    def _run_steps(self, steps: Callable, arrays: TrainArrays, progress: Progress) -> TrainArrays:
         start = time.perf_counter()
         epoch, plan = progress.epoch, self.plan
-        first = progress.chunk * plan.steps_per_chunk
-        states, losses = chunk(
+        first = progress.call * plan.steps_per_call
+        states, losses = steps(
             arrays.states,
             self._step_keys,
-            self._order_of(epoch),
-            self._rates,
+            self._shuffle_of(epoch),
+            self._traced,
             jnp.int32(first),
-            self.run,
+            self.inputs,
         )
         each = np.asarray(losses.total, np.float64)
         seconds = time.perf_counter() - start
-        steps = min(plan.steps_per_chunk, plan.steps_per_epoch - first)
+        count = min(plan.steps_per_call, plan.steps_per_epoch - first)
         self._check_finite(each, epoch, first)
         progress.loss_sums = [
             total + float(loss) for total, loss in zip(progress.loss_sums, each.sum(1), strict=True)
         ]
-        progress.chunk += 1
+        progress.call += 1
         progress.train_seconds += seconds
-        size, edges = self.config.batch_size, self.graph.num_edges
-        rows = (min((first + steps) * size, edges) - first * size) * len(self.lanes)
+        size, edges = self.config.optimization.batch_size, self.graph.num_edges
+        rows = (min((first + count) * size, edges) - first * size) * len(self.replicas)
         self.reporter.advanced(
-            epochs=epoch + progress.chunk / plan.chunks,
-            loss=float(each[:, :steps].mean()),
+            epochs=epoch + progress.call / plan.calls,
+            loss=float(each[:, :count].mean()),
             interactions_per_second=rows / seconds,
         )
         return arrays._replace(states=states)
 
     def _check_finite(self, losses: np.ndarray, epoch: int, first: int) -> None:
         """Stop at a loss that is not finite; the steps after it are lost, what was saved stays."""
-        steps, lanes = np.nonzero(~np.isfinite(losses.T))
+        steps, replicas = np.nonzero(~np.isfinite(losses.T))
         if not len(steps):
             return
         kept = "no checkpoint was written yet"
         if self.directory is not None and checkpoint_folders(self.directory.checkpoints):
             kept = f"the last good checkpoint in {self.directory.checkpoints} stays"
-        lane = self.lanes[lanes[0]]
-        which = ", ".join(f"{name} {value}" for name, value in lane.label.items())
+        replica = self.replicas[replicas[0]]
+        which = ", ".join(f"{name} {value}" for name, value in replica.label.items())
         raise TrainingDiverged(
-            f"the loss became {losses[lanes[0], steps[0]]} at step {first + int(steps[0]) + 1} of "
-            f"{self.plan.steps_per_epoch} of epoch {epoch + 1} ({which}); {kept}; "
-            f"try a lower learning rate than {lane.config.learning_rate:g}"
+            f"the loss became {losses[replicas[0], steps[0]]} at step {first + int(steps[0]) + 1} "
+            f"of {self.plan.steps_per_epoch} of epoch {epoch + 1} ({which}); {kept}; "
+            f"try a lower learning rate than {replica.config.optimization.learning_rate:g}"
         )
 
     def _end_epoch(self, arrays: TrainArrays, progress: Progress) -> TrainArrays:
         config, steps = self.config, self.plan.steps_per_epoch
         progress.epoch += 1
-        progress.chunk = 0
+        progress.call = 0
         records: list[dict[str, Any]] = [
-            {"epoch": progress.epoch, **lane.label, "loss": total / steps}
-            for lane, total in zip(self.lanes, progress.loss_sums, strict=True)
+            {"epoch": progress.epoch, **replica.label, "loss": total / steps}
+            for replica, total in zip(self.replicas, progress.loss_sums, strict=True)
         ]
-        progress.loss_sums = [0.0] * len(self.lanes)
+        progress.loss_sums = [0.0] * len(self.replicas)
         part = SELECTION_PART[config.protocol]
-        due = progress.epoch % config.evaluate_every == 0 or progress.epoch == config.epochs
-        if part is not None and due:
-            start, compiling = time.perf_counter(), compile_seconds()
+        every, last = config.selection.evaluate_every, config.optimization.epochs
+        if part is not None and (progress.epoch % every == 0 or progress.epoch == last):
+            start = time.perf_counter()
             for index, record in enumerate(records):
                 scorer = self.scorer(arrays.states.params, index)
                 record |= self._metrics(scorer, ("train", part))
             arrays = self._select_best(arrays, progress, records, part)
-            compiled = compile_seconds() - compiling
-            progress.compile_seconds += compiled
-            progress.evaluate_seconds += time.perf_counter() - start - compiled
+            progress.evaluate_seconds += time.perf_counter() - start
         progress.history += records
         if self.directory is not None:
             self.directory.append_metrics(records)
         return arrays
 
     def scorer(self, params: Params, index: int) -> Scorer:
-        """What ranks by the parameters of one lane."""
-        return self._score(jax.tree.map(lambda leaf: leaf[index], params), self.run)
+        """What ranks by the parameters of one replica.
+
+        Args:
+            params: of all replicas.
+            index: the replica's.
+        """
+        return self._score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
 
     def _metrics(self, scorer: Scorer, parts: tuple[str, ...]) -> dict[str, dict[str, float]]:
         return rank_parts(scorer, self.sets, parts, self.config.ks)
@@ -266,12 +274,11 @@ class Trainer:
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
     ) -> TrainArrays:
-        config = self.config
-        improved = []
+        patience, improved = self.config.selection.patience, []
         for index, record in enumerate(records):
-            value = record[part][config.select_by]
-            # A lane whose patience is spent keeps its best, as it would have trained alone.
-            spent = config.patience > 0 and progress.misses[index] >= config.patience
+            value = record[part][self.config.metric]
+            # A replica whose patience is spent keeps its best, as it would have trained alone.
+            spent = patience > 0 and progress.misses[index] >= patience
             improved.append(not spent and value > progress.best_values[index])
             if improved[-1]:
                 progress.best_values[index] = value
@@ -289,7 +296,7 @@ class Trainer:
         if self.directory is None:
             return
         plan = self.plan
-        step = progress.epoch * plan.steps_per_epoch + progress.chunk * plan.steps_per_chunk
+        step = progress.epoch * plan.steps_per_epoch + progress.call * plan.steps_per_call
         save_checkpoint(self.directory.checkpoints, step, arrays, dataclasses.asdict(progress))
 
     def _how_to_go_on(self, progress: Progress) -> str:
@@ -300,67 +307,67 @@ class Trainer:
         return f"{where}; go on with: lightgcn-jax train --resume {shlex.quote(str(path))}"
 
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
-        config, split = self.config, self.sets.split
-        start, compiling = time.perf_counter(), compile_seconds()
-        selected = SELECTION_PART[config.protocol]
+        start, selected = time.perf_counter(), SELECTION_PART[self.config.protocol]
         if selected is None:
             arrays = arrays._replace(best=arrays.states.params)
-            progress.best_epochs = [progress.epoch] * len(self.lanes)
-        wanted = PARTS[:-1] if self.variants else PARTS
-        lanes = []
-        for index, best_epoch in enumerate(progress.best_epochs):
-            label = self.lanes[index].label
-            # What choosing the epoch has ranked is not ranked again.
-            [record] = (
-                record
-                for record in progress.history
-                if {"epoch": best_epoch, **label}.items() <= record.items()
-            )
-            known = {part: record[part] for part in wanted if part in record}
-            rest = tuple(part for part in wanted if part not in record)
-            ranked = known | self._metrics(self.scorer(arrays.best, index), rest)
-            lanes.append(label | {"best_epoch": best_epoch} | ranked)
-        compiled = compile_seconds() - compiling
-        progress.compile_seconds += compiled
-        progress.evaluate_seconds += time.perf_counter() - start - compiled
-        # Where nothing was selected the first lane is kept: test is no ground to choose by.
+            progress.best_epochs = [progress.epoch] * len(self.replicas)
+        ranked = [
+            self._final_record(arrays, progress, index) for index in range(len(self.replicas))
+        ]
+        progress.evaluate_seconds += time.perf_counter() - start
+        # Where nothing was selected the first replica is kept: test is no ground to choose by.
         chosen = 0 if selected is None else int(np.argmax(progress.best_values))
         kept = self.scorer(arrays.best, chosen)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept)):
             raise TrainingDiverged(
                 f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
-                f"lower learning rate than {config.learning_rate:g}"
+                f"lower learning rate than {self.config.optimization.learning_rate:g}"
             )
-        parameters = sum(leaf[0].size for leaf in jax.tree.leaves(arrays.best))
-        summary = summarize(
-            config,
-            lanes,
-            chosen,
-            {
-                "train_seconds": round(progress.train_seconds, 3),
-                "compile_seconds": round(progress.compile_seconds, 3),
-                "evaluate_seconds": round(progress.evaluate_seconds, 3),
-                "epochs": progress.epoch,
-                "stopped_by": "epochs" if progress.epoch >= config.epochs else "patience",
-                "selected_by": "nothing" if selected is None else f"{selected} {config.select_by}",
-                "users": len(split.users),
-                "items": len(split.items),
-                "interactions": {part: len(getattr(split, part)) for part in PARTS},
-                "users_without_test_items": self.sets.users_without_test_items,
-                "parameters": parameters,
-                "embedding_parameters": arrays.best.model.table[0].size,
-                "backend": self.backend,
-                "ordering": self.ordering,
-                "platform": jax.default_backend(),
-            },
-        )
+        details = self._details(arrays, progress, selected)
+        summary = summarize(self.config, ranked, chosen, details)
         if self.directory is not None:
-            assert isinstance(kept, Embedded)
+            assert isinstance(kept, Tables)
             self.directory.write_embeddings(*map(np.asarray, kept.embeddings()))
-            self.directory.write_model(head_tensors(kept))
-            plot_curves(self.directory.path, progress.history, config.select_by)
+            head = jax.tree.map(lambda leaf: leaf[chosen], arrays.best.head)
+            self.directory.write_model(head_tensors(head))
+            plot_curves(self.directory.path, progress.history, self.config.metric)
             self.directory.write_summary(summary)
         return Trained(summary, progress.history, kept)
+
+    def _final_record(self, arrays: TrainArrays, progress: Progress, index: int) -> dict[str, Any]:
+        """The parts' metrics at a replica's best epoch."""
+        wanted = PARTS[:-1] if self.variants else PARTS
+        label, best_epoch = self.replicas[index].label, progress.best_epochs[index]
+        # What choosing the epoch has ranked is not ranked again.
+        [record] = (
+            record
+            for record in progress.history
+            if {"epoch": best_epoch, **label}.items() <= record.items()
+        )
+        known = {part: record[part] for part in wanted if part in record}
+        rest = tuple(part for part in wanted if part not in record)
+        ranked = known | self._metrics(self.scorer(arrays.best, index), rest)
+        return label | {"best_epoch": best_epoch} | ranked
+
+    def _details(
+        self, arrays: TrainArrays, progress: Progress, selected: str | None
+    ) -> dict[str, Any]:
+        """What the summary says beside the metrics."""
+        finished = progress.epoch >= self.config.optimization.epochs
+        table = table_of(arrays.best.model)
+        return {
+            "train_seconds": round(progress.train_seconds, 3),
+            "compile_seconds": round(progress.compile_seconds, 3),
+            "evaluate_seconds": round(progress.evaluate_seconds, 3),
+            "epochs": progress.epoch,
+            "stopped_by": "epochs" if finished else "patience",
+            "selected_by": "nothing" if selected is None else f"{selected} {self.config.metric}",
+            **split_figures(self.sets),
+            "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(arrays.best)),
+            "embedding_parameters": 0 if table is None else table[0].size,
+            "backend": self.backend,
+            "ordering": training_ordering(self.config, self.graph.num_edges),
+        }
 
 
 def _keep_best(best: Params, current: Params, improved: jax.Array) -> Params:

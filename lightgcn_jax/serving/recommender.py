@@ -23,7 +23,7 @@ from lightgcn_jax.evaluation.ranking import Ranking, rank
 from lightgcn_jax.evaluation.scorer import InnerProduct, KnowsSimilarItems, Scorer
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_scorer
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.settings import model_name
 
 Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
@@ -109,17 +109,15 @@ class Recommender:
         """Loads a run directory; InputError where it is none or not finished."""
         run = RunDirectory.open(Path(path))
         split = run.split
-        return cls._of(run.config, split, load_scorer(run))
+        model, offsets = model_name(run.config), run.offset_columns
+        return cls(split.users, split.items, load_scorer(run), _seen(split), model, offsets)
 
     @classmethod
     def from_fit(cls, result: FitResult) -> Recommender:
         """Takes what training returned."""
-        return cls._of(result.config, result.split, result.scorer)
-
-    @classmethod
-    def _of(cls, config: TrainConfig, split: Split, scorer: Scorer) -> Recommender:
-        offsets = config.offset_columns
-        return cls(split.users, split.items, scorer, _seen(split), config.model, offsets)
+        config, split = result.config, result.split
+        model, offsets = model_name(config), config.offset_columns
+        return cls(split.users, split.items, result.scorer, _seen(split), model, offsets)
 
     @cached_property
     def user_embeddings(self) -> np.ndarray:

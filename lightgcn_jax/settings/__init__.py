@@ -1,7 +1,19 @@
-"""Names, settings, their validation, presets and protocols; no JAX."""
+"""The settings of a run, their flat names, presets and protocols."""
 
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.settings.models import MODELS, ModelName
+from lightgcn_jax.settings.config import ClosedFormConfig, Config, Selection, TrainConfig
+from lightgcn_jax.settings.names import MODELS, flat, from_flat, model_name
 from lightgcn_jax.settings.presets import PRESETS
+from lightgcn_jax.settings.protocols import label_of
 
-__all__ = ["MODELS", "PRESETS", "ModelName", "TrainConfig"]
+__all__ = [
+    "MODELS",
+    "PRESETS",
+    "ClosedFormConfig",
+    "Config",
+    "Selection",
+    "TrainConfig",
+    "flat",
+    "from_flat",
+    "label_of",
+    "model_name",
+]

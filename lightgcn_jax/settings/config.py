@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightgcn_jax.data.protocol import Protocol
-from lightgcn_jax.diffusion.choice import Backend
+from lightgcn_jax.diffusion.choice import Backend, OrderingChoice
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import metric_names
-from lightgcn_jax.fields import at_least, check_fields, one_of, optional, several, whole
-from lightgcn_jax.graph.ordering import OrderingChoice
+from lightgcn_jax.fields import at_least, check_fields, one_of, several, whole
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.gfcf import GfCf
 from lightgcn_jax.models.heads import Inner, Score
@@ -109,11 +108,23 @@ class TrainConfig:
                 f"got {self.selection.select_by!r}"
             )
         _ = self.strategies
+        if self.model.normalization is None:
+            for name in ("backend", "ordering"):
+                if getattr(self, name) != "auto":
+                    raise InputError(
+                        f"{name}: expected auto beside {self.model!r}, which reads no graph, "
+                        f"got {getattr(self, name)!r}"
+                    )
 
     @property
     def strategies(self) -> Strategies:
         """What a training step is made of."""
         return Strategies(self.model, self.score, self.loss, self.negatives, self.optimization)
+
+    @property
+    def offset_columns(self) -> int:
+        """How many of the last columns of the ranked vectors only add to scores."""
+        return self.model.offset_columns + self.score.offset_columns
 
     @property
     def metric(self) -> str:
@@ -126,8 +137,8 @@ class ClosedFormConfig:
     """Everything that decides the run of a model that is fitted in one go, but the data.
 
     Attributes:
-        model: GfCf, Spectral, ItemCf, Popular, Random, or a :class:`~lightgcn_jax.models.ClosedForm`
-            of your own.
+        model: GfCf, Spectral, ItemCf, Popular, Random, or a closed form of your own (see
+            :class:`~lightgcn_jax.models.ClosedForm`).
         protocol: as in :class:`TrainConfig`.
         ks: cut-offs of the metrics.
         seed: seed of the fit; with several seeds, the first of them.
@@ -146,6 +157,7 @@ class ClosedFormConfig:
     backend: Backend = "auto"
 
     is_trained = False
+    offset_columns = 0
 
     def __post_init__(self):
         _check_common(self)

@@ -74,9 +74,7 @@ def draw_batch(
         users, positives = draw_user_positives(positive_key, graph, inputs.users_with_items, size)
     drawn = strategies.sampler(negative_key, inputs.sampler, users, positives, weights)
     log_expected = drawn.log_expected if strategies.corrects_sampling else None
-    return Batch(
-        users, positives, drawn.items, drawn.valid, weights, log_expected, drawn.weights
-    )
+    return Batch(users, positives, drawn.items, drawn.valid, weights, log_expected, drawn.weights)
 
 
 def epoch_shuffle(key: PRNGKey, num_edges: int, strategies: Strategies) -> Ids:

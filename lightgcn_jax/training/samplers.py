@@ -14,8 +14,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey

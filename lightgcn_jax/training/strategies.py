@@ -85,11 +85,6 @@ class Strategies:
         """Whether the loss takes the log of expected draws."""
         return getattr(self.loss, "sampling_correction", False)
 
-    @property
-    def offset_columns(self) -> int:
-        """How many of the last columns of the ranked vectors only add to scores."""
-        return self.model.offset_columns + self.score.offset_columns
-
 
 class TracedSettings(NamedTuple):
     """The settings that enter the compiled program as numbers, so that one program trains runs that

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import safetensors.numpy
+from lightgcn_jax.settings.models import reads
 
 from lightgcn_jax.data import Interactions, block_world, generate_world, given_split, ratio_split
 from lightgcn_jax.data.interactions import TEST, TRAIN
@@ -24,7 +25,6 @@ from lightgcn_jax.runs import (
 )
 from lightgcn_jax.serving import Recommender, export
 from lightgcn_jax.settings import MODELS, TrainConfig
-from lightgcn_jax.settings.models import reads
 from tests.lightgcn import oracles
 
 # Settings that suit worlds of a few dozen items.
