@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> Report:
         note(f"{place} of {len(rows)}: {row.name}")
         lines.append(line_of(row, task, split, args.seeds))
     return Report(
-        name=f"user_table, {args.dataset}",
+        name=f"users_to_items, {args.dataset}",
         settings={"dataset": args.dataset, "split": task.notes[0], "seeds": args.seeds},
         samples={},
         claims=[],
