@@ -6,7 +6,7 @@ from lightgcn_jax.graph.bipartite import (
     contains,
     count_below,
     csr_rows,
-    entries,
+    walk_rows,
 )
 from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import (
@@ -30,8 +30,8 @@ __all__ = [
     "count_below",
     "csr_rows",
     "edge_reversal",
-    "entries",
     "node_order",
     "normalized_adjacency",
     "normalized_interactions",
+    "walk_rows",
 ]

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
 from lightgcn_jax.diffusion.operator import Operator, diffuse
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, entries
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
 from lightgcn_jax.models.spectral import decompose, degrees
 
 # Interactions written into a block of signals at a time.
@@ -59,7 +59,6 @@ class GfCf:
     Attributes:
         operator: R̃, U×I.
         interactions: R's rows, users.
-        interaction_weights: ``float[E]``, R's entries; None where all are 1.
         item_roots: ``float[I]``, D_I^½.
         vectors: ``float[I, r]``, V, the leading right singular vectors of R̃.
         users: ``float[U, r]``, R D_I^-½ V, what the low-pass filter keeps of each user's row.
@@ -68,7 +67,6 @@ class GfCf:
 
     operator: Operator
     interactions: CsrRows
-    interaction_weights: Float[Array, " edges"] | None
     item_roots: Float[Array, " items"]
     vectors: ItemTable
     users: UserTable
@@ -128,21 +126,12 @@ class GfCf:
 
         def write(chunk, table):
             positions = chunk * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)
-            slots, items, inside = entries(self.interactions, rows, positions)
+            slots, items, inside = walk_rows(self.interactions, rows, positions)
             items = jnp.where(inside, items, self.num_items)
-            return table.at[items, slots].set(self._weights(rows, positions), mode="drop")
+            return table.at[items, slots].set(1.0, mode="drop")
 
         total = self.interactions.lengths()[rows].sum()
         return jax.lax.fori_loop(0, -(-total // _CHUNK), write, table)
-
-    def _weights(self, rows: Ids, positions: Ids) -> Float[Array, " positions"] | float:
-        if self.interaction_weights is None:
-            return 1.0
-        # The same walk, over the weights in the place of the columns.
-        rows_of_weights = CsrRows(
-            self.interactions.offsets, self.interaction_weights, self.interactions.longest
-        )
-        return entries(rows_of_weights, rows, positions)[1]
 
     def _linear(self, signals: Float[Array, "items queries"]) -> Float[Array, "items queries"]:
         return diffuse(self.operator.transpose(), diffuse(self.operator, signals))
@@ -162,7 +151,7 @@ def fit(
     """The model of a graph: one truncated SVD of R̃ = D_U^-½ R D_I^-½.
 
     Args:
-        graph: the interactions; R holds its edge weights, or ones.
+        graph: the interactions, R.
         config: shape of the model.
         key: seeds the SVD.
         backend: the operator's storage.
@@ -184,9 +173,6 @@ def fit(
     return GfCf(
         operator=operator,
         interactions=graph.items_of_user,
-        interaction_weights=(
-            None if graph.edge_weights is None else graph.edge_weights.astype(dtype)
-        ),
         item_roots=jnp.sqrt(item_degrees),
         vectors=svd.right,
         # R D_I^-½ = D_U^½ R̃.

@@ -19,7 +19,7 @@ import scipy.sparse
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, entries
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
 
 # Cosines of one block of items, before the smallest are dropped: about 200 MB while it lasts.
 _BLOCK_COSINES = 1 << 22
@@ -62,12 +62,7 @@ def fit(graph: BipartiteGraph, config: ItemCfConfig) -> Neighbours:
     The products of one block of items after another are made sparsely on the host, Σ_u |N_u|²
     multiplications in all; memory is that of a block (at most its bound or one item's cosines) and
     of the result, 8·I·T bytes.
-
-    Raises:
-        InputError: the interactions have weights.
     """
-    if graph.edge_weights is not None:
-        raise InputError("graph: expected interactions without weights, got edge weights")
     num_items = graph.num_items
     users = scipy.sparse.csr_array(
         (
@@ -182,7 +177,7 @@ class ItemCf:
         def add_some(state):
             start, totals = state
             positions = start + jnp.arange(width, dtype=jnp.int32)
-            slots, items, inside = entries(self.items_of_user, rows, positions)
+            slots, items, inside = walk_rows(self.items_of_user, rows, positions)
             slots = jnp.where(inside, slots, rows.shape[0])
             totals = totals.at[slots[:, None], self.neighbours[items]].add(
                 self.cosines[items], mode="drop"

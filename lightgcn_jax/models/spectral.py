@@ -6,7 +6,6 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -72,7 +71,7 @@ def fit(
     """U Σ^p and D_I^a V Σ^p with R̃ = D_U^-½ R D_I^-½ ≈ U Σ Vᵀ.
 
     Args:
-        graph: the interactions; R holds its edge weights, or ones.
+        graph: the interactions, R.
         config: shape of the model.
         key: seeds the SVD.
         backend: the operator's storage.
@@ -130,13 +129,11 @@ def decompose(
 def degrees(
     graph: BipartiteGraph, dtype: DTypeLike
 ) -> tuple[Float[Array, " users"], Float[Array, " items"]]:
-    """The users' and the items' degrees: sums of edge weights where edges have them."""
-    if graph.edge_weights is None:
-        lengths = graph.items_of_user.lengths(), graph.users_of_item.lengths()
-        return lengths[0].astype(dtype), lengths[1].astype(dtype)
-    users, items = map(jnp.asarray, graph.pairs())
-    weights = graph.edge_weights.astype(dtype)
-    return (
-        jax.ops.segment_sum(weights, users, graph.num_users),
-        jax.ops.segment_sum(weights, items, graph.num_items),
-    )
+    """The users' and the items' degrees.
+
+    Args:
+        graph: the interactions.
+        dtype: of both results.
+    """
+    lengths = graph.items_of_user.lengths(), graph.users_of_item.lengths()
+    return lengths[0].astype(dtype), lengths[1].astype(dtype)

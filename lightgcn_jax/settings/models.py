@@ -93,7 +93,6 @@ def _rebuilt_gfcf(
     return GfCf(
         operator=interaction_operator(graph, backend=config.backend),
         interactions=graph.items_of_user,
-        interaction_weights=graph.edge_weights,
         weight=config.low_pass_weight,
         **tensors,
     )
