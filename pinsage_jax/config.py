@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
+import jax
+
+from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.settings.validation import check_values
 from pinsage_jax.graph.walks import WalkConfig
@@ -189,3 +192,16 @@ class PinSageConfig:
     def hard_negatives(self) -> int:
         """Hard negatives that a step has room for."""
         return 0 if self.curriculum == "none" else self.hard_cap
+
+
+def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:
+    """The settings with some changed; what pooling none needs follows by itself."""
+    if changes.get("pooling") == "none":
+        changes.setdefault("layers", 0)
+    return dataclasses.replace(config, **changes)
+
+
+def stream(config: PinSageConfig, purpose: str) -> PRNGKey:
+    """The key of everything drawn for one purpose."""
+    place = ("init", "walks", "hard", "steps").index(purpose)
+    return jax.random.fold_in(jax.random.key(config.seed), place)

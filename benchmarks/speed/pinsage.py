@@ -42,16 +42,18 @@ from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.blocks import (
     bounds,
     declared_capacities,
+    embed_blocks,
     make_blocks,
     mark_layers,
     take_features,
 )
 from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model
-from pinsage_jax.features.schema import Input
+from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.negatives.hard import make_pool
+from pinsage_jax.training.batch import Batch, ItemArrays, num_targets
 from pinsage_jax.training.epochs import count_nodes, make_chunk
-from pinsage_jax.training.step import Batch, TrainState, World, embed_blocks, num_targets
+from pinsage_jax.training.step import TrainState
 from pinsage_jax.training.trainer import make_optimizer
 
 _STEPS = 5
@@ -184,7 +186,7 @@ class _Bench:
         pools = np.random.default_rng(1).integers(
             0, self.items, (self.items, _DEFAULTS.hard_pool), np.int32
         )
-        self.world = World(
+        self.world = ItemArrays(
             features={name: jnp.asarray(values) for name, values in self.features.items()},
             table=self.table,
             training_items=jnp.arange(self.items, dtype=jnp.int32),

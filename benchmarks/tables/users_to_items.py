@@ -30,8 +30,8 @@ from lightgcn_jax.settings import TrainConfig
 from pinsage_jax import PinSageConfig, fit, given_task, time_task
 from pinsage_jax.data.sources import load_items
 from pinsage_jax.evaluation.metrics import evaluate_items
-from pinsage_jax.evaluation.sets import query_scorer
-from pinsage_jax.tasks.holdout import Task
+from pinsage_jax.evaluation.parts import query_scorer
+from pinsage_jax.tasks.task import Task
 
 DATASETS = ("ml-latest-small", "gowalla")
 _METRICS = ("recall@20", "ndcg@20")

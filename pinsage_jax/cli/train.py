@@ -17,9 +17,9 @@ from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import settings_type, shown
 from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.source import ItemSource
-from pinsage_jax.config import PinSageConfig
+from pinsage_jax.config import PinSageConfig, settings_from
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.lifecycle import Fit, fit, resume, settings_from
+from pinsage_jax.runs.fit import Fit, fit, resume
 from pinsage_jax.training.trainer import METRIC, Reporter, Silent
 
 

@@ -18,8 +18,9 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig, fit
 from lightgcn_jax.models.trivial import Popular, Random
-from pinsage_jax.features.schema import FeatureArrays, Input
-from pinsage_jax.tasks.holdout import HeldOut, Task
+from pinsage_jax.features.inputs import Input
+from pinsage_jax.features.schema import FeatureArrays
+from pinsage_jax.tasks.task import HeldOut, Task
 
 
 def popularity(task: Task, held_out: HeldOut) -> Popular:
