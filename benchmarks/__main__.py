@@ -10,37 +10,73 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.harness.report import print_report, write_json
 from lightgcn_jax.errors import InputError
 
+
+class Benchmark(NamedTuple):
+    """Where a benchmark is, and what a reader is told of it.
+
+    Attributes:
+        module: its module, with ``add_options`` and ``run``.
+        about: what it measures.
+    """
+
+    module: str
+    about: str
+
+
 BENCHMARKS = {
-    "train_step": "a training step of Gowalla, LightGCN and NGCF, against PyTorch; peak memory",
-    "ranking": "the full-ranking evaluation of Gowalla against PyTorch and against bare products",
-    "diffusion": "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",
-    "less_work": "an application of Ã in other orders of the nodes, for few rows, for wide tables",
-    "conversion": "a matrix of 100 million entries to every storage: seconds and peak memory",
-    "gfcf": "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",
-    "model_table": "every model side by side on one data set, beside the published figures",
-    "time_to_quality": "seconds of training until LightGCN reaches recall@20 .1824 on Gowalla",
-    "pinsage": "PinSAGE: walks, neighbours, a training step and all items, against peers",
-    "user_table": "users to items: PinSAGE beside LightGCN, GF-CF and item-based cosine",
-    "ingest": "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
-    "parity": "the same steps and rankings as PyTorch's, number by number",
-}
-_MODULES = {
-    "train_step": "benchmarks.speed.train_step",
-    "ranking": "benchmarks.speed.ranking",
-    "diffusion": "benchmarks.speed.diffusion",
-    "less_work": "benchmarks.speed.less_work",
-    "conversion": "benchmarks.speed.conversion",
-    "gfcf": "benchmarks.speed.gfcf",
-    "model_table": "benchmarks.tables.models",
-    "time_to_quality": "benchmarks.tables.time_to_quality",
-    "pinsage": "benchmarks.speed.pinsage",
-    "user_table": "benchmarks.tables.users_to_items",
-    "ingest": "benchmarks.speed.ingest",
-    "parity": "benchmarks.parity.lightgcn",
+    "train_step": Benchmark(
+        "benchmarks.speed.train_step",
+        "a training step of Gowalla, LightGCN and NGCF, against PyTorch; peak memory",
+    ),
+    "ranking": Benchmark(
+        "benchmarks.speed.ranking",
+        "the full-ranking evaluation of Gowalla against PyTorch and against bare products",
+    ),
+    "diffusion": Benchmark(
+        "benchmarks.speed.diffusion",
+        "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",
+    ),
+    "less_work": Benchmark(
+        "benchmarks.speed.less_work",
+        "an application of Ã in other orders of the nodes, for few rows, for wide tables",
+    ),
+    "conversion": Benchmark(
+        "benchmarks.speed.conversion",
+        "a matrix of 100 million entries to every storage: seconds and peak memory",
+    ),
+    "gfcf": Benchmark(
+        "benchmarks.speed.gfcf",
+        "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",
+    ),
+    "pinsage": Benchmark(
+        "benchmarks.speed.pinsage",
+        "PinSAGE: walks, neighbours, a training step and all items, against peers",
+    ),
+    "ingest": Benchmark(
+        "benchmarks.speed.ingest",
+        "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",
+    ),
+    "models": Benchmark(
+        "benchmarks.tables.models",
+        "every model side by side on one data set, beside the published figures",
+    ),
+    "time_to_quality": Benchmark(
+        "benchmarks.tables.time_to_quality",
+        "seconds of training until LightGCN reaches recall@20 .1824 on Gowalla",
+    ),
+    "users_to_items": Benchmark(
+        "benchmarks.tables.users_to_items",
+        "users to items: PinSAGE beside LightGCN, GF-CF and item-based cosine",
+    ),
+    "parity": Benchmark(
+        "benchmarks.parity.lightgcn",
+        "the same steps and rankings as PyTorch's, number by number",
+    ),
 }
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status: 0 if no claim fails, 1 if one does, 2 for input that does not fit.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        names = "\n".join(f"  {name:<12} {about}" for name, about in BENCHMARKS.items())
+        names = "\n".join(f"  {name:<15} {one.about}" for name, one in BENCHMARKS.items())
         print(f"usage: {_USAGE}\n\n{names}\n\npython -m benchmarks NAME --help: its options")
         print(_STATUS)
         return 0
@@ -66,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
     if name not in BENCHMARKS:
         return _refuse(f"unknown benchmark {name!r}: expected one of {', '.join(BENCHMARKS)}")
     try:
-        benchmark = importlib.import_module(_MODULES[name])
+        benchmark = importlib.import_module(BENCHMARKS[name].module)
         args = _parser(name, benchmark).parse_args(rest)
         report = benchmark.run(args)
     except InputError as error:

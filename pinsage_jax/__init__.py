@@ -4,17 +4,19 @@ from pinsage_jax.config import PinSageConfig
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import from_files, load_items
 from pinsage_jax.data.world import PinWorld, generate_pins
-from pinsage_jax.features.schema import Column, FeatureTable
-from pinsage_jax.runs.lifecycle import Fit, fit, open_items, resume
+from pinsage_jax.features.columns import Column
+from pinsage_jax.features.table import FeatureTable
+from pinsage_jax.runs.finished import open_items
+from pinsage_jax.runs.fit import Fit, fit, resume
 from pinsage_jax.serving.live_items import LiveItems
 from pinsage_jax.tasks.holdout import (
-    Task,
     cooccurrence_task,
     explicit_task,
     given_task,
     permuted,
     time_task,
 )
+from pinsage_jax.tasks.task import Task
 
 __all__ = [
     "Column",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
-from lightgcn_jax.settings.validation import check_values
+import jax
 
+from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import POSITIVE, SHARE, at_least, check_fields, one_of, whole
 from pinsage_jax.graph.walks import WalkConfig
 from pinsage_jax.negatives.curriculum import ScheduleName
 from pinsage_jax.negatives.hard import Ranking
@@ -18,39 +20,6 @@ NegativeLaw = Literal["uniform", "degree"]
 NegativeChoice = Literal["shared", "separate", "distance-weighted"]
 Query = Literal["mean", "tower"]
 Tables = Literal["device", "host"]
-
-_AT_LEAST = {
-    "dim": (int, 1),
-    "word_dim": (int, 1),
-    "layers": (int, 0),
-    "neighbors": (int, 1),
-    "batch_size": (int, 1),
-    "negatives": (int, 1),
-    "distance_weighted": (int, 1),
-    "hard_cap": (int, 0),
-    "hard_pool": (int, 1),
-    "hard_visits": (int, 1),
-    "margin": (float, 0),
-    "epochs": (int, 1),
-    "steps_per_epoch": (int, 0),
-    "warmup_epochs": (float, 0),
-    "refresh_every": (int, 0),
-    "evaluate_every": (int, 1),
-    "patience": (int, 0),
-    "seed": (int, 0),
-}
-_SHARES = ("drop_contexts", "restart")
-_POSITIVE = ("learning_rate", "temperature", "decay")
-_CHOICES = {
-    "pooling": Pooling,
-    "loss": Loss,
-    "negative_law": NegativeLaw,
-    "negative_choice": NegativeChoice,
-    "hard_ranking": Ranking,
-    "curriculum": ScheduleName,
-    "query": Query,
-    "tables": Tables,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +125,40 @@ class PinSageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_values(self, at_least=_AT_LEAST, positive=_POSITIVE, shares=_SHARES, choices=_CHOICES)
+        check_fields(
+            self,
+            dim=whole(1),
+            word_dim=whole(1),
+            layers=whole(0),
+            neighbors=whole(1),
+            batch_size=whole(1),
+            negatives=whole(1),
+            distance_weighted=whole(1),
+            hard_cap=whole(0),
+            hard_pool=whole(1),
+            hard_visits=whole(1),
+            margin=at_least(0),
+            epochs=whole(1),
+            steps_per_epoch=whole(0),
+            warmup_epochs=at_least(0),
+            refresh_every=whole(0),
+            evaluate_every=whole(1),
+            patience=whole(0),
+            seed=whole(0),
+            learning_rate=POSITIVE,
+            temperature=POSITIVE,
+            decay=POSITIVE,
+            drop_contexts=SHARE,
+            restart=SHARE,
+            pooling=one_of(Pooling),
+            loss=one_of(Loss),
+            negative_law=one_of(NegativeLaw),
+            negative_choice=one_of(NegativeChoice),
+            hard_ranking=one_of(Ranking),
+            curriculum=one_of(ScheduleName),
+            query=one_of(Query),
+            tables=one_of(Tables),
+        )
         if (self.pooling == "none") != (self.layers == 0):
             raise InputError(
                 f"layers: expected 0 with pooling none and at least 1 with any other, "
@@ -190,3 +192,16 @@ class PinSageConfig:
     def hard_negatives(self) -> int:
         """Hard negatives that a step has room for."""
         return 0 if self.curriculum == "none" else self.hard_cap
+
+
+def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:
+    """The settings with some changed; what pooling none needs follows by itself."""
+    if changes.get("pooling") == "none":
+        changes.setdefault("layers", 0)
+    return dataclasses.replace(config, **changes)
+
+
+def stream(config: PinSageConfig, purpose: str) -> PRNGKey:
+    """The key of everything drawn for one purpose."""
+    place = ("init", "walks", "hard", "steps").index(purpose)
+    return jax.random.fold_in(jax.random.key(config.seed), place)

@@ -24,6 +24,21 @@ STAGES = [
     "serving",
     "cli",
 ]
+PINSAGE_STAGES = [
+    "features",
+    "graph",
+    "data",
+    "negatives",
+    "tasks",
+    "config",
+    "encoder",
+    "evaluation",
+    "training",
+    "serving",
+    "runs",
+    "experiments",
+    "cli",
+]
 MODULES = sorted((ROOT / "lightgcn_jax").rglob("*.py"))
 PINSAGE_MODULES = sorted((ROOT / "pinsage_jax").rglob("*.py"))
 BOTH_PACKAGES = [*MODULES, *PINSAGE_MODULES]
@@ -65,15 +80,30 @@ def test_pinsage_stands_on_the_core_without_torch(path):
     assert "pinsage_jax" not in imports
 
 
+@pytest.mark.parametrize("path", PINSAGE_MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pinsage_stages_import_from_above(path):
+    stage = path.relative_to(ROOT / "pinsage_jax").with_suffix("").parts[0]
+    if stage in ("__init__", "__main__"):
+        return
+    for name in imported_modules(path):
+        if name.split(".")[0] == "pinsage_jax":
+            above = PINSAGE_STAGES.index(stage_of(name)) <= PINSAGE_STAGES.index(stage)
+            assert above, f"{path} imports {name}"
+
+
 def test_pinsage_imports_the_core():
     """The other direction is forbidden above, module by module."""
     imports = {name.split(".")[0] for path in PINSAGE_MODULES for name in imported_modules(path)}
     assert "lightgcn_jax" in imports
 
 
-def test_every_stage_is_known():
-    found = {path.relative_to(ROOT / "lightgcn_jax").with_suffix("").parts[0] for path in MODULES}
-    assert found - {"__init__", "__main__"} == set(STAGES)
+@pytest.mark.parametrize(
+    ("package", "modules", "stages"),
+    [("lightgcn_jax", MODULES, STAGES), ("pinsage_jax", PINSAGE_MODULES, PINSAGE_STAGES)],
+)
+def test_every_stage_is_known(package, modules, stages):
+    found = {path.relative_to(ROOT / package).with_suffix("").parts[0] for path in modules}
+    assert found - {"__init__", "__main__"} == set(stages)
 
 
 @pytest.mark.parametrize("path", BOTH_PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))

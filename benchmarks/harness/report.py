@@ -26,6 +26,7 @@ from rich.table import Column, Table
 
 PEER_SECONDS = {
     "training step": 0.540,
+    "training step, csr-symmetric": 0.210,
     "evaluation, batch 2048": 10.7,
     "evaluation, batch 100": 78.0,
     "score products": 0.55,
@@ -42,6 +43,9 @@ application of Ã and three of them forward and backward. A peer that is slower 
 us."""
 
 TOLERATED_SLOWNESS = 1.25
+
+PAUSE_SECONDS = 0.02
+"""Rest before a measured call, four times as long as OpenMP's threads spin after their work."""
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "polars", "torch")
 _RESAMPLES = 2000
@@ -128,31 +132,36 @@ def alternate(
     rounds: int,
     warmups: int = 1,
     clock: Callable[[], float] = time.perf_counter,
-    pause: float = 0.0,
+    pause: float = PAUSE_SECONDS,
 ) -> dict[str, list[float]]:
-    """Time the contenders in turn, A B A B …, so that a busy minute falls on all of them alike.
+    """Time the contenders in turn, A B C, B C A, …, so that a busy minute falls on all alike.
+
+    Each round begins one place further on, so that no contender always comes first, or always
+    after the same other one, whose data fill the caches.
 
     Args:
         contenders: name -> a call that returns when its work is done.
-        rounds: samples of each.
+        rounds: samples of each contender.
         warmups: unmeasured rounds before them.
-        clock: seconds.
+        clock: a function that tells the time in seconds.
         pause: seconds of rest before each measured call. OpenMP's threads (PyTorch's, numba's)
             spin on for 5 ms when their work is done and would take a core from the next contender.
 
     Returns:
         name -> ``rounds`` durations in seconds; places in the lists are rounds.
     """
+    names = list(contenders)
     for _ in range(warmups):
         for call in contenders.values():
             call()
-    samples = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, call in contenders.items():
+    samples = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % max(1, len(names))
+        for name in names[first:] + names[:first]:
             if pause:
                 time.sleep(pause)
             start = clock()
-            call()
+            contenders[name]()
             samples[name].append(clock() - start)
     return samples
 

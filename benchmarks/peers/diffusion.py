@@ -7,7 +7,6 @@ diffusion can.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -20,6 +19,7 @@ from torch.nn import functional
 from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
+from benchmarks.peers.torch_sparse import Symmetric, csr_of
 from benchmarks.workloads.diffusion_contenders import (
     ALPHAS,
     Contender,
@@ -63,13 +63,9 @@ class Forms:
 
     @cached_property
     def csr(self) -> torch.Tensor:
-        """With ids of 32 bits, which MKL takes as they are; it would copy 64-bit ones each time."""
+        """Ã, which PyTorch multiplies by MKL."""
         offsets = torch.from_numpy(self._matrix.offsets)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(
-                offsets, self.columns, self.weights, self._matrix.shape, check_invariants=True
-            )
+        return csr_of(offsets, self.columns, self.weights, self._matrix.shape)
 
     @cached_property
     def edges(self) -> torch.Tensor:
@@ -96,19 +92,6 @@ _FORMS: weakref.WeakKeyDictionary[Problem, Forms] = weakref.WeakKeyDictionary()
 def forms_of(problem: Problem) -> Forms:
     """The problem's forms, shared by the contenders while the problem lives."""
     return _FORMS.setdefault(problem, Forms(problem))
-
-
-class Symmetric(torch.autograd.Function):
-    """y = Ã x whose derivative is Ã ȳ: autograd needs no transpose."""
-
-    @staticmethod
-    def forward(ctx, matrix, x):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.matrix = matrix
-        return matrix @ x
-
-    @staticmethod
-    def backward(ctx, cotangent):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, ctx.matrix @ cotangent
 
 
 class SymmetricPolynomial(torch.autograd.Function):

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
+from benchmarks.peers.torch_sparse import Symmetric, csr_from_coo
 from lightgcn_jax.graph import BipartiteGraph, CsrRows
 from lightgcn_jax.training.batch import Batch
 
@@ -106,16 +107,52 @@ class TorchLightGCN(TwoTables):
         super().__init__(graph, table)
         self.layers = layers
 
+    def diffuse(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply Ã.
+
+        Args:
+            x: ``float[N, D]``.
+
+        Returns:
+            Ã x, ``float[N, D]``.
+        """
+        return torch.sparse.mm(self.adjacency, x)
+
     def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Final embeddings of users ``[U, D]`` and items ``[I, D]``."""
         power = torch.cat([self.user_table.weight, self.item_table.weight])
         powers = [power]
         for _ in range(self.layers):
-            power = torch.sparse.mm(self.adjacency, power)
+            power = self.diffuse(power)
             powers.append(power)
         final = torch.stack(powers, dim=1).mean(dim=1)
         users, items = torch.split(final, [self.num_users, self.num_items])
         return users, items
+
+
+class SymmetricLightGCN(TorchLightGCN):
+    """The same with Ã as CSR and a derivative that knows Ã to be symmetric: PyTorch's best.
+
+    Args:
+        graph: as for :class:`TwoTables`.
+        table: likewise.
+        layers: K.
+    """
+
+    def __init__(self, graph: BipartiteGraph, table: np.ndarray, layers: int):
+        super().__init__(graph, table, layers)
+        self.adjacency = csr_from_coo(self.adjacency)
+
+    def diffuse(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply Ã.
+
+        Args:
+            x: ``float[N, D]``.
+
+        Returns:
+            Ã x, ``float[N, D]``.
+        """
+        return Symmetric.apply(self.adjacency, x)  # pyright: ignore[reportReturnType]
 
 
 class Trainer:

@@ -7,7 +7,6 @@ the layers. Tables, loss and training are those of :mod:`benchmarks.peers.torch_
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.peers.diffusion import Symmetric
 from benchmarks.peers.torch_lightgcn import TwoTables
+from benchmarks.peers.torch_sparse import Symmetric, csr_from_coo
 from lightgcn_jax.graph import BipartiteGraph
 
 _NEGATIVE_SLOPE = 0.2
@@ -100,19 +99,8 @@ class SymmetricNGCF(TorchNGCF):
         message_dropout: float = 0.0,
     ):
         super().__init__(graph, table, weights, message_dropout)
-        self.adjacency = _csr(self.adjacency)
+        self.adjacency = csr_from_coo(self.adjacency)
 
     def diffuse(self, x: torch.Tensor) -> torch.Tensor:
         """Ã x."""
         return Symmetric.apply(self.adjacency, x)  # pyright: ignore[reportReturnType]
-
-
-def _csr(coo: torch.Tensor) -> torch.Tensor:
-    """With ids of 32 bits, which MKL takes as they are; it would copy 64-bit ones each time."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        csr = coo.to_sparse_csr()
-        offsets, columns = csr.crow_indices().int(), csr.col_indices().int()
-        return torch.sparse_csr_tensor(
-            offsets, columns, csr.values(), csr.shape, check_invariants=True
-        )

@@ -3,7 +3,8 @@
 Row lengths follow a power law; columns are spread over all ids, increasing within a row. Each
 conversion is a fresh process, which generates the matrix first: its peak is that of the process,
 beside which stands the peak of one that generates and checks the matrix and converts nothing.
-A storage is made wherever JAX runs, on a platform that can't multiply with it too.
+A storage is made wherever JAX runs, on a platform that can't multiply with it too. What is claimed
+is the median of at least three samples, each of another process.
 """
 
 from __future__ import annotations
@@ -34,19 +35,36 @@ _EXPONENT, _LEAST, _MOST = 1.5, 34, 5_000
 _STRIDE = 200
 _MATRIX = "matrix alone"
 _TARGET_SECONDS = 60.0
+# Fewer samples tell nothing of how they vary.
+_LEAST_SAMPLES = 3
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks conversion``.
+    """
     parser.add_argument(
         "--entries", type=whole_number, default=_ENTRIES, help="of the matrix (default 10⁸)"
     )
     parser.add_argument(
-        "--rounds", type=whole_number, default=1, help="samples of each (default 1)"
+        "--rounds",
+        type=whole_number,
+        default=_LEAST_SAMPLES,
+        help=f"samples of each (default {_LEAST_SAMPLES}, the fewest of which anything is claimed)",
     )
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Measure; see the module."""
+    """Measure; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        Seconds of each conversion, and what is claimed of them.
+    """
     ended: dict[str, list[Finished]] = {name: [] for name in (_MATRIX, *STORAGES)}
     for number in range(args.rounds):
         for name, processes in ended.items():
@@ -93,7 +111,15 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def generate_matrix(entries: int, seed: int = 0) -> CsrMatrix:
-    """A checked matrix of at least so many entries, and at most one more for each row."""
+    """Generate a checked matrix.
+
+    Args:
+        entries: how many at least; each row may have one more.
+        seed: of row lengths and columns.
+
+    Returns:
+        The matrix, with weights of 1.
+    """
     rng = np.random.default_rng(seed)
     rows = -(-entries // _ENTRIES_A_ROW)
     lengths = np.minimum((rng.pareto(_EXPONENT, rows) + 1) * _LEAST, _MOST)
@@ -109,11 +135,15 @@ def generate_matrix(entries: int, seed: int = 0) -> CsrMatrix:
 
 
 def convert(name: str, entries: int) -> dict[str, Any]:
-    """Generate the matrix and convert it, where a storage is named; what a fresh process tells.
+    """Generate the matrix and convert it: what a fresh process tells its parent.
+
+    Args:
+        name: of a storage, or ``matrix alone`` for no conversion.
+        entries: of the matrix.
 
     Returns:
-        of the matrix its rows, entries and longest row; ``seconds`` of the conversion until it is
-        on the device; of ``bucketed`` its slots per entry.
+        ``rows``, ``entries`` and ``longest_row`` of the matrix; ``seconds`` of the conversion until
+        the storage is on the device; for ``bucketed`` its ``slots_per_entry``.
     """
     matrix = generate_matrix(entries)
     found: dict[str, Any] = {
@@ -143,6 +173,8 @@ def _claim(
     reason = failures.get(name)
     if reason is None and entries < _ENTRIES:
         reason = f"the matrix has {entries:,} entries, not {_ENTRIES:,}"
+    if reason is None and len(samples[name]) < _LEAST_SAMPLES:
+        reason = f"expected at least {_LEAST_SAMPLES} samples, got {len(samples[name])}"
     value = statistics.median(samples[name]) if reason is None else None
     return Claim(f"{name}_seconds", value, "s", "<", _TARGET_SECONDS, reason=reason)
 

@@ -15,8 +15,6 @@ from lightgcn_jax.roofline.targets import available_host_bytes
 
 # A sample is as many calls as take this long, so that waking up and cold caches weigh little.
 _SAMPLE_SECONDS = 0.05
-# Four times as long as OpenMP's threads spin after their work.
-_PAUSE_SECONDS = 0.02
 _USABLE_MEMORY = 0.9
 
 
@@ -190,7 +188,6 @@ def _race(grid: Grid, runners: Mapping[Cell, _Runner]) -> None:
             {cell.title: runner for cell, runner in group.items()},
             rounds=rounds,
             warmups=0,
-            pause=_PAUSE_SECONDS,
         )
         for cell, runner in group.items():
             grid.samples[cell] = [seconds / runner.calls for seconds in samples[cell.title]]

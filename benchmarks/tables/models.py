@@ -115,7 +115,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the runs, to go on with (default: runs/model_table-DATASET)",
+        help="folder of the runs, to go on with (default: runs/models-DATASET)",
     )
     parser.add_argument(
         "--epochs-scale",
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> Report:
     if args.epochs_scale <= 0:
         raise InputError(f"--epochs-scale: expected more than 0, got {args.epochs_scale}")
     split = load_split(args.dataset, args.data_dir)
-    out = args.out or Path("runs") / f"model_table-{args.dataset}"
+    out = args.out or Path("runs") / f"models-{args.dataset}"
     rows = (
         gowalla_rows(args.epochs_scale)
         if args.dataset == "gowalla"
@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> Report:
             protocol: order_of(lines, protocol) for protocol in ("strict", "legacy")
         }
     return Report(
-        name=f"model_table, {args.dataset}",
+        name=f"models, {args.dataset}",
         settings={"dataset": args.dataset, "split": split.description},
         samples={},
         claims=[Claim("total_minutes", minutes, "min", "<", target)],

@@ -97,7 +97,7 @@ def train(dataset: str, preset: str, data_dir: Path | None) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     trainer = Trainer(apply_protocol(split, config.protocol), config, None, None, SilentReporter())
     untrained = trainer.scorer(trainer.initial_states().params, 0)
-    step_0 = rank_parts(untrained, trainer.arena, ("test",), config.ks)["test"]
+    step_0 = rank_parts(untrained, trainer.sets, ("test",), config.ks)["test"]
     return {
         "seconds": seconds,
         "compile_seconds": result.summary["compile_seconds"],

@@ -7,13 +7,15 @@ future among them. On gowalla, under the published split, there are no features:
 learnt vector of its own in their place, as in the NGCF paper's PinSAGE. Its files tell no times, so
 a query is twenty of a user's items, at random.
 
-All ranks are among the items that the user has not met in train or validation.
+Every trained row has the same number of seconds for its training steps. What is fitted in one go
+takes what it takes. All ranks are among the items that the user has not met in train or validation.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,18 +24,28 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from benchmarks.harness.report import Report, cores, note, whole_number
+from benchmarks.tables.budget import (
+    StepClock,
+    epochs_within,
+    seconds_a_step,
+    seconds_an_epoch,
+    steps_within,
+)
 from benchmarks.tables.models import UNSEEDED
-from lightgcn_jax.data import Split, temporal_split
+from lightgcn_jax.data import Split, carve_validation, given_split, temporal_split
 from lightgcn_jax.runs import fit as fit_users
 from lightgcn_jax.runs.summary import seed_statistics
 from lightgcn_jax.settings import TrainConfig
 from pinsage_jax import PinSageConfig, fit, given_task, time_task
 from pinsage_jax.data.sources import load_items
 from pinsage_jax.evaluation.metrics import evaluate_items
-from pinsage_jax.evaluation.sets import query_scorer
-from pinsage_jax.tasks.holdout import Task
+from pinsage_jax.evaluation.parts import query_scorer
+from pinsage_jax.tasks.task import Task
+from pinsage_jax.training.preparation import prepare
 
-DATASETS = ("ml-latest-small", "gowalla")
+SECONDS = {"ml-latest-small": 120, "gowalla": 600}
+"""Budgets of a trained row's steps, by data set."""
+DATASETS = tuple(SECONDS)
 _METRICS = ("recall@20", "ndcg@20")
 _LAST_GIVEN = 20  # items of a query where the order of a user's items is not known
 # Wang et al. 2019 (NGCF), table 2.
@@ -54,30 +66,19 @@ class Row(NamedTuple):
     published: tuple[float, float] | None = None
 
 
+# How long the trained ones are trained follows from the budget.
 _LIGHTGCN = TrainConfig(
-    model="lightgcn",
-    batch_size=8192,
-    negatives=256,
-    learning_rate=0.02,
-    epochs=40,
-    evaluate_every=5,
-    patience=3,
-    ks=(20,),
+    model="lightgcn", batch_size=8192, negatives=256, learning_rate=0.02, ks=(20,)
 )
-_PINSAGE = PinSageConfig(
-    columns=("title", "year", "genres"),
-    dim=64,
-    neighbors=50,
-    batch_size=1024,
-    steps_per_epoch=60,
-    epochs=20,
-    patience=4,
-)
-MOVIELENS = (
+_PINSAGE = PinSageConfig(columns=("title", "year", "genres"), dim=64, neighbors=50, batch_size=1024)
+_WITH_USERS = (
     Row("popular", TrainConfig(model="popular", ks=(20,))),
     Row("item-based cosine", TrainConfig(model="itemcf", ks=(20,))),
     Row("GF-CF", TrainConfig(model="gfcf", ks=(20,))),
     Row("LightGCN, 3 layers", _LIGHTGCN),
+)
+MOVIELENS = (
+    *_WITH_USERS,
     Row(
         "features alone",
         dataclasses.replace(_PINSAGE, pooling="none", layers=0, curriculum="none"),
@@ -96,34 +97,57 @@ _IDS = dataclasses.replace(
     neighbors=10,
     curriculum="none",
     batch_size=8192,
-    steps_per_epoch=30,
-    evaluate_every=5,
-    patience=0,
 )
 GOWALLA = (
+    *_WITH_USERS,
     Row("PinSAGE, ids", _IDS, _PUBLISHED),
     Row("PinSAGE, ids, softmax", dataclasses.replace(_IDS, loss="softmax"), _PUBLISHED),
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks users_to_items``.
+    """
     parser.add_argument(
         "--dataset", choices=DATASETS, default=DATASETS[0], help=f"(default: {DATASETS[0]})"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=whole_number,
+        help="training of a row and seed, steps alone (default: "
+        + ", ".join(f"{seconds} on {name}" for name, seconds in SECONDS.items())
+        + ")",
     )
     parser.add_argument("--seeds", type=whole_number, default=3, help="(default: 3)")
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Train and rank every row; see the module."""
+    """Train and rank every row; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        The rows' figures; nothing is claimed of them.
+    """
     task, split = load(args.dataset, args.data_dir)
     rows = MOVIELENS if args.dataset == "ml-latest-small" else GOWALLA
+    seconds = args.seconds or SECONDS[args.dataset]
     lines = []
     for place, row in enumerate(rows, 1):
         note(f"{place} of {len(rows)}: {row.name}")
-        lines.append(line_of(row, task, split, args.seeds))
+        lines.append(line_of(row, task, split, args.seeds, seconds))
     return Report(
-        name=f"user_table, {args.dataset}",
-        settings={"dataset": args.dataset, "split": task.notes[0], "seeds": args.seeds},
+        name=f"users_to_items, {args.dataset}",
+        settings={
+            "dataset": args.dataset,
+            "split": task.notes[0],
+            "seeds": args.seeds,
+            "train_seconds": seconds,
+        },
         samples={},
         claims=[],
         details={"rows": lines},
@@ -132,32 +156,64 @@ def run(args: argparse.Namespace) -> Report:
     )
 
 
-def load(dataset: str, data_dir: Path | None) -> tuple[Task, Split | None]:
-    """The task of PinSAGE, and the same split for what knows users, where such rows are trained."""
+def load(dataset: str, data_dir: Path | None) -> tuple[Task, Split]:
+    """Load a data set and split it twice alike.
+
+    Args:
+        dataset: one of :data:`DATASETS`.
+        data_dir: a folder with one folder for each data set; None for where GRAPHREC_DATA says.
+
+    Returns:
+        The task of PinSAGE, and the same split for what knows users.
+    """
     data = load_items(dataset, data_dir)
     if dataset == "gowalla":
-        return given_task(data, last=_LAST_GIVEN, max_queries=None), None
+        split = carve_validation(given_split(data.interactions), 0.1, 0)
+        return given_task(data, last=_LAST_GIVEN, valid=0.1, seed=0, max_queries=None), split
     split = temporal_split(data.interactions, 0.8, 0.1, 0.1, per_user=True)
     return time_task(data, valid=0.1, test=0.1, max_queries=None), split
 
 
-def line_of(row: Row, task: Task, split: Split | None, seeds: int) -> dict[str, Any]:
-    """A row's figures, in plain types: means over seeds, and the spread where there is one."""
+class Run(NamedTuple):
+    """A trained or fitted row with one seed.
+
+    Attributes:
+        test: its figures.
+        train_seconds: of its training steps; None for a model that is fitted in one go.
+    """
+
+    test: dict[str, float]
+    train_seconds: float | None
+
+
+def line_of(row: Row, task: Task, split: Split, seeds: int, seconds: float) -> dict[str, Any]:
+    """Train or fit a row with several seeds, and rank test.
+
+    Args:
+        row: the model.
+        task: for PinSAGE.
+        split: the same for what knows users.
+        seeds: how many; a model that draws nothing has one.
+        seconds: the budget of a trained model's steps, for each seed.
+
+    Returns:
+        The figures in plain types: means over seeds, and the spread where there is one.
+    """
     started = time.perf_counter()
-    config = row.config
-    if isinstance(config, TrainConfig):
-        assert split is not None
-        found = _of_users(split, config, seeds)
+    if isinstance(row.config, TrainConfig):
+        runs = _of_users(split, row.config, seeds, seconds)
     else:
-        found = [_of_items(task, dataclasses.replace(config, seed=seed)) for seed in range(seeds)]
-    statistics = {name: seed_statistics([one[name] for one in found]) for name in _METRICS}
+        runs = _of_items(task, row.config, seeds, seconds)
+    spread = {name: seed_statistics([one.test[name] for one in runs]) for name in _METRICS}
+    trained = [one.train_seconds for one in runs if one.train_seconds is not None]
     line: dict[str, Any] = {
         "name": row.name,
-        "seconds_a_seed": (time.perf_counter() - started) / len(found),
-        "test": {name: one["mean"] for name, one in statistics.items()},
-        "runs": found,
+        "seconds_a_seed": (time.perf_counter() - started) / len(runs),
+        "train_seconds_a_seed": statistics.fmean(trained) if trained else None,
+        "test": {name: one["mean"] for name, one in spread.items()},
+        "runs": [one.test for one in runs],
     }
-    widths = {name: one.get("ci95_half_width") for name, one in statistics.items()}
+    widths = {name: one.get("ci95_half_width") for name, one in spread.items()}
     if all(width is not None for width in widths.values()):
         line["ci95_half_width"] = widths
     if row.published is not None:
@@ -165,37 +221,61 @@ def line_of(row: Row, task: Task, split: Split | None, seeds: int) -> dict[str, 
     return line
 
 
-def _of_users(split: Split, config: TrainConfig, seeds: int) -> list[dict[str, float]]:
-    """Test figures of each seed; one for a model that draws nothing."""
-    runs = [
-        fit_users(split, dataclasses.replace(config, seed=seed)).summary["test"]
-        for seed in range(1 if config.model in UNSEEDED else seeds)
-    ]
-    return [{name: one[name] for name in _METRICS} for one in runs]
+def _of_users(split: Split, config: TrainConfig, seeds: int, seconds: float) -> list[Run]:
+    """One run for a model that draws nothing, for the others one with each seed."""
+    if config.is_trained:
+        config = epochs_within(config, seconds, seconds_an_epoch(split, config))
+    runs = []
+    for seed in range(config.seed, config.seed + (1 if config.model in UNSEEDED else seeds)):
+        summary = fit_users(split, dataclasses.replace(config, seed=seed)).summary
+        test = {name: summary["test"][name] for name in _METRICS}
+        runs.append(Run(test, summary.get("train_seconds") if config.is_trained else None))
+    return runs
 
 
-def _of_items(task: Task, config: PinSageConfig) -> dict[str, float]:
-    """Test figures of a PinSAGE run."""
-    result = fit(task, config)
-    scorer = query_scorer(
-        result.prepared.model, result.params, result.items.vectors, task.test.queries
-    )
-    metrics = evaluate_items(scorer, task.test, ks=(20,)).metrics
-    return {name: metrics[name] for name in _METRICS}
+def _of_items(task: Task, config: PinSageConfig, seeds: int, seconds: float) -> list[Run]:
+    """A run of PinSAGE with each seed."""
+    first = prepare(task, config)
+    config = steps_within(config, seconds, seconds_a_step(task, config, first))
+    runs = []
+    for number in range(seeds):
+        clock = StepClock(config.steps_per_epoch)
+        result = fit(
+            task,
+            dataclasses.replace(config, seed=config.seed + number),
+            reporter=clock,
+            prepared=None if number else first,
+        )
+        scorer = query_scorer(
+            result.prepared.model, result.params, result.items.vectors, task.test.queries
+        )
+        metrics = evaluate_items(scorer, task.test, ks=(20,)).metrics
+        runs.append(Run({name: metrics[name] for name in _METRICS}, clock.train_seconds))
+    return runs
 
 
 def table_of(dataset: str, lines: Sequence[Mapping[str, Any]]) -> Table:
-    """The lines for a reader."""
+    """The lines for a reader.
+
+    Args:
+        dataset: its name, for the title.
+        lines: from :func:`line_of`.
+
+    Returns:
+        A row for each line.
+    """
     has_published = any("published" in line for line in lines)
-    columns = ["model", "seeds", "seconds a seed", *_METRICS]
+    columns = ["model", "seeds", "seconds a seed", "of them training", *_METRICS]
     columns += [f"published {name}" for name in _METRICS] if has_published else []
     table = Table(*columns, title=f"{dataset}, users to items: full ranking of the test items")
     for line in lines:
-        spread = line.get("ci95_half_width")
+        spread, trained = line.get("ci95_half_width"), line["train_seconds_a_seed"]
         cells = [line["name"], str(len(line["runs"])), f"{line['seconds_a_seed']:.1f}"]
+        cells.append("–" if trained is None else f"{trained:.1f}")
         for name in _METRICS:
             cells.append(f"{line['test'][name]:.4f}" + (f" ±{spread[name]:.4f}" if spread else ""))
         if has_published:
-            cells += [f"{line['published'][name]:.4f}" for name in _METRICS]
+            published = line.get("published")
+            cells += [f"{published[name]:.4f}" if published else "–" for name in _METRICS]
         table.add_row(*cells)
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from rich.console import Console
 from lightgcn_jax.cli.console import results, table
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.significance import RESAMPLES
+from lightgcn_jax.evaluation.significance import RESAMPLES, PairedComparison
 from lightgcn_jax.runs.compare import ComparedRun, Comparison, compare_runs
 
 _LEVELS = (("**", 0.01), ("*", 0.05))
@@ -24,7 +25,7 @@ _LEVELS = (("**", 0.01), ("*", 0.05))
 class Compare:
     """Put runs side by side on the same test pairs, and test each against the first.
 
-    The users' values of a metric are compared by a paired t-test and a paired bootstrap, corrected
+    The users' values of a metric are compared by a paired t-test and a permutation test, corrected
     by Holm for the number of runs.
 
     Attributes:
@@ -68,7 +69,12 @@ class Compare:
 
 
 def print_comparison(console: Console, found: Comparison) -> None:
-    """The figures, the tests, and what the marks mean."""
+    """Print the figures, the tests, and what the marks mean.
+
+    Args:
+        console: where to.
+        found: the comparison.
+    """
     columns = list(found.runs[0].metrics)
     best = {column: found.best(column) for column in columns}
     figures = [
@@ -90,23 +96,24 @@ def print_comparison(console: Console, found: Comparison) -> None:
             run.name,
             column,
             f"{test.paired.difference:+.4f}",
-            f"{test.paired.low:+.4f} to {test.paired.high:+.4f}",
+            _interval(test.paired),
             _p(test.t_test_p),
-            _p(test.bootstrap_p),
+            _p(test.permutation_p),
         )
         for column in columns
         for run in found.runs
         if (test := run.tests.get(column)) is not None
     ]
-    numbers = ("difference", "p, t-test", "p, bootstrap")
+    numbers = ("difference", "p, t-test", "p, permutation")
     headings = (f"against {base.name}", "metric", "difference", "95 % interval", *numbers[1:])
     console.print(table(headings, tests, numbers=numbers))
     console.print(
         f"▲ best of its column; against {base.name} * p < 0.05, ** p < 0.01 in both tests"
     )
     console.print(
-        f"Paired over users, two-sided: t-test, and bootstrap of {RESAMPLES:,} resamples, which "
-        f"gives the interval too; p by Holm over the tests of a metric, {len(found.runs) - 1}"
+        f"Paired over users, two-sided: t-test, and permutation test of all signs or {RESAMPLES:,} "
+        f"of them; p by Holm over the tests of a metric, {len(found.runs) - 1}; interval by "
+        f"bootstrap"
     )
     for note in dict.fromkeys(run.protocol_note for run in found.runs):
         console.print(f"Protocol {note}")
@@ -120,17 +127,24 @@ def _cell(run: ComparedRun, column: str, is_best: bool) -> str:
     return f"{run.metrics[column]:.4f}{'▲' if is_best else ''} {''.join(marks[:1])}".rstrip()
 
 
+def _interval(paired: PairedComparison) -> str:
+    return "–" if math.isnan(paired.low) else f"{paired.low:+.4f} to {paired.high:+.4f}"
+
+
 def _p(value: float) -> str:
+    if math.isnan(value):
+        return "–"
     return f"{value:.4f}" if value >= 0.00005 else "<0.0001"
 
 
-def _plain(found: Comparison) -> dict[str, Any]:
-    """A JSON value; an infinite t, which JSON lacks, is null."""
-    value = dataclasses.asdict(found)
-    for run in value["runs"]:
-        run["path"] = str(run["path"])
-        for test in run["tests"].values():
-            paired = test["paired"]
-            if abs(paired["statistic"]) == float("inf"):
-                paired["statistic"] = None
-    return value
+def _plain(found: Any) -> Any:
+    """A JSON value of a comparison; NaN, which JSON lacks, is null."""
+    if dataclasses.is_dataclass(found):
+        found = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    if isinstance(found, dict):
+        return {name: _plain(value) for name, value in found.items()}
+    if isinstance(found, tuple):
+        return [_plain(value) for value in found]
+    if isinstance(found, Path):
+        return str(found)
+    return None if isinstance(found, float) and math.isnan(found) else found

@@ -114,7 +114,8 @@ class CsrStorage:
 
         Entries past the last have weight 0 and stand in no row.
         """
-        starts, lengths = self.offsets[rows], self.row_lengths(rows)
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
         ends = jnp.cumsum(lengths)
         slots = jnp.repeat(
             jnp.arange(len(rows), dtype=jnp.int32), lengths, total_repeat_length=capacity

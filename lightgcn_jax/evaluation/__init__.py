@@ -16,6 +16,7 @@ from lightgcn_jax.evaluation.significance import (
     compare_paired,
     holm,
     paired_bootstrap,
+    paired_permutation_test,
     paired_t_test,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "item_groups",
     "metric_names",
     "paired_bootstrap",
+    "paired_permutation_test",
     "paired_t_test",
     "rank",
     "user_groups",

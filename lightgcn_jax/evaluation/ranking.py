@@ -17,7 +17,7 @@ import numpy as np
 from lightgcn_jax.arrays import Array, Float, Ids, RankedIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Scorer, among
-from lightgcn_jax.graph.bipartite import CsrRows, entries
+from lightgcn_jax.graph.bipartite import CsrRows, walk_rows
 
 # Scores of one block, in elements: 16 MB, below the size from which the C allocator maps fresh
 # pages for every block, which made the matrix product three times slower.
@@ -114,7 +114,7 @@ def _rank_block(
     scores = scores.at[catalogue.padding].set(-jnp.inf)
     if seen is not None and seen.columns.shape[0]:
         positions = jnp.arange(seen_capacity, dtype=jnp.int32)
-        slots, columns, inside = entries(seen, rows, positions)
+        slots, columns, inside = walk_rows(seen, rows, positions)
         if catalogue.places is not None:
             columns = catalogue.places[columns]
         columns = jnp.where(inside, columns, scores.shape[0])

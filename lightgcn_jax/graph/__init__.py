@@ -6,8 +6,8 @@ from lightgcn_jax.graph.bipartite import (
     contains,
     count_below,
     csr_rows,
-    entries,
     training_graph,
+    walk_rows,
 )
 from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import (
@@ -31,9 +31,9 @@ __all__ = [
     "count_below",
     "csr_rows",
     "edge_reversal",
-    "entries",
     "node_order",
     "normalized_adjacency",
     "normalized_interactions",
     "training_graph",
+    "walk_rows",
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Float, Int
+from lightgcn_jax.arrays import Array, Int
 from lightgcn_jax.data.pairs import new_rows
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
@@ -51,8 +51,6 @@ class BipartiteGraph:
         num_users: U.
         num_items: I.
         num_edges: E, each interaction once.
-        edge_weights: ``float[E]``, positive, in the order of ``items_of_user``; None where every
-            interaction weighs 1.
     """
 
     items_of_user: CsrRows
@@ -60,7 +58,6 @@ class BipartiteGraph:
     num_users: int = flax.struct.field(pytree_node=False)
     num_items: int = flax.struct.field(pytree_node=False)
     num_edges: int = flax.struct.field(pytree_node=False)
-    edge_weights: Float[Array, " edges"] | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -69,13 +66,7 @@ class BipartiteGraph:
 
     @classmethod
     def from_pairs(
-        cls,
-        users: ArrayLike,
-        items: ArrayLike,
-        *,
-        num_users: int,
-        num_items: int,
-        weights: ArrayLike | None = None,
+        cls, users: ArrayLike, items: ArrayLike, *, num_users: int, num_items: int
     ) -> BipartiteGraph:
         """Build the graph from one pair of rows for each interaction, in any order.
 
@@ -84,14 +75,13 @@ class BipartiteGraph:
             items: ``int[E]`` item rows in [0, num_items).
             num_users: U; users without a pair become isolated nodes.
             num_items: I; likewise.
-            weights: ``float[E]``, one for each pair, positive and finite; None weighs each pair 1.
 
         Returns:
             The graph. O(E) memory, O(E log E) time, on the host.
 
         Raises:
-            InputError: lengths differ, a row is out of range, a weight is not positive, or a pair
-                stands twice (pairs are refused, not added up).
+            InputError: lengths differ, a row is out of range, or a pair stands twice (pairs are
+                refused, not added up).
         """
         users, items = np.asarray(users), np.asarray(items)
         check_rows("users", users, num_users)
@@ -105,15 +95,12 @@ class BipartiteGraph:
                 f"graph: nodes and directed edges are counted in 32 bits, at most {_INT32_MAX:,}, "
                 f"got {num_users + num_items:,} and {2 * users.size:,}"
             )
-        if weights is not None:
-            weights = _checked_weights(np.asarray(weights), users, items)
         return cls(
             items_of_user=csr_rows(users, items, num_users),
             users_of_item=csr_rows(items, users, num_items),
             num_users=num_users,
             num_items=num_items,
             num_edges=int(users.size),
-            edge_weights=weights,
         )
 
     def reordered(self, users: np.ndarray, items: np.ndarray) -> BipartiteGraph:
@@ -137,7 +124,6 @@ class BipartiteGraph:
             item_rows[old_items],
             num_users=self.num_users,
             num_items=self.num_items,
-            weights=self.edge_weights,
         )
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -145,25 +131,6 @@ class BipartiteGraph:
         rows = np.asarray(self.items_of_user.offsets)
         users = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(rows))
         return users, np.asarray(self.items_of_user.columns)
-
-
-def _checked_weights(weights: np.ndarray, users: np.ndarray, items: np.ndarray) -> Array:
-    """The weights in the order of users, then items."""
-    if weights.shape != users.shape or weights.dtype.kind not in "fiu":
-        raise InputError(
-            f"weights: expected {users.size} numbers, one for each pair, "
-            f"got shape {weights.shape} of {weights.dtype}"
-        )
-    with np.errstate(over="ignore", under="ignore"):
-        kept = weights.astype(jax.dtypes.canonicalize_dtype(float))
-    odd = np.flatnonzero(~((kept > 0) & (kept < np.inf)))
-    if odd.size:
-        raise InputError(
-            f"weights: expected numbers positive and finite in {kept.dtype}, "
-            f"got {weights[odd[0]]} at pair {odd[0]}"
-        )
-    keys = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
-    return jnp.asarray(kept[np.argsort(keys)])
 
 
 def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
@@ -206,7 +173,7 @@ def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:
     )
 
 
-def entries(
+def walk_rows(
     rows: CsrRows, wanted: Int[Array, " wanted"], positions: Int[Array, " positions"]
 ) -> tuple[Array, Array, Array]:
     """Walk the entries of several rows as if they stood one after another.

@@ -1,6 +1,6 @@
 """Degrees to edge weights: A scaled by degrees from the left, the right or both sides, on the host.
 
-Rows of A are scaled by D^p, columns by D^q, with D the diagonal matrix of (weighted) degrees:
+Rows of A are scaled by D^p, columns by D^q, with D the diagonal matrix of degrees:
 
 ============ ============== =========================================================
 symmetric    D^-½ A D^-½    LightGCN, NGCF, GCN (He et al. 2020, equation 3)
@@ -51,14 +51,14 @@ def normalized_adjacency(
 ) -> CsrMatrix:
     """The N×N matrix of the whole graph: A = [[0, R], [Rᵀ, 0]] without self-loops, normalised.
 
-    R is the U×I matrix of interactions, of ones or of the graph's edge weights. A node without
-    edges has an empty row, so diffusion gives it zeros, never a division by zero.
+    R is the U×I matrix of interactions, of ones. A node without edges has an empty row, so
+    diffusion gives it zeros, never a division by zero.
 
     Raises:
         InputError: no normalisation has that name.
     """
     top = normalized_interactions(graph, normalization)
-    bottom = _normalized(graph.users_of_item, _item_weights(graph), graph.num_users, normalization)
+    bottom = _normalized(graph.users_of_item, graph.num_users, normalization)
     return CsrMatrix(
         offsets=np.concatenate([top.offsets, graph.num_edges + bottom.offsets[1:]]),
         columns=np.concatenate([top.columns + np.int32(graph.num_users), bottom.columns]),
@@ -75,7 +75,7 @@ def normalized_interactions(
     Raises:
         InputError: no normalisation has that name.
     """
-    return _normalized(graph.items_of_user, _user_weights(graph), graph.num_items, normalization)
+    return _normalized(graph.items_of_user, graph.num_items, normalization)
 
 
 def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
@@ -84,16 +84,19 @@ def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
     Directed edges are counted as the entries of :func:`normalized_adjacency`: first the users'
     rows, then the items'.
     """
-    places = np.arange(graph.num_edges, dtype=np.int32)
-    of_item_edges = _in_item_order(graph, places)
+    places, rows = np.arange(graph.num_edges, dtype=np.int32), graph.items_of_user
+    by_user = scipy.sparse.csr_array(
+        (places, np.asarray(rows.columns), np.asarray(rows.offsets)),
+        shape=(graph.num_users, graph.num_items),
+    )
+    # O(E): a conversion from row-wise to column-wise storage is a counting sort.
+    of_item_edges = by_user.tocsc().data
     of_user_edges = np.empty_like(places)
     of_user_edges[of_item_edges] = places
     return np.concatenate([of_user_edges + np.int32(graph.num_edges), of_item_edges])
 
 
-def _normalized(
-    rows: CsrRows, weights: np.ndarray | None, num_columns: int, normalization: Normalization
-) -> CsrMatrix:
+def _normalized(rows: CsrRows, num_columns: int, normalization: Normalization) -> CsrMatrix:
     if normalization not in _POWERS:
         raise InputError(
             f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
@@ -101,43 +104,13 @@ def _normalized(
     offsets, columns = np.asarray(rows.offsets), np.asarray(rows.columns)
     lengths = np.diff(offsets)
     row_power, column_power = _POWERS[normalization]
-    if weights is None:
-        row_degrees = lengths.astype(np.float64)
-    else:
-        row_of_entry = np.repeat(np.arange(len(lengths)), lengths)
-        row_degrees = np.bincount(row_of_entry, weights, minlength=len(lengths))
-    result = np.repeat(_powers(row_degrees, row_power), lengths)
+    weights = np.repeat(_powers(lengths, row_power), lengths)
     if column_power:
-        column_degrees = np.bincount(columns, weights, minlength=num_columns)
-        result *= _powers(column_degrees, column_power)[columns]
-    if weights is not None:
-        result *= weights
-    return CsrMatrix(offsets, columns, result, num_columns)
+        column_degrees = np.bincount(columns, minlength=num_columns)
+        weights *= _powers(column_degrees, column_power)[columns]
+    return CsrMatrix(offsets, columns, weights, num_columns)
 
 
 def _powers(degrees: np.ndarray, power: float) -> np.ndarray:
     """Powers of degrees; 0 stays 0 for isolated nodes, whose weights nobody reads."""
     return np.power(degrees, power, out=np.zeros(len(degrees)), where=degrees > 0)
-
-
-def _user_weights(graph: BipartiteGraph) -> np.ndarray | None:
-    weights = graph.edge_weights
-    return None if weights is None else np.asarray(weights, np.float64)
-
-
-def _item_weights(graph: BipartiteGraph) -> np.ndarray | None:
-    weights = _user_weights(graph)
-    return None if weights is None else _in_item_order(graph, weights)
-
-
-def _in_item_order(graph: BipartiteGraph, values: np.ndarray) -> np.ndarray:
-    """Values of the interactions, sorted by user, put in the order of the items' rows.
-
-    O(E): a conversion from row-wise to column-wise storage is a counting sort.
-    """
-    rows = graph.items_of_user
-    by_user = scipy.sparse.csr_array(
-        (values, np.asarray(rows.columns), np.asarray(rows.offsets)),
-        shape=(graph.num_users, graph.num_items),
-    )
-    return by_user.tocsc().data

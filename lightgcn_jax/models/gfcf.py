@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
 from lightgcn_jax.diffusion.operator import Operator, diffuse, interaction_operator
 from lightgcn_jax.fields import at_least, check_fields, whole
-from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, entries
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.spectral import decompose, degrees
 
@@ -99,7 +99,7 @@ class GfCfScorer:
 
         def write(chunk, table):
             positions = chunk * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)
-            slots, items, inside = entries(self.interactions, rows, positions)
+            slots, items, inside = walk_rows(self.interactions, rows, positions)
             items = jnp.where(inside, items, self.num_items)
             return table.at[items, slots].set(1.0, mode="drop")
 

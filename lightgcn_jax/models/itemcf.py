@@ -20,7 +20,7 @@ import scipy.sparse
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.fields import check_fields, whole
-from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, entries
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
 from lightgcn_jax.models.closed_form import ClosedForm
 
 # Cosines of one block of items, before the smallest are dropped: about 200 MB while it lasts.
@@ -161,7 +161,7 @@ class ItemCfScorer:
         def add_some(state):
             start, totals = state
             positions = start + jnp.arange(width, dtype=jnp.int32)
-            slots, items, inside = entries(self.items_of_user, rows, positions)
+            slots, items, inside = walk_rows(self.items_of_user, rows, positions)
             slots = jnp.where(inside, slots, rows.shape[0])
             totals = totals.at[slots[:, None], self.neighbours[items]].add(
                 self.cosines[items], mode="drop"

@@ -18,7 +18,12 @@ from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import USER_METRICS, evaluate
 from lightgcn_jax.evaluation.parts import evaluation_sets
-from lightgcn_jax.evaluation.significance import PairedComparison, compare_paired, holm
+from lightgcn_jax.evaluation.significance import (
+    FEW_USERS,
+    PairedComparison,
+    compare_paired,
+    holm,
+)
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
 from lightgcn_jax.settings.names import model_name
@@ -31,18 +36,19 @@ class MetricTest:
 
     Attributes:
         paired: the difference, its interval and the p values of this one comparison.
-        t_test_p: the paired t-test's, after Holm over all runs that are compared in the metric.
-        bootstrap_p: the paired bootstrap's, likewise.
+        t_test_p: the paired t-test's, after Holm over all runs that are compared in the metric;
+            NaN where the differences have no spread.
+        permutation_p: the permutation test's, likewise; always a number.
     """
 
     paired: PairedComparison
     t_test_p: float
-    bootstrap_p: float
+    permutation_p: float
 
     @property
     def p(self) -> float:
         """The larger of both: what both tests allow to say."""
-        return max(self.t_test_p, self.bootstrap_p)
+        return float(np.fmax(self.t_test_p, self.permutation_p))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +85,8 @@ class Comparison:
         baseline: place of the run that the others are tested against.
         users: test users, the same of every run.
         test_pairs: the same of every run.
-        notes: what beside the model differs between the runs, a line each.
+        notes: what beside the model differs between the runs, and what few test users mean, a line
+            each.
     """
 
     runs: tuple[ComparedRun, ...]
@@ -89,7 +96,11 @@ class Comparison:
     notes: tuple[str, ...]
 
     def best(self, metric: str) -> list[int]:
-        """Places of the runs with the highest value of a metric."""
+        """Places of the runs with the highest value of a metric.
+
+        Args:
+            metric: its name, ``recall@20`` for instance.
+        """
         values = [run.metrics[metric] for run in self.runs]
         return [place for place, value in enumerate(values) if value == max(values)]
 
@@ -111,14 +122,15 @@ def compare_runs(
         k: cut-off.
         metrics: names of metrics of a user, ``recall`` for instance.
         baseline: place of the run that the others are tested against.
-        seed: of the bootstrap, which resamples the same users in every test.
+        seed: of the permutation test and the bootstrap, which draw the same signs and users in
+            every comparison.
 
     Returns:
         The comparison; p values are corrected for the number of tests of a metric.
 
     Raises:
         InputError: fewer than two runs, one that is not finished, test pairs that are not the
-            same, fewer than two test users, or a metric or cut-off that does not exist.
+            same, or a metric or cut-off that does not exist.
     """
     if len(paths) < 2:
         raise InputError(f"runs: expected at least two to compare, got {len(paths)}")
@@ -145,15 +157,20 @@ def compare_runs(
     names = _names(directories)
     runs = tuple(_compared(*parts) for parts in zip(directories, names, values, tests, strict=True))
     test = chosen.split.test
-    notes = _protocol_notes(runs)
+    users = len(np.unique(test.users))
+    notes = [*_few_users_notes(users), *_protocol_notes(runs)]
     for directory, name in zip(directories, names, strict=True):
         notes += _data_notes(directory.split, name, chosen.split, names[baseline])
     distinct = tuple(dict.fromkeys(notes))
-    return Comparison(runs, baseline, len(np.unique(test.users)), len(test), distinct)
+    return Comparison(runs, baseline, users, len(test), distinct)
 
 
 def check_same_test_pairs(directory: RunDirectory, other: RunDirectory) -> None:
     """Make sure that two runs withhold the same test pairs, by external ids.
+
+    Args:
+        directory: a run.
+        other: what it is compared with.
 
     Raises:
         InputError: they do not (it says how many differ, and names one), or there are none.
@@ -209,11 +226,9 @@ def _tests(
             for place in others
         ]
         t_test_ps = holm(np.array([one.t_test_p for one in paired]))
-        bootstrap_ps = holm(np.array([one.bootstrap_p for one in paired]))
-        for place, one, t_test_p, bootstrap_p in zip(
-            others, paired, t_test_ps, bootstrap_ps, strict=True
-        ):
-            tests[place][name] = MetricTest(one, float(t_test_p), float(bootstrap_p))
+        permutation_ps = holm(np.array([one.permutation_p for one in paired]))
+        for place, one, *ps in zip(others, paired, t_test_ps, permutation_ps, strict=True):
+            tests[place][name] = MetricTest(one, *map(float, ps))
     return tests
 
 
@@ -246,6 +261,15 @@ def _names(directories: Sequence[RunDirectory]) -> list[str]:
         name if shared[name := directory.path.resolve().name] == 1 else str(directory.path)
         for directory in directories
     ]
+
+
+def _few_users_notes(users: int) -> list[str]:
+    if users >= FEW_USERS:
+        return []
+    limit = "only a large difference can be told from chance"
+    if 2 / 2**users >= 0.05:
+        limit = f"no difference can be told from chance (p is at least {2 / 2**users:g})"
+    return [f"{users} test users are few: {limit}, and intervals are rough"]
 
 
 def _protocol_notes(runs: Sequence[ComparedRun]) -> list[str]:

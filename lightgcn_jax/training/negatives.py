@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import BipartiteGraph, count_below, entries
+from lightgcn_jax.graph.bipartite import BipartiteGraph, count_below, walk_rows
 from lightgcn_jax.training.weighted_draws import (
     ItemWeights,
     draw_weighted,
@@ -143,7 +143,7 @@ def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids) -> Mask:
     def mask_block(state):
         start, seen = state
         positions = start + jnp.arange(_MASK_BLOCK, dtype=jnp.int32)
-        slots, owners, inside = entries(rows, items, positions)
+        slots, owners, inside = walk_rows(rows, items, positions)
         places = jnp.where(inside, first_place[owners], batch)
         return start + _MASK_BLOCK, seen.at[places, slots].set(True, mode="drop")
 

@@ -15,7 +15,8 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import write_json
 from pinsage_jax.experiments.ablation import Outcome, Result, carry_out, planned
 from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
-from pinsage_jax.experiments.table_1 import DATASETS, Experiment, named, narrowed
+from pinsage_jax.experiments.experiment import Experiment, narrowed
+from pinsage_jax.experiments.table_1 import DATASETS, named
 from pinsage_jax.experiments.tables import (
     PAPER_NOTE,
     ablation_table,

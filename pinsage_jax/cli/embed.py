@@ -18,7 +18,7 @@ from pinsage_jax.cli.runs import neighbours_of, print_neighbours
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import Items, items_of_frame, read_features
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.lifecycle import keep_added, open_items
+from pinsage_jax.runs.finished import keep_added, open_items
 
 _AS_IT_COMES = FileFormat()
 

@@ -17,11 +17,10 @@ from lightgcn_jax.cli.runs import Ids, RunPath, Switch
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving.export import check_target, write_tables
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.feature_store import read_table
-from pinsage_jax.runs.judging_runs import judge_run
-from pinsage_jax.runs.lifecycle import open_items
-from pinsage_jax.runs.negative_distances import negative_distances
-from pinsage_jax.runs.negative_plot import plot_distances
+from pinsage_jax.runs.evaluate import evaluate_run
+from pinsage_jax.runs.finished import open_items
+from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
+from pinsage_jax.runs.stored_task import read_table
 from pinsage_jax.serving.contact_sheet import SUFFIXES, contact_sheet, neighbours_table
 from pinsage_jax.serving.live_items import LiveItems, Neighbours
 
@@ -52,7 +51,7 @@ class Evaluate:
     json: Switch = False
 
     def run(self) -> int:
-        figures = judge_run(self.run_path, probe=self.probe)
+        figures = evaluate_run(self.run_path, probe=self.probe)
         if self.plot is not None:
             _say_drawn(plot_distances(negative_distances(self.run_path), self.plot))
         if self.json:

@@ -14,7 +14,8 @@ from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, from_files, load_items
 from pinsage_jax.data.world import PinWorld, generate_pins
 from pinsage_jax.features.files import align, read_features
-from pinsage_jax.tasks.holdout import Task, cooccurrence_task, given_task, time_task
+from pinsage_jax.tasks.holdout import cooccurrence_task, given_task, time_task
+from pinsage_jax.tasks.task import Task
 
 TaskName = Literal["items", "users"]
 _AS_THEY_COME = FileFormat()

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -17,20 +17,25 @@ from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import settings_type, shown
 from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.source import ItemSource
-from pinsage_jax.config import PinSageConfig
+from pinsage_jax.config import PinSageConfig, settings_from
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.lifecycle import Fit, fit, resume, settings_from
+from pinsage_jax.runs.fit import Fit, fit, resume
 from pinsage_jax.training.trainer import METRIC, Reporter, Silent
 
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(PinSageConfig)}
 
-def _hint(field: dataclasses.Field) -> str:
-    return "" if field.default is None else f"(default: {shown(field.default)})"
+
+def _hint(name: str) -> str:
+    default = _DEFAULTS[name]
+    return "" if default is None else f"(default: {shown(default)})"
 
 
 if TYPE_CHECKING:
     Settings = dict[str, Any]
 else:
-    Settings = settings_type(PinSageConfig, _hint)
+    hints = get_type_hints(PinSageConfig)
+    kinds = {name: hints[name] for name in _DEFAULTS}
+    Settings = settings_type(kinds, PinSageConfig.__doc__ or "", _hint)
 
 
 @dataclasses.dataclass(frozen=True)

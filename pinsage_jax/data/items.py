@@ -10,7 +10,7 @@ import numpy as np
 
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
-from pinsage_jax.features.schema import FeatureTable
+from pinsage_jax.features.table import FeatureTable
 
 
 @dataclass(frozen=True, eq=False)

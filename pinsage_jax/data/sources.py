@@ -29,7 +29,7 @@ from lightgcn_jax.data import Interactions, describe, load_dataset
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.world import generate_pins
-from pinsage_jax.features.schema import FeatureTable
+from pinsage_jax.features.table import FeatureTable
 
 _FEATURE_TAGS, _LABEL_TAGS = 1000, 20
 _NO_GENRE = "(no genres listed)"

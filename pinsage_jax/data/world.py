@@ -27,7 +27,7 @@ from lightgcn_jax.data import IdMap, Interactions
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.features.columns import Column
-from pinsage_jax.features.schema import FeatureTable
+from pinsage_jax.features.table import FeatureTable
 
 _PINS_A_CELL = 50
 _SIZE_SPREAD = 0.6  # standard deviation of a board's log size

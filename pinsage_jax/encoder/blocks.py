@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Int
+from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 Capacities = tuple[int, ...]
@@ -167,34 +168,33 @@ def _members(marked: Array, capacity: int) -> Int[Array, " capacity"]:
     return start.at[place].set(jnp.arange(size, dtype=jnp.int32), mode="drop")
 
 
-def without_targets(
-    table: NeighborTable, queries: Int[Array, "batch items"], positives: Int[Array, " batch"]
-) -> NeighborTable:
-    """The table in which a query's items and its positive are not each other's neighbours.
-
-    An item that stands in several pairs of the batch loses one of its partners, the pair's that
-    stands last. The weights left over add up to 1 again.
-    """
-    num_items = table.ids.shape[0]
-    partner = jnp.full(num_items, -2, jnp.int32)
-    owners = jnp.broadcast_to(positives[:, None], queries.shape)
-    drop = jnp.where(queries >= 0, queries, num_items)
-    partner = partner.at[drop].set(owners, mode="drop")
-    partner = partner.at[positives].set(queries[:, 0], mode="drop")
-    weights = jnp.where(table.ids == partner[:, None], 0.0, table.weights)
-    total = weights.sum(axis=1, keepdims=True)
-    weights = weights / jnp.where(total > 0, total, 1.0)
-    return NeighborTable(ids=jnp.where(weights > 0, table.ids, -1), weights=weights)
-
-
-def without_contexts(table: NeighborTable, lost: Array) -> NeighborTable:
-    """The table in which the items of ``lost bool[R]`` have no neighbours."""
-    return NeighborTable(
-        ids=jnp.where(lost[:, None], -1, table.ids),
-        weights=jnp.where(lost[:, None], 0.0, table.weights),
-    )
-
-
 def take_features(features: dict[str, Array], nodes: Int[Array, " nodes"]) -> dict[str, Array]:
     """The features of a block's nodes."""
     return jax.tree.map(lambda values: values[nodes], features)
+
+
+def embed_blocks(
+    model: PinSage, params: Params, features: Features, blocks: Sequence[LayerBlock]
+) -> Float[Array, "targets dim"]:
+    """z of the rows of the last layer (algorithm 2).
+
+    Most of S_0 are neighbours alone: their h⁰ is read by Q and by nothing else. Where it is less
+    work, their messages come from the features in one product, and h⁰ is made for S_1 alone.
+
+    Args:
+        features: of the nodes of S_0.
+        blocks: K layers.
+    """
+    values = applied(model, params, "read", features)
+    width, nodes = sum(one.shape[1] for one in values), len(values[0])
+    folded = bool(blocks) and width * len(blocks[0].own) < model.dim * nodes
+    h = None if folded else applied(model, params, "mapped", values)
+    for k, layer in enumerate(blocks):
+        if h is None:
+            messages = applied(model, params, "first_messages", values)
+            own = applied(model, params, "mapped", tuple(one[layer.own] for one in values))
+        else:
+            messages = applied(model, params, "messages", k, h)
+            own = h[layer.own]
+        h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
+    return applied(model, params, "head", h)

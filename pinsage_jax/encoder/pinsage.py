@@ -29,10 +29,21 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Int, Mask, Vectors
 from pinsage_jax.config import PinSageConfig, Pooling, Query
-from pinsage_jax.features.schema import Input
+from pinsage_jax.features.inputs import Input
+from pinsage_jax.features.schema import FeatureSchema
+
+Params = Any
+"""A nested dictionary of arrays."""
+
+Features = dict[str, Array]
+"""Encoded features by ``Input.name``, a row for each item."""
+
+ID_INPUT = "item_id"
+"""The input, a bag of one id, by which an item's own learnt vector is looked up."""
 
 _EPSILON = 1e-12
 # Neighbours up to which the loop over them is unrolled.
@@ -278,3 +289,21 @@ def init_params(key: Array, model: PinSage) -> Any:
         for given in model.inputs
     }
     return model.init(key, one)["params"]
+
+
+def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -> tuple[Input, ...]:
+    """The schema's inputs, and the items' own vectors where they have some."""
+    inputs = schema.inputs()
+    if config.id_embedding:
+        inputs = (*inputs, Input(ID_INPUT, "bag", num_items, 1))
+    return inputs
+
+
+def with_ids(
+    features: dict[str, np.ndarray], config: PinSageConfig, known: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The features with an item's own row among them; −1 for items unknown in training."""
+    if not config.id_embedding:
+        return features
+    rows = np.where(known, np.arange(len(known)), -1).astype(np.int32)
+    return features | {ID_INPUT: rows[:, None]}

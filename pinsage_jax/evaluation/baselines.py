@@ -16,24 +16,25 @@ import numpy as np
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig, fit
-from lightgcn_jax.models.trivial import Popular, Random
-from pinsage_jax.features.schema import FeatureArrays, Input
-from pinsage_jax.tasks.holdout import HeldOut, Task
+from lightgcn_jax.models.itemcf import ItemCf, ItemCfScorer, nearest_items
+from lightgcn_jax.models.trivial import PopularScorer, RandomScorer
+from pinsage_jax.features.inputs import Input
+from pinsage_jax.features.schema import FeatureArrays
+from pinsage_jax.tasks.task import HeldOut, Task
 
 
-def popularity(task: Task, held_out: HeldOut) -> Popular:
+def popularity(task: Task, held_out: HeldOut) -> PopularScorer:
     """Scores an item by its training edges, alike for every query."""
     degrees = np.bincount(task.train.item_rows, minlength=task.train.num_items)
-    return Popular(jnp.asarray(degrees, jnp.float32), held_out.relevant.num_rows)
+    return PopularScorer(jnp.asarray(degrees, jnp.float32), held_out.relevant.num_rows)
 
 
-def random_scores(key: PRNGKey, task: Task, held_out: HeldOut) -> Random:
+def random_scores(key: PRNGKey, task: Task, held_out: HeldOut) -> RandomScorer:
     """Scores drawn from a key, one for each query and item."""
-    return Random(key, held_out.relevant.num_rows, task.train.num_items)
+    return RandomScorer(key, held_out.relevant.num_rows, task.train.num_items)
 
 
-def item_cosine(task: Task, held_out: HeldOut, config: ItemCfConfig | None = None) -> ItemCf:
+def item_cosine(task: Task, held_out: HeldOut, model: ItemCf | None = None) -> ItemCfScorer:
     """Item-based collaborative filtering on the training edges.
 
     A query scores an item by the summed cosines of its *seen* items to it: for user-to-item tasks
@@ -44,8 +45,8 @@ def item_cosine(task: Task, held_out: HeldOut, config: ItemCfConfig | None = Non
     graph = BipartiteGraph.from_pairs(
         train.user_rows, train.item_rows, num_users=train.num_users, num_items=train.num_items
     )
-    found = fit(graph, config or ItemCfConfig())
-    return ItemCf(jnp.asarray(found.items), jnp.asarray(found.cosines), held_out.seen)
+    found = nearest_items(graph, (model or ItemCf()).neighbours)
+    return ItemCfScorer(jnp.asarray(found.items), jnp.asarray(found.cosines), held_out.seen)
 
 
 @flax.struct.dataclass

@@ -36,7 +36,7 @@ from pinsage_jax.evaluation.ranks import (
     ranks_of,
     reciprocal_ranks,
 )
-from pinsage_jax.tasks.holdout import HeldOut
+from pinsage_jax.tasks.task import HeldOut
 
 CUTOFFS = (10, 100)
 

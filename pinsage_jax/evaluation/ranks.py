@@ -17,7 +17,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, Scorer
 from lightgcn_jax.evaluation.scorer import among
 from lightgcn_jax.graph.bipartite import CsrRows
-from pinsage_jax.tasks.holdout import HeldOut
+from pinsage_jax.tasks.task import HeldOut
 
 # What one block of queries may hold.
 _BLOCK_BYTES = 32_000_000

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, write_json
 from pinsage_jax.experiments.bench import TASK, Bench, Say
-from pinsage_jax.experiments.table_1 import DataSet, Experiment, Variant
+from pinsage_jax.experiments.experiment import DataSet, Experiment, Variant
 
 FORMAT = 1
 

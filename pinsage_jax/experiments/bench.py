@@ -12,19 +12,20 @@ import jax
 import numpy as np
 
 from lightgcn_jax.evaluation import Scorer
-from pinsage_jax.config import PinSageConfig
+from pinsage_jax.config import PinSageConfig, settings_from, stream
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.encoder.pinsage import make_model
 from pinsage_jax.evaluation.baselines import feature_cosine, popularity, random_scores
 from pinsage_jax.evaluation.metrics import CUTOFFS, directions, evaluate_items, triplet_accuracy
-from pinsage_jax.experiments.table_1 import DataSet, Variant
+from pinsage_jax.experiments.experiment import DataSet, Variant
 from pinsage_jax.features.schema import FeatureArrays
 from pinsage_jax.negatives.hard import make_pool
+from pinsage_jax.runs.evaluate import evaluate_fresh
 from pinsage_jax.runs.finished import FinishedRun
-from pinsage_jax.runs.fresh_judging import judge_fresh
-from pinsage_jax.runs.lifecycle import fit, settings_from
-from pinsage_jax.tasks.holdout import HeldOut, Task, cooccurrence_task
-from pinsage_jax.training.preparation import Prepared, neighbors_of, prepare, stream
+from pinsage_jax.runs.fit import fit
+from pinsage_jax.tasks.holdout import cooccurrence_task
+from pinsage_jax.tasks.task import HeldOut, Task
+from pinsage_jax.training.preparation import Prepared, neighbors_of, prepare
 
 TASK: Mapping[str, Any] = {"valid": 0.1, "test": 0.1, "held_out_items": 0.1}
 """Shares that are held out of every data set."""
@@ -116,7 +117,7 @@ class Bench:
         result = fit(self.task, config, prepared=prepared)
         figures, vectors = dict(result.summary["test"]), directions(result.items.vectors)
         if self.task.fresh is not None:
-            found = judge_fresh(FinishedRun.of(result))
+            found = evaluate_fresh(FinishedRun.of(result))
             figures |= fresh_figures(found["fresh"], found["test"])
         if self._data.triplets:
             figures |= self._triplets(vectors)

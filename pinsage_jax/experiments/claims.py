@@ -17,15 +17,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pinsage_jax.data.world import PinWorld
-from pinsage_jax.experiments.table_1 import (
-    COMBINED,
-    PINSAGE,
-    POPULARITY,
-    UNIT,
-    DataSet,
-    Experiment,
-    Variant,
-)
+from pinsage_jax.experiments.experiment import DataSet, Experiment, Variant
+from pinsage_jax.experiments.table_1 import COMBINED, PINSAGE, POPULARITY, UNIT
 
 SIGNALS = (0.0, 0.5, 1.0)
 GRID_ITEMS, CLAIMS_ITEMS = 2_000, 5_000

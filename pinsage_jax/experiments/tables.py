@@ -15,7 +15,7 @@ from lightgcn_jax.cli.console import table
 from lightgcn_jax.runs.summary import seed_statistics
 from pinsage_jax.experiments.ablation import Result
 from pinsage_jax.experiments.claims import Claim
-from pinsage_jax.experiments.table_1 import DataSet, Variant
+from pinsage_jax.experiments.experiment import DataSet, Variant
 
 FRESH = "fresh/known hit_rate@10"
 QUALITY = {"hit_rate@10": "hit-rate@10", "hit_rate@100": "hit-rate@100", "mrr": "MRR"}

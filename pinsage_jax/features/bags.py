@@ -32,7 +32,8 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.features.columns import Column, Input, Kind, Statistics, require
+from pinsage_jax.features.columns import Column, Kind
+from pinsage_jax.features.inputs import Input, Statistics, require
 
 MAX_VOCABULARY = 10_000
 MAX_BUCKETS = 2**31 - 1

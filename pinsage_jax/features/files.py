@@ -25,7 +25,7 @@ import polars as pl
 from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
 from lightgcn_jax.errors import InputError
 from pinsage_jax.features.columns import Kind, Missing
-from pinsage_jax.features.schema import FeatureTable
+from pinsage_jax.features.table import FeatureTable
 
 _ID_COLUMNS = ("item", "id")
 # What looks like a number and is a code: its zeros in front would be lost.

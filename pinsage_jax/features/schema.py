@@ -20,12 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
-import polars as pl
 
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.errors import InputError
@@ -36,137 +34,15 @@ from pinsage_jax.features.bags import (
     TextEncoders,
     TextSchema,
 )
-from pinsage_jax.features.columns import (
-    Column,
-    Input,
-    Kind,
-    Missing,
-    Statistics,
-    checked_column,
-    column_of,
-    require,
-)
+from pinsage_jax.features.columns import Column, Kind
+from pinsage_jax.features.inputs import Input, Statistics, checked_integers, require
+from pinsage_jax.features.table import FeatureTable, check_known
 
 LOG_DEGREE = "log_degree"
 _VERSION = 1
 
 FeatureArrays = dict[str, np.ndarray | Array]
 """Encoded features by ``Input.name``."""
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureTable:
-    """The features of I items, row after row in the order of the items.
-
-    Attributes:
-        columns: by name, in the order in which the encoder meets them. May be empty.
-        num_rows: I.
-
-    Raises:
-        InputError: a column has other than I rows, or a value is not of the column's kind: a NaN or
-            infinite entry of a vector, an infinite number, vectors of several widths.
-    """
-
-    columns: Mapping[str, Column]
-    num_rows: int
-
-    def __post_init__(self) -> None:
-        for name in self.columns:
-            require(isinstance(name, str) and name, "columns", "names", name)
-        sound = {
-            name: checked_column(name, column, self.num_rows)
-            for name, column in self.columns.items()
-        }
-        object.__setattr__(self, "columns", sound)
-
-    @classmethod
-    def from_frame(
-        cls,
-        frame: pl.DataFrame,
-        kinds: Mapping[str, Kind] | None = None,
-        *,
-        missing: Missing = "error",
-    ) -> FeatureTable:
-        """The columns of a polars frame.
-
-        Args:
-            frame: I rows; a null is a missing value.
-            kinds: by column; those not named get their kind from their type, as ``feature_columns``
-                says.
-            missing: what becomes of a vector with a NaN or infinite entry: an ``error``, or it
-                counts as missing, which the encoder sees as zeros (the mean of training).
-
-        Raises:
-            InputError: a column does not fit its kind, or has a type without one.
-        """
-        return cls.from_mapping(
-            {series.name: series for series in frame.iter_columns()},
-            kinds,
-            num_rows=frame.height,
-            missing=missing,
-        )
-
-    @classmethod
-    def from_mapping(
-        cls,
-        columns: Mapping[str, Any],
-        kinds: Mapping[str, Kind] | None = None,
-        *,
-        num_rows: int | None = None,
-        missing: Missing = "error",
-    ) -> FeatureTable:
-        """Columns by name: ``Column``, polars Series, arrays (two-dimensional: vectors) or lists.
-
-        Args:
-            columns: of I rows each.
-            kinds: as ``from_frame`` takes them.
-            num_rows: I, needed where there is no column.
-            missing: as ``from_frame`` takes it.
-        """
-        kinds = dict(kinds or {})
-        policies = get_args(Missing)
-        require(missing in policies, "missing", " or ".join(policies), missing)
-        _known("kinds", kinds, columns)
-        made = {
-            name: column_of(name, values, kinds.get(name), missing)
-            for name, values in columns.items()
-        }
-        if num_rows is None:
-            require(made, "num_rows", "the number of items where no column tells it", None)
-            num_rows = len(next(iter(made.values())).values)
-        return cls(made, num_rows)
-
-    def select(self, names: Iterable[str]) -> FeatureTable:
-        """The columns of these names, in this order."""
-        names = list(names)
-        _known("columns", names, self.columns)
-        return _sound_table({name: self.columns[name] for name in names}, self.num_rows)
-
-    def take(self, rows: Any) -> FeatureTable:
-        """The rows ``int[n]`` in this order, of all columns; −1 gives a row without features."""
-        wanted = _integers("rows", rows, -1, self.num_rows)
-        taken = {name: column.take(wanted) for name, column in self.columns.items()}
-        return _sound_table(taken, len(wanted))
-
-    def missing(self) -> dict[str, int]:
-        """How many rows have no value, by column."""
-        return {name: int(column.absent().sum()) for name, column in self.columns.items()}
-
-
-def _known(field: str, names: Iterable[str], columns: Mapping[str, Any]) -> None:
-    if missing := [name for name in names if name not in columns]:
-        raise InputError(
-            f"{field}: expected the columns {', '.join(map(repr, missing))}, which are missing; "
-            f"there are {', '.join(map(repr, columns)) or 'none'}"
-        )
-
-
-def _sound_table(columns: Mapping[str, Column], num_rows: int) -> FeatureTable:
-    """A table of columns that a table has checked before."""
-    table = object.__new__(FeatureTable)
-    object.__setattr__(table, "columns", dict(columns))
-    object.__setattr__(table, "num_rows", num_rows)
-    return table
 
 
 @dataclass(frozen=True)
@@ -253,7 +129,7 @@ class FeatureSchema:
                 text encoder is missing.
         """
         degrees = _checked_degrees(degrees, table.num_rows)
-        _known("features", [one.name for one in self.columns], table.columns)
+        check_known("features", [one.name for one in self.columns], table.columns)
         arrays: dict[str, np.ndarray] = {}
         for one in self.columns:
             column = table.columns[one.name]
@@ -322,7 +198,7 @@ def fit_schema(
     """
     require(1 <= buckets <= MAX_BUCKETS, "buckets", f"1 to {MAX_BUCKETS}", buckets)
     require(1 <= max_words <= MAX_WORDS, "max_words", f"1 to {MAX_WORDS}", max_words)
-    rows = np.unique(_integers("train_rows", train_rows, 0, table.num_rows))
+    rows = np.unique(checked_integers("train_rows", train_rows, 0, table.num_rows))
     require(len(rows), "train_rows", "at least one row", train_rows)
     degrees = _checked_degrees(degrees, table.num_rows)
     encoders = text_encoders or {}
@@ -340,20 +216,8 @@ def fit_schema(
     return FeatureSchema(tuple(columns), degree)
 
 
-def _integers(name: str, values: Any, low: int, bound: int) -> np.ndarray:
-    """``int64[n]`` in [low, bound)."""
-    given = np.asarray(values)
-    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-        raise InputError(f"{name}: expected integers [n], got {given.dtype} of shape {given.shape}")
-    if given.size and (given.min() < low or given.max() >= bound):
-        raise InputError(
-            f"{name}: expected values in [{low}, {bound}), got {given.min()} to {given.max()}"
-        )
-    return given.astype(np.int64)
-
-
 def _checked_degrees(degrees: Any, num_rows: int) -> np.ndarray:
-    given = _integers("degrees", degrees, 0, 2**62)
+    given = checked_integers("degrees", degrees, 0, 2**62)
     require(len(given) == num_rows, "degrees", f"one for each of {num_rows} items", len(given))
     return given
 

@@ -1,1 +1,1 @@
-"""Runs on disk: what is stored, how training starts, ends and goes on."""
+"""Runs on disk: trained, resumed, opened, evaluated."""

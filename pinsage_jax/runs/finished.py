@@ -1,27 +1,36 @@
-"""A finished run, from memory or from its directory: what judging it reads."""
+"""What a finished run left: opened to be evaluated, or to be served and to take new items."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+import polars as pl
 
+from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors
-from pinsage_jax.encoder.pinsage import PinSage
+from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model, model_inputs
+from pinsage_jax.features.bags import TextEncoders
 from pinsage_jax.features.schema import FeatureSchema
-from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.lifecycle import Fit, read_model, read_vectors
+from pinsage_jax.runs.directory import PinSageRun, read_npz
+from pinsage_jax.runs.fit import Fit
 from pinsage_jax.runs.stored_task import load_task
-from pinsage_jax.tasks.holdout import Task
+from pinsage_jax.serving.live_items import LiveItems
+from pinsage_jax.tasks.task import Task
 
 
 class FinishedRun(NamedTuple):
-    """What is judged.
+    """Everything that an evaluation reads of a run.
 
     Attributes:
-        config, task, schema, model, params: what it was trained by and what came of it.
+        config: the settings that the run was trained with.
+        task: the pairs that it was trained on, and those that were held out.
+        schema: how its features are encoded.
+        model: the encoder.
+        params: the encoder's parameters after the best epoch.
         items: vectors of all R items of its data, and the layers below them.
     """
 
@@ -34,7 +43,11 @@ class FinishedRun(NamedTuple):
 
     @classmethod
     def of(cls, result: Fit) -> FinishedRun:
-        """What ``fit`` gave."""
+        """Take a run from memory.
+
+        Args:
+            result: what :func:`pinsage_jax.runs.fit.fit` returned.
+        """
         prepared = result.prepared
         return cls(
             result.config,
@@ -52,12 +65,15 @@ class FinishedRun(NamedTuple):
 
     @property
     def pool(self) -> np.ndarray:
-        """``int32[n]``, the training items, which are ranked."""
+        """``int32[n]``, the rows of the training items, which are the ones that are ranked."""
         return np.flatnonzero(self.task.train_items).astype(np.int32)
 
 
 def read_finished(path: Path) -> FinishedRun:
-    """Open a finished run.
+    """Open a finished run to evaluate it.
+
+    Args:
+        path: the run directory.
 
     Raises:
         InputError: the directory holds no finished run or a damaged one.
@@ -68,3 +84,111 @@ def read_finished(path: Path) -> FinishedRun:
     items = read_vectors(run, config)
     model, params = read_model(run, config, schema, len(items.vectors))
     return FinishedRun(config, load_task(run), schema, model, params, items)
+
+
+def open_items(
+    path: Path, *, slack: int = 1024, text_encoders: TextEncoders | None = None
+) -> LiveItems:
+    """Open all items of a finished run, those added later included, with room for more.
+
+    Args:
+        path: the run directory.
+        slack: how many new items there is room for; items that were added before take their share.
+        text_encoders: by text column, the functions that the run's features were encoded with.
+
+    Raises:
+        InputError: the directory holds no finished run or a damaged one, or more items were added
+            than there is room for.
+    """
+    run = PinSageRun.open(path)
+    run.summary  # noqa: B018, refuses a run that is not finished
+    config, schema = run.config, run.read_schema()
+    items, arrays = run.read_ids("items"), run.read_arrays("task")
+    model, params = read_model(run, config, schema, len(items))
+    live = LiveItems(
+        model=model,
+        params=params,
+        config=config,
+        schema=schema,
+        items=items,
+        contexts=run.read_ids("contexts"),
+        edges=(arrays["item_rows"], arrays["context_rows"]),
+        embedded=read_vectors(run, config),
+        slack=slack,
+        text_encoders=text_encoders,
+    )
+    if (run.fresh / "items.parquet").exists():
+        layers = read_npz(run.fresh / "layers.npz")
+        live.restore(PinSageRun(run.fresh).read_ids("items"), list(layers.values()))
+    return live
+
+
+def keep_added(path: Path, live: LiveItems) -> None:
+    """Write all items that were added to a run, so that it is served with them from now on.
+
+    Args:
+        path: the run directory.
+        live: its items, as :func:`open_items` opened them and ``add`` extended them.
+
+    Raises:
+        InputError: another process has added items since the run was opened.
+    """
+    run = PinSageRun.open(path)
+    known = len(run.read_ids("items"))
+    rows = np.arange(known, len(live.items))
+    with run.held():
+        run.fresh.mkdir(exist_ok=True)
+        kept = PinSageRun(run.fresh)
+        if (kept.path / "items.parquet").exists():
+            before = kept.read_ids("items").ids
+            if not before.cast(pl.String).equals(live.items.ids.head(len(before)).cast(pl.String)):
+                raise InputError(f"{path}: other items were added meanwhile; open the run again")
+        layers = live.layer_rows(rows)
+        # The ids last: they say how many rows of the layers count.
+        kept.write_arrays("layers", {f"layer_{k}": layer for k, layer in enumerate(layers)})
+        kept.write_ids("items", live.items)
+
+
+def read_model(
+    run: PinSageRun, config: PinSageConfig, schema: FeatureSchema, num_items: int
+) -> tuple[PinSage, Any]:
+    """Read the encoder of a finished run, and the parameters of its best epoch.
+
+    Args:
+        run: the run.
+        config: its settings.
+        schema: how its features are encoded.
+        num_items: I, the items that it was trained with.
+
+    Raises:
+        InputError: the file of the parameters is missing, or holds others.
+    """
+    model = make_model(model_inputs(schema, config, num_items), config)
+    template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+    return model, run.read_params(template)
+
+
+def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
+    """Read the layers and vectors that a finished run wrote; they stay on disk, memory-mapped.
+
+    Args:
+        run: the run.
+        config: its settings.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    steps, shape = max(1, config.layers) + 1, (len(run.read_ids("items")), config.dim)
+    arrays = []
+    for step in range(steps):
+        path = run.vectors / f"layer-{step}.npy"
+        try:
+            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (FileNotFoundError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: expected the vectors of a finished run: {error}") from error
+        if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
+            raise InputError(
+                f"{path}: expected float32{list(shape)}, "
+                f"got {arrays[-1].dtype}{list(arrays[-1].shape)}"
+            )
+    return ItemVectors(tuple(arrays[:-1]), arrays[-1])

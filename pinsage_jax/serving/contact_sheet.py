@@ -13,7 +13,8 @@ import numpy as np
 from lightgcn_jax.data import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
-from pinsage_jax.features.schema import Column, FeatureTable
+from pinsage_jax.features.columns import Column
+from pinsage_jax.features.table import FeatureTable
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_FILE = 16 * 2**20

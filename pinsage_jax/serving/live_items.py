@@ -24,14 +24,14 @@ import numpy as np
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.data.ids import IdMap, as_ids
 from lightgcn_jax.errors import InputError
-from pinsage_jax.config import PinSageConfig
+from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.all_items import ItemVectors
-from pinsage_jax.encoder.pinsage import PinSage, applied
-from pinsage_jax.features.schema import FeatureSchema, FeatureTable, TextEncoders
+from pinsage_jax.encoder.pinsage import ID_INPUT, PinSage, applied
+from pinsage_jax.features.schema import FeatureSchema, TextEncoders
+from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, importance_neighbors
 from pinsage_jax.graph.walks import walk
-from pinsage_jax.training.preparation import ID_INPUT, stream
 
 # New items embedded at a time; a smaller number is filled up to it.
 _BATCH = 64

@@ -1,1 +1,32 @@
-"""What a model is trained for and judged by: pairs, held-out parts, queries."""
+"""What a model is trained for and evaluated by: pairs, held-out parts, queries."""
+
+from pinsage_jax.tasks.holdout import (
+    cooccurrence_task,
+    explicit_task,
+    given_task,
+    permuted,
+    time_task,
+)
+from pinsage_jax.tasks.pairs import (
+    CooccurrencePairs,
+    Draws,
+    ExplicitPairs,
+    PairSource,
+    UserHistories,
+)
+from pinsage_jax.tasks.task import HeldOut, Task
+
+__all__ = [
+    "CooccurrencePairs",
+    "Draws",
+    "ExplicitPairs",
+    "HeldOut",
+    "PairSource",
+    "Task",
+    "UserHistories",
+    "cooccurrence_task",
+    "explicit_task",
+    "given_task",
+    "permuted",
+    "time_task",
+]

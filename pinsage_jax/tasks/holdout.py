@@ -7,8 +7,6 @@ that features are scaled by, and of the pairs that are trained on.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -35,59 +33,8 @@ from pinsage_jax.tasks.edge_choice import (
     held_out_edges,
     ordinary_items,
 )
-from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
-
-
-class HeldOut(NamedTuple):
-    """Q queries and what is to be found from them.
-
-    Attributes:
-        queries: ``int32[Q, n]`` item rows, −1 pads.
-        relevant: Q rows of the held-out positives.
-        seen: Q rows of what is left out of the ranking; always the query's own items.
-    """
-
-    queries: np.ndarray
-    relevant: CsrRows
-    seen: CsrRows
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What is trained on and what it is judged by; nothing of valid, test or fresh is in train.
-
-    Attributes:
-        data: the items with all their edges.
-        train: the edges that are walked, that statistics and training pairs come from; all of the
-            data's items and contexts have a row.
-        pairs: what is trained on.
-        valid: what the epoch is chosen by.
-        test: what the model is judged by, once.
-        train_items: ``bool[I]``; False for an item that was held out with all its edges.
-        fresh: pairs whose positive is such a held-out item.
-        fresh_edges: ``int32[F]`` item rows and ``int32[F]`` context rows: what is told of the
-            held-out items when they are added. None of the pairs of ``fresh`` is among them.
-        notes: counts worth telling a user.
-    """
-
-    data: ItemData
-    train: Interactions
-    pairs: PairSource
-    valid: HeldOut
-    test: HeldOut
-    train_items: np.ndarray
-    fresh: HeldOut | None = None
-    fresh_edges: tuple[np.ndarray, np.ndarray] | None = None
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        items, known = self.train.num_items, self.train_items
-        if known.shape != (items,) or known.dtype != bool:
-            raise InputError(
-                f"train_items: expected bool[{items}], got {known.dtype}{list(known.shape)}"
-            )
-        if not known[self.train.item_rows].all():
-            raise InputError("train: expected no edge of a held-out item, got one")
+from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, UserHistories
+from pinsage_jax.tasks.task import HeldOut, Task
 
 
 def cooccurrence_task(

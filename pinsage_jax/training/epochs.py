@@ -14,31 +14,21 @@ import numpy as np
 import optax
 
 from lightgcn_jax.arrays import Array, PRNGKey, Scalar
-from pinsage_jax.config import PinSageConfig
+from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities, mark_layers
 from pinsage_jax.encoder.pinsage import PinSage
 from pinsage_jax.graph.neighborhoods import NeighborTable
-from pinsage_jax.tasks.holdout import Task
+from pinsage_jax.tasks.task import Task
+from pinsage_jax.training.batch import Batch, ItemArrays, draw_targets, num_targets, training_view
 from pinsage_jax.training.host_pipeline import Gathered, batches, draw, gather
-from pinsage_jax.training.preparation import Prepared, host_world_of, stream, world_of
-from pinsage_jax.training.step import (
-    Batch,
-    StepRecord,
-    TrainState,
-    World,
-    batch_gradient,
-    draw_targets,
-    moved,
-    num_targets,
-    train_step,
-    training_view,
-)
+from pinsage_jax.training.preparation import Prepared, host_item_arrays, item_arrays
+from pinsage_jax.training.step import StepRecord, TrainState, batch_gradient, moved, train_step
 
 _STEPS_AT_ONCE = 50
 # Batches that are drawn before a run to see how many nodes they have.
 _TRIALS = 8
 
-Chunk = Callable[[TrainState, Batch, Array, Scalar, World], tuple[TrainState, StepRecord]]
+Chunk = Callable[[TrainState, Batch, Array, Scalar, ItemArrays], tuple[TrainState, StepRecord]]
 
 
 class _Epochs:
@@ -46,9 +36,9 @@ class _Epochs:
 
     def __init__(self, task: Task, config: PinSageConfig, prepared: Prepared):
         self._config, self._pairs = config, task.pairs
-        items, neighbors = prepared.table.ids.shape
+        num_items, neighbors = prepared.table.ids.shape
         self._most = bounds(
-            num_targets(config, task.pairs.query_items), neighbors, config.layers, items
+            num_targets(config, task.pairs.query_items), neighbors, config.layers, num_items
         )
 
     def _rng(self, epoch: int) -> np.random.Generator:
@@ -71,13 +61,13 @@ class DeviceEpochs(_Epochs):
         optimizer: optax.GradientTransformation,
     ):
         super().__init__(task, config, prepared)
-        self._world = world_of(task, prepared, config)
+        self._items = item_arrays(task, prepared, config)
         self.capacities = self._declared()
         self._chunk = make_chunk(prepared.model, optimizer, config, self.capacities)
 
     def take_table(self, table: NeighborTable) -> None:
         """Go on with other neighbours."""
-        self._world = dataclasses.replace(self._world, table=table)
+        self._items = dataclasses.replace(self._items, table=table)
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
@@ -93,7 +83,7 @@ class DeviceEpochs(_Epochs):
         fold = jax.vmap(functools.partial(jax.random.fold_in, self._key(epoch)))
         for start, chunk in self._chunks(epoch, steps):
             places = start + jnp.arange(chunk.positives.shape[0])
-            state, records = self._chunk(state, chunk, fold(places), jnp.int32(active), self._world)
+            state, records = self._chunk(state, chunk, fold(places), jnp.int32(active), self._items)
             yield state, records
 
     def _chunks(self, epoch: int, steps: int) -> Iterator[tuple[int, Batch]]:
@@ -121,7 +111,7 @@ class DeviceEpochs(_Epochs):
         counted = functools.partial(count_nodes, config=config, most=self._most)
         counts = [
             [
-                np.asarray(counted(key, batch, jnp.int32(active), self._world))
+                np.asarray(counted(key, batch, jnp.int32(active), self._items))
                 for key, batch in zip(keys, batches, strict=True)
             ]
             for active in _actives(config)
@@ -140,14 +130,14 @@ class HostEpochs(_Epochs):
         optimizer: optax.GradientTransformation,
     ):
         super().__init__(task, config, prepared)
-        self._world = host_world_of(task, prepared, config)
+        self._items = host_item_arrays(task, prepared, config)
         self.capacities = self._declared()
         self._step = make_host_step(prepared.model, optimizer, config)
 
     def take_table(self, table: NeighborTable) -> None:
         """Go on with other neighbours."""
         ids, weights = np.asarray(table.ids), np.asarray(table.weights)
-        self._world = self._world._replace(ids=ids, weights=weights)
+        self._items = self._items._replace(ids=ids, weights=weights)
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
@@ -156,7 +146,7 @@ class HostEpochs(_Epochs):
         key = self._key(epoch)
         ahead = batches(
             self._pairs,
-            self._world,
+            self._items,
             self._config,
             self.capacities,
             steps=steps,
@@ -176,8 +166,8 @@ class HostEpochs(_Epochs):
         rng, config = self._rng(0), self._config
 
         def trial(active: int) -> Gathered:
-            targets = draw(self._pairs, self._world, config, active, rng)
-            return gather(targets, self._world, config, (self._most,), rng)
+            targets = draw(self._pairs, self._items, config, active, rng)
+            return gather(targets, self._items, config, (self._most,), rng)
 
         counts = [[trial(active).counts for _ in range(_TRIALS)] for active in _actives(config)]
         return declared_capacities(counts, self._most)
@@ -194,11 +184,11 @@ def make_chunk(
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
 ) -> Chunk:
-    """Several steps as one compiled program: ``(state, batches, keys, active, world)`` to the new
+    """Several steps as one compiled program: ``(state, batches, keys, active, items)`` to the new
     state and a record a step; the old state is given up."""
 
     def chunk(
-        state: TrainState, batches: Batch, keys: PRNGKey, active: Scalar, world: World
+        state: TrainState, batches: Batch, keys: PRNGKey, active: Scalar, items: ItemArrays
     ) -> tuple[TrainState, StepRecord]:
         def step(state: TrainState, given: tuple[Batch, PRNGKey]) -> tuple[TrainState, StepRecord]:
             batch, key = given
@@ -207,7 +197,7 @@ def make_chunk(
                 batch,
                 key,
                 active,
-                world,
+                items,
                 model=model,
                 optimizer=optimizer,
                 config=config,
@@ -224,15 +214,15 @@ def count_nodes(
     key: PRNGKey,
     batch: Batch,
     active: Scalar,
-    world: World,
+    items: ItemArrays,
     *,
     config: PinSageConfig,
     most: Capacities,
 ) -> Array:
     """The sizes of S_0 … S_K of a batch as a step would draw it, ``int32[K + 1]``."""
     draw_key, view_key = jax.random.split(key)
-    targets = draw_targets(draw_key, batch, world, active, config)
-    view = training_view(view_key, targets, world, config)
+    targets = draw_targets(draw_key, batch, items, active, config)
+    view = training_view(view_key, targets, items, config)
     return mark_layers(view.table, targets.ids, config.layers, most).counts
 
 

@@ -19,25 +19,9 @@ from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import Capacities, LayerBlock
 from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.tasks.pairs import PairSource
-from pinsage_jax.training.step import Targets
+from pinsage_jax.training.batch import HostItemArrays, Targets
 
 _AHEAD = 3
-
-
-class HostWorld(NamedTuple):
-    """What batches are gathered from: :class:`pinsage_jax.training.step.World` in NumPy.
-
-    Attributes:
-        law: ``float64[n]``, probabilities of the training items; None for uniform draws.
-    """
-
-    features: dict[str, np.ndarray]
-    ids: np.ndarray
-    weights: np.ndarray
-    training_items: np.ndarray
-    law: np.ndarray | None = None
-    hard_pool: np.ndarray | None = None
-    degree_of_none: float | None = None
 
 
 class Gathered(NamedTuple):
@@ -60,7 +44,7 @@ class Gathered(NamedTuple):
 
 def batches(
     pairs: PairSource,
-    world: HostWorld,
+    items: HostItemArrays,
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
     *,
@@ -76,8 +60,8 @@ def batches(
     """
 
     def gathered() -> Gathered:
-        targets = draw(pairs, world, config, active, rng)
-        return gather(targets, world, config, capacities, rng)
+        targets = draw(pairs, items, config, active, rng)
+        return gather(targets, items, config, capacities, rng)
 
     # One thread: batches are drawn in their order, so the generator's numbers fall to the same one.
     with ThreadPoolExecutor(1) as gathering:
@@ -91,7 +75,7 @@ def batches(
 
 def draw(
     pairs: PairSource,
-    world: HostWorld,
+    items: HostItemArrays,
     config: PinSageConfig,
     active: int,
     rng: np.random.Generator,
@@ -100,11 +84,11 @@ def draw(
     size = config.batch_size
     queries, positives = pairs.draw(rng, size)
     shape = (size, config.negatives) if config.negative_choice == "separate" else config.negatives
-    negatives = rng.choice(world.training_items, shape, p=world.law).astype(np.int32)
+    negatives = rng.choice(items.training_items, shape, p=items.law).astype(np.int32)
     hard = np.full((size, config.hard_negatives), -1, np.int32)
-    if world.hard_pool is not None and active:
+    if items.hard_pool is not None and active:
         own = _one_of(rng, queries)
-        pool = np.where((own >= 0)[:, None], world.hard_pool[own], -1)
+        pool = np.where((own >= 0)[:, None], items.hard_pool[own], -1)
         luck = np.where(pool >= 0, rng.random(pool.shape), -1.0)
         best = np.argsort(-luck, axis=1)[:, :active]
         hard[:, :active] = np.take_along_axis(pool, best, axis=1)
@@ -119,13 +103,13 @@ def _one_of(rng: np.random.Generator, queries: np.ndarray) -> np.ndarray:
 
 def gather(
     targets: Targets,
-    world: HostWorld,
+    items: HostItemArrays,
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
     rng: np.random.Generator,
 ) -> Gathered:
     """A batch's part of the graph, in arrays of the smallest declared capacities that hold it."""
-    view = _View(targets, world, config, rng)
+    view = _View(targets, items, config, rng)
     wanted = np.concatenate([part.reshape(-1) for part in targets])
     layers = [np.unique(wanted[wanted >= 0])]
     near: list[tuple[np.ndarray, np.ndarray]] = []
@@ -170,12 +154,16 @@ class _View:
     """The items as one step shows them; see :func:`pinsage_jax.training.step.training_view`."""
 
     def __init__(
-        self, targets: Targets, world: HostWorld, config: PinSageConfig, rng: np.random.Generator
+        self,
+        targets: Targets,
+        items: HostItemArrays,
+        config: PinSageConfig,
+        rng: np.random.Generator,
     ):
-        self._world = world
+        self._items = items
         self._lost = None
         if config.drop_contexts:
-            self._lost = rng.random(len(world.ids)) < config.drop_contexts
+            self._lost = rng.random(len(items.ids)) < config.drop_contexts
         self._partners: dict[int, int] = {}
         if config.mask_targets:
             queries, positives = np.asarray(targets.queries), np.asarray(targets.positives)
@@ -185,7 +173,7 @@ class _View:
 
     def neighbors(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Neighbours and weights of a layer's rows."""
-        ids, weights = self._world.ids[rows], self._world.weights[rows]
+        ids, weights = self._items.ids[rows], self._items.weights[rows]
         hidden = np.zeros(ids.shape, bool)
         if self._partners:
             partners = np.array([self._partners.get(row, -2) for row in rows.tolist()])
@@ -199,8 +187,8 @@ class _View:
 
     def features(self, nodes: np.ndarray) -> dict[str, np.ndarray]:
         """Features of the nodes; those without contexts have the degree of none."""
-        taken = {name: values[nodes] for name, values in self._world.features.items()}
-        nobody = self._world.degree_of_none
+        taken = {name: values[nodes] for name, values in self._items.features.items()}
+        nobody = self._items.degree_of_none
         if self._lost is not None and nobody is not None:
             lost = self._lost[nodes][:, None]
             taken[LOG_DEGREE] = np.where(lost, np.float32(nobody), taken[LOG_DEGREE])

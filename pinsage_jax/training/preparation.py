@@ -9,27 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.training.weighted_draws import ItemWeights, item_weights
-from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder.pinsage import PinSage, make_model
-from pinsage_jax.features.schema import (
-    FeatureSchema,
-    Input,
-    TextEncoders,
-    fit_schema,
-)
+from pinsage_jax.config import PinSageConfig, stream
+from pinsage_jax.encoder.pinsage import PinSage, make_model, model_inputs, with_ids
+from pinsage_jax.features.schema import FeatureSchema, TextEncoders, fit_schema
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.negatives.hard import HardPool, make_pool
 from pinsage_jax.negatives.shared import eligible_weights
-from pinsage_jax.tasks.holdout import Task
-from pinsage_jax.training.host_pipeline import HostWorld
-from pinsage_jax.training.step import World
-
-ID_INPUT = "item_id"
-"""The bag of one that the learnt vector of an item is looked up by."""
+from pinsage_jax.tasks.task import Task
+from pinsage_jax.training.batch import HostItemArrays, ItemArrays
 
 
 class Prepared(NamedTuple):
@@ -115,12 +105,6 @@ class _Clock:
         self._seconds[name], self._last = now - self._last, now
 
 
-def stream(config: PinSageConfig, purpose: str) -> PRNGKey:
-    """The key of everything drawn for one purpose."""
-    place = ("init", "walks", "hard", "steps").index(purpose)
-    return jax.random.fold_in(jax.random.key(config.seed), place)
-
-
 def graph_of(task: Task) -> ItemGraph:
     """The training interactions as the graph that is walked."""
     train = task.train
@@ -143,30 +127,12 @@ def neighbors_of(graph: ItemGraph, config: PinSageConfig, *, epoch: int) -> Neig
     return build_table(key, graph, neighbors=config.neighbors, config=config.walk_config)
 
 
-def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -> tuple[Input, ...]:
-    """The schema's inputs, and the items' own vectors where they have some."""
-    inputs = schema.inputs()
-    if config.id_embedding:
-        inputs = (*inputs, Input(ID_INPUT, "bag", num_items, 1))
-    return inputs
-
-
-def with_ids(
-    features: dict[str, np.ndarray], config: PinSageConfig, known: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The features with an item's own row among them; −1 for items unknown in training."""
-    if not config.id_embedding:
-        return features
-    rows = np.where(known, np.arange(len(known)), -1).astype(np.int32)
-    return features | {ID_INPUT: rows[:, None]}
-
-
-def world_of(task: Task, prepared: Prepared, config: PinSageConfig) -> World:
+def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemArrays:
     """The arrays of a training step, on the device."""
     law = None
     if config.negative_law == "degree":
         law = _degree_law(task)
-    return World(
+    return ItemArrays(
         features={name: jnp.asarray(values) for name, values in prepared.features.items()},
         table=prepared.table,
         training_items=jnp.asarray(np.flatnonzero(task.train_items).astype(np.int32)),
@@ -180,13 +146,13 @@ def world_of(task: Task, prepared: Prepared, config: PinSageConfig) -> World:
     )
 
 
-def host_world_of(task: Task, prepared: Prepared, config: PinSageConfig) -> HostWorld:
+def host_item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> HostItemArrays:
     """The same arrays on the host, for the pipeline that feeds the device."""
     law = None
     if config.negative_law == "degree":
         weights = np.asarray(_degree_law(task).weights, np.float64)
         law = weights / weights.sum()
-    return HostWorld(
+    return HostItemArrays(
         features=prepared.features,
         ids=np.asarray(prepared.table.ids),
         weights=np.asarray(prepared.table.weights),

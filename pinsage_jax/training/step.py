@@ -13,12 +13,10 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -31,85 +29,21 @@ from lightgcn_jax.training.losses import (
     max_margin_loss,
     softmax_loss,
 )
-from lightgcn_jax.training.weighted_draws import ItemWeights
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import (
     Capacities,
     LayerBlock,
     Marks,
+    embed_blocks,
     fits,
     make_blocks,
     mark_layers,
     take_features,
-    without_contexts,
-    without_targets,
 )
-from pinsage_jax.encoder.pinsage import PinSage, applied
-from pinsage_jax.features.schema import LOG_DEGREE
-from pinsage_jax.graph.neighborhoods import NeighborTable
+from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.negatives.distance_weighted import draw_distance_weighted
-from pinsage_jax.negatives.hard import draw_hard_of_bags
-from pinsage_jax.negatives.shared import draw_shared_negatives, hard_valid, shared_valid
-
-Params = Any
-Features = dict[str, Array]
-
-
-class Batch(NamedTuple):
-    """Query–positive pairs.
-
-    Attributes:
-        queries: ``int32[B, n]`` item rows; −1 pads.
-        positives: ``int32[B]``.
-        weights: ``float32[B]``; 0 for a row that fills up the last batch.
-    """
-
-    queries: Int[Array, "batch items"]
-    positives: Ids
-    weights: Float[Array, " batch"]
-
-
-class Targets(NamedTuple):
-    """All items whose vectors a step scores.
-
-    Attributes:
-        queries: ``int32[B, n]``.
-        positives: ``int32[B]``.
-        negatives: ``int32[M]`` shared, or ``int32[B, M]`` separate.
-        hard: ``int32[B, H]``; −1 where there is none, or none counts in this epoch.
-    """
-
-    queries: Int[Array, "batch items"]
-    positives: Ids
-    negatives: Int[Array, "..."]
-    hard: Int[Array, "batch hard"]
-
-    @property
-    def ids(self) -> Ids:
-        """All of them in one row, repeated as they come."""
-        return jnp.concatenate([part.reshape(-1) for part in self])
-
-
-@flax.struct.dataclass
-class World:
-    """What a step reads of the items; arguments of the compiled program.
-
-    Attributes:
-        features: of all R items, by input.
-        table: their neighbours.
-        training_items: ``int32[n]``, rows that may be negatives.
-        law: weights of those items by which they are drawn; None for uniform draws.
-        hard_pool: ``int32[R, P]``; None without hard negatives.
-        degree_of_none: ``float32[]``, the encoded log-degree of an item without contexts; None
-            where the encoder does not see degrees.
-    """
-
-    features: Features
-    table: NeighborTable
-    training_items: Ids
-    law: ItemWeights | None = None
-    hard_pool: Int[Array, "items pool"] | None = None
-    degree_of_none: Scalar | None = None
+from pinsage_jax.negatives.shared import hard_valid, shared_valid
+from pinsage_jax.training.batch import Batch, ItemArrays, Targets, draw_targets, training_view
 
 
 class TrainState(NamedTuple):
@@ -131,82 +65,6 @@ class StepRecord(NamedTuple):
     loss: Scalar
     counts: Int[Array, " layers_plus_one"]
     tier: Int[Array, ""]
-
-
-def num_targets(config: PinSageConfig, query_items: int) -> int:
-    """Items that a step embeds at most, repetitions counted."""
-    rows = config.batch_size if config.negative_choice == "separate" else 1
-    own = config.batch_size * (query_items + 1 + config.hard_negatives)
-    return own + rows * config.negatives
-
-
-def draw_targets(
-    key: PRNGKey, batch: Batch, world: World, active: Scalar, config: PinSageConfig
-) -> Targets:
-    """The batch and its negatives.
-
-    Args:
-        active: hard negatives of a query that count in this epoch.
-    """
-    shared_key, hard_key = jax.random.split(key)
-    size = len(batch.positives)
-    rows = size if config.negative_choice == "separate" else 1
-    negatives = draw_shared_negatives(
-        shared_key, rows * config.negatives, world.training_items, world.law
-    )
-    if config.negative_choice == "separate":
-        negatives = negatives.reshape(rows, config.negatives)
-    if world.hard_pool is None or not config.hard_negatives:
-        hard = jnp.full((size, 0), -1, jnp.int32)
-    else:
-        hard = draw_hard_of_bags(hard_key, world.hard_pool, batch.queries, config.hard_negatives)
-        counts = jnp.arange(config.hard_negatives) < active
-        # What does not count yet takes no room in the blocks either.
-        hard = jnp.where(counts[None, :], hard, -1)
-    return Targets(batch.queries, batch.positives, negatives, hard)
-
-
-def training_view(key: PRNGKey, targets: Targets, world: World, config: PinSageConfig) -> World:
-    """The items as this step shows them: some without their contexts, targets hidden from each
-    other."""
-    table, features = world.table, world.features
-    if config.mask_targets:
-        table = without_targets(table, targets.queries, targets.positives)
-    if config.drop_contexts:
-        lost = jax.random.bernoulli(key, config.drop_contexts, (table.ids.shape[0],))
-        table = without_contexts(table, lost)
-        if world.degree_of_none is not None:
-            degrees = features[LOG_DEGREE]
-            hidden = jnp.where(lost[:, None], world.degree_of_none, degrees)
-            features = features | {LOG_DEGREE: hidden}
-    return dataclasses.replace(world, table=table, features=features)
-
-
-def embed_blocks(
-    model: PinSage, params: Params, features: Features, blocks: Sequence[LayerBlock]
-) -> Float[Array, "targets dim"]:
-    """z of the rows of the last layer (algorithm 2).
-
-    Most of S_0 are neighbours alone: their h⁰ is read by Q and by nothing else. Where it is less
-    work, their messages come from the features in one product, and h⁰ is made for S_1 alone.
-
-    Args:
-        features: of the nodes of S_0.
-        blocks: K layers.
-    """
-    values = applied(model, params, "read", features)
-    width, nodes = sum(one.shape[1] for one in values), len(values[0])
-    folded = bool(blocks) and width * len(blocks[0].own) < model.dim * nodes
-    h = None if folded else applied(model, params, "mapped", values)
-    for k, layer in enumerate(blocks):
-        if h is None:
-            messages = applied(model, params, "first_messages", values)
-            own = applied(model, params, "mapped", tuple(one[layer.own] for one in values))
-        else:
-            messages = applied(model, params, "messages", k, h)
-            own = h[layer.own]
-        h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
-    return applied(model, params, "head", h)
 
 
 def in_places(targets: Targets, place: Ids) -> Targets:
@@ -313,7 +171,7 @@ def train_step(
     batch: Batch,
     key: PRNGKey,
     active: Scalar,
-    world: World,
+    items: ItemArrays,
     *,
     model: PinSage,
     optimizer: optax.GradientTransformation,
@@ -330,8 +188,8 @@ def train_step(
         capacities: declared before the run, ascending; the last holds every batch.
     """
     draw_key, view_key, choice_key = jax.random.split(key, 3)
-    targets = draw_targets(draw_key, batch, world, active, config)
-    view = training_view(view_key, targets, world, config)
+    targets = draw_targets(draw_key, batch, items, active, config)
+    view = training_view(view_key, targets, items, config)
     marks = mark_layers(view.table, targets.ids, config.layers, capacities[-1])
 
     def gradient_within(sizes: Capacities) -> Callable[[TrainState, Marks], tuple[Scalar, Params]]:

@@ -18,15 +18,15 @@ import numpy as np
 import optax
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.config import PinSageConfig
+from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.initial import standardised
 from pinsage_jax.encoder.pinsage import init_params
-from pinsage_jax.evaluation.sets import judge
+from pinsage_jax.evaluation.parts import evaluate_part
 from pinsage_jax.negatives.curriculum import active_hard
-from pinsage_jax.tasks.holdout import HeldOut, Task
+from pinsage_jax.tasks.task import HeldOut, Task
 from pinsage_jax.training.epochs import DeviceEpochs, HostEpochs
-from pinsage_jax.training.preparation import Prepared, neighbors_of, stream
+from pinsage_jax.training.preparation import Prepared, neighbors_of
 from pinsage_jax.training.step import TrainState
 
 # The batch that the initial layers are shifted and scaled by.
@@ -154,11 +154,11 @@ class Trainer:
             before = now
         return progress._replace(state=state, epoch=epoch), float(np.concatenate(losses).mean())
 
-    def judge(self, params: Any, held_out: HeldOut) -> dict[str, float]:
+    def evaluate(self, params: Any, held_out: HeldOut) -> dict[str, float]:
         """Figures of one part, the training items ranked."""
         prepared = self.prepared
         vectors = embed_all(prepared.model, params, prepared.features, prepared.table).vectors
-        return judge(prepared.model, params, vectors, held_out, candidates=self.pool)
+        return evaluate_part(prepared.model, params, vectors, held_out, candidates=self.pool)
 
     def advance(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
         """One epoch, and its record; judged on validation where it is due."""
@@ -167,7 +167,7 @@ class Trainer:
         record: dict[str, Any] = {"epoch": progress.epoch, "loss": loss}
         due = progress.epoch % self.config.evaluate_every == 0
         if due or progress.epoch == self.config.epochs:
-            record["valid"] = self.judge(progress.state.params, self.task.valid)
+            record["valid"] = self.evaluate(progress.state.params, self.task.valid)
             if record["valid"][METRIC] > progress.best_value:
                 progress = progress._replace(
                     best=jax.tree.map(jnp.copy, progress.state.params),

@@ -9,25 +9,23 @@ import numpy as np
 from lightgcn_jax.diffusion import diffuse
 
 
-def dense_interactions(users, items, num_users, num_items, weights=None):
+def dense_interactions(users, items, num_users, num_items):
     matrix = np.zeros((num_users, num_items))
-    matrix[users, items] = 1.0 if weights is None else weights
+    matrix[users, items] = 1.0
     return matrix
 
 
-def dense_adjacency(users, items, num_users, num_items, weights=None):
+def dense_adjacency(users, items, num_users, num_items):
     """A = [[0, R], [Rᵀ, 0]]."""
-    r = dense_interactions(users, items, num_users, num_items, weights)
+    r = dense_interactions(users, items, num_users, num_items)
     return np.block(
         [[np.zeros((num_users, num_users)), r], [r.T, np.zeros((num_items, num_items))]]
     )
 
 
-def dense_normalized_adjacency(
-    users, items, num_users, num_items, normalization="symmetric", weights=None
-):
+def dense_normalized_adjacency(users, items, num_users, num_items, normalization="symmetric"):
     """A between powers of its degrees, from the definition; isolated nodes give zero rows."""
-    a = dense_adjacency(users, items, num_users, num_items, weights)
+    a = dense_adjacency(users, items, num_users, num_items)
     degrees = a.sum(axis=1)
     root = np.diag([1 / math.sqrt(d) if d else 0.0 for d in degrees])
     inverse = np.diag([1 / d if d else 0.0 for d in degrees])

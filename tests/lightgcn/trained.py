@@ -19,10 +19,10 @@ def random_params(module, config, num_nodes=NODES, seed=0):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), shapes)
 
 
-def operator_and_matrix(normalization="symmetric", pairs=PAIRS, weights=None):
+def operator_and_matrix(normalization="symmetric", pairs=PAIRS):
     """The operator in the precision of the moment, and the dense float64 matrix."""
-    matrix = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization, weights)
-    graph = graph_of(*pairs, weights=weights)
+    matrix = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization)
+    graph = graph_of(*pairs)
     return diffusion_operator(graph, dtype=float, normalization=normalization), matrix
 
 

@@ -15,11 +15,6 @@ def random_pairs(seed, num_users=NUM_USERS, num_items=NUM_ITEMS, density=0.3):
     return users[order], items[order]
 
 
-def random_weights(seed, count):
-    """Edge weights between 1/4 and 4."""
-    return 2 ** np.random.default_rng(seed).uniform(-2, 2, count)
-
-
 def skewed_pairs(num_users=10, num_items=24):
     """User u has u²/4 items, from none to 20; the last items have no user."""
     rng = np.random.default_rng(0)
@@ -28,10 +23,8 @@ def skewed_pairs(num_users=10, num_items=24):
     return users, np.concatenate(chosen)
 
 
-def graph_of(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS, weights=None):
-    return BipartiteGraph.from_pairs(
-        users, items, num_users=num_users, num_items=num_items, weights=weights
-    )
+def graph_of(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS):
+    return BipartiteGraph.from_pairs(users, items, num_users=num_users, num_items=num_items)
 
 
 def csr_of(dense):

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from pinsage_jax import PinSageConfig, PinWorld, Task, cooccurrence_task, generate_pins
-from pinsage_jax.runs.lifecycle import settings_from
+from pinsage_jax.config import settings_from
 
 # 36 cells of about eight pins, which looks and words tell well: a few steps learn it.
 WORLD = PinWorld(

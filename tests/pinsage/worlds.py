@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from pinsage_jax.features.schema import Input
+from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 ITEMS, NEIGHBORS = 40, 3

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,25 +27,46 @@ def report(**fields) -> Report:
     )
 
 
-def test_contenders_alternate_after_the_warm_up_and_are_timed_one_by_one():
-    calls, now = [], 0.0
+class Contenders:
+    """Calls that take so many seconds on a clock of their own, and the order that they came in."""
 
-    def contender(name, seconds):
-        def call():
-            nonlocal now
-            calls.append(name)
-            now += seconds
+    def __init__(self, **seconds: float):
+        self.order: list[str] = []
+        self.rests: list[float] = []
+        self.now = 0.0
+        self.calls = {name: partial(self._call, name, took) for name, took in seconds.items()}
 
-        return call
+    def _call(self, name: str, took: float) -> None:
+        self.order.append(name)
+        self.now += took
 
-    samples = alternate(
-        {"a": contender("a", 1.0), "b": contender("b", 3.0)},
-        rounds=3,
-        warmups=2,
-        clock=lambda: now,
-    )
-    assert calls == ["a", "b"] * 5
+    def rest(self, seconds: float) -> None:
+        self.order.append("rest")
+        self.rests.append(seconds)
+
+
+def test_contenders_are_timed_one_by_one_after_the_warm_up():
+    given = Contenders(a=1.0, b=3.0)
+    samples = alternate(given.calls, rounds=3, warmups=2, clock=lambda: given.now, pause=0)
+    assert given.order[:4] == ["a", "b"] * 2
+    assert len(given.order) == 10
     assert samples == {"a": [1.0] * 3, "b": [3.0] * 3}
+
+
+def test_every_round_begins_with_another_contender():
+    given = Contenders(a=1.0, b=2.0, c=3.0)
+    alternate(given.calls, rounds=4, warmups=0, clock=lambda: given.now, pause=0)
+    assert given.order == ["a", "b", "c", "b", "c", "a", "c", "a", "b", "a", "b", "c"]
+
+
+def test_a_contender_starts_when_the_others_threads_sleep(monkeypatch):
+    given = Contenders(a=1.0, b=2.0)
+    monkeypatch.setattr(harness.time, "sleep", given.rest)
+    samples = alternate(given.calls, rounds=2, warmups=1, clock=lambda: given.now)
+    assert given.order == ["a", "b", *["rest", "a", "rest", "b"], *["rest", "b", "rest", "a"]]
+    # Four times the 5 ms for which OpenMP's threads spin; the rest is not part of a sample.
+    assert set(given.rests) == {0.02}
+    assert samples == {"a": [1.0] * 2, "b": [2.0] * 2}
 
 
 def test_the_ratio_is_of_medians_and_lies_in_its_interval():

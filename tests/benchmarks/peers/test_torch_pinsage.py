@@ -13,9 +13,10 @@ from benchmarks.peers.torch_pinsage import TorchPinSage, Trainer
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import bounds, make_blocks, mark_layers, take_features
 from pinsage_jax.encoder.pinsage import init_params, make_model
-from pinsage_jax.features.schema import Input
+from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable
-from pinsage_jax.training.step import Targets, batch_gradient, in_places
+from pinsage_jax.training.batch import Targets
+from pinsage_jax.training.step import batch_gradient, in_places
 
 ITEMS, NEIGHBORS, BATCH, NEGATIVES, WIDTH = 40, 4, 8, 12, 5
 CONFIG = PinSageConfig(

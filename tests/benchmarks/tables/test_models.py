@@ -4,8 +4,7 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks.tables import models as model_table
-from benchmarks.tables import time_to_quality
+from benchmarks.tables import models, time_to_quality
 from benchmarks.tables.models import Row
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.errors import InputError
@@ -19,7 +18,7 @@ def split():
 
 
 def test_gowalla_has_every_model_of_the_papers_under_both_protocols():
-    rows = model_table.gowalla_rows(0.5)
+    rows = models.gowalla_rows(0.5)
     for protocol in ("strict", "legacy"):
         names = [row.name for row in rows if row.config.protocol == protocol]
         assert names[0] == "MF"
@@ -33,14 +32,14 @@ def test_gowalla_has_every_model_of_the_papers_under_both_protocols():
     # The scale multiplies epochs, and never below one.
     assert all(
         half.config.epochs == round(whole.config.epochs / 2)
-        for half, whole in zip(rows, model_table.gowalla_rows(1.0), strict=True)
+        for half, whole in zip(rows, models.gowalla_rows(1.0), strict=True)
         if half.config.is_trained
     )
-    assert all(row.config.epochs >= 1 for row in model_table.gowalla_rows(1e-9))
+    assert all(row.config.epochs >= 1 for row in models.gowalla_rows(1e-9))
 
 
 def test_small_sets_have_every_model_with_seeds():
-    rows = model_table.small_rows("lastfm", 5)
+    rows = models.small_rows("lastfm", 5)
     assert {row.config.model for row in rows} >= {"mf", "gcn", "sgc", "ngcf", "gnn", "lightgcn"}
     for row in rows:
         seeded = row.config.model not in ("popular", "itemcf")
@@ -50,29 +49,29 @@ def test_small_sets_have_every_model_with_seeds():
 
 def test_a_row_is_trained_once_then_read_and_never_mixed_up(split, tmp_path):
     config = TrainConfig(model="random", seeds=3, ks=(20,))
-    first = model_table.train_or_read(split, config, tmp_path / "row")
-    again = model_table.train_or_read(split, config, tmp_path / "row")
+    first = models.train_or_read(split, config, tmp_path / "row")
+    again = models.train_or_read(split, config, tmp_path / "row")
     assert again.already_finished
     assert again.summary["test"] == first.summary["test"]
     other = dataclasses.replace(config, seed=7)
     with pytest.raises(InputError, match="holds a run with other settings"):
-        model_table.train_or_read(split, other, tmp_path / "row")
+        models.train_or_read(split, other, tmp_path / "row")
 
 
 def test_lines_and_their_table(split):
     config = TrainConfig(model="random", seeds=3, ks=(20,))
-    result = model_table.fit(split, config)
-    line = model_table.line_of(Row("random", config, (0.1, 0.2)), result)
+    result = models.fit(split, config)
+    line = models.line_of(Row("random", config, (0.1, 0.2)), result)
     assert line["settings"] == {"model": "random", "ks": (20,), "seeds": 3}
     assert line["test"]["recall@20"] == result.summary["test"]["recall@20"]
     spread = result.summary["statistics"]["test"]["recall@20"]["ci95_half_width"]
     assert line["ci95_half_width"]["recall@20"] == spread
     console = Console(file=io.StringIO(), width=200)
-    console.print(model_table.table_of("world", [line]))
+    console.print(models.table_of("world", [line]))
     printed = console.file.getvalue()
     assert f"{line['test']['recall@20']:.4f} ±{spread:.4f}" in printed
     assert "0.1000" in printed
-    plain = model_table.line_of(Row("popular", config), result)
+    plain = models.line_of(Row("popular", config), result)
     assert "published" not in plain
 
 
@@ -81,7 +80,7 @@ def test_the_order_of_recall():
         {"name": name, "protocol": "strict", "test": {"recall@20": recall}}
         for name, recall in [("GF-CF", 0.1), ("MF", 0.3), ("LightGCN, 3 layers", 0.2)]
     ] + [{"name": "MF", "protocol": "legacy", "test": {"recall@20": 0.0}}]
-    assert model_table.order_of(lines, "strict") == ["GF-CF", "LightGCN, 3 layers", "MF"]
+    assert models.order_of(lines, "strict") == ["GF-CF", "LightGCN, 3 layers", "MF"]
 
 
 def test_time_to_quality_reports_what_the_untrained_model_ranks(split, monkeypatch):

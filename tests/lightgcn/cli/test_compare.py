@@ -1,15 +1,17 @@
 """The commands that judge finished runs and put them side by side, in this process."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from lightgcn_jax.cli import main
-from lightgcn_jax.data import generate_world, ratio_split
-from lightgcn_jax.runs import fit
+from lightgcn_jax.data import Pairs, generate_world, ratio_split
+from lightgcn_jax.runs import RunDirectory, fit
 from lightgcn_jax.runs.compare import compare_runs
 from lightgcn_jax.runs.evaluate import judge_run
 from lightgcn_jax.settings import TrainConfig
@@ -85,7 +87,7 @@ def test_compare_shows_figures_tests_and_what_marks_mean(runs):
         f"{test.paired.difference:+.4f}",
         f"{test.paired.low:+.4f} to {test.paired.high:+.4f}",
     ]
-    assert tests[1][4:] == ["<0.0001", f"{test.bootstrap_p:.4f}"]
+    assert tests[1][4:] == ["<0.0001", f"{test.permutation_p:.4f}"]
     assert "▲ best of its column; against popular * p < 0.05, ** p < 0.01 in both tests" in out
     assert "p by Holm over the tests of a metric, 2" in out
     assert "Protocol strict: fitted on train, nothing selected" in out
@@ -116,6 +118,30 @@ def test_compare_as_json(runs):
     test = value["runs"][1]["tests"]["recall@10"]
     assert test["paired"]["difference"] == run.tests["recall@10"].paired.difference
     assert test["t_test_p"] == run.tests["recall@10"].t_test_p
+    assert test["permutation_p"] == run.tests["recall@10"].permutation_p
+
+
+def test_what_says_nothing_is_null_in_json(runs):
+    value = json.loads(output_of("compare", *[runs / "itemcf"] * 2, "--json", "--k", 10))
+    test = value["runs"][1]["tests"]["recall@10"]
+    assert (test["t_test_p"], test["permutation_p"]) == (None, 1)
+    paired = test["paired"]
+    assert {name for name, field in paired.items() if field is None} == {
+        "low", "high", "statistic", "t_test_p",
+    }  # fmt: skip
+    assert paired["difference"] == 0
+
+
+def test_few_test_users_are_said_below(runs, tmp_path):
+    split = RunDirectory.open(runs / "popular").split
+    kept = split.test.users < 4
+    few = dataclasses.replace(split, test=Pairs(split.test.users[kept], split.test.items[kept]))
+    for model in ("popular", "itemcf"):
+        fit(few, TrainConfig(model=model, ks=(10,)), out=tmp_path / model)
+    out = output_of("compare", tmp_path / "popular", tmp_path / "itemcf", "--k", 10)
+    users = len(np.unique(few.test.users))
+    assert f"Note: {users} test users are few: no difference can be told from chance" in out
+    assert "*" not in tables_of(out)[0][2][4]
 
 
 def test_what_differs_is_said_below(runs):
@@ -130,9 +156,7 @@ def test_a_run_compared_with_itself(runs):
     figures, tests = tables_of(output_of("compare", *[runs / "itemcf"] * 2, "--k", 10))
     assert figures[1] == figures[2]
     assert figures[1][4].endswith("▲")
-    assert [row[2:] for row in tests[1:]] == [
-        ["+0.0000", "+0.0000 to +0.0000", "1.0000", "1.0000"]
-    ] * 2
+    assert [row[2:] for row in tests[1:]] == [["+0.0000", "–", "–", "1.0000"]] * 2
 
 
 def test_what_a_user_can_mend_is_one_line(runs, tmp_path):

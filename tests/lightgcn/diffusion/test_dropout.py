@@ -8,7 +8,7 @@ from lightgcn_jax.diffusion import bucketed, diffuse, diffusion_operator, drop_e
 from lightgcn_jax.errors import InputError
 from tests.lightgcn.oracles import materialised
 from tests.lightgcn.programs import all_equations
-from tests.lightgcn.worlds import graph_of, random_pairs, random_weights
+from tests.lightgcn.worlds import graph_of, random_pairs
 
 RATE = 0.3
 PAIRS = random_pairs(0)
@@ -19,7 +19,7 @@ both_ways = pytest.mark.parametrize("directed", [False, True], ids=["undirected"
 
 
 def operator_of(backend="csr", normalization="symmetric", dtype=jnp.float32):
-    graph = graph_of(*PAIRS, weights=random_weights(0, EDGES))
+    graph = graph_of(*PAIRS)
     return diffusion_operator(
         graph, backend=backend, normalization=normalization, dtype=dtype, edge_dropout=True
     )

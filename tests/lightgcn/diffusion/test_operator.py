@@ -23,7 +23,6 @@ from tests.lightgcn.worlds import (
     graph_of,
     pair_sets,
     random_pairs,
-    random_weights,
     skewed_pairs,
 )
 
@@ -73,12 +72,11 @@ def float32_table(seed, nodes=NODES):
     return jnp.asarray(table(seed, nodes), jnp.float32)
 
 
-def skewed(normalization, *, weighted=True):
+def skewed(normalization):
     """The graph of long, short and empty rows, and its normalised matrix by definition."""
     pairs = skewed_pairs(USERS, ITEMS)
-    weights = random_weights(3, len(pairs[0])).astype(np.float32) if weighted else None
-    matrix = dense_normalized_adjacency(*pairs, USERS, ITEMS, normalization, weights)
-    return graph_of(*pairs, USERS, ITEMS, weights), matrix
+    matrix = dense_normalized_adjacency(*pairs, USERS, ITEMS, normalization)
+    return graph_of(*pairs, USERS, ITEMS), matrix
 
 
 def check_products(operator, matrix, precision):
@@ -108,7 +106,7 @@ def test_value_and_gradient_are_the_dense_products(backend, precision, normaliza
 
 @every_normalization
 def test_interactions_are_a_block_and_its_transpose(backend, normalization):
-    graph, matrix = skewed(normalization, weighted=False)
+    graph, matrix = skewed(normalization)
     operator = interaction_operator(graph, backend=backend, normalization=normalization)
     check_products(operator, matrix[:USERS, USERS:], PRECISIONS[0])
 
@@ -124,7 +122,7 @@ def test_any_matrix_with_signs_and_empty_rows_and_columns(backend):
 @pytest.mark.usefixtures("x64")
 def test_numerical_gradients(backend, normalization):
     pairs = random_pairs(2, 3, 4, density=0.5)
-    graph = graph_of(*pairs, 3, 4, weights=random_weights(2, len(pairs[0])))
+    graph = graph_of(*pairs, 3, 4)
     operator = diffusion_operator(
         graph, backend=backend, dtype=jnp.float64, normalization=normalization
     )
@@ -136,14 +134,11 @@ def test_numerical_gradients(backend, normalization):
     )
 
 
-@given(pairs=pair_sets(), normalization=st.sampled_from(list(TRANSPOSED)), weighted=st.booleans())
+@given(pairs=pair_sets(), normalization=st.sampled_from(list(TRANSPOSED)))
 @settings(max_examples=10, deadline=None)
-def test_random_graphs(backend, pairs, normalization, weighted):
-    weights = random_weights(4, len(pairs[0])).astype(np.float32) if weighted else None
-    matrix = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization, weights)
-    operator = diffusion_operator(
-        graph_of(*pairs, weights=weights), backend=backend, normalization=normalization
-    )
+def test_random_graphs(backend, pairs, normalization):
+    matrix = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization)
+    operator = diffusion_operator(graph_of(*pairs), backend=backend, normalization=normalization)
     check_products(operator, matrix, PRECISIONS[0])
 
 
@@ -186,14 +181,13 @@ def test_star_has_its_analytic_answer(backend, precision):
 @every_normalization
 def test_renaming_nodes_renames_the_result(backend, normalization):
     users, items = random_pairs(6)
-    weights = random_weights(6, len(users))
     rng = np.random.default_rng(0)
     new_user, new_item = rng.permutation(NUM_USERS), rng.permutation(NUM_ITEMS)
     place = np.concatenate([new_user, NUM_USERS + new_item])
     names = {"backend": backend, "normalization": normalization}
     x = np.asarray(float32_table(0))
-    y = once(diffusion_operator(graph_of(users, items, weights=weights), **names), x)
-    renamed = graph_of(new_user[users], new_item[items], weights=weights)
+    y = once(diffusion_operator(graph_of(users, items), **names), x)
+    renamed = graph_of(new_user[users], new_item[items])
     moved = np.zeros_like(x)
     moved[place] = x
     moved_y = np.asarray(once(diffusion_operator(renamed, **names), moved))
@@ -246,11 +240,11 @@ def test_nested_vmap(backend):
 
 def test_vmap_over_operators_is_a_loop(backend):
     # One structure, two sets of weights, alone and beside an outer vmap over tables.
-    pairs = random_pairs(5)
-    operators = []
-    for seed in (0, 1):
-        graph = graph_of(*pairs, weights=random_weights(seed, len(pairs[0])))
-        operators.append(diffusion_operator(graph, backend=backend, normalization="row"))
+    graph = graph_of(*random_pairs(5))
+    operators = [
+        diffusion_operator(graph, backend=backend, normalization=normalization)
+        for normalization in ("row", "left")
+    ]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *operators)
     tables = jnp.stack([float32_table(seed) for seed in range(4)]).reshape(2, 2, NODES, DIM)
     expected = [[once(m, x) for m, x in zip(operators, row, strict=True)] for row in tables]

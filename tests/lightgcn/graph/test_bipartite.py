@@ -4,16 +4,9 @@ import pytest
 from hypothesis import given, settings
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph import BipartiteGraph, contains, count_below, entries
+from lightgcn_jax.graph import BipartiteGraph, contains, count_below, walk_rows
 from tests.lightgcn.oracles import dense_interactions
-from tests.lightgcn.worlds import (
-    NUM_ITEMS,
-    NUM_USERS,
-    graph_of,
-    pair_sets,
-    random_pairs,
-    random_weights,
-)
+from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, pair_sets, random_pairs
 
 
 @given(pair_sets())
@@ -55,52 +48,6 @@ def test_bad_pairs_are_refused(users, items, message):
         )
 
 
-@given(pair_sets())
-@settings(max_examples=30, deadline=None)
-def test_weights_follow_their_pairs(pairs):
-    weights = random_weights(0, len(pairs[0]))
-    shuffled = np.random.default_rng(1).permutation(len(weights))
-    users, items = pairs[0][shuffled], pairs[1][shuffled]
-    graph = graph_of(users, items, weights=weights[shuffled])
-    got = dense_interactions(*graph.pairs(), NUM_USERS, NUM_ITEMS, graph.edge_weights)
-    expected = dense_interactions(*pairs, NUM_USERS, NUM_ITEMS, weights)
-    np.testing.assert_allclose(got, expected, rtol=1e-7)
-    # With a weight the structure is the same as without.
-    without = graph_of(users, items)
-    assert without.edge_weights is None
-    np.testing.assert_array_equal(
-        graph.items_of_user.columns, without.items_of_user.columns, strict=True
-    )
-
-
-def test_weights_may_be_whole_numbers():
-    graph = graph_of(np.array([1, 0]), np.array([0, 2]), weights=np.array([3, 2]))
-    np.testing.assert_array_equal(graph.edge_weights, np.array([2.0, 3.0], np.float32))
-
-
-NAN, INF = float("nan"), float("inf")
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ([1.0, 0.0], r"positive and finite in float32, got 0.0 at pair 1"),
-        ([-2.0, 1.0], r"weights: expected numbers positive .*got -2.0 at pair 0"),
-        ([NAN, 1.0], r"got nan at pair 0"),
-        ([1.0, INF], r"got inf at pair 1"),
-        ([1.0, 1e300], r"positive and finite in float32, got 1e\+300 at pair 1"),
-        ([1e-300, 1.0], r"positive and finite in float32, got 1e-300 at pair 0"),
-        ([1.0], r"weights: expected 2 numbers, one for each pair, got shape \(1,\) of float64"),
-        ([[1.0, 1.0]], r"got shape \(1, 2\)"),
-        ([True, True], r"got shape \(2,\) of bool"),
-        ([1j, 1j], r"got shape \(2,\) of complex128"),
-    ],
-)
-def test_bad_weights_are_refused(weights, message):
-    with pytest.raises(InputError, match=message):
-        graph_of(np.array([0, 1]), np.array([0, 1]), weights=np.array(weights))
-
-
 def test_counts_beyond_32_bits_are_refused():
     with pytest.raises(InputError, match=r"counted in 32 bits, at most 2,147,483,647, got 2,147"):
         graph_of(np.array([], int), np.array([], int), num_users=2**31 - 2)
@@ -125,7 +72,7 @@ def test_binary_searches_agree_with_counting(density):
         assert ids[: len(absent)] == absent
 
 
-def test_entries_walk_rows_one_after_another():
+def test_entries_of_rows_are_walked_one_after_another():
     users, items = random_pairs(3)
     rows = graph_of(users, items).items_of_user
     wanted = [4, 0, 4, 6]
@@ -135,7 +82,7 @@ def test_entries_walk_rows_one_after_another():
         for item in sorted(items[users == user].tolist())
     ]
     positions = jnp.arange(len(expected) + 5)
-    slots, columns, inside = entries(rows, jnp.array(wanted), positions)
+    slots, columns, inside = walk_rows(rows, jnp.array(wanted), positions)
     assert inside.tolist() == [True] * len(expected) + [False] * 5
     got = list(zip(slots.tolist(), columns.tolist(), strict=True))[: len(expected)]
     assert got == expected

@@ -34,7 +34,8 @@ def test_fields_are_kept_in_one_kind_of_number():
 @settings(max_examples=30, deadline=None)
 def test_transposing_is_the_dense_transpose_and_its_own_inverse(pairs):
     weights = np.arange(1, len(pairs[0]) + 1)
-    dense = dense_interactions(*pairs, NUM_USERS, NUM_ITEMS, weights)
+    dense = dense_interactions(*pairs, NUM_USERS, NUM_ITEMS)
+    dense[pairs] = weights
     flipped = csr_of(dense).transposed()
     assert flipped.shape == (NUM_ITEMS, NUM_USERS)
     np.testing.assert_array_equal(flipped.as_scipy().toarray(), dense.T)

@@ -11,31 +11,17 @@ from lightgcn_jax.graph import (
     normalized_interactions,
 )
 from tests.lightgcn.oracles import dense_normalized_adjacency
-from tests.lightgcn.worlds import (
-    NUM_ITEMS,
-    NUM_USERS,
-    graph_of,
-    pair_sets,
-    random_pairs,
-    random_weights,
-)
+from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, pair_sets, random_pairs
 
 every_normalization = pytest.mark.parametrize("normalization", TRANSPOSED)
 
 
-def graph_and_weights(pairs, weighted):
-    # The graph keeps float32.
-    weights = random_weights(0, len(pairs[0])).astype(np.float32) if weighted else None
-    return graph_of(*pairs, weights=weights), weights
-
-
 @every_normalization
-@pytest.mark.parametrize("weighted", [False, True])
 @given(pairs=pair_sets())
 @settings(max_examples=20, deadline=None)
-def test_matrices_are_their_definitions(normalization, weighted, pairs):
-    graph, weights = graph_and_weights(pairs, weighted)
-    expected = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization, weights)
+def test_matrices_are_their_definitions(normalization, pairs):
+    graph = graph_of(*pairs)
+    expected = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization)
     whole = normalized_adjacency(graph, normalization)
     assert whole.num_entries == 2 * graph.num_edges
     np.testing.assert_allclose(whole.as_scipy().toarray(), expected, rtol=1e-14)
@@ -52,19 +38,17 @@ def test_symmetric_is_what_is_meant_without_a_name():
 
 
 @every_normalization
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_transpose_is_another_normalisation(normalization, weighted):
+def test_the_transpose_is_another_normalisation(normalization):
     # Bit for bit: the operator relies on it, storing one matrix as the other's transpose.
-    graph, _ = graph_and_weights(random_pairs(1), weighted)
+    graph = graph_of(*random_pairs(1))
     flipped = normalized_adjacency(graph, normalization).transposed()
     other = normalized_adjacency(graph, TRANSPOSED[normalization])
     for field in ("offsets", "columns", "weights"):
         np.testing.assert_array_equal(getattr(flipped, field), getattr(other, field))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_means_and_walks(weighted):
-    graph, _ = graph_and_weights(random_pairs(2), weighted)
+def test_means_and_walks():
+    graph = graph_of(*random_pairs(2))
     row = normalized_adjacency(graph, "row").as_scipy().toarray()
     column = normalized_adjacency(graph, "column").as_scipy().toarray()
     linked = (row != 0).any(axis=1)
@@ -74,11 +58,9 @@ def test_means_and_walks(weighted):
 
 
 def test_none_is_the_adjacency_matrix():
-    weights = random_weights(6, 3).astype(np.float32)
-    matrix = normalized_adjacency(graph_of([0, 0, 1], [1, 2, 0], 3, 3, weights), "none")
-    first, second, third = weights
+    matrix = normalized_adjacency(graph_of([0, 0, 1], [1, 2, 0], 3, 3), "none")
     expected = np.zeros((6, 6))
-    expected[0, 4], expected[0, 5], expected[1, 3] = first, second, third
+    expected[[0, 0, 1], [4, 5, 3]] = 1
     np.testing.assert_array_equal(matrix.as_scipy().toarray(), expected + expected.T)
 
 
@@ -87,31 +69,6 @@ def test_symmetric_has_spectral_radius_one():
     graph = graph_of(*random_pairs(3))
     values = np.linalg.eigvalsh(normalized_adjacency(graph).as_scipy().toarray())
     np.testing.assert_allclose(values[[0, -1]], [-1, 1], rtol=1e-12)
-
-
-def test_weights_times_a_constant_change_only_what_does_not_cancel():
-    pairs = random_pairs(4)
-    weights = random_weights(4, len(pairs[0]))
-    once, twice = graph_of(*pairs, weights=weights), graph_of(*pairs, weights=2 * weights)
-    for normalization, factor in {
-        "symmetric": 1.0, "row": 1.0, "column": 1.0, "left": 2**0.5, "right": 2**0.5,
-        "none": 2.0,
-    }.items():  # fmt: skip
-        np.testing.assert_allclose(
-            normalized_adjacency(twice, normalization).weights,
-            factor * normalized_adjacency(once, normalization).weights,
-            rtol=1e-14,
-        )
-
-
-def test_weights_of_one_change_nothing():
-    pairs = random_pairs(5)
-    ones = np.ones(len(pairs[0]))
-    for normalization in TRANSPOSED:
-        np.testing.assert_array_equal(
-            normalized_adjacency(graph_of(*pairs, weights=ones), normalization).weights,
-            normalized_adjacency(graph_of(*pairs), normalization).weights,
-        )
 
 
 @given(pair_sets())

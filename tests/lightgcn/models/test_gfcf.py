@@ -78,19 +78,6 @@ def test_with_all_vectors_the_filter_keeps_every_row(cells):
     assert not found[r.sum(axis=0) == 0].any()
 
 
-def test_weighted_interactions():
-    users, items = PAIRS
-    weights = np.random.default_rng(0).uniform(0.5, 3.0, len(users))
-    r = np.zeros((NUM_USERS, NUM_ITEMS))
-    r[users, items] = weights
-    with jax.enable_x64(True):
-        graph = BipartiteGraph.from_pairs(
-            users, items, num_users=NUM_USERS, num_items=NUM_ITEMS, weights=weights
-        )
-    expected = (r @ dense_filter(r, 3, 0.3)).T
-    np.testing.assert_allclose(scores_of(fitted(graph, rank=3)), expected, atol=1e-9)
-
-
 def test_new_users_are_filtered_as_known_ones_are():
     r = dense_interactions(*PAIRS, NUM_USERS, NUM_ITEMS)
     model = fitted(graph_of(*PAIRS), rank=3)

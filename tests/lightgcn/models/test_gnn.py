@@ -17,7 +17,7 @@ from tests.lightgcn.trained import (
     operator_and_matrix,
     random_params,
 )
-from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_weights
+from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of
 
 EDGES = edges_of(graph_of(*PAIRS))
 apply = jax.jit(gnn.apply, static_argnames="config")
@@ -33,12 +33,12 @@ every_form = pytest.mark.parametrize(
 )
 
 
-def arguments(config, weights=None):
+def arguments(config):
     """What the model reads of the graph: its operator, or its edges."""
     normalization = normalization_of(config.aggregate)
     if normalization is None:
         return None, EDGES
-    return operator_and_matrix(normalization, weights=weights)[0], None
+    return operator_and_matrix(normalization)[0], None
 
 
 def aggregated(aggregate, adjacency, nodes):
@@ -67,15 +67,11 @@ def dense_gnn(params, config, adjacency):
 
 
 @every_form
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.usefixtures("x64")
-def test_vectors_are_the_layers_written_out(config, weighted):
-    weights = random_weights(0, len(PAIRS[0])) if weighted else None
-    # The graph keeps float32.
-    weights = None if weights is None else weights.astype(np.float32)
-    adjacency = dense_adjacency(*PAIRS, NUM_USERS, NUM_ITEMS, weights)
+def test_vectors_are_the_layers_written_out(config):
+    adjacency = dense_adjacency(*PAIRS, NUM_USERS, NUM_ITEMS)
     params = random_params(gnn, config)
-    operator, edges = arguments(config, weights)
+    operator, edges = arguments(config)
     found = apply(params, operator, config, edges)
     expected = dense_gnn(params, config, adjacency)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models import itemcf
 from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig
 from tests.lightgcn.oracles import dense_interactions, stable_top_k
@@ -87,15 +86,6 @@ def test_a_graph_without_interactions_scores_zero():
     graph = graph_of(np.zeros(0, int), np.zeros(0, int))
     model = ItemCf.of(itemcf.fit(graph, ItemCfConfig(3)), graph)
     assert not np.asarray(scores_of(model, np.arange(NUM_USERS))).any()
-
-
-def test_edge_weights_are_refused():
-    users, items = random_pairs(0)
-    graph = BipartiteGraph.from_pairs(
-        users, items, num_users=NUM_USERS, num_items=NUM_ITEMS, weights=np.full(len(users), 2.0)
-    )
-    with pytest.raises(InputError, match="graph: expected interactions without weights"):
-        itemcf.fit(graph, ItemCfConfig(3))
 
 
 @pytest.mark.parametrize("neighbours", [0, -1, 2.5])

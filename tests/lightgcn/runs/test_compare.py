@@ -88,9 +88,10 @@ def test_runs_are_tested_on_the_same_users(runs):
             assert test.paired.difference == pytest.approx(difference)
             assert test.paired.low < difference < test.paired.high
             assert test.t_test_p == pytest.approx(p)
-            assert test.p == max(test.t_test_p, test.bootstrap_p)
-        corrected = holm(np.array([run.tests[metric].paired.bootstrap_p for run in found.runs[1:]]))
-        assert [run.tests[metric].bootstrap_p for run in found.runs[1:]] == corrected.tolist()
+            assert test.p == max(test.t_test_p, test.permutation_p)
+        tests = [run.tests[metric] for run in found.runs[1:]]
+        corrected = holm(np.array([test.paired.permutation_p for test in tests]))
+        assert [test.permutation_p for test in tests] == corrected.tolist()
     assert found.runs[0].tests == {}
     # Rows and the kind of id change nothing.
     assert found.runs[1].metrics == pytest.approx(found.runs[3].metrics)
@@ -103,8 +104,9 @@ def test_a_run_does_not_differ_from_itself_in_other_rows(runs):
     assert found.notes == ()
     for run in found.runs[1:]:
         for test in run.tests.values():
-            assert (test.paired.difference, test.paired.low, test.paired.high) == (0, 0, 0)
-            assert test.p == 1
+            assert test.paired.difference == 0
+            assert np.isnan([test.paired.low, test.paired.high, test.t_test_p]).all()
+            assert test.p == test.permutation_p == 1
     assert found.best(f"recall@{K}") == [0, 1, 2]
 
 
@@ -115,6 +117,36 @@ def test_another_baseline_turns_the_difference_round(runs):
     for name, test in one.runs[1].tests.items():
         assert other.runs[0].tests[name].paired.difference == -test.paired.difference
         assert other.runs[0].tests[name].t_test_p == test.t_test_p
+
+
+def fewer_test_users(split, users):
+    """The split with the test pairs of its first test users."""
+    kept = np.isin(split.test.users, np.unique(split.test.users)[:users])
+    return dataclasses.replace(split, test=Pairs(split.test.users[kept], split.test.items[kept]))
+
+
+def test_few_test_users_are_noted_and_show_nothing(split, tmp_path):
+    """What 2 users can show at most is p = 2 / 2², whatever the tests say of its spread."""
+    for users, limit in (
+        (1, "no difference can be told from chance (p is at least 1)"),
+        (2, "no difference can be told from chance (p is at least 0.5)"),
+        (5, "no difference can be told from chance (p is at least 0.0625)"),
+        (6, "only a large difference can be told from chance"),
+        (19, "only a large difference can be told from chance"),
+    ):
+        few = fewer_test_users(split, users)
+        paths = [tmp_path / f"{users}-{model}" for model in ("popular", "itemcf")]
+        for path, model in zip(paths, ("popular", "itemcf"), strict=True):
+            fit(few, TrainConfig(model=model, ks=(K,)), out=path)
+        found = compare_runs(paths, K)
+        assert found.users == users
+        assert found.notes == (f"{users} test users are few: {limit}, and intervals are rough",)
+        for test in found.runs[1].tests.values():
+            assert test.p >= test.permutation_p >= 2 / 2**users
+    again = fewer_test_users(split, 20)
+    path = tmp_path / "20"
+    fit(again, TrainConfig(model="popular", ks=(K,)), out=path)
+    assert compare_runs([path, path], K).notes == ()
 
 
 def test_differing_protocols_and_training_pairs_are_noted(runs, split):

@@ -12,7 +12,7 @@ from pinsage_jax import open_items
 from pinsage_jax.cli import main
 from pinsage_jax.cli.program import PINSAGE
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.judging_runs import judge_run
+from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.negative_distances import negative_distances
 
 WORLD = ("--items", "300")
@@ -112,7 +112,7 @@ def test_resuming(call, error_of, copy):
 
 
 def test_evaluate(call, run):
-    figures = judge_run(run)
+    figures = evaluate_run(run)
     status, out, err = call("evaluate", run, "--json")
     assert (status, err) == (0, "")
     assert json.loads(out) == figures

@@ -7,7 +7,7 @@ import pytest
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.sources import SOURCES, _in_order, _Reader, _truths, from_files, load_items
-from pinsage_jax.features.schema import FeatureTable
+from pinsage_jax.features.table import FeatureTable
 
 
 def column(data, name):

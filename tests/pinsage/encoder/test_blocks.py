@@ -12,16 +12,15 @@ from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.blocks import (
     bounds,
     declared_capacities,
+    embed_blocks,
     fits,
     make_blocks,
     mark_layers,
     take_features,
-    without_contexts,
-    without_targets,
 )
 from pinsage_jax.encoder.pinsage import init_params, make_model
 from pinsage_jax.graph.neighborhoods import NeighborTable
-from pinsage_jax.training.step import embed_blocks
+from pinsage_jax.training.batch import without_contexts, without_targets
 from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
 
 LAYERS = 2

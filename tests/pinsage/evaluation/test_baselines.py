@@ -11,8 +11,8 @@ from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.models.itemcf import ItemCfConfig
 from pinsage_jax.evaluation.baselines import feature_cosine, item_cosine, popularity, random_scores
 from pinsage_jax.evaluation.metrics import ranks_of
-from pinsage_jax.features.schema import Input
-from pinsage_jax.tasks.holdout import HeldOut, Task
+from pinsage_jax.features.inputs import Input
+from pinsage_jax.tasks.task import HeldOut, Task
 
 NUM_ITEMS, NUM_CONTEXTS, NUM_QUERIES = 12, 8, 5
 RNG = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from pinsage_jax.evaluation.metrics import (
     reciprocal_ranks,
     triplet_accuracy,
 )
-from pinsage_jax.tasks.holdout import HeldOut
+from pinsage_jax.tasks.task import HeldOut
 
 NUM_ITEMS, NUM_QUERIES = 23, 37
 DRAWS = 4_000

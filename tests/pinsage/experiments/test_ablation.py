@@ -9,11 +9,12 @@ import pytest
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import csr_rows
 from pinsage_jax.cli import main
-from pinsage_jax.config import PinSageConfig
+from pinsage_jax.config import PinSageConfig, settings_from
 from pinsage_jax.data.world import PinWorld
 from pinsage_jax.experiments.ablation import Outcome, Run, carry_out, planned
 from pinsage_jax.experiments.bench import Bench, fresh_figures, hard_triplets, shared
 from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
+from pinsage_jax.experiments.experiment import DataSet, Experiment, narrowed
 from pinsage_jax.experiments.table_1 import (
     COMBINED,
     DATASETS,
@@ -21,16 +22,13 @@ from pinsage_jax.experiments.table_1 import (
     PINSAGE,
     POPULARITY,
     RANDOM,
-    DataSet,
-    Experiment,
     named,
-    narrowed,
     table_1,
 )
+from pinsage_jax.runs.evaluate import evaluate_fresh, renumbered, with_fresh_items
 from pinsage_jax.runs.finished import FinishedRun
-from pinsage_jax.runs.fresh_judging import judge_fresh, renumbered, with_fresh_items
-from pinsage_jax.runs.lifecycle import fit, settings_from
-from pinsage_jax.tasks.holdout import HeldOut
+from pinsage_jax.runs.fit import fit
+from pinsage_jax.tasks.task import HeldOut
 from pinsage_jax.training.preparation import prepare
 
 CONFIG = PinSageConfig(
@@ -256,7 +254,7 @@ def test_fresh_pairs_are_ranked_among_all_known_items(fitted):
             hits.append((scores > scores[places[positive]]).sum() < 10)
         return np.mean(hits)
 
-    found = judge_fresh(FinishedRun.of(fitted))
+    found = evaluate_fresh(FinishedRun.of(fitted))
     assert not task.train_items[np.asarray(task.fresh.relevant.columns)].any()
     assert found["fresh"]["hit_rate@10"] == pytest.approx(hit_rate(task.fresh))
     assert found["test"]["hit_rate@10"] == pytest.approx(hit_rate(task.test))

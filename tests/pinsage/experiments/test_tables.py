@@ -10,7 +10,8 @@ from rich.console import Console
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.experiments.ablation import Result, Run
 from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
-from pinsage_jax.experiments.table_1 import COMBINED, PINSAGE, RANDOM, DataSet, Variant
+from pinsage_jax.experiments.experiment import DataSet, Variant
+from pinsage_jax.experiments.table_1 import COMBINED, PINSAGE, RANDOM
 from pinsage_jax.experiments.tables import (
     ablation_table,
     as_json,

@@ -7,17 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.features import columns as feature_columns
+from pinsage_jax.features import inputs as feature_inputs
 from pinsage_jax.features.bags import CategorySchema, hashed_bags
-from pinsage_jax.features.columns import Statistics
-from pinsage_jax.features.schema import (
-    Column,
-    DenseSchema,
-    FeatureSchema,
-    FeatureTable,
-    Input,
-    fit_schema,
-)
+from pinsage_jax.features.columns import Column
+from pinsage_jax.features.inputs import Input, Statistics
+from pinsage_jax.features.schema import DenseSchema, FeatureSchema, fit_schema
+from pinsage_jax.features.table import FeatureTable
 
 VECTORS = np.array([[1, 10], [3, 10], [5, 10], [100, -100]], np.float32)
 TABLE = FeatureTable(
@@ -211,7 +206,7 @@ def test_statistics_in_blocks_are_those_of_the_whole(monkeypatch):
     rng = np.random.default_rng(0)
     values = rng.normal(1e4, 1.0, (101, 3)).astype(np.float32)
     rows = np.arange(0, 101, 2)
-    monkeypatch.setattr(feature_columns, "_BLOCK", 30)
+    monkeypatch.setattr(feature_inputs, "_BLOCK", 30)
     got = Statistics.fit(values, rows)
     exact = values[rows].astype(np.float64)
     np.testing.assert_allclose(got.mean, exact.mean(axis=0), rtol=1e-12)

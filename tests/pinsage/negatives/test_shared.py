@@ -12,8 +12,6 @@ from pinsage_jax.negatives.shared import (
     hard_valid,
     shared_valid,
 )
-from pinsage_jax.runs import negative_plot
-from pinsage_jax.runs.negative_plot import plot_distances
 from tests.lightgcn.laws import LEVEL, chi_square
 
 draw = jax.jit(draw_shared_negatives, static_argnums=(1,), static_argnames="items")
@@ -90,22 +88,3 @@ def test_own_negatives_leave_out_padding_and_the_pair():
     valid = hard_valid(queries, jnp.array([3, 4]), jnp.array([[0, 2, 3, -1], [2, 0, 4, 3]]))
     assert valid.astype(int).tolist() == [[0, 1, 0, 0], [0, 1, 0, 1]]
     assert hard_valid(queries, jnp.array([3, 4]), jnp.zeros((2, 0), jnp.int32)).shape == (2, 0)
-
-
-def test_the_plot_is_a_picture(tmp_path):
-    rng = np.random.default_rng(0)
-    distances = {"uniform": 2 * rng.random((3, 5)), "hard": np.array([0.0, 2.0004])}
-    path = plot_distances(distances, tmp_path / "negatives.png")
-    assert path == tmp_path / "negatives.png"
-    assert path is not None
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_plot_needs_matplotlib_and_distances(tmp_path, monkeypatch):
-    for values, found in (([], "none"), ([0.1, 3], "0.1 to 3.0"), ([np.nan], "nan to nan")):
-        with pytest.raises(InputError, match=f"for 'hard', got {found}"):
-            plot_distances({"hard": np.array(values)}, tmp_path / "negatives.png")
-    monkeypatch.setattr(negative_plot.importlib.util, "find_spec", lambda _: None)
-    assert plot_distances({"hard": np.ones(2)}, tmp_path / "negatives.png") is None
-    assert not list(tmp_path.iterdir())

@@ -6,7 +6,8 @@ import pytest
 
 from lightgcn_jax.data import IdMap
 from lightgcn_jax.errors import InputError
-from pinsage_jax.features.schema import Column, FeatureTable
+from pinsage_jax.features.columns import Column
+from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.serving import contact_sheet as sheets
 from pinsage_jax.serving.contact_sheet import contact_sheet, neighbours_table
 

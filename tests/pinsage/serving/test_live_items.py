@@ -7,14 +7,14 @@ import pytest
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from pinsage_jax import FeatureTable, fit, open_items
+from pinsage_jax.config import stream
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.evaluation.metrics import directions
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.lifecycle import keep_added
+from pinsage_jax.runs.finished import keep_added
 from pinsage_jax.serving import live_items as fresh
-from pinsage_jax.training.preparation import stream
 from tests.pinsage.trained import pins_task, tiny
 
 CONFIG = tiny(walks=60)

@@ -12,10 +12,9 @@ from lightgcn_jax.graph.bipartite import csr_rows
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import from_files
 from pinsage_jax.data.world import PinWorld, generate_pins
-from pinsage_jax.features.schema import FeatureTable
+from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.tasks.edge_choice import held_out_edges
 from pinsage_jax.tasks.holdout import (
-    HeldOut,
     cooccurrence_task,
     explicit_task,
     given_task,
@@ -23,6 +22,7 @@ from pinsage_jax.tasks.holdout import (
     time_task,
 )
 from pinsage_jax.tasks.pairs import ExplicitPairs
+from pinsage_jax.tasks.task import HeldOut
 from tests.lightgcn.laws import LEVEL, chi_square
 
 DATA = generate_pins(PinWorld(items=600, boards=120, mean_board_size=15), seed=3).data

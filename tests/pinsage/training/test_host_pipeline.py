@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder.blocks import bounds, make_blocks, mark_layers, without_targets
+from pinsage_jax.encoder.blocks import bounds, make_blocks, mark_layers
 from pinsage_jax.tasks.pairs import ExplicitPairs
-from pinsage_jax.training.host_pipeline import HostWorld, batches, draw, gather
-from pinsage_jax.training.step import Targets, in_places
+from pinsage_jax.training.batch import HostItemArrays, Targets, without_targets
+from pinsage_jax.training.host_pipeline import batches, draw, gather
+from pinsage_jax.training.step import in_places
 from tests.pinsage.worlds import ITEMS, NEIGHBORS, random_features, random_table
 
 CONFIG = PinSageConfig(
@@ -24,7 +25,7 @@ PAIRS = ExplicitPairs(np.arange(20, dtype=np.int32), np.arange(20, 40, dtype=np.
 
 def world(**changes):
     rng = np.random.default_rng(0)
-    given = HostWorld(
+    given = HostItemArrays(
         features=random_features(),
         ids=np.asarray(TABLE.ids),
         weights=np.asarray(TABLE.weights),

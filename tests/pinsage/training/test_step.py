@@ -13,18 +13,16 @@ from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.blocks import bounds
 from pinsage_jax.encoder.pinsage import init_params, make_model
-from pinsage_jax.training.epochs import make_chunk
-from pinsage_jax.training.step import (
+from pinsage_jax.training.batch import (
     Batch,
+    ItemArrays,
     Targets,
-    TrainState,
-    World,
     draw_targets,
     num_targets,
-    score_loss,
-    train_step,
     training_view,
 )
+from pinsage_jax.training.epochs import make_chunk
+from pinsage_jax.training.step import TrainState, score_loss, train_step
 from pinsage_jax.training.trainer import make_optimizer
 from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
 
@@ -47,7 +45,7 @@ BATCH = Batch(
 
 def world(**changes):
     rng = np.random.default_rng(1)
-    given = World(
+    given = ItemArrays(
         features={name: jnp.asarray(values) for name, values in random_features().items()},
         table=random_table(),
         training_items=jnp.arange(10, 30, dtype=jnp.int32),

@@ -13,7 +13,7 @@ from lightgcn_jax.arrays import Array
 from lightgcn_jax.evaluation import InnerProduct
 from pinsage_jax.encoder.pinsage import PinSage, applied
 from pinsage_jax.evaluation.metrics import CUTOFFS, evaluate_items
-from pinsage_jax.tasks.holdout import HeldOut, Task
+from pinsage_jax.tasks.task import HeldOut, Task
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -35,7 +35,7 @@ def query_scorer(
     return InnerProduct(_compose(params, table, jnp.asarray(queries), model=model), table)
 
 
-def judge(
+def evaluate_part(
     model: PinSage,
     params: Any,
     vectors: np.ndarray,
@@ -57,7 +57,7 @@ def judge(
     return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
 
 
-def judge_parts(
+def evaluate_parts(
     model: PinSage, params: Any, vectors: np.ndarray, task: Task, pool: np.ndarray
 ) -> dict[str, dict[str, float]]:
     """The figures of validation and test.
@@ -66,6 +66,6 @@ def judge_parts(
         pool: ``int32[n]``, the training items, which are ranked.
     """
     return {
-        part: judge(model, params, vectors, held_out, candidates=pool)
+        part: evaluate_part(model, params, vectors, held_out, candidates=pool)
         for part, held_out in (("valid", task.valid), ("test", task.test))
     }

@@ -10,17 +10,15 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from pinsage_jax import fit, open_items, permuted, resume, time_task
+from pinsage_jax.config import settings_from, stream
 from pinsage_jax.encoder.pinsage import init_params
 from pinsage_jax.evaluation.metrics import chance
-from pinsage_jax.evaluation.sets import judge
-from pinsage_jax.runs import lifecycle as runs
+from pinsage_jax.evaluation.parts import evaluate_part
+from pinsage_jax.runs import fit as runs
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.finished import FinishedRun
-from pinsage_jax.runs.fresh_judging import judge_fresh
-from pinsage_jax.runs.judging_runs import judge_run
-from pinsage_jax.runs.lifecycle import read_vectors, settings_from
+from pinsage_jax.runs.evaluate import evaluate_fresh, evaluate_run
+from pinsage_jax.runs.finished import FinishedRun, read_vectors
 from pinsage_jax.runs.stored_task import load_task
-from pinsage_jax.training.preparation import stream
 from pinsage_jax.training.trainer import TrainingDiverged
 from tests.pinsage.trained import (
     Breaking,
@@ -120,16 +118,16 @@ def test_what_a_finished_run_holds(run):
 
 
 def test_judging_again_gives_the_summary_s_figures(run):
-    figures = judge_run(run.path)
+    figures = evaluate_run(run.path)
     for part in ("valid", "test"):
         assert figures["parts"][part] == pytest.approx(run.summary[part])
     assert 0.5 < figures["triplets"] <= 1
     assert set(figures["probe"]) == {"topic", "look", "use"}
     # All pins of this world are of one style.
     assert "2 classes, got 283 and 1" in figures["not_probed"]["style"]
-    assert not judge_run(run.path, probe=False)["probe"]
+    assert not evaluate_run(run.path, probe=False)["probe"]
     # Items that come later, from disk as from memory.
-    added = judge_fresh(FinishedRun.of(run))
+    added = evaluate_fresh(FinishedRun.of(run))
     for part in ("fresh", "test"):
         assert figures["added"][part] == pytest.approx(added[part])
 
@@ -222,7 +220,7 @@ DAMAGE = [
     (cut("vectors/layer-2.npy"), open_items, "layer-2.npy: expected the vectors of a finished"),
     (missing("vectors/layer-0.npy"), open_items, "layer-0.npy: expected the vectors of a finished"),
     (other_vectors, open_items, r"layer-1.npy: expected float32\[300, 16\], got float32\[300, 3\]"),
-    (content("columns.parquet"), judge_run, "columns.parquet: expected a Parquet file"),
+    (content("columns.parquet"), evaluate_run, "columns.parquet: expected a Parquet file"),
     (cut("neighbors.npz"), lambda path: PinSageRun(path).read_neighbors(), "expected a NumPy arch"),
 ]
 
@@ -319,7 +317,9 @@ def test_wrong_answers_score_chance(run):
     hits = pairs = 0
     for seed in range(10):
         wrong = permuted(run.task, seed).test
-        figures = judge(run.prepared.model, run.params, run.items.vectors, wrong, candidates=pool)
+        figures = evaluate_part(
+            run.prepared.model, run.params, run.items.vectors, wrong, candidates=pool
+        )
         hits += figures["hit_rate@10"] * len(wrong.relevant.columns)
         pairs += len(wrong.relevant.columns)
     share = chance(len(pool) - 1, 10)  # the query itself is not ranked
@@ -329,5 +329,7 @@ def test_wrong_answers_score_chance(run):
 def test_the_task_of_a_run_can_be_judged_without_the_data(run):
     task = load_task(PinSageRun.open(run.path))
     pool = np.flatnonzero(task.train_items)
-    figures = judge(run.prepared.model, run.params, run.items.vectors, task.test, candidates=pool)
+    figures = evaluate_part(
+        run.prepared.model, run.params, run.items.vectors, task.test, candidates=pool
+    )
     assert figures == pytest.approx(run.summary["test"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,21 +9,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import polars as pl
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import write_json
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors, embed_all
-from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model
-from pinsage_jax.evaluation.sets import judge_parts
-from pinsage_jax.features.schema import FeatureSchema, TextEncoders
-from pinsage_jax.runs.directory import PinSageRun, read_npz, refuse_taken
+from pinsage_jax.evaluation.parts import evaluate_parts
+from pinsage_jax.features.schema import TextEncoders
+from pinsage_jax.runs.directory import PinSageRun, refuse_taken
 from pinsage_jax.runs.stored_task import load_task, save_task
-from pinsage_jax.serving.live_items import LiveItems
-from pinsage_jax.tasks.holdout import Task
-from pinsage_jax.training.preparation import Prepared, model_inputs, prepare
+from pinsage_jax.tasks.task import Task
+from pinsage_jax.training.preparation import Prepared, prepare
 from pinsage_jax.training.step import TrainState
 from pinsage_jax.training.trainer import METRIC, Progress, Reporter, Silent, Trainer
 
@@ -119,95 +115,6 @@ def resume(
         return _finish(trainer, _train(trainer, progress, run, records[: progress.epoch]), run)
 
 
-def open_items(
-    path: Path, *, slack: int = 1024, text_encoders: TextEncoders | None = None
-) -> LiveItems:
-    """All items of a finished run, those added later among them, with room for more.
-
-    Raises:
-        InputError: the directory holds no finished run or a damaged one, or more items were added
-            than there is room for.
-    """
-    run = PinSageRun.open(path)
-    run.summary  # noqa: B018, refuses a run that is not finished
-    config, schema = run.config, run.read_schema()
-    items, arrays = run.read_ids("items"), run.read_arrays("task")
-    model, params = read_model(run, config, schema, len(items))
-    live = LiveItems(
-        model=model,
-        params=params,
-        config=config,
-        schema=schema,
-        items=items,
-        contexts=run.read_ids("contexts"),
-        edges=(arrays["item_rows"], arrays["context_rows"]),
-        embedded=read_vectors(run, config),
-        slack=slack,
-        text_encoders=text_encoders,
-    )
-    if (run.fresh / "items.parquet").exists():
-        layers = read_npz(run.fresh / "layers.npz")
-        live.restore(PinSageRun(run.fresh).read_ids("items"), list(layers.values()))
-    return live
-
-
-def keep_added(path: Path, live: LiveItems) -> None:
-    """Write all items that were added to a run, so that it is served with them from now on.
-
-    Raises:
-        InputError: another process has added items since the run was opened.
-    """
-    run = PinSageRun.open(path)
-    known = len(run.read_ids("items"))
-    rows = np.arange(known, len(live.items))
-    with run.held():
-        run.fresh.mkdir(exist_ok=True)
-        kept = PinSageRun(run.fresh)
-        if (kept.path / "items.parquet").exists():
-            before = kept.read_ids("items").ids
-            if not before.cast(pl.String).equals(live.items.ids.head(len(before)).cast(pl.String)):
-                raise InputError(f"{path}: other items were added meanwhile; open the run again")
-        layers = live.layer_rows(rows)
-        # The ids last: they say how many rows of the layers count.
-        kept.write_arrays("layers", {f"layer_{k}": layer for k, layer in enumerate(layers)})
-        kept.write_ids("items", live.items)
-
-
-def read_model(
-    run: PinSageRun, config: PinSageConfig, schema: FeatureSchema, num_items: int
-) -> tuple[PinSage, Any]:
-    """The encoder of a finished run, and the parameters of its best epoch.
-
-    Raises:
-        InputError: the file of the parameters is missing, or holds others.
-    """
-    model = make_model(model_inputs(schema, config, num_items), config)
-    template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
-    return model, run.read_params(template)
-
-
-def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
-    """The layers and vectors that a finished run wrote.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    steps, shape = max(1, config.layers) + 1, (len(run.read_ids("items")), config.dim)
-    arrays = []
-    for step in range(steps):
-        path = run.vectors / f"layer-{step}.npy"
-        try:
-            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (FileNotFoundError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: expected the vectors of a finished run: {error}") from error
-        if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
-            raise InputError(
-                f"{path}: expected float32{list(shape)}, "
-                f"got {arrays[-1].dtype}{list(arrays[-1].shape)}"
-            )
-    return ItemVectors(tuple(arrays[:-1]), arrays[-1])
-
-
 def _train(
     trainer: Trainer, progress: Progress, run: PinSageRun | None, records: list[dict[str, Any]]
 ) -> Progress:
@@ -254,7 +161,7 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
         out=None if run is None else run.vectors,
     )
     embedding = time.perf_counter() - started
-    figures = judge_parts(prepared.model, progress.best, items.vectors, task, trainer.pool)
+    figures = evaluate_parts(prepared.model, progress.best, items.vectors, task, trainer.pool)
     summary: dict[str, Any] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -271,10 +178,3 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
         write_json(run.path / "summary.json", summary)
     path = None if run is None else run.path
     return Fit(task, config, prepared, progress.best, items, summary, path)
-
-
-def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:
-    """The settings with some changed; what pooling none needs follows by itself."""
-    if changes.get("pooling") == "none":
-        changes.setdefault("layers", 0)
-    return dataclasses.replace(config, **changes)

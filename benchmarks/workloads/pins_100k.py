@@ -1,0 +1,39 @@
+"""A generated graph of 100,000 items in 50,000 contexts, and how its neighbourhoods are walked."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.graph.walks import WalkConfig
+
+ITEMS, CONTEXTS, EDGES = 100_000, 50_000, 1_000_000
+BATCH, NEIGHBORS = 2_048, 50
+CONFIG = WalkConfig(walks=50, length=10, restart=0.15)
+
+
+class Edges(NamedTuple):
+    """``int32[E]`` item rows and context rows, and the graph made of them."""
+
+    items: np.ndarray
+    contexts: np.ndarray
+    graph: ItemGraph
+
+
+def graph_100k(seed: int = 0) -> Edges:
+    """100,000 items in 1,000,000 places of contexts whose sizes fall as rank^-0.8.
+
+    Args:
+        seed: of the draws.
+
+    Returns:
+        The same edges for the same seed.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.arange(1, CONTEXTS + 1) ** -0.8
+    contexts = rng.choice(CONTEXTS, EDGES, p=sizes / sizes.sum()).astype(np.int32)
+    items = rng.integers(0, ITEMS, EDGES, np.int32)
+    graph = ItemGraph.from_pairs(items, contexts, num_items=ITEMS, num_contexts=CONTEXTS)
+    return Edges(items, contexts, graph)

@@ -1,0 +1,128 @@
+"""The raw features of items: a table of columns, row after row in the order of the items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import polars as pl
+
+from lightgcn_jax.errors import InputError
+from pinsage_jax.features.columns import Column, Kind, Missing, checked_column, column_of
+from pinsage_jax.features.inputs import checked_integers, require
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """The features of I items, row after row in the order of the items.
+
+    Attributes:
+        columns: by name, in the order in which the encoder meets them. May be empty.
+        num_rows: I.
+
+    Raises:
+        InputError: a column has other than I rows, or a value is not of the column's kind: a NaN or
+            infinite entry of a vector, an infinite number, vectors of several widths.
+    """
+
+    columns: Mapping[str, Column]
+    num_rows: int
+
+    def __post_init__(self) -> None:
+        for name in self.columns:
+            require(isinstance(name, str) and name, "columns", "names", name)
+        sound = {
+            name: checked_column(name, column, self.num_rows)
+            for name, column in self.columns.items()
+        }
+        object.__setattr__(self, "columns", sound)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pl.DataFrame,
+        kinds: Mapping[str, Kind] | None = None,
+        *,
+        missing: Missing = "error",
+    ) -> FeatureTable:
+        """The columns of a polars frame.
+
+        Args:
+            frame: I rows; a null is a missing value.
+            kinds: by column; those not named get their kind from their type, as ``feature_columns``
+                says.
+            missing: what becomes of a vector with a NaN or infinite entry: an ``error``, or it
+                counts as missing, which the encoder sees as zeros (the mean of training).
+
+        Raises:
+            InputError: a column does not fit its kind, or has a type without one.
+        """
+        return cls.from_mapping(
+            {series.name: series for series in frame.iter_columns()},
+            kinds,
+            num_rows=frame.height,
+            missing=missing,
+        )
+
+    @classmethod
+    def from_mapping(
+        cls,
+        columns: Mapping[str, Any],
+        kinds: Mapping[str, Kind] | None = None,
+        *,
+        num_rows: int | None = None,
+        missing: Missing = "error",
+    ) -> FeatureTable:
+        """Columns by name: ``Column``, polars Series, arrays (two-dimensional: vectors) or lists.
+
+        Args:
+            columns: of I rows each.
+            kinds: as ``from_frame`` takes them.
+            num_rows: I, needed where there is no column.
+            missing: as ``from_frame`` takes it.
+        """
+        kinds = dict(kinds or {})
+        policies = get_args(Missing)
+        require(missing in policies, "missing", " or ".join(policies), missing)
+        check_known("kinds", kinds, columns)
+        made = {
+            name: column_of(name, values, kinds.get(name), missing)
+            for name, values in columns.items()
+        }
+        if num_rows is None:
+            require(made, "num_rows", "the number of items where no column tells it", None)
+            num_rows = len(next(iter(made.values())).values)
+        return cls(made, num_rows)
+
+    def select(self, names: Iterable[str]) -> FeatureTable:
+        """The columns of these names, in this order."""
+        names = list(names)
+        check_known("columns", names, self.columns)
+        return _sound_table({name: self.columns[name] for name in names}, self.num_rows)
+
+    def take(self, rows: Any) -> FeatureTable:
+        """The rows ``int[n]`` in this order, of all columns; −1 gives a row without features."""
+        wanted = checked_integers("rows", rows, -1, self.num_rows)
+        taken = {name: column.take(wanted) for name, column in self.columns.items()}
+        return _sound_table(taken, len(wanted))
+
+    def missing(self) -> dict[str, int]:
+        """How many rows have no value, by column."""
+        return {name: int(column.absent().sum()) for name, column in self.columns.items()}
+
+
+def check_known(field: str, names: Iterable[str], columns: Mapping[str, Any]) -> None:
+    if missing := [name for name in names if name not in columns]:
+        raise InputError(
+            f"{field}: expected the columns {', '.join(map(repr, missing))}, which are missing; "
+            f"there are {', '.join(map(repr, columns)) or 'none'}"
+        )
+
+
+def _sound_table(columns: Mapping[str, Column], num_rows: int) -> FeatureTable:
+    """A table of columns that a table has checked before."""
+    table = object.__new__(FeatureTable)
+    object.__setattr__(table, "columns", dict(columns))
+    object.__setattr__(table, "num_rows", num_rows)
+    return table

@@ -1,0 +1,93 @@
+"""The benchmark of PinSAGE times what it says, each as often as asked, on all cores."""
+
+import argparse
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs PyTorch, which the bench extra brings")
+pytest.importorskip("numba", reason="needs numba, which the bench extra brings")
+
+import torch
+
+from benchmarks.harness.report import cores
+from benchmarks.speed import pinsage, pinsage_walks
+from benchmarks.workloads.pins_100k import Edges
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.graph.item_graph import ItemGraph
+
+ROUNDS = 12
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A few items and a narrow encoder."""
+    rng = np.random.default_rng(0)
+    items, contexts = rng.integers(0, 60, 300, np.int32), rng.integers(0, 40, 300, np.int32)
+    graph = ItemGraph.from_pairs(items, contexts, num_items=60, num_contexts=40)
+    narrow = dataclasses.replace(PinSageConfig(), dim=8, batch_size=8, negatives=12)
+    monkeypatch.setattr(pinsage, "graph_100k", lambda: Edges(items, contexts, graph))
+    monkeypatch.setattr(pinsage, "_DEFAULTS", narrow)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Nothing that is timed runs; the n-th of an alternation takes n seconds."""
+
+    def alternate(contenders, *, rounds):
+        return {name: [float(place)] * rounds for place, name in enumerate(contenders, 1)}
+
+    monkeypatch.setattr(pinsage, "alternate", alternate)
+    monkeypatch.setattr(pinsage_walks, "alternate", alternate)
+    # Capacities matter to what runs alone.
+    monkeypatch.setattr(pinsage, "count_nodes", lambda *_, most, **__: np.ones(len(most), int))
+    monkeypatch.setattr(pinsage, "_mini_batches", lambda *_: None)
+
+
+def report_of(*options):
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser()
+    pinsage.add_options(parser)
+    return pinsage.run(parser.parse_args(list(options)))
+
+
+@pytest.mark.usefixtures("small", "untimed")
+def test_everything_is_measured_as_often_as_asked_on_all_cores():
+    report = report_of("--rounds", str(ROUNDS), "--skip-hard")
+    assert {len(seconds) for seconds in report.samples.values()} == {ROUNDS}
+    assert report.settings["rounds"] == ROUNDS
+    assert report.threads["torch"] == cores()
+    assert report.details["table_compile_seconds"] >= 0
+    # What users pay is claimed beside what the peer does.
+    claims = {claim.name: claim.value for claim in report.claims}
+    chunk = ["our step, as the peer's", "PyTorch's step", "our step, as by default, epoch 1"]
+    assert [report.samples[name][0] for name in chunk] == pytest.approx([1 / 5, 2 / 5, 3 / 5])
+    assert claims["step_speedup_vs_torch"] == pytest.approx(2)
+    assert claims["default_step_seconds"] == pytest.approx(3 / 5)
+    assert report.details["default_over_plain_step"]["value"] == pytest.approx(3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+def test_all_of_it_runs():
+    report = report_of("--rounds", "2", "--skip-hard")
+    assert all(len(seconds) == 2 for seconds in report.samples.values())
+    assert all(value > 0 for seconds in report.samples.values() for value in seconds)
+    # Walks and sorts of 500 visits take far longer to compile than to run for 60 items.
+    seconds = report.samples["table, T = 50 of 500 visits"]
+    assert report.details["table_compile_seconds"] > 2 * max(seconds)
+
+
+def test_the_default_step_has_the_default_settings():
+    assert PinSageConfig() == pinsage._DEFAULTS
+    plain = pinsage.plain_config()
+    changed = {
+        field.name
+        for field in dataclasses.fields(plain)
+        if getattr(plain, field.name) != getattr(PinSageConfig(), field.name)
+    }
+    assert changed == {"curriculum", "unit_length", "drop_contexts", "mask_targets"}
