@@ -26,10 +26,10 @@ class Finished(NamedTuple):
 
     Attributes:
         status: its exit status.
-        seconds: from start to end.
+        seconds: how long it ran.
         peak_gb: the most memory that it, or the largest of its children, held at once; 10⁹ bytes.
-        output: what it printed.
-        errors: what it printed as errors.
+        output: the text that it printed.
+        errors: the text that it printed to the error stream.
     """
 
     status: int
@@ -45,7 +45,17 @@ class Finished(NamedTuple):
 
 
 def run_measured(command: Sequence[str | os.PathLike]) -> Finished:
-    """Run a command from :data:`ROOT`; relative paths in it count from there."""
+    """Run a command from :data:`ROOT` and measure it.
+
+    Args:
+        command: the program and its arguments; relative paths count from :data:`ROOT`.
+
+    Returns:
+        What it printed, how long it took and how much memory it held.
+
+    Raises:
+        RuntimeError: the process in between told no measurement.
+    """
     bare = [sys.executable, "-m", "benchmarks.harness.process", *(str(part) for part in command)]
     ended = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
     errors, mark, numbers = ended.stderr.rpartition(_MARK)

@@ -13,7 +13,7 @@ import os
 import platform
 import statistics
 import time
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,26 +23,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
-
-PEER_SECONDS = {
-    "training step": 0.540,
-    "training step, csr-symmetric": 0.210,
-    "evaluation, batch 2048": 10.7,
-    "evaluation, batch 100": 78.0,
-    "score products": 0.55,
-    "forward, torch-csr": 0.010,
-    "forward, gather-reduce": 0.0085,
-    "forward, segment": 0.136,
-    "k3, torch-csr": 0.303,
-    "k3, torch-csr-symmetric": 0.060,
-    "k3, torch-coo": 0.546,
-}
-"""What the peers take on Gowalla on two quiet cores with AVX-512: LightGCN-PyTorch's step of 2,048
-rows and its evaluation of 29,858 users, the score products alone in JAX, and at D = 64 an
-application of Ã and three of them forward and backward. A peer that is slower in our run flatters
-us."""
-
-TOLERATED_SLOWNESS = 1.25
 
 PAUSE_SECONDS = 0.02
 """Rest before a measured call, four times as long as OpenMP's threads spin after their work."""
@@ -54,7 +34,12 @@ Relation = Literal[">=", "<=", "<"]
 
 
 class Ratio(NamedTuple):
-    """A ratio of medians and its 95 % interval, None with a single sample."""
+    """A ratio of medians.
+
+    Attributes:
+        value: the ratio.
+        interval: its bootstrap interval of 95 %; None with a single sample.
+    """
 
     value: float
     interval: tuple[float, float] | None
@@ -62,15 +47,15 @@ class Ratio(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A number that we want to be true.
+    """A statement about a measured number that holds or does not.
 
     Attributes:
         name: what is claimed.
-        value: as measured; None where the run cannot tell, for the ``reason``.
-        unit: of value and target; ``×`` for a ratio.
-        relation: of value to target.
+        value: the measured number; None where the run cannot tell, for the ``reason``.
+        unit: the unit of value and target; ``×`` for a ratio.
+        relation: how the value must compare with the target.
         target: the bound.
-        interval: 95 %, of the value.
+        interval: the value's interval of 95 %, where there is one.
         reason: why there is no value.
     """
 
@@ -101,13 +86,13 @@ class Report:
     """What a benchmark found.
 
     Attributes:
-        name: the benchmark's.
+        name: the name of the benchmark.
         settings: what was run, in plain types.
         samples: every measured time in seconds, by what took it.
         claims: what is claimed of them.
         details: numbers worth keeping of which nothing is claimed.
-        threads: threads of each library.
-        tables: for the reader, printed after the claims.
+        threads: how many threads each library had.
+        tables: further tables for the reader, printed after the claims.
     """
 
     name: str
@@ -170,7 +155,15 @@ def ratio_of_medians(over: Sequence[float], under: Sequence[float], seed: int = 
     """median(over) / median(under), with a bootstrap interval of 95 %.
 
     Lists of one length are rounds of one alternation: whole rounds are drawn, because both samples
-    of a round met the same neighbours. Others are drawn independently.
+    of a round met the same neighbours. Lists of different lengths are drawn independently.
+
+    Args:
+        over: samples of the numerator.
+        under: samples of the denominator, in the same unit.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The ratio and its interval.
     """
     value = statistics.median(over) / statistics.median(under)
     if min(len(over), len(under)) < 2:
@@ -185,23 +178,6 @@ def ratio_of_medians(over: Sequence[float], under: Sequence[float], seed: int = 
     return Ratio(value, (float(low), float(high)))
 
 
-def doubt(peer: str, samples: Sequence[float], explained: str | None = None) -> str | None:
-    """Why a claim against this peer cannot be made, or None.
-
-    Args:
-        peer: a key of :data:`PEER_SECONDS`.
-        samples: its times in this run.
-        explained: the user's explanation of a slow peer, which lets the claims stand.
-    """
-    known, median = PEER_SECONDS[peer], statistics.median(samples)
-    if explained or median <= TOLERATED_SLOWNESS * known:
-        return None
-    return (
-        f"the peer's {peer} took {median:.3g} s, {median / known - 1:.0%} more than the {known} s "
-        "known of it: find out why (--peer-explained) or run again on a quiet machine"
-    )
-
-
 def ratio_claim(
     name: str,
     over: Sequence[float],
@@ -210,24 +186,38 @@ def ratio_claim(
     target: float,
     reason: str | None = None,
 ) -> Claim:
-    """Claim a ratio of medians, unless there is a ``reason`` not to."""
+    """Claim a ratio of medians, unless there is a ``reason`` not to.
+
+    Args:
+        name: what is claimed.
+        over: samples of the numerator.
+        under: samples of the denominator, in the same unit.
+        relation: how the ratio must compare with the target.
+        target: the bound.
+        reason: why nothing can be claimed; None where something can.
+
+    Returns:
+        The claim.
+    """
     if reason is not None:
         return Claim(name, None, "×", relation, target, reason=reason)
     ratio = ratio_of_medians(over, under)
     return Claim(name, ratio.value, "×", relation, target, ratio.interval)
 
 
-def peer_explained_option(parser: ArgumentParser) -> None:
-    """Add ``--peer-explained``, for benchmarks whose claims rest on a peer of known speed."""
-    parser.add_argument(
-        "--peer-explained",
-        metavar="WHY",
-        help="why the peer is slower here than is known of it; lets the claims stand",
-    )
-
-
 def whole_number(text: str) -> int:
-    """An option's value of at least 1."""
+    """Read an option's value that must be a whole number of at least 1.
+
+    Args:
+        text: as the user gave it.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentTypeError: the number is less than 1.
+        ValueError: the text is no whole number.
+    """
     number = int(text)
     if number < 1:
         raise ArgumentTypeError(f"expected at least 1, got {number}")
@@ -235,7 +225,11 @@ def whole_number(text: str) -> int:
 
 
 def note(message: str) -> None:
-    """Tell the reader of a long run where it is."""
+    """Tell the reader of a long run where it is.
+
+    Args:
+        message: what begins now.
+    """
     print(f"… {message}", flush=True)
 
 
@@ -260,7 +254,14 @@ def environment() -> dict[str, Any]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report with its environment, in plain types; times are in seconds."""
+    """Put a report and its environment into plain types.
+
+    Args:
+        report: what was found.
+
+    Returns:
+        A JSON value; times are in seconds.
+    """
     return {
         "name": report.name,
         **environment(),
@@ -273,7 +274,16 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write the report; the file is complete or, on an error, what it was."""
+    """Write a report; the file is complete or, on an error, what it was.
+
+    Args:
+        report: what was found.
+        path: the file; its folder is made where it is missing.
+
+    Raises:
+        TypeError: the report holds a value that JSON does not know.
+        OSError: the file cannot be written.
+    """
     text = json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -285,7 +295,12 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print samples, claims and the benchmark's own tables."""
+    """Print samples, claims and the benchmark's own tables.
+
+    Args:
+        report: what was found.
+        console: where to print; None for the terminal.
+    """
     console = console or Console()
     if report.samples:
         console.print(_samples_table(report))
@@ -295,7 +310,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration for a reader: ``84.1 ms``, ``10.7 s``."""
+    """Write a duration for a reader: ``84.1 ms``, ``10.7 s``.
+
+    Args:
+        seconds: the duration.
+
+    Returns:
+        Three digits with their unit.
+    """
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 

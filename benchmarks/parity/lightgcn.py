@@ -36,22 +36,41 @@ _CUTOFF, _TEST_BATCH = 20, 2048
 class Peer(Protocol):
     """A model that trains on batches and ranks given embeddings."""
 
-    def step(
-        self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
-    ) -> float: ...
+    def step(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> float:
+        """Take one step.
 
-    def table(self) -> np.ndarray: ...
+        Args:
+            users: ``int64[B]`` rows.
+            positives: ``int64[B]`` rows of items.
+            negatives: ``int64[B]`` rows of items.
 
-    def evaluate(
-        self, user_vectors: ArrayLike, item_vectors: ArrayLike
-    ) -> torch_peer.PeerMetrics: ...
+        Returns:
+            The total loss before the step.
+        """
+        ...
+
+    def table(self) -> np.ndarray:
+        """The layer-0 embeddings ``float[N, D]``, users first."""
+        ...
+
+    def evaluate(self, user_vectors: ArrayLike, item_vectors: ArrayLike) -> torch_peer.PeerMetrics:
+        """Rank given final embeddings.
+
+        Args:
+            user_vectors: ``float[U, D]``.
+            item_vectors: ``float[I, D]``.
+
+        Returns:
+            Metrics at the cut-off.
+        """
+        ...
 
 
 class Trained(NamedTuple):
-    """After all batches.
+    """What training leaves.
 
     Attributes:
-        table: ``float[N, D]`` layer-0 embeddings.
+        table: ``float[N, D]``, the layer-0 embeddings after all batches.
         losses: ``float[steps]``, the total loss before each step.
     """
 
@@ -60,6 +79,11 @@ class Trained(NamedTuple):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks parity``.
+    """
     parser.add_argument(
         "--steps", type=whole_number, default=250, help="steps to train (default 250)"
     )
@@ -72,7 +96,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Compare; see the module."""
+    """Compare; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        The differences of parameters and metrics, and what is claimed of them.
+    """
     config = PRESETS["paper"]
     workload = load_gowalla(args.data_dir)
     torch.set_num_threads(cores())
@@ -120,7 +151,14 @@ def run(args: argparse.Namespace) -> Report:
 
 
 class OwnPeer:
-    """Our writing of LightGCN-PyTorch; arguments as for its model, trainer and evaluation."""
+    """Our writing of LightGCN-PyTorch.
+
+    Args:
+        graph: the training pairs.
+        rows: what its evaluation reads.
+        table: ``float[N, D]`` initial layer-0 embeddings.
+        config: the settings of the run.
+    """
 
     def __init__(
         self,
@@ -135,13 +173,31 @@ class OwnPeer:
         self.table = self._model.table
 
     def evaluate(self, user_vectors: ArrayLike, item_vectors: ArrayLike) -> torch_peer.PeerMetrics:
-        """Metrics at the cut-off of given final embeddings."""
+        """Rank given final embeddings.
+
+        Args:
+            user_vectors: ``float[U, D]``.
+            item_vectors: ``float[I, D]``.
+
+        Returns:
+            Metrics at the cut-off.
+        """
         rating = torch_peer.fixed_rating(user_vectors, item_vectors)
         return torch_peer.evaluate(rating, self._rows, k=_CUTOFF, batch_size=_TEST_BATCH)
 
 
 def train_ours(table: np.ndarray, batches: list[Batch], run: Run, config: TrainConfig) -> Trained:
-    """Our ``train_step``, batch by batch, from a table ``float[N, D]``."""
+    """Train with our ``train_step``, batch by batch.
+
+    Args:
+        table: ``float[N, D]`` initial layer-0 embeddings.
+        batches: the same that the peer gets.
+        run: what the steps read.
+        config: the settings of the run.
+
+    Returns:
+        The embeddings and the losses.
+    """
     optimizer = make_optimizer(config, len(batches))
     params = Params(LightGCNParams(jnp.array(table)))
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
@@ -154,7 +210,15 @@ def train_ours(table: np.ndarray, batches: list[Batch], run: Run, config: TrainC
 
 
 def train_peer(peer: Peer, batches: list[Batch]) -> Trained:
-    """The peer's step, batch by batch."""
+    """Train the peer, batch by batch.
+
+    Args:
+        peer: its parameters are changed in place.
+        batches: the same that ours gets.
+
+    Returns:
+        The embeddings and the losses.
+    """
     losses = []
     for batch in batches:
         losses.append(peer.step(*torch_peer.batch_rows(batch)))
@@ -162,7 +226,15 @@ def train_peer(peer: Peer, batches: list[Batch]) -> Trained:
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """‖ours − theirs‖ / ‖theirs‖, summed in float64."""
+    """‖ours − theirs‖ / ‖theirs‖, summed in float64.
+
+    Args:
+        ours: an array.
+        theirs: an array of the same shape.
+
+    Returns:
+        The ratio of Euclidean norms.
+    """
     difference = np.linalg.norm(ours.astype(np.float64) - theirs)
     return float(difference / np.linalg.norm(theirs.astype(np.float64)))
 

@@ -37,7 +37,11 @@ _RUNS_PER_THREAD = 16
 
 
 class Forms:
-    """A problem's matrix and tables as the peers want them, each made when first asked for."""
+    """A problem's matrix and tables as the peers want them, each made when first asked for.
+
+    Args:
+        problem: Ã and its tables.
+    """
 
     def __init__(self, problem: Problem):
         self._matrix = problem.matrix
@@ -55,10 +59,12 @@ class Forms:
 
     @cached_property
     def weights(self) -> torch.Tensor:
+        """``float32[entries]`` of Ã."""
         return torch.from_numpy(self._matrix.weights.astype(np.float32))
 
     @cached_property
     def columns(self) -> torch.Tensor:
+        """``int32[entries]`` of Ã."""
         return torch.from_numpy(self._matrix.columns)
 
     @cached_property
@@ -75,12 +81,14 @@ class Forms:
 
     @cached_property
     def coo(self) -> torch.Tensor:
+        """Ã, coalesced."""
         return torch.sparse_coo_tensor(
             self.edges, self.weights, self._matrix.shape, check_invariants=True
         ).coalesce()
 
     @cached_property
     def scipy(self) -> scipy.sparse.csr_array:
+        """Ã in float32."""
         matrix = self._matrix.as_scipy()
         matrix.data = matrix.data.astype(np.float32)
         return matrix
@@ -90,7 +98,14 @@ _FORMS: weakref.WeakKeyDictionary[Problem, Forms] = weakref.WeakKeyDictionary()
 
 
 def forms_of(problem: Problem) -> Forms:
-    """The problem's forms, shared by the contenders while the problem lives."""
+    """The problem's forms, shared by the contenders while the problem lives.
+
+    Args:
+        problem: Ã and its tables.
+
+    Returns:
+        The same object for the same problem.
+    """
     return _FORMS.setdefault(problem, Forms(problem))
 
 
@@ -99,11 +114,30 @@ class SymmetricPolynomial(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, matrix, x):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Apply the polynomial.
+
+        Args:
+            ctx: keeps the matrix for the derivative.
+            matrix: Ã, sparse ``float[N, N]``.
+            x: ``float[N, D]``.
+
+        Returns:
+            y, ``float[N, D]``.
+        """
         ctx.matrix = matrix
         return _horner(matrix, x)
 
     @staticmethod
     def backward(ctx, cotangent):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Apply the same polynomial to the cotangent.
+
+        Args:
+            ctx: holds the matrix.
+            cotangent: ȳ, ``float[N, D]``.
+
+        Returns:
+            None for the matrix, and x̄, ``float[N, D]``.
+        """
         return None, _horner(ctx.matrix, cotangent)
 
 

@@ -30,10 +30,10 @@ class CheckoutPeer:
 
     Args:
         checkout: its folder, with ``code`` and ``data/gowalla/train.txt`` and ``test.txt``.
-        workload: ours, whose rows must be its ids.
+        workload: our Gowalla, whose rows must be its ids.
         table: ``float32[N, D]`` initial layer-0 embeddings.
-        config: of the run.
-        test_batch: users at a time in its evaluation.
+        config: the settings of the run.
+        test_batch: how many users its evaluation ranks at a time.
 
     Raises:
         InputError: the folder is none of its checkouts, or holds other data than ours.
@@ -71,7 +71,16 @@ class CheckoutPeer:
         self._test: Callable = procedure.Test
 
     def step(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> float:
-        """One step of its Adam; returns the total loss before it."""
+        """Take one step of its Adam.
+
+        Args:
+            users: ``int64[B]`` rows.
+            positives: ``int64[B]`` rows of items.
+            negatives: ``int64[B]`` rows of items.
+
+        Returns:
+            The total loss before the step.
+        """
         return self._loss.stageOne(users, positives, negatives)
 
     def table(self) -> np.ndarray:
@@ -81,7 +90,15 @@ class CheckoutPeer:
             return torch.cat(weights).numpy()
 
     def evaluate(self, user_vectors: ArrayLike, item_vectors: ArrayLike) -> PeerMetrics:
-        """Its evaluation of given final embeddings."""
+        """Rank given final embeddings by its evaluation.
+
+        Args:
+            user_vectors: ``float[U, D]``.
+            item_vectors: ``float[I, D]``.
+
+        Returns:
+            Its metrics at 20.
+        """
         final = tuple(torch.from_numpy(np.array(rows)) for rows in (user_vectors, item_vectors))
         self._model.computer = lambda: final
         results = self._test(self._dataset, self._model, 0)

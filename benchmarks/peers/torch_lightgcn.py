@@ -5,7 +5,7 @@ The same operations in the same order, in our own words: Ã as a coalesced COO t
 on the layer-0 embeddings of the batch, ``torch.optim.Adam``. Its evaluation diffuses anew for every
 batch of users, passes scores through a sigmoid, masks seen items through Python lists, and counts
 hits by Python membership. The graph is normalised here with SciPy, not with our own code. Other
-models differ from it in how they propagate alone.
+models differ from it only in how they propagate.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ _SEEN_RATING = -1024.0
 
 
 class PeerMetrics(NamedTuple):
-    """Means over the users with relevant items."""
+    """Means over the users with relevant items.
+
+    Attributes:
+        recall: found items over relevant ones.
+        precision: found items over the cut-off.
+        ndcg: with logarithmic discounts, over that of the best ranking.
+    """
 
     recall: float
     precision: float
@@ -47,7 +53,7 @@ class Rows(NamedTuple):
 
 
 class TwoTables(nn.Module):
-    """Layer-0 embeddings in two tables, Ã, and a batch's loss; how they spread is the model's.
+    """Layer-0 embeddings in two tables, Ã, and a batch's loss; a subclass says how they spread.
 
     Args:
         graph: the training pairs.
@@ -69,7 +75,16 @@ class TwoTables(nn.Module):
     def loss(
         self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """BPR, a mean over the batch, and ½ Σ‖·‖² / B of the batch's layer-0 embeddings."""
+        """The loss of a batch in its two parts.
+
+        Args:
+            users: ``int64[B]`` rows.
+            positives: ``int64[B]`` rows of items.
+            negatives: ``int64[B]`` rows of items.
+
+        Returns:
+            BPR, a mean over the batch, and ½ Σ‖·‖² / B of the batch's layer-0 embeddings.
+        """
         user_vectors, item_vectors = self.propagate()
         user, positive, negative = (
             user_vectors[users],
@@ -84,7 +99,14 @@ class TwoTables(nn.Module):
         return ranking, 0.5 * squares / float(len(users))
 
     def rating(self, users: torch.Tensor) -> torch.Tensor:
-        """σ(scores) of all items for some users ``[B, I]``; diffuses anew, as the original does."""
+        """Score all items; it diffuses anew, as the original does.
+
+        Args:
+            users: ``int64[B]`` rows.
+
+        Returns:
+            σ(scores), ``float[B, I]``.
+        """
         user_vectors, item_vectors = self.propagate()
         return torch.sigmoid(torch.matmul(user_vectors[users], item_vectors.t()))
 
@@ -159,9 +181,9 @@ class Trainer:
     """Adam on a model; one :meth:`step` a batch.
 
     Args:
-        model: changed in place.
-        learning_rate: of Adam.
-        l2: λ.
+        model: its parameters are changed in place.
+        learning_rate: Adam's rate.
+        l2: λ, the weight of the second part of the loss.
     """
 
     def __init__(self, model: TwoTables, learning_rate: float, l2: float):
@@ -169,7 +191,16 @@ class Trainer:
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
 
     def step(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> float:
-        """One step on a batch of ``int64[B]`` rows; returns the total loss before it."""
+        """Take one step on a batch.
+
+        Args:
+            users: ``int64[B]`` rows.
+            positives: ``int64[B]`` rows of items.
+            negatives: ``int64[B]`` rows of items.
+
+        Returns:
+            The total loss before the step.
+        """
         ranking, penalty = self.model.loss(users, positives, negatives)
         total = ranking + self.l2 * penalty
         self.optimizer.zero_grad()
@@ -179,7 +210,14 @@ class Trainer:
 
 
 def batch_rows(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Users, positives and negatives of a batch with one negative a user, ``int64[B]`` each."""
+    """Hand one of our batches to PyTorch.
+
+    Args:
+        batch: with one negative for each row.
+
+    Returns:
+        Users, positives and negatives, ``int64[B]`` each.
+    """
     users, positives, negatives = (
         torch.from_numpy(np.asarray(ids).astype(np.int64).ravel())
         for ids in (batch.users, batch.positives, batch.negatives)
@@ -190,13 +228,30 @@ def batch_rows(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def fixed_rating(
     user_vectors: ArrayLike, item_vectors: ArrayLike
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The rating of embeddings that are diffused already, for :func:`evaluate`."""
+    """The rating of embeddings that are diffused already, for :func:`evaluate`.
+
+    Args:
+        user_vectors: ``float[U, D]``.
+        item_vectors: ``float[I, D]``.
+
+    Returns:
+        A function from ``int64[B]`` rows of users to σ(scores), ``float[B, I]``.
+    """
     users, items = (torch.from_numpy(np.array(rows)) for rows in (user_vectors, item_vectors))
     return lambda wanted: torch.sigmoid(torch.matmul(users[wanted], items.t()))
 
 
 def peer_rows(seen: CsrRows, relevant: CsrRows, num_items: int) -> Rows:
-    """Seen and relevant items in the form that the peer holds them."""
+    """Seen and relevant items in the form in which the peer holds them.
+
+    Args:
+        seen: row u holds user u's training items.
+        relevant: row u holds user u's test items.
+        num_items: I.
+
+    Returns:
+        What :func:`evaluate` reads.
+    """
     offsets, columns = np.asarray(seen.offsets), np.asarray(seen.columns)
     matrix = scipy.sparse.csr_array(
         (np.ones(len(columns)), columns, offsets), shape=(seen.num_rows, num_items)
@@ -214,7 +269,10 @@ def evaluate(
         rating: ``int64[B] -> float[B, I]``, for instance :meth:`TwoTables.rating`.
         rows: from :func:`peer_rows`.
         k: cut-off.
-        batch_size: users at a time.
+        batch_size: how many users are ranked at a time.
+
+    Returns:
+        Means over the users with relevant items.
     """
     users = list(rows.relevant)
     ranked = []

@@ -26,8 +26,8 @@ class Weights(NamedTuple):
     """The matrices of K layers.
 
     Attributes:
-        sums: W1 of each layer, ``float[D_k, D_k+1]``, by which (Ã + I) E is multiplied.
-        products: W2 of each layer, likewise, by which E ∘ Ã E is multiplied.
+        sums: W1 of each layer, ``float[D_k, D_k+1]``; (Ã + I) E is multiplied by it.
+        products: W2 of each layer, ``float[D_k, D_k+1]``; E ∘ Ã E is multiplied by it.
     """
 
     sums: Sequence[np.ndarray]
@@ -62,7 +62,14 @@ class TorchNGCF(TwoTables):
         )
 
     def diffuse(self, x: torch.Tensor) -> torch.Tensor:
-        """Ã x."""
+        """Apply Ã.
+
+        Args:
+            x: ``float[N, D]``.
+
+        Returns:
+            Ã x, ``float[N, D]``.
+        """
         return torch.sparse.mm(self.adjacency, x)
 
     def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +96,14 @@ class TorchNGCF(TwoTables):
 
 
 class SymmetricNGCF(TorchNGCF):
-    """The same with Ã as CSR and a derivative that knows Ã to be symmetric: PyTorch's best."""
+    """The same with Ã as CSR and a derivative that knows Ã to be symmetric: PyTorch's best.
+
+    Args:
+        graph: as for :class:`TorchNGCF`.
+        table: likewise.
+        weights: likewise.
+        message_dropout: likewise.
+    """
 
     def __init__(
         self,
@@ -102,5 +116,12 @@ class SymmetricNGCF(TorchNGCF):
         self.adjacency = csr_from_coo(self.adjacency)
 
     def diffuse(self, x: torch.Tensor) -> torch.Tensor:
-        """Ã x."""
+        """Apply Ã.
+
+        Args:
+            x: ``float[N, D]``.
+
+        Returns:
+            Ã x, ``float[N, D]``.
+        """
         return Symmetric.apply(self.adjacency, x)  # pyright: ignore[reportReturnType]

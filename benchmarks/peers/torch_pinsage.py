@@ -19,7 +19,14 @@ _EPSILON = 1e-12
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
-    """Vectors of length 1."""
+    """Divide vectors by their lengths.
+
+    Args:
+        vectors: ``float[…, D]``.
+
+    Returns:
+        Vectors of length 1; a vector of zeros stays.
+    """
     return vectors / torch.sqrt(vectors.square().sum(dim=-1, keepdim=True) + _EPSILON)
 
 
@@ -48,10 +55,11 @@ class TorchPinSage(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def load(self, params: Mapping[str, Any], inputs: Sequence[str]) -> None:
-        """Our parameters.
+        """Take over the parameters of our encoder.
 
         Args:
-            inputs: their names, in the order in which ``features`` has them.
+            params: ours, by name.
+            inputs: names of the inputs, in the order in which ``features`` has them.
         """
         maps = [params[f"map_{name}"]["kernel"] for name in inputs]
         pairs = {
@@ -68,7 +76,14 @@ class TorchPinSage(nn.Module):
                 layer.bias.copy_(_tensor(params[name]["bias"]))
 
     def forward(self, targets: torch.Tensor) -> torch.Tensor:
-        """z of the targets ``int64[n]``, ``float[n, D]``."""
+        """Embed items.
+
+        Args:
+            targets: ``int64[n]`` rows, in any order, with repetitions.
+
+        Returns:
+            z of each, ``float[n, D]``.
+        """
         rows, inverse = torch.unique(targets, return_inverse=True)
         layers = [rows]
         for _ in self.message:
@@ -90,7 +105,13 @@ class TorchPinSage(nn.Module):
 
 
 class Trainer:
-    """Adam on the max-margin loss over shared negatives."""
+    """Adam on the max-margin loss over shared negatives.
+
+    Args:
+        model: its parameters are changed in place.
+        learning_rate: Adam's rate.
+        margin: by which a positive must score above a negative.
+    """
 
     def __init__(self, model: TorchPinSage, *, learning_rate: float, margin: float):
         self.model, self.margin = model, margin
@@ -99,7 +120,17 @@ class Trainer:
     def loss(
         self, queries: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
     ) -> torch.Tensor:
-        """The mean over rows of the mean over the negatives that count."""
+        """The loss of a batch: the mean over rows of the mean over the negatives that count.
+
+        Args:
+            queries: ``int64[B]`` rows.
+            positives: ``int64[B]`` rows.
+            negatives: ``int64[M]`` rows, shared; one that is a row's query or positive does not
+                count for it.
+
+        Returns:
+            The loss, ``float[]``.
+        """
         sizes = [len(queries), len(positives), len(negatives)]
         vectors = self.model(torch.cat([queries, positives, negatives]))
         q, p, n = torch.split(vectors, sizes)
@@ -109,7 +140,16 @@ class Trainer:
         return (hinge.sum(dim=1) / valid.sum(dim=1)).mean()
 
     def step(self, queries: np.ndarray, positives: np.ndarray, negatives: int) -> float:
-        """Draw negatives, move, and give the loss before the move."""
+        """Draw negatives and take one step.
+
+        Args:
+            queries: ``int[B]`` rows.
+            positives: ``int[B]`` rows.
+            negatives: M, how many are drawn uniformly from all items.
+
+        Returns:
+            The loss before the step.
+        """
         drawn = torch.randint(len(self.model.ids), (negatives,))
         self._adam.zero_grad()
         loss = self.loss(_rows(queries), _rows(positives), drawn)

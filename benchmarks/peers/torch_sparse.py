@@ -15,7 +15,7 @@ class Symmetric(torch.autograd.Function):
         """Multiply.
 
         Args:
-            ctx: what is kept for the derivative.
+            ctx: keeps the matrix for the derivative.
             matrix: Ã, sparse ``float[N, N]``.
             x: ``float[N, D]``.
 
@@ -30,7 +30,7 @@ class Symmetric(torch.autograd.Function):
         """Multiply the cotangent.
 
         Args:
-            ctx: what :meth:`forward` kept.
+            ctx: holds the matrix.
             cotangent: ȳ, ``float[N, D]``.
 
         Returns:

@@ -1,10 +1,11 @@
 """An application of Ã, and three forward and backward: our storages against everybody else's.
 
-Graphs: Gowalla, lastfm and two generated ones whose items follow a power law. Contenders and tasks:
-``diffusion_contenders`` and ``diffusion_peers``. All run in alternation in this process, each after
-a rest in which the others' threads fall asleep (OpenMP's spin for 5 ms, half an application). A
-cell (graph, D, task, contender) that would not fit memory, or whose first call takes longer than
-``--cell-seconds``, is reported and not run; where ``--rounds`` would take longer, there are fewer.
+The graphs are Gowalla, lastfm and two generated ones whose items follow a power law; the contenders
+stand in ``workloads/diffusion_contenders`` and ``peers/diffusion``. All run in alternation in this
+process, each after a rest in which the others' threads fall asleep (OpenMP's spin for 5 ms, half an
+application). A cell (graph, D, task, contender) that would not fit memory, or whose first call
+takes longer than ``--cell-seconds``, is reported and not run; where ``--rounds`` would take longer,
+there are fewer.
 
 ``csr`` is jaxlib's kernel: Eigen's product of a row-major sparse and a row-major dense matrix, in
 runs of rows of 1.6 million products each; its source shows no prefetching. The run with one thread
@@ -30,15 +31,14 @@ import numba
 import torch
 from rich.table import Table
 
+from benchmarks.harness.known_peers import doubt, peer_explained_option
 from benchmarks.harness.process import run_measured
 from benchmarks.harness.report import (
     Claim,
     Relation,
     Report,
     cores,
-    doubt,
     note,
-    peer_explained_option,
     ratio_claim,
     ratio_of_medians,
     seconds_text,
@@ -60,6 +60,11 @@ _TOLERANCE = 1e-4
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks diffusion``.
+    """
     names = [*STORAGE_NAMES, *peers()]
     lists: list[tuple[str, dict[str, Any], str]] = [
         ("graphs", {"choices": GRAPHS, "default": [_GRAPH]}, ", ".join(GRAPHS)),
@@ -100,7 +105,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Measure; see the module."""
+    """Measure; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        Seconds, errors and temporaries of every cell, and what is claimed of them.
+    """
     _use_threads(args.threads)
     if jax.default_backend() != "cpu":
         raise InputError(

@@ -19,7 +19,14 @@ _USABLE_MEMORY = 0.9
 
 
 class Cell(NamedTuple):
-    """A contender's task on a graph."""
+    """A contender's task on a graph.
+
+    Attributes:
+        graph: its name.
+        dim: D.
+        task: one of the tasks of ``workloads.diffusion_contenders``.
+        contender: its name.
+    """
 
     graph: str
     dim: int
@@ -33,7 +40,12 @@ class Cell(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Samples of a cell, and the most seconds that they may take."""
+    """How long a cell may run.
+
+    Attributes:
+        rounds: samples of a cell.
+        cell_seconds: the most seconds that they may take in all.
+    """
 
     rounds: int
     cell_seconds: float
@@ -43,7 +55,7 @@ class Grid(NamedTuple):
     """What was found, cell by cell; a cell has samples or a reason.
 
     Attributes:
-        samples: seconds of a call.
+        samples: seconds of each call.
         reasons: why the cell was not run.
         differences: the error of a cell's result, see :meth:`Problem.difference`.
         extra_arrays: XLA's temporaries in tables of N×D, residuals among them.
@@ -56,6 +68,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def empty(cls) -> Grid:
+        """A grid in which nothing was found yet."""
         return cls({}, {}, {}, {})
 
 
@@ -80,7 +93,17 @@ def run_graph(
     tasks: Sequence[str],
     limits: Limits,
 ) -> None:
-    """Run all cells of a graph and a D, and write them into the grid."""
+    """Run all cells of a graph and a D.
+
+    Args:
+        grid: takes what is found.
+        name: of the graph.
+        graph: the interactions.
+        dim: D.
+        contenders: by name.
+        tasks: names of tasks; a contender runs those that it has.
+        limits: samples and seconds of a cell.
+    """
     available = available_memory()
     problem = Problem(graph, dim)
     sizes = problem.sizes
@@ -117,7 +140,16 @@ def run_graph(
 
 
 def need_to_run(cell_task: str, contender: Contender, sizes: Sizes) -> int:
-    """Bytes that a task takes at most beside matrices and tables, as predicted."""
+    """Predict what a task takes beside matrices and tables.
+
+    Args:
+        cell_task: the task.
+        contender: who runs it.
+        sizes: of the graph and D.
+
+    Returns:
+        Bytes at most.
+    """
     return getattr(contender.need(sizes), cell_task)
 
 

@@ -16,6 +16,9 @@ from lightgcn_jax.files import replacing
 def check_plot(path: Path) -> None:
     """Refuse before anything is measured what :func:`plot` could not write.
 
+    Args:
+        path: the file.
+
     Raises:
         InputError: matplotlib or the folder is missing.
     """
@@ -26,7 +29,12 @@ def check_plot(path: Path) -> None:
 
 
 def plot(grid: Grid, path: Path) -> None:
-    """Write a PNG, one panel for each graph, D and task."""
+    """Write a PNG, one panel for each graph, D and task.
+
+    Args:
+        grid: the medians are those of its samples; without any, nothing is written.
+        path: the file, in a folder that exists.
+    """
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys((cell.graph, cell.dim) for cell in grid.samples))

@@ -29,11 +29,23 @@ _CUTOFF = 20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks gfcf``.
+    """
     parser.add_argument("--rounds", type=whole_number, default=3, help="fits (default 3)")
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Measure; see the module."""
+    """Measure; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        Seconds of the fits, the accuracy, and what is claimed of them.
+    """
     fits = []
     for number in range(args.rounds):
         note(f"fit {number + 1} of {args.rounds}" + ("" if number else ", and its accuracy"))
@@ -72,7 +84,11 @@ def _child(data_dir: Path | None, *, accuracy: bool) -> dict[str, Any]:
 
 
 def fit_and_evaluate(data_dir: Path | None, *, accuracy: bool) -> dict[str, Any]:
-    """Fit twice, and rank if asked to; what a fresh process tells its parent.
+    """Fit twice, and rank if asked to: what a fresh process tells its parent.
+
+    Args:
+        data_dir: a folder with one folder for each data set; None for where GRAPHREC_DATA says.
+        accuracy: whether all items are ranked for every test user.
 
     Returns:
         ``fit_seconds`` and ``again_seconds``; with ``accuracy`` also ``evaluation_seconds`` and

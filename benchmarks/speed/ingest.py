@@ -27,6 +27,11 @@ _CHUNK = 1_000_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks ingest``.
+    """
     parser.add_argument(
         "--rounds", type=whole_number, default=3, help="samples of each (default 3)"
     )
@@ -36,7 +41,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Measure; see the module."""
+    """Measure; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        Seconds and memory of reading, and what is claimed of them.
+    """
     ours: list[Finished] = []
     peer: list[Finished] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +104,12 @@ def run(args: argparse.Namespace) -> Report:
 def write_events(path: Path, rows: int, seed: int = 0) -> None:
     """Write ``user,item,rating,timestamp`` events, a few of them repeated pairs.
 
-    Items have a popularity that falls with their rank, as in any catalogue; users do not.
+    The popularity of items falls with their rank, as in any catalogue; users are drawn uniformly.
+
+    Args:
+        path: the file to write.
+        rows: how many events.
+        seed: of the draws; the same seed gives the same file.
     """
     rng = np.random.default_rng(seed)
     users, items = max(1, rows // _ROWS_PER_USER), max(1, rows // _ROWS_PER_ITEM)

@@ -3,6 +3,7 @@
 Both start from the same layer-0 embeddings. Ours diffuses them once and evaluates; the peer does as
 LightGCN-PyTorch does and diffuses anew for each batch of users. Beside them stand the peer with
 embeddings that are diffused already, of which nothing is claimed, and the score products alone.
+Both have the rows in the order that training takes.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from benchmarks.harness.known_peers import doubt, peer_explained_option
 from benchmarks.harness.report import (
     Claim,
     Report,
     alternate,
     cores,
-    doubt,
     note,
-    peer_explained_option,
     ratio_claim,
     ratio_of_medians,
     whole_number,
@@ -48,6 +48,11 @@ _DEFAULT = f"PyTorch's, batch {DEFAULT_BATCH}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks ranking``.
+    """
     parser.add_argument(
         "--rounds", type=whole_number, default=5, help="samples of each (default 5)"
     )
@@ -61,7 +66,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Measure; see the module."""
+    """Measure; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        Seconds of each evaluation, and what is claimed of them.
+    """
     config = LightGCNConfig()
     workload = load_gowalla(args.data_dir, "auto")
     graph = workload.graph
@@ -118,7 +130,15 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def metric_difference(ours: Evaluation, peer: torch_peer.PeerMetrics) -> float:
-    """The largest absolute difference of recall, precision and NDCG at the cut-off."""
+    """Compare two evaluations.
+
+    Args:
+        ours: our metrics.
+        peer: the peer's.
+
+    Returns:
+        The largest absolute difference of recall, precision and NDCG at the cut-off.
+    """
     return max(
         abs(ours.metrics[f"{name}@{CUTOFF}"] - value) for name, value in peer._asdict().items()
     )

@@ -26,15 +26,14 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from benchmarks.harness.known_peers import doubt, peer_explained_option
 from benchmarks.harness.process import run_measured
 from benchmarks.harness.report import (
     Claim,
     Report,
     alternate,
     cores,
-    doubt,
     note,
-    peer_explained_option,
     ratio_claim,
     ratio_of_medians,
     seconds_text,

@@ -29,9 +29,9 @@ class Row(NamedTuple):
     """A line of the table.
 
     Attributes:
-        name: also of its run directory, after the protocol.
+        name: of the model; the run directory bears it too, after the protocol.
         config: the settings.
-        published: recall@20 and NDCG@20 on the same split; None where there are none.
+        published: recall@20 and NDCG@20 of a paper on the same split; None where there are none.
     """
 
     name: str
@@ -110,6 +110,11 @@ DATASETS = ("gowalla", "lastfm", "ml-100k")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks models``.
+    """
     parser.add_argument("--dataset", choices=DATASETS, default="gowalla", help="(default: gowalla)")
     parser.add_argument(
         "--out",
@@ -130,7 +135,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Train or read every row; see the module."""
+    """Train or read every row; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        The figures of every row, and the minutes that all of them took.
+    """
     if args.epochs_scale <= 0:
         raise InputError(f"--epochs-scale: expected more than 0, got {args.epochs_scale}")
     split = load_split(args.dataset, args.data_dir)
@@ -165,7 +177,15 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def load_split(dataset: str, data_dir: Path | None) -> Split:
-    """The split that is given, or else 8:1:1 of each user."""
+    """Load a data set with the split that came with it, or else 8:1:1 of each user.
+
+    Args:
+        dataset: its name.
+        data_dir: a folder with one folder for each data set; None for where GRAPHREC_DATA says.
+
+    Returns:
+        The split.
+    """
     interactions = load_dataset(dataset, data_dir=data_dir)
     if interactions.parts is not None:
         return given_split(interactions)
@@ -173,7 +193,14 @@ def load_split(dataset: str, data_dir: Path | None) -> Split:
 
 
 def gowalla_rows(scale: float) -> list[Row]:
-    """The papers' models under both protocols."""
+    """The papers' models under both protocols.
+
+    Args:
+        scale: what the epochs of trained models are multiplied by; none has less than one.
+
+    Returns:
+        A row for each model and protocol.
+    """
     rows = []
     for protocol in ("strict", "legacy"):
         for name, (settings, published) in _GOWALLA.items():
@@ -187,7 +214,15 @@ def gowalla_rows(scale: float) -> list[Row]:
 
 
 def small_rows(dataset: str, seeds: int) -> list[Row]:
-    """Every model with several seeds, under strict."""
+    """Every model with several seeds, under strict.
+
+    Args:
+        dataset: ``lastfm`` or ``ml-100k``.
+        seeds: how many; models that draw nothing have one.
+
+    Returns:
+        A row for each model.
+    """
     rows = []
     for name, settings in _SMALL.items():
         config: dict[str, Any] = {"ks": (20,), **settings}
@@ -202,6 +237,14 @@ def small_rows(dataset: str, seeds: int) -> list[Row]:
 def train_or_read(split: Split, config: TrainConfig, folder: Path) -> FitResult:
     """A row's run: read where it is finished, gone on with where it was broken off.
 
+    Args:
+        split: what a new run is trained and judged on.
+        config: the settings of the row.
+        folder: the run directory.
+
+    Returns:
+        The finished run.
+
     Raises:
         InputError: the folder holds a run with other settings.
     """
@@ -214,7 +257,15 @@ def train_or_read(split: Split, config: TrainConfig, folder: Path) -> FitResult:
 
 
 def line_of(row: Row, result: FitResult) -> dict[str, Any]:
-    """A row's figures, in plain types."""
+    """A row's figures, in plain types.
+
+    Args:
+        row: the line of the table.
+        result: its finished run.
+
+    Returns:
+        A JSON value.
+    """
     summary = result.summary
     spread = summary.get("statistics", {}).get("test")
     stages = ("train_seconds", "fit_seconds", "compile_seconds", "evaluate_seconds")
@@ -240,7 +291,15 @@ def line_of(row: Row, result: FitResult) -> dict[str, Any]:
 
 
 def order_of(lines: Sequence[Mapping[str, Any]], protocol: str) -> list[str]:
-    """The models that the papers order, by our recall, lowest first."""
+    """The models that the papers order, by our recall.
+
+    Args:
+        lines: from :func:`line_of`.
+        protocol: lines of another one are left out.
+
+    Returns:
+        Names, the lowest recall first.
+    """
     recalls = {
         line["name"]: line["test"]["recall@20"]
         for line in lines
@@ -250,7 +309,15 @@ def order_of(lines: Sequence[Mapping[str, Any]], protocol: str) -> list[str]:
 
 
 def table_of(dataset: str, lines: Sequence[Mapping[str, Any]]) -> Table:
-    """The lines for a reader."""
+    """The lines for a reader.
+
+    Args:
+        dataset: its name, for the title.
+        lines: from :func:`line_of`.
+
+    Returns:
+        A row for each line.
+    """
     has_published = any("published" in line for line in lines)
     columns = ["model", "protocol", "epochs", "best", "minutes", *_METRICS]
     columns += [f"published {name}" for name in _METRICS] if has_published else []

@@ -37,13 +37,25 @@ _METRICS = ("recall@20", "ndcg@20")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options.
+
+    Args:
+        parser: that of ``python -m benchmarks time_to_quality``.
+    """
     parser.add_argument(
         "--skip-others", action="store_true", help=f"leave out {' and '.join(_OTHERS)}"
     )
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Measure; see the module."""
+    """Measure; see the module.
+
+    Args:
+        args: the parsed options.
+
+    Returns:
+        Seconds and recall on Gowalla, and what is claimed of them.
+    """
     note("gowalla, preset fast: some minutes")
     gowalla = _child("gowalla", "fast", args.data_dir)
     others = {}
@@ -84,7 +96,12 @@ def _child(dataset: str, preset: str, data_dir: Path | None) -> dict[str, Any]:
 
 
 def train(dataset: str, preset: str, data_dir: Path | None) -> dict[str, Any]:
-    """Train a preset and rank test once; what a fresh process tells its parent.
+    """Train a preset and rank test once: what a fresh process tells its parent.
+
+    Args:
+        dataset: its name.
+        preset: the name of the settings.
+        data_dir: a folder with one folder for each data set; None for where GRAPHREC_DATA says.
 
     Returns:
         ``seconds`` in all and the part of them that was compilation, ``epochs``, ``test`` and

@@ -14,7 +14,12 @@ from lightgcn_jax.training.step import Rates, Run, epoch_order, initial_state
 
 
 class Chunk:
-    """The compiled chunk of a training run; each call trains on from where the last one stopped."""
+    """The compiled chunk of a training run; each call trains on from where the last one stopped.
+
+    Args:
+        config: the settings of the run.
+        run: what the steps read.
+    """
 
     def __init__(self, config: TrainConfig, run: Run):
         graph = run.graph

@@ -1,4 +1,4 @@
-"""What applies Ã to a table: our storages, and in ``diffusion_peers`` the others.
+"""What applies Ã to a table: our storages here, and in ``peers/diffusion`` the others.
 
 Two tasks: ``forward`` is y = Ã x; ``k3`` is the loss Σ (y − t)² of y = ¼ Σ Ãᵏ x, k = 0 … 3, and
 its gradient with respect to x.
@@ -36,7 +36,13 @@ _FLOAT = 4
 
 
 class Sizes(NamedTuple):
-    """Of a cell: N nodes, the non-zeros of Ã (two for each interaction), D."""
+    """The sizes of a problem.
+
+    Attributes:
+        nodes: N.
+        entries: non-zeros of Ã, two for each interaction.
+        dim: D.
+    """
 
     nodes: int
     entries: int
@@ -57,8 +63,8 @@ class Need(NamedTuple):
     """Bytes that a contender holds.
 
     Attributes:
-        matrix: while it is in the race.
-        forward: at most during a call, result included, beside matrix, x and t.
+        matrix: what its form of Ã takes while it is in the race.
+        forward: what a call takes at most, result included, beside matrix, x and t.
         k3: likewise.
     """
 
@@ -85,9 +91,9 @@ class Contender(NamedTuple):
     """One way to apply Ã.
 
     Attributes:
-        start: makes it ready, compiled.
-        need: predicts its memory.
-        tasks: that it has.
+        start: a function that makes it ready, compiled.
+        need: a function that predicts its memory.
+        tasks: names of the tasks that it has.
         weighted: False for one that adds rows up without Ã's weights.
         obstacle: why it can't run here; None where it can.
     """
@@ -133,7 +139,17 @@ class Problem:
     ) -> float:
         """The largest error of a result over its largest value, in the first columns.
 
-        Columns never meet in either task, so the float64 product is made of a few alone.
+        Columns never meet in either task, so that a float64 product of a few columns suffices.
+
+        Args:
+            task: one of :data:`TASKS`.
+            result: what the call of the task gave.
+            weighted: False for a contender that adds rows up without Ã's weights.
+            rows: ``int32[N]``, the row of each node in the result; None where node n has row n.
+            columns: how many columns are compared.
+
+        Returns:
+            The error; 0 for a result that is exact.
         """
         matrix = self.matrix.as_scipy()
         if not weighted:
@@ -150,7 +166,15 @@ class Problem:
 
 
 def polynomial(matrix: Any, x: Any) -> Any:
-    """Σ alpha_k Ãᵏ x with a running sum, for any library's matrix and table."""
+    """Σ alpha_k Ãᵏ x with a running sum, for any library's matrix and table.
+
+    Args:
+        matrix: Ã, ``[N, N]``.
+        x: ``[N, D]``.
+
+    Returns:
+        The sum, ``[N, D]``.
+    """
     power, total = x, ALPHAS[0] * x
     for alpha in ALPHAS[1:]:
         power = matrix @ power

@@ -23,7 +23,7 @@ class Workload(NamedTuple):
 
     Attributes:
         split: external ids and pairs.
-        graph: of the training pairs.
+        graph: the graph of the training pairs.
         operator: Ã of the graph, as training makes it.
         relevant: row u holds user u's test items.
     """
@@ -56,7 +56,16 @@ def load_gowalla(data_dir: Path | None, ordering: str = "none") -> Workload:
 
 
 def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:
-    """Batches by our sampler, all rows of weight 1, for ours and a peer to train on."""
+    """Batches by our sampler, all rows of weight 1, for ours and a peer to train on.
+
+    Args:
+        run: what the steps read.
+        config: the settings of the run.
+        steps: how many batches.
+
+    Returns:
+        A batch for each step.
+    """
     key = jax.random.key(config.seed)
     order = epoch_order(key, run.graph.num_edges, config)
     draw = jax.jit(draw_batch, static_argnames="config")

@@ -20,7 +20,14 @@ GRAPHS = ("gowalla", "lastfm", *_GENERATED)
 
 
 def load_graph(name: str, data_dir: Path | None) -> BipartiteGraph:
-    """One of :data:`GRAPHS`; a generated one is the same every time.
+    """Load or generate a graph; a generated one is the same every time.
+
+    Args:
+        name: one of :data:`GRAPHS`.
+        data_dir: a folder with one folder for each data set; None for where GRAPHREC_DATA says.
+
+    Returns:
+        The graph of the training pairs.
 
     Raises:
         InputError: a data set is nowhere, or not what it should be.

@@ -15,7 +15,13 @@ CONFIG = WalkConfig(walks=50, length=10, restart=0.15)
 
 
 class Edges(NamedTuple):
-    """``int32[E]`` item rows and context rows, and the graph made of them."""
+    """A graph and the pairs that it is made of.
+
+    Attributes:
+        items: ``int32[E]`` rows of items.
+        contexts: ``int32[E]`` rows of contexts.
+        graph: the same for walks.
+    """
 
     items: np.ndarray
     contexts: np.ndarray

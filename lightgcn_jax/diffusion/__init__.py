@@ -28,7 +28,7 @@ from lightgcn_jax.diffusion.operator import (
 )
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
-from lightgcn_jax.diffusion.storage import Restriction, RowStorage, Storage
+from lightgcn_jax.diffusion.storage import RescalableStorage, Restriction, RowStorage, Storage
 
 __all__ = [
     "PLATFORMS",
@@ -36,6 +36,7 @@ __all__ = [
     "Backend",
     "Choice",
     "Operator",
+    "RescalableStorage",
     "Restriction",
     "RowStorage",
     "Storage",

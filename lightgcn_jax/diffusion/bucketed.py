@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import accumulator, rescaled, rounded
+from lightgcn_jax.diffusion.storage import rescaled, rounded, sum_dtype
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
@@ -99,7 +99,7 @@ class BucketedStorage:
 
     def multiply(self, x: NodeTable) -> NodeTable:
         """M x; holds a few tables of ``[R, D]``, nothing per edge."""
-        kind = accumulator(x.dtype)
+        kind = sum_dtype(x.dtype)
         sums, table = [], x
         for level in self.levels:
             table = jnp.concatenate([_add_up(table, bucket, kind) for bucket in level])

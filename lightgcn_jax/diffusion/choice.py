@@ -39,28 +39,39 @@ class Choice(NamedTuple):
 
 
 def obstacles(platform: str) -> dict[str, str | None]:
-    """For every storage why the platform can't run it, or None where it can.
+    """Say for every storage why a platform cannot run it.
 
     Args:
         platform: ``cpu``, ``gpu`` or ``tpu``; it need not be at hand.
 
+    Returns:
+        A sentence for each name, None where the platform has the storage.
+
     Raises:
         InputError: no platform has that name.
     """
+    return {name: _obstacle(storage, platform) for name, storage in STORAGES.items()}
+
+
+def _obstacle(storage: type[Storage] | Storage, platform: str) -> str | None:
     if platform not in PLATFORMS:
         raise InputError(f"platform: expected one of {PLATFORMS}, got {platform!r}")
-    return {name: storage.obstacle(platform) for name, storage in STORAGES.items()}
+    obstacle = getattr(storage, "obstacle", None)
+    return None if obstacle is None else obstacle(platform)
 
 
 def choose_backend(
     backend: str = "auto", platform: str | None = None, num_entries: int | None = None
 ) -> Choice:
-    """The storage to use on a platform.
+    """Choose the storage to use on a platform.
 
     Args:
         backend: a name of :data:`STORAGES`, taken if the platform has it, or ``auto``.
         platform: ``cpu``, ``gpu`` or ``tpu``; by default the one that JAX runs on.
-        num_entries: of the matrix; None for a large one.
+        num_entries: how many entries the matrix has; None for a large one.
+
+    Returns:
+        The storage's name and the reason.
 
     Raises:
         InputError: no storage has that name, or the platform lacks it.
@@ -87,16 +98,50 @@ def choose_backend(
     )
 
 
+def storage_of(
+    backend: str | type[Storage] | Storage, platform: str | None, num_entries: int
+) -> type[Storage] | Storage:
+    """What makes the storage of a matrix: a storage of that name, or one of the caller's own.
+
+    Args:
+        backend: a name as :func:`choose_backend` takes it, or anything with the methods of
+            :class:`Storage`.
+        platform: ``cpu``, ``gpu`` or ``tpu``; by default the one that JAX runs on.
+        num_entries: how many entries the matrix has.
+
+    Returns:
+        Something that has ``from_csr``.
+
+    Raises:
+        InputError: no storage has that name, it has no such method, or the platform lacks it.
+    """
+    if isinstance(backend, str):
+        return STORAGES[choose_backend(backend, platform, num_entries).name]
+    if not callable(getattr(backend, "from_csr", None)):
+        raise InputError(
+            f"backend: expected auto, one of {list(STORAGES)} or a storage with a method from_csr, "
+            f"got {backend!r}"
+        )
+    platform = platform or jax.default_backend()
+    obstacle = _obstacle(backend, platform)
+    if obstacle is not None:
+        raise InputError(f"backend: {backend!r} can't run on {platform}: {obstacle}")
+    return backend
+
+
 def choose_ordering(
     ordering: str, num_edges: int, *, backend: str = "csr", platform: str | None = None
 ) -> Choice:
-    """The node ordering to use.
+    """Choose the order of the users and of the items to train in.
 
     Args:
         ordering: one of :data:`lightgcn_jax.graph.Ordering`, taken as it is, or ``auto``.
         num_edges: E.
         backend: the storage's name.
-        platform: as of :func:`choose_backend`.
+        platform: ``cpu``, ``gpu`` or ``tpu``; by default the one that JAX runs on.
+
+    Returns:
+        The ordering's name and the reason.
     """
     if ordering != "auto":
         return Choice(ordering, "asked for")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.diffusion.operator import Operator
+from lightgcn_jax.diffusion.storage import RescalableStorage
 from lightgcn_jax.errors import InputError
 
 
@@ -24,10 +26,13 @@ def drop_edges(
     over keys the operators share all but their weights.
 
     Args:
-        key: of this draw alone.
+        key: key for this draw, to be used for nothing else.
         operator: N×N, from :func:`diffusion_operator` with ``edge_dropout=True``.
-        rate: in [0, 1), static.
-        directed: one draw a directed edge.
+        rate: share of the edges to leave out, in [0, 1); static.
+        directed: whether the two directions of an edge are drawn apart.
+
+    Returns:
+        The operator of the edges that are left.
 
     Raises:
         InputError: the rate is out of range, or the operator was not made for dropout.
@@ -35,16 +40,16 @@ def drop_edges(
     if not 0 <= rate < 1:
         raise InputError(f"rate: expected 0 ≤ rate < 1, got {rate}")
     reversal = operator.reversal
-    if reversal is None:
+    storage, adjoint = operator.storage, operator.adjoint
+    if reversal is None or not isinstance(storage, RescalableStorage):
         raise InputError("operator: expected one made with edge_dropout=True")
     draws = len(reversal) if directed else len(reversal) // 2
     kept = jax.random.bernoulli(key, 1 - rate, (draws,))
     if not directed:
         kept = jnp.concatenate([kept, kept[reversal[draws:]]])
     factors = kept * jnp.asarray(1 / (1 - rate), float)
-    storage, adjoint = operator.storage, operator.adjoint
     if directed or adjoint is not None:
         # Entry e of the transpose is the reverse of entry e.
         reverse = factors[reversal] if directed else factors
-        adjoint = (adjoint or storage).scaled(reverse)
+        adjoint = cast(RescalableStorage, adjoint or storage).scaled(reverse)
     return dataclasses.replace(operator, storage=storage.scaled(factors), adjoint=adjoint)

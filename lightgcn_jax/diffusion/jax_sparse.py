@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
-from lightgcn_jax.diffusion.storage import accumulator, rescaled, rounded
+from lightgcn_jax.diffusion.storage import rescaled, rounded, sum_dtype
 from lightgcn_jax.graph.csr import CsrMatrix
 
 sparse: Any
@@ -59,7 +59,7 @@ class CsrStorage:
         return cls(
             jnp.asarray(matrix.offsets),
             jnp.asarray(matrix.columns),
-            weights.astype(accumulator(weights.dtype)),
+            weights.astype(sum_dtype(weights.dtype)),
             matrix.shape,
         )
 
@@ -79,7 +79,7 @@ class CsrStorage:
 
     def multiply(self, x: NodeTable) -> NodeTable:
         """M x; one call of the native kernel, without per-edge temporaries."""
-        kind = accumulator(x.dtype)
+        kind = sum_dtype(x.dtype)
         matrix = sparse.BCSR(
             (self.weights.astype(kind), self.columns, self.offsets),
             shape=self.shape,
@@ -103,7 +103,7 @@ class CsrStorage:
 
     def multiply_rows_transposed(self, y: Vectors, rows: Ids, capacity: int) -> NodeTable:
         """M[rows]ᵀ y; holds one message an entry, ``[capacity, D]``, and adds them by a scatter."""
-        kind = accumulator(y.dtype)
+        kind = sum_dtype(y.dtype)
         picked, slots = self._picked(rows, capacity)
         messages = y[slots].astype(kind) * picked.weights.astype(kind)[:, None]
         total = jnp.zeros((self.shape[1], y.shape[1]), kind)
@@ -178,7 +178,7 @@ class BcooStorage:
 
     def multiply(self, x: NodeTable) -> NodeTable:
         """M x; holds one message an edge, ``[entries, D]``."""
-        kind = accumulator(x.dtype)
+        kind = sum_dtype(x.dtype)
         matrix = sparse.BCOO(
             (self.weights.astype(kind), self.indices),
             shape=self.shape,

@@ -17,36 +17,71 @@ from lightgcn_jax.diffusion.operator import (
     diffuse,
     refuse_gradient,
 )
-from lightgcn_jax.diffusion.storage import accumulator
+from lightgcn_jax.diffusion.storage import sum_dtype
 from lightgcn_jax.errors import InputError
 
 
 def uniform_alphas(layers: int) -> tuple[float, ...]:
-    """LightGCN's default layer weights, alpha_k = 1 / (K + 1) for k = 0 … K."""
+    """LightGCN's default layer weights, alpha_k = 1 / (K + 1) for k = 0 … K.
+
+    Args:
+        layers: K.
+
+    Returns:
+        K + 1 equal weights, whose sum is 1.
+    """
     return (1.0 / (layers + 1),) * (layers + 1)
 
 
 def multiscale(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[float]) -> NodeTable:
-    """sum_{k=0}^{K} alpha_k Ã^k x by K applications of Ã (He et al. 2020, equations 4 and 8).
+    """sum_{k=0}^{K} alpha_k Ã^k x by K applications of Ã .
 
     The sum runs beside the current power, so memory does not grow with K, nor does what the
     backward pass keeps: with g the cotangent, it runs the same sum sum_k alpha_k (Ãᵀ)^k g, and
     the derivative by alpha_k, ⟨g, Ã^k x⟩ = ⟨(Ãᵀ)^k g, x⟩, needs x alone.
 
+    >>> import jax.numpy as jnp
+    >>> from lightgcn_jax.diffusion import diffusion_operator
+    >>> from lightgcn_jax.graph import BipartiteGraph
+    >>> graph = BipartiteGraph.from_pairs([0], [0], num_users=1, num_items=1)
+    >>> x = jnp.array([[1.0], [10.0]])  # the user's row and the item's, which Ã swaps
+    >>> multiscale(diffusion_operator(graph), x, (0.5, 0.25, 0.25))  # x/2 + Ã x/4 + x/4
+    Array([[3.25],
+           [7.75]], dtype=float32)
+
     Args:
         operator: N×N.
         x: ``float[N, D]``, the layer-0 embeddings.
-        alphas: ``float[K + 1]``; K = 0 scales x alone (matrix factorisation).
+        alphas: ``float[K + 1]``; K = 0 scales x and applies nothing (matrix factorisation).
 
     Returns:
         ``float[N, D]`` in the type of x; the sum runs in float32 where x is bfloat16.
+
+    Raises:
+        InputError: the operator is not square, x does not fit it, or alphas are no K + 1 numbers.
+
+    References:
+        He et al. 2020, LightGCN, equations 4 and 8.
     """
+    x = jnp.asarray(x)
     return _multiscale(operator, x, layer_weights(operator, x, alphas))
 
 
 def layer_weights(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[float]) -> Array:
-    """alpha_0 … alpha_K in the type that sums run in; InputError where powers make no sense."""
-    weights = jnp.asarray(alphas, accumulator(x.dtype))
+    """alpha_0 … alpha_K as an array in the type that sums run in.
+
+    Args:
+        operator: checked to be square.
+        x: the table, whose type decides.
+        alphas: ``float[K + 1]``.
+
+    Returns:
+        ``float[K + 1]``.
+
+    Raises:
+        InputError: the operator is not square, or alphas are no K + 1 numbers.
+    """
+    weights = jnp.asarray(alphas, sum_dtype(x.dtype))
     if weights.ndim != 1 or not weights.size:
         raise InputError(f"alphas: expected K + 1 weights, got shape {weights.shape}")
     check_square(operator)
@@ -104,7 +139,7 @@ def _backward(residual, cotangent):
 
 
 def _inner_product(a: NodeTable, b: NodeTable) -> Float[Array, ""]:
-    kind = accumulator(a.dtype)
+    kind = sum_dtype(a.dtype)
     return (a.astype(kind) * b.astype(kind)).sum()
 
 

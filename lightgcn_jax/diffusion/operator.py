@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
-from lightgcn_jax.arrays import Array, Int, NodeTable
-from lightgcn_jax.diffusion.choice import STORAGES, choose_backend
-from lightgcn_jax.diffusion.storage import Restriction, RowStorage, Storage
+from lightgcn_jax.arrays import Array, Float, Int, NodeTable
+from lightgcn_jax.diffusion.choice import storage_of
+from lightgcn_jax.diffusion.storage import RescalableStorage, Restriction, RowStorage, Storage
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.csr import CsrMatrix
@@ -43,8 +44,8 @@ class Operator:
     """A matrix ready to be applied: a pytree of constants, an argument of jitted functions.
 
     Attributes:
-        storage: of the matrix.
-        adjoint: of its transpose; None where the matrix is its own transpose.
+        storage: holds the matrix.
+        adjoint: holds its transpose; None where the matrix is its own transpose.
         reversal: ``int32[2E]``, where each directed edge's reverse stands (see
             :func:`lightgcn_jax.graph.edge_reversal`); None unless made for edge dropout.
         restriction: static; which applications of :func:`multiscale_rows` read only the entries at
@@ -60,6 +61,32 @@ class Operator:
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the matrix."""
         return self.storage.shape
+
+    def __matmul__(self, x: ArrayLike) -> NodeTable:
+        """``operator @ x`` is ``diffuse(operator, x)``."""
+        return diffuse(self, jnp.asarray(x))
+
+    def materialise(self) -> Float[Array, "rows columns"]:
+        """The matrix itself, ``float[R, C]``: small graphs can be looked at and checked.
+
+        >>> import numpy as np
+        >>> from lightgcn_jax.graph import BipartiteGraph
+        >>> graph = BipartiteGraph.from_pairs([0, 0, 1], [0, 1, 1], num_users=2, num_items=2)
+        >>> operator = diffusion_operator(graph, normalization="row")
+        >>> operator.materialise()
+        Array([[0. , 0. , 0.5, 0.5],
+               [0. , 0. , 0. , 1. ],
+               [1. , 0. , 0. , 0. ],
+               [0.5, 0.5, 0. , 0. ]], dtype=float32)
+        >>> x = np.eye(4)[:, :1]
+        >>> bool((operator @ x == operator.materialise() @ x).all())
+        True
+
+        Returns:
+            One column for each row of the identity that the operator is applied to, float32 or, in
+            64-bit mode, float64.
+        """
+        return diffuse(self, jnp.eye(self.shape[1]))
 
     def transpose(self) -> Operator:
         """The operator of the transposed matrix."""
@@ -93,7 +120,7 @@ class Operator:
 def diffusion_operator(
     graph: BipartiteGraph,
     *,
-    backend: str = "auto",
+    backend: str | type[Storage] | Storage = "auto",
     dtype: DTypeLike = jnp.float32,
     normalization: Normalization = "symmetric",
     platform: str | None = None,
@@ -101,27 +128,54 @@ def diffusion_operator(
 ) -> Operator:
     """The graph's normalised N×N adjacency matrix, ready for :func:`diffuse`.
 
+    >>> from lightgcn_jax.graph import BipartiteGraph
+    >>> graph = BipartiteGraph.from_pairs([0, 0, 1], [0, 1, 1], num_users=2, num_items=2)
+    >>> diffusion_operator(graph).shape
+    (4, 4)
+
+    A storage of your own is a class of the methods that :class:`Storage` lists:
+
+    >>> @flax.struct.dataclass
+    ... class Dense:
+    ...     matrix: jax.Array
+    ...     shape: tuple[int, int] = flax.struct.field(pytree_node=False)
+    ...
+    ...     @classmethod
+    ...     def from_csr(cls, matrix, dtype, *, rescalable=False):
+    ...         return cls(jnp.asarray(matrix.as_scipy().toarray(), dtype), matrix.shape)
+    ...
+    ...     def multiply(self, x):
+    ...         return (self.matrix @ x).astype(x.dtype)
+    >>> x, own = jnp.ones((4, 8)), diffusion_operator(graph, backend=Dense)
+    >>> bool(jnp.allclose(own @ x, diffusion_operator(graph) @ x))
+    True
+
     Args:
         graph: the interactions; A has no self-loops.
-        backend: a storage's name, or ``auto``: see :func:`choose_backend`.
-        dtype: of the edge weights.
+        backend: a storage's name, ``auto`` (see :func:`choose_backend`), or a storage of your own:
+            a class or an object whose ``from_csr`` makes a pytree with ``shape`` and ``multiply``,
+            for edge dropout ``scaled`` too.
+        dtype: type of the edge weights.
         normalization: ``symmetric`` (Ã = D^-½ A D^-½), ``left``, ``right``, ``row``, ``column`` or
             ``none`` (A itself).
-        platform: that the operator will run on; by default the one that JAX runs on.
-        edge_dropout: keep what :func:`drop_edges` needs: four to eight bytes a directed edge.
+        platform: where the operator will run; by default the platform that JAX runs on.
+        edge_dropout: whether to keep what :func:`drop_edges` needs: four to eight bytes a directed
+            edge.
+
+    Returns:
+        The operator; its arrays are on the device.
 
     Raises:
-        InputError: an unknown name, or a storage that the platform lacks.
+        InputError: an unknown name, or a storage that the platform lacks or that is no storage.
     """
-    backend = choose_backend(backend, platform, 2 * graph.num_edges).name
-    storage = STORAGES[backend]
+    maker = storage_of(backend, platform, 2 * graph.num_edges)
     forward = normalized_adjacency(graph, normalization)
     backward = None
     if TRANSPOSED[normalization] != normalization:
         backward = normalized_adjacency(graph, TRANSPOSED[normalization])
     return Operator(
-        storage.from_csr(forward, dtype, rescalable=edge_dropout),
-        None if backward is None else storage.from_csr(backward, dtype, rescalable=edge_dropout),
+        _stored(maker, forward, dtype, edge_dropout),
+        None if backward is None else _stored(maker, backward, dtype, edge_dropout),
         jnp.asarray(edge_reversal(graph)) if edge_dropout else None,
     )
 
@@ -129,14 +183,25 @@ def diffusion_operator(
 def interaction_operator(
     graph: BipartiteGraph,
     *,
-    backend: str = "auto",
+    backend: str | type[Storage] | Storage = "auto",
     dtype: DTypeLike = jnp.float32,
     normalization: Normalization = "symmetric",
     platform: str | None = None,
 ) -> Operator:
     """The U×I block R̃ of the normalised adjacency matrix; its transpose is I×U.
 
-    Args and Raises: as :func:`diffusion_operator`.
+    Args:
+        graph: the interactions.
+        backend: as :func:`diffusion_operator` takes it.
+        dtype: type of the edge weights.
+        normalization: as :func:`diffusion_operator` takes it.
+        platform: where the operator will run; by default the platform that JAX runs on.
+
+    Returns:
+        The operator, U×I.
+
+    Raises:
+        InputError: an unknown name, or a storage that the platform lacks or that is no storage.
     """
     matrix = normalized_interactions(graph, normalization)
     return operator_of(matrix, backend=backend, dtype=dtype, platform=platform)
@@ -145,13 +210,48 @@ def interaction_operator(
 def operator_of(
     matrix: CsrMatrix,
     *,
-    backend: str = "auto",
+    backend: str | type[Storage] | Storage = "auto",
     dtype: DTypeLike = jnp.float32,
     platform: str | None = None,
 ) -> Operator:
-    """Any sparse matrix and its transpose; other arguments as of :func:`diffusion_operator`."""
-    storage = STORAGES[choose_backend(backend, platform, matrix.num_entries).name]
-    return Operator(storage.from_csr(matrix, dtype), storage.from_csr(matrix.transposed(), dtype))
+    """The operator of any sparse matrix, which stores its transpose too.
+
+    Args:
+        matrix: R×C.
+        backend: as :func:`diffusion_operator` takes it.
+        dtype: type of the weights.
+        platform: where the operator will run; by default the platform that JAX runs on.
+
+    Returns:
+        The operator, R×C.
+
+    Raises:
+        InputError: an unknown name, or a storage that the platform lacks or that is no storage.
+    """
+    maker = storage_of(backend, platform, matrix.num_entries)
+    return Operator(_stored(maker, matrix, dtype), _stored(maker, matrix.transposed(), dtype))
+
+
+def _stored(
+    maker: type[Storage] | Storage, matrix: CsrMatrix, dtype: DTypeLike, rescalable: bool = False
+) -> Storage:
+    """The matrix in a storage, which is checked: JAX would complain late and far away."""
+    storage: Any = maker.from_csr(matrix, dtype, rescalable=rescalable)
+    if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(storage)):
+        raise InputError(
+            f"backend: expected from_csr of {maker!r} to make a pytree of arrays, for instance "
+            f"a flax.struct.dataclass, got {type(storage).__name__}"
+        )
+    if getattr(storage, "shape", None) != matrix.shape or not hasattr(storage, "multiply"):
+        raise InputError(
+            f"backend: expected from_csr of {maker!r} to make a storage of shape {matrix.shape} "
+            f"with a method multiply, got shape {getattr(storage, 'shape', None)}"
+        )
+    if rescalable and not isinstance(storage, RescalableStorage):
+        raise InputError(
+            f"backend: expected a storage with a method scaled for edge dropout, got {maker!r}"
+        )
+    return storage
 
 
 @jax.custom_batching.custom_vmap
@@ -207,22 +307,45 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
     silently zero. Under ``jax.vmap`` over S tables the application runs once, S·D wide; under
     ``jax.vmap`` over S operators it runs S times.
 
+    >>> from lightgcn_jax.graph import BipartiteGraph
+    >>> graph = BipartiteGraph.from_pairs([0, 0, 1], [0, 1, 1], num_users=2, num_items=2)
+    >>> operator = diffusion_operator(graph, normalization="none")
+    >>> diffuse(operator, jnp.array([[1.0], [2.0], [3.0], [4.0]]))  # two users, then two items
+    Array([[7.],
+           [4.],
+           [1.],
+           [3.]], dtype=float32)
+    >>> jax.grad(lambda x: (operator @ x)[0].sum())(jnp.ones((4, 1)))  # who reaches user 0
+    Array([[0.],
+           [0.],
+           [1.],
+           [1.]], dtype=float32)
+
     Args:
         operator: R×C, from :func:`diffusion_operator` and its like.
-        x: ``float[C, D]``, one row a node.
+        x: ``float[C, D]``, one row a node; a NumPy or a JAX array.
 
     Returns:
         ``float[R, D]`` in the type of x; zeros for nodes without edges.
 
     Raises:
+        InputError: x is no table of floating-point numbers with C rows.
         TypeError: a gradient with respect to the operator was asked for.
     """
+    x = jnp.asarray(x)
     _check_fits(operator, x)
     return _multiply(operator.storage, x)
 
 
 def check_square(operator: Operator) -> None:
-    """InputError where powers of the operator make no sense."""
+    """Refuse an operator that has no powers.
+
+    Args:
+        operator: R×C.
+
+    Raises:
+        InputError: R is not C.
+    """
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"operator: expected a square matrix, got shape {operator.shape}")
 
@@ -238,7 +361,14 @@ def _check_fits(operator: Operator, x: NodeTable) -> None:
 
 
 def constant_operator(operator: Operator) -> tuple[Operator, bool]:
-    """In a forward rule with symbolic zeros: the operator, and whether its gradient is wanted."""
+    """Unwrap the operator in a forward rule with symbolic zeros.
+
+    Args:
+        operator: each leaf with a ``value`` and whether it is ``perturbed``.
+
+    Returns:
+        The operator, and whether its gradient was asked for.
+    """
 
     def is_primal(node):
         return hasattr(node, "perturbed")

@@ -23,7 +23,7 @@ from jax.experimental.pallas.triton import CompilerParams, load, store
 
 from lightgcn_jax.arrays import NodeTable
 from lightgcn_jax.diffusion import pallas
-from lightgcn_jax.diffusion.storage import accumulator
+from lightgcn_jax.diffusion.storage import sum_dtype
 
 # Gathers of several tiles are under way at once: a gather waits long and depends on a load.
 _TILES_A_TURN = 4
@@ -37,7 +37,7 @@ _MOST_WARPS = 4
 def product(storage: pallas.PallasStorage, x: NodeTable) -> NodeTable:
     """M x by one kernel call a level; later levels complete the result in place."""
     num_rows, dim = storage.shape[0], x.shape[1]
-    kind = accumulator(x.dtype)
+    kind = sum_dtype(x.dtype)
     y = jax.ShapeDtypeStruct((num_rows, dim), x.dtype)
     sums = jax.ShapeDtypeStruct((storage.num_pieces, dim), kind)
     outputs = [y, sums] if storage.num_pieces else [y]
@@ -70,7 +70,7 @@ def _kernel(starts, stream, weights, *tables, num_outputs, num_rows, block, firs
     # A later level reads the sums of pieces where it writes its own: an array that went in twice,
     # to be read and to be completed, would be copied.
     x = tables[0] if first else outputs[1]
-    kind = accumulator(x.dtype)
+    kind = sum_dtype(x.dtype)
     group, shape = pl.program_id(0), (pallas.GROUP, block)
     columns = pl.program_id(1) * block + jax.lax.broadcasted_iota(jnp.int32, shape, 1)
     in_table = columns < x.shape[1]

@@ -31,7 +31,7 @@ from jax.experimental.pallas.tpu import (
 
 from lightgcn_jax.arrays import Array, NodeTable
 from lightgcn_jax.diffusion import pallas
-from lightgcn_jax.diffusion.storage import accumulator
+from lightgcn_jax.diffusion.storage import sum_dtype
 
 _LANES = 128
 # Tiles fetched ahead. Their 128 copies of 512 bytes cover the latency of HBM if a copy takes the
@@ -46,7 +46,7 @@ _WIDEST_BLOCK = 1024
 def product(storage: pallas.PallasStorage, x: NodeTable) -> NodeTable:
     """M x by one kernel call a level; all levels write one table of results and pieces."""
     num_rows, dim = storage.shape[0], x.shape[1]
-    kind = accumulator(x.dtype)
+    kind = sum_dtype(x.dtype)
     blocks = pl.cdiv(dim, _WIDEST_BLOCK)
     block = pl.cdiv(dim, blocks * _LANES) * _LANES
     width = blocks * block

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike, DTypeLike
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, Vectors
 from lightgcn_jax.diffusion.multiscale import layer_weights
 from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
-from lightgcn_jax.diffusion.storage import Restriction, RowStorage, accumulator
+from lightgcn_jax.diffusion.storage import Restriction, RowStorage, sum_dtype
 
 
 def multiscale_rows(
@@ -38,8 +38,12 @@ def multiscale_rows(
 
     Returns:
         ``float[Q, D]`` in the type of x.
+
+    Raises:
+        InputError: the operator is not square, x does not fit it, or alphas are no K + 1 numbers.
     """
-    alphas, rows = layer_weights(operator, x, alphas), jnp.asarray(rows)
+    x, rows = jnp.asarray(x), jnp.asarray(rows)
+    alphas = layer_weights(operator, x, alphas)
     if not rows.size:
         operator = dataclasses.replace(operator, restriction=None)
     return _multiscale_rows(operator, x, alphas, rows)
@@ -64,7 +68,7 @@ def _scales(
     scales = [x[rows][None], scales]
     if count > 1:
         scales.append(_last(operator, power, rows)[None])
-    return jnp.concatenate(scales).astype(accumulator(x.dtype))
+    return jnp.concatenate(scales).astype(sum_dtype(x.dtype))
 
 
 def _last(operator: Operator, x: NodeTable, rows: Ids) -> Vectors:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import accumulator, rescaled, rounded
+from lightgcn_jax.diffusion.storage import rescaled, rounded, sum_dtype
 from lightgcn_jax.graph.csr import CsrMatrix
 
 # Messages held at once, in bytes; above it the edges are worked through in chunks.
@@ -54,7 +54,7 @@ class SegmentStorage:
 
     def multiply(self, x: NodeTable) -> NodeTable:
         """M x; holds one message an edge, ``[entries, D]``, up to :data:`MESSAGE_BYTES`."""
-        kind = accumulator(x.dtype)
+        kind = sum_dtype(x.dtype)
         entries, dim = len(self.senders), x.shape[1]
         chunk = MESSAGE_BYTES // (max(1, dim) * kind.itemsize)
 

@@ -1,4 +1,4 @@
-"""What a storage of the operator's matrix must be able to do."""
+"""What a storage of the operator's matrix must be able to do, and what it may do beside that."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from lightgcn_jax.graph.csr import CsrMatrix
 class Storage(Protocol):
     """A pytree of constant arrays that knows its matrix product with a table.
 
-    Every storage keeps one rule of precision: a product is accumulated in
-    :func:`accumulator` of the table's type and returned in the table's type, whatever the type of
-    the weights. So float32 and bfloat16 may be mixed, and sums never run in bfloat16.
+    Every storage keeps one rule of precision: a product is accumulated in :func:`sum_dtype` of the
+    table's type and returned in the table's type, whatever the type of the weights. So float32 and
+    bfloat16 may be mixed, and sums never run in bfloat16.
+
+    A storage may have a class method ``obstacle(platform)`` too, which says in a sentence why this
+    JAX or the platform (``cpu``, ``gpu``, ``tpu``) cannot run it, and gives None where it can.
     """
 
     @classmethod
     def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
-        """The matrix with weights rounded to ``dtype``; O(entries) time and memory, on the host.
+        """The matrix on the device; O(entries) time and memory on the host.
 
         Args:
             matrix: R×C, checked.
-            dtype: of the weights: float32, bfloat16 or, in 64-bit mode, float64.
-            rescalable: keep what :meth:`scaled` needs.
-        """
-        ...
+            dtype: type that the weights are rounded to: float32, bfloat16 or, in 64-bit mode,
+                float64.
+            rescalable: whether to keep what :meth:`RescalableStorage.scaled` needs.
 
-    @classmethod
-    def obstacle(cls, platform: str) -> str | None:
-        """Why this JAX or ``platform`` (cpu, gpu, tpu) can't run the storage; None where it can."""
+        Returns:
+            The storage.
+        """
         ...
 
     @property
@@ -44,11 +46,30 @@ class Storage(Protocol):
         ...
 
     def multiply(self, x: NodeTable) -> NodeTable:
-        """The product with ``float[C, D]``: ``float[R, D]`` of the same type."""
+        """The product M x.
+
+        Args:
+            x: ``float[C, D]``.
+
+        Returns:
+            ``float[R, D]`` in the type of x.
+        """
         ...
 
+
+@runtime_checkable
+class RescalableStorage(Storage, Protocol):
+    """A storage whose entries can be scaled on the device, as edge dropout does."""
+
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        """The matrix with each entry times its factor, entries in CSR order; on the device."""
+        """The matrix with each entry times its factor.
+
+        Args:
+            factors: ``float[entries]``, in the order of the CSR matrix.
+
+        Returns:
+            A storage of the same structure.
+        """
         ...
 
 
@@ -114,18 +135,44 @@ class Restriction:
     backward: bool
 
 
-def accumulator(dtype: DTypeLike) -> jnp.dtype:
-    """The type that sums of tables of this type run in: float32, or float64 for float64."""
+def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """The type that sums over a table run in: float32, or float64 for float64.
+
+    Args:
+        dtype: of the table.
+
+    Returns:
+        The wider type.
+    """
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def rounded(weights: jax.typing.ArrayLike, dtype: DTypeLike) -> Array:
-    """Weights on the device in ``dtype``; InputError for a type without fractions."""
+    """Weights put on the device.
+
+    Args:
+        weights: ``float[entries]``.
+        dtype: the type to round them to.
+
+    Returns:
+        ``dtype[entries]``.
+
+    Raises:
+        InputError: the type has no fractions.
+    """
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(f"dtype: expected a floating-point type, got {jnp.dtype(dtype)}")
     return jnp.asarray(weights).astype(dtype)
 
 
 def rescaled(weights: Float[Array, " entries"], factors: Float[Array, " entries"]) -> Array:
-    """Weights times factors, rounded once, in the type of the weights."""
+    """Weights times factors, rounded once.
+
+    Args:
+        weights: ``float[entries]``.
+        factors: ``float[entries]``.
+
+    Returns:
+        ``float[entries]`` in the type of the weights.
+    """
     return (weights * factors).astype(weights.dtype)

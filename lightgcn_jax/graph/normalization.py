@@ -90,7 +90,7 @@ def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
         shape=(graph.num_users, graph.num_items),
     )
     # O(E): a conversion from row-wise to column-wise storage is a counting sort.
-    of_item_edges = by_user.tocsc().data
+    of_item_edges = np.asarray(by_user.tocsc().data, np.int32)
     of_user_edges = np.empty_like(places)
     of_user_edges[of_item_edges] = places
     return np.concatenate([of_user_edges + np.int32(graph.num_edges), of_item_edges])

@@ -43,6 +43,13 @@ def node_order(graph: BipartiteGraph, ordering: str) -> NodeOrder | None:
     Users and items are ordered together but numbered apart, for both keep a table of their own.
     Reorder a split once, before anything is made from its rows: ``split.reordered(*order)``.
 
+    >>> graph = BipartiteGraph.from_pairs([0, 1, 1, 2], [0, 0, 1, 1], num_users=3, num_items=2)
+    >>> order = node_order(graph, "degree")  # user 1 has two items, the others one each
+    >>> order.users.tolist(), order.items.tolist()
+    ([1, 0, 2], [0, 1])
+    >>> graph.reordered(*order).items_of_user.lengths().tolist()
+    [2, 1, 1]
+
     Args:
         graph: the interactions.
         ordering: ``none``; ``degree``, descending; ``rcm``, reverse Cuthill–McKee of the whole

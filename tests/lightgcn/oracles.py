@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.diffusion import diffuse
+from lightgcn_jax.diffusion import Operator
 
 
 def dense_interactions(users, items, num_users, num_items):
@@ -42,7 +42,7 @@ def dense_normalized_adjacency(users, items, num_users, num_items, normalization
 def rounding_bound(matrix, x, weight_dtype, table_dtype):
     """How far a computed M x may lie from the exact one, elementwise.
 
-    Weights, table and result are rounded once each; a sum of n terms runs in ``accumulator`` and
+    Weights, table and result are rounded once each; a sum of n terms runs in ``sum_dtype`` and
     rounds n products and n sums there. The oracle's own float64 is counted too.
     """
     terms = int((matrix != 0).sum(axis=1).max(initial=0))
@@ -63,10 +63,7 @@ def dense_multiscale(matrix, x, alphas):
     return sum(alpha * np.linalg.matrix_power(matrix, k) @ x for k, alpha in enumerate(alphas))
 
 
-@jax.jit
-def materialised(operator):
-    """The matrix that an operator applies, in float32 or, in 64-bit mode, float64."""
-    return diffuse(operator, jnp.eye(operator.shape[1]))
+materialised = jax.jit(Operator.materialise)
 
 
 def stable_top_k(scores, k, left_out=()):

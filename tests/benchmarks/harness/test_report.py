@@ -10,8 +10,9 @@ from rich.console import Console
 
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.harness import report as harness
+from benchmarks.harness.known_peers import PEER_SECONDS, doubt
 from benchmarks.harness.process import run_measured
-from benchmarks.harness.report import Claim, Report, alternate, doubt, ratio_claim, ratio_of_medians
+from benchmarks.harness.report import Claim, Report, alternate, ratio_claim, ratio_of_medians
 from benchmarks.speed.ingest import write_events
 
 
@@ -117,7 +118,7 @@ def test_a_claim_has_a_value_or_a_reason():
 
 
 def test_a_slow_peer_voids_the_claim_until_explained():
-    known = harness.PEER_SECONDS["training step"]
+    known = PEER_SECONDS["training step"]
     assert doubt("training step", [1.25 * known]) is None
     slow = [1.26 * known] * 3
     reason = doubt("training step", slow)
