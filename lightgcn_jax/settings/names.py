@@ -125,6 +125,8 @@ def described(value: Any) -> str:
     Args:
         value: a function, or an object; of a dataclass the fields are told too.
     """
+    if hasattr(value, "description"):  # a stand-in for an object that is not at hand
+        return value.description
     function = getattr(value, "function", value)
     named = function if hasattr(function, "__qualname__") else type(function)
     fields = ""
@@ -155,7 +157,9 @@ def model_name(config: Config) -> str:
         config: a run's settings.
     """
     name = name_of("model", config.model)
-    return type(config.model).__name__ if name == OWN else name
+    if name != OWN:
+        return name
+    return described(config.model).partition("(")[0].rpartition(".")[2]
 
 
 def flat(config: Config) -> dict[str, Any]:
