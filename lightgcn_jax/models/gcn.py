@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from lightgcn_jax.arrays import NodeTable, Vectors
-from lightgcn_jax.fields import POSITIVE, SHARE, check_fields, one_of, whole
-from lightgcn_jax.graph.normalization import Normalization
 from lightgcn_jax.models.layers import LayeredModel, Neighbourhood
+from lightgcn_jax.models.model import GraphModel
 
 
 class GCNLayers(nn.Module):
@@ -28,7 +27,7 @@ class GCNLayers(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class GCN(LayeredModel):
+class GCN(LayeredModel, GraphModel):
     """Final embeddings E(K) of E(k+1) = ReLU(Ã E(k) W(k)); none of their entries is negative.
 
     Attributes:
@@ -42,22 +41,6 @@ class GCN(LayeredModel):
     References:
         Kipf and Welling 2017, equation 2, with Ã of the graph without self-loops.
     """
-
-    dim: int = 64
-    layers: int = 3
-    normalization: Normalization = "symmetric"
-    edge_dropout: float = 0.0
-    init_std: float = 0.1
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            dim=whole(1),
-            layers=whole(1),
-            normalization=one_of(Normalization),
-            edge_dropout=SHARE,
-            init_std=POSITIVE,
-        )
 
     @property
     def module(self) -> GCNLayers:

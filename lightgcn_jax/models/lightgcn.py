@@ -12,19 +12,8 @@ from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import (
-    POSITIVE,
-    SHARE,
-    SWITCH,
-    check_fields,
-    number,
-    one_of,
-    optional,
-    several,
-    whole,
-)
-from lightgcn_jax.graph.normalization import Normalization
-from lightgcn_jax.models.model import Model, normal_table
+from lightgcn_jax.fields import SWITCH, check_fields, number, one_of, optional, several
+from lightgcn_jax.models.model import GraphModel, normal_table
 
 LayerCombination = Literal["sum", "last"]
 
@@ -42,7 +31,7 @@ class LightGCNParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LightGCN(Model):
+class LightGCN(GraphModel):
     """Final embeddings Σ_k α_k Ã^k E of learnt layer-0 embeddings E.
 
     Attributes:
@@ -61,26 +50,19 @@ class LightGCN(Model):
         He et al. 2020, equation 8.
     """
 
-    dim: int = 64
-    layers: int = 3
     alphas: tuple[float, ...] | None = None
     learn_alphas: bool = False
     layer_combination: LayerCombination = "sum"
-    normalization: Normalization = "symmetric"
-    edge_dropout: float = 0.0
-    init_std: float = 0.1
+
+    least_layers = 0
 
     def __post_init__(self):
+        super().__post_init__()
         check_fields(
             self,
-            dim=whole(1),
-            layers=whole(0),
             alphas=optional(several(number(), "finite weights")),
             learn_alphas=SWITCH,
             layer_combination=one_of(LayerCombination),
-            normalization=one_of(Normalization),
-            edge_dropout=SHARE,
-            init_std=POSITIVE,
         )
         if self.layer_combination == "last" and (self.alphas is not None or self.learn_alphas):
             raise InputError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.struct
 import jax
@@ -14,7 +15,9 @@ from lightgcn_jax.arrays import Array, Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.operator import Operator, diffusion_operator
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import POSITIVE, SHARE, check_fields, one_of, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.graph.normalization import Normalization
 
 
 class Model(abc.ABC):
@@ -111,6 +114,38 @@ class Model(abc.ABC):
         if key is None or not self.edge_dropout:
             return operator
         return drop_edges(key, operator, self.edge_dropout)
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphModel(Model):
+    """A model that applies Ã K times to embeddings of D dimensions.
+
+    Attributes:
+        dim: dimensions D of an embedding.
+        layers: applications K of Ã.
+        normalization: divide the entries of the adjacency matrix by the degrees of both ends
+            (``symmetric``) or of one.
+        edge_dropout: share of the interactions that each training step leaves out of the graph.
+        init_std: standard deviation of the initial embeddings.
+    """
+
+    dim: int = 64
+    layers: int = 3
+    normalization: Normalization = "symmetric"
+    edge_dropout: float = 0.0
+    init_std: float = 0.1
+
+    least_layers: ClassVar[int] = 1
+
+    def __post_init__(self):
+        check_fields(
+            self,
+            dim=whole(1),
+            layers=whole(self.least_layers),
+            normalization=one_of(Normalization),
+            edge_dropout=SHARE,
+            init_std=POSITIVE,
+        )
 
 
 @flax.struct.dataclass

@@ -16,13 +16,11 @@ from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.multiscale import multiscale
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.diffusion.restricted import multiscale_rows
-from lightgcn_jax.fields import POSITIVE, SHARE, check_fields, one_of, whole
-from lightgcn_jax.graph.normalization import Normalization
-from lightgcn_jax.models.model import Model, TableParams, normal_table
+from lightgcn_jax.models.model import GraphModel, TableParams, normal_table
 
 
 @dataclasses.dataclass(frozen=True)
-class SGC(Model):
+class SGC(GraphModel):
     """Final embeddings Ã^K E W of learnt layer-0 embeddings E.
 
     Attributes:
@@ -36,22 +34,6 @@ class SGC(Model):
     References:
         Wu et al. 2019, section 2.2.
     """
-
-    dim: int = 64
-    layers: int = 3
-    normalization: Normalization = "symmetric"
-    edge_dropout: float = 0.0
-    init_std: float = 0.1
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            dim=whole(1),
-            layers=whole(1),
-            normalization=one_of(Normalization),
-            edge_dropout=SHARE,
-            init_std=POSITIVE,
-        )
 
     @property
     def layer_weights(self) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from lightgcn_jax.runs.progress import Trained
 from lightgcn_jax.runs.reporter import Reporter
 from lightgcn_jax.runs.summary import split_figures, summarize
 from lightgcn_jax.settings.config import ClosedFormConfig
-from lightgcn_jax.settings.names import model_name, reads
+from lightgcn_jax.settings.registry import model_name, reads
 
 
 def fit_closed_form(

@@ -26,8 +26,8 @@ from lightgcn_jax.evaluation.significance import (
 )
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
-from lightgcn_jax.settings.names import model_name
 from lightgcn_jax.settings.protocols import label_of
+from lightgcn_jax.settings.registry import model_name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,8 @@ from lightgcn_jax.runs.progress import TrainArrays
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.settings.names import flat, model_name
+from lightgcn_jax.settings.names import flat
+from lightgcn_jax.settings.registry import model_name
 from lightgcn_jax.training.step import TrainState, initial_params
 
 # Settings that the parameters' shapes or the parts of the split rest on.

@@ -41,7 +41,8 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.settings.config import Config
-from lightgcn_jax.settings.names import flat, from_flat, own_objects
+from lightgcn_jax.settings.names import flat, from_flat
+from lightgcn_jax.settings.registry import own_objects
 
 FORMAT_VERSION = 2
 

@@ -13,8 +13,8 @@ from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
-from lightgcn_jax.settings.names import model_name
 from lightgcn_jax.settings.protocols import label_of
+from lightgcn_jax.settings.registry import model_name
 
 
 def evaluate_run(

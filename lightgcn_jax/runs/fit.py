@@ -33,7 +33,7 @@ from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.scorers import head_names, head_of
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import ClosedFormConfig, Config, TrainConfig
-from lightgcn_jax.settings.names import model_name, with_embeddings
+from lightgcn_jax.settings.registry import model_name, with_embeddings
 from lightgcn_jax.training.losses import Loss
 from lightgcn_jax.training.samplers import NegativeSampler
 from lightgcn_jax.training.step import TrainState

@@ -15,7 +15,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.heads import Score
 from lightgcn_jax.models.model import Model
-from lightgcn_jax.settings.names import described
+from lightgcn_jax.settings.registry import described
 from lightgcn_jax.training.samplers import NegativeSampler
 
 

@@ -1,9 +1,10 @@
 """The settings of a run, their flat names, presets and protocols."""
 
 from lightgcn_jax.settings.config import ClosedFormConfig, Config, Selection, TrainConfig
-from lightgcn_jax.settings.names import MODELS, flat, from_flat, model_name
+from lightgcn_jax.settings.names import flat, from_flat
 from lightgcn_jax.settings.presets import PRESETS
 from lightgcn_jax.settings.protocols import label_of
+from lightgcn_jax.settings.registry import MODELS, model_name
 
 __all__ = [
     "MODELS",

@@ -1,0 +1,226 @@
+"""Models, scores, losses and samplers by name, and which flat setting each of them reads.
+
+Names exist for the command line and for run directories; in Python, objects are given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.models.gcn import GCN
+from lightgcn_jax.models.gfcf import GfCf
+from lightgcn_jax.models.gnn import GNN
+from lightgcn_jax.models.heads import MLP, Cosine, Inner
+from lightgcn_jax.models.itemcf import ItemCf
+from lightgcn_jax.models.lightgcn import LightGCN
+from lightgcn_jax.models.mf import MF
+from lightgcn_jax.models.ngcf import NGCF
+from lightgcn_jax.models.sgc import SGC
+from lightgcn_jax.models.spectral import Spectral
+from lightgcn_jax.models.trivial import Popular, Random
+from lightgcn_jax.settings.config import ClosedFormConfig, Config, Selection, TrainConfig
+from lightgcn_jax.training.losses import BPR, Binary, MaxMargin, Softmax
+from lightgcn_jax.training.optimizer import Optimization
+from lightgcn_jax.training.samplers import (
+    AllItems,
+    HardNegatives,
+    InBatchNegatives,
+    PerUserNegatives,
+    SharedNegatives,
+)
+
+Classes = Mapping[str, type]
+MODELS: Classes = {
+    "mf": MF,
+    "gcn": GCN,
+    "sgc": SGC,
+    "ngcf": NGCF,
+    "gnn": GNN,
+    "lightgcn": LightGCN,
+    "gfcf": GfCf,
+    "spectral": Spectral,
+    "itemcf": ItemCf,
+    "popular": Popular,
+    "random": Random,
+}
+CHOICES: dict[str, Classes] = {
+    "model": MODELS,
+    "score": {"inner": Inner, "cosine": Cosine, "mlp": MLP},
+    "loss": {"bpr": BPR, "binary": Binary, "softmax": Softmax, "max-margin": MaxMargin},
+    "negative_sampler": {
+        "uniform": SharedNegatives,
+        "popularity": SharedNegatives,
+        "in-batch": InBatchNegatives,
+        "hard": HardNegatives,
+        "all": AllItems,
+    },
+}
+"""Every choice by its flat name: the classes by theirs."""
+
+CHOSEN = {"model": "lightgcn", "score": "inner", "loss": "bpr", "negative_sampler": "uniform"}
+"""What is chosen by default."""
+
+FIELDS = {choice: choice for choice in CHOICES} | {"negative_sampler": "negatives"}
+"""The field of :class:`TrainConfig` that holds each choice."""
+
+OWN = "own"
+"""The name of an object that has none: a model, score, loss or sampler of one's own."""
+
+_NESTED = {*FIELDS.values(), "optimization", "selection"}
+_WITHOUT_OPERATOR = ("mf", "itemcf", "popular", "random")
+
+
+def name_of(choice: str, value: Any) -> str:
+    """The name of an object, or :data:`OWN`.
+
+    Args:
+        choice: a name of :data:`CHOICES`.
+        value: the object.
+    """
+    if type(value) in (SharedNegatives, PerUserNegatives):
+        return "uniform" if value.popularity_power is None else "popularity"
+    names = {made: name for name, made in CHOICES[choice].items()}
+    return names.get(type(value), OWN)
+
+
+def described(value: Any) -> str:
+    """An object of one's own in words that are the same in every process.
+
+    Args:
+        value: a function, or an object; of a dataclass the fields are told too.
+    """
+    if hasattr(value, "description"):  # a stand-in for an object that is not at hand
+        return value.description
+    function = getattr(value, "function", value)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    fields = ""
+    if dataclasses.is_dataclass(function) and not isinstance(function, type):
+        each = fields_of(function).items()
+        fields = f"({', '.join(f'{name}={value!r}' for name, value in each)})"
+    return f"{named.__module__}.{named.__qualname__}{fields}"
+
+
+def own_objects(config: Config) -> dict[str, str]:
+    """The objects of one's own among a run's settings: the field and what :func:`described` says.
+
+    Args:
+        config: the settings.
+    """
+    choices = FIELDS if config.is_trained else {"model": "model"}
+    return {
+        field: described(getattr(config, field))
+        for choice, field in choices.items()
+        if name_of(choice, getattr(config, field)) == OWN
+    }
+
+
+def model_name(config: Config) -> str:
+    """The model's name, for outputs.
+
+    Args:
+        config: a run's settings.
+    """
+    name = name_of("model", config.model)
+    if name != OWN:
+        return name
+    return described(config.model).partition("(")[0].rpartition(".")[2]
+
+
+def with_embeddings() -> str:
+    """The names of the models that have embeddings, for messages."""
+    closed = {name for name, made in MODELS.items() if issubclass(made, ClosedForm)}
+    return ", ".join(
+        name for name, made in MODELS.items() if name not in closed or made.has_embeddings
+    )
+
+
+def reads(model: str, setting: str) -> bool:
+    """Whether a setting means something to a model, under some score, loss and sampler.
+
+    Args:
+        model: the model's name.
+        setting: a flat name.
+    """
+    return setting in _read_by({"model": model})
+
+
+def misplaced(chosen: Mapping[str, Any], setting: str) -> str | None:
+    """What is wrong with a setting beside the chosen model, score, loss and sampler; None where
+    something reads it.
+
+    Args:
+        chosen: names of the choices, perhaps among other settings; those that are left out have
+            their defaults.
+        setting: a flat name.
+    """
+    chosen = {choice: chosen.get(choice, default) for choice, default in CHOSEN.items()}
+    model = chosen["model"]
+    if not reads(model, setting):
+        readers = ", ".join(name for name in MODELS if reads(name, setting))
+        return f"a setting of {readers}, which {model} does not read; leave it out"
+    for choice in ("score", "loss", "negative_sampler"):
+        if setting in _read_by({"model": model, choice: chosen[choice]}):
+            continue
+        readers = [
+            name for name in CHOICES[choice] if setting in _read_by({"model": model, choice: name})
+        ]
+        return (
+            f"a setting of {choice} {' or '.join(readers)}, got {choice} {chosen[choice]}; "
+            f"leave it out"
+        )
+    return None
+
+
+def _read_by(chosen: Mapping[str, str]) -> set[str]:
+    """The settings that are read under the choices made; a choice that is left out is open."""
+    model = MODELS.get(chosen["model"])
+    read = {"model"} | (set() if model is None else names_of(model))
+    if model is not None and issubclass(model, ClosedForm):
+        read |= names_of(ClosedFormConfig) - (set() if model.uses_key else {"seeds"})
+    else:
+        read |= {*CHOICES} | names_of(TrainConfig) | names_of(Optimization) | names_of(Selection)
+        for choice, classes in CHOICES.items():
+            if choice != "model":
+                names = [chosen[choice]] if choice in chosen else classes
+                read = read.union(*(_read_by_choice(choice, name) for name in names))
+    if chosen["model"] in _WITHOUT_OPERATOR:
+        read -= {"backend", "ordering"}
+    return read
+
+
+def _read_by_choice(choice: str, name: str) -> set[str]:
+    if name == OWN:
+        return set()
+    read = names_of(CHOICES[choice][name])
+    if name in ("uniform", "popularity"):
+        read |= {"negative_sharing"}
+    return read - ({"popularity_power"} if name == "uniform" else set())
+
+
+def owners() -> Iterator[type]:
+    """Every class that has settings, the models' first."""
+    for classes in CHOICES.values():
+        yield from classes.values()
+    yield from (Optimization, Selection, TrainConfig)
+
+
+def names_of(owner: type) -> set[str]:
+    """The flat names of a class's settings.
+
+    Args:
+        owner: a dataclass.
+    """
+    nested = _NESTED if owner in (TrainConfig, ClosedFormConfig) else set()
+    return {field.name for field in dataclasses.fields(owner)} - nested
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """A dataclass instance as a dict of its fields, which stay as they are.
+
+    Args:
+        value: the instance.
+    """
+    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
