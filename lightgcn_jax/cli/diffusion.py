@@ -25,9 +25,9 @@ from lightgcn_jax.diffusion.choice import (
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
 from lightgcn_jax.graph.bipartite import training_graph
-from lightgcn_jax.roofline.measuring import Program
+from lightgcn_jax.roofline.report import DiffusionReport, StorageReport, diffusion_report
 from lightgcn_jax.roofline.targets import find_target
-from lightgcn_jax.roofline.traffic import DiffusionReport, StorageReport, report
+from lightgcn_jax.roofline.timing import Program
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Report:
         dim: dimensions D of the table.
         layers: applications K, forward and backward.
         dtype: of the table and of the edge weights.
-        ordering: of the users and of the items; `auto` is what training takes by default. With
-            one, the time of a single application includes moving the table in and out.
-        backend: storages to report on; by default all.
+        ordering: of the users and of the items; `auto` is what training takes by default.
+        backend: storages to report on; by default all. `pallas` is experimental: it was never
+            timed on hardware.
         target: compile for `cpu`, `gpu`, `tpu` or a topology such as `tpu:v6e:2x2`, run nothing.
         repeats: samples of each program.
         json: print JSON.
@@ -93,10 +93,10 @@ class Report:
     def run(self) -> int:
         # Before reading the data takes time, and libtpu before JAX looks for devices.
         find_target(self.target)
-        if self.plot is not None and importlib.util.find_spec("matplotlib") is None:
-            raise InputError("--plot: needs matplotlib; install the extra plot")
+        if self.plot is not None:
+            _check_picture(self.plot)
         split = self.source.split_up(self.source.interactions(), allow_empty=True)
-        found = report(
+        found = diffusion_report(
             training_graph(split),
             dim=self.dim,
             layers=self.layers,
@@ -130,7 +130,12 @@ class Diffusion:
 
 
 def print_report(console: Console, found: DiffusionReport) -> None:
-    """The facts, then for each program a table with a column a storage."""
+    """Print the facts, then for each program a table with a column for each storage.
+
+    Args:
+        console: where to.
+        found: what is printed.
+    """
     console.print(
         facts(
             [
@@ -164,9 +169,9 @@ def _ceilings(found: DiffusionReport) -> list[tuple[str, str]]:
         (
             "row gather",
             f"{1e3 * found.ceilings.gather_seconds:.3g} ms, "
-            f"{found.ceilings.gather_rate / 1e9:.3g} GB/s of rows",
+            f"{found.ceilings.gather_bandwidth / 1e9:.3g} GB/s of rows",
         ),
-        ("large copy", f"{found.ceilings.copy_rate / 1e9:.3g} GB/s read and written"),
+        ("large copy", f"{found.ceilings.copy_bandwidth / 1e9:.3g} GB/s read and written"),
     ]
 
 
@@ -195,16 +200,16 @@ def _cells(found: DiffusionReport, storage: StorageReport, program: Program) -> 
     if measured is not None:
         cells |= {
             "time, ms": f"{1e3 * measured.seconds:.4g}",
-            "GB/s, least": f"{measured.least_rate / 1e9:.3g}",
-            "GB/s, gathered": f"{measured.gathered_rate / 1e9:.3g}",
-            "× row gather": f"{measured.times_gather:.2f}",
-            "× large copy": f"{measured.times_copy:.2f}",
+            "GB/s, compulsory": f"{measured.compulsory_bandwidth / 1e9:.3g}",
+            "GB/s, uncached": f"{measured.uncached_bandwidth / 1e9:.3g}",
+            "× row gather": f"{measured.gather_ratio:.2f}",
+            "× large copy": f"{measured.copy_ratio:.2f}",
         }
     elif found.ceilings is not None or made is None:
         cells["not run"] = program.not_run or ""
     cells |= {
-        "least, MB": _megabytes(program.work.least_bytes),
-        "gathered, MB": _megabytes(program.work.gathered_bytes),
+        "compulsory, MB": _megabytes(program.work.compulsory_bytes),
+        "uncached, MB": _megabytes(program.work.uncached_bytes),
         "operations, M": f"{program.work.operations / 1e6:,.1f}",
         "storage, MB": _megabytes(storage.storage_bytes or 0),
     }
@@ -235,11 +240,20 @@ def _megabytes(size: float | None) -> str:
     return "?" if size is None else f"{size / 1e6:,.1f}"
 
 
+def _check_picture(path: Path) -> None:
+    """Refuse what cannot be drawn before time is spent on measuring."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--plot: needs matplotlib; install the extra plot")
+    if path.suffix not in ("", ".png", ".pdf", ".svg"):
+        raise InputError(f"--plot: expected a file that ends in .png, .pdf or .svg, got {path}")
+
+
 def plot_report(path: Path, found: DiffusionReport) -> None:
     """Draw each storage's time, or where nothing was run its memory, in a file of path's kind.
 
-    Raises:
-        InputError: matplotlib has no such kind of file.
+    Args:
+        path: a PNG, PDF or SVG file.
+        found: what is drawn.
     """
     from matplotlib.figure import Figure
 
@@ -275,8 +289,5 @@ def plot_report(path: Path, found: DiffusionReport) -> None:
     figure.suptitle(
         f"{found.target}, {found.num_entries:,} entries, D = {found.dim}, {found.dtype}"
     )
-    kind = path.suffix.lstrip(".") or "png"
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise InputError(f"--plot: expected a file that ends in .png, .pdf or .svg, got {path}")
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=120)
+        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=120)

@@ -24,6 +24,8 @@ STORAGES: dict[str, type[Storage]] = {
     "segment": SegmentStorage,
     "bcoo": BcooStorage,
 }
+# Compiled for hardware that it never ran on: no `auto` takes it, and whoever asks for it is told.
+_EXPERIMENTAL = ("pallas",)
 # Compiled ahead of time for TPU, buckets take 10 to 20 s, a scatter takes 2.
 _ENTRIES_TO_BUCKET = 20_000
 # Fewer edges leave less to gain than the ordering costs: a second for a million edges.
@@ -66,7 +68,8 @@ def choose_backend(
     """Choose the storage to use on a platform.
 
     Args:
-        backend: a name of :data:`STORAGES`, taken if the platform has it, or ``auto``.
+        backend: a name of :data:`STORAGES`, taken if the platform has it, or ``auto``. ``pallas``
+            is experimental: it was never timed on hardware, and ``auto`` never takes it.
         platform: ``cpu``, ``gpu`` or ``tpu``; by default the one that JAX runs on.
         num_entries: how many entries the matrix has; None for a large one.
 
@@ -83,7 +86,8 @@ def choose_backend(
         obstacle = obstacles(platform)[backend]
         if obstacle is not None:
             raise InputError(f"backend: {backend} can't run on {platform}: {obstacle}")
-        return Choice(backend, "asked for")
+        note = "; experimental, never timed on hardware" if backend in _EXPERIMENTAL else ""
+        return Choice(backend, f"asked for{note}")
     if obstacles(platform)["csr"] is None:
         return Choice("csr", f"JAX {jax.__version__} has a native CSR kernel for {platform}")
     # On GPU the order of a scatter's sums is not fixed, whatever the size.

@@ -9,6 +9,7 @@ the norm that degrees weigh.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -20,7 +21,7 @@ import scipy.special
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import NodeTable
-from lightgcn_jax.diffusion.operator import Operator, check_square, diffuse
+from lightgcn_jax.diffusion.operator import Operator, check_fits, check_square, diffuse
 from lightgcn_jax.diffusion.spectral import Svd
 from lightgcn_jax.errors import InputError
 
@@ -64,9 +65,11 @@ def chebyshev_filter(operator: Operator, x: NodeTable, coefficients: ArrayLike) 
         ``float[N, D]``.
 
     Raises:
-        InputError: the operator is not square, or there is no coefficient.
+        InputError: the operator is not square, x does not fit it, or there is no coefficient.
     """
+    x = jnp.asarray(x)
     check_square(operator)
+    check_fits(operator, x)
     coefficients = jnp.asarray(coefficients, x.dtype)
     if coefficients.ndim != 1 or not len(coefficients):
         raise InputError(
@@ -128,7 +131,7 @@ def heat_kernel(
         ``float[N, D]``.
 
     Raises:
-        InputError: the operator is not square, or a number is out of range.
+        InputError: the operator is not square, x does not fit it, or a number is out of range.
     """
     return chebyshev_filter(operator, x, heat_coefficients(time, tolerance))
 
@@ -153,9 +156,11 @@ def personalized_pagerank(
         ``float[N, D]``.
 
     Raises:
-        InputError: the operator is not square, or a number is out of range.
+        InputError: the operator is not square, x does not fit it, or a number is out of range.
     """
+    x = jnp.asarray(x)
     check_square(operator)
+    check_fits(operator, x)
     if not 0 <= damping < 1:
         raise InputError(f"damping: expected at least 0 and below 1, got {damping}")
     if not 0 < tolerance < 1:
@@ -194,4 +199,5 @@ def ideal_low_pass(basis: NodeTable, x: NodeTable) -> NodeTable:
     Returns:
         ``float[N, D]``.
     """
-    return basis @ (basis.T @ x)
+    multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    return multiply(basis, multiply(basis.T, x))

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from lightgcn_jax.arrays import Array, Float, NodeTable
 from lightgcn_jax.diffusion.operator import (
     Operator,
+    check_fits,
     check_square,
     constant_operator,
     diffuse,
@@ -72,19 +73,20 @@ def layer_weights(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence
 
     Args:
         operator: checked to be square.
-        x: the table, whose type decides.
+        x: the table, checked to fit; its type decides.
         alphas: ``float[K + 1]``.
 
     Returns:
         ``float[K + 1]``.
 
     Raises:
-        InputError: the operator is not square, or alphas are no K + 1 numbers.
+        InputError: the operator is not square, x does not fit it, or alphas are no K + 1 numbers.
     """
+    check_square(operator)
+    check_fits(operator, x)
     weights = jnp.asarray(alphas, sum_dtype(x.dtype))
     if weights.ndim != 1 or not weights.size:
         raise InputError(f"alphas: expected K + 1 weights, got shape {weights.shape}")
-    check_square(operator)
     return weights
 
 

@@ -110,7 +110,7 @@ class Operator:
         """
         restriction = None
         if isinstance(self.storage, RowStorage):
-            capacity = math.ceil(_HEADROOM * entries)
+            capacity = math.ceil(_HEADROOM * float(entries))
             share = capacity / max(1, self.storage.num_entries)
             if share <= FORWARD_SHARE:
                 restriction = Restriction(capacity, share <= BACKWARD_SHARE)
@@ -333,7 +333,7 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
         TypeError: a gradient with respect to the operator was asked for.
     """
     x = jnp.asarray(x)
-    _check_fits(operator, x)
+    check_fits(operator, x)
     return _multiply(operator.storage, x)
 
 
@@ -350,7 +350,16 @@ def check_square(operator: Operator) -> None:
         raise InputError(f"operator: expected a square matrix, got shape {operator.shape}")
 
 
-def _check_fits(operator: Operator, x: NodeTable) -> None:
+def check_fits(operator: Operator, x: NodeTable) -> None:
+    """Refuse a table that the operator does not apply to.
+
+    Args:
+        operator: R×C.
+        x: what should be a table of C rows.
+
+    Raises:
+        InputError: x has another shape, or a type without fractions.
+    """
     if x.ndim != 2 or x.shape[0] != operator.shape[1]:
         raise InputError(
             f"x: expected a table of {operator.shape[1]} rows for an operator of shape "

@@ -1,5 +1,8 @@
 """Diffusion by hand-written kernels for GPU and TPU: gather and accumulate, no scatter, no atomics.
 
+Experimental: the kernels compile for GPU and TPU and are tested in Pallas's interpreter; they were
+never timed on hardware.
+
 The layout is sliced ELLPACK with sorted rows (SELL-C-σ; Kreutzer et al. 2014, section 3): rows are
 ordered by length, eight consecutive ones form a group, and a group's entries stand in tiles that
 hold the next entry of each of its eight rows. Eight rows are what a TPU vector register holds and
@@ -67,7 +70,7 @@ class Level:
 
 @flax.struct.dataclass
 class PallasStorage:
-    """A matrix in tiles of eight rows, multiplied by a Pallas kernel.
+    """A matrix in tiles of eight rows, multiplied by a Pallas kernel; experimental.
 
     The kernel is chosen by the platform that the program is lowered for, which need not be the one
     that traces it. An entry of weight 0 is not read, so what edge dropout leaves out costs no

@@ -21,6 +21,9 @@ from lightgcn_jax.diffusion.multiscale import layer_weights
 from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
 from lightgcn_jax.diffusion.storage import Restriction, RowStorage, sum_dtype
 
+# Accelerators would round float32 operands to fewer bits, which multiscale does not.
+_HIGHEST = jax.lax.Precision.HIGHEST
+
 
 def multiscale_rows(
     operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[float], rows: Ids
@@ -52,7 +55,13 @@ def multiscale_rows(
 @jax.custom_vjp
 def _multiscale_rows(operator, x, alphas, rows):
     scales = _scales(operator, x, len(alphas), rows)
-    return jnp.tensordot(alphas, scales, 1).astype(x.dtype)
+    return _weighted(alphas, scales).astype(x.dtype)
+
+
+def _weighted(
+    alphas: Float[Array, " scales"], scales: Float[Array, "scales rows dim"]
+) -> Float[Array, "rows dim"]:
+    return jnp.tensordot(alphas, scales, 1, precision=_HIGHEST)
 
 
 def _scales(
@@ -133,7 +142,7 @@ def _forward(operator, x, alphas, rows):
     scales = None
     if alphas.perturbed:
         scales = _scales(operator, x.value, len(alphas.value), rows.value)
-        y = jnp.tensordot(alphas.value, scales, 1).astype(x.value.dtype)
+        y = _weighted(alphas.value, scales).astype(x.value.dtype)
     else:
         y = _multiscale_rows(operator, x.value, alphas.value, rows.value)
     return y, _Residual(operator, alphas.value, rows.value, scales, differentiated)
@@ -145,12 +154,11 @@ def _backward(residual, cotangent):
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None, None, None
     operator, alphas, rows = residual.operator, residual.alphas, residual.rows
-    by_alpha = None
-    if residual.scales is not None:
-        by_alpha = jnp.tensordot(residual.scales, cotangent.astype(alphas.dtype), 2)
-
     # A row that is read often gets many cotangents: they too add up in the type of sums.
     dtype, wide = cotangent.dtype, cotangent.astype(alphas.dtype)
+    by_alpha = None
+    if residual.scales is not None:
+        by_alpha = jnp.tensordot(residual.scales, wide, 2, precision=_HIGHEST)
 
     def step(total, alpha):
         spread = total.at[rows].add(alpha * wide).astype(dtype)

@@ -1,7 +1,8 @@
-"""What a machine does at best: reading rows of a table, and copying a large one."""
+"""The ceilings of a machine: how fast it reads rows of a table, and copies a large one."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import statistics
 import time
@@ -25,15 +26,47 @@ _GATHER_ROWS = (1024, 16384)
 _GATHERS_A_TURN = 8
 
 
-def seconds(function: Callable, *arguments: Any) -> float:
-    """What one call takes until its results are there."""
+@dataclasses.dataclass(frozen=True)
+class Ceilings:
+    """What this machine does at best, measured beside the storages.
+
+    Attributes:
+        gather_seconds: to read the row of the table that each entry names, and add them up.
+        gather_bandwidth: bytes of rows a second.
+        copy_bandwidth: bytes read and written a second, of a table of half a gigabyte that is
+            negated in place.
+    """
+
+    gather_seconds: float
+    gather_bandwidth: float
+    copy_bandwidth: float
+
+
+def elapsed_seconds(function: Callable, *arguments: Any) -> float:
+    """The time that one call takes until its results are there.
+
+    Args:
+        function: of those arguments, to arrays.
+        arguments: pytrees of arrays.
+
+    Returns:
+        Seconds.
+    """
     start = time.perf_counter()
     jax.block_until_ready(function(*arguments))
     return time.perf_counter() - start
 
 
 def fastest_gather(x: NodeTable, columns: Ids) -> Callable[[NodeTable, Ids], Array]:
-    """Among ways to read x[columns] and add up what was read, the fastest on this device."""
+    """The fastest of several ways to read x[columns] and to add up what was read.
+
+    Args:
+        x: ``float[N, D]``, on the device that is measured.
+        columns: ``int32[entries]``, rows of x.
+
+    Returns:
+        A compiled function of x and columns.
+    """
     entries = len(columns)
     # The last way is one turn without a loop: what a device with many threads wants.
     ways = sorted({*_GATHER_ROWS, max(1, -(-entries // _GATHERS_A_TURN))})
@@ -42,7 +75,7 @@ def fastest_gather(x: NodeTable, columns: Ids) -> Callable[[NodeTable, Ids], Arr
     for index, program in enumerate(programs):
         for _ in range(WARM_UP):
             jax.block_until_ready(program(x, columns))
-        best[index] = min(seconds(program, x, columns) for _ in range(3))
+        best[index] = min(elapsed_seconds(program, x, columns) for _ in range(3))
     return programs[min(best, key=best.__getitem__)]
 
 
@@ -71,11 +104,18 @@ def _gather_and_add(x: NodeTable, columns: Ids, rows: int) -> Float[Array, "rows
     return total
 
 
-def copy_rate(target: Target, repeats: int) -> float:
+def copy_bandwidth(target: Target, repeats: int) -> float:
     """Bytes a second, read and written, of a large table negated in place.
 
     In place, because a fresh result of this size is paid for in page faults on a CPU: measured
     four times slower.
+
+    Args:
+        target: a device that is here.
+        repeats: samples, of which the median counts.
+
+    Returns:
+        Bytes a second.
     """
     available = target.available_bytes() or _COPY_BYTES * 4
     numbers = min(_COPY_BYTES, available // 4) // 4

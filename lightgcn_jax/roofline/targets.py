@@ -53,15 +53,22 @@ class Target:
         return self.device.platform
 
     def shapes(self, tree: Any) -> Any:
-        """The tree with its arrays' shapes and types in their place, laid on the device."""
+        """Describe arrays on the device.
+
+        Args:
+            tree: a pytree of arrays, or of their shapes and types.
+
+        Returns:
+            The tree with a ``jax.ShapeDtypeStruct`` on the device in the place of each array.
+        """
         sharding = jax.sharding.SingleDeviceSharding(self.device)
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
         )
 
     @contextlib.contextmanager
-    def surroundings(self) -> Iterator[None]:
-        """What must hold while something is traced and compiled for the device."""
+    def context(self) -> Iterator[None]:
+        """The context in which programs are traced and compiled for the device."""
         if ":" not in self.name:
             yield
             return
@@ -89,6 +96,9 @@ def find_target(name: str | None = None) -> Target:
             as ``tpu:v6e:2x2`` or ``tpu:v5e:2x2``, for one that need not be. By default the device
             that JAX runs on.
 
+    Returns:
+        The target.
+
     Raises:
         InputError: no such device is here, libtpu is missing, or it knows no such topology.
     """
@@ -114,15 +124,19 @@ def compile_for(target: Target, function: Any, *arguments: Any) -> jax.stages.Co
     """The function, jitted, lowered for the target and compiled there; nothing runs.
 
     Args:
-        function: of arrays; one that is jitted already keeps its settings.
+        target: the device to compile for.
+        function: of those arguments; one that is jitted already keeps its settings.
         arguments: pytrees of arrays, or of their shapes and types.
+
+    Returns:
+        The program.
 
     Raises:
         ExceedsMemoryError: it would not fit the target's memory; says by how much.
     """
     jitted = function if hasattr(function, "lower") else jax.jit(function)
     try:
-        with target.surroundings():
+        with target.context():
             return jitted.lower(*target.shapes(arguments)).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

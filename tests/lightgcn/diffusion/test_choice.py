@@ -119,3 +119,11 @@ def test_an_ordering_is_chosen_where_it_was_measured():
     assert "1,000 edges" in few.reason
     assert choose_ordering("rcm", 10, platform="gpu").name == "rcm"
     assert set(get_args(OrderingChoice)) == {"auto", *get_args(Ordering)}
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_who_asks_for_what_was_never_timed_is_told(platform):
+    reason = choose_backend("pallas", platform).reason
+    assert reason == "asked for; experimental, never timed on hardware"
+    assert choose_backend("segment", platform).reason == "asked for"
+    assert choose_backend("auto", platform).name != "pallas"

@@ -190,3 +190,25 @@ def test_bad_input_is_refused():
     ]:
         with pytest.raises(InputError, match=message):
             bad()
+
+
+def test_projections_ask_for_whole_products():
+    # Where nothing is asked for, TPU and recent GPU round float32 factors to fewer bits.
+    program = jax.make_jaxpr(ideal_low_pass)(jnp.ones((NODES, 2)), jnp.ones((NODES, 3)))
+    precisions = [
+        eqn.params["precision"] for eqn in program.jaxpr.eqns if eqn.primitive.name == "dot_general"
+    ]
+    assert precisions == [(jax.lax.Precision.HIGHEST,) * 2] * 2
+
+
+def test_filters_refuse_tables_that_do_not_fit_and_take_numpy():
+    for function in (
+        lambda x: chebyshev_filter(operator(), x, [0.5]),
+        lambda x: heat_kernel(operator(), x, 0.0),
+        lambda x: personalized_pagerank(operator(), x, damping=0.0),
+    ):
+        with pytest.raises(InputError, match="x: expected a floating-point type, got int64"):
+            function(np.ones((NODES, 1), int))
+        with pytest.raises(InputError, match=f"x: expected a table of {NODES} rows"):
+            function(np.ones((NODES - 1, 1)))
+        assert isinstance(function(np.ones((NODES, 1))), jax.Array)

@@ -14,6 +14,7 @@ from lightgcn_jax.diffusion import (
     multiscale,
     multiscale_rows,
 )
+from lightgcn_jax.errors import InputError
 from tests.lightgcn.programs import all_equations
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
 
@@ -150,3 +151,45 @@ def test_no_rows():
     none = jnp.zeros(0, jnp.int32)
     planned = restricted(operator, Restriction(10, True))
     assert multiscale_rows(planned, table(0), ALPHAS, none).shape == (0, 4)
+
+
+def test_sums_over_scales_ask_for_whole_products():
+    # Where nothing is asked for, TPU and recent GPU round float32 factors to fewer bits.
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr")
+    x, alphas = table(0).astype(jnp.float32), jnp.array(ALPHAS, jnp.float32)
+    gradient = jax.value_and_grad(
+        lambda x, alphas: multiscale_rows(operator, x, alphas, ROWS).sum(), (0, 1)
+    )
+    products = [
+        eqn.params["precision"]
+        for eqn in all_equations(jax.make_jaxpr(gradient)(x, alphas).jaxpr)
+        if eqn.primitive.name == "dot_general"
+    ]
+    # One for the value, one for the gradient of alphas.
+    assert len(products) == 2
+    assert set(products) == {(jax.lax.Precision.HIGHEST,) * 2}
+
+
+@pytest.mark.parametrize("number", [float, np.float32, np.int64, jnp.float32], ids=str)
+def test_expected_entries_are_any_number(number):
+    operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
+    expected = operator.planned_for(4).restriction
+    assert expected == Restriction(5, False)
+    assert operator.planned_for(number(4)).restriction == expected
+    assert hash(operator.planned_for(number(4)).restriction) == hash(expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((NODES, DIM), np.int32), "x: expected a floating-point type, got int32"),
+        (np.ones((NODES - 1, DIM)), rf"x: expected a table of {NODES} rows .* \({NODES - 1}, 4\)"),
+        (np.ones(NODES), rf"x: expected a table of {NODES} rows .*got shape \({NODES},\)"),
+    ],
+)
+@pytest.mark.parametrize("alphas", [(0.5,), ALPHAS])
+def test_tables_that_do_not_fit_are_refused_however_few_the_layers(x, message, alphas):
+    operator = diffusion_operator(graph_of(*random_pairs(1)), dtype=jnp.float64)
+    for function in (multiscale, lambda *arguments: multiscale_rows(*arguments, ROWS)):
+        with pytest.raises(InputError, match=message):
+            function(operator, x, alphas)

@@ -19,9 +19,10 @@ from lightgcn_jax.evaluation import ranking
 from lightgcn_jax.evaluation.ranking import group_width
 from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.graph import BipartiteGraph
-from lightgcn_jax.roofline.executable import compile_and_read
+from lightgcn_jax.roofline.hlo import compile_executable
+from lightgcn_jax.roofline.report import diffusion_report, layers_and_gradient
 from lightgcn_jax.roofline.targets import ExceedsMemoryError, find_target
-from lightgcn_jax.roofline.traffic import layers_and_gradient, report, storage_bytes
+from lightgcn_jax.roofline.work import storage_bytes
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.training.epoch import ChunkPlan, make_chunk
 from lightgcn_jax.training.optimizer import make_optimizer
@@ -76,7 +77,7 @@ def compiled(tpu, graph, backend):
     operator = diffusion_operator(graph, backend=backend, platform="tpu")
     both_ways = functools.partial(layers_and_gradient, layers=3)
     for function in (diffuse, both_ways):
-        yield operator, compile_and_read(tpu, function, operator, table_of(graph))[1]
+        yield operator, compile_executable(tpu, function, operator, table_of(graph))[1]
 
 
 @pytest.mark.parametrize("backend", ON_TPU)
@@ -137,7 +138,7 @@ def compiled_chunk(tpu, graph, backend):
     chunk = jax.jit(make_chunk(config, lambda _: optimizer, plan), donate_argnums=0)
     rates = jax.eval_shape(lambda: Rates.stacked([config]))
     first_step = jax.ShapeDtypeStruct((), jnp.int32)
-    return compile_and_read(tpu, chunk, states, keys, orders, rates, first_step, run)[1]
+    return compile_executable(tpu, chunk, states, keys, orders, rates, first_step, run)[1]
 
 
 def test_the_training_chunk_compiles(tpu, graph):
@@ -172,7 +173,7 @@ def test_evaluation_compiles(tpu, graph):
     )
     rows = jax.ShapeDtypeStruct((queries,), jnp.int32)
     block = functools.partial(ranking._rank_block, k=k, width=width, seen_capacity=4096)
-    _, made = compile_and_read(tpu, block, rows, catalogue, graph.items_of_user)
+    _, made = compile_executable(tpu, block, rows, catalogue, graph.items_of_user)
     assert made.host_callbacks == 0
     scores = queries * (graph.num_items + padding) * 4
     assert made.temporary_bytes <= 8 * scores
@@ -187,14 +188,14 @@ def test_host_callbacks_are_found(tpu):
         return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
     x = jax.ShapeDtypeStruct((8,), jnp.float32)
-    assert compile_and_read(tpu, calls, x)[1].host_callbacks > 0
-    assert compile_and_read(tpu, jnp.sin, x)[1].host_callbacks == 0
+    assert compile_executable(tpu, calls, x)[1].host_callbacks > 0
+    assert compile_executable(tpu, jnp.sin, x)[1].host_callbacks == 0
 
 
 def test_what_exceeds_the_memory_is_refused(tpu):
     x = jax.ShapeDtypeStruct((10**8, 128), jnp.float32)
     with pytest.raises(ExceedsMemoryError, match=rf"{tpu.name}: .*exceeds available"):
-        compile_and_read(tpu, lambda x: x + 1, x)
+        compile_executable(tpu, lambda x: x + 1, x)
 
 
 @pytest.mark.parametrize("topology", ["v6e:3x5", "v9z:2x2", "nonsense"])
@@ -217,7 +218,7 @@ def test_processes_compile_at_once():
 
 
 def test_report_for_a_topology(graph):
-    found = report(graph, backends=("segment", "csr"), target="tpu:v6e:2x2", layers=1)
+    found = diffusion_report(graph, backends=("segment", "csr"), target="tpu:v6e:2x2", layers=1)
     assert found.ceilings is None
     assert "TPU v6" in found.device
     assert "no native CSR" in found.storages["csr"].obstacle

@@ -1,11 +1,4 @@
-"""Bytes and operations that a diffusion must move, beside what was compiled and what it took.
-
-Two models of traffic frame every storage. The least: each array of the storage is read once, each
-row of the table that any entry names is read once, each row of the result is written once. The
-gathered: the same, but a row of the table is read for every entry, as the arithmetic units see it;
-what lies between the two, caches save. K applications forward and K backward move 2K times that of
-one; the running sum is left out.
-"""
+"""What was compiled of a graph's diffusion in each storage, what it must move, and what it took."""
 
 from __future__ import annotations
 
@@ -17,8 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import NodeTable, Scalar
 from lightgcn_jax.diffusion.choice import (
@@ -36,8 +27,10 @@ from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import normalized_adjacency
 from lightgcn_jax.graph.ordering import node_order
-from lightgcn_jax.roofline.measuring import Bench, Ceilings, Program, Work, examine
+from lightgcn_jax.roofline.ceilings import Ceilings
 from lightgcn_jax.roofline.targets import Target, find_target
+from lightgcn_jax.roofline.timing import Program, Timer, time_programs
+from lightgcn_jax.roofline.work import application_work, storage_bytes
 
 DTYPES = ("float32", "bfloat16")
 
@@ -63,7 +56,7 @@ class StorageReport:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionReport:
-    """Everything :func:`report` found.
+    """Everything that :func:`diffusion_report` found.
 
     Attributes:
         target: what it was compiled for.
@@ -110,7 +103,7 @@ class DiffusionReport:
         }
 
 
-def report(
+def diffusion_report(
     graph: BipartiteGraph,
     *,
     dim: int = 64,
@@ -133,8 +126,11 @@ def report(
             ``auto`` for the one that ``auto`` trains with on the target.
         target: compile for this, see :func:`find_target`, and measure nothing; by default compile
             for the device that JAX runs on, and measure.
-        repeats: samples of each program; medians are reported. Programs and the bare gather are
+        repeats: samples of each program; medians are reported. Programs and a plain gather are
             timed in turn.
+
+    Returns:
+        What was found for every storage.
 
     Raises:
         InputError: an argument is out of range, an unknown name, or on the target no storage fits.
@@ -155,7 +151,7 @@ def report(
     graph = graph if order is None else graph.reordered(*order)
     matrix = normalized_adjacency(graph)
     table = jax.ShapeDtypeStruct((graph.num_nodes, dim), dtype)
-    bench = Bench.of(device, matrix, table, repeats) if target is None else None
+    timer = Timer.of(device, matrix, table, repeats) if target is None else None
     storages = {}
     for name in names:
         if reasons[name] is not None:
@@ -165,7 +161,7 @@ def report(
         operator = diffusion_operator(graph, backend=name, dtype=dtype, platform=device.platform)
         jax.block_until_ready(operator)
         built = time.perf_counter() - start
-        storages[name] = _examine(device, operator, matrix, table, layers, bench, built)
+        storages[name] = _examine(device, operator, matrix, table, layers, timer, built)
     _check_some_fit(device, storages)
     return DiffusionReport(
         target=device.name,
@@ -180,29 +176,22 @@ def report(
         ordering=chosen,
         choice=choice,
         ordering_choice=ordering_choice,
-        ceilings=None if bench is None else bench.ceilings(),
+        ceilings=None if timer is None else timer.ceilings(),
         storages=storages,
     )
 
 
-def least_work(operator: Operator, matrix: CsrMatrix, dim: int, dtype: DTypeLike) -> Work:
-    """The work of one application of the operator of ``matrix`` to a table of that type."""
-    row_bytes = dim * jnp.dtype(dtype).itemsize
-    beside = storage_bytes(operator) + matrix.shape[0] * row_bytes
-    return Work(
-        least_bytes=beside + len(np.unique(matrix.columns)) * row_bytes,
-        gathered_bytes=beside + matrix.num_entries * row_bytes,
-        operations=2 * matrix.num_entries * dim,
-    )
-
-
-def storage_bytes(operator: Operator) -> int:
-    """Bytes of the arrays that hold the matrix, their padding included."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(operator.storage))
-
-
 def layers_and_gradient(operator: Operator, x: NodeTable, layers: int) -> tuple[Scalar, NodeTable]:
-    """½‖sum_k alpha_k Ã^k x‖² with uniform alpha, in float32, and its gradient."""
+    """½‖sum_k alpha_k Ã^k x‖² with uniform alpha, and its gradient.
+
+    Args:
+        operator: N×N.
+        x: ``float[N, D]``.
+        layers: K.
+
+    Returns:
+        ``float32[]`` and ``float[N, D]`` in the type of x.
+    """
 
     def half_square(x: NodeTable) -> Scalar:
         y = multiscale(operator, x, uniform_alphas(layers))
@@ -239,11 +228,11 @@ def _examine(
     matrix: CsrMatrix,
     table: jax.ShapeDtypeStruct,
     layers: int,
-    bench: Bench | None,
+    timer: Timer | None,
     build_seconds: float,
 ) -> StorageReport:
-    work = least_work(operator, matrix, table.shape[1], table.dtype)
+    work = application_work(operator, matrix, table.shape[1], table.dtype)
     both_ways = functools.partial(layers_and_gradient, layers=layers)
     functions = ((diffuse, 1), (both_ways, 2 * layers))
-    application, both = examine(target, operator, table, work, functions, bench)
+    application, both = time_programs(target, operator, table, work, functions, timer)
     return StorageReport(None, storage_bytes(operator), build_seconds, application, both)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightgcn_jax.cli import diffusion as command
 from lightgcn_jax.cli import main
 from lightgcn_jax.diffusion import (
     STORAGES,
@@ -19,11 +20,12 @@ from lightgcn_jax.diffusion import (
 )
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import node_order, normalized_adjacency
-from lightgcn_jax.roofline import ceilings, report, traffic
+from lightgcn_jax.roofline import ceilings, diffusion_report, report
 from lightgcn_jax.roofline.ceilings import _gather_and_add
-from lightgcn_jax.roofline.executable import compile_and_read
+from lightgcn_jax.roofline.hlo import compile_executable
+from lightgcn_jax.roofline.report import layers_and_gradient
 from lightgcn_jax.roofline.targets import Target, available_host_bytes, find_target
-from lightgcn_jax.roofline.traffic import layers_and_gradient, least_work
+from lightgcn_jax.roofline.work import application_work
 from tests.lightgcn.oracles import dense_multiscale, dense_normalized_adjacency
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
 
@@ -53,20 +55,20 @@ def graph(pairs):
 
 @pytest.fixture(scope="module")
 def found(graph):
-    return report(graph, dim=D, layers=2, repeats=2)
+    return diffusion_report(graph, dim=D, layers=2, repeats=2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_least_work_is_counted_by_hand(graph, pairs, dtype):
+def test_work_is_counted_by_hand(graph, pairs, dtype):
     users, items = pairs
     entries, number = 2 * len(users), jnp.dtype(dtype).itemsize
     named = len(set(users)) + len(set(items))
     assert named < N
     operator = diffusion_operator(graph, backend="segment", dtype=dtype)
-    work = least_work(operator, normalized_adjacency(graph), D, dtype)
+    work = application_work(operator, normalized_adjacency(graph), D, dtype)
     stored = entries * (4 + 4 + number)  # sender, receiver, weight
-    assert work.least_bytes == stored + (named + N) * D * number
-    assert work.gathered_bytes == stored + (entries + N) * D * number
+    assert work.compulsory_bytes == stored + (named + N) * D * number
+    assert work.uncached_bytes == stored + (entries + N) * D * number
     assert work.operations == 2 * entries * D
 
 
@@ -119,11 +121,11 @@ def test_rates_are_bytes_over_seconds(found):
         if storage.obstacle is None:
             work, measured = storage.layers.work, storage.layers.measurement
             seconds = measured.seconds
-            assert measured.least_rate == pytest.approx(work.least_bytes / seconds)
-            assert measured.gathered_rate == pytest.approx(work.gathered_bytes / seconds)
-            copying = work.least_bytes / found.ceilings.copy_rate
-            assert measured.times_copy == pytest.approx(seconds / copying)
-            assert measured.times_gather > 0
+            assert measured.compulsory_bandwidth == pytest.approx(work.compulsory_bytes / seconds)
+            assert measured.uncached_bandwidth == pytest.approx(work.uncached_bytes / seconds)
+            copying = work.compulsory_bytes / found.ceilings.copy_bandwidth
+            assert measured.copy_ratio == pytest.approx(seconds / copying)
+            assert measured.gather_ratio > 0
 
 
 def test_the_native_kernel_is_named(found):
@@ -133,7 +135,7 @@ def test_the_native_kernel_is_named(found):
 
 
 def test_for_another_target_nothing_runs(graph):
-    compiled = report(graph, dim=D, layers=1, backends=("bucketed",), target="cpu")
+    compiled = diffusion_report(graph, dim=D, layers=1, backends=("bucketed",), target="cpu")
     assert compiled.ceilings is None
     storage = compiled.storages["bucketed"]
     assert list(compiled.storages) == ["bucketed"]
@@ -152,8 +154,10 @@ def test_auto_reports_the_ordering_that_it_names(graph, worth_it, monkeypatch):
         applied.append(graph)
         return diffusion_operator(graph, **arguments)
 
-    monkeypatch.setattr(traffic, "diffusion_operator", recorded)
-    compiled = report(graph, dim=D, layers=1, backends=["csr"], ordering="auto", target="cpu")
+    monkeypatch.setattr(report, "diffusion_operator", recorded)
+    compiled = diffusion_report(
+        graph, dim=D, layers=1, backends=["csr"], ordering="auto", target="cpu"
+    )
     assert compiled.ordering == ("co-clustering" if worth_it else "none")
     assert compiled.ordering_choice.name == compiled.ordering
     expected = graph.reordered(*node_order(graph, "co-clustering")) if worth_it else graph
@@ -169,7 +173,11 @@ def test_available_memory_is_part_of_all():
 
 def test_what_memory_does_not_hold_is_not_run(graph, monkeypatch):
     monkeypatch.setattr(Target, "available_bytes", lambda _: 100)
-    program = report(graph, dim=D, layers=1, backends=("segment",)).storages["segment"].application
+    program = (
+        diffusion_report(graph, dim=D, layers=1, backends=("segment",))
+        .storages["segment"]
+        .application
+    )
     assert program.measurement is None
     assert program.not_run.endswith("bytes, 100 are available")
     assert program.executable.temporary_bytes > 0
@@ -183,7 +191,7 @@ def test_scatters_and_callbacks_are_found_where_they_are(graph):
         return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
     def made(function, *arguments):
-        return compile_and_read(here, function, *arguments)[1]
+        return compile_executable(here, function, *arguments)[1]
 
     assert made(lambda x, ids: x.at[ids].add(1.0), x, ids).scatters
     assert not made(lambda x, ids: x[ids], x, ids).scatters
@@ -214,7 +222,7 @@ def test_scatters_and_callbacks_are_found_where_they_are(graph):
 )
 def test_bad_arguments(graph, arguments, message):
     with pytest.raises(InputError, match=message):
-        report(graph, **arguments)
+        diffusion_report(graph, **arguments)
 
 
 def test_without_libtpu_the_extra_is_named(monkeypatch):
@@ -287,3 +295,9 @@ def test_storages_are_listed(capsys):
         assert f"on {platform}: " in out
         for name in STORAGES:
             assert (f"not available: {name} on {platform}: " in out) == (name in lacking)
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_before_anything_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(command, "diffusion_report", lambda *_, **__: pytest.fail("measured"))
+    assert main([*COMMAND, "--plot", "report.docx"]) == 2
+    assert "ends in .png, .pdf or .svg, got report.docx" in capsys.readouterr().err

@@ -34,7 +34,8 @@ class Executable:
             nothing for a native call; None where it knows nothing.
         bytes_accessed: XLA's count, of every operand and result of every fused piece, with the
             same gaps.
-        scatters: for each scatter in the optimised program the name of the operation it is of.
+        scatters: for each scatter in the optimised program, the name of the operation that it
+            comes from.
         host_callbacks: calls and transfers to the host in the middle of the program.
         custom_calls: how often the program names each foreign function, native kernels and the
             compiler's own helpers alike.
@@ -56,17 +57,37 @@ class Executable:
         return self.argument_bytes + self.temporary_bytes + self.output_bytes
 
 
-def compile_and_read(
+def compile_executable(
     target: Target, function: Any, *arguments: Any
 ) -> tuple[jax.stages.Compiled, Executable]:
-    """Compile a function for a target and read what came out; see :func:`compile_for`."""
+    """Compile a function for a target and read what came out; see :func:`compile_for`.
+
+    Args:
+        target: the device to compile for.
+        function: of those arguments; one that is jitted already keeps its settings.
+        arguments: pytrees of arrays, or of their shapes and types.
+
+    Returns:
+        The program, and what is known of it.
+
+    Raises:
+        ExceedsMemoryError: it would not fit the target's memory.
+    """
     start = time.perf_counter()
     compiled = compile_for(target, function, *arguments)
-    return compiled, read(compiled, time.perf_counter() - start)
+    return compiled, read_executable(compiled, time.perf_counter() - start)
 
 
-def read(compiled: jax.stages.Compiled, compile_seconds: float) -> Executable:
-    """What a compiled program says of itself."""
+def read_executable(compiled: jax.stages.Compiled, compile_seconds: float) -> Executable:
+    """Read what a compiled program says of itself.
+
+    Args:
+        compiled: the program.
+        compile_seconds: the time that it took to compile.
+
+    Returns:
+        Its memory, its cost and the operations that are looked for.
+    """
     text = compiled.as_text() or ""
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis() or {}
