@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from lightgcn_jax.data import generate_world, ratio_split
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.settings import from_flat
 
 
 @pytest.fixture
@@ -19,8 +19,7 @@ def small_split():
 
 @pytest.fixture(scope="session")
 def small_config():
-    """Three chunks of training an epoch are forced where a test needs them; see test_resume."""
-    return TrainConfig(
-        dim=8, layers=2, epochs=6, batch_size=256, negatives=16, ks=(5, 10), select_by="recall@10",
-        evaluate_every=2, patience=0, learning_rate=0.02, checkpoint_seconds=0.0,
-    )  # fmt: skip
+    return from_flat({
+        "dim": 8, "layers": 2, "epochs": 6, "batch_size": 256, "negatives": 16, "ks": (5, 10),
+        "evaluate_every": 2, "patience": 0, "learning_rate": 0.02, "checkpoint_seconds": 0.0,
+    })  # fmt: skip

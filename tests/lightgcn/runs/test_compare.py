@@ -13,8 +13,8 @@ from lightgcn_jax.evaluation.parts import evaluation_sets
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.runs import RunDirectory, fit, load_scorer
 from lightgcn_jax.runs.compare import compare_runs
-from lightgcn_jax.runs.evaluate import judge_run
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.runs.evaluate import evaluate_run
+from lightgcn_jax.settings import from_flat
 
 K = 10
 
@@ -48,10 +48,10 @@ def runs(split, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     config = {"ks": (K,)}
     made = {
-        "popular": (split, TrainConfig(model="popular", **config)),
-        "itemcf": (split, TrainConfig(model="itemcf", **config)),
-        "legacy": (split, TrainConfig(model="popular", protocol="legacy", **config)),
-        "other rows": (renumbered(split), TrainConfig(model="itemcf", **config)),
+        "popular": (split, from_flat({"model": "popular", **config})),
+        "itemcf": (split, from_flat({"model": "itemcf", **config})),
+        "legacy": (split, from_flat({"model": "popular", "protocol": "legacy", **config})),
+        "other rows": (renumbered(split), from_flat({"model": "itemcf", **config})),
     }
     for name, (its_split, its_config) in made.items():
         fit(its_split, its_config, out=folder / name)
@@ -137,7 +137,7 @@ def test_few_test_users_are_noted_and_show_nothing(split, tmp_path):
         few = fewer_test_users(split, users)
         paths = [tmp_path / f"{users}-{model}" for model in ("popular", "itemcf")]
         for path, model in zip(paths, ("popular", "itemcf"), strict=True):
-            fit(few, TrainConfig(model=model, ks=(K,)), out=path)
+            fit(few, from_flat({"model": model, "ks": (K,)}), out=path)
         found = compare_runs(paths, K)
         assert found.users == users
         assert found.notes == (f"{users} test users are few: {limit}, and intervals are rough",)
@@ -145,7 +145,7 @@ def test_few_test_users_are_noted_and_show_nothing(split, tmp_path):
             assert test.p >= test.permutation_p >= 2 / 2**users
     again = fewer_test_users(split, 20)
     path = tmp_path / "20"
-    fit(again, TrainConfig(model="popular", ks=(K,)), out=path)
+    fit(again, from_flat({"model": "popular", "ks": (K,)}), out=path)
     assert compare_runs([path, path], K).notes == ()
 
 
@@ -163,7 +163,7 @@ def test_differing_catalogues_and_left_out_pairs_are_noted(runs, split, tmp_path
     fewer = Pairs(split.train.users[2:], split.train.items[2:])
     items = split.items.grow([10**6])
     smaller = dataclasses.replace(split, train=fewer, items=items)
-    fit(smaller, TrainConfig(model="popular", ks=(K,)), out=tmp_path / "popular")
+    fit(smaller, from_flat({"model": "popular", "ks": (K,)}), out=tmp_path / "popular")
     found = compare_runs([runs["popular"], tmp_path / "popular"], K)
     # Of one name, so that paths are shown.
     one, other = str(runs["popular"]), str(tmp_path / "popular")
@@ -179,7 +179,7 @@ def test_differing_catalogues_and_left_out_pairs_are_noted(runs, split, tmp_path
 
 
 def test_other_test_pairs_are_refused(runs, split, tmp_path):
-    config = TrainConfig(model="popular", ks=(K,))
+    config = from_flat({"model": "popular", "ks": (K,)})
     fewer = Pairs(split.test.users[1:], split.test.items[1:])
     fit(dataclasses.replace(split, test=fewer), config, out=tmp_path / "fewer")
     user, item = split.users.ids[0], split.items.external(split.test.items[:1])[0]
@@ -209,21 +209,21 @@ def test_what_cannot_be_compared_is_refused(runs, split, tmp_path):
             compare_runs(*arguments)
     none = np.zeros(0, np.int32)
     untested = dataclasses.replace(split, test=Pairs(none, none))
-    fit(untested, TrainConfig(model="popular", ks=(K,)), out=tmp_path / "untested")
+    fit(untested, from_flat({"model": "popular", "ks": (K,)}), out=tmp_path / "untested")
     with pytest.raises(InputError, match="untested: expected test pairs to compare by"):
         compare_runs([tmp_path / "untested"] * 2, K)
-    assert judge_run(tmp_path / "untested", (K,))["test"] == {}
+    assert evaluate_run(tmp_path / "untested", (K,))["test"] == {}
     for asked in ({"beyond": True}, {"groups": 2}):
-        with pytest.raises(InputError, match="untested: expected test pairs to judge the run by"):
-            judge_run(tmp_path / "untested", (K,), **asked)
+        with pytest.raises(InputError, match="untested: expected test pairs to evaluate the run by"):
+            evaluate_run(tmp_path / "untested", (K,), **asked)
 
 
 def test_a_run_is_judged_by_one_ranking(runs):
     path, ks = runs["other rows"], (K,)
-    plain = judge_run(path, ks)
+    plain = evaluate_run(path, ks)
     summary = RunDirectory.open(path).summary()
     assert {part: plain[part] for part in PARTS} == {part: summary[part] for part in PARTS}
-    judged = judge_run(path, ks, beyond=True, groups=3)
+    judged = evaluate_run(path, ks, beyond=True, groups=3)
     assert {name: judged[name] for name in plain} == plain
     directory = RunDirectory.open(path)
     sets, train = evaluation_sets(directory.split), training_graph(directory.split)
@@ -236,4 +236,4 @@ def test_a_run_is_judged_by_one_ranking(runs):
         groups = make(evaluation, train, sets.test, 3)
         assert judged["groups"][kind] == [group._asdict() for group in groups]
     with pytest.raises(InputError, match="groups: expected at least 1, or 0 for none, got -1"):
-        judge_run(path, ks, groups=-1)
+        evaluate_run(path, ks, groups=-1)
