@@ -67,8 +67,8 @@ class Report:
         source: the data.
         dim: dimensions D of the table.
         layers: applications K, forward and backward.
-        dtype: of the table and of the edge weights.
-        ordering: of the users and of the items; `auto` is what training takes by default.
+        dtype: type of the table and of the edge weights.
+        ordering: order of the users and of the items; `auto` is what training takes by default.
         backend: storages to report on; by default all. `pallas` is experimental: it was never
             timed on hardware.
         target: compile for `cpu`, `gpu`, `tpu` or a topology such as `tpu:v6e:2x2`, run nothing.

@@ -66,6 +66,16 @@ class BucketedStorage:
 
     @classmethod
     def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
+        """Rows in buckets, level after level.
+
+        Args:
+            matrix: R×C.
+            dtype: type that the weights are rounded to.
+            rescalable: whether to keep each entry's place, four bytes a slot.
+
+        Returns:
+            The storage.
+        """
         rows = _Rows(matrix.offsets[:-1], matrix.lengths, matrix.columns, matrix.weights)
         places = np.full(matrix.shape[0], np.iinfo(np.int32).max, np.int32)
         unfinished = np.flatnonzero(matrix.lengths)
@@ -89,6 +99,14 @@ class BucketedStorage:
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:
+        """Say why a platform cannot run it: every platform can.
+
+        Args:
+            platform: ``cpu``, ``gpu`` or ``tpu``.
+
+        Returns:
+            A sentence, or None where nothing stands in the way.
+        """
         del platform
         return None
 
@@ -98,7 +116,14 @@ class BucketedStorage:
         return sum(bucket.columns.size for level in self.levels[:1] for bucket in level)
 
     def multiply(self, x: NodeTable) -> NodeTable:
-        """M x; holds a few tables of ``[R, D]``, nothing per edge."""
+        """M x; holds a few tables of ``[R, D]`` and nothing for each edge.
+
+        Args:
+            x: ``float[C, D]``.
+
+        Returns:
+            ``float[R, D]`` in the type of x.
+        """
         kind = sum_dtype(x.dtype)
         sums, table = [], x
         for level in self.levels:
@@ -110,7 +135,17 @@ class BucketedStorage:
         return y.astype(x.dtype)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        """See :class:`Storage`; InputError unless made ``rescalable``."""
+        """The matrix with each entry times its factor.
+
+        Args:
+            factors: ``float[entries]``, in the order of the CSR matrix.
+
+        Returns:
+            A storage of the same structure.
+
+        Raises:
+            InputError: the storage was not made ``rescalable``.
+        """
 
         def scale(bucket: Bucket) -> Bucket:
             if bucket.entries is None:

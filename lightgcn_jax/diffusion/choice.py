@@ -105,7 +105,7 @@ def choose_backend(
 def storage_of(
     backend: str | type[Storage] | Storage, platform: str | None, num_entries: int
 ) -> type[Storage] | Storage:
-    """What makes the storage of a matrix: a storage of that name, or one of the caller's own.
+    """Find what makes the storage of a matrix, by name or as the caller gives it.
 
     Args:
         backend: a name as :func:`choose_backend` takes it, or anything with the methods of

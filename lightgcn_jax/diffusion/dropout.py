@@ -19,9 +19,9 @@ def drop_edges(
 ) -> Operator:
     """Leave out each edge with probability ``rate`` and scale the others by 1/(1 − rate).
 
-    One draw an interaction keeps Ã symmetric. NGCF and LightGCN's public code drop the entries of
-    the matrix, one draw a directed edge (Wang et al. 2019, section 2.4.2, message dropout of the
-    adjacency): the result is not symmetric, and its derivative applies the transpose. An edge
+    One draw for each interaction keeps Ã symmetric. NGCF and LightGCN's public code draw for each
+    directed edge (Wang et al. 2019, section 2.4.2): the result is not symmetric, and its
+    derivative applies the transpose. An edge
     that is left out keeps its place with weight 0: nothing is compiled anew. Under ``jax.vmap``
     over keys the operators share all but their weights.
 

@@ -41,7 +41,7 @@ def chebyshev_coefficients(function: Callable[[np.ndarray], np.ndarray], degree:
     """
     if degree < 0:
         raise InputError(f"degree: expected 0 or more, got {degree}")
-    # NumPy's stub takes functions of one number alone.
+    # NumPy's stub takes only functions of one number.
     coefficients = np.polynomial.chebyshev.chebinterpolate(cast(Any, function), degree)
     if not np.isfinite(coefficients).all():
         raise InputError("function: expected finite values on [-1, 1], got others")
@@ -149,8 +149,8 @@ def personalized_pagerank(
     Args:
         operator: M, N×N.
         x: ``float[N, D]``; each column a distribution to start from, for instance.
-        damping: c, in [0, 1).
-        tolerance: in (0, 1).
+        damping: c, the probability to go on, in [0, 1).
+        tolerance: bound of the error, in (0, 1).
 
     Returns:
         ``float[N, D]``.
@@ -180,7 +180,7 @@ def low_pass_basis(svd: Svd) -> NodeTable:
     Ã = [[0, R̃], [R̃ᵀ, 0]] has the eigenvalue σ with [u; v]/√2, and −σ with [u; −v]/√2.
 
     Args:
-        svd: of R̃, U×I.
+        svd: singular vectors of R̃, U×I.
 
     Returns:
         ``float[U + I, r]``, orthonormal columns.

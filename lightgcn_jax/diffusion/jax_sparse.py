@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
-from lightgcn_jax.diffusion.storage import rescaled, rounded, sum_dtype
+from lightgcn_jax.diffusion.storage import WeightsInOrder, rounded, sum_dtype
 from lightgcn_jax.graph.csr import CsrMatrix
 
 sparse: Any
@@ -33,7 +33,7 @@ _LOWERING_NAMES = {"gpu": "cuda"}
 
 
 @flax.struct.dataclass
-class CsrStorage:
+class CsrStorage(WeightsInOrder):
     """The three arrays of a CSR matrix.
 
     The native kernels take operands of one type only, and not bfloat16: beside other operands JAX
@@ -54,7 +54,17 @@ class CsrStorage:
 
     @classmethod
     def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
-        del rescalable  # the weights already stand in CSR order
+        """The matrix as it is, weights rounded and then widened to the type of sums.
+
+        Args:
+            matrix: R×C.
+            dtype: type that the weights are rounded to.
+            rescalable: without effect: the weights stand in CSR order anyway.
+
+        Returns:
+            The storage.
+        """
+        del rescalable
         weights = rounded(matrix.weights, dtype)
         return cls(
             jnp.asarray(matrix.offsets),
@@ -65,6 +75,14 @@ class CsrStorage:
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:
+        """Say why a platform cannot run it: it needs a native kernel.
+
+        Args:
+            platform: ``cpu``, ``gpu`` or ``tpu``.
+
+        Returns:
+            A sentence, or None where nothing stands in the way.
+        """
         if sparse is None:
             return _MISSING
         cusparse = getattr(jax.config, "jax_bcoo_cusparse_lowering", False)
@@ -78,7 +96,14 @@ class CsrStorage:
         return f"JAX {jax.__version__} has no native CSR product for {platform}"
 
     def multiply(self, x: NodeTable) -> NodeTable:
-        """M x; one call of the native kernel, without per-edge temporaries."""
+        """M x by one call of the native kernel, without a temporary for each edge.
+
+        Args:
+            x: ``float[C, D]``.
+
+        Returns:
+            ``float[R, D]`` in the type of x.
+        """
         kind = sum_dtype(x.dtype)
         matrix = sparse.BCSR(
             (self.weights.astype(kind), self.columns, self.offsets),
@@ -88,21 +113,46 @@ class CsrStorage:
         )
         return (matrix @ x.astype(kind)).astype(x.dtype)
 
-    def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return dataclasses.replace(self, weights=rescaled(self.weights, factors))
-
     @property
     def num_entries(self) -> int:
+        """Stored entries, static."""
         return len(self.columns)
 
     def row_lengths(self, rows: Ids) -> Int[Array, " rows"]:
+        """How many entries each of the rows has.
+
+        Args:
+            rows: ``int32[Q]``.
+
+        Returns:
+            ``int32[Q]``.
+        """
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def multiply_rows(self, x: NodeTable, rows: Ids, capacity: int) -> Vectors:
+        """(M x)[rows] by the native kernel on a matrix of those rows.
+
+        Args:
+            x: ``float[C, D]``.
+            rows: ``int32[Q]``.
+            capacity: static; the most entries that the rows may have.
+
+        Returns:
+            ``float[Q, D]`` in the type of x.
+        """
         return self._picked(rows, capacity)[0].multiply(x)
 
     def multiply_rows_transposed(self, y: Vectors, rows: Ids, capacity: int) -> NodeTable:
-        """M[rows]ᵀ y; holds one message an entry, ``[capacity, D]``, and adds them by a scatter."""
+        """M[rows]ᵀ y; holds a message for each entry, ``[capacity, D]``, and scatters them.
+
+        Args:
+            y: ``float[Q, D]``.
+            rows: ``int32[Q]``.
+            capacity: static; the most entries that the rows may have.
+
+        Returns:
+            ``float[C, D]`` in the type of y.
+        """
         kind = sum_dtype(y.dtype)
         picked, slots = self._picked(rows, capacity)
         messages = y[slots].astype(kind) * picked.weights.astype(kind)[:, None]
@@ -141,7 +191,7 @@ def _has_native_kernel(platform: str, cusparse: bool) -> bool:
         return False
     matrix = CsrMatrix(np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0), 1)
     arguments = jax.eval_shape(lambda: (CsrStorage.from_csr(matrix, jnp.float32), jnp.ones((1, 1))))
-    # A function of its own: JAX keeps the lowering of one that it has seen under another setting.
+    # A new function each time: JAX keeps the lowering of one that it has seen, whatever is set.
     traced = jax.jit(lambda storage, x: storage.multiply(x)).trace(*arguments)
     try:
         lowered = traced.lower(lowering_platforms=(_LOWERING_NAMES.get(platform, platform),))
@@ -151,7 +201,7 @@ def _has_native_kernel(platform: str, cusparse: bool) -> bool:
 
 
 @flax.struct.dataclass
-class BcooStorage:
+class BcooStorage(WeightsInOrder):
     """Coordinates and weights as one BCOO matrix: on every platform gathers and a scatter.
 
     Attributes:
@@ -166,18 +216,43 @@ class BcooStorage:
 
     @classmethod
     def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
-        del rescalable  # the weights already stand in CSR order
+        """The entries by row and column, in the order of the rows.
+
+        Args:
+            matrix: R×C.
+            dtype: type that the weights are rounded to.
+            rescalable: without effect: the weights stand in CSR order anyway.
+
+        Returns:
+            The storage.
+        """
+        del rescalable
         rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), matrix.lengths)
         indices = jnp.asarray(np.stack([rows, matrix.columns], axis=1))
         return cls(indices, rounded(matrix.weights, dtype), matrix.shape)
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:
+        """Say why a platform cannot run it: all can that have ``jax.experimental.sparse``.
+
+        Args:
+            platform: ``cpu``, ``gpu`` or ``tpu``.
+
+        Returns:
+            A sentence, or None where nothing stands in the way.
+        """
         del platform
         return _MISSING if sparse is None else None
 
     def multiply(self, x: NodeTable) -> NodeTable:
-        """M x; holds one message an edge, ``[entries, D]``."""
+        """M x; holds one message for each edge, ``[entries, D]``.
+
+        Args:
+            x: ``float[C, D]``.
+
+        Returns:
+            ``float[R, D]`` in the type of x.
+        """
         kind = sum_dtype(x.dtype)
         matrix = sparse.BCOO(
             (self.weights.astype(kind), self.indices),
@@ -186,6 +261,3 @@ class BcooStorage:
             unique_indices=True,
         )
         return (matrix @ x.astype(kind)).astype(x.dtype)
-
-    def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return dataclasses.replace(self, weights=rescaled(self.weights, factors))

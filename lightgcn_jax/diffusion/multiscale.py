@@ -39,7 +39,7 @@ def multiscale(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[fl
 
     The sum runs beside the current power, so memory does not grow with K, nor does what the
     backward pass keeps: with g the cotangent, it runs the same sum sum_k alpha_k (Ãᵀ)^k g, and
-    the derivative by alpha_k, ⟨g, Ã^k x⟩ = ⟨(Ãᵀ)^k g, x⟩, needs x alone.
+    the derivative by alpha_k, ⟨g, Ã^k x⟩ = ⟨(Ãᵀ)^k g, x⟩, needs nothing but x.
 
     >>> import jax.numpy as jnp
     >>> from lightgcn_jax.diffusion import diffusion_operator

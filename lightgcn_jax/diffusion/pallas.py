@@ -65,6 +65,7 @@ class Level:
 
     @property
     def num_groups(self) -> int:
+        """Groups of eight rows."""
         return self.tile_starts.shape[0] - 1
 
 
@@ -77,12 +78,12 @@ class PallasStorage:
     traffic on GPU (and a NaN there does not spread).
 
     Attributes:
-        levels: of the rows, then of the pieces of long rows, of the pieces of those, …
+        levels: first the rows, then the pieces of long rows, then the pieces of those, …
         entries: ``int32[slots]``, which CSR entry stands in each slot of the first level (the
             number of entries where none does); None unless rescalable.
         shape: R and C.
-        num_entries: of the matrix.
-        num_pieces: of all rows that are cut, over all levels.
+        num_entries: entries of the matrix.
+        num_pieces: pieces of all rows that are cut, over all levels.
         interpret: run this kernel in Pallas's interpreter, on any platform: slow, for tests and
             study. Not set by ``from_csr``; use ``dataclasses.replace``.
     """
@@ -96,6 +97,16 @@ class PallasStorage:
 
     @classmethod
     def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
+        """Rows in tiles, level after level.
+
+        Args:
+            matrix: R×C.
+            dtype: type that the weights are rounded to.
+            rescalable: whether to keep each entry's place, four bytes a slot.
+
+        Returns:
+            The storage.
+        """
         cuts = _cuts(matrix.offsets.astype(np.int64))
         num_pieces = sum(cut.num_pieces for cut in cuts)
         nowhere = matrix.shape[0] + num_pieces
@@ -132,6 +143,14 @@ class PallasStorage:
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:
+        """Say why a platform cannot run it: it needs a compiled kernel.
+
+        Args:
+            platform: ``cpu``, ``gpu`` or ``tpu``.
+
+        Returns:
+            A sentence, or None where nothing stands in the way.
+        """
         if platform not in _KERNELS:
             return f"Pallas has no compiled kernel for {platform}, only an interpreter for tests"
         try:
@@ -141,7 +160,13 @@ class PallasStorage:
         return None
 
     def multiply(self, x: NodeTable) -> NodeTable:
-        """M x; no temporary of one message an edge.
+        """M x, without a temporary for each edge.
+
+        Args:
+            x: ``float[C, D]``.
+
+        Returns:
+            ``float[R, D]`` in the type of x.
 
         Raises:
             NotImplementedError: lowered for a platform without a kernel, see :meth:`obstacle`.
@@ -158,6 +183,17 @@ class PallasStorage:
         return jax.lax.platform_dependent(self, x, **kernels)
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
+        """The matrix with each entry times its factor.
+
+        Args:
+            factors: ``float[entries]``, in the order of the CSR matrix.
+
+        Returns:
+            A storage of the same structure.
+
+        Raises:
+            InputError: the storage was not made ``rescalable``.
+        """
         if self.entries is None:
             raise InputError("storage: expected one made with rescalable=True to scale its weights")
         first, *rest = self.levels

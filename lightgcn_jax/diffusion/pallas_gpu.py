@@ -35,7 +35,15 @@ _MOST_WARPS = 4
 
 
 def product(storage: pallas.PallasStorage, x: NodeTable) -> NodeTable:
-    """M x by one kernel call a level; later levels complete the result in place."""
+    """M x by one kernel call a level; later levels complete the result in place.
+
+    Args:
+        storage: M, R×C.
+        x: ``float[C, D]``.
+
+    Returns:
+        ``float[R, D]`` in the type of x.
+    """
     num_rows, dim = storage.shape[0], x.shape[1]
     kind = sum_dtype(x.dtype)
     y = jax.ShapeDtypeStruct((num_rows, dim), x.dtype)

@@ -44,7 +44,15 @@ _WIDEST_BLOCK = 1024
 
 
 def product(storage: pallas.PallasStorage, x: NodeTable) -> NodeTable:
-    """M x by one kernel call a level; all levels write one table of results and pieces."""
+    """M x by one kernel call a level; all levels write one table of results and pieces.
+
+    Args:
+        storage: M, R×C.
+        x: ``float[C, D]``.
+
+    Returns:
+        ``float[R, D]`` in the type of x.
+    """
     num_rows, dim = storage.shape[0], x.shape[1]
     kind = sum_dtype(x.dtype)
     blocks = pl.cdiv(dim, _WIDEST_BLOCK)

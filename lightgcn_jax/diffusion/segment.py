@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Self
 
 import flax.struct
@@ -13,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import rescaled, rounded, sum_dtype
+from lightgcn_jax.diffusion.storage import WeightsInOrder, rounded, sum_dtype
 from lightgcn_jax.graph.csr import CsrMatrix
 
 # Messages held at once, in bytes; above it the edges are worked through in chunks.
@@ -21,7 +20,7 @@ MESSAGE_BYTES = 2**30
 
 
 @flax.struct.dataclass
-class SegmentStorage:
+class SegmentStorage(WeightsInOrder):
     """Edges sorted by receiver; a message is the weighted sender row, summed by receiver.
 
     Attributes:
@@ -38,7 +37,17 @@ class SegmentStorage:
 
     @classmethod
     def from_csr(cls, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False) -> Self:
-        del rescalable  # the weights already stand in CSR order
+        """The entries in the order of their receivers.
+
+        Args:
+            matrix: R×C.
+            dtype: type that the weights are rounded to.
+            rescalable: without effect: the weights stand in CSR order anyway.
+
+        Returns:
+            The storage.
+        """
+        del rescalable
         receivers = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), matrix.lengths)
         return cls(
             senders=jnp.asarray(matrix.columns),
@@ -49,11 +58,26 @@ class SegmentStorage:
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:
+        """Say why a platform cannot run it: every platform can.
+
+        Args:
+            platform: ``cpu``, ``gpu`` or ``tpu``.
+
+        Returns:
+            A sentence, or None where nothing stands in the way.
+        """
         del platform
         return None
 
     def multiply(self, x: NodeTable) -> NodeTable:
-        """M x; holds one message an edge, ``[entries, D]``, up to :data:`MESSAGE_BYTES`."""
+        """M x; holds one message for each edge, ``[entries, D]``, up to :data:`MESSAGE_BYTES`.
+
+        Args:
+            x: ``float[C, D]``.
+
+        Returns:
+            ``float[R, D]`` in the type of x.
+        """
         kind = sum_dtype(x.dtype)
         entries, dim = len(self.senders), x.shape[1]
         chunk = MESSAGE_BYTES // (max(1, dim) * kind.itemsize)
@@ -81,6 +105,3 @@ class SegmentStorage:
             jnp.zeros((self.shape[0], dim), kind),
         )
         return add(whole * chunk, entries % chunk, total).astype(x.dtype)
-
-    def scaled(self, factors: Float[Array, " entries"]) -> Self:
-        return dataclasses.replace(self, weights=rescaled(self.weights, factors))

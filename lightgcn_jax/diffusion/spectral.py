@@ -24,8 +24,8 @@ class Svd(NamedTuple):
     Attributes:
         left: ``float[R, r]``, orthonormal columns, zeros where the value is 0.
         values: ``float[r]``, non-negative, descending.
-        right: ``float[C, r]``, likewise; the largest entry of each column, by magnitude, is
-            positive, which settles the sign of the pair.
+        right: ``float[C, r]``, orthonormal columns, zeros where the value is 0; the largest entry
+            of each column, by magnitude, is positive, which settles the sign of the pair.
     """
 
     left: NodeTable
@@ -60,10 +60,10 @@ def truncated_svd(
     Args:
         operator: R×C.
         key: seeds the block; the same key gives the same result on the same machine.
-        rank: r.
-        oversampling: p; fewer where min(R, C) leaves no room.
-        iterations: q.
-        dtype: of the block and of the result.
+        rank: r, how many triplets.
+        oversampling: p, columns beside r; fewer where min(R, C) leaves no room.
+        iterations: q, how often the block is multiplied by M Mᵀ.
+        dtype: type of the block and of the result.
 
     Returns:
         The triplets, largest first.

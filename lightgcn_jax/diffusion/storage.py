@@ -1,9 +1,9 @@
-"""What a storage of the operator's matrix must be able to do, and what it may do beside that."""
+"""What a storage of the operator's matrix must offer, and what it may offer beside that."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,23 @@ class RescalableStorage(Storage, Protocol):
         ...
 
 
+class WeightsInOrder:
+    """What storages share whose weights stand in the order of the CSR matrix."""
+
+    weights: Float[Array, " entries"]
+
+    def scaled(self, factors: Float[Array, " entries"]) -> Self:
+        """The matrix with each entry times its factor.
+
+        Args:
+            factors: ``float[entries]``, in the order of the CSR matrix.
+
+        Returns:
+            A storage of the same structure.
+        """
+        return dataclasses.replace(cast(Any, self), weights=rescaled(self.weights, factors))
+
+
 @runtime_checkable
 class RowStorage(Storage, Protocol):
     """A storage that can also multiply a few of its rows; whether a storage has this is optional.
@@ -113,7 +130,7 @@ class RowStorage(Storage, Protocol):
         Args:
             y: ``float[Q, D]``.
             rows: ``int32[Q]``, row ids; a row may stand among them twice.
-            capacity: as for :meth:`multiply_rows`.
+            capacity: static; the most entries that the rows may have.
 
         Returns:
             ``float[C, D]`` in the type of y.
@@ -139,7 +156,7 @@ def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The type that sums over a table run in: float32, or float64 for float64.
 
     Args:
-        dtype: of the table.
+        dtype: the table's type.
 
     Returns:
         The wider type.

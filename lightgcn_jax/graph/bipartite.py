@@ -32,10 +32,11 @@ class CsrRows:
 
     @property
     def num_rows(self) -> int:
+        """How many rows there are, empty ones included."""
         return self.offsets.shape[0] - 1
 
     def lengths(self) -> Int[Array, " rows"]:
-        """Number of entries of each row, ``int32[rows]``."""
+        """How many entries each row has, ``int32[rows]``."""
         return self.offsets[1:] - self.offsets[:-1]
 
 
@@ -73,8 +74,8 @@ class BipartiteGraph:
         Args:
             users: ``int[E]`` user rows in [0, num_users).
             items: ``int[E]`` item rows in [0, num_items).
-            num_users: U; users without a pair become isolated nodes.
-            num_items: I; likewise.
+            num_users: U; a user without a pair becomes an isolated node.
+            num_items: I; an item without a pair becomes an isolated node.
 
         Returns:
             The graph. O(E) memory, O(E log E) time, on the host.
@@ -134,7 +135,17 @@ class BipartiteGraph:
 
 
 def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
-    """Raises InputError unless rows are one-dimensional integers in [0, bound)."""
+    """Refuse what are no rows.
+
+    Args:
+        field: what an error calls them.
+        rows: what should be one-dimensional integers in [0, bound).
+        bound: how many rows there are.
+        hint: what an error ends with.
+
+    Raises:
+        InputError: the array has another shape or type, or a row is out of range.
+    """
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise InputError(
             f"{field}: expected a one-dimensional integer array, "
@@ -148,7 +159,15 @@ def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None
 
 
 def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:
-    """Sort pairs into :class:`CsrRows`; the ids' ranges are the caller's to check.
+    """Sort pairs into :class:`CsrRows`; the caller checks that the ids are in range.
+
+    Args:
+        rows: ``int[E]`` in [0, num_rows).
+        columns: ``int[E]``, 0 or more.
+        num_rows: how many rows there are; those without a pair are empty.
+
+    Returns:
+        The rows, on the device.
 
     Raises:
         InputError: a pair stands twice (de-duplicate the interactions first).
@@ -181,11 +200,12 @@ def walk_rows(
     Args:
         rows: the sorted rows, with at least one entry.
         wanted: ``int32[W]``, row ids.
-        positions: ``int32[P]``, places in the concatenation of those rows.
+        positions: ``int32[P]``, positions in the concatenation of those rows.
 
     Returns:
-        ``slots int32[P]``, which of the wanted rows each place lies in; ``columns int32[P]``, the
-        entry there; ``inside bool[P]``, False past the last entry, where the other two are void.
+        ``slots int32[P]``, which of the wanted rows each position lies in; ``columns int32[P]``,
+        the entry there; ``inside bool[P]``, False past the last entry, where the other two mean
+        nothing.
     """
     ends = jnp.cumsum(rows.offsets[wanted + 1] - rows.offsets[wanted])
     slots = jnp.searchsorted(ends, positions, side="right").astype(jnp.int32)
@@ -229,7 +249,16 @@ def count_below(
 
 
 def contains(rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."]) -> Array:
-    """Whether each row holds a value: ``bool``, the shapes broadcast."""
+    """Whether each row holds a value, by binary search on the device.
+
+    Args:
+        rows: the sorted rows.
+        row: ``int32``, row ids, any shape.
+        value: ``int32``, values, broadcast against ``row``.
+
+    Returns:
+        ``bool``, the broadcast shape.
+    """
     row, value = jnp.broadcast_arrays(row, value)
     if rows.columns.shape[0] == 0:
         return jnp.zeros(row.shape, bool)
@@ -239,7 +268,14 @@ def contains(rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."]) ->
 
 
 def training_graph(split: Split) -> BipartiteGraph:
-    """The training pairs of a split over all its users and items."""
+    """The training pairs of a split over all its users and items.
+
+    Args:
+        split: whose ``train`` becomes edges.
+
+    Returns:
+        The graph; users and items without training pairs are isolated nodes.
+    """
     return BipartiteGraph.from_pairs(
         split.train.users,
         split.train.items,

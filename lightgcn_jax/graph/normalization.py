@@ -4,8 +4,8 @@ Rows of A are scaled by D^p, columns by D^q, with D the diagonal matrix of degre
 
 ============ ============== =========================================================
 symmetric    D^-½ A D^-½    LightGCN, NGCF, GCN (He et al. 2020, equation 3)
-left         D^-½ A         LightGCN's ablation, by the receiver's degree alone
-right        A D^-½         the same, by the sender's degree alone
+left         D^-½ A         LightGCN's ablation: scaled by the receiver's degree only
+right        A D^-½         LightGCN's ablation: scaled by the sender's degree only
 row          D^-1 A         the mean over neighbours: rows sum to 1
 column       A D^-1         a random walk's transition matrix: columns sum to 1
 none         A              the sum over neighbours
@@ -54,6 +54,13 @@ def normalized_adjacency(
     R is the U×I matrix of interactions, of ones. A node without edges has an empty row, so
     diffusion gives it zeros, never a division by zero.
 
+    Args:
+        graph: the interactions.
+        normalization: one of the six above.
+
+    Returns:
+        N×N, with the users' rows first.
+
     Raises:
         InputError: no normalisation has that name.
     """
@@ -72,6 +79,13 @@ def normalized_interactions(
 ) -> CsrMatrix:
     """The U×I block R̃ of the normalised adjacency matrix.
 
+    Args:
+        graph: the interactions.
+        normalization: one of the six above.
+
+    Returns:
+        U×I.
+
     Raises:
         InputError: no normalisation has that name.
     """
@@ -79,10 +93,16 @@ def normalized_interactions(
 
 
 def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
-    """Where the reverse of each directed edge stands, ``int32[2E]``; its own inverse.
+    """Where the reverse of each directed edge stands; the permutation is its own inverse.
 
     Directed edges are counted as the entries of :func:`normalized_adjacency`: first the users'
     rows, then the items'.
+
+    Args:
+        graph: the interactions.
+
+    Returns:
+        ``int32[2E]``.
     """
     places, rows = np.arange(graph.num_edges, dtype=np.int32), graph.items_of_user
     by_user = scipy.sparse.csr_array(
@@ -112,5 +132,5 @@ def _normalized(rows: CsrRows, num_columns: int, normalization: Normalization) -
 
 
 def _powers(degrees: np.ndarray, power: float) -> np.ndarray:
-    """Powers of degrees; 0 stays 0 for isolated nodes, whose weights nobody reads."""
+    """Powers of degrees; 0 stays 0 for isolated nodes, whose weights are never read."""
     return np.power(degrees, power, out=np.zeros(len(degrees)), where=degrees > 0)

@@ -46,7 +46,7 @@ def elapsed_seconds(function: Callable, *arguments: Any) -> float:
     """The time that one call takes until its results are there.
 
     Args:
-        function: of those arguments, to arrays.
+        function: takes the arguments and returns arrays.
         arguments: pytrees of arrays.
 
     Returns:

@@ -26,10 +26,11 @@ class Executable:
     """What is known of a compiled program without running it.
 
     Attributes:
-        compile_seconds: to trace, lower and compile it; little where JAX's persistent cache had it.
-        argument_bytes: of its arguments, in the device's layout.
-        temporary_bytes: held beside arguments and results while it runs.
-        output_bytes: of its results.
+        compile_seconds: time to trace, lower and compile it; little where JAX's persistent cache
+            had it.
+        argument_bytes: bytes of its arguments, in the device's layout.
+        temporary_bytes: bytes held beside arguments and results while it runs.
+        output_bytes: bytes of its results.
         operations: XLA's count of floating-point operations. XLA counts a loop's body once and
             nothing for a native call; None where it knows nothing.
         bytes_accessed: XLA's count, of every operand and result of every fused piece, with the
@@ -64,7 +65,7 @@ def compile_executable(
 
     Args:
         target: the device to compile for.
-        function: of those arguments; one that is jitted already keeps its settings.
+        function: takes the arguments; one that is jitted already keeps its settings.
         arguments: pytrees of arrays, or of their shapes and types.
 
     Returns:

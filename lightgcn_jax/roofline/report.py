@@ -41,8 +41,8 @@ class StorageReport:
 
     Attributes:
         obstacle: why the platform lacks it; the rest is None then.
-        storage_bytes: its arrays.
-        build_seconds: to make it on the host.
+        storage_bytes: bytes of its arrays.
+        build_seconds: time to make it on the host.
         application: y = Ã x.
         layers: value and gradient of ½‖sum_k alpha_k Ã^k x‖², K applications each way.
     """
@@ -59,20 +59,20 @@ class DiffusionReport:
     """Everything that :func:`diffusion_report` found.
 
     Attributes:
-        target: what it was compiled for.
-        device: the device's own name.
-        jax_version: of JAX.
+        target: the device that everything was compiled for.
+        device: the name that the device gives itself.
+        jax_version: the version of JAX.
         num_users: U.
         num_items: I.
-        num_entries: of Ã, two an interaction.
+        num_entries: entries of Ã, two for each interaction.
         dim: D.
         num_layers: K.
-        dtype: of the table and of the edge weights.
-        ordering: of the graph's rows; never ``auto``.
+        dtype: type of the table and of the edge weights.
+        ordering: the order of the graph's rows; never ``auto``.
         choice: the storage that ``auto`` takes for the graph on this platform, and why.
         ordering_choice: the ordering that ``auto`` trains with there, and why.
         ceilings: None where nothing was run.
-        storages: by name.
+        storages: what was found for each storage, by name.
     """
 
     target: str
@@ -120,9 +120,9 @@ def diffusion_report(
         graph: the interactions.
         dim: D.
         layers: K ≥ 1.
-        dtype: of the table and the edge weights: ``float32`` or ``bfloat16``.
+        dtype: type of the table and the edge weights: ``float32`` or ``bfloat16``.
         backends: names of storages; none stands for all.
-        ordering: of the graph's rows, see :func:`lightgcn_jax.graph.node_order`;
+        ordering: the order of the graph's rows, see :func:`lightgcn_jax.graph.node_order`;
             ``auto`` for the one that ``auto`` trains with on the target.
         target: compile for this, see :func:`find_target`, and measure nothing; by default compile
             for the device that JAX runs on, and measure.
@@ -145,7 +145,7 @@ def diffusion_report(
     ordering_choice = choose_ordering(
         "auto", graph.num_edges, backend=choice.name, platform=device.platform
     )
-    # One for all: the storages stand beside each other and beside one bare gather.
+    # One order for all: the storages stand beside each other and beside one plain gather.
     chosen = ordering_choice.name if ordering == "auto" else ordering
     order = node_order(graph, chosen)
     graph = graph if order is None else graph.reordered(*order)

@@ -21,7 +21,7 @@ from lightgcn_jax.diffusion.choice import PLATFORMS
 from lightgcn_jax.errors import InputError
 
 # What libtpu asks its surroundings for when it loads, a metadata server among them, answered for a
-# machine without a TPU; and its lock is for processes that share a chip, which nobody does here.
+# machine without a TPU; and its lock is for processes that share a chip, of which there is none.
 _WITHOUT_HARDWARE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -79,7 +79,7 @@ class Target:
             yield
 
     def available_bytes(self) -> int | None:
-        """Memory that a program may still take on a device that is here; None if nobody knows."""
+        """Memory that a program may still take on a device that is here; None if unknown."""
         if self.platform == "cpu":
             return available_host_bytes()
         stats = self.device.memory_stats() or {}
@@ -125,7 +125,7 @@ def compile_for(target: Target, function: Any, *arguments: Any) -> jax.stages.Co
 
     Args:
         target: the device to compile for.
-        function: of those arguments; one that is jitted already keeps its settings.
+        function: takes the arguments; one that is jitted already keeps its settings.
         arguments: pytrees of arrays, or of their shapes and types.
 
     Returns:

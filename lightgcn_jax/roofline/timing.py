@@ -140,7 +140,7 @@ class Timer:
             program: with samples.
 
         Returns:
-            The median and what it is beside the ceilings.
+            The median, and its ratio to each ceiling.
         """
         work, taken = program.work, statistics.median(program.samples)
         gathers = program.applications * statistics.median(program.gathers)
@@ -209,7 +209,7 @@ def _prepare(
     applications: int,
     timer: Timer | None,
 ) -> _Prepared:
-    # A function of its own, so that nothing compiled before is found again and not timed.
+    # A new function each time, so that its compilation is timed and not found in a cache.
     def program(operator: Operator, x: NodeTable) -> Any:
         return function(operator, x)
 

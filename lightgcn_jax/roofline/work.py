@@ -54,7 +54,7 @@ def application_work(operator: Operator, matrix: CsrMatrix, dim: int, dtype: DTy
     """The work of one application.
 
     Args:
-        operator: made of the matrix.
+        operator: holds the matrix in its storage.
         matrix: R×C.
         dim: D, columns of the table.
         dtype: type of the table.
@@ -75,7 +75,7 @@ def storage_bytes(operator: Operator) -> int:
     """Bytes of the arrays that hold the matrix, their padding included.
 
     Args:
-        operator: of any storage.
+        operator: in any storage.
 
     Returns:
         The sum over the storage's arrays.

@@ -19,14 +19,16 @@ from lightgcn_jax.evaluation import ranking
 from lightgcn_jax.evaluation.ranking import group_width
 from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.models.lightgcn import LightGCN
 from lightgcn_jax.roofline.hlo import compile_executable
 from lightgcn_jax.roofline.report import diffusion_report, layers_and_gradient
 from lightgcn_jax.roofline.targets import ExceedsMemoryError, find_target
 from lightgcn_jax.roofline.work import storage_bytes
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.training.epoch import ChunkPlan, make_chunk
-from lightgcn_jax.training.optimizer import make_optimizer
-from lightgcn_jax.training.step import Rates, Run, initial_state
+from lightgcn_jax.training.epoch import EpochPlan, compile_steps
+from lightgcn_jax.training.optimizer import Optimization, make_optimizer
+from lightgcn_jax.training.samplers import SharedNegatives
+from lightgcn_jax.training.step import initial_state
+from lightgcn_jax.training.strategies import StepInputs, Strategies, TracedSettings
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu, the extra tpu"
@@ -121,30 +123,34 @@ class Scoped:
             return self.storage.multiply(x)
 
 
-def compiled_chunk(tpu, graph, backend):
+def compiled_steps(tpu, graph, backend):
     """Two steps of LightGCN's training as a run compiles them, their diffusion named."""
-    config = TrainConfig(dim=DIM, layers=2, batch_size=128, negatives=16, backend=backend)
-    operator = diffusion_operator(graph, backend=backend, platform="tpu")
-    run = Run.of(graph, operator.replace(storage=Scoped(operator.storage)), config)
-    plan = ChunkPlan(steps_per_epoch=8, chunks=4, steps_per_chunk=2)
-    optimizer = make_optimizer(config, plan.steps_per_epoch)
+    strategies = Strategies(
+        LightGCN(dim=DIM, layers=2),
+        negatives=SharedNegatives(16),
+        optimization=Optimization(batch_size=128),
+    )
+    inputs = StepInputs.of(graph, strategies, backend=backend)
+    scoped = inputs.operator.replace(storage=Scoped(inputs.operator.storage))
+    plan = EpochPlan(steps_per_epoch=8, calls=4, steps_per_call=2)
+    optimizer = make_optimizer(strategies.optimization, plan.steps_per_epoch)
 
     def start(key):
-        return initial_state(key, graph.num_nodes, config, optimizer)
+        return initial_state(key, graph.num_nodes, strategies, optimizer)
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     states = jax.eval_shape(jax.vmap(start), keys)
-    orders = jax.ShapeDtypeStruct((1, graph.num_edges), jnp.int32)
-    chunk = jax.jit(make_chunk(config, lambda _: optimizer, plan), donate_argnums=0)
-    rates = jax.eval_shape(lambda: Rates.stacked([config]))
-    first_step = jax.ShapeDtypeStruct((), jnp.int32)
-    return compile_executable(tpu, chunk, states, keys, orders, rates, first_step, run)[1]
+    shuffles = jax.ShapeDtypeStruct((1, graph.num_edges), jnp.int32)
+    steps = jax.jit(compile_steps(strategies, lambda _: optimizer, plan), donate_argnums=0)
+    traced = jax.eval_shape(lambda: TracedSettings.stacked([strategies]))
+    arguments = states, keys, shuffles, traced, jax.ShapeDtypeStruct((), jnp.int32)
+    return compile_executable(tpu, steps, *arguments, inputs._replace(operator=scoped))[1]
 
 
-def test_the_training_chunk_compiles(tpu, graph):
-    chunks = {name: compiled_chunk(tpu, graph, name) for name in ("bucketed", "segment")}
+def test_the_training_steps_compile(tpu, graph):
+    programs = {name: compiled_steps(tpu, graph, name) for name in ("bucketed", "segment")}
     table = np.prod(table_of(graph).shape) * 4
-    for made in chunks.values():
+    for made in programs.values():
         assert made.host_callbacks == 0
         # Parameters and two moments are donated: beside them only losses come out.
         assert made.argument_bytes >= 3 * table
@@ -152,12 +158,12 @@ def test_the_training_chunk_compiles(tpu, graph):
         # Beside those of the diffusion the gradient, and what Adam makes of it.
         assert made.temporary_bytes <= (MOST_TABLES + 4) * table
         assert made.peak_bytes < memory_of(tpu)
-    inside = [name for name in chunks["segment"].scatters if "the-diffusion" in name]
-    outside = [name for name in chunks["segment"].scatters if "the-diffusion" not in name]
+    inside = [name for name in programs["segment"].scatters if "the-diffusion" in name]
+    outside = [name for name in programs["segment"].scatters if "the-diffusion" not in name]
     assert inside
     # Sampling and the batch's own rows scatter, whatever the storage; nothing else does.
     assert outside
-    assert sorted(chunks["bucketed"].scatters) == sorted(outside)
+    assert sorted(programs["bucketed"].scatters) == sorted(outside)
 
 
 def test_evaluation_compiles(tpu, graph):

@@ -214,7 +214,9 @@ def test_what_cannot_be_compared_is_refused(runs, split, tmp_path):
         compare_runs([tmp_path / "untested"] * 2, K)
     assert evaluate_run(tmp_path / "untested", (K,))["test"] == {}
     for asked in ({"beyond": True}, {"groups": 2}):
-        with pytest.raises(InputError, match="untested: expected test pairs to evaluate the run by"):
+        with pytest.raises(
+            InputError, match="untested: expected test pairs to evaluate the run by"
+        ):
             evaluate_run(tmp_path / "untested", (K,), **asked)
 
 
