@@ -76,7 +76,7 @@ class GfCfScorer:
         Returns:
             ``float[I, Q]``; zeros for a user without interactions.
         """
-        return self._linear(self.signals(rows)) + self._synthesis(self.users[rows].T)
+        return self._filtered(self.signals(rows), self.users[rows].T)
 
     def filter(self, signals: Float[Array, "items queries"]) -> Float[Array, "items queries"]:
         """Scores of all items for any rows of interactions, those of new users for instance.
@@ -89,7 +89,7 @@ class GfCfScorer:
         """
         roots = self.item_roots[:, None]
         scaled = jnp.where(roots > 0, signals / jnp.where(roots > 0, roots, 1), 0)
-        return self._linear(signals) + self._synthesis(self.vectors.T @ scaled)
+        return self._filtered(signals, _exact(self.vectors.T, scaled))
 
     def signals(self, rows: Ids) -> Float[Array, "items queries"]:
         """The users' rows of R as columns, ``float[I, Q]``."""
@@ -106,11 +106,16 @@ class GfCfScorer:
         total = self.interactions.lengths()[rows].sum()
         return jax.lax.fori_loop(0, -(-total // _CHUNK), write, table)
 
-    def _linear(self, signals: Float[Array, "items queries"]) -> Float[Array, "items queries"]:
-        return diffuse(self.operator.transpose(), diffuse(self.operator, signals))
+    def _filtered(
+        self, signals: Float[Array, "items queries"], spectrum: Float[Array, "rank queries"]
+    ) -> Float[Array, "items queries"]:
+        """The linear filter of the signals and the low-pass one of their spectrum."""
+        linear = diffuse(self.operator.transpose(), diffuse(self.operator, signals))
+        return linear + self.weight * self.item_roots[:, None] * _exact(self.vectors, spectrum)
 
-    def _synthesis(self, spectrum: Float[Array, "rank queries"]) -> Float[Array, "items queries"]:
-        return self.weight * self.item_roots[:, None] * (self.vectors @ spectrum)
+
+def _exact(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 @dataclasses.dataclass(frozen=True)

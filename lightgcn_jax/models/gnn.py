@@ -18,10 +18,9 @@ import jraph
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, Vectors
-from lightgcn_jax.diffusion.operator import diffusion_operator
 from lightgcn_jax.fields import POSITIVE, check_fields, one_of, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.graph.normalization import normalized_adjacency
+from lightgcn_jax.graph.normalization import Normalization, normalized_adjacency
 from lightgcn_jax.models.layers import LayeredModel, Neighbourhood, all_nodes
 
 Aggregate = Literal["mean", "sum", "max"]
@@ -109,6 +108,11 @@ class GNN(LayeredModel):
         """The layers."""
         return GNNLayers(self.dim, self.combine)
 
+    @property
+    def normalization(self) -> Normalization:
+        """Means or sums; maxima read the edges as they are."""
+        return "row" if self.aggregate == "mean" else "none"
+
     def operator_of(self, graph: BipartiteGraph, backend: Any = "auto") -> Any:
         """The operator of means or sums, or for ``max`` the :class:`Edges`.
 
@@ -116,10 +120,7 @@ class GNN(LayeredModel):
             graph: the training interactions.
             backend: storage of the operator.
         """
-        if self.aggregate == "max":
-            return edges_of(graph)
-        normalization = "row" if self.aggregate == "mean" else "none"
-        return diffusion_operator(graph, backend=backend, normalization=normalization)
+        return edges_of(graph) if self.aggregate == "max" else super().operator_of(graph, backend)
 
     def _neighbourhoods(self, operator: Any, rows: Ids | None = None) -> list[Neighbourhood]:
         if self.aggregate != "max":

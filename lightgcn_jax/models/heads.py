@@ -268,10 +268,14 @@ class HeadScorer(Tables):
         Args:
             rows: ``int32[Q]``, users.
         """
-        users = self.queries[rows]
-        chunk = max(1, _HIDDEN_AT_ONCE // getattr(self.score, "hidden", users.shape[1]))
-        return jax.lax.map(
-            lambda item: self.score(self.head, users, item[None])[:, 0],
-            self.items,
-            batch_size=chunk,
-        )
+        # The last columns may hold a popularity offset, which the score itself never sees.
+        width = self.items.shape[1] - self.score.offset_columns
+        users, added = jnp.split(self.queries[rows], [width], axis=1)
+        chunk = max(1, _HIDDEN_AT_ONCE // getattr(self.score, "hidden", width))
+
+        def of_item(item: Float[Array, " dim"]) -> Float[Array, " queries"]:
+            own = self.score(self.head, users, item[None, :width])[:, 0]
+            return own + added @ item[width:] if self.score.offset_columns else own
+
+        with jax.default_matmul_precision("highest"):
+            return jax.lax.map(of_item, self.items, batch_size=chunk)

@@ -2,6 +2,8 @@
 
 import re
 
+import jax
+
 
 def all_equations(jaxpr):
     """Every equation that runs, those of inner programs each time they are called."""
@@ -13,6 +15,13 @@ def all_equations(jaxpr):
                 inner = getattr(value, "jaxpr", value)
                 if hasattr(inner, "eqns"):
                     yield from all_equations(inner)
+
+
+def multiplies_exactly(function, *args):
+    """Whether a function has matrix products, and asks for the highest precision in each."""
+    equations = all_equations(jax.make_jaxpr(function)(*args).jaxpr)
+    found = [one.params["precision"] for one in equations if one.primitive.name == "dot_general"]
+    return bool(found) and set(found) == {(jax.lax.Precision.HIGHEST,) * 2}
 
 
 def holds(compiled, operation):

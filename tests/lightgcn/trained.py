@@ -1,4 +1,4 @@
-"""Parameters and operators that tests of the trained models share."""
+"""Parameters, operators and compiled functions that tests of the trained models share."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,14 @@ from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
 
 NODES, DIM = NUM_USERS + NUM_ITEMS, 4
 PAIRS = random_pairs(0)
+# Any nodes, one of them twice.
+ROWS = jnp.array([3, NODES - 1, 0, 3, NUM_USERS], jnp.int32)
 
 
-def random_params(module, config, num_nodes=NODES, seed=0):
+def random_params(model, num_nodes=NODES, seed=0):
     """Normal float64 values in the place of each parameter, biases and zeros included."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), num_nodes, config))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), num_nodes))
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), shapes)
 
 
@@ -24,6 +26,30 @@ def operator_and_matrix(normalization="symmetric", pairs=PAIRS):
     matrix = dense_normalized_adjacency(*pairs, NUM_USERS, NUM_ITEMS, normalization)
     graph = graph_of(*pairs)
     return diffusion_operator(graph, dtype=float, normalization=normalization), matrix
+
+
+def _vectors(model, params, operator, rows=None, **key):
+    if rows is None:
+        return model.apply(params, operator, **key)
+    return model.apply_rows(params, operator, rows, **key)
+
+
+# Final vectors of all nodes, or of some; what is dropped only with a key.
+vectors = jax.jit(_vectors, static_argnums=0)
+
+
+def _vectors_and_gradient(model, params, operator, rows=None, taken=None):
+    """Vectors as above, and the gradient of a function of those that are taken, or of all."""
+
+    def loss(params):
+        found = _vectors(model, params, operator, rows)
+        return jnp.sin(found if taken is None else found[taken]).sum(), found
+
+    gradient, found = jax.grad(loss, has_aux=True)(params)
+    return found, gradient
+
+
+vectors_and_gradient = jax.jit(_vectors_and_gradient, static_argnums=0)
 
 
 def kernels(weights):

@@ -1,5 +1,7 @@
 """Scores of pairs, in training and in ranking."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.test_util
@@ -8,19 +10,26 @@ import pytest
 
 from lightgcn_jax.evaluation import InnerProduct, rank
 from lightgcn_jax.graph import csr_rows
-from lightgcn_jax.models import (
-    MLPScorer,
-    head_scores,
-    init_head,
-    negative_scores,
-    positive_scores,
-    score,
-    unit_rows,
-)
+from lightgcn_jax.models import MLP, Cosine, Inner, Score, heads, unit_rows
+from lightgcn_jax.models.heads import head_scores
 from tests.lightgcn.oracles import stable_top_k
+from tests.lightgcn.programs import multiplies_exactly
 
 DIM, HIDDEN, BATCH = 4, 6, 5
-every_name = pytest.mark.parametrize("name", ["inner", "cosine", "mlp"])
+SCORES = {"inner": Inner(), "cosine": Cosine(), "mlp": MLP(HIDDEN)}
+every_name = pytest.mark.parametrize("name", SCORES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nearness(Score):
+    """A score of one's own: minus the squared distance, with a popularity offset."""
+
+    popularity_offset: float = 0.0
+
+    def __call__(self, head, users, items):
+        del head
+        items = items[None] if items.ndim == 2 else items
+        return -jnp.square(users[:, None] - items).sum(axis=-1)
 
 
 def table(seed, *shape):
@@ -30,10 +39,8 @@ def table(seed, *shape):
 def random_head(seed=0):
     """Variables of which none is zero, biases included."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)),
-        init_head(jax.random.key(0), DIM, HIDDEN),
-    )
+    shapes = jax.eval_shape(lambda: MLP(HIDDEN).init(jax.random.key(0), DIM))
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), shapes)
 
 
 def single(name, user, item, head):
@@ -53,12 +60,13 @@ def single(name, user, item, head):
 @every_name
 @pytest.mark.usefixtures("x64")
 def test_scores_of_positives_and_of_both_kinds_of_negatives(name):
+    score = jax.jit(SCORES[name])
     head, users = random_head(), table(0, BATCH)
     positives, own = table(1, BATCH), table(2, BATCH, 3)
-    found = positive_scores(name, users, positives, head=head)
-    expected = [single(name, *pair, head) for pair in zip(users, positives, strict=True)]
+    found = score(head, users, positives[:, None])
+    expected = [[single(name, *pair, head)] for pair in zip(users, positives, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-11)
-    found = negative_scores(name, users, own, head=head)
+    found = score(head, users, own)
     expected = [
         [single(name, user, item, head) for item in items]
         for user, items in zip(users, own, strict=True)
@@ -67,7 +75,7 @@ def test_scores_of_positives_and_of_both_kinds_of_negatives(name):
     # As many shared negatives as users must not be taken for one each.
     for count in (7, BATCH):
         shared = table(3, count)
-        found = negative_scores(name, users, shared, head=head)
+        found = score(head, users, shared)
         expected = [[single(name, user, item, head) for item in shared] for user in users]
         np.testing.assert_allclose(found, expected, rtol=1e-11)
 
@@ -76,7 +84,7 @@ def test_scores_of_positives_and_of_both_kinds_of_negatives(name):
 @pytest.mark.usefixtures("x64")
 def test_numerical_gradients(name):
     jax.test_util.check_grads(
-        jax.jit(lambda users, items, head: negative_scores(name, users, items, head=head)),
+        jax.jit(lambda users, items, head: SCORES[name](head, users, items)),
         (table(0, 3), table(1, 4), random_head()),
         order=1,
         modes=("rev",),
@@ -112,7 +120,7 @@ def test_cosines_with_a_vector_of_zeros_are_zero_with_a_finite_gradient():
     items = jnp.ones((2, DIM), jnp.float32).at[1].set(0)
 
     def total(users, items):
-        return negative_scores("cosine", users, items).sum()
+        return Cosine()(None, users, items).sum()
 
     value, gradients = jax.value_and_grad(total, (0, 1))(users, items)
     assert value == 0
@@ -120,30 +128,30 @@ def test_cosines_with_a_vector_of_zeros_are_zero_with_a_finite_gradient():
 
 
 def test_a_new_head_has_biases_of_zero_and_two_maps_of_the_vectors():
-    shapes = jax.tree.map(jnp.shape, init_head(jax.random.key(0), DIM, HIDDEN))["params"]
+    shapes = jax.tree.map(jnp.shape, MLP(HIDDEN).init(jax.random.key(0), DIM))["params"]
     assert shapes == {
         "of_user": {"kernel": (DIM, HIDDEN), "bias": (HIDDEN,)},
         "of_item": {"kernel": (DIM, HIDDEN)},
         "output": {"kernel": (HIDDEN, 1), "bias": (1,)},
     }
-    head = init_head(jax.random.key(0), DIM, HIDDEN)["params"]
+    head = MLP(HIDDEN).init(jax.random.key(0), DIM)["params"]
     assert not head["of_user"]["bias"].any()
     assert not head["output"]["bias"].any()
-    other = init_head(jax.random.key(1), DIM, HIDDEN)["params"]
+    other = MLP(HIDDEN).init(jax.random.key(1), DIM)["params"]
     assert (head["of_item"]["kernel"] != other["of_item"]["kernel"]).all()
 
 
 @pytest.mark.parametrize("at_once", [1, 2 * HIDDEN + 1, 1 << 16])
 @pytest.mark.usefixtures("x64")
-def test_ranking_uses_the_score_of_training(at_once, monkeypatch):
+def test_ranking_works_through_the_items(at_once, monkeypatch):
     """All items at once, or some after others, the last of them fewer."""
-    monkeypatch.setattr(score, "_HIDDEN_AT_ONCE", at_once)
+    monkeypatch.setattr(heads, "_HIDDEN_AT_ONCE", at_once)
     users, items, head = table(0, 8), table(1, 11), random_head()
-    scorer = MLPScorer(users, items, head)
+    scorer = MLP(HIDDEN).scorer(users, items, head)
     assert (scorer.num_queries, scorer.num_items) == (8, 11)
     rows = jnp.array([6, 0, 0, 3], jnp.int32)
     found = jax.jit(lambda scorer, rows: scorer.scores(rows))(scorer, rows)
-    expected = negative_scores("mlp", users[rows], items, head=head).T
+    expected = MLP(HIDDEN)(head, users[rows], items).T
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     np.testing.assert_allclose(
         found[:, 2], head_scores(head, users[:1].repeat(11, axis=0), items), rtol=1e-12
@@ -152,13 +160,45 @@ def test_ranking_uses_the_score_of_training(at_once, monkeypatch):
         np.testing.assert_array_equal(ours, given)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.3])
+@pytest.mark.parametrize("score", [Inner, Cosine, Nearness, MLP])
+@pytest.mark.usefixtures("x64")
+def test_ranking_uses_the_score_of_training(score, offset):
+    """With the popularity offset too, which a score of one's own never sees."""
+    if score is MLP:
+        score, offset = MLP(HIDDEN), 0.0
+    else:
+        score = score(popularity_offset=offset)
+    users, items, head = table(0, 8), table(1, 11), random_head()
+    offsets = offset * jnp.log1p(jnp.arange(11.0)) if offset else None
+    of_training = score(head, users, items) + (0 if offsets is None else offsets[None])
+    scorer = score.scorer(*score.vectors(users, items, offsets), head)
+    found = scorer.scores(jnp.arange(8, dtype=jnp.int32))
+    np.testing.assert_allclose(found, of_training.T, rtol=1e-12)
+    width = DIM + score.offset_columns
+    assert scorer.embeddings()[0].shape == (8, width)
+    assert scorer.embeddings()[1].shape == (11, width)
+
+
+@pytest.mark.parametrize("score", [Inner(0.3), Cosine(), Nearness(0.3), MLP(HIDDEN)])
+def test_ranking_multiplies_at_the_highest_precision(score):
+    """Accelerators would round float32 operands to fewer bits."""
+    users, items, head = (
+        jax.tree.map(lambda leaf: leaf.astype(jnp.float32), part)
+        for part in (table(0, 8), table(1, 11), random_head())
+    )
+    offsets = jnp.ones(11) if score.offset_columns else None
+    scorer = score.scorer(*score.vectors(users, items, offsets), head)
+    assert multiplies_exactly(type(scorer).scores, scorer, jnp.arange(3))
+
+
 def test_ranks_are_by_the_network_not_by_inner_products():
     users, items = (jnp.asarray(table(seed, 8), jnp.float32) for seed in (0, 1))
     head = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_head(1))
     seen = csr_rows(np.array([0, 0, 5]), np.array([2, 3, 7]), 8)
     rows = np.arange(8, dtype=np.int32)
     left_out = {0: (2, 3), 5: (7,)}
-    found = rank(MLPScorer(users, items, head), rows, k=4, seen=seen).items
+    found = rank(MLP(HIDDEN).scorer(users, items, head), rows, k=4, seen=seen).items
     for row, ranked in zip(rows, found, strict=True):
         scores = [single("mlp", users[row], item, head) for item in items]
         assert list(ranked) == stable_top_k(scores, 4, left_out.get(row, ()))
@@ -168,8 +208,8 @@ def test_ranks_are_by_the_network_not_by_inner_products():
 def test_memory_is_what_the_scorer_says():
     """A block never holds a hidden layer for all its pairs."""
     dim, hidden, num_items, queries = 16, 32, 20_000, 64
-    head = init_head(jax.random.key(0), dim, hidden)
-    scorer = MLPScorer(jnp.ones((100, dim)), jnp.ones((num_items, dim)), head)
+    head = MLP(hidden).init(jax.random.key(0), dim)
+    scorer = MLP(hidden).scorer(jnp.ones((100, dim)), jnp.ones((num_items, dim)), head)
     compiled = (
         jax.jit(lambda scorer, rows: scorer.scores(rows))
         .lower(scorer, jnp.zeros(queries, jnp.int32))

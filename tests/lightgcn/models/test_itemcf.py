@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.models import itemcf
-from lightgcn_jax.models.itemcf import ItemCf, ItemCfConfig
+from lightgcn_jax.models import ItemCf, itemcf
+from lightgcn_jax.models.itemcf import nearest_items
 from tests.lightgcn.oracles import dense_interactions, stable_top_k
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, pair_sets, random_pairs
 
@@ -48,7 +48,7 @@ def as_dense(found):
 def test_all_cosines(pairs, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(itemcf, "_BLOCK_COSINES", block)
-        found = itemcf.fit(graph_of(*pairs), ItemCfConfig(NUM_ITEMS))
+        found = nearest_items(graph_of(*pairs), NUM_ITEMS)
     np.testing.assert_allclose(as_dense(found), dense_cosines(*pairs), rtol=1e-6, atol=1e-12)
     assert (np.diff(found.items, axis=1) >= 0).all()
 
@@ -57,8 +57,8 @@ def test_all_cosines(pairs, block):
 @given(pairs=pair_sets(), neighbours=st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
 def test_the_largest_are_kept_and_memory_is_theirs(pairs, neighbours):
-    everything = as_dense(itemcf.fit(graph_of(*pairs), ItemCfConfig(NUM_ITEMS)))
-    found = itemcf.fit(graph_of(*pairs), ItemCfConfig(neighbours))
+    everything = as_dense(nearest_items(graph_of(*pairs), NUM_ITEMS))
+    found = nearest_items(graph_of(*pairs), neighbours)
     assert found.items.shape == found.cosines.shape
     assert found.items.shape[1] <= neighbours
     assert found.items.nbytes + found.cosines.nbytes <= 8 * NUM_ITEMS * neighbours
@@ -71,8 +71,8 @@ def test_scores_are_the_sums_over_a_users_items(neighbours, at_once, monkeypatch
     monkeypatch.setattr(itemcf, "_ADDED_AT_ONCE", at_once)
     pairs = random_pairs(3)
     graph = graph_of(*pairs)
-    found = itemcf.fit(graph, ItemCfConfig(neighbours))
-    model = ItemCf.of(found, graph)
+    found = nearest_items(graph, neighbours)
+    model = ItemCf(neighbours).fit(graph, jax.random.key(0))
     rows = np.array([5, 0, 0, 6, 2], np.int32)
     # The chunk's width is read while tracing: no compiled function may be shared here.
     got = jax.jit(lambda model, rows: model.scores(rows))(model, rows)
@@ -84,11 +84,11 @@ def test_scores_are_the_sums_over_a_users_items(neighbours, at_once, monkeypatch
 
 def test_a_graph_without_interactions_scores_zero():
     graph = graph_of(np.zeros(0, int), np.zeros(0, int))
-    model = ItemCf.of(itemcf.fit(graph, ItemCfConfig(3)), graph)
+    model = ItemCf(3).fit(graph, jax.random.key(0))
     assert not np.asarray(scores_of(model, np.arange(NUM_USERS))).any()
 
 
 @pytest.mark.parametrize("neighbours", [0, -1, 2.5])
 def test_a_count_of_neighbours_is_wanted(neighbours):
     with pytest.raises(InputError, match="neighbours: expected a whole number of at least 1"):
-        ItemCfConfig(neighbours)
+        ItemCf(neighbours)

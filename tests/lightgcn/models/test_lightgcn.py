@@ -10,38 +10,35 @@ import pytest
 
 from lightgcn_jax.diffusion import Restriction
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.models import LightGCNConfig, LightGCNParams, lightgcn, split_nodes
+from lightgcn_jax.models import LightGCN, split_nodes
+from lightgcn_jax.models.lightgcn import LightGCNParams
 from tests.lightgcn.oracles import dense_multiscale
-from tests.lightgcn.trained import DIM, NODES, operator_and_matrix, random_params
+from tests.lightgcn.trained import DIM, NODES, ROWS, operator_and_matrix, random_params, vectors
 from tests.lightgcn.worlds import NUM_USERS
 
 KEY = jax.random.key(0)
-ROWS = jnp.array([3, NODES - 1, 0, 3, NUM_USERS], jnp.int32)
-apply = jax.jit(lightgcn.apply, static_argnames="config")
-apply_rows = jax.jit(lightgcn.apply_rows, static_argnames="config")
-
-LEARNT = LightGCNConfig(DIM, 2, learn_alphas=True)
+LEARNT = LightGCN(DIM, 2, learn_alphas=True)
 
 
 @pytest.mark.parametrize("normalization", ["symmetric", "left", "right"])
 @pytest.mark.parametrize(
-    ("config", "alphas"),
+    ("model", "alphas"),
     [
-        (LightGCNConfig(DIM, 2), [1 / 3, 1 / 3, 1 / 3]),
-        (LightGCNConfig(DIM, 2, (0.5, -1.0, 2.0)), [0.5, -1.0, 2.0]),
-        (LightGCNConfig(DIM, 2, layer_combination="last"), [0, 0, 1]),
-        (LightGCNConfig(DIM, 0), [1]),
-        (LightGCNConfig(DIM, 0, layer_combination="last"), [1]),
+        (LightGCN(DIM, 2), [1 / 3, 1 / 3, 1 / 3]),
+        (LightGCN(DIM, 2, (0.5, -1.0, 2.0)), [0.5, -1.0, 2.0]),
+        (LightGCN(DIM, 2, layer_combination="last"), [0, 0, 1]),
+        (LightGCN(DIM, 0), [1]),
+        (LightGCN(DIM, 0, layer_combination="last"), [1]),
     ],
 )
 @pytest.mark.usefixtures("x64")
-def test_vectors_are_the_dense_polynomial(normalization, config, alphas):
+def test_vectors_are_the_dense_polynomial(normalization, model, alphas):
     operator, matrix = operator_and_matrix(normalization)
-    params = random_params(lightgcn, config)
+    params = random_params(model)
     assert params.alphas is None
     expected = dense_multiscale(matrix, np.asarray(params.table), alphas)
-    np.testing.assert_allclose(apply(params, operator, config), expected, rtol=1e-11, atol=1e-13)
-    rows = apply_rows(params, operator, config, ROWS)
+    np.testing.assert_allclose(vectors(model, params, operator), expected, rtol=1e-11, atol=1e-13)
+    rows = vectors(model, params, operator, ROWS)
     np.testing.assert_allclose(rows, expected[ROWS], rtol=1e-11, atol=1e-13)
 
 
@@ -49,17 +46,17 @@ def test_vectors_are_the_dense_polynomial(normalization, config, alphas):
 @pytest.mark.usefixtures("x64")
 def test_learnt_layer_weights_replace_the_settings_and_have_their_gradient(normalization):
     operator, matrix = operator_and_matrix(normalization)
-    params = random_params(lightgcn, LEARNT)
+    params = random_params(LEARNT)
     table, alphas = np.asarray(params.table), np.asarray(params.alphas)
     assert alphas.shape == (3,)
     expected = dense_multiscale(matrix, table, alphas)
-    np.testing.assert_allclose(apply(params, operator, LEARNT), expected, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(vectors(LEARNT, params, operator), expected, rtol=1e-11, atol=1e-13)
 
     def loss(params):
-        return (apply(params, operator, LEARNT) ** 2).sum()
+        return (vectors(LEARNT, params, operator) ** 2).sum()
 
     def loss_of_rows(params):
-        return (apply_rows(params, operator, LEARNT, ROWS) ** 2).sum()
+        return (vectors(LEARNT, params, operator, ROWS) ** 2).sum()
 
     powers = [np.linalg.matrix_power(matrix, k) @ table for k in range(3)]
     gradient = [2 * (expected * power).sum() for power in powers]
@@ -74,13 +71,13 @@ def test_learnt_layer_weights_replace_the_settings_and_have_their_gradient(norma
 @pytest.mark.usefixtures("x64")
 def test_rows_that_pick_their_edges_have_the_same_gradient_of_the_layer_weights():
     operator, _ = operator_and_matrix("left")
-    params = random_params(lightgcn, LEARNT)
+    params = random_params(LEARNT)
 
     def gradient(restriction):
         planned = dataclasses.replace(operator, restriction=restriction)
-        return jax.grad(
-            lambda params: jnp.sin(lightgcn.apply_rows(params, planned, LEARNT, ROWS)).sum()
-        )(params)
+        return jax.grad(lambda params: jnp.sin(LEARNT.apply_rows(params, planned, ROWS)).sum())(
+            params
+        )
 
     for found, expected in zip(gradient(Restriction(200, True)), gradient(None), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
@@ -90,8 +87,8 @@ def test_rows_that_pick_their_edges_have_the_same_gradient_of_the_layer_weights(
     ("alphas", "start"), [(None, [1 / 3, 1 / 3, 1 / 3]), ((1.0, 0.0, 2.0), [1, 0, 2])]
 )
 def test_learning_starts_where_fixed_weights_are(alphas, start):
-    free = lightgcn.init(KEY, NODES, LightGCNConfig(DIM, 2, alphas, learn_alphas=True))
-    fixed = lightgcn.init(KEY, NODES, LightGCNConfig(DIM, 2, alphas))
+    free = LightGCN(DIM, 2, alphas, learn_alphas=True).init(KEY, NODES)
+    fixed = LightGCN(DIM, 2, alphas).init(KEY, NODES)
     np.testing.assert_array_equal(free.table, fixed.table)
     assert fixed == LightGCNParams(fixed.table)
     assert free.alphas.dtype == jnp.float32
@@ -107,11 +104,11 @@ def test_nodes_are_users_then_items():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dim": 0}, "dim: expected at least 1, got 0"),
-        ({"layers": -1}, "layers: expected at least 0, got -1"),
+        ({"dim": 0}, "dim: expected a whole number of at least 1, got 0"),
+        ({"layers": -1}, "layers: expected a whole number of at least 0, got -1"),
         ({"layers": 2, "alphas": (1.0,)}, r"alphas: expected layers \+ 1 = 3 weights, got 1"),
-        ({"layers": 0, "alphas": (float("nan"),)}, "alphas: expected finite weights"),
-        ({"init_std": float("nan")}, "init_std: expected a positive number, got nan"),
+        ({"layers": 0, "alphas": (float("nan"),)}, "alphas: expected None or finite weights"),
+        ({"init_std": float("nan")}, "init_std: expected more than 0, got nan"),
         ({"layer_combination": "mean"}, "layer_combination: expected one of .*got 'mean'"),
         (
             {"layers": 0, "layer_combination": "last", "alphas": (1.0,)},
@@ -125,4 +122,4 @@ def test_nodes_are_users_then_items():
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        LightGCNConfig(**settings)
+        LightGCN(**settings)

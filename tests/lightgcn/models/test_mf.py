@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.models import MFConfig, MFParams, mf
+from lightgcn_jax.models import MF, TableParams
+from lightgcn_jax.models.model import Nodes
 from tests.lightgcn.trained import NODES, normal_deviate, random_params
 from tests.lightgcn.worlds import NUM_USERS
 
-PLAIN, BIASED = MFConfig(dim=3), MFConfig(dim=3, biases=True)
+PLAIN, BIASED, USERS = MF(dim=3), MF(dim=3, biases=True), Nodes(NUM_USERS)
 
 
 @pytest.mark.usefixtures("x64")
 def test_inner_products_are_those_of_embeddings_and_the_biases():
-    params = random_params(mf, BIASED)
-    vectors = np.asarray(mf.apply(params, NUM_USERS, BIASED))
+    params = random_params(BIASED)
+    vectors = np.asarray(BIASED.apply(params, USERS))
     assert vectors.shape == (NODES, 5)
     embeddings, biases = np.asarray(params.table)[:, :3], np.asarray(params.table)[:, 3]
     for user in range(NUM_USERS):
@@ -27,11 +28,11 @@ def test_inner_products_are_those_of_embeddings_and_the_biases():
 
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_a_score():
-    params = random_params(mf, BIASED)
+    params = random_params(BIASED)
     user, item = 2, NUM_USERS + 4
 
     def score(params):
-        vectors = mf.apply(params, NUM_USERS, BIASED)
+        vectors = BIASED.apply(params, USERS)
         return vectors[user] @ vectors[item]
 
     expected = np.zeros((NODES, 4))
@@ -41,23 +42,23 @@ def test_gradient_of_a_score():
     np.testing.assert_allclose(jax.grad(score)(params).table, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("config", [PLAIN, BIASED])
-def test_rows_are_the_rows_of_the_whole(config):
-    params = mf.init(jax.random.key(0), NODES, config)
-    params = MFParams(params.table + 0.5)
+@pytest.mark.parametrize("model", [PLAIN, BIASED])
+def test_rows_are_the_rows_of_the_whole(model):
+    params = model.init(jax.random.key(0), NODES)
+    params = TableParams(params.table + 0.5)
     rows = jnp.array([NUM_USERS, 0, NODES - 1, 0, NUM_USERS - 1], jnp.int32)
-    whole = mf.apply(params, NUM_USERS, config)
-    np.testing.assert_array_equal(mf.apply_rows(params, NUM_USERS, config, rows), whole[rows])
+    whole = model.apply(params, USERS)
+    np.testing.assert_array_equal(model.apply_rows(params, USERS, rows), whole[rows])
 
 
 def test_without_biases_the_vectors_are_the_table():
-    params = mf.init(jax.random.key(0), NODES, PLAIN)
-    np.testing.assert_array_equal(mf.apply(params, NUM_USERS, PLAIN), params.table)
+    params = PLAIN.init(jax.random.key(0), NODES)
+    np.testing.assert_array_equal(PLAIN.apply(params, USERS), params.table)
 
 
 def test_initial_embeddings_are_normal_and_biases_zero():
-    config = MFConfig(dim=50, biases=True, init_std=0.3)
-    table = np.asarray(mf.init(jax.random.key(1), 2000, config).table)
+    model = MF(dim=50, biases=True, init_std=0.3)
+    table = np.asarray(model.init(jax.random.key(1), 2000).table)
     assert table.shape == (2000, 51)
     assert table.dtype == np.float32
     assert not table[:, -1].any()
@@ -67,11 +68,11 @@ def test_initial_embeddings_are_normal_and_biases_zero():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dim": 0}, "dim: expected at least 1, got 0"),
-        ({"init_std": 0.0}, "init_std: expected a positive number, got 0.0"),
-        ({"init_std": float("inf")}, "init_std: expected a positive number, got inf"),
+        ({"dim": 0}, "dim: expected a whole number of at least 1, got 0"),
+        ({"init_std": 0.0}, "init_std: expected more than 0, got 0.0"),
+        ({"init_std": float("inf")}, "init_std: expected more than 0, got inf"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        MFConfig(**settings)
+        MF(**settings)

@@ -10,14 +10,20 @@ import scipy.stats
 
 from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.models import NGCFConfig, NGCFParams, edges_of, ngcf
-from tests.lightgcn.trained import DIM, NODES, PAIRS, operator_and_matrix, random_params
+from lightgcn_jax.models import NGCF, TableParams
+from lightgcn_jax.models.gnn import edges_of
+from tests.lightgcn.trained import (
+    DIM,
+    NODES,
+    PAIRS,
+    ROWS,
+    operator_and_matrix,
+    random_params,
+    vectors,
+)
 from tests.lightgcn.worlds import NUM_USERS, graph_of, random_pairs
 
-CONFIG = NGCFConfig(DIM, 2)
-ROWS = jnp.array([3, NODES - 1, 0, 3, NUM_USERS], jnp.int32)
-apply = jax.jit(ngcf.apply, static_argnames="config")
-apply_rows = jax.jit(ngcf.apply_rows, static_argnames="config")
+MODEL = NGCF(DIM, 2)
 
 
 def matrices(params, layer):
@@ -73,9 +79,9 @@ def passed_messages(params, graph, layers):
 @pytest.mark.usefixtures("x64")
 def test_vectors_are_the_layers_side_by_side(layers):
     operator, matrix = operator_and_matrix()
-    config = NGCFConfig(DIM, layers)
-    params = random_params(ngcf, config)
-    found = apply(params, operator, config)
+    model = NGCF(DIM, layers)
+    params = random_params(model)
+    found = vectors(model, params, operator)
     assert found.shape == (NODES, DIM * (layers + 1))
     expected = dense_ngcf(params, matrix, layers)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
@@ -85,15 +91,15 @@ def test_vectors_are_the_layers_side_by_side(layers):
 def test_value_and_gradient_are_those_of_messages_passed_along_edges():
     graph = graph_of(*PAIRS)
     operator, _ = operator_and_matrix()
-    params = random_params(ngcf, CONFIG)
+    params = random_params(MODEL)
     np.testing.assert_allclose(
-        apply(params, operator, CONFIG), passed_messages(params, graph, 2), rtol=1e-10, atol=1e-12
+        vectors(MODEL, params, operator), passed_messages(params, graph, 2), rtol=1e-10, atol=1e-12
     )
 
     def gradient(function):
         return jax.jit(jax.grad(lambda params: jnp.sin(function(params)).sum()))(params)
 
-    found = gradient(lambda params: ngcf.apply(params, operator, CONFIG))
+    found = gradient(lambda params: MODEL.apply(params, operator))
     expected = gradient(lambda params: passed_messages(params, graph, 2))
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
@@ -102,11 +108,11 @@ def test_value_and_gradient_are_those_of_messages_passed_along_edges():
 @pytest.mark.usefixtures("x64")
 def test_numerical_gradients():
     operator, _ = operator_and_matrix()
-    config = NGCFConfig(2, 2, message_dropout=0.3, node_dropout=0.2)
+    model = NGCF(2, 2, message_dropout=0.3, node_dropout=0.2)
     # With a key the function drops always the same.
     jax.test_util.check_grads(
-        jax.jit(lambda params: jnp.tanh(ngcf.apply(params, operator, config, jax.random.key(0)))),
-        (random_params(ngcf, config),),
+        jax.jit(lambda params: jnp.tanh(model.apply(params, operator, jax.random.key(0)))),
+        (random_params(model),),
         order=1,
         modes=("rev",),
     )
@@ -114,15 +120,15 @@ def test_numerical_gradients():
 
 def test_without_a_key_or_a_rate_nothing_is_dropped():
     operator, _ = operator_and_matrix()
-    params = ngcf.init(jax.random.key(0), NODES, CONFIG)
-    whole = apply(params, operator, CONFIG)
-    dropping = NGCFConfig(DIM, 2, message_dropout=0.4, node_dropout=0.3)
+    params = MODEL.init(jax.random.key(0), NODES)
+    whole = vectors(MODEL, params, operator)
+    dropping = NGCF(DIM, 2, message_dropout=0.4, node_dropout=0.3)
     key = jax.random.key(1)
-    np.testing.assert_array_equal(apply(params, operator, dropping), whole)
-    np.testing.assert_array_equal(apply(params, operator, CONFIG, key), whole)
-    dropped = apply(params, operator, dropping, key)
-    np.testing.assert_array_equal(dropped, apply(params, operator, dropping, key))
-    assert (dropped != apply(params, operator, dropping, jax.random.key(2))).any()
+    np.testing.assert_array_equal(vectors(dropping, params, operator), whole)
+    np.testing.assert_array_equal(vectors(MODEL, params, operator, key=key), whole)
+    dropped = vectors(dropping, params, operator, key=key)
+    np.testing.assert_array_equal(dropped, vectors(dropping, params, operator, key=key))
+    assert (dropped != vectors(dropping, params, operator, key=jax.random.key(2))).any()
     # Layer 0 is the table, whatever is dropped.
     np.testing.assert_array_equal(dropped[:, :DIM], params.table)
 
@@ -147,21 +153,21 @@ def independence_of(one, other):
 
 @pytest.mark.parametrize("few", [False, True], ids=["all", "rows"])
 def test_message_dropout_is_elementwise_scaled_and_independent_between_layers(few):
-    rate, config = 0.3, NGCFConfig(DIM, 2, message_dropout=0.3)
+    rate, model = 0.3, NGCF(DIM, 2, message_dropout=0.3)
     operator, _ = operator_and_matrix()
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_params(ngcf, config))
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_params(model))
     rows = jnp.array([3, NODES - 1, 0, NUM_USERS], jnp.int32) if few else None
 
     @jax.jit
     @jax.vmap
     def draw(key):
         if rows is None:
-            return ngcf.apply(params, operator, config, key)
-        return ngcf.apply_rows(params, operator, config, rows, key)
+            return model.apply(params, operator, key)
+        return model.apply_rows(params, operator, rows, key)
 
     drawn = np.asarray(draw(jax.random.split(jax.random.key(5), 4000)))
     first, second = drawn[..., DIM : 2 * DIM], drawn[..., 2 * DIM :]
-    whole = np.asarray(ngcf.apply(params, operator, config))[:, DIM : 2 * DIM]
+    whole = np.asarray(model.apply(params, operator))[:, DIM : 2 * DIM]
     whole = whole if rows is None else whole[np.asarray(rows)]
     # The first layer reads the table, of which nothing is dropped.
     kept = np.where(first != 0, whole / (1 - rate), 0)
@@ -175,10 +181,10 @@ def test_message_dropout_is_elementwise_scaled_and_independent_between_layers(fe
 
 
 def test_a_node_that_is_read_twice_is_dropped_alike():
-    config = NGCFConfig(DIM, 2, message_dropout=0.5, node_dropout=0.3)
+    model = NGCF(DIM, 2, message_dropout=0.5, node_dropout=0.3)
     operator, _ = operator_and_matrix()
-    params = ngcf.init(jax.random.key(0), NODES, config)
-    twice = apply_rows(params, operator, config, jnp.tile(ROWS, 2), jax.random.key(1))
+    params = model.init(jax.random.key(0), NODES)
+    twice = vectors(model, params, operator, jnp.tile(ROWS, 2), key=jax.random.key(1))
     np.testing.assert_array_equal(twice[: len(ROWS)], twice[len(ROWS) :])
     assert (twice == 0).any()
 
@@ -187,7 +193,7 @@ def test_a_node_that_is_read_twice_is_dropped_alike():
 def test_node_dropout_silences_whole_nodes_towards_others(few):
     """On pairs of nodes with W1 = I and W2 = 0 a layer adds what the only neighbour sends."""
     rate, pairs = 0.3, 8
-    config = NGCFConfig(3, 2, node_dropout=rate)
+    model = NGCF(3, 2, node_dropout=rate)
     operator = diffusion_operator(graph_of(np.arange(pairs), np.arange(pairs), pairs, pairs))
     # Positive, so that LeakyReLU is idle.
     table = jnp.asarray(np.random.default_rng(0).uniform(1, 4, (2 * pairs, 3)), jnp.float32)
@@ -195,15 +201,15 @@ def test_node_dropout_silences_whole_nodes_towards_others(few):
     weights = {
         f"{name}_{k}": {"kernel": kernel} for k in range(2) for name, kernel in layer.items()
     }
-    params = NGCFParams(table, {"params": weights})
+    params = TableParams(table, {"params": weights})
 
     @jax.jit
     @jax.vmap
     def draw(key):
         if few:
             rows = jnp.arange(2 * pairs, dtype=jnp.int32)
-            return ngcf.apply_rows(params, operator, config, rows, key)
-        return ngcf.apply(params, operator, config, key)
+            return model.apply_rows(params, operator, rows, key)
+        return model.apply(params, operator, key)
 
     drawn = np.asarray(draw(jax.random.split(jax.random.key(7), 4000)))
     nodes, silent = drawn[..., :3], []
@@ -225,10 +231,10 @@ def test_node_dropout_silences_whole_nodes_towards_others(few):
 def test_the_gradient_holds_no_messages_of_edges():
     """Its memory does not grow with the edges, of which the denser graph has 30 times as many."""
     users = items = 60
-    config = NGCFConfig(16, 3)
-    params = ngcf.init(jax.random.key(0), users + items, config)
+    model = NGCF(16, 3)
+    params = model.init(jax.random.key(0), users + items)
     gradient = jax.jit(
-        jax.grad(lambda params, operator: jnp.tanh(ngcf.apply(params, operator, config)).sum())
+        jax.grad(lambda params, operator: jnp.tanh(model.apply(params, operator)).sum())
     )
 
     def temporary(density):
@@ -243,13 +249,13 @@ def test_the_gradient_holds_no_messages_of_edges():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dim": 0}, "dim: expected at least 1, got 0"),
-        ({"layers": 0}, "layers: expected at least 1, got 0"),
-        ({"init_std": 0.0}, "init_std: expected a positive number"),
+        ({"dim": 0}, "dim: expected a whole number of at least 1, got 0"),
+        ({"layers": 0}, "layers: expected a whole number of at least 1, got 0"),
+        ({"init_std": 0.0}, "init_std: expected more than 0"),
         ({"message_dropout": 1.0}, "message_dropout: expected a share of at least 0 and below 1"),
         ({"node_dropout": -0.1}, "node_dropout: expected a share .*got -0.1"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        NGCFConfig(**settings)
+        NGCF(**settings)

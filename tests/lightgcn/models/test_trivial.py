@@ -4,20 +4,20 @@ import jax
 import numpy as np
 import scipy.stats
 
-from lightgcn_jax.models.trivial import Popular, Random
+from lightgcn_jax.models import Popular, RandomScorer
 from tests.lightgcn.worlds import NUM_ITEMS, graph_of, random_pairs
 
 scores_of = jax.jit(lambda model, rows: model.scores(rows))
 
 
 def random_scores(seed, users, items, rows=None):
-    model = Random(jax.random.key(seed), num_queries=users, num_items=items)
+    model = RandomScorer(jax.random.key(seed), num_queries=users, num_items=items)
     return np.asarray(scores_of(model, np.arange(users) if rows is None else rows))
 
 
 def test_popularity_is_the_number_of_training_users():
     users, items = random_pairs(0)
-    scores = scores_of(Popular.of(graph_of(users, items)), np.array([0, 3]))
+    scores = scores_of(Popular().fit(graph_of(users, items), jax.random.key(0)), np.array([0, 3]))
     counts = np.bincount(items, minlength=NUM_ITEMS)
     np.testing.assert_array_equal(scores, np.stack([counts, counts], axis=1))
 
