@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import time
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 
@@ -16,16 +16,15 @@ from rich.table import Table
 from lightgcn_jax.cli.console import messages, metrics_table, results, table
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.source import Source
-from lightgcn_jax.cli.training import Settings, data_lines, metric_among
+from lightgcn_jax.cli.training import Settings, data_lines
 from lightgcn_jax.data import PARTS
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.runs import ConsoleReporter, FitResult, SilentReporter
-from lightgcn_jax.settings import TrainConfig
-from lightgcn_jax.settings.models import MODELS, misplaced, reads
+from lightgcn_jax.settings.names import KINDS
 from lightgcn_jax.sweeps import Range, SweepConfig, SweepResult, resume_sweep, run_sweep
-from lightgcn_jax.sweeps.space import KINDS, SHARED, Scale, named, shown
-from lightgcn_jax.sweeps.sweep import CHOOSING_NOTE, STUDY_NOTE, SweepDirectory, TrialResult
+from lightgcn_jax.sweeps.directory import NOTES, SweepDirectory, Trial
+from lightgcn_jax.sweeps.space import Sampler, Scale, named, shown
 
 _SWITCH = {"true": True, "false": False}
 Assignments = tuple[str, ...]
@@ -47,7 +46,9 @@ class Sweep:
         ranges: numeric settings to draw at random: `learning_rate=1e-4..1e-1 dim=8..64:log`;
             drawn log-uniformly where the ends are positive and more than a decade apart, else
             uniformly, unless `:log` or `:linear` says otherwise.
-        trials: combinations to draw at random, from --range and --set.
+        trials: combinations to draw, from --range and --set.
+        sampler: `grid` tries every combination of --set; `random` draws --trials of them and of
+            --range; `tpe` draws where the trials before were good.
         draw_seed: of these draws.
         together: runs trained at once, at most.
         study: rank test too for every trial, for an experiment from which nothing is chosen; no
@@ -75,6 +76,12 @@ class Sweep:
         int | None,
         tyro.conf.arg(metavar="N", help_behavior_hint="(default: the whole grid)"),
     ] = None
+    sampler: Annotated[
+        Sampler | None,
+        tyro.conf.arg(
+            metavar="{grid,random,tpe}", help_behavior_hint="(default: random with --trials)"
+        ),
+    ] = None
     draw_seed: int = 0
     together: int = 8
     study: Switch = False
@@ -101,9 +108,9 @@ class Sweep:
                 "--resume: goes on with the sweep's own stored data and settings; "
                 "leave the other flags out"
             )
-        plan = SweepDirectory.open(path).plan
-        self._note(f"Protocol {STUDY_NOTE if plan['study'] else CHOOSING_NOTE}")
-        return resume_sweep(path, reporter=self._reporter(plan["metric"]))
+        config = SweepDirectory.open(path).config
+        self._note(f"Protocol {NOTES[config.study]}")
+        return resume_sweep(path, reporter=self._reporter(config.metric))
 
     def _sweep(self) -> SweepResult:
         config = self.config()
@@ -113,9 +120,9 @@ class Sweep:
         )
         for line in data_lines(self.source, interactions, split):
             self._note(line)
-        self._note(f"Protocol {STUDY_NOTE if config.study else CHOOSING_NOTE}")
-        seeds = f" of {config.base.seeds} seeds" if config.base.seeds > 1 else ""
-        self._note(f"{len(config.combinations)} trials{seeds}, judged by valid {config.metric}")
+        self._note(f"Protocol {NOTES[config.study]}")
+        seeds = f" of {config.shared.seeds} seeds" if config.shared.seeds > 1 else ""
+        self._note(f"{config.num_trials} trials{seeds}, judged by valid {config.metric}")
         out = (
             self.out or Path("runs") / f"{self.source.name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
         )
@@ -139,53 +146,31 @@ class Sweep:
             raise InputError(
                 "sweep: expected --set NAME=VALUE,VALUE or --range NAME=LOW..HIGH, got neither"
             )
-        given = dict(self.settings)
-        for name in given:
-            if name in values or name in ranges:
-                raise InputError(f"{_flag(name)}: is swept already; leave it out")
-        models = values.get("model", (given.pop("model", TrainConfig().model),))
-        first = {name: own[0] for name, own in values.items() if name not in SHARED}
-        base = self._base(models, given, first)
-        metric = given.get("select_by") or metric_among(base.select_by, base.ks)
-        return SweepConfig(
-            base,
-            values,
-            ranges,
-            self.trials,
-            self.draw_seed,
-            metric,
-            self.together,
-            self.study,
-            self.train_best,
-            self.refit,
-        )
-
-    def _base(
-        self, models: Sequence[str], given: dict[str, Any], first: dict[str, Any]
-    ) -> TrainConfig:
-        """What all trials share, in the surroundings of the first of the values to try."""
-        known = [model for model in models if model in MODELS]
-        # The metric chooses among trials of every model, closed forms included.
-        own = {name: value for name, value in given.items() if name != "select_by"}
-        for name in own:
-            if known and not any(reads(model, name) for model in known):
-                raise InputError(f"{_flag(name)}: {misplaced(known[0], name)}")
-        fitting = (model for model in known if all(reads(model, name) for name in own))
-        model = next(fitting, models[0])
-        if model in MODELS and reads(model, "select_by"):
-            default = metric_among(TrainConfig().select_by, own.get("ks", TrainConfig().ks))
-            own["select_by"] = given.get("select_by", default)
-        return TrainConfig(**first | own | {"model": cast(Any, model)})
+        given: dict[str, Any] = dict(self.settings)
+        try:
+            return SweepConfig(
+                given,
+                values,
+                ranges,
+                trials=self.trials,
+                sampler=self.sampler,
+                seed=self.draw_seed,
+                together=self.together,
+                study=self.study,
+                train_best=self.train_best,
+                refit=self.refit,
+            )
+        except InputError as error:
+            name, _, problem = str(error).partition(":")
+            if name in given:
+                raise InputError(f"--{name.replace('_', '-')}:{problem}") from None
+            raise
 
     def _note(self, line: str) -> None:
         messages(quiet=self.quiet).print(line)
 
     def _reporter(self, metric: str) -> ConsoleReporter | SilentReporter:
         return SilentReporter() if self.quiet else ConsoleReporter(messages(), metric=metric)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _assigned(flag: str, texts: Iterable[str]) -> list[tuple[str, str]]:
@@ -259,14 +244,14 @@ def trials_table(result: SweepResult) -> Table:
     parts = result.best.parts
     titles = [f"{part} {metric}" + (" (study)" if part == "test" else "") for part in parts]
 
-    def row(trial: TrialResult) -> list[object]:
-        mark = "▲" if trial.trial == result.best.trial else ""
+    def row(trial: Trial) -> list[object]:
+        mark = "▲" if trial.number == result.best.number else ""
         settings = [shown(trial.settings[name]) for name in names]
         if trial.diverged:
-            return [f"{trial.trial}", *settings, "diverged", *("–" for _ in parts), "–"]
+            return [f"{trial.number}", *settings, "diverged", *("–" for _ in parts), "–"]
         cells = [_cell(trial.spread(part, metric)) for part in parts]
         cells[parts.index("valid")] += mark
-        return [f"{trial.trial}", *settings, _epochs(trial), *cells, f"{trial.seconds:.1f}"]
+        return [f"{trial.number}", *settings, _epochs(trial), *cells, f"{trial.seconds:.1f}"]
 
     columns = ("trial", *names, "best epoch", *titles, "seconds")
     return table(columns, map(row, ranking), numbers=columns)
@@ -277,7 +262,7 @@ def _cell(spread: dict[str, float]) -> str:
     return f"{spread['mean']:.4f}" + ("" if width is None else f" ±{width:.4f}")
 
 
-def _epochs(trial: TrialResult) -> str:
+def _epochs(trial: Trial) -> str:
     epochs = sorted({seed["best_epoch"] for seed in trial.seeds})
     return "–".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))) if any(epochs) else "–"
 
@@ -285,13 +270,13 @@ def _epochs(trial: TrialResult) -> str:
 def _print_outcome(result: SweepResult) -> None:
     """The trials, the best one, its run, and where all of it lies."""
     console, best = results(), result.best
-    console.print(f"Protocol {best.protocol_note}")
+    console.print(f"Protocol {result.protocol_note}")
     console.print(trials_table(result))
     seeds = len(best.seeds)
     if seeds > 1:
         console.print(f"Means over {seeds} seeds ± half width of the 95 % confidence interval")
     console.print(
-        f"▲ best on validation: trial {best.trial}, {named(best.settings)}, "
+        f"▲ best on validation: trial {best.number}, {named(best.settings)}, "
         f"{result.metric} {_cell(best.spread('valid', result.metric))}"
     )
     for title, run in (("Its run", result.run), ("Its run on all but test", result.refitted)):
