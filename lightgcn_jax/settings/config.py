@@ -68,6 +68,7 @@ class TrainConfig:
         checkpoint_seconds: seconds that pass at least between two checkpoints; 0 writes one after
             every call of the compiled steps.
         backend: storage of the diffusion operator; ``auto`` takes the fastest of the platform.
+            ``pallas`` is experimental: it was never timed on hardware.
         ordering: order of the users' and of the items' rows in a run, for locality; figures are the
             same but for rounding, for initial values and for ties. ``auto`` co-clusters large
             graphs on CPU.
