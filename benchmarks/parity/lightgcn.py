@@ -8,7 +8,6 @@ is LightGCN-PyTorch's own code in place of our writing of it.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,15 +19,20 @@ from numpy.typing import ArrayLike
 
 from benchmarks.harness.report import Claim, Report, cores, note, whole_number
 from benchmarks.peers import torch_lightgcn as torch_peer
-from benchmarks.workloads.gowalla import Workload, draw_batches, load_gowalla
+from benchmarks.workloads.gowalla import Workload, draw_batches, lightgcn_of, load_gowalla
 from lightgcn_jax.evaluation import InnerProduct, evaluate
 from lightgcn_jax.graph import BipartiteGraph
-from lightgcn_jax.models import lightgcn
-from lightgcn_jax.models.lightgcn import LightGCNParams, split_nodes
-from lightgcn_jax.settings import PRESETS, TrainConfig
-from lightgcn_jax.training.batch import Batch
-from lightgcn_jax.training.optimizer import make_optimizer
-from lightgcn_jax.training.step import Params, Run, TrainState, train_step
+from lightgcn_jax.models import split_nodes
+from lightgcn_jax.models.lightgcn import LightGCNParams
+from lightgcn_jax.settings import PRESETS, TrainConfig, flat
+from lightgcn_jax.training import (
+    Batch,
+    Params,
+    StepInputs,
+    TrainState,
+    make_optimizer,
+    train_step,
+)
 
 _CUTOFF, _TEST_BATCH = 20, 2048
 
@@ -107,17 +111,17 @@ def run(args: argparse.Namespace) -> Report:
     config = PRESETS["paper"]
     workload = load_gowalla(args.data_dir)
     torch.set_num_threads(cores())
-    key = jax.random.key(config.seed)
-    table = np.asarray(lightgcn.init(key, workload.graph.num_nodes, config.shape).table)
+    key, model = jax.random.key(config.seed), lightgcn_of(config)
+    table = np.asarray(model.init(key, workload.graph.num_nodes).table)
     peer = _peer(args.lightgcn_pytorch, workload, table, config)
-    data = Run.of(workload.graph, workload.operator, config)
-    batches = draw_batches(data, config, args.steps)
+    inputs = StepInputs.of(workload.graph, config.strategies)
+    batches = draw_batches(inputs, config, args.steps)
     note(f"{args.steps} steps of ours")
-    ours = train_ours(table, batches, data, config)
+    ours = train_ours(table, batches, inputs, config)
     note(f"{args.steps} steps of PyTorch's")
     theirs = train_peer(peer, batches)
     note("both evaluations of our embeddings")
-    final = lightgcn.apply(LightGCNParams(jnp.asarray(ours.table)), workload.operator, config.shape)
+    final = model.apply(LightGCNParams(jnp.asarray(ours.table)), workload.operator)
     vectors = split_nodes(final, workload.graph.num_users)
     seen = workload.graph.items_of_user
     metrics = evaluate(InnerProduct(*vectors), workload.relevant, ks=(_CUTOFF,), seen=seen).metrics
@@ -128,7 +132,7 @@ def run(args: argparse.Namespace) -> Report:
         name="parity",
         settings={
             "dataset": "gowalla",
-            "config": dataclasses.asdict(config),
+            "config": flat(config),
             "steps": args.steps,
             "peer": "our writing" if args.lightgcn_pytorch is None else "LightGCN-PyTorch",
         },
@@ -167,9 +171,10 @@ class OwnPeer:
         table: np.ndarray,
         config: TrainConfig,
     ):
-        self._model = torch_peer.TorchLightGCN(graph, table, config.layers)
+        rates = config.optimization
+        self._model = torch_peer.TorchLightGCN(graph, table, lightgcn_of(config).layers)
         self._rows = rows
-        self.step = torch_peer.Trainer(self._model, config.learning_rate, config.l2).step
+        self.step = torch_peer.Trainer(self._model, rates.learning_rate, rates.l2).step
         self.table = self._model.table
 
     def evaluate(self, user_vectors: ArrayLike, item_vectors: ArrayLike) -> torch_peer.PeerMetrics:
@@ -186,25 +191,28 @@ class OwnPeer:
         return torch_peer.evaluate(rating, self._rows, k=_CUTOFF, batch_size=_TEST_BATCH)
 
 
-def train_ours(table: np.ndarray, batches: list[Batch], run: Run, config: TrainConfig) -> Trained:
+def train_ours(
+    table: np.ndarray, batches: list[Batch], inputs: StepInputs, config: TrainConfig
+) -> Trained:
     """Train with our ``train_step``, batch by batch.
 
     Args:
         table: ``float[N, D]`` initial layer-0 embeddings.
         batches: the same that the peer gets.
-        run: what the steps read.
+        inputs: what the steps read.
         config: the settings of the run.
 
     Returns:
         The embeddings and the losses.
     """
-    optimizer = make_optimizer(config, len(batches))
+    strategies = config.strategies
+    optimizer = make_optimizer(strategies.optimization, len(batches))
     params = Params(LightGCNParams(jnp.array(table)))
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-    step = jax.jit(train_step, static_argnames=("config", "optimizer"), donate_argnums=0)
+    step = jax.jit(train_step, static_argnames=("strategies", "optimizer"), donate_argnums=0)
     losses = []
     for batch in batches:
-        state, loss = step(state, batch, run, config=config, optimizer=optimizer)
+        state, loss = step(state, batch, inputs, strategies=strategies, optimizer=optimizer)
         losses.append(float(loss.total))
     return Trained(np.asarray(state.params.model.table), np.array(losses))
 

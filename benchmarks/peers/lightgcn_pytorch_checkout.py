@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from benchmarks.peers.torch_lightgcn import PeerMetrics
-from benchmarks.workloads.gowalla import Workload
+from benchmarks.workloads.gowalla import Workload, lightgcn_of
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.settings.config import TrainConfig
 
@@ -47,20 +47,21 @@ class CheckoutPeer:
         config: TrainConfig,
         test_batch: int,
     ):
+        model, rates = lightgcn_of(config), config.optimization
         data = checkout.resolve() / "data" / "gowalla"
         for path in (checkout / "code" / "world.py", data / "train.txt", data / "test.txt"):
             if not path.is_file():
                 raise InputError(f"{checkout}: expected a checkout of LightGCN-PyTorch with {path}")
         with _arguments(
             *("--dataset", "gowalla", "--topks", "[20]", "--tensorboard", "0"),
-            *("--layer", str(config.layers), "--recdim", str(config.dim)),
-            *("--lr", str(config.learning_rate), "--decay", str(config.l2)),
-            *("--bpr_batch", str(config.batch_size), "--testbatch", str(test_batch)),
+            *("--layer", str(model.layers), "--recdim", str(model.dim)),
+            *("--lr", str(rates.learning_rate), "--decay", str(rates.l2)),
+            *("--bpr_batch", str(rates.batch_size), "--testbatch", str(test_batch)),
         ):
-            world, dataloader, utils, model, procedure = _import_from(checkout.resolve() / "code")
+            world, dataloader, utils, theirs, procedure = _import_from(checkout.resolve() / "code")
             self._dataset = dataloader.Loader(path=str(data))
             _check_same_data(self._dataset, workload)
-            self._model = model.LightGCN(world.config, self._dataset)
+            self._model = theirs.LightGCN(world.config, self._dataset)
         users, items = torch.from_numpy(np.array(table)).split(
             [workload.graph.num_users, workload.graph.num_items]
         )

@@ -22,8 +22,7 @@ from benchmarks.harness.report import Claim, Report, cores, note, whole_number
 from benchmarks.workloads.gowalla import load_gowalla
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import evaluate
-from lightgcn_jax.models import gfcf
-from lightgcn_jax.models.gfcf import GfCfConfig
+from lightgcn_jax.models import GfCf
 
 _CUTOFF = 20
 
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> Report:
         name="gfcf",
         settings={
             "dataset": "gowalla",
-            "config": dataclasses.asdict(GfCfConfig()),
+            "config": dataclasses.asdict(GfCf()),
             "cutoff": _CUTOFF,
             "rounds": args.rounds,
         },
@@ -95,11 +94,11 @@ def fit_and_evaluate(data_dir: Path | None, *, accuracy: bool) -> dict[str, Any]
         ``metrics``, means over the test users.
     """
     workload = load_gowalla(data_dir)
-    graph, config, key = workload.graph, GfCfConfig(), jax.random.key(0)
+    graph, gfcf, key = workload.graph, GfCf(), jax.random.key(0)
     start = time.perf_counter()
-    model = jax.block_until_ready(gfcf.fit(graph, config, key))
+    model = jax.block_until_ready(gfcf.fit(graph, key))
     fitted = time.perf_counter()
-    jax.block_until_ready(gfcf.fit(graph, config, key))
+    jax.block_until_ready(gfcf.fit(graph, key))
     again = time.perf_counter()
     found: dict[str, Any] = {"fit_seconds": fitted - start, "again_seconds": again - fitted}
     if accuracy:

@@ -36,17 +36,15 @@ from benchmarks.workloads.graphs import GRAPHS, load_graph
 from lightgcn_jax.arrays import Ids
 from lightgcn_jax.diffusion import Operator, RowStorage, diffuse, diffusion_operator
 from lightgcn_jax.graph import BipartiteGraph, NodeOrder, node_order
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.training.step import Run, batch_nodes, expected_entries
+from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.training import StepInputs
+from lightgcn_jax.training.strategies import StepCost
 
 ORDERINGS = ("none", "degree", "rcm", "co-clustering")
 _RESTRICTED_ORDERINGS = ("none", "co-clustering")
 _GRAPH, _DIM = "gowalla", 64
-_LOOP = 10
-_TABLES = 4
+_LOOP, _TABLES = 10, 4
 _TOLERANCE = 1e-4
-# As between the samples of ``diffusion``.
-_PAUSE_SECONDS = 0.02
 
 
 class Room(NamedTuple):
@@ -113,7 +111,7 @@ def run(args: argparse.Namespace) -> Report:
             "backend": "csr",
             "applications_a_sample": _LOOP,
             "tables": _TABLES,
-            "batch_size": TrainConfig().batch_size,
+            "batch_size": TrainConfig().optimization.batch_size,
         },
         samples={
             f"{name}: {title}": samples
@@ -161,16 +159,17 @@ def measure(graph: BipartiteGraph, dim: int, rounds: int) -> Found:
         _full(ordering): _loop_of(diffuse, operator, x) for ordering, operator in operators.items()
     }
     config, rooms = TrainConfig(), {}
-    batches = _batch_nodes(graph, operators["none"], config)
+    batches = _batch_nodes(graph, config)
+    expected = StepCost.of(graph, config.strategies).entries
     for ordering in _RESTRICTED_ORDERINGS:
         operator = operators[ordering]
         rows = jnp.argsort(nodes[ordering]).astype(jnp.int32)[batches]
-        room = rooms[ordering] = _room(operator, rows, expected_entries(graph, config))
+        room = rooms[ordering] = _room(operator, rows, expected)
         calls |= _restricted_calls(ordering, operator, x, rows, room)
         differences |= _restricted_differences(ordering, operator, x, rows[0], room)
     calls |= _wide_calls(operators["co-clustering"], graph.num_nodes, dim)
     note(f"{rounds} rounds of {len(calls)} in alternation")
-    samples = alternate(calls, rounds=rounds, pause=_PAUSE_SECONDS)
+    samples = alternate(calls, rounds=rounds)
     return Found(
         {title: [seconds / _LOOP for seconds in values] for title, values in samples.items()},
         ordering_seconds,
@@ -215,10 +214,12 @@ def _loop_of(apply: Callable, operator: Operator, x: jax.Array) -> Callable[[], 
     return lambda: loop(operator, x).block_until_ready()
 
 
-def _batch_nodes(graph: BipartiteGraph, operator: Operator, config: TrainConfig) -> Ids:
+def _batch_nodes(graph: BipartiteGraph, config: TrainConfig) -> Ids:
     """The nodes whose rows training reads, one batch for each pass of a loop; ``int32[L, Q]``."""
-    batches = draw_batches(Run.of(graph, operator, config), config, _LOOP)
-    return jnp.stack([batch_nodes(batch, graph.num_users) for batch in batches])
+    inputs = StepInputs.of(graph, config.strategies, backend="csr")
+    return jnp.stack(
+        [batch.nodes(graph.num_users) for batch in draw_batches(inputs, config, _LOOP)]
+    )
 
 
 def _room(operator: Operator, rows: Ids, expected: float) -> Room:

@@ -32,8 +32,8 @@ from benchmarks.peers import torch_lightgcn as torch_peer
 from benchmarks.workloads.gowalla import Workload, load_gowalla
 from lightgcn_jax.arrays import ItemTable, UserTable
 from lightgcn_jax.evaluation import Evaluation, InnerProduct, evaluate
-from lightgcn_jax.models import lightgcn
-from lightgcn_jax.models.lightgcn import LightGCNConfig, LightGCNParams, split_nodes
+from lightgcn_jax.models import LightGCN, split_nodes
+from lightgcn_jax.models.lightgcn import LightGCNParams
 
 CUTOFF = 20
 BEST_BATCH, DEFAULT_BATCH = 2048, 100
@@ -74,14 +74,14 @@ def run(args: argparse.Namespace) -> Report:
     Returns:
         Seconds of each evaluation, and what is claimed of them.
     """
-    config = LightGCNConfig()
+    lightgcn = LightGCN()
     workload = load_gowalla(args.data_dir, "auto")
     graph = workload.graph
     torch.set_num_threads(cores())
-    params = lightgcn.init(jax.random.key(0), graph.num_nodes, config)
-    ours = _Ours(params, workload, config)
+    params = lightgcn.init(jax.random.key(0), graph.num_nodes)
+    ours = _Ours(params, workload, lightgcn)
     users, items = ours.vectors()
-    model = torch_peer.TorchLightGCN(graph, np.asarray(params.table), config.layers)
+    model = torch_peer.TorchLightGCN(graph, np.asarray(params.table), lightgcn.layers)
     rows = torch_peer.peer_rows(graph.items_of_user, workload.relevant, graph.num_items)
 
     tested = np.unique(workload.split.test.users)
@@ -111,8 +111,8 @@ def run(args: argparse.Namespace) -> Report:
             "dataset": "gowalla",
             "users": len(rows.relevant),
             "items": graph.num_items,
-            "dim": config.dim,
-            "layers": config.layers,
+            "dim": lightgcn.dim,
+            "layers": lightgcn.layers,
             "cutoff": CUTOFF,
             "product_blocks": list(_PRODUCT_BLOCKS),
             "rounds": args.rounds,
@@ -147,9 +147,9 @@ def metric_difference(ours: Evaluation, peer: torch_peer.PeerMetrics) -> float:
 class _Ours:
     """Diffuse and evaluate, as training does between epochs."""
 
-    def __init__(self, params: LightGCNParams, workload: Workload, config: LightGCNConfig):
+    def __init__(self, params: LightGCNParams, workload: Workload, lightgcn: LightGCN):
         self._params, self._workload = params, workload
-        self._apply = jax.jit(lambda params, operator: lightgcn.apply(params, operator, config))
+        self._apply = jax.jit(lightgcn.apply)
 
     def vectors(self) -> tuple[UserTable, ItemTable]:
         nodes = self._apply(self._params, self._workload.operator)

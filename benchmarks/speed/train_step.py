@@ -1,6 +1,6 @@
 """A training step of Gowalla, LightGCN's and NGCF's, ours against PyTorch, and where ours goes.
 
-Ours is the compiled chunk of an epoch divided by its steps: it draws its batches, losses and Adam
+Ours is a call of the compiled steps divided by their number; it draws its batches, losses and Adam
 included. The peers are handed a batch already drawn, which is generous: LightGCN-PyTorch's sampling
 takes seconds an epoch beside the steps. There are two of them. One is written as LightGCN-PyTorch
 is, with Ã in COO and the rows as the ids come. The strong one is the best that PyTorch can do: Ã in
@@ -47,14 +47,12 @@ from benchmarks.peers.torch_lightgcn import (
 )
 from benchmarks.speed import ngcf_step
 from benchmarks.speed.ngcf_step import ngcf_samples
-from benchmarks.workloads.chunk import Chunk
-from benchmarks.workloads.gowalla import Workload, draw_batches, load_gowalla
+from benchmarks.workloads.compiled_steps import CompiledSteps
+from benchmarks.workloads.gowalla import Workload, draw_batches, lightgcn_of, load_gowalla
 from lightgcn_jax.diffusion import diffuse
-from lightgcn_jax.models import lightgcn
-from lightgcn_jax.settings import PRESETS, TrainConfig
-from lightgcn_jax.training.step import (
-    Run,
-)
+from lightgcn_jax.models import LightGCN
+from lightgcn_jax.settings import PRESETS, TrainConfig, flat
+from lightgcn_jax.training import StepInputs
 
 _OURS, _PEER = "our step", "PyTorch's step"
 _STRONG = "PyTorch's step, CSR with Ã symmetric"
@@ -91,37 +89,38 @@ def run(args: argparse.Namespace) -> Report:
         note("one epoch through the command line, for its peak memory")
         memory = _peak_memory(args.data_dir)
     workload = load_gowalla(args.data_dir, "auto")
-    data = Run.of(workload.graph, workload.operator, config)
+    inputs = StepInputs.of(workload.graph, config.strategies)
     given = load_gowalla(args.data_dir)
-    as_given = Run.of(given.graph, given.operator, config)
+    as_given = StepInputs.of(given.graph, config.strategies)
     torch.set_num_threads(cores())
     note("compiling")
-    ours = Chunk(config, data)
-    bare = Chunk(dataclasses.replace(config, layers=0), data)
+    ours, model = CompiledSteps(config, inputs), lightgcn_of(config)
+    without_layers = dataclasses.replace(config, model=dataclasses.replace(model, layers=0))
+    bare = CompiledSteps(without_layers, inputs)
     note(f"{args.rounds} rounds against PyTorch")
     contenders = {
         _OURS: ours,
         _PEER: _peer_step(TorchLightGCN, config, as_given),
-        _STRONG: _peer_step(SymmetricLightGCN, config, data),
+        _STRONG: _peer_step(SymmetricLightGCN, config, inputs),
     }
     samples = alternate(contenders, rounds=args.rounds)
     samples[_OURS] = [seconds / ours.steps for seconds in samples[_OURS]]
     note(f"{args.rounds} rounds of our parts")
     parts = alternate(
-        {"chunk": ours, _DIFFUSION: _applications(config, workload), _NO_LAYERS: bare},
+        {_OURS: ours, _DIFFUSION: _applications(model, workload), _NO_LAYERS: bare},
         rounds=args.rounds,
     )
-    whole = [seconds / ours.steps for seconds in parts.pop("chunk")]
+    whole = [seconds / ours.steps for seconds in parts.pop(_OURS)]
     parts[_NO_LAYERS] = [seconds / bare.steps for seconds in parts[_NO_LAYERS]]
     breakdown = _breakdown(whole, parts)
-    of_ngcf = ngcf_samples(config, data, as_given, args.rounds)
+    of_ngcf = ngcf_samples(config, inputs, as_given, args.rounds)
     reason = doubt("training step", samples[_PEER], args.peer_explained)
     return Report(
         name="train_step",
         settings={
             "dataset": "gowalla",
-            "config": dataclasses.asdict(config),
-            "steps_per_chunk": ours.steps,
+            "config": flat(config),
+            "steps_per_call": ours.steps,
             "rounds": args.rounds,
             "peer": "torch.sparse.mm on COO, autograd, torch Adam; batch already drawn",
             "strong_peer": "CSR, derivative of a symmetric Ã, torch Adam; rows as ours has them",
@@ -157,26 +156,30 @@ def run(args: argparse.Namespace) -> Report:
             )._asdict(),
         },
         threads={"torch": torch.get_num_threads(), "jax": cores()},
-        tables=[_breakdown_table(config, breakdown, ours.compile_seconds)],
+        tables=[_breakdown_table(model.layers, breakdown, ours.compile_seconds)],
     )
 
 
-def _peer_step(model: type[TorchLightGCN], config: TrainConfig, run: Run) -> Callable[[], float]:
-    key = jax.random.key(config.seed)
-    table = lightgcn.init(key, run.graph.num_nodes, config.shape).table
-    peer = model(run.graph, np.asarray(table), config.layers)
-    [batch] = draw_batches(run, config, 1)
-    return partial(Trainer(peer, config.learning_rate, config.l2).step, *batch_rows(batch))
+def _peer_step(
+    peer: type[TorchLightGCN], config: TrainConfig, inputs: StepInputs
+) -> Callable[[], float]:
+    model, rates = lightgcn_of(config), config.optimization
+    table = model.init(jax.random.key(config.seed), inputs.graph.num_nodes).table
+    [batch] = draw_batches(inputs, config, 1)
+    trainer = Trainer(
+        peer(inputs.graph, np.asarray(table), model.layers), rates.learning_rate, rates.l2
+    )
+    return partial(trainer.step, *batch_rows(batch))
 
 
-def _applications(config: TrainConfig, workload: Workload) -> Callable[[], Any]:
+def _applications(model: LightGCN, workload: Workload) -> Callable[[], Any]:
     """As many applications of Ã as a step has, forward and backward, one after another."""
 
     @jax.jit
     def chain(operator, x):
-        return jax.lax.fori_loop(0, 2 * config.layers, lambda _, y: diffuse(operator, y), x)
+        return jax.lax.fori_loop(0, 2 * model.layers, lambda _, y: diffuse(operator, y), x)
 
-    x = jnp.ones((workload.graph.num_nodes, config.dim), jnp.float32)
+    x = jnp.ones((workload.graph.num_nodes, model.dim), jnp.float32)
     return lambda: jax.block_until_ready(chain(workload.operator, x))
 
 
@@ -187,12 +190,10 @@ def _breakdown(whole: list[float], parts: dict[str, list[float]]) -> dict[str, f
     return {"diffusion": diffusion, "without_layers": rows, "rest": total - diffusion - rows}
 
 
-def _breakdown_table(
-    config: TrainConfig, breakdown: dict[str, float], compile_seconds: float
-) -> Table:
+def _breakdown_table(layers: int, breakdown: dict[str, float], compile_seconds: float) -> Table:
     table = Table("part of our step", "time", "share", title="where the time goes")
     labels = {
-        "diffusion": f"{2 * config.layers} applications of Ã",
+        "diffusion": f"{2 * layers} applications of Ã",
         "without_layers": "sampling, loss, Adam (the step with 0 layers)",
         "rest": "rest: sums over layers and what the parts do not have alone",
     }

@@ -79,9 +79,7 @@ def seconds_an_epoch(split: Split, config: TrainConfig) -> float:
     Returns:
         The mean over the epochs.
     """
-    short = dataclasses.replace(
-        config, epochs=_PROBED_EPOCHS, evaluate_every=_PROBED_EPOCHS, patience=0
-    )
+    short = _with_epochs(config, _PROBED_EPOCHS, _PROBED_EPOCHS)
     return fit_users(split, short).summary["train_seconds"] / _PROBED_EPOCHS
 
 
@@ -123,8 +121,7 @@ def epochs_within(config: TrainConfig, seconds: float, pace: float) -> TrainConf
         The settings of the long run.
     """
     epochs = max(1, round(seconds / pace))
-    every = max(1, round(epochs / EVALUATIONS))
-    return dataclasses.replace(config, epochs=epochs, evaluate_every=every, patience=0)
+    return _with_epochs(config, epochs, max(1, round(epochs / EVALUATIONS)))
 
 
 def steps_within(config: PinSageConfig, seconds: float, pace: float) -> PinSageConfig:
@@ -144,4 +141,12 @@ def steps_within(config: PinSageConfig, seconds: float, pace: float) -> PinSageC
     steps = max(1, round(seconds / EVALUATIONS / pace))
     return dataclasses.replace(
         config, epochs=EVALUATIONS, steps_per_epoch=steps, evaluate_every=1, patience=0
+    )
+
+
+def _with_epochs(config: TrainConfig, epochs: int, every: int) -> TrainConfig:
+    return dataclasses.replace(
+        config,
+        optimization=dataclasses.replace(config.optimization, epochs=epochs),
+        selection=dataclasses.replace(config.selection, evaluate_every=every, patience=0),
     )

@@ -9,7 +9,6 @@ ml-100k every model is trained, with several seeds at once.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,25 @@ from rich.table import Table
 from benchmarks.harness.report import Claim, Report, cores, note, whole_number
 from lightgcn_jax.data import Split, given_split, load_dataset, ratio_split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.models import (
+    GCN,
+    GNN,
+    MF,
+    NGCF,
+    SGC,
+    ClosedForm,
+    GfCf,
+    ItemCf,
+    LightGCN,
+    Model,
+    Popular,
+    Random,
+    Spectral,
+)
 from lightgcn_jax.runs import FitResult, fit, resume
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.settings import ClosedFormConfig, Config, Selection, TrainConfig, flat
+from lightgcn_jax.settings.names import DEFAULTS
+from lightgcn_jax.training import Optimization, SharedNegatives
 
 _METRICS = ("recall@20", "ndcg@20")
 
@@ -35,28 +51,42 @@ class Row(NamedTuple):
     """
 
     name: str
-    config: TrainConfig
+    config: Config
     published: tuple[float, float] | None = None
 
 
-# BPR with large batches and shared negatives: an epoch costs few applications of Ã.
-_TRAINED: dict[str, Any] = {
-    "batch_size": 8192,
-    "negatives": 256,
-    "learning_rate": 0.02,
-    "schedule": "cosine",
-    "patience": 0,
-    "ks": (20,),
-}
+# BPR with large batches and shared negatives: an epoch costs few applications of Ã. Weight matrices
+# ask for smaller steps than tables of embeddings.
+_RATE, _RATE_WITH_WEIGHTS = 0.02, 0.005
+_NEGATIVES = SharedNegatives(256)
+
+
+class Trained(NamedTuple):
+    """How a model of a table is trained.
+
+    Attributes:
+        model: the model.
+        l2: weight of the L2 penalty.
+        learning_rate: Adam's, at the start.
+    """
+
+    model: Model
+    l2: float = 1e-4
+    learning_rate: float = _RATE
+
+
 # BARS for MF and GF-CF; He et al. 2020, table 3, for NGCF and LightGCN.
-_GOWALLA: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
-    "MF": ({"model": "mf", "l2": 1e-3}, (0.1627, 0.1378)),
-    "NGCF, 3 layers": ({"model": "ngcf", "layers": 3, "learning_rate": 0.005}, (0.1569, 0.1327)),
-    "LightGCN, 1 layer": ({"model": "lightgcn", "layers": 1}, (0.1755, 0.1492)),
-    "LightGCN, 2 layers": ({"model": "lightgcn", "layers": 2}, (0.1777, 0.1524)),
-    "LightGCN, 3 layers": ({"model": "lightgcn", "layers": 3}, (0.1823, 0.1555)),
-    "LightGCN, 4 layers": ({"model": "lightgcn", "layers": 4}, (0.1830, 0.1550)),
-    "GF-CF": ({"model": "gfcf"}, (0.1849, 0.1518)),
+_GOWALLA: dict[str, tuple[Trained | ClosedForm, tuple[float, float]]] = {
+    "MF": (Trained(MF(), l2=1e-3), (0.1627, 0.1378)),
+    "NGCF, 3 layers": (
+        Trained(NGCF(layers=3), learning_rate=_RATE_WITH_WEIGHTS),
+        (0.1569, 0.1327),
+    ),
+    "LightGCN, 1 layer": (Trained(LightGCN(layers=1)), (0.1755, 0.1492)),
+    "LightGCN, 2 layers": (Trained(LightGCN(layers=2)), (0.1777, 0.1524)),
+    "LightGCN, 3 layers": (Trained(LightGCN(layers=3)), (0.1823, 0.1555)),
+    "LightGCN, 4 layers": (Trained(LightGCN(layers=4)), (0.1830, 0.1550)),
+    "GF-CF": (GfCf(), (0.1849, 0.1518)),
 }
 # Epochs that take about as long as one another.
 _GOWALLA_EPOCHS = {
@@ -72,39 +102,28 @@ _ORDER = ("MF", "NGCF, 3 layers", "LightGCN, 3 layers", "GF-CF")
 
 # About twenty steps an epoch on lastfm, eight on ml-100k.
 _SMALL_BATCH = {"lastfm": 2048, "ml-100k": 8192}
-_SMALL_TRAINED: dict[str, Any] = {
-    "negatives": 256,
-    "learning_rate": 0.02,
-    "epochs": 40,
-    "evaluate_every": 5,
-    "patience": 3,
-    "ks": (20,),
+_SMALL: dict[str, Trained | ClosedForm] = {
+    "random": Random(),
+    "popular": Popular(),
+    "item-based cosine": ItemCf(),
+    "MF": Trained(MF(), l2=1e-2),
+    "MF, biases": Trained(MF(biases=True), l2=1e-2),
+    "GCN, 2 layers": Trained(GCN(layers=2), learning_rate=_RATE_WITH_WEIGHTS),
+    "GCN without ReLU (SGC), 2 layers": Trained(SGC(layers=2), learning_rate=_RATE_WITH_WEIGHTS),
+    "GNN, mean, 2 layers": Trained(GNN(layers=2), learning_rate=_RATE_WITH_WEIGHTS),
+    "GNN, max, 2 layers": Trained(GNN(layers=2, aggregate="max"), learning_rate=_RATE_WITH_WEIGHTS),
+    "NGCF, 3 layers": Trained(
+        NGCF(layers=3, message_dropout=0.1), learning_rate=_RATE_WITH_WEIGHTS
+    ),
+    "LightGCN, 1 layer": Trained(LightGCN(layers=1)),
+    "LightGCN, 2 layers": Trained(LightGCN(layers=2)),
+    "LightGCN, 3 layers": Trained(LightGCN(layers=3)),
+    "LightGCN, 4 layers": Trained(LightGCN(layers=4)),
+    "LightGCN, 3 layers, learnt weights": Trained(LightGCN(learn_alphas=True)),
+    "LightGCN, layer 3 alone": Trained(LightGCN(layer_combination="last")),
+    "spectral": Spectral(),
+    "GF-CF": GfCf(),
 }
-# Weight matrices ask for smaller steps than tables of embeddings.
-_WITH_WEIGHTS = {"learning_rate": 0.005}
-_SMALL: dict[str, dict[str, Any]] = {
-    "random": {"model": "random"},
-    "popular": {"model": "popular"},
-    "item-based cosine": {"model": "itemcf"},
-    "MF": {"model": "mf", "l2": 1e-2},
-    "MF, biases": {"model": "mf", "biases": True, "l2": 1e-2},
-    "GCN, 2 layers": {"model": "gcn", "layers": 2, **_WITH_WEIGHTS},
-    "GCN without ReLU (SGC), 2 layers": {"model": "sgc", "layers": 2, **_WITH_WEIGHTS},
-    "GNN, mean, 2 layers": {"model": "gnn", "layers": 2, **_WITH_WEIGHTS},
-    "GNN, max, 2 layers": {"model": "gnn", "layers": 2, "aggregate": "max", **_WITH_WEIGHTS},
-    "NGCF, 3 layers": {"model": "ngcf", "layers": 3, "message_dropout": 0.1, **_WITH_WEIGHTS},
-    "LightGCN, 1 layer": {"model": "lightgcn", "layers": 1},
-    "LightGCN, 2 layers": {"model": "lightgcn", "layers": 2},
-    "LightGCN, 3 layers": {"model": "lightgcn", "layers": 3},
-    "LightGCN, 4 layers": {"model": "lightgcn", "layers": 4},
-    "LightGCN, 3 layers, learnt weights": {"model": "lightgcn", "learn_alphas": True},
-    "LightGCN, layer 3 alone": {"model": "lightgcn", "layer_combination": "last"},
-    "spectral": {"model": "spectral"},
-    "GF-CF": {"model": "gfcf"},
-}
-_ONE_FIT = ("random", "popular", "itemcf", "spectral", "gfcf")
-UNSEEDED = ("popular", "itemcf")
-"""Models that draw nothing: every seed gives the same figures."""
 
 DATASETS = ("gowalla", "lastfm", "ml-100k")
 
@@ -203,13 +222,26 @@ def gowalla_rows(scale: float) -> list[Row]:
     """
     rows = []
     for protocol in ("strict", "legacy"):
-        for name, (settings, published) in _GOWALLA.items():
-            config: dict[str, Any] = {"protocol": protocol, "ks": (20,), **settings}
-            if name in _GOWALLA_EPOCHS:
+        for name, (made, published) in _GOWALLA.items():
+            if isinstance(made, ClosedForm):
+                config = ClosedFormConfig(made, protocol=protocol, ks=(20,))
+            else:
                 epochs = max(1, round(scale * _GOWALLA_EPOCHS[name]))
-                every = max(1, epochs // 4)
-                config = _TRAINED | {"epochs": epochs, "evaluate_every": every} | config
-            rows.append(Row(name, TrainConfig(**config), published))
+                config = TrainConfig(
+                    model=made.model,
+                    negatives=_NEGATIVES,
+                    optimization=Optimization(
+                        epochs=epochs,
+                        batch_size=8192,
+                        learning_rate=made.learning_rate,
+                        schedule="cosine",
+                        l2=made.l2,
+                    ),
+                    selection=Selection(evaluate_every=max(1, epochs // 4), patience=0),
+                    protocol=protocol,
+                    ks=(20,),
+                )
+            rows.append(Row(name, config, published))
     return rows
 
 
@@ -224,17 +256,28 @@ def small_rows(dataset: str, seeds: int) -> list[Row]:
         A row for each model.
     """
     rows = []
-    for name, settings in _SMALL.items():
-        config: dict[str, Any] = {"ks": (20,), **settings}
-        if settings["model"] not in _ONE_FIT:
-            config = {"batch_size": _SMALL_BATCH[dataset], **_SMALL_TRAINED, **config}
-        if settings["model"] not in UNSEEDED:
-            config["seeds"] = seeds
-        rows.append(Row(name, TrainConfig(**config)))
+    for name, made in _SMALL.items():
+        if isinstance(made, ClosedForm):
+            config = ClosedFormConfig(made, ks=(20,), seeds=seeds if made.uses_key else 1)
+        else:
+            config = TrainConfig(
+                model=made.model,
+                negatives=_NEGATIVES,
+                optimization=Optimization(
+                    epochs=40,
+                    batch_size=_SMALL_BATCH[dataset],
+                    learning_rate=made.learning_rate,
+                    l2=made.l2,
+                ),
+                selection=Selection(evaluate_every=5, patience=3),
+                ks=(20,),
+                seeds=seeds,
+            )
+        rows.append(Row(name, config))
     return rows
 
 
-def train_or_read(split: Split, config: TrainConfig, folder: Path) -> FitResult:
+def train_or_read(split: Split, config: Config, folder: Path) -> FitResult:
     """A row's run: read where it is finished, gone on with where it was broken off.
 
     Args:
@@ -273,9 +316,9 @@ def line_of(row: Row, result: FitResult) -> dict[str, Any]:
         "name": row.name,
         "protocol": row.config.protocol,
         "settings": {
-            field.name: getattr(row.config, field.name)
-            for field in dataclasses.fields(row.config)
-            if getattr(row.config, field.name) != field.default
+            name: value
+            for name, value in flat(row.config).items()
+            if name == "model" or value != DEFAULTS[name]
         },
         "epochs": summary["epochs"],
         "best_epoch": summary["best_epoch"],

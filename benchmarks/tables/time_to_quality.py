@@ -28,7 +28,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import rank_parts
 from lightgcn_jax.runs import SilentReporter, fit
 from lightgcn_jax.runs.trainer import Trainer
-from lightgcn_jax.settings import PRESETS
+from lightgcn_jax.settings import PRESETS, flat
 
 _TARGET_RECALL = 0.1824
 _TARGET_SECONDS = 1200.0
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> Report:
     reached = recall >= _TARGET_RECALL
     return Report(
         name="time_to_quality",
-        settings={"preset": dataclasses.asdict(PRESETS["fast"]), "recall_to_reach": _TARGET_RECALL},
+        settings={"preset": flat(PRESETS["fast"]), "recall_to_reach": _TARGET_RECALL},
         samples={},
         claims=[
             Claim(

@@ -31,11 +31,12 @@ from benchmarks.tables.budget import (
     seconds_an_epoch,
     steps_within,
 )
-from benchmarks.tables.models import UNSEEDED
 from lightgcn_jax.data import Split, carve_validation, given_split, temporal_split
+from lightgcn_jax.models import GfCf, ItemCf, LightGCN, Popular
 from lightgcn_jax.runs import fit as fit_users
 from lightgcn_jax.runs.summary import seed_statistics
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.settings import ClosedFormConfig, Config, TrainConfig
+from lightgcn_jax.training import Optimization, SharedNegatives
 from pinsage_jax import PinSageConfig, fit, given_task, time_task
 from pinsage_jax.data.sources import load_items
 from pinsage_jax.evaluation.metrics import evaluate_items
@@ -62,19 +63,22 @@ class Row(NamedTuple):
     """
 
     name: str
-    config: TrainConfig | PinSageConfig
+    config: Config | PinSageConfig
     published: tuple[float, float] | None = None
 
 
 # How long the trained ones are trained follows from the budget.
 _LIGHTGCN = TrainConfig(
-    model="lightgcn", batch_size=8192, negatives=256, learning_rate=0.02, ks=(20,)
+    model=LightGCN(layers=3),
+    negatives=SharedNegatives(256),
+    optimization=Optimization(batch_size=8192, learning_rate=0.02),
+    ks=(20,),
 )
 _PINSAGE = PinSageConfig(columns=("title", "year", "genres"), dim=64, neighbors=50, batch_size=1024)
 _WITH_USERS = (
-    Row("popular", TrainConfig(model="popular", ks=(20,))),
-    Row("item-based cosine", TrainConfig(model="itemcf", ks=(20,))),
-    Row("GF-CF", TrainConfig(model="gfcf", ks=(20,))),
+    Row("popular", ClosedFormConfig(Popular(), ks=(20,))),
+    Row("item-based cosine", ClosedFormConfig(ItemCf(), ks=(20,))),
+    Row("GF-CF", ClosedFormConfig(GfCf(), ks=(20,))),
     Row("LightGCN, 3 layers", _LIGHTGCN),
 )
 MOVIELENS = (
@@ -200,7 +204,7 @@ def line_of(row: Row, task: Task, split: Split, seeds: int, seconds: float) -> d
         The figures in plain types: means over seeds, and the spread where there is one.
     """
     started = time.perf_counter()
-    if isinstance(row.config, TrainConfig):
+    if isinstance(row.config, TrainConfig | ClosedFormConfig):
         runs = _of_users(split, row.config, seeds, seconds)
     else:
         runs = _of_items(task, row.config, seeds, seconds)
@@ -221,15 +225,18 @@ def line_of(row: Row, task: Task, split: Split, seeds: int, seconds: float) -> d
     return line
 
 
-def _of_users(split: Split, config: TrainConfig, seeds: int, seconds: float) -> list[Run]:
+def _of_users(split: Split, config: Config, seeds: int, seconds: float) -> list[Run]:
     """One run for a model that draws nothing, for the others one with each seed."""
-    if config.is_trained:
+    if isinstance(config, TrainConfig):
         config = epochs_within(config, seconds, seconds_an_epoch(split, config))
+    elif not config.model.uses_key:
+        seeds = 1
     runs = []
-    for seed in range(config.seed, config.seed + (1 if config.model in UNSEEDED else seeds)):
-        summary = fit_users(split, dataclasses.replace(config, seed=seed)).summary
+    for number in range(seeds):
+        own = dataclasses.replace(config, seed=config.seed + number)
+        summary = fit_users(split, own).summary
         test = {name: summary["test"][name] for name in _METRICS}
-        runs.append(Run(test, summary.get("train_seconds") if config.is_trained else None))
+        runs.append(Run(test, summary["train_seconds"] if own.is_trained else None))
     return runs
 
 

@@ -13,9 +13,9 @@ from lightgcn_jax.diffusion import choose_ordering, diffusion_operator
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.graph import BipartiteGraph, CsrRows, csr_rows, node_order
 from lightgcn_jax.graph.bipartite import training_graph
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.training.batch import Batch
-from lightgcn_jax.training.step import Run, draw_batch, epoch_order
+from lightgcn_jax.models import LightGCN
+from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.training import Batch, StepInputs, draw_batch, epoch_shuffle
 
 
 class Workload(NamedTuple):
@@ -55,23 +55,41 @@ def load_gowalla(data_dir: Path | None, ordering: str = "none") -> Workload:
     return Workload(split, graph, diffusion_operator(graph), relevant)
 
 
-def draw_batches(run: Run, config: TrainConfig, steps: int) -> list[Batch]:
+def lightgcn_of(config: TrainConfig) -> LightGCN:
+    """The model of settings that are LightGCN's.
+
+    Args:
+        config: the settings of a run.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: the settings are those of another model.
+    """
+    if not isinstance(config.model, LightGCN):
+        raise TypeError(f"model: expected a LightGCN, got {config.model!r}")
+    return config.model
+
+
+def draw_batches(inputs: StepInputs, config: TrainConfig, steps: int) -> list[Batch]:
     """Batches by our sampler, all rows of weight 1, for ours and a peer to train on.
 
     Args:
-        run: what the steps read.
+        inputs: what the steps read.
         config: the settings of the run.
         steps: how many batches.
 
     Returns:
         A batch for each step.
     """
-    key = jax.random.key(config.seed)
-    order = epoch_order(key, run.graph.num_edges, config)
-    draw = jax.jit(draw_batch, static_argnames="config")
-    whole = jnp.ones(config.batch_size)
+    key, strategies = jax.random.key(config.seed), config.strategies
+    shuffle = epoch_shuffle(key, inputs.graph.num_edges, strategies)
+    draw = jax.jit(draw_batch, static_argnames="strategies")
+    whole = jnp.ones(strategies.optimization.batch_size)
     batches = []
     for step in range(steps):
-        batch = draw(jax.random.fold_in(key, step), run, order, jnp.int32(0), config=config)
+        own = jax.random.fold_in(key, step)
+        batch = draw(own, inputs, shuffle, jnp.int32(0), strategies=strategies)
         batches.append(batch._replace(weights=whole))
     return batches

@@ -18,20 +18,14 @@ from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, evaluate
 from lightgcn_jax.graph import BipartiteGraph, csr_rows
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.training.step import Run
+from lightgcn_jax.models import LightGCN
+from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.training import Optimization, PerUserNegatives, StepInputs
 
 NUM_USERS, NUM_ITEMS, STEPS = 40, 60, 6
-CONFIG = TrainConfig(
-    dim=8,
-    batch_size=32,
-    sampling="users",
-    negatives=1,
-    negative_sharing="per-user",
-    learning_rate=0.01,
-    l2=0.01,
-    ks=(20,),
-)
+MODEL = LightGCN(dim=8)
+RATES = Optimization(batch_size=32, sampling="users", learning_rate=0.01, l2=0.01)
+CONFIG = TrainConfig(model=MODEL, negatives=PerUserNegatives(1), optimization=RATES, ks=(20,))
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +50,25 @@ def relevant(graph):
 
 
 def vectors(seed: int) -> np.ndarray:
-    return 0.1 * np.random.default_rng(seed).standard_normal((NUM_USERS + NUM_ITEMS, CONFIG.dim))
+    return 0.1 * np.random.default_rng(seed).standard_normal((NUM_USERS + NUM_ITEMS, MODEL.dim))
 
 
 def train_both(graph, config, peer_config) -> tuple[parity.Trained, parity.Trained, np.ndarray]:
     """Both from one float64 table over one list of batches; and that table."""
     table = vectors(2)
-    batches = draw_batches(Run.of(graph, diffusion_operator(graph), config), config, STEPS)
+    inputs = StepInputs.of(graph, config.strategies)
+    batches = draw_batches(inputs, config, STEPS)
     rows = torch_peer.peer_rows(graph.items_of_user, graph.items_of_user, NUM_ITEMS)
     with jax.enable_x64():
-        run = Run.of(graph, diffusion_operator(graph, dtype=jnp.float64), config)
-        ours = parity.train_ours(table, batches, run, config)
+        operator = diffusion_operator(graph, dtype=jnp.float64)
+        ours = parity.train_ours(table, batches, inputs._replace(operator=operator), config)
     peer = parity.OwnPeer(graph, rows, table, peer_config)
     return ours, parity.train_peer(peer, batches), table
 
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_training_gives_the_parameters_and_losses_of_the_peer(graph, layers):
-    config = dataclasses.replace(CONFIG, layers=layers)
+    config = dataclasses.replace(CONFIG, model=LightGCN(dim=8, layers=layers))
     ours, peer, table = train_both(graph, config, config)
     assert ours.table.dtype == peer.table.dtype == np.float64
     np.testing.assert_allclose(ours.losses, peer.losses, rtol=1e-9)
@@ -82,7 +77,14 @@ def test_training_gives_the_parameters_and_losses_of_the_peer(graph, layers):
     assert np.abs(ours.table - table).max() > 0.01
 
 
-@pytest.mark.parametrize("change", [{"l2": 0.02}, {"layers": 2}, {"learning_rate": 0.011}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimization": dataclasses.replace(RATES, l2=0.02)},
+        {"optimization": dataclasses.replace(RATES, learning_rate=0.011)},
+        {"model": LightGCN(dim=8, layers=2)},
+    ],
+)
 def test_another_setting_shows(graph, change):
     ours, peer, table = train_both(graph, CONFIG, dataclasses.replace(CONFIG, **change))
     assert parity.relative_difference(ours.table - table, peer.table - table) > 1e-3

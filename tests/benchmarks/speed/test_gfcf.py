@@ -10,7 +10,7 @@ from lightgcn_jax.data import given_split
 from lightgcn_jax.data.synthetic import block_world
 from lightgcn_jax.diffusion import diffusion_operator
 from lightgcn_jax.graph import BipartiteGraph, csr_rows
-from lightgcn_jax.models.gfcf import GfCfConfig
+from lightgcn_jax.models import GfCf
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def blocks(monkeypatch):
     relevant = csr_rows(split.test.users, split.test.items, num_users)
     workload = Workload(split, graph, diffusion_operator(graph), relevant)
     monkeypatch.setattr(benchmark, "load_gowalla", lambda _: workload)
-    monkeypatch.setattr(benchmark, "GfCfConfig", lambda: GfCfConfig(rank=8))
+    monkeypatch.setattr(benchmark, "GfCf", lambda: GfCf(singular_vectors=8))
 
 
 @pytest.mark.usefixtures("blocks")

@@ -11,6 +11,7 @@ from benchmarks.harness import report as harness
 from benchmarks.speed import less_work
 from benchmarks.speed.less_work import Found, Room
 from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.training import SharedNegatives
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +54,9 @@ def test_a_batch_has_its_room(graph, measured):
     # An interaction is met as often as any other, so a node in proportion to its degree.
     of_pair = sum((counts**2).sum() / graph.num_edges for counts in degrees)
     config = less_work.TrainConfig()
-    assert config.negative_sharing == "shared"
-    expected = config.batch_size * of_pair + config.negatives * degrees[1].mean()
+    size, shared = config.optimization.batch_size, config.negatives
+    assert type(shared) is SharedNegatives
+    expected = size * of_pair + shared.negatives * degrees[1].mean()
     assert measured.rooms["none"].picked == pytest.approx(expected, rel=0.1)
     # The same batches, whatever the places of the nodes.
     assert measured.rooms["co-clustering"] == measured.rooms["none"]

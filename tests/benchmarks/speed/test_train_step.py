@@ -35,7 +35,6 @@ def alternations(monkeypatch):
         "our step": 0.4,
         "PyTorch's step": 0.5,
         "PyTorch's step, CSR with Ã symmetric": 0.105,
-        "chunk": 0.4,
         "applications of Ã": 0.06,
         "our step without layers": 0.04,
         "our NGCF step": 1.2,
@@ -48,10 +47,10 @@ def alternations(monkeypatch):
         found.append((list(contenders), rounds))
         return {name: [seconds[name]] * rounds for name in contenders}
 
-    chunk = types.SimpleNamespace(steps=STEPS, compile_seconds=1.0)
+    steps = types.SimpleNamespace(steps=STEPS, compile_seconds=1.0)
     for module in (train_step, ngcf_step):
         monkeypatch.setattr(module, "alternate", alternate)
-        monkeypatch.setattr(module, "Chunk", lambda *_: chunk)
+        monkeypatch.setattr(module, "CompiledSteps", lambda *_: steps)
     return found
 
 
@@ -61,7 +60,7 @@ def test_a_step_is_held_against_both_peers(alternations):
     train_step.add_options(parser)
     report = train_step.run(parser.parse_args(["--rounds", str(ROUNDS), "--skip-memory"]))
     assert [rounds for _, rounds in alternations] == [ROUNDS] * 3
-    # A sample of ours is a chunk of steps.
+    # A sample of ours is a call of several steps.
     assert report.samples["our step"] == pytest.approx([0.1] * ROUNDS)
     claims = {claim.name: claim.value for claim in report.claims}
     assert claims == {

@@ -8,7 +8,9 @@ from benchmarks.tables import models, time_to_quality
 from benchmarks.tables.models import Row
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.settings import PRESETS, TrainConfig
+from lightgcn_jax.models import LightGCN, Random
+from lightgcn_jax.settings import PRESETS, ClosedFormConfig, model_name
+from lightgcn_jax.training import SharedNegatives
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +30,29 @@ def test_gowalla_has_every_model_of_the_papers_under_both_protocols():
         assert {"NGCF, 3 layers", "GF-CF"} <= set(names)
     assert all(row.published for row in rows)
     trained = [row.config for row in rows if row.config.is_trained]
-    assert len({config.loss for config in trained}) == 1
+    assert len({(config.loss, config.negatives) for config in trained}) == 1
     # The scale multiplies epochs, and never below one.
     assert all(
-        half.config.epochs == round(whole.config.epochs / 2)
+        half.config.optimization.epochs == round(whole.config.optimization.epochs / 2)
         for half, whole in zip(rows, models.gowalla_rows(1.0), strict=True)
         if half.config.is_trained
     )
-    assert all(row.config.epochs >= 1 for row in models.gowalla_rows(1e-9))
+    shortest = [row.config for row in models.gowalla_rows(1e-9) if row.config.is_trained]
+    assert {config.optimization.epochs for config in shortest} == {1}
 
 
 def test_small_sets_have_every_model_with_seeds():
     rows = models.small_rows("lastfm", 5)
-    assert {row.config.model for row in rows} >= {"mf", "gcn", "sgc", "ngcf", "gnn", "lightgcn"}
+    names = {model_name(row.config) for row in rows}
+    assert names >= {"mf", "gcn", "sgc", "ngcf", "gnn", "lightgcn"}
     for row in rows:
-        seeded = row.config.model not in ("popular", "itemcf")
+        seeded = model_name(row.config) not in ("popular", "itemcf")
         assert row.config.seeds == (5 if seeded else 1)
         assert row.config.protocol == "strict"
 
 
 def test_a_row_is_trained_once_then_read_and_never_mixed_up(split, tmp_path):
-    config = TrainConfig(model="random", seeds=3, ks=(20,))
+    config = ClosedFormConfig(Random(), seeds=3, ks=(20,))
     first = models.train_or_read(split, config, tmp_path / "row")
     again = models.train_or_read(split, config, tmp_path / "row")
     assert again.already_finished
@@ -59,7 +63,7 @@ def test_a_row_is_trained_once_then_read_and_never_mixed_up(split, tmp_path):
 
 
 def test_lines_and_their_table(split):
-    config = TrainConfig(model="random", seeds=3, ks=(20,))
+    config = ClosedFormConfig(Random(), seeds=3, ks=(20,))
     result = models.fit(split, config)
     line = models.line_of(Row("random", config, (0.1, 0.2)), result)
     assert line["settings"] == {"model": "random", "ks": (20,), "seeds": 3}
@@ -85,8 +89,11 @@ def test_the_order_of_recall():
 
 def test_time_to_quality_reports_what_the_untrained_model_ranks(split, monkeypatch):
     # In so small a world the deep layers alone, untrained, rank half of it well.
-    changes = {"alphas": None, "epochs": 2, "batch_size": 256, "negatives": 16}
-    quick = dataclasses.replace(PRESETS["fast"], **changes)
+    fast = PRESETS["fast"]
+    steps = dataclasses.replace(fast.optimization, epochs=2, batch_size=256)
+    quick = dataclasses.replace(
+        fast, model=LightGCN(), negatives=SharedNegatives(16), optimization=steps
+    )
     monkeypatch.setitem(PRESETS, "fast", quick)
     monkeypatch.setattr(time_to_quality, "load_split", lambda *_: split)
     found = time_to_quality.train("any", "fast", None)

@@ -9,7 +9,10 @@ from benchmarks.tables import users_to_items
 from benchmarks.tables.users_to_items import GOWALLA, MOVIELENS, Row
 from lightgcn_jax.data import temporal_split
 from lightgcn_jax.data.synthetic import block_world
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.models import MF, GfCf, ItemCf, LightGCN, Popular
+from lightgcn_jax.settings import ClosedFormConfig, TrainConfig
+from lightgcn_jax.training import Optimization, SharedNegatives
+from pinsage_jax.config import PinSageConfig
 from pinsage_jax.data.sources import from_files
 from pinsage_jax.evaluation.baselines import popularity
 from pinsage_jax.evaluation.metrics import evaluate_items
@@ -28,7 +31,7 @@ def task_and_split():
 
 def test_popularity_has_the_same_figures_in_either_package(task_and_split):
     task, split = task_and_split
-    row = Row("", TrainConfig(model="popular", ks=(20,)))
+    row = Row("", ClosedFormConfig(Popular(), ks=(20,)))
     line = users_to_items.line_of(row, task, split, 3, 1.0)
     wanted = evaluate_items(popularity(task, task.test), task.test, ks=(20,)).metrics
     assert line["test"] == pytest.approx({name: wanted[name] for name in line["test"]}, rel=1e-5)
@@ -86,26 +89,29 @@ def runs(monkeypatch):
 @pytest.mark.parametrize("row", dict.fromkeys((*MOVIELENS, *GOWALLA)), ids=lambda row: row.name)
 def test_every_trained_row_has_one_budget_in_seconds_and_all_seeds(row, runs, task_and_split):
     line = users_to_items.line_of(row, *task_and_split, 2, 60.0)
-    if isinstance(row.config, TrainConfig) and not row.config.is_trained:
+    if isinstance(row.config, ClosedFormConfig):
         assert line["train_seconds_a_seed"] is None
         return
     assert [config.seed for config in runs] == [0, 1]
     assert line["runs"] == [FIGURES] * 2
     for config in runs:
         if isinstance(config, TrainConfig):
-            assert config.epochs * 0.5 == 60
+            epochs, every = config.optimization.epochs, config.selection.evaluate_every
+            patience = config.selection.patience
+            assert epochs * 0.5 == 60
             assert line["train_seconds_a_seed"] == 59
         else:
+            epochs, every, patience = config.epochs, config.evaluate_every, config.patience
             assert config.epochs * config.steps_per_epoch * 0.02 == pytest.approx(60)
             # The first epoch waits for the compiler, and counts as the others do.
             assert line["train_seconds_a_seed"] == pytest.approx(60)
-        assert config.epochs // config.evaluate_every == 20
-        assert config.patience == 0
+        assert epochs // every == 20
+        assert patience == 0
 
 
 def test_gowalla_has_own_rows_of_what_knows_users():
-    models = {row.config.model for row in GOWALLA if isinstance(row.config, TrainConfig)}
-    assert models == {"popular", "itemcf", "gfcf", "lightgcn"}
+    own = {type(row.config.model) for row in GOWALLA if not isinstance(row.config, PinSageConfig)}
+    assert own == {Popular, ItemCf, GfCf, LightGCN}
     lines = [
         {
             "name": row.name,
@@ -123,7 +129,12 @@ def test_gowalla_has_own_rows_of_what_knows_users():
 @pytest.mark.slow
 def test_rows_are_trained_for_their_seconds(task_and_split):
     items = tiny(pooling="none", curriculum="none")
-    users = TrainConfig(model="mf", dim=8, batch_size=64, negatives=8, ks=(20,))
+    users = TrainConfig(
+        model=MF(dim=8),
+        negatives=SharedNegatives(8),
+        optimization=Optimization(batch_size=64),
+        ks=(20,),
+    )
     for config in (items, users):
         line = users_to_items.line_of(Row("ours", config, (0.5, 0.25)), *task_and_split, 2, 2.0)
         assert [set(one) for one in line["runs"]] == [{"recall@20", "ndcg@20"}] * 2
