@@ -44,7 +44,7 @@ class Program(NamedTuple):
 
 LIGHTGCN = Program(
     name="lightgcn-jax",
-    description="Graph recommendation: train a model, judge it, recommend.",
+    description="Graph recommendation: train a model, evaluate it, recommend.",
     package="lightgcn_jax.cli",
     commands={
         "train": ("training", "Train", "Train a model on a data set or on your own files."),
@@ -96,7 +96,7 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             return 2
         except Exception as error:
             # Imported here for the sake of a fast --help.
-            from lightgcn_jax.training import Interrupted
+            from lightgcn_jax.runs import Interrupted
 
             if isinstance(error, Interrupted):
                 say(str(error))

@@ -64,12 +64,20 @@ def save_checkpoint(folder: Path, step: int, arrays: Any, progress: dict[str, An
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
-    """The checkpoints' folders, newest first."""
+    """The checkpoints' folders, newest first.
+
+    Args:
+        folder: holds a run's checkpoints.
+    """
     return sorted(folder.glob("step-*"), reverse=True)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a kill in the middle of a save left behind; the run must be this process's."""
+    """Remove what a kill in the middle of a save left behind.
+
+    Args:
+        folder: holds the checkpoints of a run that this process has locked.
+    """
     for unfinished in folder.glob(".step-*.tmp"):
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -100,7 +108,11 @@ def load_checkpoint(folder: Path, template: Any) -> Checkpoint | None:
 
 
 def find_damage(path: Path) -> str | None:
-    """What differs from the checkpoint's manifest of sums; None if nothing does."""
+    """What differs from the checkpoint's manifest of sums; None if nothing does.
+
+    Args:
+        path: the checkpoint's folder.
+    """
     try:
         expected = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -114,17 +114,18 @@ def fits(
         yield record, scorer, fitted - start, time.perf_counter() - fitted
 
 
-def rebuild(directory: RunDirectory) -> Scorer:
+def rebuild(directory: RunDirectory, config: ClosedFormConfig) -> Scorer:
     """The model of a finished run in closed form.
 
     Args:
         directory: the run.
+        config: its settings.
 
     Raises:
-        InputError: the run is not finished, or its tensors do not fit it.
+        InputError: the run is not finished, its tensors do not fit it, or the model is one of one's
+            own that was not given.
     """
-    config, split = directory.config, directory.split
-    assert isinstance(config, ClosedFormConfig)
+    split = directory.split
     tensors = directory.model(config.model.tensors)
     graph = training_graph(split)
     arrays = {name: jax.numpy.asarray(tensor) for name, tensor in tensors.items()}

@@ -9,6 +9,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from lightgcn_jax.evaluation.significance import (
 )
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.runs.own_objects import those_of
 from lightgcn_jax.settings.protocols import label_of
 from lightgcn_jax.settings.registry import model_name
 
@@ -61,7 +63,7 @@ class ComparedRun:
         model: its model.
         protocol: the protocol of its figures.
         protocol_note: what figures under it mean.
-        best_epoch: the epoch whose model is judged; 0 for a closed form.
+        best_epoch: the epoch whose model is ranked; 0 for a closed form.
         metrics: means over the test users, ``{"recall@20": …}``.
         tests: by metric, against the baseline; empty for the baseline itself.
     """
@@ -111,10 +113,11 @@ def compare_runs(
     metrics: Sequence[str] = ("recall", "ndcg"),
     baseline: int = 0,
     seed: int = 0,
+    own: Sequence[Any] = (),
 ) -> Comparison:
     """Rank the test pairs of finished runs and test each run against one of them.
 
-    Each run leaves out of a user's list what it was trained or selected on, and is judged by the
+    Each run leaves out of a user's list what it was trained or selected on, and ranks by the
     model that it keeps: of several seeds, one.
 
     Args:
@@ -124,6 +127,7 @@ def compare_runs(
         baseline: place of the run that the others are tested against.
         seed: of the permutation test and the bootstrap, which draw the same signs and users in
             every comparison.
+        own: the scores and closed forms of one's own that runs were made with; each run takes its.
 
     Returns:
         The comparison; p values are corrected for the number of tests of a metric.
@@ -152,7 +156,7 @@ def compare_runs(
             )
         check_same_test_pairs(directory, chosen)
     columns = [f"{name}@{k}" for name in dict.fromkeys(metrics)]
-    values = [_user_values(directory, chosen.split, columns, k) for directory in directories]
+    values = [_user_values(directory, chosen.split, columns, k, own) for directory in directories]
     tests = _tests(values, columns, baseline, seed)
     names = _names(directories)
     runs = tuple(_compared(*parts) for parts in zip(directories, names, values, tests, strict=True))
@@ -205,11 +209,13 @@ def _keys_in(base: Split, split: Split, pairs: Pairs) -> np.ndarray:
 
 
 def _user_values(
-    directory: RunDirectory, base: Split, columns: Sequence[str], k: int
+    directory: RunDirectory, base: Split, columns: Sequence[str], k: int, own: Sequence[Any]
 ) -> dict[str, np.ndarray]:
     """Each metric of every test user, ``float32[users]``, in the order of the base's rows."""
     sets = evaluation_sets(directory.split)
-    evaluation = evaluate(load_scorer(directory), sets.test, ks=(k,), seen=sets.known)
+    config = directory.config_with(**those_of(directory.own_objects, own))
+    scorer = load_scorer(directory, config)
+    evaluation = evaluate(scorer, sets.test, ks=(k,), seen=sets.known)
     order = np.argsort(_rows_in(base.users, directory.split.users)[evaluation.users])
     return {name: evaluation.per_user[name][order] for name in columns}
 

@@ -56,7 +56,7 @@ def continue_from(
         split: the new data.
         config: the settings; by default the run's own. What decides the parameters' shapes
             (``model``, ``dim``, ``seeds`` and the like) and ``protocol`` must be the run's: another
-            protocol would judge pairs that were trained on, or train on pairs that were held
+            protocol would rank pairs that were trained on, or train on pairs that were held
             out.
         out: a new directory for the new run.
         reporter: receives progress.
@@ -73,8 +73,6 @@ def continue_from(
     old_config = old.config
     assert isinstance(old_config, TrainConfig)
     config = config or old_config
-    if old.has_own_objects:
-        raise InputError(f"{path}: a run with objects of its own can't be gone on from")
     before, after = flat(old_config), flat(config)
     weights = () if isinstance(config.model, (MF, LightGCN)) else _WEIGHTS_KEPT
     for field in (*_KEPT, *weights):
@@ -101,9 +99,11 @@ def open_trained(path: Path | str) -> RunDirectory:
         path: the run's directory.
 
     Raises:
-        InputError: no run, or one of a model that is fitted in closed form.
+        InputError: no run, one of a model that is fitted in closed form, or one that was made with
+            objects of one's own.
     """
     run = RunDirectory.open(Path(path))
+    run.refuse_own_objects("gone on from", "fit with the same objects on all the data")
     if not run.config.is_trained:
         raise InputError(
             f"{path}: expected the run of a trained model to go on from, got "

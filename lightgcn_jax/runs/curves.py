@@ -9,7 +9,7 @@ from typing import Any
 
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.files import replacing
-from lightgcn_jax.runs.reporter import lane_name
+from lightgcn_jax.runs.reporter import name_of_replica
 
 
 def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], select_by: str) -> list[Path]:
@@ -27,19 +27,19 @@ def plot_curves(path: Path, history: Sequence[Mapping[str, Any]], select_by: str
         return []
     from matplotlib.figure import Figure
 
-    lanes = list(dict.fromkeys(map(lane_name, history)))
+    replicas = list(dict.fromkeys(map(name_of_replica, history)))
 
     def draw(name: str, label: str, curves: Mapping[str, Any]) -> Path:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         for curve, value_of in curves.items():
-            for lane in lanes:
+            for replica in replicas:
                 points = [
                     (record["epoch"], value_of(record))
                     for record in history
-                    if lane_name(record) == lane and value_of(record) is not None
+                    if name_of_replica(record) == replica and value_of(record) is not None
                 ]
-                title = curve if len(lanes) == 1 else f"{curve}, {lane}"
+                title = curve if len(replicas) == 1 else f"{curve}, {replica}"
                 if points:
                     axes.plot(*zip(*points, strict=True), label=title, marker=".")
         axes.set_xlabel("epoch")

@@ -45,11 +45,17 @@ from lightgcn_jax.settings.names import flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
 
 FORMAT_VERSION = 2
+_FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
+_PACKAGE = "lightgcn-pinsage-jax"
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A directory that holds one run; see the module for its files."""
+    """A directory that holds one run; see the module for its files.
+
+    Attributes:
+        path: the directory.
+    """
 
     path: Path
 
@@ -63,17 +69,30 @@ class RunDirectory:
         Everything is written under a temporary name, which becomes ``path`` when the block ends;
         a process killed before that leaves no half-made run.
 
+        Args:
+            path: the directory; it may exist where it is empty.
+            split: what the run trains and is evaluated on, its rows in training order.
+            config: the settings.
+            data: JSON value, how the data was made.
+            optimizer: as :attr:`optimizer` gives it again.
+
         Yields:
             The run under its temporary name, to put more into.
 
         Raises:
-            InputError: the directory already holds something.
+            InputError: the directory already holds something, or a lambda is among the settings.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(
                 f"{path}: expected a new or empty directory, it already holds something; "
                 f"go on with a run by resuming it, or choose another name"
             )
+        for field, description in own_objects(config).items():
+            if "<lambda>" in description:
+                raise InputError(
+                    f"{field}: expected a function with a name where a run is written, got a "
+                    f"lambda, which nothing tells from another; define it by def"
+                )
         with whole_folder(path) as temporary:
             run = cls(temporary)
             run._write_start(split, config, data, optimizer)
@@ -114,6 +133,9 @@ class RunDirectory:
     def open(cls, path: Path) -> RunDirectory:
         """Open an existing run.
 
+        Args:
+            path: the directory.
+
         Raises:
             InputError: it is missing, no run, or of another format version.
         """
@@ -123,21 +145,14 @@ class RunDirectory:
         if not (path / "config.json").exists():
             raise InputError(f"{path}: expected a run directory, it holds no config.json")
         run = cls(path)
-        found = run._settings.get("format")
+        found, versions = run._settings.get("format"), run._settings.get("versions")
         if found != FORMAT_VERSION:
+            wrote = versions.get(_PACKAGE) if isinstance(versions, dict) else None
             raise InputError(
-                f"{path}: expected a run of format {FORMAT_VERSION}, got {found!r}; "
-                f"open it with the version that wrote it "
-                f"({run._settings.get('versions', {}).get('lightgcn-pinsage-jax', 'unknown')})"
+                f"{path}: expected a run of format {FORMAT_VERSION}, got {found!r}; open it with "
+                f"the version that wrote it, {_PACKAGE} {wrote or 'of an unknown version'}"
             )
-        missing = {
-            "config",
-            "own",
-            "offset_columns",
-            "optimizer",
-            "data",
-            "split",
-        } - run._settings.keys()
+        missing = _FIELDS - run._settings.keys()
         if missing:
             raise InputError(f"{path / 'config.json'}: expected the fields {sorted(missing)} too")
         return run
@@ -168,10 +183,10 @@ class RunDirectory:
         Raises:
             InputError: the run was not started with such an object, or its settings do not fit.
         """
-        path = self.path / "config.json"
-        stored, own = self._settings["config"], self._settings["own"]
-        if not isinstance(stored, dict) or not isinstance(own, dict):
-            raise InputError(f"{path}: config: expected settings by name")
+        path, stored = self.path / "config.json", self._settings["config"]
+        if not isinstance(stored, dict):
+            raise InputError(f"{path}: config: expected settings by name, got {stored!r}")
+        own = self.own_objects
         objects = in_place_of(own, given, self.path, is_trained="loss" in stored)
         try:
             return from_flat(stored, objects)
@@ -184,10 +199,32 @@ class RunDirectory:
         return self._settings["offset_columns"]
 
     @property
-    def has_own_objects(self) -> bool:
-        """Whether the run was started with a model, score, loss, sampler or optimizer of one's
-        own."""
-        return bool(self._settings["own"]) or self.optimizer == "custom"
+    def own_objects(self) -> dict[str, str]:
+        """The descriptions of the objects of one's own that the run was started with, by field."""
+        own = self._settings["own"]
+        if not isinstance(own, dict):
+            raise InputError(
+                f"{self.path / 'config.json'}: own: expected descriptions, got {own!r}"
+            )
+        return own
+
+    def refuse_own_objects(self, what: str, instead: str) -> None:
+        """Make sure that the run needs nothing but its directory.
+
+        Args:
+            what: what is to be done with the run, ``refitted`` for instance.
+            instead: what to do otherwise.
+
+        Raises:
+            InputError: the run was started with objects of one's own, its optimizer included.
+        """
+        own = list(self.own_objects.values())
+        own += ["an optimizer of one's own"] if self.optimizer == "custom" else []
+        if own:
+            raise InputError(
+                f"{self.path}: expected a run that names all it was made of to be {what}, got one "
+                f"with {', '.join(own)}; {instead}"
+            )
 
     @property
     def optimizer(self) -> str:
@@ -201,7 +238,7 @@ class RunDirectory:
 
     @cached_property
     def split(self) -> Split:
-        """The pairs and id maps that the run trains and is judged on."""
+        """The pairs and id maps that the run trains and is evaluated on."""
         about = self._settings["split"]
         try:
             description, notes = about["description"], tuple(about["notes"])
@@ -233,12 +270,20 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Replace metrics.jsonl by the whole history."""
+        """Replace metrics.jsonl.
+
+        Args:
+            history: all its records.
+        """
         lines = "".join(json.dumps(record) + "\n" for record in history)
         write_text(self.path / "metrics.jsonl", lines)
 
     def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add lines to metrics.jsonl; a torn last line is mended by the next resume."""
+        """Add lines to metrics.jsonl; a torn last line is mended by the next resume.
+
+        Args:
+            records: a JSON object a line.
+        """
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(record) + "\n" for record in records)
 
@@ -252,7 +297,12 @@ class RunDirectory:
             raise InputError(f"{path}: expected a JSON object a line, got {error}") from None
 
     def write_embeddings(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Write ``float32[U, D]`` and ``float32[I, D]`` atomically."""
+        """Write the final embeddings of the best epoch atomically.
+
+        Args:
+            users: ``float32[U, D]``.
+            items: ``float32[I, D]``.
+        """
         with replacing(self.path / "embeddings.safetensors") as temporary:
             safetensors.numpy.save_file({"users": users, "items": items}, temporary)
 
@@ -280,13 +330,20 @@ class RunDirectory:
         return users, items
 
     def write_model(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Write what the model keeps beside embeddings, if anything, atomically."""
+        """Write what the model keeps beside embeddings, if anything, atomically.
+
+        Args:
+            tensors: arrays by name.
+        """
         if tensors:
             with replacing(self.path / "model.safetensors") as temporary:
                 safetensors.numpy.save_file(dict(tensors), temporary)
 
     def model(self, names: Collection[str]) -> dict[str, np.ndarray]:
         """What a finished run keeps beside embeddings, by name.
+
+        Args:
+            names: of all that it should hold.
 
         Raises:
             InputError: the run is not finished, or the file is damaged or holds other tensors.
@@ -305,7 +362,11 @@ class RunDirectory:
         return tensors
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write the figures; from then on the run counts as finished."""
+        """Write the figures; from then on the run counts as finished.
+
+        Args:
+            summary: a JSON value.
+        """
         write_json(self.path / "summary.json", summary)
 
     def summary(self) -> dict[str, Any] | None:
@@ -315,7 +376,7 @@ class RunDirectory:
 
 
 def _versions() -> dict[str, str]:
-    names = ("lightgcn-pinsage-jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    names = (_PACKAGE, "jax", "jaxlib", "flax", "optax", "numpy")
     versions = {}
     for name in names:
         try:

@@ -11,6 +11,9 @@ from lightgcn_jax.evaluation.groups import item_groups, user_groups
 from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.graph.bipartite import training_graph
+from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.models.heads import Score
+from lightgcn_jax.models.model import Model
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
 from lightgcn_jax.settings.protocols import label_of
@@ -18,7 +21,13 @@ from lightgcn_jax.settings.registry import model_name
 
 
 def evaluate_run(
-    path: Path | str, ks: tuple[int, ...], *, beyond: bool = False, groups: int = 0
+    path: Path | str,
+    ks: tuple[int, ...],
+    *,
+    beyond: bool = False,
+    groups: int = 0,
+    model: Model | ClosedForm | None = None,
+    score: Score | None = None,
 ) -> dict[str, Any]:
     """Rank a finished run's parts again at chosen cut-offs, and say what its lists are like.
 
@@ -27,6 +36,8 @@ def evaluate_run(
         ks: cut-offs.
         beyond: add the metrics of :mod:`lightgcn_jax.evaluation.catalogue` on test.
         groups: add test by so many groups of users and of items; 0 adds none.
+        model: the model that the run was made with, where it is a closed form of one's own.
+        score: the score that the run was made with, where it is one of one's own.
 
     Returns:
         A JSON value: ``model``, ``protocol``, ``protocol_note``, the parts' metrics (``{}`` for a
@@ -40,12 +51,13 @@ def evaluate_run(
     if groups < 0:
         raise InputError(f"groups: expected at least 1, or 0 for none, got {groups}")
     directory = RunDirectory.open(Path(path))
-    scorer, split = load_scorer(directory), directory.split
+    config, split = directory.config_with(model=model, score=score), directory.split
+    scorer = load_scorer(directory, config)
     sets = evaluation_sets(split)
     figures: dict[str, Any] = {
-        "model": model_name(directory.config),
-        "protocol": directory.config.protocol,
-        "protocol_note": label_of(directory.config),
+        "model": model_name(config),
+        "protocol": config.protocol,
+        "protocol_note": label_of(config),
         **rank_parts(scorer, sets, ("train", "valid"), ks),
         "test": {},
         "users_without_test_items": sets.users_without_test_items,

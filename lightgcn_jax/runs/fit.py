@@ -28,9 +28,10 @@ from lightgcn_jax.runs.checkpoint import (
 from lightgcn_jax.runs.closed_form import fit_closed_form, rebuild
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.node_order import in_training_order
+from lightgcn_jax.runs.own_objects import check_complete
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
-from lightgcn_jax.runs.scorers import head_names, head_of
+from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import ClosedFormConfig, Config, TrainConfig
 from lightgcn_jax.settings.registry import model_name, with_embeddings
@@ -74,6 +75,10 @@ class FitResult:
 
 def embeddings_of(scorer: Scorer, model: str) -> tuple[np.ndarray, np.ndarray]:
     """A model's vectors ``float32[U, D]`` and ``float32[I, D]``, on the host.
+
+    Args:
+        scorer: what ranks.
+        model: the model's name, for the message.
 
     Raises:
         InputError: it has none.
@@ -147,22 +152,25 @@ def fit(
         split = in_training_order(split, config)
     progress = Progress.start(config.seeds)
     arrays = None if initial is None else TrainArrays.start(initial)
-    directory = None
-    if out is not None:
-        kind = "none" if not config.is_trained else "adam" if optimizer is None else "custom"
-        with RunDirectory.creating(Path(out), split, config, data or {}, kind) as made:
+    directory = None if out is None else RunDirectory(Path(out))
+    reporter = reporter or SilentReporter()
+    trainer = None
+    if isinstance(config, TrainConfig):
+        # What does not fit is refused here, before anything is written.
+        trainer = Trainer(split, config, optimizer, directory, reporter)
+    if directory is not None:
+        kind = "none" if trainer is None else "adam" if optimizer is None else "custom"
+        with RunDirectory.creating(directory.path, split, config, data or {}, kind) as made:
             if arrays is not None:
                 # Where the run goes on from can't be drawn again from its seeds.
                 save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
-        directory = RunDirectory(Path(out))
-    reporter = reporter or SilentReporter()
     with nullcontext() if directory is None else directory.locked():
-        if not isinstance(config, TrainConfig):
-            fitted = fit_closed_form(split, config, directory, reporter)
-            return _result(config, split, fitted, directory)
-        trainer = Trainer(split, config, optimizer, directory, reporter)
-        arrays = arrays or TrainArrays.start(trainer.initial_states())
-        return _result(config, split, trainer.train(arrays, progress), directory)
+        if trainer is None:
+            trained = fit_closed_form(split, config, directory, reporter)
+        else:
+            arrays = arrays or TrainArrays.start(trainer.initial_states())
+            trained = trainer.train(arrays, progress)
+        return _result(config, split, trained, directory)
 
 
 def _settings(
@@ -216,6 +224,7 @@ def resume(
     summary = directory.summary()
     if summary is not None:
         return _finished(directory, config, summary)
+    check_complete(config)
     if not isinstance(config, TrainConfig):
         if optimizer is not None:
             _check_trained(config, "optimizer")
@@ -272,9 +281,11 @@ def refit(
         reporter: receives progress.
 
     Raises:
-        InputError: no finished run, or one under another protocol.
+        InputError: no finished run, one under another protocol, or one that was made with objects
+            of one's own.
     """
     old = RunDirectory.open(Path(path))
+    old.refuse_own_objects("refitted", "fit with the same objects under the protocol fixed")
     summary = old.summary()
     if old.config.protocol != "strict" or summary is None:
         state = "finished" if summary is not None else "unfinished"
@@ -282,8 +293,6 @@ def refit(
             f"{path}: expected a finished run under strict, which chose on validation, got a "
             f"{state} one under {old.config.protocol}"
         )
-    if old.has_own_objects:
-        raise InputError(f"{path}: a run with objects of its own can't be refitted")
     config = dataclasses.replace(old.config, protocol="fixed")
     if isinstance(config, TrainConfig):
         before = config.optimization
@@ -310,7 +319,7 @@ def _finished(directory: RunDirectory, config: Config, summary: dict[str, Any]) 
         directory.split,
         summary,
         directory.history(),
-        load_scorer(directory),
+        load_scorer(directory, config),
         directory.path,
         already_finished=True,
     )
@@ -323,19 +332,20 @@ def _result(
     return FitResult(config, split, *trained, directory=path)
 
 
-def load_scorer(directory: RunDirectory) -> Scorer:
+def load_scorer(directory: RunDirectory, config: Config | None = None) -> Scorer:
     """What ranks in a finished run: its best epoch's embeddings, or its closed form.
 
     Args:
         directory: the run.
+        config: its settings with the objects of one's own that rank (see
+            :meth:`RunDirectory.config_with`): a score, or a closed form.
 
     Raises:
-        InputError: the run is not finished, or a file of it is damaged.
+        InputError: the run is not finished, a file of it is damaged, or such an object is missing.
     """
-    config = directory.config
+    config = config or directory.config
     if not isinstance(config, TrainConfig):
-        return rebuild(directory)
+        return rebuild(directory, config)
     users, items = map(jnp.asarray, directory.embeddings())
-    names = head_names(config.score)
-    head = head_of(directory.model(names)) if names else None
-    return config.score.scorer(users, items, head)
+    shapes = head_shapes(config.score, users.shape[1] - config.score.offset_columns)
+    return config.score.scorer(users, items, head_of(shapes, directory.model(head_names(shapes))))

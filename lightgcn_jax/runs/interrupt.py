@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the chunk under way."""
+"""Ctrl-C that waits for the compiled steps under way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that the chunk under way can be saved; a second one
+    """Turn the first Ctrl-C into an event, so that the steps under way can be saved; a second one
     breaks off at once."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -1,87 +1,58 @@
-"""Objects of one's own in a run that is opened from disk: known by their description alone.
+"""Objects of one's own in a run: what training asks of them, and what stands for them on disk.
 
-A run directory keeps names, no code. What was made from an object without a name holds one of these
-in its place: its figures and vectors can be read, and using it says what is missing.
+A run directory keeps names, no code. Where it is opened without the object that it was made with,
+a stand-in takes the object's place: figures and vectors can be read, and using the object says what
+is missing.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.scorer import Tables
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.heads import Score
-from lightgcn_jax.models.model import Model
-from lightgcn_jax.settings.registry import described
+from lightgcn_jax.models.model import Model, table_of
+from lightgcn_jax.settings.config import Config, TrainConfig
+from lightgcn_jax.settings.registry import StandIn, described, own_objects
 from lightgcn_jax.training.samplers import NegativeSampler
 
 
-@dataclasses.dataclass(frozen=True)
-class _Missing:
-    description: str
-    field: str
-
-    def _refuse(self) -> NoReturn:
+class _Missing(StandIn):
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise InputError(
             f"{self.field}: the run was made with one of your own, {self.description}; give the "
-            f"same object from Python: resume(path, {self.field}=…)"
+            f"same object from Python as {self.field}=…"
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class MissingModel(_Missing, Model):
-    """Stands for a model."""
-
-    @property
-    def width(self) -> int:
-        self._refuse()
-
-    def init(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
-
-    def apply(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
+class _MissingModel(_Missing, Model):
+    init = apply = _Missing._refuse
+    width = property(_Missing._refuse)
 
 
-@dataclasses.dataclass(frozen=True)
-class MissingClosedForm(_Missing, ClosedForm):
-    """Stands for a closed form."""
-
-    def fit(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
+class _MissingClosedForm(_Missing, ClosedForm):
+    uses_key = True
+    fit = rebuilt = _Missing._refuse
 
 
-@dataclasses.dataclass(frozen=True)
-class MissingScore(_Missing, Score):
-    """Stands for a score."""
-
-    def init(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
+class _MissingScore(_Missing, Score):
+    init = __call__ = scorer = _Missing._refuse
 
 
-@dataclasses.dataclass(frozen=True)
-class MissingLoss(_Missing):
-    """Stands for a loss."""
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
+class _MissingLoss(_Missing):
+    __call__ = _Missing._refuse
 
 
-@dataclasses.dataclass(frozen=True)
-class MissingSampler(_Missing, NegativeSampler):
-    """Stands for a sampler of negatives."""
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
-
-    def num_items(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse()
+class _MissingSampler(_Missing, NegativeSampler):
+    __call__ = num_items = _Missing._refuse
 
 
 def in_place_of(
@@ -104,7 +75,7 @@ def in_place_of(
             continue
         if field not in descriptions:
             raise InputError(
-                f"{field}: expected none, as the run {path} names its own, got {value!r}"
+                f"{field}: expected none, as the run {path} names its own, got {described(value)}"
             )
         if described(value) != descriptions[field]:
             raise InputError(
@@ -113,11 +84,114 @@ def in_place_of(
             )
         objects[field] = value
     stand_ins: dict[str, Any] = {
-        "model": MissingModel if is_trained else MissingClosedForm,
-        "score": MissingScore,
-        "loss": MissingLoss,
-        "negatives": MissingSampler,
+        "model": _MissingModel if is_trained else _MissingClosedForm,
+        "score": _MissingScore,
+        "loss": _MissingLoss,
+        "negatives": _MissingSampler,
     }
     for field in descriptions.keys() - objects.keys():
         objects[field] = stand_ins[field](descriptions[field], field)
     return objects
+
+
+def those_of(descriptions: Mapping[str, str], objects: Iterable[Any]) -> dict[str, Any]:
+    """The objects that a run was made with, by field.
+
+    Args:
+        descriptions: of the run's objects, by field.
+        objects: any objects; the others are passed over.
+    """
+    fields = {description: field for field, description in descriptions.items()}
+    return {fields[described(one)]: one for one in objects if described(one) in fields}
+
+
+def check_complete(config: Config) -> None:
+    """Make sure that no object of one's own is missing.
+
+    Args:
+        config: a run's settings.
+
+    Raises:
+        InputError: one is.
+    """
+    for field in own_objects(config):
+        value = getattr(config, field)
+        if isinstance(value, _Missing):
+            value._refuse()
+
+
+def check_own_objects(config: TrainConfig, num_nodes: int) -> None:
+    """Refuse what training or ranking could not use, before anything is compiled or written.
+
+    Args:
+        config: the settings; what has a name is known to fit.
+        num_nodes: N.
+
+    Raises:
+        InputError: an L2 penalty without layer-0 embeddings, a table without a row for each node,
+            or a score that ranks otherwise than it trains.
+    """
+    own, model = own_objects(config), config.model
+    if "model" in own:
+        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), num_nodes))
+        table = table_of(shapes)
+        if table is None and config.optimization.l2:
+            raise InputError(
+                f"l2: expected 0 for {own['model']}, whose parameters hold no leaf named table to "
+                f"penalise, got {config.optimization.l2:g}"
+            )
+        if table is not None and table.shape[:1] != (num_nodes,):
+            raise InputError(
+                f"model: expected a table with a row for each of {num_nodes} nodes, got "
+                f"{table.dtype}{list(table.shape)} from {own['model']}"
+            )
+    if "score" in own:
+        _check_score(config.score, model.width, own["score"])
+
+
+def check_vectors(config: TrainConfig, num_nodes: int, operator: Any) -> None:
+    """Make sure that a model of one's own gives a vector to each node.
+
+    Args:
+        config: the settings.
+        num_nodes: N.
+        operator: what the model reads of the graph.
+
+    Raises:
+        InputError: it gives something else.
+    """
+    model = config.model
+    if "model" not in own_objects(config):
+        return
+    vectors = jax.eval_shape(
+        lambda operator: model.apply(model.init(jax.random.key(0), num_nodes), operator), operator
+    )
+    if vectors.shape != (num_nodes, model.width):
+        raise InputError(
+            f"model: expected apply to give float[{num_nodes}, {model.width}], a vector for each "
+            f"node and as wide as its dim or width says, got {vectors.dtype}{list(vectors.shape)}"
+        )
+
+
+def _check_score(score: Score, width: int, description: str) -> None:
+    """Training scores shared items and items of each row; ranking goes by vectors that are kept."""
+    head = score.init(jax.random.key(0), width)
+    users, items = jax.random.normal(jax.random.key(1), (2, 3, width))
+    offsets = jnp.arange(3.0) if score.offset_columns else None
+    with jax.default_matmul_precision("highest"):
+        shared = score(head, users, items)
+        each = score(head, users, jnp.stack([items] * 3))
+        scorer = score.scorer(*score.vectors(users, items, offsets), head)
+        ranked = scorer.scores(jnp.arange(3, dtype=jnp.int32)).T
+    ranked = ranked if offsets is None else ranked - offsets[None]
+    for what, found in (("for items of each row", each), ("in ranking", ranked)):
+        if found.shape != shared.shape or not np.allclose(found, shared, 1e-4, 1e-4):
+            raise InputError(
+                f"score: expected {description} to give the same scores for shared items and "
+                f"{what}; beside __call__, vectors and scorer say what is ranked"
+            )
+    if not isinstance(scorer, Tables):
+        raise InputError(
+            f"score: expected {description} to rank by vectors, a HeadScorer or an InnerProduct, "
+            f"got {scorer!r}"
+        )

@@ -17,8 +17,12 @@ from rich.progress import (
 from lightgcn_jax.data.pairs import PARTS
 
 
-def lane_name(record: Mapping[str, Any]) -> str:
-    """What tells a record's run from those trained beside it: ``seed 3``, ``l2 0.01, seed 0``."""
+def name_of_replica(record: Mapping[str, Any]) -> str:
+    """What tells a record's run from those trained beside it: ``seed 3``, ``l2 0.01, seed 0``.
+
+    Args:
+        record: of metrics.jsonl.
+    """
     rest = (name for name in record if name not in ("epoch", "loss", *PARTS))
     return ", ".join(f"{name} {record[name]}" for name in rest)
 
@@ -27,43 +31,53 @@ class Reporter(Protocol):
     """Receives a run's events; every method may do nothing."""
 
     def started(self, *, epochs: int, done: float) -> None:
-        """Training begins or goes on, ``done`` epochs (a fraction) being behind it."""
-        ...
+        """Training begins or goes on.
+
+        Args:
+            epochs: of the run, at most.
+            done: epochs that lie behind it, as a fraction.
+        """
 
     def advanced(self, *, epochs: float, loss: float, interactions_per_second: float) -> None:
-        """A chunk is done; ``epochs`` done in all, as a fraction."""
-        ...
+        """A call of the compiled steps is done.
+
+        Args:
+            epochs: done in all, as a fraction.
+            loss: the mean over the call's steps.
+            interactions_per_second: rows of mini-batches a second, of all replicas together.
+        """
 
     def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None:
-        """An evaluation is done; one record a seed."""
-        ...
+        """An evaluation is done.
+
+        Args:
+            records: one of each replica, as in metrics.jsonl.
+            improved: whether any of them is its best so far.
+        """
 
     def noted(self, message: str) -> None:
-        """Something worth a line."""
-        ...
+        """Something is worth a line.
+
+        Args:
+            message: the line.
+        """
 
     def stopped(self) -> None:
         """Training ended or broke off."""
-        ...
 
 
-class SilentReporter:
+class SilentReporter(Reporter):
     """Says nothing."""
 
-    def started(self, *, epochs: int, done: float) -> None: ...
 
-    def advanced(self, *, epochs: float, loss: float, interactions_per_second: float) -> None: ...
-
-    def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None: ...
-
-    def noted(self, message: str) -> None: ...
-
-    def stopped(self) -> None: ...
-
-
-class ConsoleReporter:
+class ConsoleReporter(Reporter):
     """A progress bar on stderr with loss, interactions a second and time left, and a line an
-    evaluation."""
+    evaluation.
+
+    Args:
+        console: where to write; by default stderr.
+        metric: the metric that a line shows.
+    """
 
     def __init__(self, console: Console | None = None, *, metric: str = "recall@20"):
         self._console = console or Console(stderr=True)
@@ -81,22 +95,41 @@ class ConsoleReporter:
         self._task = None
 
     def started(self, *, epochs: int, done: float) -> None:
+        """Draw the bar.
+
+        Args:
+            epochs: its length.
+            done: where it starts.
+        """
         self._progress.start()
         self._task = self._progress.add_task("", total=epochs, completed=int(done), detail="")
 
     def advanced(self, *, epochs: float, loss: float, interactions_per_second: float) -> None:
+        """Move the bar.
+
+        Args:
+            epochs: where it stands.
+            loss: of the last call.
+            interactions_per_second: of the last call.
+        """
         assert self._task is not None
         detail = f"loss {loss:.4f}  {interactions_per_second:,.0f} interactions/s"
         self._progress.update(self._task, completed=round(epochs, 1), detail=detail)
 
     def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None:
+        """Print a line for each replica.
+
+        Args:
+            records: one of each replica.
+            improved: whether to say of a single one that it is the best so far.
+        """
         for record in records:
             figures = "  ".join(
                 f"{part} {self._metric} {record[part][self._metric]:.4f}"
                 for part in PARTS
                 if self._metric in record.get(part, {})
             )
-            which = f"  {lane_name(record)}" if len(records) > 1 else ""
+            which = f"  {name_of_replica(record)}" if len(records) > 1 else ""
             self._console.print(
                 f"epoch {record['epoch']}{which}  loss {record['loss']:.4f}  {figures}"
                 + ("  best so far" if improved and len(records) == 1 else ""),
@@ -105,7 +138,13 @@ class ConsoleReporter:
             )
 
     def noted(self, message: str) -> None:
+        """Print a line.
+
+        Args:
+            message: the line.
+        """
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def stopped(self) -> None:
+        """Take the bar away."""
         self._progress.stop()

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.models.heads import Score
@@ -31,32 +30,41 @@ def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> S
     return strategies.score.scorer(users, items, params.head)
 
 
+def head_names(head: Any) -> list[str]:
+    """The paths of a score's parameters, ``params/output/bias`` for instance, in their order.
+
+    Args:
+        head: any pytree; None for a score without parameters.
+    """
+    paths = (path for path, _ in jax.tree.leaves_with_path(head))
+    return [jax.tree_util.keystr(path, simple=True, separator="/") or "head" for path in paths]
+
+
 def head_tensors(head: Any) -> dict[str, np.ndarray]:
     """The parameters of a score by their paths, as a run keeps them.
 
     Args:
-        head: nested mappings of arrays; None for a score without parameters.
+        head: a pytree of arrays; None for a score without parameters.
     """
-    flat = traverse_util.flatten_dict(head or {}, sep="/")
-    return {name: np.asarray(value) for name, value in flat.items()}
+    return dict(zip(head_names(head), map(np.asarray, jax.tree.leaves(head)), strict=True))
 
 
-def head_names(score: Score) -> frozenset[str]:
-    """The names of :func:`head_tensors` for a score.
+def head_shapes(score: Score, width: int) -> Any:
+    """Shapes and types of a score's parameters.
 
     Args:
         score: the run's.
+        width: D', the columns of the model's vectors.
     """
-    head = jax.eval_shape(lambda: score.init(jax.random.key(0), 1))
-    return frozenset(traverse_util.flatten_dict(head or {}, sep="/"))
+    return jax.eval_shape(lambda: score.init(jax.random.key(0), width))
 
 
-def head_of(tensors: Mapping[str, np.ndarray]) -> Any:
+def head_of(shapes: Any, tensors: Mapping[str, np.ndarray]) -> Any:
     """The inverse of :func:`head_tensors`.
 
     Args:
+        shapes: from :func:`head_shapes`.
         tensors: arrays by their paths.
     """
-    if not tensors:
-        return None
-    return traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, dict(tensors)), sep="/")
+    leaves = [jnp.asarray(tensors[name]) for name in head_names(shapes)]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

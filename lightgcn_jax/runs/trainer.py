@@ -17,7 +17,6 @@ import optax
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer, Tables
 from lightgcn_jax.graph.bipartite import training_graph
@@ -27,6 +26,7 @@ from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import Interrupted, deferred_interrupt
 from lightgcn_jax.runs.node_order import training_ordering
+from lightgcn_jax.runs.own_objects import check_own_objects, check_vectors
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
@@ -53,6 +53,9 @@ class Trainer:
         variants: settings that differ between runs trained at once (see
             :func:`lightgcn_jax.runs.replicas.replicas_of`). With any, test is not ranked: it is for
             what was chosen among them.
+
+    Raises:
+        InputError: settings do not fit, or an object of one's own is not what training needs.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Trainer:
         reporter: Reporter,
         variants: Sequence[Mapping[str, Any]] = (),
     ):
+        check_own_objects(config, len(split.users) + len(split.items))
         self.config, self.directory, self.reporter = config, directory, reporter
         self.variants, self.strategies = variants, config.strategies
         self.replicas: tuple[Replica, ...] = replicas_of(config, variants)
@@ -95,9 +99,11 @@ class Trainer:
     @cached_property
     def inputs(self) -> StepInputs:
         """What the steps read."""
-        return StepInputs.of(
+        inputs = StepInputs.of(
             self.graph, self.strategies, backend=self.backend, replicas=len(self.replicas)
         )
+        check_vectors(self.config, self.graph.num_nodes, inputs.operator)
+        return inputs
 
     def _optimizer_of(self, rate: jax.Array | float) -> optax.GradientTransformation:
         optimization = self.config.optimization
@@ -130,15 +136,10 @@ class Trainer:
             progress: where training stands; it is changed.
 
         Raises:
-            InputError: an L2 penalty without layer-0 embeddings.
+            InputError: a model whose vectors have another shape than it says.
             TrainingDiverged: the loss became NaN or infinite.
             Interrupted: Ctrl-C.
         """
-        if self.config.optimization.l2 and table_of(arrays.best.model) is None:
-            raise InputError(
-                f"l2: expected 0 for {self.config.model!r}, whose parameters hold no leaf named "
-                f"table to penalise, got {self.config.optimization.l2}"
-            )
         if not self._is_over(progress):
             arrays = self._run_epochs(arrays, progress)
         return self._finish(arrays, progress)

@@ -22,6 +22,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, rank
 from lightgcn_jax.evaluation.scorer import InnerProduct, KnowsSimilarItems, Scorer
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_scorer
 from lightgcn_jax.settings import model_name
 
@@ -105,12 +106,27 @@ class Recommender:
                 raise InputError(f"{field}: expected finite numbers, got {odd}")
 
     @classmethod
-    def from_run(cls, path: str | Path) -> Recommender:
-        """Loads a run directory; InputError where it is none or not finished."""
+    def from_run(
+        cls,
+        path: str | Path,
+        *,
+        model: Model | ClosedForm | None = None,
+        score: Score | None = None,
+    ) -> Recommender:
+        """Load a run directory.
+
+        Args:
+            path: the directory.
+            model: the model that the run was made with, where it is a closed form of one's own.
+            score: the score that the run was made with, where it is one of one's own.
+
+        Raises:
+            InputError: it is no run, it is not finished, or an object of one's own is missing.
+        """
         run = RunDirectory.open(Path(path))
-        split = run.split
-        model, offsets = model_name(run.config), run.offset_columns
-        return cls(split.users, split.items, load_scorer(run), _seen(split), model, offsets)
+        config, split = run.config_with(model=model, score=score), run.split
+        scorer, seen = load_scorer(run, config), _seen(split)
+        return cls(split.users, split.items, scorer, seen, model_name(config), run.offset_columns)
 
     @classmethod
     def from_fit(cls, result: FitResult) -> Recommender:

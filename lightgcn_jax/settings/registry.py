@@ -6,8 +6,15 @@ Names exist for the command line and for run directories; in Python, objects are
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import inspect
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import jax
+import numpy as np
 
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.gcn import GCN
@@ -26,6 +33,7 @@ from lightgcn_jax.training.losses import BPR, Binary, MaxMargin, Softmax
 from lightgcn_jax.training.optimizer import Optimization
 from lightgcn_jax.training.samplers import (
     AllItems,
+    FunctionSampler,
     HardNegatives,
     InBatchNegatives,
     PerUserNegatives,
@@ -86,21 +94,56 @@ def name_of(choice: str, value: Any) -> str:
     return names.get(type(value), OWN)
 
 
+@dataclasses.dataclass(frozen=True)
+class StandIn:
+    """Stands for an object of one's own that is not at hand.
+
+    Attributes:
+        description: what :func:`described` says of the object.
+        field: the field of the settings that held it.
+    """
+
+    description: str
+    field: str
+
+
 def described(value: Any) -> str:
     """An object of one's own in words that are the same in every process.
 
+    They name the function or the class, and what it was made of: the fields of an object, the
+    arguments of a ``functools.partial``, the variables that an inner function took along. The code
+    itself is not looked at.
+
     Args:
-        value: a function, or an object; of a dataclass the fields are told too.
+        value: a function, or any other object.
     """
-    if hasattr(value, "description"):  # a stand-in for an object that is not at hand
+    if isinstance(value, StandIn):
         return value.description
-    function = getattr(value, "function", value)
-    named = function if hasattr(function, "__qualname__") else type(function)
-    fields = ""
-    if dataclasses.is_dataclass(function) and not isinstance(function, type):
-        each = fields_of(function).items()
-        fields = f"({', '.join(f'{name}={value!r}' for name, value in each)})"
-    return f"{named.__module__}.{named.__qualname__}{fields}"
+    if isinstance(value, FunctionSampler):
+        return described(value.function)
+    if isinstance(value, types.MethodType):
+        return f"{described(value.__self__)}.{value.__name__}"
+    if isinstance(value, functools.partial):
+        numbered = {str(place): one for place, one in enumerate(value.args)}
+        return f"{described(value.func)} with {described(numbered | value.keywords)}"
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{name}={described(one)}' for name, one in value.items())})"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(described, value))}]"
+    if isinstance(value, np.ndarray | jax.Array):
+        array = np.asarray(value)
+        return f"{array.dtype}{list(array.shape)} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    if hasattr(value, "__qualname__"):
+        made = inspect.unwrap(value)
+        taken = inspect.getclosurevars(made).nonlocals if inspect.isfunction(made) else {}
+        parts = {name: one for name, one in taken.items() if one is not value}
+    elif dataclasses.is_dataclass(value):
+        made, parts = type(value), fields_of(value)
+    elif type(value).__repr__ is object.__repr__:
+        made, parts = type(value), vars(value)
+    else:
+        return repr(value)
+    return f"{made.__module__}.{made.__qualname__}{described(parts) if parts else ''}"
 
 
 def own_objects(config: Config) -> dict[str, str]:
