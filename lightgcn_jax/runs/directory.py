@@ -222,8 +222,8 @@ class RunDirectory:
         own += ["an optimizer of one's own"] if self.optimizer == "custom" else []
         if own:
             raise InputError(
-                f"{self.path}: expected a run that names all it was made of to be {what}, got one "
-                f"with {', '.join(own)}; {instead}"
+                f"{self.path}: a run can be {what} only where it names all that it was made of; it "
+                f"was made with {', '.join(own)}: {instead} instead"
             )
 
     @property

@@ -25,34 +25,39 @@ from lightgcn_jax.settings.registry import StandIn, described, own_objects
 from lightgcn_jax.training.samplers import NegativeSampler
 
 
-class _Missing(StandIn):
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise InputError(
-            f"{self.field}: the run was made with one of your own, {self.description}; give the "
-            f"same object from Python as {self.field}=…"
-        )
+def _refuse(missing: StandIn, *_: Any, **__: Any) -> NoReturn:
+    raise InputError(
+        f"{missing.field}: the run was made with one of your own, {missing.description}; give the "
+        f"same object from Python as {missing.field}=…"
+    )
 
 
-class _MissingModel(_Missing, Model):
-    init = apply = _Missing._refuse
-    width = property(_Missing._refuse)
+_refused: Any = _refuse  # a method of any signature
 
 
-class _MissingClosedForm(_Missing, ClosedForm):
-    uses_key = True
-    fit = rebuilt = _Missing._refuse
+class _MissingModel(StandIn, Model):
+    init = apply = _refused
+
+    @property
+    def width(self) -> int:
+        _refuse(self)
 
 
-class _MissingScore(_Missing, Score):
-    init = __call__ = scorer = _Missing._refuse
+class _MissingClosedForm(StandIn, ClosedForm):
+    uses_key = True  # or a run of several seeds could not be opened
+    fit = rebuilt = _refused
 
 
-class _MissingLoss(_Missing):
-    __call__ = _Missing._refuse
+class _MissingScore(StandIn, Score):
+    init = __call__ = scorer = _refused
 
 
-class _MissingSampler(_Missing, NegativeSampler):
-    __call__ = num_items = _Missing._refuse
+class _MissingLoss(StandIn):
+    __call__ = _refused
+
+
+class _MissingSampler(StandIn, NegativeSampler):
+    __call__ = num_items = _refused
 
 
 def in_place_of(
@@ -116,8 +121,8 @@ def check_complete(config: Config) -> None:
     """
     for field in own_objects(config):
         value = getattr(config, field)
-        if isinstance(value, _Missing):
-            value._refuse()
+        if isinstance(value, StandIn):
+            _refuse(value)
 
 
 def check_own_objects(config: TrainConfig, num_nodes: int) -> None:
