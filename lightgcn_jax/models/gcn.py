@@ -13,12 +13,22 @@ from lightgcn_jax.models.model import GraphModel
 
 
 class GCNLayers(nn.Module):
-    """E(k+1) = ReLU(Ã E(k) W(k)) for k = 0 … K − 1."""
+    """E(k+1) = ReLU(Ã E(k) W(k)) for k = 0 … K − 1.
+
+    Attributes:
+        dim: D.
+    """
 
     dim: int
 
     @nn.compact
     def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
+        """E(K), ``float[N, D]`` or ``float[Q, D]``.
+
+        Args:
+            nodes: ``float[N, D]``, E(0).
+            layers: what each layer reads, one for each k.
+        """
         glorot = nn.initializers.glorot_uniform()
         for k, layer in enumerate(layers):
             linear = nn.Dense(self.dim, use_bias=False, kernel_init=glorot, name=f"layer_{k}")

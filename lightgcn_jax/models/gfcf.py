@@ -92,7 +92,11 @@ class GfCfScorer:
         return self._filtered(signals, _exact(self.vectors.T, scaled))
 
     def signals(self, rows: Ids) -> Float[Array, "items queries"]:
-        """The users' rows of R as columns, ``float[I, Q]``."""
+        """The users' rows of R as columns, ``float[I, Q]``.
+
+        Args:
+            rows: ``int32[Q]``, users.
+        """
         table = jnp.zeros((self.num_items, len(rows)), self.vectors.dtype)
         if not self.interactions.columns.shape[0]:
             return table

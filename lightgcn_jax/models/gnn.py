@@ -52,13 +52,24 @@ def edges_of(graph: BipartiteGraph) -> Edges:
 
 
 class GNNLayers(nn.Module):
-    """K rounds of aggregating and combining."""
+    """K rounds of aggregating and combining.
+
+    Attributes:
+        dim: D.
+        combine: how a node's vector and its neighbours' aggregate become one.
+    """
 
     dim: int
     combine: Combine
 
     @nn.compact
     def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
+        """h(K), ``float[N, D]`` or ``float[Q, D]``.
+
+        Args:
+            nodes: ``float[N, D]``, h(0).
+            layers: what each layer reads, one for each k.
+        """
         glorot = nn.initializers.glorot_uniform()
         for k, layer in enumerate(layers):
             own, messages = layer.own(nodes), layer.neighbours(nodes)

@@ -189,6 +189,9 @@ class MLPHead(nn.Module):
     The hidden layer of the concatenation is a sum of two linear maps, each made once for a user and
     once for an item: O((users + items) D H) beside O(H) a pair.
 
+    Attributes:
+        hidden: H, the width of the hidden layer.
+
     References:
         He et al. 2017, equation 10, with one hidden layer.
     """
@@ -196,6 +199,7 @@ class MLPHead(nn.Module):
     hidden: int
 
     def setup(self):
+        """Name the three linear maps."""
         self.of_user = nn.Dense(self.hidden)
         self.of_item = nn.Dense(self.hidden, use_bias=False)
         self.output = nn.Dense(1)

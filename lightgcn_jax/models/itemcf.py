@@ -141,17 +141,25 @@ class ItemCfScorer:
 
     @property
     def num_queries(self) -> int:
+        """U."""
         return self.items_of_user.num_rows
 
     @property
     def num_items(self) -> int:
+        """I."""
         return self.neighbours.shape[0]
 
     @property
     def block_bytes_per_query(self) -> int:
+        """The query's sums, before they are turned."""
         return 4 * self.num_items
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some users.
+
+        Args:
+            rows: ``int32[Q]``, users.
+        """
         blank = jnp.zeros((rows.shape[0], self.num_items), jnp.float32)
         if not self.items_of_user.columns.shape[0]:
             return blank.T
@@ -193,17 +201,25 @@ class ItemCosines:
 
     @property
     def num_queries(self) -> int:
+        """I."""
         return self.neighbours.shape[0]
 
     @property
     def num_items(self) -> int:
+        """I."""
         return self.neighbours.shape[0]
 
     @property
     def block_bytes_per_query(self) -> int:
+        """The query's neighbours and cosines."""
         return 8 * self.neighbours.shape[1]
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some items.
+
+        Args:
+            rows: ``int32[Q]``, items.
+        """
         blank = jnp.zeros((self.num_items, rows.shape[0]), jnp.float32)
         slots = jnp.arange(rows.shape[0], dtype=jnp.int32)
         return blank.at[self.neighbours[rows], slots[:, None]].set(self.cosines[rows], mode="drop")

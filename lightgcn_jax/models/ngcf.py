@@ -27,7 +27,13 @@ _SLOPE = 0.2
 
 
 class NGCFLayers(nn.Module):
-    """E(k+1) = LeakyReLU((Ã E + E) W1 + (E ∘ Ã E) W2); returns layers 0 to K side by side."""
+    """E(k+1) = LeakyReLU((Ã E + E) W1 + (E ∘ Ã E) W2); returns layers 0 to K side by side.
+
+    Attributes:
+        dim: D.
+        message_dropout: share of the entries of each layer's output that are dropped.
+        node_dropout: share of the nodes whose messages are dropped in each layer.
+    """
 
     dim: int
     message_dropout: float
@@ -41,6 +47,14 @@ class NGCFLayers(nn.Module):
         rows: Ids | None = None,
         key: PRNGKey | None = None,
     ) -> Vectors:
+        """[E(0), …, E(K)], ``float[N, D (K + 1)]`` or ``float[Q, D (K + 1)]``.
+
+        Args:
+            nodes: ``float[N, D]``, E(0).
+            layers: what each layer reads, one for each k.
+            rows: ``int32[Q]``, the nodes of the last layer; None for all.
+            key: randomness of what is dropped; without one nothing is dropped.
+        """
         outputs = [nodes]
         linear = partial(
             nn.Dense, self.dim, use_bias=False, kernel_init=nn.initializers.glorot_uniform()

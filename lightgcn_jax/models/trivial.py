@@ -28,13 +28,20 @@ class PopularScorer:
 
     @property
     def num_items(self) -> int:
+        """I."""
         return self.popularity.shape[0]
 
     @property
     def block_bytes_per_query(self) -> int:
+        """Nothing."""
         return 0
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some users.
+
+        Args:
+            rows: ``int32[Q]``, users.
+        """
         return jnp.broadcast_to(self.popularity[:, None], (self.num_items, rows.shape[0]))
 
 
@@ -54,9 +61,15 @@ class RandomScorer:
 
     @property
     def block_bytes_per_query(self) -> int:
+        """The query's words."""
         return 8 * self.num_items
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some users.
+
+        Args:
+            rows: ``int32[Q]``, users.
+        """
         # Two words a user are drawn, and hashed with the item: JAX's own generator takes a minute
         # for the billion scores of a ranking that takes seconds.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, rows)

@@ -24,6 +24,8 @@ from lightgcn_jax.training.weighted_draws import (
 
 # Edges of the shared negatives that are looked at in one go when seen items are masked.
 _MASK_BLOCK = 16_384
+# The walk's counter passes the last of them by less than a block.
+_MOST_ENTRIES = 2**31 - 1 - _MASK_BLOCK
 
 
 def draw_shared(
@@ -38,6 +40,8 @@ def draw_shared(
     """M items drawn with replacement for the whole batch, masked per row.
 
     Args:
+        key: randomness of the draws.
+        graph: the training interactions.
         users: ``int32[B]``.
         count: M.
         weights: the law of the draws; None for uniform.
@@ -72,6 +76,8 @@ def draw_per_user(
     is found by binary search in the user's sorted row.
 
     Args:
+        key: randomness of the draws.
+        graph: the training interactions.
         users: ``int32[B]``.
         count: n.
         weights: the law of the draws before rejection; None for uniform.
@@ -105,6 +111,7 @@ def in_batch(
     """The batch's positives as everyone's negatives, M = B; nothing is drawn.
 
     Args:
+        graph: the training interactions.
         users: ``int32[B]``.
         positives: ``int32[B]``.
         reject_seen: mask what the row's user has seen; else the row's own positive alone, wherever
@@ -122,19 +129,38 @@ def all_items(graph: BipartiteGraph, users: Ids) -> tuple[Int[Array, " items"], 
     """Every item as a shared negative, for exact losses: ``int32[I]`` and ``bool[B, I]``, unseen.
 
     The mask is dense, B × I, and reads all interactions: for small data.
+
+    Args:
+        graph: the training interactions.
+        users: ``int32[B]``.
     """
     items = jnp.arange(graph.num_items, dtype=jnp.int32)
-    return items, unseen_mask(graph, users, items)
+    return items, unseen_mask(graph, users, items, distinct=True)
 
 
-def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids) -> Mask:
+def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids, distinct: bool = False) -> Mask:
     """Which of the shared items each user of the batch has not seen, ``bool[B, M]``.
 
     Walks the shared items' own rows (their users), in blocks of fixed size until they are
     exhausted: the work is the number of interactions of the M items, whatever the users' degrees.
+
+    Args:
+        graph: the training interactions.
+        users: ``int32[B]``.
+        items: ``int32[M]``.
+        distinct: no item stands among them twice.
+
+    Raises:
+        InputError: the items may have more users than 32-bit counters hold.
     """
     batch, shared = users.shape[0], items.shape[0]
     rows = graph.users_of_item
+    # All items together have E users, which the counters of the graph hold.
+    if not distinct and shared * rows.longest > _MOST_ENTRIES:
+        raise InputError(
+            f"negatives: {shared:,} shared items with up to {rows.longest:,} users each are more "
+            f"than 32-bit counters hold; choose fewer, or a smaller batch where they are its own"
+        )
     # A user may stand in the batch several times: mask the first place, then copy it to all.
     first_place = jnp.full(graph.num_users, batch, jnp.int32)
     first_place = first_place.at[users].min(jnp.arange(batch, dtype=jnp.int32))
@@ -164,8 +190,10 @@ def log_expected_drawn(
     For shared draws, masked or not, and for a row's own draws without rejection.
 
     Args:
+        graph: the training interactions.
         items: ``int32``, any shape.
         count: M.
+        weights: the law of the draws; None for uniform.
 
     Returns:
         ``float``, the items' shape.
@@ -186,6 +214,7 @@ def log_expected_unseen(
     from the unseen items, how many give item i. Void where there is none.
 
     Args:
+        graph: the training interactions.
         users: ``int32[B]``.
         items: ``int32[B, n]``.
         count: n.
@@ -205,6 +234,7 @@ def log_expected_in_batch(
     item that is not the row's own. An item without interactions is never met.
 
     Args:
+        graph: the training interactions.
         items: ``int32[B]``, the batch's positives.
         rows: B, without padding.
     """

@@ -45,7 +45,12 @@ class TrainState:
 
 
 class StepLoss(NamedTuple):
-    """``total`` = ``ranking`` + λ·L2; each a mean over the rows of the batch."""
+    """The loss of a step, a mean over the rows of its batch.
+
+    Attributes:
+        total: ranking + λ·L2.
+        ranking: the loss on the scores.
+    """
 
     total: Scalar
     ranking: Scalar

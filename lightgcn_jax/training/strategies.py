@@ -160,19 +160,7 @@ class StepInputs(NamedTuple):
             strategies: the run's.
             backend: storage of the operator.
             replicas: runs that are trained at once.
-
-        Raises:
-            InputError: a batch's shared negatives have more users than 32-bit counters hold.
         """
-        sampler, batch_size = strategies.sampler, strategies.optimization.batch_size
-        shared = 0 if sampler.per_user else sampler.num_items(batch_size, graph.num_items)
-        longest = graph.users_of_item.longest
-        # All items together have E users, which the counters of the graph hold.
-        if shared < graph.num_items and shared * longest >= 2**31:
-            raise InputError(
-                f"negatives: {shared} items with up to {longest:,} users each are more than "
-                f"32-bit counters hold; choose fewer"
-            )
         operator = strategies.model.operator_of(graph, backend)
         # Under vmap a condition runs both its branches.
         if replicas == 1 and isinstance(operator, Operator) and strategies.model.layers:
@@ -183,7 +171,7 @@ class StepInputs(NamedTuple):
         return cls(
             graph=graph,
             operator=operator,
-            sampler=sampler.prepare(graph),
+            sampler=strategies.sampler.prepare(graph),
             users_with_items=jnp.asarray(with_items.astype(np.int32)),
             offsets=offset * jnp.log1p(users.astype(float)) if offset else None,
         )

@@ -42,6 +42,10 @@ def item_weights(graph: BipartiteGraph, beta: float) -> ItemWeights:
     is rounded by at most ½, a share 1 / (2s · degree^β) of it. With β > 0 an item without users
     gets the smallest weight, 1.
 
+    Args:
+        graph: the training interactions.
+        beta: β, 0 or more.
+
     Raises:
         InputError: β is negative, or so large that degree^β is not finite.
     """
@@ -65,7 +69,13 @@ def item_weights(graph: BipartiteGraph, beta: float) -> ItemWeights:
 
 
 def draw_weighted(key: PRNGKey, weights: ItemWeights, shape: tuple[int, ...]) -> Array:
-    """Items in proportion to their weights, with replacement: ``int32`` of that shape."""
+    """Items in proportion to their weights, with replacement: ``int32`` of that shape.
+
+    Args:
+        key: randomness of the draws.
+        weights: the law of the draws.
+        shape: the result's shape.
+    """
     return _item_at(weights, _integers_below(key, weights.cumulative[-1], shape))
 
 
@@ -73,6 +83,13 @@ def draw_weighted_unseen(
     key: PRNGKey, graph: BipartiteGraph, weights: ItemWeights, users: Ids, count: int
 ) -> Int[Array, "batch count"]:
     """n items for each user in proportion to their weights among those that the user has not seen.
+
+    Args:
+        key: randomness of the draws.
+        graph: the training interactions.
+        weights: the law of the draws before rejection.
+        users: ``int32[B]``.
+        count: n.
 
     Returns:
         ``int32[B, n]``; void for a user who has seen everything.
@@ -83,7 +100,13 @@ def draw_weighted_unseen(
 
 
 def unseen_weight(graph: BipartiteGraph, weights: ItemWeights, users: Ids) -> Ids:
-    """The weight of what each user has not seen, ``int32[B]``."""
+    """The weight of what each user has not seen, ``int32[B]``.
+
+    Args:
+        graph: the training interactions.
+        weights: the items' weights.
+        users: ``int32[B]``.
+    """
     offsets = graph.items_of_user.offsets
     seen = weights.before_edge[offsets[users + 1]] - weights.before_edge[offsets[users]]
     return weights.cumulative[-1] - seen
@@ -99,6 +122,8 @@ def unseen_at(
     of all items.
 
     Args:
+        graph: the training interactions.
+        weights: the items' weights.
         users: ``int32``, broadcast against the marks.
         marks: ``int32`` in [0, the user's unseen weight); every mark but these gives a void item.
     """

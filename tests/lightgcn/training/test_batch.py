@@ -1,9 +1,16 @@
+"""Mini-batches: whom they take, in what order, and what fills the last one."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from lightgcn_jax.training.batch import draw_user_positives, edge_users
+from lightgcn_jax.training import PerUserNegatives, SharedNegatives, edge_users, epoch_shuffle
+from lightgcn_jax.training.batch import draw_user_positives
 from tests.lightgcn.laws import GRAPH, LEVEL, SEEN, chi_square
+from tests.lightgcn.steps import ITEMS, STRATEGIES, USERS, changed, draw, inputs_of
+
+PAIRS = sorted(zip(USERS.tolist(), ITEMS.tolist(), strict=True))
 
 
 def test_users_are_uniform_and_positives_uniform_within_a_user():
@@ -18,3 +25,34 @@ def test_users_are_uniform_and_positives_uniform_within_a_user():
 def test_edges_know_their_users():
     users = GRAPH.pairs()[0]
     assert edge_users(GRAPH, jnp.arange(GRAPH.num_edges)).tolist() == users.tolist()
+
+
+def test_an_epoch_takes_every_interaction_once_and_pads_the_last_batch():
+    inputs, taken = inputs_of(), []
+    shuffle = epoch_shuffle(jax.random.key(1), len(PAIRS), STRATEGIES)
+    for step in range(-(-len(PAIRS) // STRATEGIES.optimization.batch_size)):
+        batch = draw(jax.random.key(step), inputs, shuffle, jnp.int32(step), strategies=STRATEGIES)
+        real = np.asarray(batch.weights) > 0
+        taken += zip(
+            np.asarray(batch.users)[real].tolist(),
+            np.asarray(batch.positives)[real].tolist(),
+            strict=True,
+        )
+    assert sorted(taken) == PAIRS
+    assert taken != sorted(taken)
+
+
+@pytest.mark.parametrize("negatives", [SharedNegatives(4), PerUserNegatives(4)])
+def test_negatives_are_never_seen_where_valid(negatives):
+    strategies = changed(negatives=negatives, optimization={"sampling": "users"})
+    shuffle = epoch_shuffle(jax.random.key(0), len(PAIRS), strategies)
+    assert not shuffle.size
+    batch = draw(
+        jax.random.key(0), inputs_of(strategies), shuffle, jnp.int32(0), strategies=strategies
+    )
+    seen, items = set(PAIRS), np.broadcast_to(np.asarray(batch.negatives), batch.valid.shape)
+    for row, user in enumerate(np.asarray(batch.users).tolist()):
+        assert (user, int(batch.positives[row])) in seen
+        for item, valid in zip(items[row].tolist(), np.asarray(batch.valid)[row], strict=True):
+            assert valid == ((user, item) not in seen) or strategies.sampler.per_user
+            assert not valid or (user, item) not in seen

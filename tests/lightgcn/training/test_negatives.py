@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -6,10 +7,16 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.training import negatives
+from lightgcn_jax.training import (
+    AllItems,
+    HardNegatives,
+    InBatchNegatives,
+    PerUserNegatives,
+    SharedNegatives,
+    negatives,
+)
 from lightgcn_jax.training.negatives import (
     all_items,
-    draw_negatives,
     draw_per_user,
     draw_shared,
     in_batch,
@@ -24,7 +31,8 @@ from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of
 
 shared = jax.jit(draw_shared, static_argnames=("count", "reject_seen"))
 per_user = jax.jit(draw_per_user, static_argnames=("count", "reject_seen"))
-named = jax.jit(draw_negatives, static_argnames=("sampler", "count", "shared", "reject_seen"))
+one_batch = jax.jit(in_batch, static_argnames="reject_seen")
+every_item = jax.jit(all_items)
 each_draw = pytest.mark.parametrize("draw", [shared, per_user], ids=["shared", "per user"])
 
 USERS = jnp.array([3, 0, 3, 6])
@@ -124,16 +132,16 @@ def test_a_graph_without_interactions_has_nothing_to_reject(draw, beta):
 
 
 def test_in_batch_negatives_are_the_positives_of_others():
-    items, valid = in_batch(GRAPH, USERS, POSITIVES)
+    items, valid = one_batch(GRAPH, USERS, POSITIVES)
     assert (items == POSITIVES).all()
     # User 3 has seen 1, 2, 6 and 8; user 0 has seen 0, 2 and 5; user 6 has seen 2, 6 and 8.
     assert valid.astype(int).tolist() == [[0, 1, 0, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 1, 0, 0]]
-    _, valid = in_batch(GRAPH, USERS, jnp.array([2, 5, 8, 2]), reject_seen=False)
+    _, valid = one_batch(GRAPH, USERS, jnp.array([2, 5, 8, 2]), reject_seen=False)
     assert valid.astype(int).tolist() == [[0, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 0]]
 
 
 def test_all_items_are_everything_unseen():
-    items, valid = all_items(GRAPH, USERS)
+    items, valid = every_item(GRAPH, USERS)
     assert items.tolist() == list(range(NUM_ITEMS))
     assert (np.asarray(valid) == ~SEEN[np.asarray(USERS)]).all()
 
@@ -186,6 +194,7 @@ def test_expected_counts_in_a_batch_are_exact():
 @pytest.mark.parametrize("block", [3, 16_384])
 def test_unseen_mask_for_repeated_users_and_items(block, monkeypatch):
     monkeypatch.setattr(negatives, "_MASK_BLOCK", block)
+    # The block is read while tracing: no compiled function may be shared here.
     mask = jax.jit(lambda users, items: unseen_mask(GRAPH, users, items))
     for seed in range(50):
         rng = np.random.default_rng(seed)
@@ -194,45 +203,99 @@ def test_unseen_mask_for_repeated_users_and_items(block, monkeypatch):
         assert (np.asarray(got) == ~SEEN[users[:, None], items[None]]).all()
 
 
-def negatives_of(sampler, **changes):
-    settings = {"count": 5, "shared": True, "reject_seen": True, "weights": None} | changes
-    return named(jax.random.key(5), GRAPH, USERS, POSITIVES, sampler=sampler, **settings)
+@functools.partial(jax.jit, static_argnames="sampler")
+def sampled(sampler, prepared, weights):
+    return sampler(jax.random.key(5), prepared, USERS, POSITIVES, weights)
+
+
+def negatives_of(sampler, weights=(1, 1, 1, 1)):
+    return sampled(sampler, sampler.prepare(GRAPH), jnp.array(weights, jnp.float32))
 
 
 @pytest.mark.parametrize("reject_seen", [True, False])
-@pytest.mark.parametrize("share", [True, False])
-def test_a_drawing_sampler_knows_its_law(share, reject_seen):
-    drawn = negatives_of(
-        "popularity", shared=share, reject_seen=reject_seen, weights=weights_of(0.75)
-    )
+@pytest.mark.parametrize("sampler", [SharedNegatives, PerUserNegatives])
+def test_a_drawing_sampler_knows_its_law(sampler, reject_seen):
+    drawn = negatives_of(sampler(5, popularity_power=0.75, reject_seen=reject_seen))
+    assert drawn.items.shape == ((4, 5) if sampler is PerUserNegatives else (5,))
+    assert drawn.weights is None
     items = np.broadcast_to(drawn.items, drawn.valid.shape)
     users, law = np.asarray(USERS)[:, None], law_of(0.75)
     masked = SEEN[users, items] if reject_seen else items == np.asarray(POSITIVES)[:, None]
     assert (np.asarray(drawn.valid) == ~masked).all()
-    drawn_from = ~SEEN[users[:, 0]] if reject_seen and not share else np.ones((1, NUM_ITEMS))
+    own = reject_seen and sampler is PerUserNegatives
+    drawn_from = ~SEEN[users[:, 0]] if own else np.ones((1, NUM_ITEMS))
     total = (law * drawn_from).sum(axis=1, keepdims=True)
     expected = np.broadcast_to(np.exp(drawn.log_expected), items.shape)
     np.testing.assert_allclose(expected, 5 * law[items] / total, rtol=1e-5)
 
 
 def test_all_items_need_no_correction():
-    drawn = negatives_of("all")
+    drawn = negatives_of(AllItems())
     assert drawn.items.tolist() == list(range(NUM_ITEMS))
     assert drawn.log_expected is None
+    assert (drawn.valid == ~SEEN[np.asarray(USERS)]).all()
 
 
 def test_padding_is_nobodys_negative_in_a_batch():
-    drawn = negatives_of("in-batch", row_weights=jnp.array([1.0, 1.0, 1.0, 0.0]))
+    drawn = negatives_of(InBatchNegatives(), [1, 1, 1, 0])
+    assert drawn.weights.tolist() == [1, 1, 1, 0]
     assert drawn.valid.astype(int).tolist() == [
         [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 0, 0],
     ]  # fmt: skip
     expected = log_expected_in_batch(GRAPH, POSITIVES, 3)
     np.testing.assert_allclose(drawn.log_expected, expected, rtol=1e-6)
-    whole = negatives_of("in-batch")
-    assert whole.valid.tolist() == in_batch(GRAPH, USERS, POSITIVES)[1].tolist()
+    whole = negatives_of(InBatchNegatives())
+    assert whole.valid.tolist() == one_batch(GRAPH, USERS, POSITIVES)[1].tolist()
     np.testing.assert_allclose(
         whole.log_expected, log_expected_in_batch(GRAPH, POSITIVES, 4), rtol=1e-6
     )
+
+
+def test_hard_negatives_are_the_highest_scores_of_a_shared_pool():
+    sampler = HardNegatives(2, hard_pool=6)
+    drawn = negatives_of(sampler)
+    assert drawn.items.shape == (6,)
+    assert drawn.log_expected is None
+    valid = ~SEEN[np.asarray(USERS)[:, None], np.asarray(drawn.items)[None]]
+    assert (np.asarray(drawn.valid) == valid).all()
+    scores, kept = sampler.chosen(jnp.arange(24.0).reshape(4, 6), drawn.valid)
+    for row, (found, mask) in enumerate(zip(scores.tolist(), kept.tolist(), strict=True)):
+        highest = [6.0 * row + place for place in np.flatnonzero(valid[row])[::-1][:2]]
+        assert [score for score, ok in zip(found, mask, strict=True) if ok] == highest
+
+
+WALKS = [
+    (SharedNegatives(2**11), 4, 2**11),
+    (SharedNegatives(2**11, popularity_power=0.75), 4, 2**11),
+    (HardNegatives(4, hard_pool=2**11), 4, 2**11),
+    (InBatchNegatives(), 2**11, 2**11),
+    (SharedNegatives(2**11, reject_seen=False), 4, 0),
+    (HardNegatives(4, hard_pool=2**11, reject_seen=False), 4, 0),
+    (InBatchNegatives(reject_seen=False), 2**11, 0),
+    (PerUserNegatives(2**11), 4, 0),
+    (AllItems(), 2**11, 0),
+]
+
+
+@pytest.mark.parametrize(("sampler", "batch_size", "walked"), WALKS)
+def test_counters_hold_the_users_of_all_items_whose_rows_are_walked(sampler, batch_size, walked):
+    """With 2²⁰ users each, 2¹¹ items are one bit too many; with fewer they are not."""
+    prepared = sampler.prepare(GRAPH)
+    rows, weights = jnp.zeros(batch_size, jnp.int32), jnp.ones(batch_size)
+
+    def draw(longest):
+        users_of_item = GRAPH.users_of_item.replace(longest=longest)
+        graph = GRAPH.replace(users_of_item=users_of_item)
+        of = prepared.replace(graph=graph) if hasattr(prepared, "graph") else graph
+        return jax.eval_shape(sampler, jax.random.key(0), of, rows, rows, weights)
+
+    assert draw(2**20 - 9).valid.shape[0] == batch_size
+    if walked:
+        message = f"negatives: {walked:,} shared items with up to 1,048,576 users each are more"
+        with pytest.raises(InputError, match=message):
+            draw(2**20)
+    else:
+        draw(2**20)
 
 
 @each_draw
