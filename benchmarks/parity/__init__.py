@@ -1,1 +1,1 @@
-"""The same numbers as a peer, step by step."""
+"""Whether our numbers are a peer's, step by step."""

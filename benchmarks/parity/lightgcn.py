@@ -1,5 +1,5 @@
-"""The same numbers as PyTorch: parameters after training from one table on one list of batches, and
-metrics of one set of embeddings.
+"""Whether our numbers are PyTorch's: parameters after training from one table on one list of
+batches, and metrics of one set of embeddings.
 
 The batches are drawn once, by our sampler, and handed to both. With ``--lightgcn-pytorch`` the peer
 is LightGCN-PyTorch's own code in place of our writing of it.

@@ -303,7 +303,7 @@ def _symmetric_need(sizes: Sizes) -> Need:
 
 
 def _lgconv_need(sizes: Sizes) -> Need:
-    """Rows gathered for each edge and the same times weights; their gradients likewise."""
+    """It gathers a row for each edge and multiplies it by a weight, and so backwards."""
     messages = 2 * sizes.messages + 16 * sizes.entries
     return Need(36 * sizes.entries, messages + 2 * sizes.table, messages + 5 * sizes.table)
 

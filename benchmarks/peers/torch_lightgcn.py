@@ -1,8 +1,9 @@
 """LightGCN in PyTorch, written as LightGCN-PyTorch writes it: the peer of the benchmarks.
 
-The same operations in the same order, in our own words: Ã as a coalesced COO tensor and
-``torch.sparse.mm``, the layers stacked and averaged, gradients by autograd, BPR as a softplus, L2
-on the layer-0 embeddings of the batch, ``torch.optim.Adam``. Its evaluation diffuses anew for every
+It makes the same operations in the same order, in our own words. Ã is a coalesced COO tensor that
+``torch.sparse.mm`` multiplies, the layers are stacked and averaged, gradients come from autograd,
+BPR is a softplus, L2 is taken on the layer-0 embeddings of the batch, and ``torch.optim.Adam``
+moves the parameters. Its evaluation diffuses anew for every
 batch of users, passes scores through a sigmoid, masks seen items through Python lists, and counts
 hits by Python membership. The graph is normalised here with SciPy, not with our own code. Other
 models differ from it only in how they propagate.
@@ -120,8 +121,8 @@ class TorchLightGCN(TwoTables):
     """LightGCN.
 
     Args:
-        graph: as for :class:`TwoTables`.
-        table: likewise.
+        graph: the training pairs.
+        table: ``float[N, D]`` initial layer-0 embeddings, users first.
         layers: K.
     """
 
@@ -156,8 +157,8 @@ class SymmetricLightGCN(TorchLightGCN):
     """The same with Ã as CSR and a derivative that knows Ã to be symmetric: PyTorch's best.
 
     Args:
-        graph: as for :class:`TwoTables`.
-        table: likewise.
+        graph: the training pairs.
+        table: ``float[N, D]`` initial layer-0 embeddings, users first.
         layers: K.
     """
 

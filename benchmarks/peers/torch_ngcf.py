@@ -1,8 +1,9 @@
 """NGCF (Wang et al. 2019) in PyTorch, written as its PyTorch ports write it: a peer of ours.
 
-Ã as a coalesced COO tensor and ``torch.sparse.mm``, two weight matrices a layer, the layers side by
-side, gradients by autograd. As in the paper's equations there are no biases and no normalisation of
-the layers. Tables, loss and training are those of :mod:`benchmarks.peers.torch_lightgcn`.
+Ã is a coalesced COO tensor that ``torch.sparse.mm`` multiplies, each layer has two weight matrices,
+the layers stand side by side, and gradients come from autograd. As in the paper's equations there
+are no biases and no normalisation of the layers. Tables, loss and training are those of
+:mod:`benchmarks.peers.torch_lightgcn`.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class TorchNGCF(TwoTables):
     """NGCF: E(k+1) = LeakyReLU((Ã E + E) W1 + (E ∘ Ã E) W2), and all E(k) side by side.
 
     Args:
-        graph: as for :class:`TwoTables`.
-        table: likewise.
+        graph: the training pairs.
+        table: ``float[N, D]`` initial layer-0 embeddings, users first.
         weights: initial matrices, of the table's type.
         message_dropout: share of the entries of each layer's output that training drops.
 
@@ -99,10 +100,10 @@ class SymmetricNGCF(TorchNGCF):
     """The same with Ã as CSR and a derivative that knows Ã to be symmetric: PyTorch's best.
 
     Args:
-        graph: as for :class:`TorchNGCF`.
-        table: likewise.
-        weights: likewise.
-        message_dropout: likewise.
+        graph: the training pairs.
+        table: ``float[N, D]`` initial layer-0 embeddings, users first.
+        weights: initial matrices, of the table's type.
+        message_dropout: share of the entries of each layer's output that training drops.
     """
 
     def __init__(

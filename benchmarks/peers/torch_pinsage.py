@@ -1,8 +1,8 @@
 """PinSAGE's training step in PyTorch: the same encoder on the same neighbours, a peer of ours.
 
-Written the way PyTorch likes it: ``torch.unique`` gives each node of a layer once,
-``embedding_bag`` gathers, weighs and adds neighbours in one fused call, gradients by autograd, Adam
-fused. It draws its own negatives, as ours does.
+It is written the way PyTorch likes it: ``torch.unique`` gives each node of a layer once,
+``embedding_bag`` gathers, weighs and adds neighbours in one fused call, gradients come from
+autograd, and Adam is fused. It draws its own negatives, as ours does.
 """
 
 from __future__ import annotations

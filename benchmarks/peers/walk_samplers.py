@@ -36,11 +36,11 @@ def numba_peer(
     """A compiled sampler on all threads: each seed's walks, a hash table of counts, a sort.
 
     Args:
-        graph: uniform.
+        graph: the graph, whose edges all weigh the same.
         seeds: ``int32[B]``.
         neighbors: T.
         config: ``restart`` is the probability that a walk ends before a traversal but the first.
-        key: of the draws.
+        key: seed of the draws.
 
     Returns:
         ``int32[B, T]`` items, the most visited first, −1 pads, and ``int32[B, T]`` counts.

@@ -1,10 +1,10 @@
 """A checked CSR matrix of a hundred million entries to every storage: seconds, peak memory.
 
-Row lengths follow a power law; columns are spread over all ids, increasing within a row. Each
-conversion is a fresh process, which generates the matrix first: its peak is that of the process,
-beside which stands the peak of one that generates and checks the matrix and converts nothing.
-A storage is made wherever JAX runs, on a platform that can't multiply with it too. What is claimed
-is the median of at least three samples, each of another process.
+Row lengths follow a power law; columns are spread over all ids and increase within a row. Each
+conversion is a fresh process, which generates the matrix first. The peak is that of the whole
+process; beside it stands the peak of a process that generates and checks the matrix and converts
+nothing. A storage is made even where the platform can't multiply with it. What is claimed is the
+median of at least three samples, each of another process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lightgcn_jax.graph import CsrMatrix
 
 _ENTRIES = 100_000_000
 _ENTRIES_A_ROW = 100
-# Of row lengths, before they are scaled to their mean.
+# The law of row lengths, before they are scaled to their mean.
 _EXPONENT, _LEAST, _MOST = 1.5, 34, 5_000
 # Columns between two entries of a row, on average.
 _STRIDE = 200
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser: that of ``python -m benchmarks conversion``.
     """
     parser.add_argument(
-        "--entries", type=whole_number, default=_ENTRIES, help="of the matrix (default 10⁸)"
+        "--entries", type=whole_number, default=_ENTRIES, help="entries of the matrix (default 10⁸)"
     )
     parser.add_argument(
         "--rounds",
@@ -115,7 +115,7 @@ def generate_matrix(entries: int, seed: int = 0) -> CsrMatrix:
 
     Args:
         entries: how many at least; each row may have one more.
-        seed: of row lengths and columns.
+        seed: seed of row lengths and columns.
 
     Returns:
         The matrix, with weights of 1.
@@ -138,8 +138,8 @@ def convert(name: str, entries: int) -> dict[str, Any]:
     """Generate the matrix and convert it: what a fresh process tells its parent.
 
     Args:
-        name: of a storage, or ``matrix alone`` for no conversion.
-        entries: of the matrix.
+        name: the name of a storage, or ``matrix alone`` for no conversion.
+        entries: entries of the matrix, at least.
 
     Returns:
         ``rows``, ``entries`` and ``longest_row`` of the matrix; ``seconds`` of the conversion until

@@ -95,7 +95,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=whole_number,
         default=min(_THREADS, cores()),
-        help=f"of every library (default {_THREADS})",
+        help=f"threads of every library (default {_THREADS})",
     )
     parser.add_argument(
         "--skip-one-thread", action="store_true", help="leave out the run with one thread"
@@ -207,7 +207,7 @@ def _one_thread(args: argparse.Namespace) -> dict[str, float] | str:
 
 
 def _claims(grid: Grid, threads: int, explained: str | None) -> list[Claim]:
-    """What is claimed: of Gowalla, D = 64, two threads of every library."""
+    """Claims about Gowalla with D = 64 and two threads of every library."""
     other_threads = None if threads == _THREADS else f"claimed of {_THREADS} threads, not {threads}"
 
     def ratio(

@@ -97,7 +97,7 @@ def run_graph(
 
     Args:
         grid: takes what is found.
-        name: of the graph.
+        name: the graph's name.
         graph: the interactions.
         dim: D.
         contenders: by name.
@@ -145,7 +145,7 @@ def need_to_run(cell_task: str, contender: Contender, sizes: Sizes) -> int:
     Args:
         cell_task: the task.
         contender: who runs it.
-        sizes: of the graph and D.
+        sizes: sizes of the graph, and D.
 
     Returns:
         Bytes at most.

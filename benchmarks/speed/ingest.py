@@ -109,7 +109,7 @@ def write_events(path: Path, rows: int, seed: int = 0) -> None:
     Args:
         path: the file to write.
         rows: how many events.
-        seed: of the draws; the same seed gives the same file.
+        seed: seed of the draws; the same seed gives the same file.
     """
     rng = np.random.default_rng(seed)
     users, items = max(1, rows // _ROWS_PER_USER), max(1, rows // _ROWS_PER_ITEM)

@@ -1,7 +1,7 @@
 """A training step of NGCF on Gowalla, ours against PyTorch's: a part of ``train_step``.
 
-The same mathematics from the same numbers. PyTorch's makes every layer for all nodes, as its ports
-do; ours makes the last layer only for the nodes of the batch, which changes no number.
+Both compute the same mathematics from the same numbers. PyTorch's makes every layer for all nodes,
+as its ports do; ours makes the last layer only for the nodes of the batch, which changes no number.
 """
 
 from __future__ import annotations

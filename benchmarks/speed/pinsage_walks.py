@@ -1,6 +1,7 @@
 """Walks and importance neighbourhoods of a batch of items, ours against compiled samplers.
 
-2,048 seeds, 50 walkers of up to 10 traversals each, the 50 most visited items.
+Each of 2,048 items sends out 50 walkers of up to 10 traversals and keeps the 50 items that they
+visit most.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def measure(edges: Edges, rounds: int, seed: int = 0) -> dict[str, list[float]]:
     Args:
         edges: the graph to walk.
         rounds: samples of each.
-        seed: of the seeds that are walked from, and of our draws.
+        seed: seed of our draws, and of the choice of items that are walked from.
 
     Returns:
         Contender -> seconds for a batch of 2,048 seeds.

@@ -195,7 +195,7 @@ def _breakdown_table(layers: int, breakdown: dict[str, float], compile_seconds: 
     labels = {
         "diffusion": f"{2 * layers} applications of Ã",
         "without_layers": "sampling, loss, Adam (the step with 0 layers)",
-        "rest": "rest: sums over layers and what the parts do not have alone",
+        "rest": "rest: sums over layers, and what the parts lack",
     }
     total = sum(breakdown.values())
     for part, label in labels.items():

@@ -2,8 +2,8 @@
 
 Each row is a run directory below ``--out``: a row that is there is read, one that was broken off
 goes on, so that the table can be made in parts. On gowalla the models of the papers are trained
-under both protocols with one loss, one optimiser and about one budget of time each; on lastfm and
-ml-100k every model is trained, with several seeds at once.
+under both protocols with one loss, one optimiser and about as much time each; on lastfm and ml-100k
+every model is trained with several seeds at once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     """A line of the table.
 
     Attributes:
-        name: of the model; the run directory bears it too, after the protocol.
+        name: the model's name; the run directory bears it too, after the protocol.
         config: the settings.
         published: recall@20 and NDCG@20 of a paper on the same split; None where there are none.
     """
@@ -134,7 +134,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: that of ``python -m benchmarks models``.
     """
-    parser.add_argument("--dataset", choices=DATASETS, default="gowalla", help="(default: gowalla)")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="gowalla", help="data set (default: gowalla)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -149,7 +151,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="multiply the epochs of trained rows of gowalla (default: 1, about an hour in all)",
     )
     parser.add_argument(
-        "--seeds", type=whole_number, default=5, help="on lastfm and ml-100k (default: 5)"
+        "--seeds",
+        type=whole_number,
+        default=5,
+        help="seeds of a row on lastfm and ml-100k (default: 5)",
     )
 
 

@@ -57,9 +57,9 @@ class Row(NamedTuple):
     """A line of the table.
 
     Attributes:
-        name: of the model.
-        config: of ``lightgcn_jax``, or of ``pinsage_jax``.
-        published: recall@20 and NDCG@20 on the same split; None where there are none.
+        name: the model's name.
+        config: settings of ``lightgcn_jax`` or of ``pinsage_jax``.
+        published: recall@20 and NDCG@20 of a paper on the same split; None where there are none.
     """
 
     name: str
@@ -116,16 +116,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser: that of ``python -m benchmarks users_to_items``.
     """
     parser.add_argument(
-        "--dataset", choices=DATASETS, default=DATASETS[0], help=f"(default: {DATASETS[0]})"
+        "--dataset",
+        choices=DATASETS,
+        default=DATASETS[0],
+        help=f"data set (default: {DATASETS[0]})",
     )
     parser.add_argument(
         "--seconds",
         type=whole_number,
-        help="training of a row and seed, steps alone (default: "
+        help="seconds that the training steps of a row take, with each seed (default: "
         + ", ".join(f"{seconds} on {name}" for name, seconds in SECONDS.items())
         + ")",
     )
-    parser.add_argument("--seeds", type=whole_number, default=3, help="(default: 3)")
+    parser.add_argument("--seeds", type=whole_number, default=3, help="seeds of a row (default: 3)")
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -183,7 +186,7 @@ class Run(NamedTuple):
 
     Attributes:
         test: its figures.
-        train_seconds: of its training steps; None for a model that is fitted in one go.
+        train_seconds: what its training steps took; None for a model that is fitted in one go.
     """
 
     test: dict[str, float]
@@ -272,7 +275,7 @@ def table_of(dataset: str, lines: Sequence[Mapping[str, Any]]) -> Table:
         A row for each line.
     """
     has_published = any("published" in line for line in lines)
-    columns = ["model", "seeds", "seconds a seed", "of them training", *_METRICS]
+    columns = ["model", "seeds", "seconds a seed", "of which training", *_METRICS]
     columns += [f"published {name}" for name in _METRICS] if has_published else []
     table = Table(*columns, title=f"{dataset}, users to items: full ranking of the test items")
     for line in lines:

@@ -1,7 +1,7 @@
 """What applies Ã to a table: our storages here, and in ``peers/diffusion`` the others.
 
-Two tasks: ``forward`` is y = Ã x; ``k3`` is the loss Σ (y − t)² of y = ¼ Σ Ãᵏ x, k = 0 … 3, and
-its gradient with respect to x.
+There are two tasks: ``forward`` is y = Ã x; ``k3`` is the loss Σ (y − t)² of y = ¼ Σ Ãᵏ x,
+k = 0 … 3, and its gradient with respect to x.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Need(NamedTuple):
 
     Attributes:
         matrix: what its form of Ã takes while it is in the race.
-        forward: what a call takes at most, result included, beside matrix, x and t.
-        k3: likewise.
+        forward: what a call of this task takes at most, result included, beside matrix, x and t.
+        k3: what a call of this task takes at most, likewise.
     """
 
     matrix: int
@@ -111,7 +111,7 @@ class Problem:
     Args:
         graph: the interactions.
         dim: D.
-        seed: of x and t.
+        seed: seed of x and t.
     """
 
     def __init__(self, graph: BipartiteGraph, dim: int, seed: int = 0):
@@ -223,7 +223,7 @@ def _loss(operator: Operator, x: NodeTable, target: NodeTable) -> Float[Array, "
 
 
 def _need(name: str, sizes: Sizes) -> Need:
-    """Of a storage; what XLA states of the compiled programs, rounded up to whole tables."""
+    """What a storage needs: XLA's statement of the compiled programs, rounded up to tables."""
     table, entries = sizes.table, sizes.entries
     match name:
         case "csr":

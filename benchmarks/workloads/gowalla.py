@@ -39,8 +39,8 @@ def load_gowalla(data_dir: Path | None, ordering: str = "none") -> Workload:
 
     Args:
         data_dir: a folder; None for where GRAPHREC_DATA says.
-        ordering: of the rows, see :func:`lightgcn_jax.graph.node_order`; ``auto`` for the one that
-            training takes.
+        ordering: the order of the rows, see :func:`lightgcn_jax.graph.node_order`; ``auto`` for the
+            one that training takes.
 
     Raises:
         InputError: it is nowhere, or not what it should be.

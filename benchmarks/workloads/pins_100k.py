@@ -32,7 +32,7 @@ def graph_100k(seed: int = 0) -> Edges:
     """100,000 items in 1,000,000 places of contexts whose sizes fall as rank^-0.8.
 
     Args:
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         The same edges for the same seed.
