@@ -158,7 +158,7 @@ def check_fields(owner: Any, **kinds: Kind) -> None:
         value = getattr(owner, name)
         try:
             converted = kind.convert(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{name}: expected {kind.expected}, got {scalar(value)!r}") from None
         object.__setattr__(owner, name, converted)
 

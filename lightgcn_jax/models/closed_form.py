@@ -19,11 +19,14 @@ class ClosedForm(abc.ABC):
             and settings.
         has_embeddings: whether the scorer has a vector for each user and item.
         uses_key: whether two keys give two models.
+        uses_operator: whether the fit, or the scorer, applies an operator whose storage can be
+            chosen.
     """
 
     tensors: ClassVar[tuple[str, ...]] = ()
     has_embeddings: ClassVar[bool] = False
     uses_key: ClassVar[bool] = False
+    uses_operator: ClassVar[bool] = True
 
     @abc.abstractmethod
     def fit(self, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto") -> Scorer:

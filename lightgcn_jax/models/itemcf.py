@@ -239,6 +239,7 @@ class ItemCf(ClosedForm):
     neighbours: int = 500
 
     tensors = ("neighbours", "cosines")
+    uses_operator = False
 
     def __post_init__(self):
         check_fields(self, neighbours=whole(1))

@@ -90,6 +90,8 @@ def _mix(words: Array) -> Array:
 class Popular(ClosedForm):
     """An item's score is its number of training users."""
 
+    uses_operator = False
+
     def fit(self, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto") -> PopularScorer:
         """Count each item's users.
 
@@ -107,6 +109,7 @@ class Random(ClosedForm):
     """Scores are drawn."""
 
     uses_key = True
+    uses_operator = False
 
     def fit(self, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto") -> RandomScorer:
         """Take the key and the sizes.

@@ -10,7 +10,7 @@ from lightgcn_jax.data.protocol import Protocol
 from lightgcn_jax.diffusion.choice import Backend, OrderingChoice
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import metric_names
-from lightgcn_jax.fields import at_least, check_fields, one_of, several, whole
+from lightgcn_jax.fields import Kind, at_least, check_fields, one_of, optional, several, whole
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.gfcf import GfCf
 from lightgcn_jax.models.heads import Inner, Score
@@ -40,7 +40,14 @@ class Selection:
     patience: int = 5
 
     def __post_init__(self):
-        check_fields(self, evaluate_every=whole(1), patience=whole(0))
+        name = Kind("the name of a metric such as recall@20", _text)
+        check_fields(self, select_by=optional(name), evaluate_every=whole(1), patience=whole(0))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +117,7 @@ class TrainConfig:
             )
         _ = self.strategies
         if self.model.normalization is None:
-            for name in ("backend", "ordering"):
-                if getattr(self, name) != "auto":
-                    raise InputError(
-                        f"{name}: expected auto beside {self.model!r}, which reads no graph, "
-                        f"got {getattr(self, name)!r}"
-                    )
+            _check_auto(self, "backend", "ordering")
 
     @property
     def strategies(self) -> Strategies:
@@ -168,6 +170,8 @@ class ClosedFormConfig:
             raise InputError(
                 f"seeds: expected 1 for {self.model!r}, which draws nothing, got {self.seeds}"
             )
+        if not self.model.uses_operator:
+            _check_auto(self, "backend")
 
 
 Config = TrainConfig | ClosedFormConfig
@@ -187,6 +191,15 @@ def _check_common(config: Config) -> None:
         raise InputError(f"seed: expected seeds below 2^31, got {last}")
     if not config.ks or len(set(config.ks)) < len(config.ks):
         raise InputError(f"ks: expected distinct cut-offs of at least 1, got {config.ks}")
+
+
+def _check_auto(config: Config, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) != "auto":
+            raise InputError(
+                f"{name}: expected auto beside {config.model!r}, which applies no operator, "
+                f"got {getattr(config, name)!r}"
+            )
 
 
 def metric_among(metric: str, ks: Sequence[int]) -> str:

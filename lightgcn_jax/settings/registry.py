@@ -13,7 +13,6 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from lightgcn_jax.models.closed_form import ClosedForm
@@ -78,7 +77,6 @@ OWN = "own"
 """The name of an object that has none: a model, score, loss or sampler of one's own."""
 
 _NESTED = {*FIELDS.values(), "optimization", "selection"}
-_WITHOUT_OPERATOR = ("mf", "itemcf", "popular", "random")
 
 
 def name_of(choice: str, value: Any) -> str:
@@ -130,7 +128,7 @@ def described(value: Any) -> str:
         return f"({', '.join(f'{name}={described(one)}' for name, one in value.items())})"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(described, value))}]"
-    if isinstance(value, np.ndarray | jax.Array):
+    if hasattr(value, "__array__") and not isinstance(value, type):
         array = np.asarray(value)
         return f"{array.dtype}{list(array.shape)} {hashlib.sha256(array.tobytes()).hexdigest()}"
     if hasattr(value, "__qualname__"):
@@ -221,7 +219,9 @@ def _read_by(chosen: Mapping[str, str]) -> set[str]:
     """The settings that are read under the choices made; a choice that is left out is open."""
     model = MODELS.get(chosen["model"])
     read = {"model"} | (set() if model is None else names_of(model))
+    reads_graph = True
     if model is not None and issubclass(model, ClosedForm):
+        reads_graph = model.uses_operator
         read |= names_of(ClosedFormConfig) - (set() if model.uses_key else {"seeds"})
     else:
         read |= {*CHOICES} | names_of(TrainConfig) | names_of(Optimization) | names_of(Selection)
@@ -229,9 +229,8 @@ def _read_by(chosen: Mapping[str, str]) -> set[str]:
             if choice != "model":
                 names = [chosen[choice]] if choice in chosen else classes
                 read = read.union(*(_read_by_choice(choice, name) for name in names))
-    if chosen["model"] in _WITHOUT_OPERATOR:
-        read -= {"backend", "ordering"}
-    return read
+        reads_graph = model is None or model.normalization is not None
+    return read if reads_graph else read - {"backend", "ordering"}
 
 
 def _read_by_choice(choice: str, name: str) -> set[str]:
