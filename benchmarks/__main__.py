@@ -41,8 +41,8 @@ BENCHMARKS = {
         "benchmarks.speed.diffusion",
         "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",
     ),
-    "less_work": Benchmark(
-        "benchmarks.speed.less_work",
+    "orders_and_rows": Benchmark(
+        "benchmarks.speed.orders_and_rows",
         "an application of Ã in other orders of the nodes, for few rows, for wide tables",
     ),
     "conversion": Benchmark(

@@ -32,7 +32,7 @@ from lightgcn_jax.graph.normalization import (
 
 # An application is restricted where there is room for at most this share of the entries: a little
 # below the share at which both take the same time on Gowalla, D = 64, two cores, co-clustered nodes
-# (40 % and 12 %, `python -m benchmarks less_work`). The transposed one adds by a scatter.
+# (40 % and 12 %, `python -m benchmarks orders_and_rows`). The transposed one adds by a scatter.
 FORWARD_SHARE = 1 / 3
 BACKWARD_SHARE = 1 / 12
 # Room above the expected entries of a batch; a batch with more takes the full application.

@@ -7,7 +7,7 @@ are noise, neighbours are strangers and features alone should do better.
 The claims are those of Ying et al. 2018, section 3.3: negatives shared by a batch are as good as
 ones of each row's own; hard negatives teach fine distinctions; they come best by a curriculum. Fine
 distinctions are triplets with hard negatives of the same ranks, but others than those of training.
-What sharing saves in time is measured by ``benchmarks/pinsage.py``.
+What sharing saves in time is measured by ``python -m benchmarks pinsage``.
 """
 
 from __future__ import annotations
