@@ -14,13 +14,13 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Float, Int
+from lightgcn_jax.arrays import Array, Float, Ids, Int
 from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
@@ -28,6 +28,23 @@ Capacities = tuple[int, ...]
 """Nodes that there is room for in S_0, …, S_K."""
 
 _STEP = 256
+
+
+class Neighbors(Protocol):
+    """Whose neighbours a batch needs: a ``NeighborTable``, or what a training step shows of one."""
+
+    @property
+    def num_rows(self) -> int:
+        """R, the items."""
+        ...
+
+    def take(self, rows: Ids) -> NeighborTable:
+        """The neighbours of some items.
+
+        Args:
+            rows: ``int32[rows]``.
+        """
+        ...
 
 
 class Marks(NamedTuple):
@@ -108,7 +125,7 @@ def declared_capacities(
 
 
 def mark_layers(
-    table: NeighborTable, targets: Int[Array, " targets"], layers: int, most: Capacities
+    table: Neighbors, targets: Int[Array, " targets"], layers: int, most: Capacities
 ) -> Marks:
     """The sets S_0 … S_K of a batch.
 
@@ -118,12 +135,13 @@ def mark_layers(
         layers: K.
         most: :func:`bounds` of the batch.
     """
-    num_items = table.ids.shape[0]
+    num_items = table.num_rows
     marked = _mark(jnp.zeros(num_items, bool), targets)
     found = [marked]
     for layer in reversed(range(layers)):
         rows = _members(marked, most[layer + 1])
-        neighbors = jnp.where((rows < num_items)[:, None], table.ids[rows % num_items], -1)
+        near = table.take(rows % num_items)
+        neighbors = jnp.where((rows < num_items)[:, None], near.ids, -1)
         marked = _mark(marked, neighbors.reshape(-1))
         found.append(marked)
     found = tuple(reversed(found))
@@ -136,9 +154,9 @@ def fits(counts: Int[Array, " layers_plus_one"], capacities: Sequence[Capacities
     return jnp.argmax(enough.at[-1].set(True)).astype(jnp.int32)
 
 
-def make_blocks(table: NeighborTable, marks: Marks, capacities: Capacities) -> Blocks:
+def make_blocks(table: Neighbors, marks: Marks, capacities: Capacities) -> Blocks:
     """Arrays of the given capacities, which must hold the marked sets."""
-    num_items = table.ids.shape[0]
+    num_items = table.num_rows
     place = [jnp.cumsum(marked, dtype=jnp.int32) - 1 for marked in marks.layers]
     members = [
         _members(marked, size) for marked, size in zip(marks.layers, capacities, strict=True)
@@ -147,10 +165,10 @@ def make_blocks(table: NeighborTable, marks: Marks, capacities: Capacities) -> B
     for below, rows in zip(place[:-1], members[1:], strict=True):
         real = rows < num_items
         rows = jnp.where(real, rows, 0)
-        neighbors = table.ids[rows]
-        weights = jnp.where(real[:, None] & (neighbors >= 0), table.weights[rows], 0.0)
+        near = table.take(rows)
+        weights = jnp.where(real[:, None] & (near.ids >= 0), near.weights, 0.0)
         # A padding row reads place 0, with weight 0: item 0 need not be in the block.
-        inside = jnp.where(weights > 0, below[jnp.maximum(neighbors, 0)], 0)
+        inside = jnp.where(weights > 0, below[jnp.maximum(near.ids, 0)], 0)
         layers.append(LayerBlock(jnp.where(real, below[rows], 0), inside, weights))
     nodes = jnp.where(members[0] < num_items, members[0], 0)
     return Blocks(nodes, tuple(layers), place[-1])

@@ -45,6 +45,14 @@ class NeighborTable:
     def num_rows(self) -> int:
         return self.ids.shape[0]
 
+    def take(self, rows: Ids) -> NeighborTable:
+        """The neighbours of some items.
+
+        Args:
+            rows: ``int32[n]``.
+        """
+        return NeighborTable(ids=self.ids[rows], weights=self.weights[rows])
+
     def with_rows(self, rows: ArrayLike, other: NeighborTable) -> NeighborTable:
         """The table with ``rows[i]`` replaced by row i of another; shapes stay.
 

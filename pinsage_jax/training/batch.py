@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey, Scalar
+from lightgcn_jax.arrays import Array, Bool, Float, Ids, Int, PRNGKey, Scalar
 from lightgcn_jax.training.weighted_draws import ItemWeights
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.blocks import take_features
 from pinsage_jax.encoder.pinsage import Features
 from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.graph.neighborhoods import NeighborTable
@@ -57,11 +57,11 @@ class Targets(NamedTuple):
 
 @flax.struct.dataclass
 class ItemArrays:
-    """What a step reads of the items; arguments of the compiled program.
+    """What a step reads of the R items: arguments of the compiled program.
 
     Attributes:
-        features: of all R items, by input.
-        table: their neighbours.
+        features: encoded, of all items, by input.
+        table: the items' neighbours.
         training_items: ``int32[n]``, rows that may be negatives.
         law: weights of those items by which they are drawn; None for uniform draws.
         hard_pool: ``int32[R, P]``; None without hard negatives.
@@ -77,8 +77,36 @@ class ItemArrays:
     degree_of_none: Scalar | None = None
 
 
+class HostItemArrays(NamedTuple):
+    """What batches are gathered from on the host: :class:`ItemArrays` in NumPy.
+
+    Attributes:
+        features: encoded, of all items, by input.
+        ids: ``int32[R, T]``, the items' neighbours.
+        weights: ``float32[R, T]``, their importance.
+        training_items: ``int32[n]``, rows that may be negatives.
+        law: ``float64[n]``, probabilities of the training items; None for uniform draws.
+        hard_pool: ``int32[R, P]``; None without hard negatives.
+        degree_of_none: the encoded log-degree of an item without contexts; None where the encoder
+            does not see degrees.
+    """
+
+    features: dict[str, np.ndarray]
+    ids: np.ndarray
+    weights: np.ndarray
+    training_items: np.ndarray
+    law: np.ndarray | None = None
+    hard_pool: np.ndarray | None = None
+    degree_of_none: float | None = None
+
+
 def num_targets(config: PinSageConfig, query_items: int) -> int:
-    """Items that a step embeds at most, repetitions counted."""
+    """How many items a step embeds at most, repetitions counted.
+
+    Args:
+        config: the settings.
+        query_items: n, the items of a query at most.
+    """
     rows = config.batch_size if config.negative_choice == "separate" else 1
     own = config.batch_size * (query_items + 1 + config.hard_negatives)
     return own + rows * config.negatives
@@ -87,10 +115,14 @@ def num_targets(config: PinSageConfig, query_items: int) -> int:
 def draw_targets(
     key: PRNGKey, batch: Batch, items: ItemArrays, active: Scalar, config: PinSageConfig
 ) -> Targets:
-    """The batch and its negatives.
+    """Draw the negatives of a batch.
 
     Args:
-        active: hard negatives of a query that count in this epoch.
+        key: consumed.
+        batch: the pairs.
+        items: where negatives are drawn from.
+        active: ``int32[]``, how many hard negatives of a query count in this epoch.
+        config: the settings.
     """
     shared_key, hard_key = jax.random.split(key)
     size = len(batch.positives)
@@ -110,63 +142,144 @@ def draw_targets(
     return Targets(batch.queries, batch.positives, negatives, hard)
 
 
-def training_view(
-    key: PRNGKey, targets: Targets, items: ItemArrays, config: PinSageConfig
-) -> ItemArrays:
-    """The items as this step shows them: some without their contexts, targets hidden from each
-    other."""
-    table, features = items.table, items.features
-    if config.mask_targets:
-        table = without_targets(table, targets.queries, targets.positives)
-    if config.drop_contexts:
-        lost = jax.random.bernoulli(key, config.drop_contexts, (table.ids.shape[0],))
-        table = without_contexts(table, lost)
-        if items.degree_of_none is not None:
-            degrees = features[LOG_DEGREE]
-            hidden = jnp.where(lost[:, None], items.degree_of_none, degrees)
-            features = features | {LOG_DEGREE: hidden}
-    return dataclasses.replace(items, table=table, features=features)
+class Partners(NamedTuple):
+    """Which items of a batch must not see each other: a query's items and its positive.
 
-
-def without_targets(
-    table: NeighborTable, queries: Int[Array, "batch items"], positives: Int[Array, " batch"]
-) -> NeighborTable:
-    """The table in which a query's items and its positive are not each other's neighbours.
-
-    An item that stands in several pairs of the batch loses one of its partners, the pair's that
-    stands last. The weights left over add up to 1 again.
-    """
-    num_items = table.ids.shape[0]
-    partner = jnp.full(num_items, -2, jnp.int32)
-    owners = jnp.broadcast_to(positives[:, None], queries.shape)
-    drop = jnp.where(queries >= 0, queries, num_items)
-    partner = partner.at[drop].set(owners, mode="drop")
-    partner = partner.at[positives].set(queries[:, 0], mode="drop")
-    weights = jnp.where(table.ids == partner[:, None], 0.0, table.weights)
-    total = weights.sum(axis=1, keepdims=True)
-    weights = weights / jnp.where(total > 0, total, 1.0)
-    return NeighborTable(ids=jnp.where(weights > 0, table.ids, -1), weights=weights)
-
-
-def without_contexts(table: NeighborTable, lost: Array) -> NeighborTable:
-    """The table in which the items of ``lost bool[R]`` have no neighbours."""
-    return NeighborTable(
-        ids=jnp.where(lost[:, None], -1, table.ids),
-        weights=jnp.where(lost[:, None], 0.0, table.weights),
-    )
-
-
-class HostItemArrays(NamedTuple):
-    """What batches are gathered from: :class:`pinsage_jax.training.step.ItemArrays` in NumPy.
+    An item may stand in several pairs. Of the pairs whose query holds it the last one counts, and
+    so does the last one of the pairs whose positive it is.
 
     Attributes:
-        law: ``float64[n]``, probabilities of the training items; None for uniform draws.
+        queries: ``int32[B + 1, n]``, −1 pads; the last row, which is nobody's pair, is −1.
+        positives: ``int32[B + 1]``, likewise.
+        as_query: ``int32[R]``, the last pair whose query holds the item; −1 for none.
+        as_positive: ``int32[R]``, the last pair whose positive it is; −1 for none.
     """
 
-    features: dict[str, np.ndarray]
-    ids: np.ndarray
-    weights: np.ndarray
-    training_items: np.ndarray
-    law: np.ndarray | None = None
-    hard_pool: np.ndarray | None = None
-    degree_of_none: float | None = None
+    queries: Array | np.ndarray
+    positives: Array | np.ndarray
+    as_query: Array | np.ndarray
+    as_positive: Array | np.ndarray
+
+    @classmethod
+    def of(cls, targets: Targets, num_items: int) -> Partners:
+        """Find each item's pairs, on the device.
+
+        Args:
+            targets: of the batch.
+            num_items: R.
+        """
+        pairs = jnp.arange(len(targets.positives), dtype=jnp.int32)
+        nowhere = jnp.full(num_items, -1, jnp.int32)
+        rows = jnp.where(targets.queries >= 0, targets.queries, num_items)
+        owners = jnp.broadcast_to(pairs[:, None], rows.shape)
+        return cls(
+            jnp.pad(targets.queries, ((0, 1), (0, 0)), constant_values=-1),
+            jnp.pad(targets.positives, (0, 1), constant_values=-1),
+            nowhere.at[rows].max(owners, mode="drop"),
+            nowhere.at[targets.positives].max(pairs),
+        )
+
+    @classmethod
+    def on_host(cls, targets: Targets, num_items: int) -> Partners:
+        """Find each item's pairs, in NumPy.
+
+        Args:
+            targets: of the batch.
+            num_items: R.
+        """
+        queries, positives = np.asarray(targets.queries), np.asarray(targets.positives)
+        as_query, as_positive = np.full((2, num_items), -1, np.int32)
+        pairs, columns = np.nonzero(queries >= 0)
+        # NumPy writes in order: of repeated items the last pair stays.
+        as_query[queries[pairs, columns]] = pairs
+        as_positive[positives] = np.arange(len(positives))
+        return cls(
+            np.pad(queries, ((0, 1), (0, 0)), constant_values=-1),
+            np.pad(positives, (0, 1), constant_values=-1),
+            as_query,
+            as_positive,
+        )
+
+    def hide(self, rows: Any, ids: Any) -> Any:
+        """Tell which neighbours of some rows must not be seen, ``bool[rows, T]``.
+
+        Args:
+            rows: ``int32[rows]``.
+            ids: ``int32[rows, T]``, their neighbours.
+        """
+        queries = self.queries[self.as_positive[rows]]
+        positive = self.positives[self.as_query[rows]]
+        seen_as_query = (ids[:, :, None] == queries[:, None, :]).any(axis=2)
+        return seen_as_query | (ids == positive[:, None])
+
+
+@flax.struct.dataclass
+class TrainingView:
+    """The items as one step shows them: some without contexts, targets hidden from each other.
+
+    The masks are laid over the rows that a batch reads, after they were gathered, so that a step
+    costs the same however many items there are.
+
+    Attributes:
+        items: the items as they are.
+        partners: who must not see whom; None shows everybody to everybody.
+        lost: ``bool[R]``, the items without contexts in this step; None for none.
+    """
+
+    items: ItemArrays
+    partners: Partners | None = None
+    lost: Bool[Array, " items"] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """R."""
+        return self.items.table.num_rows
+
+    def take(self, rows: Ids) -> NeighborTable:
+        """Neighbours of some rows; where one is hidden, the others' weights add up to 1 again.
+
+        Args:
+            rows: ``int32[rows]``.
+        """
+        table = self.items.table.take(rows)
+        ids, weights = table.ids, table.weights
+        if self.partners is not None:
+            weights = jnp.where(self.partners.hide(rows, ids), 0.0, weights)
+            total = weights.sum(axis=1, keepdims=True)
+            weights = weights / jnp.where(total > 0, total, 1.0)
+            ids = jnp.where(weights > 0, ids, -1)
+        if self.lost is not None:
+            lost = self.lost[rows][:, None]
+            ids, weights = jnp.where(lost, -1, ids), jnp.where(lost, 0.0, weights)
+        return NeighborTable(ids=ids, weights=weights)
+
+    def features(self, nodes: Ids) -> Features:
+        """Features of some rows; those without contexts have the degree of none.
+
+        Args:
+            nodes: ``int32[nodes]``.
+        """
+        taken, nobody = take_features(self.items.features, nodes), self.items.degree_of_none
+        if self.lost is not None and nobody is not None:
+            degrees = jnp.where(self.lost[nodes][:, None], nobody, taken[LOG_DEGREE])
+            taken = taken | {LOG_DEGREE: degrees}
+        return taken
+
+
+def training_view(
+    key: PRNGKey, targets: Targets, items: ItemArrays, config: PinSageConfig
+) -> TrainingView:
+    """Choose what a step hides: targets from each other, and the contexts of a share of the items.
+
+    Args:
+        key: consumed.
+        targets: of the batch.
+        items: the items as they are.
+        config: the settings.
+    """
+    num_items = items.table.num_rows
+    lost = None
+    if config.drop_contexts:
+        lost = jax.random.bernoulli(key, config.drop_contexts, (num_items,))
+    partners = Partners.of(targets, num_items) if config.mask_targets else None
+    return TrainingView(items, partners, lost)

@@ -223,7 +223,7 @@ def count_nodes(
     draw_key, view_key = jax.random.split(key)
     targets = draw_targets(draw_key, batch, items, active, config)
     view = training_view(view_key, targets, items, config)
-    return mark_layers(view.table, targets.ids, config.layers, most).counts
+    return mark_layers(view, targets.ids, config.layers, most).counts
 
 
 def make_host_step(

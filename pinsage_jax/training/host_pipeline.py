@@ -19,7 +19,7 @@ from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import Capacities, LayerBlock
 from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.tasks.pairs import PairSource
-from pinsage_jax.training.batch import HostItemArrays, Targets
+from pinsage_jax.training.batch import HostItemArrays, Partners, Targets
 
 _AHEAD = 3
 
@@ -164,20 +164,16 @@ class _View:
         self._lost = None
         if config.drop_contexts:
             self._lost = rng.random(len(items.ids)) < config.drop_contexts
-        self._partners: dict[int, int] = {}
+        self._partners = None
         if config.mask_targets:
-            queries, positives = np.asarray(targets.queries), np.asarray(targets.positives)
-            owners = np.broadcast_to(positives[:, None], queries.shape)[queries >= 0]
-            self._partners = dict(zip(queries[queries >= 0].tolist(), owners.tolist(), strict=True))
-            self._partners |= dict(zip(positives.tolist(), queries[:, 0].tolist(), strict=True))
+            self._partners = Partners.on_host(targets, len(items.ids))
 
     def neighbors(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Neighbours and weights of a layer's rows."""
         ids, weights = self._items.ids[rows], self._items.weights[rows]
         hidden = np.zeros(ids.shape, bool)
-        if self._partners:
-            partners = np.array([self._partners.get(row, -2) for row in rows.tolist()])
-            hidden |= ids == partners[:, None]
+        if self._partners is not None:
+            hidden |= self._partners.hide(rows, ids)
         if self._lost is not None:
             hidden |= self._lost[rows][:, None]
         weights = np.where(hidden, 0, weights)

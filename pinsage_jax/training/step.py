@@ -38,7 +38,6 @@ from pinsage_jax.encoder.blocks import (
     fits,
     make_blocks,
     mark_layers,
-    take_features,
 )
 from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.negatives.distance_weighted import draw_distance_weighted
@@ -190,15 +189,15 @@ def train_step(
     draw_key, view_key, choice_key = jax.random.split(key, 3)
     targets = draw_targets(draw_key, batch, items, active, config)
     view = training_view(view_key, targets, items, config)
-    marks = mark_layers(view.table, targets.ids, config.layers, capacities[-1])
+    marks = mark_layers(view, targets.ids, config.layers, capacities[-1])
 
     def gradient_within(sizes: Capacities) -> Callable[[TrainState, Marks], tuple[Scalar, Params]]:
         def gradient(state: TrainState, marks: Marks) -> tuple[Scalar, Params]:
-            blocks = make_blocks(view.table, marks, sizes)
+            blocks = make_blocks(view, marks, sizes)
             return batch_gradient(
                 state.params,
                 choice_key,
-                take_features(view.features, blocks.nodes),
+                view.features(blocks.nodes),
                 blocks.layers,
                 in_places(targets, blocks.place),
                 batch.weights,

@@ -5,6 +5,7 @@ import numpy as np
 
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable
+from pinsage_jax.training.batch import ItemArrays
 
 ITEMS, NEIGHBORS = 40, 3
 INPUTS = (
@@ -39,3 +40,16 @@ def random_table(seed=0, items=ITEMS, neighbors=NEIGHBORS):
     total = weights.sum(axis=1, keepdims=True)
     weights = weights / np.where(total > 0, total, 1)
     return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights, jnp.float32))
+
+
+def item_arrays(**changes):
+    """What a training step reads of them: rows 10 to 29 may be negatives."""
+    rng = np.random.default_rng(1)
+    given = ItemArrays(
+        features={name: jnp.asarray(values) for name, values in random_features().items()},
+        table=random_table(),
+        training_items=jnp.arange(10, 30, dtype=jnp.int32),
+        hard_pool=jnp.asarray(rng.integers(0, ITEMS, (ITEMS, 8)), jnp.int32),
+        degree_of_none=jnp.float32(-3.0),
+    )
+    return given.replace(**changes)

@@ -19,8 +19,6 @@ from pinsage_jax.encoder.blocks import (
     take_features,
 )
 from pinsage_jax.encoder.pinsage import init_params, make_model
-from pinsage_jax.graph.neighborhoods import NeighborTable
-from pinsage_jax.training.batch import without_contexts, without_targets
 from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
 
 LAYERS = 2
@@ -105,26 +103,3 @@ def test_a_mini_batch_gives_the_vectors_of_all_items(dim, spare):
     z, place = embedded(params)
     for item in (3, 39, 21):
         np.testing.assert_allclose(z[place[item]], everything[item], atol=1e-6)
-
-
-def test_targets_do_not_see_each_other():
-    table = NeighborTable(
-        ids=jnp.array([[1, 2], [0, 2], [0, 1], [0, -1]], jnp.int32),
-        weights=jnp.array([[0.75, 0.25], [0.5, 0.5], [0.5, 0.5], [1.0, 0.0]]),
-    )
-    hidden = without_targets(table, jnp.array([[0], [3]], jnp.int32), jnp.array([1, 0], jnp.int32))
-    # 1 leaves the neighbours of 0 … no: 0 is also the positive of 3, and the last pair counts.
-    ids, weights = np.asarray(hidden.ids), np.asarray(hidden.weights)
-    assert list(ids[1]) == [-1, 2]
-    np.testing.assert_allclose(weights[1], [0, 1])
-    assert list(ids[3]) == [-1, -1]
-    np.testing.assert_allclose(weights[3], [0, 0])
-    np.testing.assert_allclose(weights[2], [0.5, 0.5])
-    np.testing.assert_allclose(weights.sum(axis=1), [1, 1, 1, 0])
-
-
-def test_items_lose_their_contexts():
-    lost = without_contexts(TABLE, jnp.arange(ITEMS) == 2)
-    assert (np.asarray(lost.ids)[2] == -1).all()
-    assert np.asarray(lost.weights)[2].sum() == 0
-    np.testing.assert_array_equal(lost.ids[3:], TABLE.ids[3:])

@@ -10,10 +10,10 @@ import pytest
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import bounds, make_blocks, mark_layers
 from pinsage_jax.tasks.pairs import ExplicitPairs
-from pinsage_jax.training.batch import HostItemArrays, Targets, without_targets
+from pinsage_jax.training.batch import HostItemArrays, Targets, training_view
 from pinsage_jax.training.host_pipeline import batches, draw, gather
 from pinsage_jax.training.step import in_places
-from tests.pinsage.worlds import ITEMS, NEIGHBORS, random_features, random_table
+from tests.pinsage.worlds import ITEMS, NEIGHBORS, item_arrays, random_features, random_table
 
 CONFIG = PinSageConfig(
     dim=6, neighbors=NEIGHBORS, batch_size=4, negatives=6, hard_cap=2, drop_contexts=0.0
@@ -23,7 +23,7 @@ MOST = bounds(4 * 4 + 6, NEIGHBORS, 2, ITEMS)
 PAIRS = ExplicitPairs(np.arange(20, dtype=np.int32), np.arange(20, 40, dtype=np.int32))
 
 
-def world(**changes):
+def host_items(**changes):
     rng = np.random.default_rng(0)
     given = HostItemArrays(
         features=random_features(),
@@ -45,13 +45,11 @@ def test_the_blocks_are_those_of_the_device(mask_targets):
         np.array([8, 0, 9, 9, 30, 31], np.int32),
         np.array([[10, -1], [11, 12], [-1, -1], [13, 14]], np.int32),
     )
-    ours = gather(targets, world(), config, (MOST,), np.random.default_rng(0))
-    table = TABLE
-    if mask_targets:
-        table = without_targets(TABLE, jnp.asarray(targets.queries), jnp.asarray(targets.positives))
+    ours = gather(targets, host_items(), config, (MOST,), np.random.default_rng(0))
     on_device = Targets(*map(jnp.asarray, targets))
-    marks = mark_layers(table, on_device.ids, 2, MOST)
-    theirs = make_blocks(table, marks, MOST)
+    view = training_view(jax.random.key(0), on_device, item_arrays(), config)
+    marks = mark_layers(view, on_device.ids, 2, MOST)
+    theirs = make_blocks(view, marks, MOST)
     np.testing.assert_array_equal(ours.counts, marks.counts)
     for one, two in zip(ours.blocks, theirs.layers, strict=True):
         np.testing.assert_array_equal(one.own, two.own)
@@ -64,23 +62,23 @@ def test_the_blocks_are_those_of_the_device(mask_targets):
 
 
 def test_draws_follow_the_rules():
-    targets = draw(PAIRS, world(), CONFIG, 1, np.random.default_rng(0))
+    targets = draw(PAIRS, host_items(), CONFIG, 1, np.random.default_rng(0))
     assert set(targets.negatives) <= set(range(10, 30))
     np.testing.assert_array_equal(targets.positives, targets.queries[:, 0] + 20)
-    pool = world().hard_pool
+    pool = host_items().hard_pool
     for row in range(4):
         assert targets.hard[row, 0] in pool[targets.queries[row, 0]]
     assert (targets.hard[:, 1] == -1).all()
     law = np.where(np.arange(20) < 2, 0.5, 0.0)
-    drawn = draw(PAIRS, world(law=law), CONFIG, 0, np.random.default_rng(0))
+    drawn = draw(PAIRS, host_items(law=law), CONFIG, 0, np.random.default_rng(0))
     assert set(drawn.negatives) <= {10, 11}
     assert (drawn.hard == -1).all()
 
 
 def test_an_item_without_contexts_has_the_degree_of_none():
     config = dataclasses.replace(CONFIG, drop_contexts=0.5)
-    targets = draw(PAIRS, world(), config, 0, np.random.default_rng(0))
-    given = gather(targets, world(), config, (MOST,), np.random.default_rng(1))
+    targets = draw(PAIRS, host_items(), config, 0, np.random.default_rng(0))
+    given = gather(targets, host_items(), config, (MOST,), np.random.default_rng(1))
     lost = given.features["log_degree"][:, 0] == -3.0
     assert 0 < lost.sum() < len(lost)
 
@@ -88,7 +86,7 @@ def test_an_item_without_contexts_has_the_degree_of_none():
 def test_batches_come_in_order_whatever_the_thread_does():
     def taken():
         made = batches(
-            PAIRS, world(), CONFIG, (MOST,), steps=5, active=0, rng=np.random.default_rng(3)
+            PAIRS, host_items(), CONFIG, (MOST,), steps=5, active=0, rng=np.random.default_rng(3)
         )
         return list(made)
 
@@ -100,15 +98,15 @@ def test_batches_come_in_order_whatever_the_thread_does():
 
 
 def test_an_error_while_gathering_reaches_the_trainer():
-    broken = world(hard_pool=np.zeros((1, 8), np.int32))
+    broken = host_items(hard_pool=np.zeros((1, 8), np.int32))
     made = batches(PAIRS, broken, CONFIG, (MOST,), steps=3, active=2, rng=np.random.default_rng(0))
     with pytest.raises(IndexError):
         list(made)
 
 
 def test_the_next_capacities_are_taken_when_the_first_are_too_small():
-    targets = draw(PAIRS, world(), CONFIG, 0, np.random.default_rng(0))
+    targets = draw(PAIRS, host_items(), CONFIG, 0, np.random.default_rng(0))
     small = tuple(2 for _ in MOST)
-    given = gather(targets, world(), CONFIG, (small, MOST), np.random.default_rng(0))
+    given = gather(targets, host_items(), CONFIG, (small, MOST), np.random.default_rng(0))
     assert given.tier == 1
     assert len(given.features["looks"]) == MOST[0]

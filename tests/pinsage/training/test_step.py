@@ -15,16 +15,21 @@ from pinsage_jax.encoder.blocks import bounds
 from pinsage_jax.encoder.pinsage import init_params, make_model
 from pinsage_jax.training.batch import (
     Batch,
-    ItemArrays,
     Targets,
     draw_targets,
     num_targets,
-    training_view,
 )
 from pinsage_jax.training.epochs import make_chunk
 from pinsage_jax.training.step import TrainState, score_loss, train_step
 from pinsage_jax.training.trainer import make_optimizer
-from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+from tests.pinsage.worlds import (
+    INPUTS,
+    ITEMS,
+    NEIGHBORS,
+    item_arrays,
+    random_features,
+    random_table,
+)
 
 CONFIG = PinSageConfig(
     dim=6,
@@ -43,18 +48,6 @@ BATCH = Batch(
 )
 
 
-def world(**changes):
-    rng = np.random.default_rng(1)
-    given = ItemArrays(
-        features={name: jnp.asarray(values) for name, values in random_features().items()},
-        table=random_table(),
-        training_items=jnp.arange(10, 30, dtype=jnp.int32),
-        hard_pool=jnp.asarray(rng.integers(0, ITEMS, (ITEMS, 8)), jnp.int32),
-        degree_of_none=jnp.float32(-3.0),
-    )
-    return given.replace(**changes)
-
-
 def most_of(config):
     return bounds(num_targets(config, 1), NEIGHBORS, config.layers, ITEMS)
 
@@ -69,7 +62,7 @@ def one_step(config, capacities, state, batch=BATCH, active=2, key=7):
         batch,
         jax.random.key(key),
         jnp.int32(active),
-        world(),
+        item_arrays(),
         model=make_model(INPUTS, config),
         optimizer=SGD,
         config=config,
@@ -98,7 +91,7 @@ def valid_by_hand(targets, row, item):
 def test_the_loss_of_a_step_is_the_definition(loss):
     config = dataclasses.replace(CONFIG, loss=loss)
     draw_key, _, _ = jax.random.split(jax.random.key(7), 3)
-    targets = draw_targets(draw_key, BATCH, world(), jnp.int32(2), config)
+    targets = draw_targets(draw_key, BATCH, item_arrays(), jnp.int32(2), config)
     positive, shared, hard = scores_by_hand(targets)
     rows = []
     for row in range(4):
@@ -143,22 +136,9 @@ def test_capacities_change_no_number():
             np.testing.assert_allclose(one, two, atol=1e-6)
 
 
-def test_negatives_are_training_items_and_hard_ones_wait_for_their_epoch():
-    draw = jax.jit(draw_targets, static_argnames="config")
-    given = world()
-    for active in (0, 1, 2):
-        targets = draw(jax.random.key(active), BATCH, given, jnp.int32(active), config=CONFIG)
-        assert ((np.asarray(targets.negatives) >= 10) & (np.asarray(targets.negatives) < 30)).all()
-        hard = np.asarray(targets.hard)
-        assert (hard[:, active:] == -1).all()
-        pool = np.asarray(given.hard_pool)
-        for row in range(4):
-            assert set(hard[row, :active]) <= set(pool[int(BATCH.queries[row, 0])])
-
-
 def test_separate_negatives_are_drawn_for_each_row():
     config = dataclasses.replace(CONFIG, negative_choice="separate")
-    targets = draw_targets(jax.random.key(0), BATCH, world(), jnp.int32(0), config)
+    targets = draw_targets(jax.random.key(0), BATCH, item_arrays(), jnp.int32(0), config)
     assert targets.negatives.shape == (4, 5)
     _, record = jax.jit(functools.partial(one_step, config, (most_of(config),)))(fresh_state())
     assert np.isfinite(record.loss)
@@ -188,19 +168,6 @@ def test_padding_rows_do_not_count():
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
-def test_a_share_of_items_loses_contexts_and_degree():
-    config = dataclasses.replace(CONFIG, drop_contexts=0.5)
-    targets = draw_targets(jax.random.key(0), BATCH, world(), jnp.int32(0), config)
-    view = training_view(jax.random.key(1), targets, world(), config)
-    lost = np.asarray(view.features["log_degree"])[:, 0] == -3.0
-    assert 8 <= lost.sum() <= 32  # 20 of 40 on average; four standard deviations
-    assert (np.asarray(view.table.ids)[lost] == -1).all()
-    kept = ~lost
-    np.testing.assert_array_equal(
-        np.asarray(view.table.ids)[kept], np.asarray(world().table.ids)[kept]
-    )
-
-
 def test_nothing_recompiles_as_the_curriculum_goes_on():
     optimizer = make_optimizer(CONFIG, 10)
     chunk = make_chunk(MODEL, optimizer, CONFIG, (most_of(CONFIG),))
@@ -209,6 +176,6 @@ def test_nothing_recompiles_as_the_curriculum_goes_on():
     batches = jax.tree.map(lambda part: jnp.stack([part, part]), BATCH)
     for epoch in range(1, 5):
         keys = jax.random.split(jax.random.key(epoch), 2)
-        state, records = chunk(state, batches, keys, jnp.int32(min(epoch - 1, 2)), world())
+        state, records = chunk(state, batches, keys, jnp.int32(min(epoch - 1, 2)), item_arrays())
         assert np.isfinite(records.loss).all()
     assert chunk._cache_size() == 1
