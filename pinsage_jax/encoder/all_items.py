@@ -12,6 +12,7 @@ says how far it is, so that a killed run goes on at the chunk that it had begun.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ def embed_all(
     steps = max(1, model.layers) + 1
     store = _Store(out, rows, model.dim, steps, chunk)
     if out is not None:
-        store.open(_fingerprint(params, features, table))
+        store.open(_fingerprint(model, params, features, table))
 
     def rows_of(step: int) -> Callable[[slice], Array]:
         if step == 0:
@@ -180,8 +181,8 @@ class _Store:
         record = read_json(progress)
         if not isinstance(record, dict) or record.get("fingerprint") != fingerprint:
             raise InputError(
-                f"{self._folder}: holds vectors of other parameters, features or neighbours; "
-                "choose another folder, or remove it"
+                f"{self._folder}: holds the vectors of another model, other parameters, features "
+                "or neighbours; choose another folder, or remove it"
             )
         self._done = [int(rows) for rows in record["rows"]]
 
@@ -230,11 +231,19 @@ class _Store:
         write_json(self._folder / _PROGRESS, {"fingerprint": self._fingerprint, "rows": self._done})
 
 
-def _fingerprint(params: Any, features: dict[str, np.ndarray], table: NeighborTable) -> str:
-    """What the vectors depend on, as one number."""
+def _fingerprint(
+    model: PinSage, params: Any, features: dict[str, np.ndarray], table: NeighborTable
+) -> str:
+    """What the vectors depend on, as one number: the model's settings and all arrays by name."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves((params, features, table)):
+    settings = {
+        field.name: getattr(model, field.name)
+        for field in dataclasses.fields(model)
+        if field.name not in ("parent", "name")
+    }
+    digest.update(repr(settings).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path((params, features, table)):
         array = np.ascontiguousarray(leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()

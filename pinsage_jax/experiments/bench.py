@@ -19,13 +19,12 @@ from pinsage_jax.evaluation.baselines import feature_cosine, popularity, random_
 from pinsage_jax.evaluation.metrics import CUTOFFS, directions, evaluate_items, triplet_accuracy
 from pinsage_jax.experiments.experiment import DataSet, Variant
 from pinsage_jax.features.schema import FeatureArrays
-from pinsage_jax.negatives.hard import make_pool
 from pinsage_jax.runs.evaluate import evaluate_fresh
 from pinsage_jax.runs.finished import FinishedRun
 from pinsage_jax.runs.fit import fit
 from pinsage_jax.tasks.holdout import cooccurrence_task
 from pinsage_jax.tasks.task import HeldOut, Task
-from pinsage_jax.training.preparation import Prepared, neighbors_of, prepare
+from pinsage_jax.training.preparation import Prepared, hard_pool_of, neighbors_of, prepare
 
 TASK: Mapping[str, Any] = {"valid": 0.1, "test": 0.1, "held_out_items": 0.1}
 """Shares that are held out of every data set."""
@@ -138,16 +137,7 @@ class Bench:
         prepared, queries = self.prepared, self.task.test.queries
         config = self._config
         key = jax.random.fold_in(stream(config, "hard"), 1)
-        drawn = make_pool(
-            key,
-            prepared.graph,
-            band=config.hard_band,
-            pool=config.hard_pool,
-            ranking=config.hard_ranking,
-            restart=config.restart,
-            visits=config.hard_visits,
-            rows=np.unique(queries),
-        )
+        drawn = hard_pool_of(key, prepared.graph, self.task, config, np.unique(queries))
         ids = np.asarray(drawn.ids)
         if prepared.hard is None:
             return ids

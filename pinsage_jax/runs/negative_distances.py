@@ -15,10 +15,10 @@ from lightgcn_jax.files import replacing
 from pinsage_jax.encoder.pinsage import unit
 from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.negatives.distance_weighted import draw_distance_weighted, unit_distances
-from pinsage_jax.negatives.hard import draw_hard_of_bags, make_pool
+from pinsage_jax.negatives.hard import draw_hard_of_bags
 from pinsage_jax.negatives.shared import draw_shared_negatives, hard_valid, shared_valid
 from pinsage_jax.runs.finished import read_finished
-from pinsage_jax.training.preparation import graph_of
+from pinsage_jax.training.preparation import graph_of, hard_pool_of
 
 _QUERIES = 500
 
@@ -56,16 +56,7 @@ def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
         valid,
     )
     rows = np.unique(held_out.queries[:_QUERIES])
-    pool = make_pool(
-        pool_key,
-        graph_of(run.task),
-        band=config.hard_band,
-        pool=config.hard_pool,
-        ranking=config.hard_ranking,
-        restart=config.restart,
-        visits=config.hard_visits,
-        rows=rows[rows >= 0],
-    )
+    pool = hard_pool_of(pool_key, graph_of(run.task), run.task, config, rows[rows >= 0])
     hard = draw_hard_of_bags(hard_key, pool.ids, queries, config.hard_pool)
     of_hard = items[jnp.maximum(hard, 0)]
     to_hard = jax.vmap(lambda query, found: unit_distances(query[None], found)[0])(vectors, of_hard)

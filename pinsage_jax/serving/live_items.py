@@ -3,8 +3,9 @@
 The arrays of a finished run are laid out with room for more rows. A new item takes the next row:
 its features are encoded by the run's schema, walks from its contexts find its neighbours among the
 items that are there, and the layers that inference kept give what those neighbours contribute. So
-one item costs one walk and K small products, whatever the size of the catalogue; nothing is
-retrained and, shapes being fixed, nothing is compiled again.
+one item costs one walk and K small products, and its vectors are written in place; nothing is
+retrained and, shapes being fixed, nothing is compiled again. What grows with the graph is a copy of
+its adjacency lists, which every call of ``add`` makes: many items are best added in one call.
 
 What is known already does not change: contexts do not list the new items, so the old items' vectors
 stay, and new items do not become each other's neighbours. Training with the new interactions mends
@@ -142,26 +143,30 @@ class LiveItems:
         if self._config.id_embedding:
             encoded |= {ID_INPUT: np.full((len(ids), 1), -1, np.int32)}
         graph = self._graph.with_items(rows, known_contexts)
-        layers, vectors = self._layers, self._vectors
+        new: list[tuple[np.ndarray, tuple[Array, ...]]] = []
         for start in range(0, len(ids), _BATCH):
             part = slice(start, start + _BATCH)
             given = {name: _filled(values[part]) for name, values in encoded.items()}
-            layers, vectors = _embed_new(
+            filled = _filled(rows[part].astype(np.int32))
+            embedded = _embed_new(
                 jax.random.fold_in(stream(self._config, "walks"), int(rows[start])),
                 self._params,
                 given,
                 graph,
-                _filled(rows[part].astype(np.int32)),
-                layers,
-                vectors,
+                filled,
+                self._layers,
                 model=self._model,
                 config=self._config,
             )
+            new.append((filled, embedded))
         # Only now, so that an error leaves everything as it was.
-        self.items, self._graph, self._layers, self._vectors = grown, graph, layers, vectors
+        for filled, embedded in new:
+            *layers, self._vectors = _written((*self._layers, self._vectors), filled, embedded)
+            self._layers = tuple(layers)
+        self.items, self._graph = grown, graph
         return Added(
             list(ids),
-            np.asarray(vectors[rows]),
+            np.asarray(self._vectors[rows]),
             int((degrees == 0).sum()),
             unknown,
             len(self._schema.ignored(features)),
@@ -268,17 +273,11 @@ def _embed_new(
     graph: ItemGraph,
     rows: Ids,
     layers: tuple[Array, ...],
-    vectors: Array,
     *,
     model: PinSage,
     config: PinSageConfig,
-) -> tuple[tuple[Array, ...], Array]:
-    """The layers and vectors of all items with those of new ones written in.
-
-    Args:
-        features: of the new items.
-        rows: ``int32[batch]``, where they go; the last may stand several times.
-    """
+) -> tuple[Array, ...]:
+    """The layers and, last, the vectors of new items, ``float32[batch, D]`` each."""
     h = applied(model, params, "encode", features)
     near = _new_neighbors(key, graph, rows, config) if model.layers else None
     new = [h]
@@ -291,9 +290,13 @@ def _embed_new(
         places = jnp.arange(size * count, dtype=jnp.int32).reshape(size, count)
         h = applied(model, params, "convolve", k, h, messages, places, near.weights)
         new.append(h)
-    layers = tuple(layer.at[rows].set(values) for layer, values in zip(layers, new, strict=False))
-    z = applied(model, params, "head", h)
-    return layers, vectors.at[rows].set(z)
+    return *new[: len(layers)], applied(model, params, "head", h)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _written(arrays: tuple[Array, ...], rows: Ids, values: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The arrays, which are given up, with rows of them replaced; the last may stand repeatedly."""
+    return tuple(into.at[rows].set(one) for into, one in zip(arrays, values, strict=True))
 
 
 def _new_neighbors(

@@ -76,33 +76,14 @@ class ExplicitPairs:
         drawn = rng.integers(0, self.num_pairs, count)
         return Draws(self.queries[drawn][:, None], self.positives[drawn])
 
+    def positive_rows(self, num_items: int) -> CsrRows:
+        """Known positives of each item, each once: rows are queries, columns positives.
 
-def consecutive_pairs(interactions: Interactions) -> ExplicitPairs:
-    """A user's item and the next one in time, for all users; the paper's (q, i).
-
-    Events of one moment are ordered by item row. An item that follows itself makes no pair; these
-    are counted in ``skipped``.
-
-    Raises:
-        InputError: there are no timestamps, or no user has two events of different items.
-    """
-    if interactions.timestamps is None:
-        raise InputError(
-            "timestamps: expected times to tell a user's next item, got none; "
-            "name the column of times when reading, or pair items by their contexts"
-        )
-    order = np.lexsort((interactions.item_rows, interactions.timestamps, interactions.user_rows))
-    users, items = interactions.user_rows[order], interactions.item_rows[order]
-    follows = users[1:] == users[:-1]
-    moves = follows & (items[1:] != items[:-1])
-    skipped = int((follows & ~moves).sum())
-    return ExplicitPairs(items[:-1][moves], items[1:][moves], skipped=skipped)
-
-
-def pair_rows(pairs: ExplicitPairs, num_items: int) -> CsrRows:
-    """Known positives of each item, each once: rows are queries, columns positives."""
-    keys = np.unique(pairs.queries.astype(np.int64) * num_items + pairs.positives)
-    return csr_rows(keys // num_items, keys % num_items, num_items)
+        Args:
+            num_items: I, the rows.
+        """
+        keys = np.unique(self.queries.astype(np.int64) * num_items + self.positives)
+        return csr_rows(keys // num_items, keys % num_items, num_items)
 
 
 class CooccurrencePairs:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.training.weighted_draws import ItemWeights, item_weights
 from pinsage_jax.config import PinSageConfig, stream
@@ -18,6 +19,7 @@ from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.negatives.hard import HardPool, make_pool
 from pinsage_jax.negatives.shared import eligible_weights
+from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.batch import HostItemArrays, ItemArrays
 
@@ -78,15 +80,7 @@ def prepare(
     clock.lap("neighbours")
     hard = None
     if config.hard_negatives:
-        hard = make_pool(
-            jax.random.fold_in(stream(config, "hard"), 0),
-            graph,
-            band=config.hard_band,
-            pool=config.hard_pool,
-            ranking=config.hard_ranking,
-            visits=config.hard_visits,
-            restart=config.restart,
-        )
+        hard = hard_pool_of(jax.random.fold_in(stream(config, "hard"), 0), graph, task, config)
         notes.append(hard.describe())
         clock.lap("hard negatives")
     isolated = int((degrees[train_rows] == 0).sum())
@@ -113,6 +107,37 @@ def graph_of(task: Task) -> ItemGraph:
         train.user_rows,
         num_items=train.num_items,
         num_contexts=train.num_users,
+    )
+
+
+def hard_pool_of(
+    key: PRNGKey,
+    graph: ItemGraph,
+    task: Task,
+    config: PinSageConfig,
+    rows: np.ndarray | None = None,
+) -> HardPool:
+    """Rank hard negatives by the settings, without the positives that the task trains on.
+
+    Args:
+        key: consumed.
+        graph: the graph that is walked.
+        task: whose explicit pairs are never pooled. Other pairs share a context of the graph,
+            which keeps them out as well.
+        config: the settings.
+        rows: ``int[n]``, the items that get a pool; None for all that have contexts.
+    """
+    explicit = isinstance(task.pairs, ExplicitPairs)
+    return make_pool(
+        key,
+        graph,
+        band=config.hard_band,
+        pool=config.hard_pool,
+        ranking=config.hard_ranking,
+        restart=config.restart,
+        visits=config.hard_visits,
+        rows=rows,
+        positives=task.pairs.positive_rows(graph.num_items) if explicit else None,
     )
 
 

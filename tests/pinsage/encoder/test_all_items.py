@@ -1,5 +1,6 @@
 """Vectors of all items: chunks, files, resuming after a kill."""
 
+import dataclasses
 import json
 
 import jax
@@ -68,7 +69,25 @@ def test_a_finished_folder_is_read(tmp_path):
 def test_a_folder_of_other_vectors_is_refused(tmp_path):
     embed(tmp_path)
     other = jax.tree.map(lambda leaf: leaf + 1, PARAMS)
-    with pytest.raises(InputError, match="holds vectors of other parameters"):
+    with pytest.raises(InputError, match="holds the vectors of another model, other parameters"):
+        embed(tmp_path, params=other)
+
+
+@pytest.mark.parametrize("changes", [{"pooling": "mean"}, {"unit_length": True}])
+def test_a_folder_of_another_model_s_vectors_is_refused(tmp_path, changes):
+    """The same parameters give other vectors."""
+    embed(tmp_path)
+    other = make_model(INPUTS, dataclasses.replace(CONFIG, **changes))
+    with pytest.raises(InputError, match="holds the vectors of another model"):
+        embed_all(other, PARAMS, FEATURES, TABLE, chunk=16, out=tmp_path)
+
+
+def test_a_folder_of_exchanged_inputs_is_refused(tmp_path):
+    """The arrays are the same, what they are is not."""
+    embed(tmp_path)
+    names = {"map_looks": "map_log_degree", "map_log_degree": "map_looks"}
+    other = {names.get(name, name): leaf for name, leaf in PARAMS.items()}
+    with pytest.raises(InputError, match="holds the vectors of another model"):
         embed(tmp_path, params=other)
 
 

@@ -206,11 +206,25 @@ def test_adding_and_asking_again_compiles_nothing(live):
     rows, contexts = held_back(4)
     live.add(["a"], features_of(rows[:1]), contexts[:1])
     live.similar(["a"], 5)
-    counts = [one._cache_size() for one in (fresh._embed_new, fresh._nearest)]
+    programs = (fresh._embed_new, fresh._written, fresh._nearest)
+    counts = [one._cache_size() for one in programs]
     live.add(["b", "c"], features_of(rows[1:3]))
     live.add(["d"], features_of(rows[3:]), contexts[3:])
     live.similar(["b", "pin-3", "a"], 5)
-    assert [one._cache_size() for one in (fresh._embed_new, fresh._nearest)] == counts
+    assert [one._cache_size() for one in programs] == counts
+
+
+def test_new_rows_are_written_in_place(live):
+    """The stored arrays are not copied, and vectors that were read before stay as they were."""
+    rows, contexts = held_back(2)
+    before = [one.unsafe_buffer_pointer() for one in (*live._layers, live._vectors)]
+    live.add(["a"], features_of(rows[:1]), contexts[:1])
+    assert [one.unsafe_buffer_pointer() for one in (*live._layers, live._vectors)] == before
+    read = live.vectors
+    kept = read.copy()
+    live.add(["b"], features_of(rows[1:]), contexts[1:])
+    np.testing.assert_array_equal(read, kept)
+    np.testing.assert_array_equal(live.vectors[: len(kept)], kept)
 
 
 @pytest.fixture

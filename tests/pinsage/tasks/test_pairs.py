@@ -15,8 +15,6 @@ from pinsage_jax.tasks.pairs import (
     ExplicitPairs,
     UserHistories,
     _distinct_ranks,
-    consecutive_pairs,
-    pair_rows,
 )
 from tests.lightgcn.laws import LEVEL, chi_square
 
@@ -80,7 +78,7 @@ def test_explicit_pairs_are_uniform_over_their_copies():
     source = ExplicitPairs(np.array([0, 0, 1]), np.array([1, 1, 2]))
     assert (source.num_pairs, source.query_items) == (3, 1)
     assert fits(source.draw(rng(), DRAWS), {((0,), 1): 2.0, ((1,), 2): 1.0})
-    rows = pair_rows(source, 4)
+    rows = source.positive_rows(4)
     assert rows.offsets.tolist() == [0, 1, 2, 2, 2]
     assert rows.columns.tolist() == [1, 2]
 
@@ -92,15 +90,6 @@ def logs(timed=True):
         [10, 30, 20, 10, 0, 20, 30],
         timestamps=[2, 1, 9, 9, 5, 4, 6] if timed else None,
     )
-
-
-def test_a_users_next_item_in_time():
-    pairs = consecutive_pairs(logs())
-    # Rows: 0, 10, 20, 30 are 0, 1, 2, 3. User 0 meets 3 (1), 1 (2), 1 (9), 2 (9).
-    assert list(zip(pairs.queries, pairs.positives, strict=True)) == [(3, 1), (1, 2), (2, 3)]
-    assert pairs.skipped == 1
-    with pytest.raises(InputError, match="timestamps: expected times"):
-        consecutive_pairs(logs(timed=False))
 
 
 def test_histories_by_time_end_right_before_the_positive():
