@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 
@@ -20,6 +20,8 @@ NegativeLaw = Literal["uniform", "degree"]
 NegativeChoice = Literal["shared", "separate", "distance-weighted"]
 Query = Literal["mean", "tower"]
 Tables = Literal["device", "host"]
+# In this order: a key is that of the seed, folded with the purpose's place.
+Purpose = Literal["init", "walks", "hard", "steps", "new items", "evaluation"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +203,12 @@ def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:
     return dataclasses.replace(config, **changes)
 
 
-def stream(config: PinSageConfig, purpose: str) -> PRNGKey:
-    """The key of everything drawn for one purpose."""
-    place = ("init", "walks", "hard", "steps").index(purpose)
+def stream(config: PinSageConfig, purpose: Purpose) -> PRNGKey:
+    """The key from which everything for one purpose is drawn; no two purposes share any bits.
+
+    Args:
+        config: the settings, which hold the seed.
+        purpose: what is drawn.
+    """
+    place = get_args(Purpose).index(purpose)
     return jax.random.fold_in(jax.random.key(config.seed), place)

@@ -87,7 +87,7 @@ class Bench:
         """What needs no training."""
         task = self.task
         pool = np.flatnonzero(task.train_items)
-        key = jax.random.key(self._seed)
+        key = stream(self._config, "evaluation")
 
         def figures_of(held_out: HeldOut, candidates: np.ndarray | None) -> dict[str, float]:
             scorer: Scorer
@@ -125,9 +125,8 @@ class Bench:
     def _triplets(self, vectors: np.ndarray) -> dict[str, float]:
         """Coarse and fine distinctions; the fine ones where there is a pool."""
         pool = np.flatnonzero(self.task.train_items)
-        random = triplet_accuracy(
-            jax.random.key(self._seed), vectors, self.task.test, candidates=pool
-        )
+        key = stream(self._config, "evaluation")
+        random = triplet_accuracy(key, vectors, self.task.test, candidates=pool)
         hard = hard_triplets(vectors, self.task.test, self._unseen_hard)
         return {"triplets": random.accuracy} | ({} if hard is None else {"hard_triplets": hard})
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from lightgcn_jax.data import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from pinsage_jax.config import stream
 from pinsage_jax.encoder.all_items import ItemVectors
 from pinsage_jax.evaluation.linear_probe import linear_probe
 from pinsage_jax.evaluation.metrics import directions, triplet_accuracy
@@ -48,7 +48,8 @@ def evaluate_run(
     run = read_finished(path)
     task, vectors, pool = run.task, run.vectors, run.pool
     parts = evaluate_parts(run.model, run.params, vectors, task, pool)
-    triplets = triplet_accuracy(jax.random.key(0), directions(vectors), task.test, candidates=pool)
+    key = stream(run.config, "evaluation")
+    triplets = triplet_accuracy(key, directions(vectors), task.test, candidates=pool)
     figures = {"parts": parts, "triplets": triplets.accuracy, "probe": {}, "not_probed": {}}
     if task.fresh is not None:
         try:

@@ -149,7 +149,7 @@ class LiveItems:
             given = {name: _filled(values[part]) for name, values in encoded.items()}
             filled = _filled(rows[part].astype(np.int32))
             embedded = _embed_new(
-                jax.random.fold_in(stream(self._config, "walks"), int(rows[start])),
+                jax.random.fold_in(stream(self._config, "new items"), int(rows[start])),
                 self._params,
                 given,
                 graph,

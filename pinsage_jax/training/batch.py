@@ -64,6 +64,8 @@ class ItemArrays:
         table: the items' neighbours.
         training_items: ``int32[n]``, rows that may be negatives.
         law: weights of those items by which they are drawn; None for uniform draws.
+        log_law: ``float32[R]``, the logarithm of each item's probability in that law, −∞ for an
+            item that is never drawn; None for uniform draws.
         hard_pool: ``int32[R, P]``; None without hard negatives.
         degree_of_none: ``float32[]``, the encoded log-degree of an item without contexts; None
             where the encoder does not see degrees.
@@ -73,6 +75,7 @@ class ItemArrays:
     table: NeighborTable
     training_items: Ids
     law: ItemWeights | None = None
+    log_law: Float[Array, " items"] | None = None
     hard_pool: Int[Array, "items pool"] | None = None
     degree_of_none: Scalar | None = None
 
@@ -86,6 +89,7 @@ class HostItemArrays(NamedTuple):
         weights: ``float32[R, T]``, their importance.
         training_items: ``int32[n]``, rows that may be negatives.
         law: ``float64[n]``, probabilities of the training items; None for uniform draws.
+        log_law: ``float32[R]``, as :class:`ItemArrays` has it.
         hard_pool: ``int32[R, P]``; None without hard negatives.
         degree_of_none: the encoded log-degree of an item without contexts; None where the encoder
             does not see degrees.
@@ -96,6 +100,7 @@ class HostItemArrays(NamedTuple):
     weights: np.ndarray
     training_items: np.ndarray
     law: np.ndarray | None = None
+    log_law: np.ndarray | None = None
     hard_pool: np.ndarray | None = None
     degree_of_none: float | None = None
 
@@ -140,6 +145,28 @@ def draw_targets(
         # What does not count yet takes no room in the blocks either.
         hard = jnp.where(counts[None, :], hard, -1)
     return Targets(batch.queries, batch.positives, negatives, hard)
+
+
+def log_expected_draws(negatives: Any, log_law: Any, config: PinSageConfig) -> Any:
+    """The logarithm of how often each negative is expected among a row's M draws, log(M q).
+
+    A softmax that subtracts it from the negatives' scores estimates the sum over all items that can
+    be drawn, whatever the law of the draws; without it a law by degree would cancel what the scores
+    learn of popularity.
+
+    Args:
+        negatives: ``int32[M]`` or ``int32[B, M]``, item rows.
+        log_law: ``float32[R]``, log q of each item, or None.
+        config: the settings.
+
+    Returns:
+        ``float32`` in the shape of the negatives; None where no correction is known or wanted:
+        uniform draws, negatives chosen by distance, and losses other than softmax.
+    """
+    corrected = config.loss == "softmax" and config.negative_choice != "distance-weighted"
+    if log_law is None or not corrected:
+        return None
+    return log_law[negatives] + np.float32(np.log(config.negatives))
 
 
 class Partners(NamedTuple):

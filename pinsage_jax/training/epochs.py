@@ -42,7 +42,8 @@ class _Epochs:
         )
 
     def _rng(self, epoch: int) -> np.random.Generator:
-        return np.random.default_rng([self._config.seed, epoch])
+        # The 1 tells its numbers from those of a generated world, drawn from [seed, part].
+        return np.random.default_rng([self._config.seed, epoch, 1])
 
     def _key(self, epoch: int) -> PRNGKey:
         return jax.random.fold_in(stream(self._config, "steps"), epoch)
@@ -155,7 +156,12 @@ class HostEpochs(_Epochs):
         )
         for step, given in enumerate(ahead):
             state, loss = self._step(
-                state, jax.random.fold_in(key, step), given.features, given.blocks, given.targets
+                state,
+                jax.random.fold_in(key, step),
+                given.features,
+                given.blocks,
+                given.targets,
+                given.log_expected,
             )
             yield (
                 state,
@@ -229,15 +235,31 @@ def count_nodes(
 def make_host_step(
     model: PinSage, optimizer: optax.GradientTransformation, config: PinSageConfig
 ) -> Callable[..., tuple[TrainState, Scalar]]:
-    """A step from gathered arrays, ``(state, key, features, blocks, targets)`` to the new state and
-    the loss; one program for each of the declared capacities."""
+    """Compile a step from gathered arrays: one program for each of the declared capacities.
+
+    Args:
+        model: the encoder.
+        optimizer: what moves the parameters.
+        config: the settings.
+
+    Returns:
+        ``(state, key, features, blocks, targets, log_expected)`` to the new state and the loss.
+    """
 
     def step(
-        state: TrainState, key: PRNGKey, features: Any, blocks: Any, targets: Any
+        state: TrainState, key: PRNGKey, features: Any, blocks: Any, targets: Any, log_expected: Any
     ) -> tuple[TrainState, Scalar]:
         weights = jnp.ones(len(targets.positives), jnp.float32)
         loss, gradient = batch_gradient(
-            state.params, key, features, blocks, targets, weights, model=model, config=config
+            state.params,
+            key,
+            features,
+            blocks,
+            targets,
+            weights,
+            model=model,
+            config=config,
+            log_expected=log_expected,
         )
         return moved(state, gradient, optimizer), loss
 

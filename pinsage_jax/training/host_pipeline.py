@@ -19,7 +19,7 @@ from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import Capacities, LayerBlock
 from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.tasks.pairs import PairSource
-from pinsage_jax.training.batch import HostItemArrays, Partners, Targets
+from pinsage_jax.training.batch import HostItemArrays, Partners, Targets, log_expected_draws
 
 _AHEAD = 3
 
@@ -33,6 +33,8 @@ class Gathered(NamedTuple):
         targets: rows in the last layer.
         counts: ``int[K + 1]``, nodes of S_0 … S_K.
         tier: which of the declared capacities it took.
+        log_expected: how often each negative is expected among the draws, or None
+            (:func:`pinsage_jax.training.batch.log_expected_draws`).
     """
 
     features: dict[str, np.ndarray]
@@ -40,6 +42,7 @@ class Gathered(NamedTuple):
     targets: Targets
     counts: np.ndarray
     tier: int
+    log_expected: np.ndarray | None
 
 
 def batches(
@@ -133,7 +136,8 @@ def gather(
     placed = Targets._make(
         np.where(ids >= 0, np.searchsorted(top, ids), -1).astype(np.int32) for ids in targets
     )
-    return Gathered(view.features(nodes), blocks, placed, counts, tier)
+    log_expected = log_expected_draws(targets.negatives, items.log_law, config)
+    return Gathered(view.features(nodes), blocks, placed, counts, tier, log_expected)
 
 
 def _block(

@@ -42,7 +42,7 @@ from pinsage_jax.encoder.blocks import (
 from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.negatives.distance_weighted import draw_distance_weighted
 from pinsage_jax.negatives.shared import hard_valid, shared_valid
-from pinsage_jax.training.batch import Batch, ItemArrays, Targets, draw_targets, training_view
+from pinsage_jax.training.batch import Batch, ItemArrays, Targets, draw_targets, log_expected_draws, training_view
 
 
 class TrainState(NamedTuple):
@@ -83,12 +83,21 @@ def score_loss(
     targets: Targets,
     weights: Float[Array, " batch"],
     config: PinSageConfig,
+    log_expected: Float[Array, "..."] | None = None,
 ) -> Scalar:
     """The loss of a batch from the vectors of its targets.
 
     Args:
+        key: consumed where negatives are chosen by distance.
+        model: the encoder.
+        params: its parameters.
         vectors: ``float[n, D]``.
         targets: their rows, each item in one row alone.
+        weights: ``float[B]``, 0 for rows that do not count.
+        config: the settings.
+        log_expected: how often each negative is expected among the draws
+            (:func:`pinsage_jax.training.batch.log_expected_draws`). A hard negative is not drawn
+            from that law: it counts once.
     """
 
     def of(rows: Array) -> Array:
@@ -104,7 +113,10 @@ def score_loss(
     valid = jnp.concatenate([valid, hard_counts], axis=1)
     if config.loss != "max-margin":
         positive, scores = positive / config.temperature, scores / config.temperature
-    return batch_mean(_loss_of(config), positive, scores, valid, weights)
+    if log_expected is not None:
+        room = [(0, 0)] * (log_expected.ndim - 1) + [(0, hard.shape[1])]
+        log_expected = jnp.pad(log_expected, room)
+    return batch_mean(_loss_of(config), positive, scores, valid, weights, log_expected)
 
 
 def batch_gradient(
@@ -117,18 +129,25 @@ def batch_gradient(
     *,
     model: PinSage,
     config: PinSageConfig,
+    log_expected: Float[Array, "..."] | None = None,
 ) -> tuple[Scalar, Params]:
     """The loss of a batch and its gradient, from all that was gathered for it.
 
     Args:
+        params: the encoder's parameters.
+        key: consumed where negatives are chosen by distance.
         features: of the nodes of S_0.
         blocks: K layers.
         targets: rows in the last layer.
+        weights: ``float[B]``, 0 for rows that do not count.
+        model: the encoder.
+        config: the settings.
+        log_expected: as :func:`score_loss` takes it.
     """
 
     def loss(params: Params) -> Scalar:
         vectors = embed_blocks(model, params, features, blocks)
-        return score_loss(key, model, params, vectors, targets, weights, config)
+        return score_loss(key, model, params, vectors, targets, weights, config, log_expected)
 
     return jax.value_and_grad(loss)(params)
 
@@ -188,6 +207,7 @@ def train_step(
     """
     draw_key, view_key, choice_key = jax.random.split(key, 3)
     targets = draw_targets(draw_key, batch, items, active, config)
+    log_expected = log_expected_draws(targets.negatives, items.log_law, config)
     view = training_view(view_key, targets, items, config)
     marks = mark_layers(view, targets.ids, config.layers, capacities[-1])
 
@@ -203,6 +223,7 @@ def train_step(
                 batch.weights,
                 model=model,
                 config=config,
+                log_expected=log_expected,
             )
 
         return gradient

@@ -103,10 +103,11 @@ class Trainer:
 
     def start(self) -> Progress:
         """Before the first step."""
-        key, prepared = stream(self.config, "init"), self.prepared
-        params = init_params(key, prepared.model)
+        prepared = self.prepared
+        params_key, items_key = jax.random.split(stream(self.config, "init"))
+        params = init_params(params_key, prepared.model)
         if self.config.data_init:
-            items = jax.random.permutation(jax.random.fold_in(key, 1), self.pool)[:_INITIAL_ITEMS]
+            items = jax.random.permutation(items_key, self.pool)[:_INITIAL_ITEMS]
             params = standardised(
                 prepared.model, params, prepared.features, prepared.table, np.asarray(items)
             )

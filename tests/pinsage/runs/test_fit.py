@@ -291,7 +291,8 @@ def test_every_variant_trains(changes):
     out = fit(pins_task(), settings_from(SHORT, **changes))
     if out.config.unit_length:
         np.testing.assert_allclose(np.linalg.norm(out.items.vectors, axis=1), 1, atol=1e-5)
-    start = init_params(stream(out.config, "init"), out.prepared.model)
+    key, _ = jax.random.split(stream(out.config, "init"))
+    start = init_params(key, out.prepared.model)
     moved = jax.tree.map(lambda one, two: not np.array_equal(one, two), start, out.params)
     assert all(jax.tree.leaves(moved))
     steps = re.findall(r"(\d+) steps within", out.summary["nodes_note"])

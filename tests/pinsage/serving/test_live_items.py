@@ -93,7 +93,7 @@ def test_a_new_item_s_vector_is_that_of_a_larger_catalogue(live, run):
         edge_slack=1024,
     ).with_items(places, [train.users.rows(one) for one in contexts])
     near = build_table(
-        jax.random.fold_in(stream(CONFIG, "walks"), 300),
+        jax.random.fold_in(stream(CONFIG, "new items"), 300),
         graph,
         neighbors=CONFIG.neighbors,
         config=CONFIG.walk_config,

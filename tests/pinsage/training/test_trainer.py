@@ -1,13 +1,17 @@
 """Training as its parts: the learning rate, when it stops, what it reports, how often it traces."""
 
 from types import SimpleNamespace
+from typing import get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from lightgcn_jax.errors import InputError
+from pinsage_jax.config import Purpose, stream
+from pinsage_jax.training import trainer as trainer_module
 from pinsage_jax.training.preparation import prepare
 from pinsage_jax.training.trainer import Progress, Trainer, make_optimizer
 from tests.pinsage.trained import pins_task, tiny
@@ -72,6 +76,29 @@ def test_an_epoch_has_as_many_steps_as_the_pairs_fill():
     config = tiny(pooling="none", steps_per_epoch=0)
     trainer = Trainer(pins_task(), config, prepare(pins_task(), config))
     assert trainer.steps == -(-pins_task().pairs.num_pairs // 64)
+
+
+def test_initial_values_and_the_items_they_are_set_by_have_keys_of_their_own(monkeypatch):
+    """A key from which others are derived is not drawn from itself."""
+    drawn_from = [stream(CONFIG, "init")]
+
+    def noted(function):
+        def call(key, *arguments):
+            drawn_from.append(key)
+            return function(key, *arguments)
+
+        return call
+
+    monkeypatch.setattr(trainer_module, "init_params", noted(trainer_module.init_params))
+    monkeypatch.setattr(jax.random, "permutation", noted(jax.random.permutation))
+    Trainer(pins_task(), CONFIG, prepare(pins_task(), CONFIG)).start()
+    keys = [tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in drawn_from]
+    assert len(keys) == len(set(keys)) == 3
+
+
+def test_every_purpose_has_a_key_of_its_own():
+    keys = [stream(CONFIG, purpose) for purpose in get_args(Purpose)]
+    assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}) == 6
 
 
 @pytest.mark.parametrize("warmup", [0.0, 1.0, 2.0])
