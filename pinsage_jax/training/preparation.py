@@ -154,14 +154,16 @@ def neighbors_of(graph: ItemGraph, config: PinSageConfig, *, epoch: int) -> Neig
 
 def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemArrays:
     """The arrays of a training step, on the device."""
-    law = None
+    law = log_law = None
     if config.negative_law == "degree":
         law = _degree_law(task)
+        log_law = jnp.asarray(_log_law(law, task))
     return ItemArrays(
         features={name: jnp.asarray(values) for name, values in prepared.features.items()},
         table=prepared.table,
         training_items=jnp.asarray(np.flatnonzero(task.train_items).astype(np.int32)),
         law=law,
+        log_law=log_law,
         hard_pool=None if prepared.hard is None else prepared.hard.ids,
         degree_of_none=(
             None
@@ -173,16 +175,17 @@ def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemAr
 
 def host_item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> HostItemArrays:
     """The same arrays on the host, for the pipeline that feeds the device."""
-    law = None
+    law = log_law = None
     if config.negative_law == "degree":
-        weights = np.asarray(_degree_law(task).weights, np.float64)
-        law = weights / weights.sum()
+        weights = _degree_law(task)
+        law, log_law = _probabilities(weights), _log_law(weights, task)
     return HostItemArrays(
         features=prepared.features,
         ids=np.asarray(prepared.table.ids),
         weights=np.asarray(prepared.table.weights),
         training_items=np.flatnonzero(task.train_items).astype(np.int32),
         law=law,
+        log_law=log_law,
         hard_pool=None if prepared.hard is None else np.asarray(prepared.hard.ids),
         degree_of_none=prepared.degree_of_none,
     )
@@ -194,3 +197,16 @@ def _degree_law(task: Task) -> ItemWeights:
         train.user_rows, train.item_rows, num_users=train.num_users, num_items=train.num_items
     )
     return eligible_weights(item_weights(graph, 1.0), np.flatnonzero(task.train_items))
+
+
+def _probabilities(law: ItemWeights) -> np.ndarray:
+    """What each training item is drawn with, ``float64[n]``."""
+    weights = np.asarray(law.weights, np.float64)
+    return weights / weights.sum()
+
+
+def _log_law(law: ItemWeights, task: Task) -> np.ndarray:
+    """The logarithm of what each item is drawn with, ``float32[I]``; −∞ for held-out items."""
+    logs = np.full(len(task.train_items), -np.inf, np.float32)
+    logs[task.train_items] = np.log(_probabilities(law))
+    return logs

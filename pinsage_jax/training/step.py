@@ -13,7 +13,6 @@ References:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -23,11 +22,12 @@ import optax
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey, Scalar, Vectors
 from lightgcn_jax.training.losses import (
+    BPR,
+    Binary,
+    Loss,
+    MaxMargin,
+    Softmax,
     batch_mean,
-    binary_loss,
-    bpr_loss,
-    max_margin_loss,
-    softmax_loss,
 )
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import (
@@ -42,7 +42,14 @@ from pinsage_jax.encoder.blocks import (
 from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.negatives.distance_weighted import draw_distance_weighted
 from pinsage_jax.negatives.shared import hard_valid, shared_valid
-from pinsage_jax.training.batch import Batch, ItemArrays, Targets, draw_targets, log_expected_draws, training_view
+from pinsage_jax.training.batch import (
+    Batch,
+    ItemArrays,
+    Targets,
+    draw_targets,
+    log_expected_draws,
+    training_view,
+)
 
 
 class TrainState(NamedTuple):
@@ -111,12 +118,10 @@ def score_loss(
     hard_counts = hard_valid(targets.queries, targets.positives, targets.hard)
     scores = jnp.concatenate([others, hard], axis=1)
     valid = jnp.concatenate([valid, hard_counts], axis=1)
-    if config.loss != "max-margin":
-        positive, scores = positive / config.temperature, scores / config.temperature
     if log_expected is not None:
         room = [(0, 0)] * (log_expected.ndim - 1) + [(0, hard.shape[1])]
         log_expected = jnp.pad(log_expected, room)
-    return batch_mean(_loss_of(config), positive, scores, valid, weights, log_expected)
+    return batch_mean(loss_of(config), positive, scores, valid, weights, log_expected)
 
 
 def batch_gradient(
@@ -175,12 +180,18 @@ def _other_scores(
     return scores, jnp.take_along_axis(valid, inside, axis=1) & (chosen >= 0)
 
 
-def _loss_of(config: PinSageConfig) -> Callable[..., Scalar]:
+def loss_of(config: PinSageConfig) -> Loss:
+    """The loss of one row that the settings name.
+
+    Args:
+        config: the settings.
+    """
+    temperature = config.temperature
     return {
-        "max-margin": functools.partial(max_margin_loss, margin=config.margin),
-        "bpr": bpr_loss,
-        "binary": binary_loss,
-        "softmax": softmax_loss,
+        "max-margin": MaxMargin(config.margin),
+        "bpr": BPR(temperature),
+        "binary": Binary(temperature),
+        "softmax": Softmax(temperature, sampling_correction=config.negative_law != "uniform"),
     }[config.loss]
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from lightgcn_jax.training.weighted_draws import ItemWeights
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.training.batch import ItemArrays
@@ -40,6 +41,21 @@ def random_table(seed=0, items=ITEMS, neighbors=NEIGHBORS):
     total = weights.sum(axis=1, keepdims=True)
     weights = weights / np.where(total > 0, total, 1)
     return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights, jnp.float32))
+
+
+# Item 10 + i is drawn with probability (i + 1) / 210.
+LAW = np.arange(1, 21) / 210
+
+
+def by_degree():
+    """The arrays of that law, for :func:`item_arrays`."""
+    weights = np.arange(1, 21, dtype=np.int32)
+    law = ItemWeights(
+        jnp.asarray(weights), jnp.asarray(np.cumsum(weights)), jnp.zeros(1, jnp.int32)
+    )
+    logs = np.full(ITEMS, -np.inf, np.float32)
+    logs[10:30] = np.log(LAW)
+    return {"law": law, "log_law": jnp.asarray(logs)}
 
 
 def item_arrays(**changes):

@@ -13,7 +13,15 @@ from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.training.batch import HostItemArrays, Targets, training_view
 from pinsage_jax.training.host_pipeline import batches, draw, gather
 from pinsage_jax.training.step import in_places
-from tests.pinsage.worlds import ITEMS, NEIGHBORS, item_arrays, random_features, random_table
+from tests.pinsage.worlds import (
+    ITEMS,
+    LAW,
+    NEIGHBORS,
+    by_degree,
+    item_arrays,
+    random_features,
+    random_table,
+)
 
 CONFIG = PinSageConfig(
     dim=6, neighbors=NEIGHBORS, batch_size=4, negatives=6, hard_cap=2, drop_contexts=0.0
@@ -73,6 +81,17 @@ def test_draws_follow_the_rules():
     drawn = draw(PAIRS, host_items(law=law), CONFIG, 0, np.random.default_rng(0))
     assert set(drawn.negatives) <= {10, 11}
     assert (drawn.hard == -1).all()
+
+
+def test_expected_draws_go_with_the_negatives():
+    config = dataclasses.replace(CONFIG, loss="softmax", negative_law="degree")
+    items = host_items(law=LAW, log_law=np.asarray(by_degree()["log_law"]))
+    targets = draw(PAIRS, items, config, 0, np.random.default_rng(0))
+    given = gather(targets, items, config, (MOST,), np.random.default_rng(0))
+    expected = np.log(config.negatives * LAW[targets.negatives - 10])
+    np.testing.assert_allclose(given.log_expected, expected, rtol=1e-6)
+    uncorrected = gather(targets, items, CONFIG, (MOST,), np.random.default_rng(0))
+    assert uncorrected.log_expected is None
 
 
 def test_an_item_without_contexts_has_the_degree_of_none():

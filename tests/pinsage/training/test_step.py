@@ -25,7 +25,9 @@ from pinsage_jax.training.trainer import make_optimizer
 from tests.pinsage.worlds import (
     INPUTS,
     ITEMS,
+    LAW,
     NEIGHBORS,
+    by_degree,
     item_arrays,
     random_features,
     random_table,
@@ -56,13 +58,13 @@ def most_of(config):
 SGD = optax.sgd(1.0)
 
 
-def one_step(config, capacities, state, batch=BATCH, active=2, key=7):
+def one_step(config, capacities, state, batch=BATCH, active=2, key=7, items=None):
     return train_step(
         state,
         batch,
         jax.random.key(key),
         jnp.int32(active),
-        item_arrays(),
+        items or item_arrays(),
         model=make_model(INPUTS, config),
         optimizer=SGD,
         config=config,
@@ -117,6 +119,34 @@ def test_the_loss_of_a_step_is_the_definition(loss):
             rows.append(np.log(1 + np.exp(difference / config.temperature).sum()))
     _, record = jax.jit(functools.partial(one_step, config, (most_of(config),)))(fresh_state())
     np.testing.assert_allclose(record.loss, np.mean(rows), rtol=2e-5)
+
+
+@pytest.mark.parametrize("choice", ["shared", "separate"])
+def test_a_softmax_by_degree_weighs_each_negative_by_its_expected_draws(choice):
+    """A negative that M draws are expected to hold M q times stands for 1 / (M q) items; a hard
+    one, which was not drawn, for itself."""
+    config = dataclasses.replace(
+        CONFIG, loss="softmax", negative_law="degree", negative_choice=choice
+    )
+    items = item_arrays(**by_degree())
+    draw_key, _, _ = jax.random.split(jax.random.key(7), 3)
+    targets = draw_targets(draw_key, BATCH, items, jnp.int32(2), config)
+    negatives = np.broadcast_to(np.asarray(targets.negatives), (4, 5))
+    z = embed_all(MODEL, PARAMS, random_features(), random_table(), chunk=16).vectors.astype(float)
+    rows = []
+    for row, (query, positive) in enumerate(zip(BATCH.queries[:, 0], BATCH.positives, strict=True)):
+        score = z @ z[query] / config.temperature
+        total = sum(
+            np.exp(score[item]) * weight
+            for item, weight in [
+                *((item, 1 / (5 * LAW[item - 10])) for item in negatives[row]),
+                *((item, 1) for item in np.asarray(targets.hard[row])),
+            ]
+            if valid_by_hand(targets, row, int(item))
+        )
+        rows.append(np.log(1 + total / np.exp(score[positive])))
+    run = jax.jit(functools.partial(one_step, config, (most_of(config),), items=items))
+    np.testing.assert_allclose(run(fresh_state())[1].loss, np.mean(rows), rtol=2e-5)
 
 
 def test_capacities_change_no_number():
