@@ -154,9 +154,10 @@ def time_task(
 ) -> Task:
     """Users to items: from a user's last items what follows is to be found.
 
-    The query is the user's last items of train, and what is relevant are the user's items of the
-    part. As elsewhere, what was met before is not ranked: train items for valid, train and valid
-    items for test. All items are ranked and count as training items, those first met later too.
+    A query holds the user's last items before the part: of train for valid, of train and valid for
+    test, as is usual where validation has done its work before test begins. What is relevant are
+    the user's items of the part, and what was met before is not ranked. All items are ranked and
+    count as training items, those first met later too.
 
     Args:
         data: with timestamps; here the contexts are the users.
@@ -187,7 +188,7 @@ def given_task(
 ) -> Task:
     """Users to items under the split that came with the files, as ``time_task`` describes it.
 
-    Without timestamps the query is some of the user's training items at random.
+    Without timestamps a query holds some of those items at random.
 
     Args:
         data: with parts.
@@ -247,31 +248,35 @@ def _single_pairs(
 
 
 def _user_task(data: ItemData, split: Split, last: int, seed: int, max_queries: int | None) -> Task:
-    """Queries from train, answers from valid and test, for a split of one id map."""
+    """Queries from what came before a part, answers from the part, for a split of one id map."""
     rng, notes = _generator(seed), [split.description, *split.notes]
     once = data.interactions.deduplicated()
-    train = kept_edges(once, np.isin(pair_keys(once.user_rows, once.item_rows), split.train.keys))
-    histories = UserHistories(train, last=last)
+    keys = pair_keys(once.user_rows, once.item_rows)
 
-    def held(name: str, part: Pairs, known: Pairs) -> HeldOut:
+    def edges_of(known: Pairs) -> Interactions:
+        return kept_edges(once, np.isin(keys, known.keys))
+
+    def held(name: str, part: Pairs, known: Pairs, histories: UserHistories) -> HeldOut:
         users = np.unique(part.users)
-        asked = users[np.isin(users, train.user_rows)]
+        asked = users[np.isin(users, known.users)]
         if not len(asked):
-            raise InputError(f"{name}: none of its {len(users):,} users has a training interaction")
+            raise InputError(f"{name}: none of its {len(users):,} users has an interaction before")
         if len(asked) < len(users):
-            notes.append(f"{name}: {len(users) - len(asked):,} users have no training interaction")
+            notes.append(f"{name}: {len(users) - len(asked):,} users have no interaction before")
         chosen = asked[_capped(rng, len(asked), max_queries)]
         if len(chosen) < len(asked):
             notes.append(f"{name}: {len(chosen):,} of {len(asked):,} users asked")
         queries = histories.queries(rng, chosen)
         return HeldOut(queries, _rows_of(chosen, part), _rows_of(chosen, known))
 
+    train, known = edges_of(split.train), merge_pairs(split.train, split.valid)
+    histories, longer = (UserHistories(one, last=last) for one in (train, edges_of(known)))
     return Task(
         data,
         train,
         histories,
-        held("valid", split.valid, split.train),
-        held("test", split.test, merge_pairs(split.train, split.valid)),
+        held("valid", split.valid, split.train, histories),
+        held("test", split.test, known, longer),
         np.ones(train.num_items, bool),
         notes=tuple(notes),
     )

@@ -184,7 +184,9 @@ def by_time():
 def test_users_are_asked_for_what_comes_later():
     task = time_task(by_time(), valid=0.2, test=0.2, last=3)
     assert len(task.train) == 6 + 6 + 1
-    assert task.valid.queries.tolist() == task.test.queries.tolist() == [[5, 4, 3]] * 2
+    assert task.valid.queries.tolist() == [[5, 4, 3]] * 2
+    # Test begins where validation ends, so its queries end with validation's items.
+    assert task.test.queries.tolist() == [[7, 6, 5]] * 2
     assert rows_of(task.valid.relevant) == [[6, 7]] * 2
     assert rows_of(task.test.relevant) == [[8, 9]] * 2
     assert rows_of(task.valid.seen) == [[*range(6)]] * 2
@@ -201,8 +203,9 @@ def test_one_moment_for_all_leaves_users_from_before_and_after():
     assert task.valid.queries.tolist() == [[4, 3, 2]]
     assert rows_of(task.valid.relevant) == [[5, 6, 7, 8]]
     assert rows_of(task.test.relevant) == [[9]]
-    assert any("test: 1 users have no training interaction" in note for note in task.notes)
-    with pytest.raises(InputError, match=r"test: none of its 1 users has a training interaction"):
+    assert any("test: 1 users have no interaction before" in note for note in task.notes)
+    assert task.test.queries.tolist() == [[8, 7, 6]]
+    with pytest.raises(InputError, match=r"test: none of its 1 users has an interaction before"):
         time_task(by_time(), valid=0.2, test=0.04, per_user=False)
 
 
@@ -216,10 +219,13 @@ def test_a_given_split_is_asked_as_it_is():
     assert rows_of(task.test.relevant)[:2] == [[10, 11], [11, 12]]
     assert [len(row) for row in rows_of(task.test.seen)] == [10] * 30
     assert [len(row) for row in rows_of(task.valid.seen)] == [9] * 30
-    trained = rows_of(task.valid.seen)
-    for query, known in zip(task.test.queries.tolist(), trained, strict=True):
-        assert len(set(query)) == 4
-        assert set(query) <= set(known)
+    for part in (task.valid, task.test):
+        for query, known in zip(part.queries.tolist(), rows_of(part.seen), strict=True):
+            assert len(set(query)) == 4
+            assert set(query) <= set(known)
+    # One of the ten items before test was carved for validation: some queries ask with it.
+    carved = zip(task.test.queries.tolist(), rows_of(task.valid.relevant), strict=True)
+    assert any(set(query) & set(items) for query, items in carved)
     assert len(task.train) == 270
     assert not np.array_equal(task.test.queries, given_task(data, last=4, seed=2).test.queries)
     assert len(given_task(data, max_queries=7).test.queries) == 7
