@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.harness.report import alternate
 from benchmarks.peers.walk_samplers import dgl_peer, numba_peer
 from benchmarks.workloads.pins_100k import BATCH, CONFIG, NEIGHBORS, Edges
-from pinsage_jax.graph.neighborhoods import importance_neighbors
+from pinsage_jax.graph.neighborhoods import walked_neighbors
 from pinsage_jax.graph.walks import walk
 
 
@@ -44,4 +44,4 @@ def measure(edges: Edges, rounds: int, seed: int = 0) -> dict[str, list[float]]:
 
 @jax.jit
 def _neighbors(key, graph, seeds):
-    return importance_neighbors(seeds, walk(key, graph, seeds, config=CONFIG), NEIGHBORS)
+    return walked_neighbors(key, graph, seeds, count=NEIGHBORS, config=CONFIG)

@@ -1,7 +1,8 @@
 """Exact ranks of held-out positives: the items of the pool that stand before each are counted.
 
 Counting needs no sorting and gives ranks far beyond any cut-off, which the mean reciprocal rank
-needs. The rule for ties is that of ``lightgcn_jax.evaluation.rank``: the lower item row first.
+needs. Equal scores, of which counts and degrees have many, are ordered by a hash of query and item:
+the lower row first would favour the items that stand first in the data, often the oldest.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, Scorer
 from lightgcn_jax.evaluation.scorer import among
 from lightgcn_jax.graph.bipartite import CsrRows
+from pinsage_jax.graph.hashing import salts, scrambled
 from pinsage_jax.tasks.task import HeldOut
 
 # What one block of queries may hold.
@@ -57,8 +59,9 @@ def ranks_of(
 ) -> np.ndarray:
     """The rank of every held-out positive among the pool, by score, seen items left out.
 
-    An item stands before the positive if its score is larger, or as large and its row lower: the
-    rule of ``lightgcn_jax.evaluation.rank``. Other positives of the query count like any item.
+    An item stands before the positive if its score is larger, or as large and its hash smaller;
+    the hash depends on the places of query and item alone, so that the ranks of one model are the
+    same every time. Other positives of the query count like any item.
 
     Args:
         model: a scorer of Q queries, or ``float32[I, D]`` item vectors, which are compared with
@@ -77,10 +80,11 @@ def ranks_of(
     """
     scorer = held_out_scorer(model, held_out)
     pool = pool_rows(scorer.num_items, candidates)
+    rows = jnp.asarray(pool)
     places = np.full(scorer.num_items, len(pool), np.int32)
     places[pool] = np.arange(len(pool), dtype=np.int32)
     if candidates is not None:
-        scorer = among(scorer, jnp.asarray(pool), 0)
+        scorer = among(scorer, rows, 0)
     scorer = jax.device_put(scorer)
     relevant = _HostRows.of(held_out.relevant, places)
     seen = _HostRows.of(held_out.seen, places)
@@ -102,7 +106,7 @@ def ranks_of(
         seen_slots, seen_entries = seen.entries(block)
         hidden = np.full((2, capacity), len(pool), np.int32)
         hidden[:, : len(seen_slots)] = seen.places[seen_entries], seen_slots
-        found = _rank_block(block, scorer, positives, int(steps.max()) + 1, *hidden)
+        found = _rank_block(block, scorer, rows, positives, int(steps.max()) + 1, *hidden)
         ranks[entries] = np.asarray(found)[steps, slots]
     return ranks
 
@@ -137,6 +141,7 @@ class _HostRows(NamedTuple):
 def _rank_block(
     rows: Ids,
     scorer: Scorer,
+    pool: Int[Array, " pool"],
     positives: Int[Array, "longest queries"],
     longest: int,
     seen_places: Int[Array, " seen"],
@@ -146,6 +151,7 @@ def _rank_block(
 
     Args:
         rows: ``int32[B]``, queries.
+        pool: ``int32[C]``, the items' rows.
         positives: places in the pool; C for none.
         longest: the most positives of a query of this block.
         seen_places: what to leave out; C for padding.
@@ -154,13 +160,15 @@ def _rank_block(
     scores = scorer.scores(rows)
     scores = scores.at[seen_places, seen_slots].set(-jnp.inf, mode="drop")
     slots = jnp.arange(rows.shape[0], dtype=jnp.int32)
-    all_places = jnp.arange(scores.shape[0], dtype=jnp.int32)[:, None]
+    salt = salts(rows.astype(jnp.uint32))
+    order = scrambled(pool.astype(jnp.uint32)[:, None], salt[None, :])
 
     def rank_next(step, ranks):
         places = positives[step]
         own = scores.at[places, slots].get(mode="fill", fill_value=-jnp.inf)
+        own_order = order.at[places, slots].get(mode="fill", fill_value=0)
         before = scores > own[None, :]
-        before |= (scores == own[None, :]) & (all_places < places[None, :])
+        before |= (scores == own[None, :]) & (order < own_order[None, :])
         ranked = 1 + before.sum(axis=0, dtype=jnp.int32)
         return ranks.at[step].set(jnp.where(own > -jnp.inf, ranked, 0))
 

@@ -20,7 +20,7 @@ from lightgcn_jax.files import locked, read_json, write_json
 from pinsage_jax.experiments.bench import TASK, Bench, Say
 from pinsage_jax.experiments.experiment import DataSet, Experiment, Variant
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Run(NamedTuple):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Float, Int
+from lightgcn_jax.arrays import Array, Int
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import check_rows
 
@@ -33,16 +33,11 @@ class Adjacency:
         starts: ``int32[rows]``; void for an empty row.
         lengths: ``int32[rows]``.
         columns: ``int32[capacity]``.
-        cumulative: ``float32[capacity]``, the running share of the row's weight up to and with the
-            entry; the last of a row is 1. None where all entries of a row weigh the same.
-        longest: static; no row is or becomes longer (bounds every binary search).
     """
 
     starts: Int[Array, " rows"]
     lengths: Int[Array, " rows"]
     columns: Int[Array, " capacity"]
-    cumulative: Float[Array, " capacity"] | None = None
-    longest: int = flax.struct.field(pytree_node=False, default=_INT32_MAX)
 
 
 @flax.struct.dataclass
@@ -69,7 +64,6 @@ class ItemGraph:
         *,
         num_items: int,
         num_contexts: int,
-        weights: ArrayLike | None = None,
         item_slack: int = 0,
         edge_slack: int = 0,
     ) -> ItemGraph:
@@ -80,8 +74,6 @@ class ItemGraph:
             contexts: ``int[E]`` context rows in [0, num_contexts).
             num_items: I; items without a pair are isolated.
             num_contexts: C; likewise.
-            weights: ``float[E]``, one for each pair, positive and finite: a walk takes an edge in
-                proportion to it, in both directions. None walks edges uniformly.
             item_slack: rows for items that come later, R = I + item_slack.
             edge_slack: entries for those items' contexts.
 
@@ -89,8 +81,8 @@ class ItemGraph:
             The graph. O(E) memory, O(E log E) time, on the host.
 
         Raises:
-            InputError: lengths differ, a row is out of range, a weight is not positive, a slack is
-                negative, or there is more than 32 bits count.
+            InputError: lengths differ, a row is out of range, a slack is negative, or there is more
+                than 32 bits count.
         """
         items, contexts = np.asarray(items), np.asarray(contexts)
         check_rows("items", items, num_items)
@@ -107,11 +99,10 @@ class ItemGraph:
                 f"graph: items, contexts and edges are counted in 32 bits, at most {_INT32_MAX:,}, "
                 f"got {num_items + item_slack:,}, {num_contexts:,} and {items.size + edge_slack:,}"
             )
-        checked = None if weights is None else _checked_weights(np.asarray(weights), items.size)
         rows = num_items + item_slack
         return cls(
-            contexts_of_item=_adjacency(items, contexts, rows, num_contexts, checked, edge_slack),
-            items_of_context=_adjacency(contexts, items, num_contexts, rows, checked, 0),
+            contexts_of_item=_adjacency(items, contexts, rows, num_contexts, edge_slack),
+            items_of_context=_adjacency(contexts, items, num_contexts, rows, 0),
             num_items=rows,
             num_contexts=num_contexts,
         )
@@ -120,7 +111,7 @@ class ItemGraph:
         """The graph in which rows that had no contexts have theirs; all shapes stay.
 
         The contexts do not list the new items: a walk from a new item visits old ones, and no walk
-        comes to a new one. In a weighted graph the contexts of a new item weigh the same.
+        comes to a new one.
 
         Args:
             rows: ``int[n]``, distinct item rows without contexts (slack, or isolated so far).
@@ -146,18 +137,11 @@ class ItemGraph:
         starts[rows] = used + np.cumsum(sizes) - sizes
         columns = np.array(own.columns)
         columns[used : used + added] = np.concatenate([*lists, np.zeros(0, np.int32)])
-        cumulative = own.cumulative
-        if cumulative is not None:
-            shares = [np.arange(1, size + 1) / size for size in sizes]
-            cumulative = np.array(cumulative)
-            cumulative[used : used + added] = np.concatenate([*shares, np.zeros(0)])
-            cumulative = jnp.asarray(cumulative)
         grown = dataclasses.replace(
             own,
             starts=jnp.asarray(starts),
             lengths=jnp.asarray(lengths),
             columns=jnp.asarray(columns),
-            cumulative=cumulative,
         )
         return dataclasses.replace(self, contexts_of_item=grown)
 
@@ -183,65 +167,16 @@ class ItemGraph:
             )
 
 
-def _checked_weights(weights: np.ndarray, edges: int) -> np.ndarray:
-    if weights.shape != (edges,) or weights.dtype.kind not in "fiu":
-        raise InputError(
-            f"weights: expected {edges} numbers, one for each pair, "
-            f"got shape {weights.shape} of {weights.dtype}"
-        )
-    # In 64 bits a row's total of finite 32-bit numbers is finite.
-    with np.errstate(over="ignore", under="ignore"):
-        kept = weights.astype(np.float32)
-    odd = np.flatnonzero(~((kept > 0) & (kept < np.inf)))
-    if odd.size:
-        raise InputError(
-            f"weights: expected numbers positive and finite in float32, "
-            f"got {weights[odd[0]]} at pair {odd[0]}"
-        )
-    return kept.astype(np.float64)
-
-
 def _adjacency(
-    rows: np.ndarray,
-    columns: np.ndarray,
-    num_rows: int,
-    num_columns: int,
-    weights: np.ndarray | None,
-    slack: int,
+    rows: np.ndarray, columns: np.ndarray, num_rows: int, num_columns: int, slack: int
 ) -> Adjacency:
     """Pairs as rows with their columns in ascending order, whatever the order of the pairs."""
     width = max(1, num_columns)
-    keys = rows.astype(np.int64) * width + columns
-    if weights is None:
-        order, keys = None, np.sort(keys)
-    else:
-        order = np.lexsort((weights, keys))
-        keys = keys[order]
-    sorted_rows = keys // width
-    lengths = np.bincount(sorted_rows, minlength=num_rows)
+    keys = np.sort(rows.astype(np.int64) * width + columns)
+    lengths = np.bincount(keys // width, minlength=num_rows)
     starts = np.cumsum(lengths) - lengths
-    cumulative = None
-    if weights is not None:
-        shares = _running_shares(sorted_rows, weights[order], starts, lengths)
-        cumulative = jnp.asarray(np.pad(shares, (0, slack)))
     return Adjacency(
         starts=jnp.asarray(starts.astype(np.int32)),
         lengths=jnp.asarray(lengths.astype(np.int32)),
         columns=jnp.asarray(np.pad((keys % width).astype(np.int32), (0, slack))),
-        cumulative=cumulative,
-        longest=max(int(lengths.max(initial=0)), slack),
     )
-
-
-def _running_shares(
-    rows: np.ndarray, weights: np.ndarray, starts: np.ndarray, lengths: np.ndarray
-) -> np.ndarray:
-    """``float32[E]``; each row's weights are brought to a sum of 1 before anything is summed over
-    rows, so that heavy rows leave light ones their digits."""
-    totals = np.bincount(rows, weights, minlength=len(lengths))
-    running = np.cumsum(weights / totals[rows])
-    before = np.concatenate([[0.0], running])[starts]
-    shares = np.minimum(running - before[rows], 1).astype(np.float32)
-    filled = lengths > 0
-    shares[(starts + lengths - 1)[filled]] = 1
-    return shares

@@ -12,11 +12,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import check_rows
+from pinsage_jax.graph.hashing import salts, scrambled, unscrambled
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.sorted_rows import sorted_rows
 from pinsage_jax.graph.walks import WalkConfig, walk
@@ -53,43 +53,23 @@ class NeighborTable:
         """
         return NeighborTable(ids=self.ids[rows], weights=self.weights[rows])
 
-    def with_rows(self, rows: ArrayLike, other: NeighborTable) -> NeighborTable:
-        """The table with ``rows[i]`` replaced by row i of another; shapes stay.
-
-        Args:
-            rows: ``int[n]``, distinct.
-            other: n rows of as many neighbours.
-
-        Raises:
-            InputError: a row is out of range or stands twice, or the shapes do not fit.
-        """
-        rows = np.asarray(rows)
-        check_rows("rows", rows, self.num_rows)
-        expected = (len(rows), self.ids.shape[1])
-        if other.ids.shape != expected:
-            raise InputError(
-                f"other: expected {expected[0]} rows of {expected[1]} neighbours, "
-                f"got {other.ids.shape[0]} of {other.ids.shape[1]}"
-            )
-        if len(np.unique(rows)) != len(rows):
-            raise InputError(f"rows: expected distinct rows, got {len(rows)} with repetitions")
-        return NeighborTable(
-            ids=self.ids.at[rows].set(other.ids),
-            weights=self.weights.at[rows].set(other.weights),
-        )
-
 
 @functools.partial(jax.jit, static_argnames="count")
 def importance_neighbors(
-    seeds: Ids, visits: Int[Array, "batch visits"], count: int
+    key: PRNGKey, seeds: Ids, visits: Int[Array, "batch visits"], count: int
 ) -> NeighborTable:
-    """The T most visited items of each row, ties to the lower id.
+    """Keep the T most visited items of each row; of equally visited ones any, by a hash.
 
     The seed itself is left out: the encoder concatenates an item's own representation to that of
     its neighbourhood (Algorithm 1, line 2), so it is no neighbour. Weights are L1-normalised over
     the T that are kept.
 
+    Many visits of a few hundred are the only one of their item, so a large part of a neighbourhood
+    may be chosen among equals. They are ordered by a hash of the key, the seed and the item: every
+    one of them is as likely to be kept as any other, wherever its row stands.
+
     Args:
+        key: of the order of equals; consumed.
         seeds: ``int32[B]``.
         visits: ``int32[B, V]`` item rows, −1 where there is none; V ≤ 65,535.
         count: T, static; where fewer items were visited, the rest is padded.
@@ -104,8 +84,11 @@ def importance_neighbors(
     if num_visits > _MOST_VISITS:
         raise InputError(f"visits: expected at most {_MOST_VISITS:,} a seed, got {num_visits:,}")
     _check_count(count)
-    visited, lengths = _runs(jnp.where(visits == seeds[:, None], -1, visits))
-    # The most visits come first, then the lowest place, which is the lowest id.
+    salt = salts(seeds.astype(jnp.uint32) ^ jax.random.bits(key, (), jnp.uint32))[:, None]
+    nobody = (visits < 0) | (visits == seeds[:, None])
+    words = jnp.where(nobody, _NOBODY, scrambled(visits.astype(jnp.uint32), salt))
+    visited, lengths = _runs(words)
+    # The most visits come first, then the lowest place, which is the lowest scrambled id.
     bits = num_visits.bit_length()
     places = jnp.arange(num_visits, dtype=jnp.uint32)[None, :]
     ranks = ((num_visits - lengths).astype(jnp.uint32) << bits) | places
@@ -113,23 +96,22 @@ def importance_neighbors(
     best = jnp.pad(best, ((0, 0), (0, count - best.shape[1])), constant_values=_NOBODY)
     there = best != _NOBODY
     place = jnp.where(there, best & ((1 << bits) - 1), 0).astype(jnp.int32)
-    ids = jnp.take_along_axis(visited, place, axis=1).astype(jnp.int32)
+    ids = unscrambled(jnp.take_along_axis(visited, place, axis=1), salt).astype(jnp.int32)
     counts = jnp.where(there, num_visits - (best >> bits).astype(jnp.int32), 0)
     total = jnp.maximum(counts.sum(axis=1, keepdims=True), 1)
     return NeighborTable(ids=jnp.where(there, ids, -1), weights=counts / total)
 
 
-def _runs(visits: Int[Array, "batch visits"]) -> tuple[Array, Array]:
-    """Each row sorted, and at the last place of a run of equal items its length, elsewhere 0.
+def _runs(words: Int[Array, "batch visits"]) -> tuple[Array, Array]:
+    """Each row sorted, and at the last place of a run of equal words its length, elsewhere 0.
 
     Returns:
-        ``uint32[B, V]`` and ``int32[B, V]``; −1 is the largest unsigned word, comes last and has
-        no run.
+        ``uint32[B, V]`` and ``int32[B, V]``; nobody is the largest word, comes last and has no run.
     """
-    ordered = sorted_rows(visits.astype(jnp.uint32))
-    edge = jnp.ones((len(visits), 1), bool)
+    ordered = sorted_rows(words)
+    edge = jnp.ones((len(words), 1), bool)
     changes = ordered[:, 1:] != ordered[:, :-1]
-    places = jnp.arange(visits.shape[1], dtype=jnp.int32)[None, :]
+    places = jnp.arange(words.shape[1], dtype=jnp.int32)[None, :]
     opened = jnp.where(jnp.concatenate([edge, changes], axis=1), places, 0)
     ends = jnp.concatenate([changes, edge], axis=1) & (ordered != _NOBODY)
     return ordered, jnp.where(ends, places - jax.lax.cummax(opened, axis=1) + 1, 0)
@@ -159,8 +141,7 @@ def build_table(
         memory_bytes: what a chunk's walks and sorts may take, beside the graph and the table.
 
     Returns:
-        A table of R rows, or of n in the order of ``rows`` (:meth:`NeighborTable.with_rows` puts
-        them into another).
+        A table of R rows, or of n in the order of ``rows``.
 
     Raises:
         InputError: a row is out of range, T is less than 1, there are more than 65,535 visits, or
@@ -180,7 +161,7 @@ def build_table(
     padded = np.full(-(-len(rows) // chunk) * chunk, -1, np.int32)
     padded[: len(rows)] = rows
     parts = [
-        _walked_neighbors(key, graph, jnp.asarray(seeds), count=neighbors, config=config)
+        walked_neighbors(key, graph, jnp.asarray(seeds), count=neighbors, config=config)
         for seeds in padded.reshape(-1, chunk)
     ]
     if not parts:
@@ -193,10 +174,23 @@ def build_table(
 
 
 @functools.partial(jax.jit, static_argnames=("count", "config"))
-def _walked_neighbors(
+def walked_neighbors(
     key: PRNGKey, graph: ItemGraph, seeds: Ids, *, count: int, config: WalkConfig
 ) -> NeighborTable:
-    return importance_neighbors(seeds, walk(key, graph, seeds, config=config), count)
+    """Walk from some items and keep each one's most visited.
+
+    Args:
+        key: consumed.
+        graph: the graph that is walked.
+        seeds: ``int32[B]`` item rows; −1 pads, and has no neighbours.
+        count: T, static.
+        config: how many walks, how long; static.
+
+    Returns:
+        A table of B rows.
+    """
+    walk_key, tie_key = jax.random.split(key)
+    return importance_neighbors(tie_key, seeds, walk(walk_key, graph, seeds, config=config), count)
 
 
 def _check_count(count: int) -> None:

@@ -71,13 +71,7 @@ def step_shares(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_arra
     ends = np.cumsum(lengths)
     before = ends - lengths
     entries = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
-    if adjacency.cumulative is None:
-        shares = np.repeat(1 / np.maximum(lengths, 1), lengths)
-    else:
-        running = np.asarray(adjacency.cumulative, np.float64)[entries]
-        shares = np.diff(running, prepend=0)
-        opening = before[lengths > 0]
-        shares[opening] = running[opening]
+    shares = np.repeat(1 / np.maximum(lengths, 1), lengths)
     columns = np.asarray(adjacency.columns)[entries]
     offsets = np.concatenate([[0], ends])
     matrix = scipy.sparse.csr_array((shares, columns, offsets), shape=(len(lengths), num_columns))

@@ -15,8 +15,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Array, Bool, Float, Ids, Int, PRNGKey
+from lightgcn_jax.arrays import Array, Bool, Ids, Int, PRNGKey
 from lightgcn_jax.errors import InputError
+from pinsage_jax.graph.hashing import hashed
 from pinsage_jax.graph.item_graph import Adjacency, ItemGraph
 
 # Random words for each traversal: to restart or not, which context, which item.
@@ -87,15 +88,15 @@ def walk(
         return jnp.full((batch, config.visits), -1, jnp.int32)
     words = jax.random.bits(key, (2 + _WORDS * config.length,), jnp.uint32)
     walkers = jnp.arange(config.walks, dtype=jnp.uint32)
-    of_seed = _hashed(seeds.astype(jnp.uint32) ^ words[0])
-    of_walker = _hashed((of_seed[:, None] + walkers[None, :]) ^ words[1]).reshape(-1)
+    of_seed = hashed(seeds.astype(jnp.uint32) ^ words[0])
+    of_walker = hashed((of_seed[:, None] + walkers[None, :]) ^ words[1]).reshape(-1)
     home = jnp.broadcast_to(seeds[:, None], (batch, config.walks)).reshape(-1)
     threshold = jnp.uint32(min(round(config.restart * 2**32), 2**32 - 1))
     to_contexts = _bounds(graph.contexts_of_item)
     to_items = _bounds(graph.items_of_context)
 
     def traverse(item, words_of_step):
-        restart, first, second = (_hashed(of_walker ^ word) for word in words_of_step)
+        restart, first, second = (hashed(of_walker ^ word) for word in words_of_step)
         item = jnp.where(restart < threshold, home, item)
         context, some = _hop(graph.contexts_of_item, to_contexts, item, first)
         item, others = _hop(graph.items_of_context, to_items, context, second)
@@ -116,34 +117,8 @@ def _hop(
     """One entry of each row, drawn by a random word, and whether the row has any."""
     of_row = _look_up(bounds, rows)
     starts, lengths = of_row[:, 0], of_row[:, 1]
-    if adjacency.cumulative is None:
-        places = _scaled(word, lengths.astype(jnp.uint32)).astype(jnp.int32)
-    else:
-        places = _weighted_places(adjacency.cumulative, adjacency.longest, of_row, word)
+    places = _scaled(word, lengths.astype(jnp.uint32)).astype(jnp.int32)
     return _look_up(adjacency.columns, starts + places), lengths > 0
-
-
-def _weighted_places(
-    shares: Float[Array, " capacity"], longest: int, bounds: Int[Array, "batch two"], word: Array
-) -> Ids:
-    """The first place of each row whose running share exceeds a uniform number.
-
-    Shares and the number have 24 bits: an edge's probability is off by up to 2⁻²⁴, and one that
-    weighs less in its row may never be walked.
-    """
-    starts = bounds[:, 0]
-    mark = (word >> 8).astype(jnp.float32) * 2**-24
-    # The last share is 1 and exceeds every number, so only the places before it are searched.
-    last = jnp.maximum(bounds[:, 1] - 1, 0)
-    steps = max(0, longest - 1).bit_length()
-
-    def leap(step, place):
-        # One number is carried, because XLA would read the shares once for each that is.
-        ahead = place + (1 << (steps - 1 - step))
-        passed = (ahead <= last) & (_read(shares, starts + ahead - 1) <= mark)
-        return jnp.where(passed, ahead, place)
-
-    return jax.lax.fori_loop(0, steps, leap, jnp.zeros_like(last))
 
 
 def _bounds(adjacency: Adjacency) -> Int[Array, "rows two"]:
@@ -166,17 +141,6 @@ def _look_up(table: Array, places: Ids) -> Array:
 def _read(table: Array, places: Ids) -> Array:
     """``table[places]``; a place out of range, whose value is never used, reads some entry."""
     return table.at[places.astype(jnp.uint32)].get(mode="promise_in_bounds")
-
-
-def _hashed(word: Array) -> Array:
-    """A bijection of 32-bit words whose every output bit depends on every input bit (lowbias32).
-
-    References:
-        C. Wellons, "Prospecting for hash functions" (2018).
-    """
-    word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
-    word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)
-    return word ^ (word >> 16)
 
 
 def _scaled(word: Array, bound: Array) -> Array:

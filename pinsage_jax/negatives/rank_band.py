@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.errors import InputError
+from pinsage_jax.graph.hashing import hashed
 
 Band = tuple[int, int]
 
@@ -84,12 +85,14 @@ def pick_from_band(
         ``int32[n]``, how many of them score as the last item before the band or the first after it.
     """
     first, end = band
-    item_key, query_key = jax.random.split(key)
+    item_key, order_key, query_key = jax.random.split(key, 3)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(query_key, queries)
-    hash_keys, luck_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    hash_keys, luck_keys, turn_keys = jnp.moveaxis(jax.vmap(_three_keys)(keys), 1, 0)
     luck = jax.vmap(lambda key: jax.random.uniform(key, (end - first,)))(luck_keys)
     ranked = jnp.where(scores > 0, _with_ties_broken(item_key, hash_keys, scores), 0)
     ranked = jnp.where(jnp.arange(scores.shape[1])[None, :] == queries[:, None], -1, ranked)
+    order = _orders(order_key, turn_keys, scores.shape[1])
+    ranked = jnp.take_along_axis(ranked, order, axis=1)
     # One rank more, to see whether the band's edge cuts through equals. The barrier keeps XLA from
     # merging the slices below into the selection, which on CPU would become a full sort with a
     # comparator: seven times slower.
@@ -98,6 +101,7 @@ def pick_from_band(
     equal = levels == levels[:, end, None]
     if first:
         equal |= levels == levels[:, first - 1, None]
+    ids = jnp.take_along_axis(order, ids, axis=1)
     values, ids, equal = (array[:, first:end] for array in (values, ids, equal))
     allowed = (values > 0) & ~jnp.take_along_axis(forbidden, ids, axis=1)
     places = jnp.where(allowed, jnp.arange(end - first)[None, :], -1)
@@ -128,21 +132,28 @@ def _with_ties_broken(
     """Scores whose last 8 bits are a hash of item and query.
 
     Positive floats are ordered as their bits are. So scores that agree to 2⁻¹⁵ are equal, sums that
-    were rounded on different ways among them, and ordered by the hash; a 256th of them share it and
-    stand by their rows.
+    were rounded on different ways among them, and ordered by the hash. A 256th of them share it.
     """
     of_items = jax.random.bits(item_key, scores.shape[1:], jnp.uint32)
     of_queries = jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32))(query_keys)
-    hashes = _mixed(of_items[None, :] ^ of_queries[:, None]) >> 24
+    hashes = hashed(of_items[None, :] ^ of_queries[:, None]) >> 24
     bits = jax.lax.bitcast_convert_type(scores, jnp.uint32) & ~jnp.uint32(0xFF)
     return jax.lax.bitcast_convert_type(bits | hashes, jnp.float32)
 
 
-def _mixed(words: Array) -> Array:
-    """A bijection of 32-bit words whose high bits depend on all bits (MurmurHash3's last step)."""
-    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
-    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
-    return words ^ (words >> 16)
+def _three_keys(key: PRNGKey) -> PRNGKey:
+    return jax.random.split(key, 3)
+
+
+def _orders(key: PRNGKey, turn_keys: PRNGKey, num_items: int) -> Int[Array, "queries items"]:
+    """An order of the items for each query, in which those stand that even the hash leaves equal.
+
+    A selection prefers what stands first. One random order, begun at a random place for each query,
+    favours no item and no row.
+    """
+    order = jax.random.permutation(key, num_items)
+    turns = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_items))(turn_keys)
+    return order[(jnp.arange(num_items)[None, :] + turns[:, None]) % num_items]
 
 
 def _level(ranked: Array) -> Array:

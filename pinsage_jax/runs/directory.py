@@ -6,7 +6,6 @@ items.parquet, contexts…   external ids in row order
 columns.parquet            the items' raw feature columns, and columns.json, what kind each is
 task.npz                   training edges, pairs and held-out pairs as rows
 schema.json                how features are encoded, with the statistics of the training items
-neighbors.npz              the neighbours of all items and their importance
 metrics.jsonl              a line an epoch
 checkpoints/               the newest two checkpoints
 model.safetensors          the parameters of the best epoch
@@ -38,9 +37,8 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.features.schema import FeatureSchema
-from pinsage_jax.graph.neighborhoods import NeighborTable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _SEPARATOR = "/"
 
 
@@ -175,20 +173,6 @@ class PinSageRun:
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         return read_npz(self.path / f"{name}.npz")
-
-    def write_neighbors(self, table: NeighborTable) -> None:
-        arrays = {"ids": np.asarray(table.ids), "weights": np.asarray(table.weights)}
-        self.write_arrays("neighbors", arrays)
-
-    def read_neighbors(self) -> NeighborTable:
-        arrays = self.read_arrays("neighbors")
-        path, items = self.path / "neighbors.npz", len(self.read_ids("items"))
-        ids, weights = arrays.get("ids"), arrays.get("weights")
-        if ids is None or weights is None or ids.shape != weights.shape or len(ids) != items:
-            raise InputError(f"{path}: expected ids and weights of {items:,} items")
-        if ids.dtype != np.int32 or (ids.size and not (ids.min() >= -1 and ids.max() < items)):
-            raise InputError(f"{path}: expected int32 rows of −1 to {items - 1:,}")
-        return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights, jnp.float32))
 
     def write_params(self, params: Any) -> None:
         flat = {name: np.asarray(leaf) for name, leaf in _flat(params).items()}

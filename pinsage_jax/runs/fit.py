@@ -174,7 +174,6 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
     }
     if run is not None:
         run.write_params(progress.best)
-        run.write_neighbors(prepared.table)
         write_json(run.path / "summary.json", summary)
     path = None if run is None else run.path
     return Fit(task, config, prepared, progress.best, items, summary, path)

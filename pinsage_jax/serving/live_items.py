@@ -31,8 +31,7 @@ from pinsage_jax.encoder.pinsage import ID_INPUT, PinSage, applied
 from pinsage_jax.features.schema import FeatureSchema, TextEncoders
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.item_graph import ItemGraph
-from pinsage_jax.graph.neighborhoods import NeighborTable, importance_neighbors
-from pinsage_jax.graph.walks import walk
+from pinsage_jax.graph.neighborhoods import walked_neighbors
 
 # New items embedded at a time; a smaller number is filled up to it.
 _BATCH = 64
@@ -279,7 +278,8 @@ def _embed_new(
 ) -> tuple[Array, ...]:
     """The layers and, last, the vectors of new items, ``float32[batch, D]`` each."""
     h = applied(model, params, "encode", features)
-    near = _new_neighbors(key, graph, rows, config) if model.layers else None
+    walks, count = config.walk_config, config.neighbors
+    near = walked_neighbors(key, graph, rows, count=count, config=walks) if model.layers else None
     new = [h]
     for k in range(model.layers):
         assert near is not None
@@ -297,13 +297,6 @@ def _embed_new(
 def _written(arrays: tuple[Array, ...], rows: Ids, values: tuple[Array, ...]) -> tuple[Array, ...]:
     """The arrays, which are given up, with rows of them replaced; the last may stand repeatedly."""
     return tuple(into.at[rows].set(one) for into, one in zip(arrays, values, strict=True))
-
-
-def _new_neighbors(
-    key: PRNGKey, graph: ItemGraph, rows: Ids, config: PinSageConfig
-) -> NeighborTable:
-    visits = walk(key, graph, rows, config=config.walk_config)
-    return importance_neighbors(rows, visits, config.neighbors)
 
 
 @functools.partial(jax.jit, static_argnames="k")

@@ -16,6 +16,7 @@ from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from pinsage_jax.data.items import checked_pairs
+from pinsage_jax.graph.hashing import hashed
 
 
 class Draws(NamedTuple):
@@ -144,8 +145,9 @@ class UserHistories:
 
     With timestamps the query is the last n items before the positive, the latest first; without,
     n others of the user at random, and then what is learnt is to complete a set, not to foretell.
-    A pair of user and item counts once, at its latest moment. Events of one moment are ordered by
-    item row.
+    A pair of user and item counts once, at its latest moment. Events of one moment are ordered by a
+    hash of user and item, which favours no row. With n = 1 and timestamps the pairs are those of
+    the paper: an item and the next one that its user engaged with.
 
     Attributes:
         last: n.
@@ -159,7 +161,10 @@ class UserHistories:
             raise InputError(f"last: expected an integer of 1 or more, got {last}")
         data = interactions.deduplicated() if interactions.has_duplicates else interactions
         self.last, self._timed = last, data.timestamps is not None
-        by = [data.item_rows] if data.timestamps is None else [data.item_rows, data.timestamps]
+        by = [data.item_rows]
+        if data.timestamps is not None:
+            users, items = (rows.astype(np.uint32) for rows in (data.user_rows, data.item_rows))
+            by = [hashed(hashed(users) ^ items), data.timestamps]
         order = np.lexsort((*by, data.user_rows))
         self._users, self._items = data.user_rows[order], data.item_rows[order]
         self._lengths = np.bincount(self._users, minlength=data.num_users)

@@ -183,7 +183,7 @@ def test_a_query_of_one_item_is_that_item():
             "drop_contexts: expected a share of at least 0 and below 1, got 1.0",
         ),
         ({"restart": 1.0}, "restart: expected a share of at least 0 and below 1, got 1.0"),
-        ({"learning_rate": "fast"}, "learning_rate: expected more than 0, got fast"),
+        ({"learning_rate": "fast"}, "learning_rate: expected more than 0, got 'fast'"),
         ({"margin": None}, "margin: expected a number of at least 0, got None"),
         ({"batch_size": True}, "batch_size: expected a whole number of at least 1, got True"),
         ({"batch_size": 1.5}, "batch_size: expected a whole number of at least 1, got 1.5"),

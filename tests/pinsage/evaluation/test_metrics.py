@@ -9,7 +9,7 @@ import scipy.stats
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, evaluate
 from lightgcn_jax.graph.bipartite import csr_rows
-from lightgcn_jax.models.trivial import Popular
+from lightgcn_jax.models.trivial import PopularScorer
 from pinsage_jax.evaluation import metrics as evaluation
 from pinsage_jax.evaluation.metrics import (
     chance,
@@ -19,7 +19,9 @@ from pinsage_jax.evaluation.metrics import (
     reciprocal_ranks,
     triplet_accuracy,
 )
+from pinsage_jax.graph.hashing import salts, scrambled
 from pinsage_jax.tasks.task import HeldOut
+from tests.lightgcn.laws import LEVEL, chi_square
 
 NUM_ITEMS, NUM_QUERIES = 23, 37
 DRAWS = 4_000
@@ -63,13 +65,14 @@ def composed(vectors, query):
 
 
 def ranks_by_hand(vectors, held_out, candidates=None):
-    """A stable sort of what may be ranked, in float64."""
+    """A sort of what may be ranked, in float64; equal scores by the hash of query and item."""
     pool = np.arange(len(vectors)) if candidates is None else candidates
     ranks = []
     for at, query in enumerate(np.asarray(held_out.queries)):
         scores = vectors.astype(float) @ composed(vectors, query)
         allowed = np.setdiff1d(pool, row_of(held_out.seen, at))
-        ranking = allowed[np.argsort(-scores[allowed], kind="stable")].tolist()
+        order = scrambled(allowed.astype(np.uint32), salts(np.full(1, at, np.uint32)))
+        ranking = allowed[np.lexsort((order, -scores[allowed]))].tolist()
         for item in row_of(held_out.relevant, at):
             ranks.append(ranking.index(item) + 1 if item in ranking else 0)
     return ranks
@@ -91,7 +94,7 @@ def test_a_query_is_the_mean_of_its_valid_items():
 
 @pytest.mark.parametrize("candidates", [None, CANDIDATES], ids=["all", "some"])
 @pytest.mark.parametrize("memory_bytes", [1, 32_000_000])
-def test_ranks_are_those_of_a_stable_sort(candidates, memory_bytes):
+def test_ranks_are_those_of_a_sort(candidates, memory_bytes):
     for seed in range(6):
         vectors, held_out = small_world(seed)
         expected = ranks_by_hand(vectors, held_out, candidates)
@@ -108,10 +111,25 @@ def test_a_scorer_is_ranked_like_vectors():
     queries = compose_queries(jnp.asarray(vectors), jnp.asarray(held_out.queries))
     by_scorer = ranks_of(InnerProduct(queries, jnp.asarray(vectors)), held_out)
     assert by_scorer.tolist() == ranks_of(vectors, held_out).tolist()
-    # Alike for everybody and equal for all: the item's row decides.
-    popular = Popular(jnp.zeros(NUM_ITEMS), NUM_QUERIES)
+    # Alike for everybody and equal for all: the hash decides.
+    popular = PopularScorer(jnp.zeros(NUM_ITEMS), NUM_QUERIES)
     expected = ranks_by_hand(np.zeros((NUM_ITEMS, 1)), held_out)
     assert ranks_of(popular, held_out).tolist() == expected
+
+
+def test_equal_scores_favour_no_row():
+    """All items score the same for 3,000 queries: each has every rank as often as any other."""
+    count = 3_000
+    relevant = csr_rows(
+        np.repeat(np.arange(count), NUM_ITEMS), np.tile(np.arange(NUM_ITEMS), count), count
+    )
+    nothing = csr_rows(np.zeros(0, int), np.zeros(0, int), count)
+    held_out = HeldOut(np.full((count, 1), -1, np.int32), relevant, nothing)
+    ranks = ranks_of(PopularScorer(jnp.zeros(NUM_ITEMS), count), held_out).reshape(count, NUM_ITEMS)
+    assert (np.sort(ranks, axis=1) == np.arange(1, NUM_ITEMS + 1)).all()
+    for item in (0, 1, NUM_ITEMS // 2, NUM_ITEMS - 1):
+        counts = np.bincount(ranks[:, item], minlength=NUM_ITEMS + 1)[1:]
+        assert chi_square(counts, np.ones(NUM_ITEMS)) > LEVEL
 
 
 def test_nothing_seen_and_nothing_relevant():
@@ -124,6 +142,8 @@ def test_nothing_seen_and_nothing_relevant():
 
 def test_recall_and_ndcg_are_those_of_the_full_ranking():
     vectors, held_out = small_world(3)
+    # No scores are equal: the two packages order equals differently.
+    vectors = vectors + np.random.default_rng(0).normal(0, 0.1, vectors.shape).astype(np.float32)
     ours = evaluate_items(vectors, held_out, ks=(1, 5, 20))
     queries = compose_queries(jnp.asarray(vectors), jnp.asarray(held_out.queries))
     theirs = evaluate(
@@ -134,11 +154,14 @@ def test_recall_and_ndcg_are_those_of_the_full_ranking():
     )
     assert ours.queries.tolist() == theirs.users.tolist()
     assert ours.queries_without_positives == theirs.users_without_items > 0
+    # Query 4 is empty, so all its scores are equal.
+    filled = ours.queries != 4
     for name in (f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (1, 5, 20)):
-        np.testing.assert_allclose(ours.per_query[name], theirs.per_user[name], rtol=1e-6)
-        np.testing.assert_allclose(ours.metrics[name], theirs.metrics[name], rtol=1e-6)
+        one, other = ours.per_query[name], theirs.per_user[name]
+        np.testing.assert_allclose(one[filled], other[filled], rtol=1e-6)
+        np.testing.assert_allclose(ours.metrics[name], one.mean(), rtol=1e-6)
     # A query of one positive is hit or not: the pair's metric is the query's.
-    single = np.diff(held_out.relevant.offsets)[ours.queries] == 1
+    single = filled & (np.diff(held_out.relevant.offsets)[ours.queries] == 1)
     np.testing.assert_array_equal(
         ours.per_query["hit_rate@5"][single], theirs.per_user["hit_rate@5"][single]
     )

@@ -12,32 +12,34 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import (
     NeighborTable,
-    _walked_neighbors,
     build_table,
     importance_neighbors,
+    walked_neighbors,
 )
 from pinsage_jax.graph.walks import WalkConfig
+from tests.lightgcn.laws import LEVEL, chi_square
 
 ROWS, VISITS, COUNT = 3, 12, 4
+KEY = jax.random.key(0)
 # A chunk of one, two or three rows of the table below holds this many bytes.
 CONFIG = WalkConfig(walks=4, length=5)
 ROW_BYTES = 32 * CONFIG.visits
 
 
-def oracle(seed, visits, count):
-    """The most visited by counting; a Python sort of (−count, id)."""
-    counts = Counter(item for item in visits if item not in (-1, seed))
-    best = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:count]
-    padding = count - len(best)
-    total = sum(number for _, number in best)
-    weights = [number / total for _, number in best]
-    return [item for item, _ in best] + [-1] * padding, weights + [0.0] * padding
-
-
 def assert_counted(seeds, visits, table, count):
+    """The largest counts in their order, each of them the count of its item."""
     for row, seed in enumerate(seeds):
-        ids, weights = oracle(seed, np.asarray(visits[row]).tolist(), count)
-        assert table.ids[row].tolist() == ids
+        counts = Counter(
+            item for item in np.asarray(visits[row]).tolist() if item not in (-1, seed)
+        )
+        largest = sorted(counts.values(), reverse=True)[:count]
+        ids = table.ids[row].tolist()
+        kept, padding = ids[: len(largest)], ids[len(largest) :]
+        assert [counts[item] for item in kept] == largest
+        assert len(set(kept)) == len(kept)
+        assert padding == [-1] * (count - len(largest))
+        weights = np.zeros(count)
+        weights[: len(largest)] = np.array(largest) / max(1, sum(largest))
         np.testing.assert_allclose(table.weights[row], weights, rtol=1e-6)
 
 
@@ -47,7 +49,7 @@ def assert_counted(seeds, visits, table, count):
     arrays(np.int32, ROWS, elements=st.integers(0, 6)),
 )
 def test_neighbours_are_the_most_visited(visits, seeds):
-    table = importance_neighbors(jnp.asarray(seeds), jnp.asarray(visits), COUNT)
+    table = importance_neighbors(KEY, jnp.asarray(seeds), jnp.asarray(visits), COUNT)
     assert_counted(seeds.tolist(), visits, table, COUNT)
 
 
@@ -56,22 +58,50 @@ def test_large_ids_and_long_rows_are_counted_exactly():
     most = np.iinfo(np.int32).max
     visits = (most - rng.geometric(0.01, (2, 3_000))).astype(np.int32)
     seeds = np.array([most, most - 1], np.int32)
-    table = importance_neighbors(jnp.asarray(seeds), jnp.asarray(visits), 50)
+    table = importance_neighbors(KEY, jnp.asarray(seeds), jnp.asarray(visits), 50)
     assert_counted(seeds.tolist(), visits, table, 50)
 
 
-def test_ties_fall_to_the_lower_id_and_the_seed_is_left_out():
+def test_the_seed_is_left_out():
     visits = jnp.array([[9, 3, 7, 3, 9, 5, 5, 5, 7, 5, -1, 1]])
-    table = importance_neighbors(jnp.array([5]), visits, 3)
-    assert table.ids.tolist() == [[3, 7, 9]]
+    table = importance_neighbors(KEY, jnp.array([5]), visits, 3)
+    assert set(table.ids[0].tolist()) == {3, 7, 9}
     np.testing.assert_allclose(table.weights, [[1 / 3] * 3], rtol=1e-6)
-    table = importance_neighbors(jnp.array([2]), visits, 3)
-    assert table.ids.tolist() == [[5, 3, 7]]
+    table = importance_neighbors(KEY, jnp.array([2]), visits, 3)
+    assert table.ids[0, 0] == 5
+    assert set(table.ids[0].tolist()) < {5, 3, 7, 9}
     np.testing.assert_allclose(table.weights, [[4 / 8, 2 / 8, 2 / 8]], rtol=1e-6)
 
 
+def kept_of_equals(key, seeds):
+    """The 4 that are kept of 30 items which are all visited once."""
+    visits = jnp.broadcast_to(jnp.arange(30, dtype=jnp.int32)[None, :], (len(seeds), 30))
+    return np.asarray(importance_neighbors(key, jnp.asarray(seeds), visits, 4).ids)
+
+
+def test_of_equally_visited_items_each_is_kept_as_often_as_any_other():
+    """Over seeds under one key: in every place every item alike, and places are independent."""
+    kept = kept_of_equals(KEY, 100 + np.arange(20_000, dtype=np.int32))
+    for place in kept.T:
+        assert chi_square(np.bincount(place, minlength=30), np.ones(30)) > LEVEL
+    pairs = np.zeros((30, 30))
+    np.add.at(pairs, (kept[:, 0], kept[:, 1]), 1)
+    apart = ~np.eye(30, dtype=bool)
+    assert not pairs[~apart].any()
+    assert chi_square(pairs[apart], np.ones(870)) > LEVEL
+
+
+def test_the_order_of_equals_belongs_to_the_key_and_the_seed():
+    seeds = np.array([100, 101, 100], np.int32)
+    kept = kept_of_equals(KEY, seeds)
+    assert (kept[0] == kept[2]).all()
+    assert (kept[0] != kept[1]).any()
+    assert (kept_of_equals(KEY, seeds[1:])[0] == kept[1]).all()
+    assert (kept_of_equals(jax.random.key(1), seeds)[0] != kept[0]).any()
+
+
 def test_fewer_visits_than_neighbours_are_padded():
-    table = importance_neighbors(jnp.array([0, 1]), jnp.array([[2, 2, 1], [1, -1, -1]]), 5)
+    table = importance_neighbors(KEY, jnp.array([0, 1]), jnp.array([[2, 2, 1], [1, -1, -1]]), 5)
     assert table.ids.tolist() == [[2, 1, -1, -1, -1], [-1] * 5]
     np.testing.assert_allclose(table.weights, [[2 / 3, 1 / 3, 0, 0, 0], [0] * 5], rtol=1e-6)
     assert (table.ids.dtype, table.weights.dtype) == (jnp.int32, jnp.float32)
@@ -121,7 +151,7 @@ def test_chosen_rows_are_those_of_the_whole(graph):
 
 
 def test_one_program_serves_all_chunks_and_new_items(graph):
-    before = _walked_neighbors._cache_size()
+    before = walked_neighbors._cache_size()
     config = WalkConfig(walks=2, length=3)
     for rows in (None, np.arange(5), np.array([39, 2, 7, 4, 30, 11])):
         table = build_table(
@@ -132,40 +162,21 @@ def test_one_program_serves_all_chunks_and_new_items(graph):
     table = build_table(
         jax.random.key(0), grown, neighbors=2, config=config, memory_bytes=4 * 32 * config.visits
     )
-    assert _walked_neighbors._cache_size() == before + 1
+    assert walked_neighbors._cache_size() == before + 1
     assert (table.ids[39] >= 0).any()
 
 
-def test_refreshed_rows_take_the_places_of_old_ones(graph):
-    old, rows = table_of(graph), np.array([5, 0])
-    new = table_of(graph, key=1, rows=rows)
-    table = old.with_rows(rows, new)
-    others = np.delete(np.arange(40), rows)
-    assert (table.ids[rows] == new.ids).all()
-    assert (table.weights[rows] == new.weights).all()
-    assert (table.ids[others] == old.ids[others]).all()
-    assert (table.weights[others] == old.weights[others]).all()
-
-
 def test_rows_that_do_not_fit(graph):
-    table = table_of(graph)
-    part = NeighborTable(ids=table.ids[:2], weights=table.weights[:2])
-    with pytest.raises(InputError, match="other: expected 3 rows of 4 neighbours, got 2 of 4"):
-        table.with_rows([1, 2, 3], part)
-    with pytest.raises(InputError, match="rows: expected distinct rows, got 2"):
-        table.with_rows([1, 1], part)
-    with pytest.raises(InputError, match=r"rows: expected rows in \[0, 40\), got values from 1"):
-        table.with_rows([1, 40], part)
     with pytest.raises(InputError, match=r"rows: expected rows in \[0, 40\), got values from -1"):
         table_of(graph, rows=np.array([-1]))
 
 
 def test_settings_that_do_not_fit(graph):
     with pytest.raises(InputError, match="neighbors: expected at least 1, got 0"):
-        importance_neighbors(jnp.array([0]), jnp.zeros((1, 3), jnp.int32), 0)
+        importance_neighbors(KEY, jnp.array([0]), jnp.zeros((1, 3), jnp.int32), 0)
     with pytest.raises(InputError, match="neighbors: expected at least 1, got 0"):
         build_table(jax.random.key(0), graph, neighbors=0, config=CONFIG)
     with pytest.raises(InputError, match="visits: expected at most 65,535 a seed, got 65,536"):
-        importance_neighbors(jnp.array([0]), jnp.zeros((1, 65_536), jnp.int32), 2)
+        importance_neighbors(KEY, jnp.array([0]), jnp.zeros((1, 65_536), jnp.int32), 2)
     with pytest.raises(InputError, match=r"memory_bytes: expected at least 640, .* got 639"):
         table_of(graph, memory_bytes=ROW_BYTES - 1)

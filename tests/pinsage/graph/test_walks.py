@@ -14,42 +14,40 @@ from tests.lightgcn.laws import LEVEL, chi_square
 # 4 none.
 ITEMS = np.array([0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
 CONTEXTS = np.array([0, 0, 1, 0, 2, 1, 2, 2, 3, 2, 0])
-WEIGHTS = np.array([1.0, 2, 3, 1, 5, 0.5, 1, 2, 1, 1, 7])
 NUM_ITEMS, NUM_CONTEXTS = 6, 5
 SEEDS = np.array([0, 3, 5, 4], np.int32)
 CONFIG = WalkConfig(walks=20_000, length=4, restart=0.3)
 SMALL = WalkConfig(walks=3, length=4)
-each_graph = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["uniform", "weighted"])
 
 
-def graph_of(weights=None, **settings):
+def graph_of(**settings):
     return ItemGraph.from_pairs(
-        ITEMS, CONTEXTS, num_items=NUM_ITEMS, num_contexts=NUM_CONTEXTS, weights=weights, **settings
+        ITEMS, CONTEXTS, num_items=NUM_ITEMS, num_contexts=NUM_CONTEXTS, **settings
     )
 
 
-def step_matrix(weights):
+def step_matrix():
     """P = D_I⁻¹ A D_C⁻¹ Aᵀ, the law of one traversal; the isolated item's row is 0."""
     edges = np.zeros((NUM_ITEMS, NUM_CONTEXTS))
-    np.add.at(edges, (ITEMS, CONTEXTS), 1.0 if weights is None else weights)
+    np.add.at(edges, (ITEMS, CONTEXTS), 1.0)
     of_item, of_context = edges.sum(axis=1, keepdims=True), edges.sum(axis=0)
     to_context = np.divide(edges, of_item, out=np.zeros_like(edges), where=of_item > 0)
     to_item = np.divide(edges, of_context, out=np.zeros_like(edges), where=of_context > 0).T
     return to_context @ to_item
 
 
-def laws(seed, weights, restart):
+def laws(seed, restart):
     """The law of the visit after each traversal, ``[L, I]``."""
-    step, home = step_matrix(weights), np.eye(NUM_ITEMS)[seed]
+    step, home = step_matrix(), np.eye(NUM_ITEMS)[seed]
     visits = [home @ step]
     while len(visits) < CONFIG.length:
         visits.append(((1 - restart) * visits[-1] + restart * home) @ step)
     return np.array(visits)
 
 
-def walked(weights=None, seeds=SEEDS, config=CONFIG, key=3):
+def walked(seeds=SEEDS, config=CONFIG, key=3):
     """Visits by seed, traversal and walker."""
-    visits = walk(jax.random.key(key), graph_of(weights), jnp.asarray(seeds), config=config)
+    visits = walk(jax.random.key(key), graph_of(), jnp.asarray(seeds), config=config)
     return np.asarray(visits).reshape(len(seeds), config.length, config.walks)
 
 
@@ -57,23 +55,21 @@ def pair_counts(first, second):
     return np.bincount((first * NUM_ITEMS + second).ravel(), minlength=NUM_ITEMS**2)
 
 
-@each_graph
-def test_visits_follow_the_powers_of_the_step_matrix(weights):
-    visits = walked(weights)
+def test_visits_follow_the_powers_of_the_step_matrix():
+    visits = walked()
     for row, seed in enumerate(SEEDS):
         if seed == 5:
             continue
-        for found, law in zip(visits[row], laws(seed, weights, CONFIG.restart), strict=True):
+        for found, law in zip(visits[row], laws(seed, CONFIG.restart), strict=True):
             assert chi_square(np.bincount(found, minlength=NUM_ITEMS), law) > LEVEL
 
 
-@each_graph
-def test_traversals_are_a_chain_that_starts_again_at_random(weights):
+def test_traversals_are_a_chain_that_starts_again_at_random():
     """The joint law of two visits in a row is law(x) ((1 − r) P[x] + r P[seed])."""
-    visits = walked(weights)
-    step = step_matrix(weights)
+    visits = walked()
+    step = step_matrix()
     for row, seed in ((0, 0), (1, 3), (3, 4)):
-        law = laws(seed, weights, CONFIG.restart)
+        law = laws(seed, CONFIG.restart)
         after = (1 - CONFIG.restart) * step + CONFIG.restart * step[seed][None, :]
         for t in range(CONFIG.length - 1):
             joint = law[t][:, None] * after
@@ -84,7 +80,7 @@ def test_traversals_are_a_chain_that_starts_again_at_random(weights):
 def test_walkers_seeds_and_keys_are_independent():
     """Their joint law is the product: neighbours in the batch, in a row and among the keys."""
     visits, other_key = walked(), walked(key=4)
-    first, second = (laws(seed, None, CONFIG.restart) for seed in (0, 3))
+    first, second = (laws(seed, CONFIG.restart) for seed in (0, 3))
     for t in range(CONFIG.length):
         same = np.outer(first[t], first[t]).ravel()
         here = visits[0, t]
@@ -114,7 +110,7 @@ def test_consecutive_keys_and_rows_cover_a_ring_evenly():
 def test_without_restart_visits_follow_the_plain_powers():
     config = WalkConfig(walks=CONFIG.walks, length=CONFIG.length, restart=0.0)
     visits = walked(config=config)
-    for found, law in zip(visits[0], laws(0, None, 0.0), strict=True):
+    for found, law in zip(visits[0], laws(0, 0.0), strict=True):
         assert chi_square(np.bincount(found, minlength=NUM_ITEMS), law) > LEVEL
 
 
@@ -138,7 +134,7 @@ def test_a_context_that_lists_nobody_sends_the_walker_home():
 
 
 def test_an_item_alone_in_its_context_visits_itself():
-    graph = ItemGraph.from_pairs([0], [0], num_items=1, num_contexts=1, weights=[2.5])
+    graph = ItemGraph.from_pairs([0], [0], num_items=1, num_contexts=1)
     visits = walk(jax.random.key(0), graph, jnp.array([0]), config=WalkConfig(walks=3, length=2))
     assert visits.tolist() == [[0] * 6]
 
@@ -151,18 +147,16 @@ def test_a_graph_without_edges_visits_nothing():
     assert visits.tolist() == [[-1] * 6] * 2
 
 
-@each_graph
-def test_a_seeds_walks_depend_on_the_key_and_the_seed_alone(weights):
-    together = walked(weights, np.array([0, 3, 5, 4], np.int32), SMALL)
-    again = walked(weights, np.array([4, 4, 0, 1], np.int32), SMALL)
+def test_a_seeds_walks_depend_on_the_key_and_the_seed_alone():
+    together = walked(np.array([0, 3, 5, 4], np.int32), SMALL)
+    again = walked(np.array([4, 4, 0, 1], np.int32), SMALL)
     assert (again[0] == together[3]).all()
     assert (again[1] == together[3]).all()
     assert (again[2] == together[0]).all()
-    if weights is None:
-        # An odd number of walkers takes another way through the tables.
-        odd = walked(weights, np.array([3], np.int32), SMALL)
-        assert (odd[0] == together[1]).all()
-    assert (walked(weights, np.array([0, 3, 5, 4], np.int32), SMALL, key=9) != together).any()
+    # An odd number of walkers takes another way through the tables.
+    odd = walked(np.array([3], np.int32), SMALL)
+    assert (odd[0] == together[1]).all()
+    assert (walked(np.array([0, 3, 5, 4], np.int32), SMALL, key=9) != together).any()
 
 
 def test_new_items_do_not_compile_anything_again():

@@ -25,19 +25,17 @@ RESTART = 0.15
 KEY = jax.random.key(0)
 
 
-def ring(weighted=True):
-    """Context c holds items c, c + 1 and c + 3 in a ring, which only weights tell apart; one pair
-    stands twice, item 39 and context 36 have no edge."""
+def ring(repeated=True):
+    """Context c holds items c, c + 1 and c + 3 in a ring that only numbers of edges tell apart;
+    item 39 and context 36 have none."""
     contexts = np.repeat(np.arange(CONTEXTS), 3)
     items = (contexts + np.tile([0, 1, 3], CONTEXTS)) % ITEMS
     kept = (items != ITEMS - 1) & (contexts != 36)
-    items, contexts = np.append(items[kept], 5), np.append(contexts[kept], 5)
-    weights = np.random.default_rng(0).uniform(0.2, 2, len(items)) if weighted else None
-    graph = ItemGraph.from_pairs(
-        items, contexts, num_items=ITEMS, num_contexts=CONTEXTS, weights=weights
-    )
+    times = np.random.default_rng(0).integers(1, 50, kept.sum()) if repeated else 1
+    items, contexts = (np.repeat(rows[kept], times) for rows in (items, contexts))
+    graph = ItemGraph.from_pairs(items, contexts, num_items=ITEMS, num_contexts=CONTEXTS)
     adjacency = np.zeros((ITEMS, CONTEXTS))
-    np.add.at(adjacency, (items, contexts), 1 if weights is None else weights)
+    np.add.at(adjacency, (items, contexts), 1)
     return graph, adjacency
 
 
@@ -80,9 +78,9 @@ def members(pool, row):
     return set(held.tolist())
 
 
-@pytest.mark.parametrize("weighted", [True, False])
-def test_pagerank_is_that_of_the_dense_matrix(weighted):
-    graph, adjacency = ring(weighted)
+@pytest.mark.parametrize("repeated", [True, False])
+def test_pagerank_is_that_of_the_dense_matrix(repeated):
+    graph, adjacency = ring(repeated)
     found = pagerank(graph, np.arange(ITEMS), restart=RESTART, iterations=200)
     expected = exact_pagerank(adjacency, adjacency.T)
     # An item without contexts keeps its own start alone.
@@ -163,6 +161,26 @@ def test_ties_are_broken_alike_for_all():
     counts, tied = counts_picked(np.ones(12), NOTHING)
     assert chi_square(counts, np.ones(12)) > LEVEL
     assert (tied == 2).all()
+
+
+def test_ties_that_the_hash_leaves_favour_no_row():
+    """5,000 equal items, 2,000 queries: a hash of 8 bits leaves twenty in each of its classes, and
+    the band's end cuts through one of them."""
+    scores = jnp.broadcast_to(jnp.ones((1, 5_000)), (100, 5_000))
+    nobody = jnp.zeros((100, 5_000), bool)
+    picked = np.concatenate(
+        [
+            np.asarray(
+                pick_from_band(
+                    KEY, scores, nobody, 10_000 + 100 * at + jnp.arange(100), (0, 50), 50
+                )[0]
+            )
+            for at in range(20)
+        ]
+    )
+    # Half a thousand items share a bin, each picked 20 times: rows are uniform, and so are items.
+    assert chi_square(np.bincount(picked.ravel() // 500, minlength=10), np.ones(10)) > LEVEL
+    assert chi_square(np.bincount(picked.ravel(), minlength=5_000), np.ones(5_000)) > LEVEL
 
 
 def test_items_are_picked_uniformly_from_what_is_allowed():

@@ -97,7 +97,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
     same = jax.tree.map(np.array_equal, resumed.params, run.params)
     assert all(jax.tree.leaves(same))
     assert_same_vectors(resumed.items, run.items)
-    for name in ("model.safetensors", "neighbors.npz", "vectors/layer-0.npy"):
+    for name in ("model.safetensors", "vectors/layer-0.npy"):
         assert (path / name).read_bytes() == (run.path / name).read_bytes(), name
     (figures,) = without_seconds([PinSageRun(path).summary])
     assert [figures] == without_seconds([whole.summary])
@@ -112,8 +112,6 @@ def test_what_a_finished_run_holds(run):
     values = [one["valid"]["mrr"] for one in stored.read_metrics()]
     assert stored.summary["best_epoch"] == 1 + int(np.argmax(values))
     assert stored.summary["ranked_items"] == pins_task().train_items.sum()
-    held = stored.read_neighbors()
-    np.testing.assert_array_equal(held.ids, run.prepared.table.ids)
     assert len(list(stored.checkpoints.iterdir())) == 2
 
 
@@ -196,7 +194,7 @@ def other_vectors(path):
 DAMAGE = [
     (content("config.json"), PinSageRun.open, "config.json: expected JSON"),
     (content("config.json", b"[]"), PinSageRun.open, "config.json: expected an object"),
-    (edited(lambda r: r.update(format=9)), PinSageRun.open, "expected format 1, got 9"),
+    (edited(lambda r: r.update(format=9)), PinSageRun.open, "expected format 2, got 9"),
     (edited(lambda r: r["config"].update(dims=3)), open_items, "unknown settings: .'dims'."),
     (edited(lambda r: r.update(config=3)), open_items, "expected settings, got 3"),
     (
@@ -221,7 +219,6 @@ DAMAGE = [
     (missing("vectors/layer-0.npy"), open_items, "layer-0.npy: expected the vectors of a finished"),
     (other_vectors, open_items, r"layer-1.npy: expected float32\[300, 16\], got float32\[300, 3\]"),
     (content("columns.parquet"), evaluate_run, "columns.parquet: expected a Parquet file"),
-    (cut("neighbors.npz"), lambda path: PinSageRun(path).read_neighbors(), "expected a NumPy arch"),
 ]
 
 

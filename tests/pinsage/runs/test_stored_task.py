@@ -63,7 +63,7 @@ TASKS = {
 def saved(folder, task):
     run = PinSageRun(folder)
     (folder / "config.json").write_text(
-        '{"format": 1, "config": {}, "data": {"dataset": "boards"}}'
+        '{"format": 2, "config": {}, "data": {"dataset": "boards"}}'
     )
     save_task(run, task)
     return run

@@ -101,6 +101,17 @@ def test_histories_by_time_end_right_before_the_positive():
     assert source.queries(rng(), np.array([2, 0, 1])).tolist() == [[3, 2], [2, 1], [0, -1]]
 
 
+def test_events_of_one_moment_come_in_any_order():
+    """6,000 users meet five items at once: each of them is the latest for as many as any other."""
+    users, items = np.repeat(np.arange(6_000), 5), np.tile(np.arange(5), 6_000)
+    interactions = Interactions.from_arrays(users, items, timestamps=np.ones(len(users)))
+    source = UserHistories(interactions, last=5)
+    queries = source.queries(rng(), np.arange(6_000))
+    assert (np.sort(queries, axis=1) == np.arange(5)).all()
+    for place in queries.T:
+        assert chi_square(np.bincount(place, minlength=5), np.ones(5)) > LEVEL
+
+
 def test_histories_without_times_are_random_others():
     interactions = Interactions.from_arrays([0] * 5 + [1] * 2 + [2], [0, 1, 2, 3, 4, 0, 1, 2])
     source = UserHistories(interactions, last=3)
