@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import polars as pl
 
@@ -48,8 +48,55 @@ class Columns:
     idle_users: pl.Series | None = None  # users whom the file names without an item
 
 
+class LineShape(NamedTuple):
+    """What all lines of a file that are not blank look like.
+
+    Attributes:
+        lines: their number.
+        users: how many first cells are distinct.
+        narrowest: fewest cells of a line, apart by blanks.
+        widest: most cells of a line.
+    """
+
+    lines: int
+    users: int
+    narrowest: int
+    widest: int
+
+
+def shape_of_lines(path: Path) -> LineShape:
+    """Looks at every line of a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    cells = pl.col("line").str.count_matches(r"\S+")
+    found = (
+        _scan(path)
+        .filter(_is_filled())
+        .select(
+            lines=pl.len(),
+            users=pl.col("line").str.extract(r"(\S+)").n_unique(),
+            narrowest=cells.min(),
+            widest=cells.max(),
+        )
+    )
+    return LineShape(*collected(found, path).row(0))
+
+
 def first_lines(path: Path, count: int) -> list[tuple[int, str]]:
-    """The first lines that are not blank, each with its number; at least one."""
+    """The first lines that are not blank, each with its number; at least one.
+
+    Args:
+        path: The file.
+        count: The most lines to give.
+
+    Raises:
+        InputError: The file cannot be read, or holds nothing.
+    """
     lines = collected(_scan(path).filter(_is_filled()).head(count), path).rows()
     if not lines:
         raise InputError(f"{path}: expected interactions, but the file is empty")
@@ -57,7 +104,15 @@ def first_lines(path: Path, count: int) -> list[tuple[int, str]]:
 
 
 def read_lists(path: Path, separator: str | None) -> Columns:
-    """Reads lines 'user item item …', apart by blanks unless ``separator`` says otherwise."""
+    """Reads lines 'user item item …'.
+
+    Args:
+        path: The file.
+        separator: What stands between cells; None for blanks.
+
+    Raises:
+        InputError: The file cannot be read, or a line does not fit.
+    """
     text = pl.col("line").str.strip_chars()
     if separator is None:
         text = text.str.replace_all("\t", " ", literal=True)
@@ -99,7 +154,15 @@ def read_lists(path: Path, separator: str | None) -> Columns:
 
 
 def read_table(path: Path, layout: Layout) -> Columns:
-    """Reads the chosen fields of every line that is not blank."""
+    """Reads the chosen fields of every line that is not blank.
+
+    Args:
+        path: The file.
+        layout: How its lines are to be taken apart.
+
+    Raises:
+        InputError: The file cannot be read, or a line does not fit.
+    """
     width, mark = len(layout.names), layout.separator
     line = pl.col("line")
     table = (
@@ -289,7 +352,15 @@ def _scan(path: Path) -> pl.LazyFrame:
 
 
 def collected(table: pl.LazyFrame, path: Path) -> pl.DataFrame:
-    """Runs a reading of ``path`` in a stream; what polars cannot read becomes an InputError."""
+    """Runs a reading in a stream.
+
+    Args:
+        table: The reading.
+        path: The file that it reads.
+
+    Raises:
+        InputError: polars cannot read it.
+    """
     try:
         return table.collect(engine="streaming")
     except (OSError, pl.exceptions.PolarsError) as error:

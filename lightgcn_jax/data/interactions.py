@@ -196,7 +196,10 @@ class Interactions:
         return self._kept(step, np.sort(order[is_last]))
 
     def with_min_rating(self, threshold: float) -> "Interactions":
-        """Keeps interactions rated ``threshold`` or higher.
+        """Keeps interactions rated at least as high as a threshold.
+
+        Args:
+            threshold: The lowest rating that is kept.
 
         Raises:
             InputError: There are no ratings, or none is that high.
@@ -282,13 +285,21 @@ class Interactions:
 def epoch_seconds(column: pl.Series) -> pl.Series:
     """Times as Float64 seconds since 1970 UTC: numbers, dates, numerals or ISO 8601 strings.
 
-    Null stands where a value is none of these, and where it was missing.
+    Numerals are seconds; beside dates, a numeral of four digits is a year.
+
+    Args:
+        column: Values [n] of one of these kinds.
+
+    Returns:
+        Seconds [n]; null where a value is none of these, and where it was missing.
     """
     if column.dtype == pl.String:
         text = column.str.strip_chars()
         seconds = text.cast(pl.Float64, strict=False)
         if not bool((seconds.is_null() & text.is_not_null()).any()):
             return seconds
+        text = text.str.replace(r"^(\d{4})$", "${1}-01-01")
+        seconds = text.cast(pl.Float64, strict=False)
         # An offset such as +02:00 counts; a time without one is taken as UTC.
         iso = text.str.replace("T", " ", literal=True).str.replace(r"\s?(?:Z|UTC)$", "+00:00")
         has_offset = iso.str.contains(r":\d\d(?:\.\d+)?[+-]\d\d:?\d\d$").fill_null(False)

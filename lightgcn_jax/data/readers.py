@@ -19,6 +19,7 @@ from lightgcn_jax.data.delimited import (
     first_lines,
     read_lists,
     read_table,
+    shape_of_lines,
 )
 from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions, epoch_seconds
@@ -78,6 +79,7 @@ def read_interactions(
 
     Ids become integers where every id of the column is a canonical integer, else strings without
     surrounding blanks. A folder with a train and a test file gives ``parts`` over common rows.
+    Files that can be read in two ways are not read before ``format`` says which.
 
     Args:
         path: The file (.gz and .zst are read as they are) or folder.
@@ -108,7 +110,7 @@ def read_interactions(
     choice = _Choice({role: name for role, name in named.items() if name is not None}, separator)
     files = _files(source, format)
     if format == "auto":
-        format = _recognised(files[TRAIN], source)
+        format = _recognised(list(files.values()), source)
     read = _READERS[format]
     return _joined({part: read(file, choice) for part, file in files.items()}, source)
 
@@ -165,8 +167,9 @@ def _plain_name(path: Path) -> str:
     return path.stem if path.suffix in _COMPRESSION else path.name
 
 
-def _recognised(path: Path, source: Path) -> str:
-    """The format of a file, by its name and then by its first lines."""
+def _recognised(paths: Sequence[Path], source: Path) -> str:
+    """The format of files, by the name of the first and then by their lines."""
+    path = paths[0]
     name = _plain_name(path)
     by_name = {
         "ratings.csv": "movielens",
@@ -193,14 +196,35 @@ def _recognised(path: Path, source: Path) -> str:
         names = [cell.strip().strip('"') for cell in lines[0].split(separator)]
         if all(_usual_column(role, names) is not None for role in ("user", "item")):
             return format
-    records = [line.split() for line in lines]
-    if all(_is_number(cell) for record in records[:20] for cell in record):
-        # An adjacency list gives a user one line, so a user on two lines speaks for triples.
-        widths = {len(record) for record in records}
-        is_table = len(widths) == 1 and widths <= {2, 3, 4}
-        repeats = len({record[0] for record in records}) < len(records)
-        return "triples" if is_table and repeats else "adjacency"
+    if all(_is_number(cell) for line in lines[:20] for cell in line.split()):
+        return _list_or_table(paths, source)
     raise InputError(f"{source}: cannot tell the format; pass format=…; {_known('auto')}")
+
+
+def _list_or_table(paths: Sequence[Path], source: Path) -> str:
+    """The format of files of numbers without a header, by all of their lines.
+
+    A line of an adjacency list may have any width, and a user has one line. Lines of a table have
+    one width, and a user may have many. Where lines are pairs both mean the same.
+    """
+    shapes = [shape_of_lines(path) for path in paths]
+    narrowest, widest = min(one.narrowest for one in shapes), max(one.widest for one in shapes)
+    are_lists = all(one.users == one.lines for one in shapes)
+    is_table = narrowest == widest in (2, 3, 4)
+    if is_table and (widest == 2 or not are_lists):
+        return "triples"
+    if are_lists and not is_table:
+        return "adjacency"
+    if is_table:
+        reason = f"every line has {widest} numbers, and no user has two lines"
+        ways = "can be read in two ways"
+    else:
+        reason = f"lines have {narrowest} to {widest} numbers, and a user has several lines"
+        ways = "fits neither of two ways to read it"
+    raise InputError(
+        f"{source}: {ways}, for {reason}: as lines 'user item item …', format adjacency, or as "
+        "lines 'user item rating [timestamp]', format triples; say which by format=… (--format …)"
+    )
 
 
 def _is_number(cell: str) -> bool:

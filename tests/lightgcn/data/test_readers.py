@@ -164,10 +164,61 @@ def test_triples_in_folders_and_files(tmp_path):
     assert pairs_of(read_interactions(single)) == [("1", "5"), ("1", "6"), ("2", "5")]
 
 
-def test_first_lines_tell_a_list_from_a_table(tmp_path):
-    lists = write(tmp_path / "lists.txt", "1 5 6\n2 5 7\n")
-    assert len(read_interactions(lists)) == 4
-    assert len(read_interactions(lists, format="triples")) == 2
+def test_files_that_are_lists_and_triples_are_not_read(tmp_path):
+    """Ratings and times would become items without a word: 9 interactions in place of 3."""
+    log = write(tmp_path / "log.txt", "1 10 5 881250949\n2 11 4 881250950\n3 12 3 881250951\n")
+    for path in (log, write(tmp_path / "three.txt", "1 5 6\n2 5 7\n")):
+        with pytest.raises(
+            InputError,
+            match=r"txt: can be read in two ways, .*, format adjacency, "
+            r"or as .*, format triples; say which by format=… \(--format …\)",
+        ):
+            read_interactions(path)  # fmt: skip
+    triples = read_interactions(log, format="triples")
+    assert pairs_of(triples) == [("1", "10"), ("2", "11"), ("3", "12")]
+    assert triples.timestamps is not None
+    assert len(read_interactions(log, format="adjacency")) == 9
+
+
+def test_one_line_far_down_tells_a_list_from_a_table(tmp_path):
+    """The first thousand lines of a log in the order of time may name a thousand users."""
+    lines = [f"{user} {user % 7} 5 {1_500_000_000 + user}" for user in range(1_500)]
+    path = write(tmp_path / "log.txt", "\n".join([*lines, "3 5 4 1500009999\n"]))
+    assert len(read_interactions(path)) == 1_501
+    lists = write(tmp_path / "lists.txt", "\n".join([*lines, "1500 3\n"]))
+    assert len(read_interactions(lists)) == 3 * 1_500 + 1
+    # A cut line in a log is no reason to take it for lists.
+    for text in ([*lines, lines[3], "7 5 4\n"], ["1 2 3 4 5", "2 2 3 4 5", "1 7 3 4 5\n"]):
+        path = write(tmp_path / "cut.txt", "\n".join(text))
+        with pytest.raises(
+            InputError,
+            match=r"cut.txt: fits neither of two ways to read it, for "
+            r"lines have . to . numbers, and a user has several lines",
+        ):
+            read_interactions(path)  # fmt: skip
+
+
+def test_all_files_of_a_split_tell_their_format(tmp_path):
+    write(tmp_path / "train.txt", "0 1 2\n1 2 3\n")
+    for test, expected in (("0 3\n", 5), ("0 3 4\n0 5 1\n", 4)):
+        write(tmp_path / "test.txt", test)
+        assert len(read_interactions(tmp_path)) == expected
+    write(tmp_path / "test.txt", "0 3 4\n")
+    with pytest.raises(InputError, match="can be read in two ways"):
+        read_interactions(tmp_path)
+
+
+def test_pairs_are_lists_and_triples_alike(tmp_path):
+    pairs = write(tmp_path / "pairs.txt", "1 5\n2 6\n3 5\n")
+    assert pairs_of(read_interactions(pairs)) == [("1", "5"), ("2", "6"), ("3", "5")]
+    assert pairs_of(read_interactions(pairs, format="adjacency")) == pairs_of(
+        read_interactions(pairs)
+    )
+
+
+def test_lines_tell_a_list_from_a_table(tmp_path):
+    lists = write(tmp_path / "lists.txt", "1 5 6\n2 5\n")
+    assert len(read_interactions(lists)) == 3
     repeats = write(tmp_path / "table.txt", "1 5 6\n1 6 7\n")
     assert len(read_interactions(repeats)) == 2
     tabs = write(tmp_path / "tabs.txt", "1\t5  6 \n\n2\t7\n")
