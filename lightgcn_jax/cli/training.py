@@ -18,7 +18,7 @@ from lightgcn_jax.cli.source import Source
 from lightgcn_jax.data import PARTS, Interactions, Split
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation import Embedded, KnowsSimilarItems
+from lightgcn_jax.evaluation import Embedded
 from lightgcn_jax.runs import (
     ConsoleReporter,
     FitResult,
@@ -233,9 +233,10 @@ def _print_outcome(result: FitResult) -> None:
     item = shlex.quote(str(shown[0] if shown else result.split.items.ids[0]))
     console.print(f"The run lies in {run}. Next:")
     console.print(f"  lightgcn-jax recommend {path} --user {user}")
-    if isinstance(recommender.scorer, (Embedded, KnowsSimilarItems)):
+    scorer = recommender.scorer
+    if isinstance(scorer, Embedded) or hasattr(scorer, "item_similarity"):
         console.print(f"  lightgcn-jax similar {path} --item {item}")
-    if isinstance(recommender.scorer, Embedded):
+    if isinstance(scorer, Embedded):
         console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
 
 

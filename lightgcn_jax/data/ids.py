@@ -34,7 +34,14 @@ class IdMap:
 
     @classmethod
     def from_values(cls, values: Any) -> "IdMap":
-        """Gives the distinct ids among ``values`` rows in ascending order."""
+        """Gives the distinct ids among some values rows in ascending order.
+
+        Args:
+            values: External ids, integers or strings: a list, an array or a Series.
+
+        Raises:
+            InputError: A value is missing, or is neither an integer nor a string.
+        """
         return cls(as_ids(values).unique().sort().rename("id"))
 
     def __len__(self) -> int:
@@ -69,7 +76,14 @@ class IdMap:
         return np.where(known_form, self._search(numbers.fill_null(0)), np.int32(-1))
 
     def row(self, value: int | str) -> int:
-        """The row of one external id; raises InputError where it is unknown."""
+        """The row of one external id.
+
+        Args:
+            value: The id, or the decimal form of an integer id.
+
+        Raises:
+            InputError: The id is unknown.
+        """
         found = int(self.rows([value])[0])
         if found < 0:
             example = f"; known ids look like {self.ids[0]!r}" if len(self) else ""
@@ -77,7 +91,14 @@ class IdMap:
         return found
 
     def external(self, rows: Any) -> list[int | str]:
-        """The external ids of ``rows`` (int[n]), in their order."""
+        """The external ids of rows, in their order.
+
+        Args:
+            rows: int[n].
+
+        Raises:
+            InputError: A row is out of range, or is no integer.
+        """
         wanted = np.asarray(rows).reshape(-1)
         if wanted.size and wanted.dtype.kind not in "iu":
             raise InputError(f"rows: expected integers, got {wanted.dtype}")
@@ -88,10 +109,13 @@ class IdMap:
         return self.ids.gather(wanted).to_list()
 
     def grow(self, values: Any) -> "IdMap":
-        """A map that also knows ``values``.
+        """A map that also knows other ids.
 
         Known ids keep their rows and unknown ids follow in ascending order. An integer map that
         meets a string which is no integer becomes a string map, with the same rows.
+
+        Args:
+            values: External ids, known ones among them or not.
         """
         added = as_ids(values)
         known = self.ids
@@ -108,31 +132,27 @@ class IdMap:
         return IdMap(pl.concat([known.rename("id"), unknown.rename("id")]))
 
     @cached_property
-    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Integer ids in ascending order, and the row of each: what a binary search needs."""
-        ids = self.ids.to_numpy()
-        order = np.argsort(ids, kind="stable").astype(np.int32)
-        return ids[order], order
+    def _sorted(self) -> tuple[pl.Series, np.ndarray]:
+        """The ids in ascending order, and the row of each: what a binary search needs."""
+        order = self.ids.arg_sort().cast(pl.Int32)
+        return self.ids.gather(order), order.to_numpy()
 
     def _search(self, wanted: pl.Series) -> np.ndarray:
         """Rows int32[n] of ids that already have this map's type, -1 where unknown."""
         if len(self) == 0 or len(wanted) == 0:
             return np.full(len(wanted), -1, dtype=np.int32)
-        if self.ids.dtype == pl.String:
-            rows = pl.Series(np.arange(len(self), dtype=np.int32))
-            found = wanted.replace_strict(self.ids, rows, default=-1, return_dtype=pl.Int32)
-            return found.to_numpy()
         ids, row_of = self._sorted
-        values = wanted.to_numpy()
-        low, span = int(ids[0]), int(ids[-1]) - int(ids[0]) + 1
-        if span <= 4 * (len(ids) + len(values)):
-            # Ids that lie densely, as most logs have them, are found by one look into a table.
-            table = np.full(span, -1, dtype=np.int32)
-            table[ids - low] = row_of
-            inside = (values >= low) & (values <= int(ids[-1]))
-            return np.where(inside, table[np.where(inside, values - low, 0)], np.int32(-1))
-        place = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
-        return np.where(ids[place] == values, row_of[place], np.int32(-1))
+        if self.ids.dtype == pl.Int64:
+            low, high, values = int(ids[0]), int(ids[-1]), wanted.to_numpy()
+            span = high - low + 1
+            if span <= 4 * len(values):
+                # Many look-ups of ids that lie densely: each is one look into a table.
+                table = np.full(span, -1, dtype=np.int32)
+                table[ids.to_numpy() - low] = row_of
+                inside = (values >= low) & (values <= high)
+                return np.where(inside, table[np.where(inside, values - low, 0)], np.int32(-1))
+        place = np.minimum(ids.search_sorted(wanted).to_numpy(), len(ids) - 1)
+        return np.where((ids.gather(place) == wanted).to_numpy(), row_of[place], np.int32(-1))
 
 
 def as_ids(values: Any, name: str = "ids") -> pl.Series:
@@ -150,17 +170,24 @@ def as_ids(values: Any, name: str = "ids") -> pl.Series:
         values = values.tolist()
     if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
         kinds = {type(value) for value in values}
-        if not all(issubclass(kind, (str, int, np.integer)) and kind is not bool for kind in kinds):
+        if any(getattr(kind, "ndim", None) is not None for kind in kinds):
+            # Scalars of NumPy and JAX among others.
+            values = [one.item() if getattr(one, "ndim", 1) == 0 else one for one in values]
+            kinds = {type(value) for value in values}
+        if not all(issubclass(kind, (str, int)) and kind is not bool for kind in kinds):
             at, odd = next(
                 (at, value)
                 for at, value in enumerate(values)
-                if isinstance(value, bool) or not isinstance(value, (str, int, np.integer))
+                if isinstance(value, bool) or not isinstance(value, (str, int))
             )
             raise InputError(f"{name}[{at}]: expected an integer or a string, got {odd!r}")
         if any(issubclass(kind, str) for kind in kinds):
             values = [str(value) for value in values]
     try:
-        column = pl.Series(name, values)
+        try:
+            column = pl.Series(name, values)
+        except TypeError:  # an array of JAX, for instance
+            column = pl.Series(name, np.asarray(values))
         if column.dtype.is_integer() or len(column) == 0:
             column = column.cast(pl.String if column.dtype == pl.String else pl.Int64)
         elif column.dtype in (pl.Categorical, pl.Enum):
@@ -179,6 +206,9 @@ def canonical_integers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
     """Reads strings as integers where that loses nothing.
 
     "12" is the integer 12; "012", "+12" and "1e3" stay strings, for two ids must not become one.
+
+    Args:
+        column: String [n].
 
     Returns:
         Int64 [n] (null where the string is no integer), and bool[n], where it is a canonical one.

@@ -9,8 +9,15 @@ from lightgcn_jax.evaluation.groups import (
     user_groups,
 )
 from lightgcn_jax.evaluation.metrics import Evaluation, evaluate, metric_names, user_metrics
-from lightgcn_jax.evaluation.ranking import Ranking, exact_top_k, rank
-from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, KnowsSimilarItems, Scorer
+from lightgcn_jax.evaluation.ranking import (
+    ItemsOfUsers,
+    Ranking,
+    ReadyScorer,
+    exact_top_k,
+    rank,
+    ready_scorer,
+)
+from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, Scorer
 from lightgcn_jax.evaluation.significance import (
     PairedComparison,
     compare_paired,
@@ -26,9 +33,10 @@ __all__ = [
     "Evaluation",
     "InnerProduct",
     "ItemGroup",
-    "KnowsSimilarItems",
+    "ItemsOfUsers",
     "PairedComparison",
     "Ranking",
+    "ReadyScorer",
     "Scorer",
     "UserGroup",
     "catalogue_metrics",
@@ -43,6 +51,7 @@ __all__ = [
     "paired_permutation_test",
     "paired_t_test",
     "rank",
+    "ready_scorer",
     "user_groups",
     "user_metrics",
 ]

@@ -30,9 +30,16 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array, Bool, Float, Int
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import rank
+from lightgcn_jax.evaluation.ranking import (
+    ItemsOfUsers,
+    ReadyScorer,
+    items_of_users,
+    rank,
+    ready_scorer,
+    whole_number,
+)
 from lightgcn_jax.evaluation.scorer import Scorer
-from lightgcn_jax.graph.bipartite import CsrRows, contains
+from lightgcn_jax.graph.bipartite import contains
 
 USER_METRICS = ("recall", "precision", "f1", "ndcg", "map", "mrr", "hit_rate")
 
@@ -59,7 +66,11 @@ class Evaluation(NamedTuple):
 
 
 def metric_names(ks: Sequence[int]) -> list[str]:
-    """Names of all metrics at the cut-offs, for instance ``recall@20``."""
+    """Names of all metrics at the cut-offs, for instance ``recall@20``.
+
+    Args:
+        ks: the cut-offs.
+    """
     return [f"{name}@{k}" for k in ks for name in (*USER_METRICS, "coverage")]
 
 
@@ -76,6 +87,14 @@ def user_metrics(
 
     Returns:
         ``{"recall@20": float32[U], …}``.
+
+    Examples:
+        Places 1 and 3 hold two of three relevant items.
+
+        >>> hits = jnp.array([[True, False, True]])
+        >>> values = user_metrics(hits, jnp.array([3]), (1, 3))
+        >>> [round(float(values[name][0]), 3) for name in ("recall@1", "recall@3", "ndcg@3")]
+        [0.333, 0.667, 0.704]
     """
     found = hits.astype(jnp.float32)
     relevant = num_relevant.astype(jnp.float32)
@@ -105,34 +124,52 @@ _contains = jax.jit(contains)
 
 
 def evaluate(
-    scorer: Scorer,
-    relevant: CsrRows,
+    scorer: Scorer | ReadyScorer,
+    relevant: ItemsOfUsers,
     *,
     ks: Sequence[int],
-    seen: CsrRows | None = None,
+    seen: ItemsOfUsers | None = None,
 ) -> Evaluation:
     """Full-ranking evaluation over all items.
 
     Args:
-        scorer: U users and I items; ``InnerProduct(users, items)`` for embeddings.
-        relevant: row u holds the items that are right for user u (the test items, say).
+        scorer: U users and I items; ``InnerProduct(users, items)`` for embeddings, or what
+            :func:`ready_scorer` made of it.
+        relevant: the items that are right for each user: a part of a split (``split.test``), two
+            columns ``int[E]`` of users and items, or :class:`~lightgcn_jax.graph.CsrRows`.
         ks: cut-offs, each at most I.
-        seen: row u holds the items left out of user u's ranking; None ranks unmasked.
+        seen: the items left out of each user's ranking, likewise; None ranks unmasked.
 
     Returns:
         Means, per-user values, the number of users left out, and the ranking itself.
 
     Raises:
-        InputError: a cut-off is below 1 or exceeds the catalogue, or no user has a relevant item.
+        InputError: a cut-off is no whole number from 1 to I, no user has a relevant item, or
+            users and items do not fit the scorer.
+
+    Examples:
+        Both users have one relevant item; it stands second for the first, first for the other.
+
+        >>> from lightgcn_jax.evaluation import InnerProduct, evaluate
+        >>> scorer = InnerProduct(np.eye(2), np.array([[1, 0], [3, 2], [2, 5]]))
+        >>> found = evaluate(scorer, relevant=([0, 1], [2, 2]), ks=(1, 2))
+        >>> found.metrics["recall@1"], found.metrics["recall@2"]
+        (0.5, 1.0)
     """
+    ready = ready_scorer(scorer)
+    num_items = ready.all_items
+    relevant = items_of_users("relevant", relevant, ready.scorer.num_queries, num_items)
+    largest = np.asarray(relevant.columns).max(initial=-1)
+    if largest >= num_items:
+        raise InputError(f"relevant: expected items of 0 to {num_items - 1}, got {largest}")
     num_relevant = np.diff(np.asarray(relevant.offsets))
     rows = np.flatnonzero(num_relevant).astype(np.int32)
     if not rows.size:
         raise InputError("evaluate: expected at least one user with a relevant item, got none")
-    ks = tuple(sorted(set(ks)))
-    if not ks or ks[0] < 1:
-        raise InputError(f"ks: expected cut-offs of at least 1, got {list(ks)}")
-    ranked = np.asarray(rank(scorer, rows, max(ks), seen=seen).items)
+    ks = tuple(sorted({whole_number("ks", k, 1, num_items) for k in ks}))
+    if not ks:
+        raise InputError("ks: expected at least one cut-off, got none")
+    ranked = np.asarray(rank(ready, rows, max(ks), seen=seen).items)
     # Places that could not be filled hold −1, which no row contains.
     hits = _contains(relevant, rows[:, None], ranked)
     per_user = {
@@ -141,7 +178,7 @@ def evaluate(
     }
     means = {name: float(values.mean(dtype=np.float64)) for name, values in per_user.items()}
     for k in ks:
-        recommended = np.bincount(ranked[:, :k][ranked[:, :k] >= 0], minlength=scorer.num_items)
+        recommended = np.bincount(ranked[:, :k][ranked[:, :k] >= 0], minlength=num_items)
         means[f"coverage@{k}"] = float((recommended > 0).mean())
     ordered = {name: means[name] for name in metric_names(ks)}
     without_items = len(num_relevant) - len(rows)

@@ -9,6 +9,7 @@ import numpy as np
 from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.evaluation.metrics import evaluate
+from lightgcn_jax.evaluation.ranking import ready_scorer
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 
@@ -30,6 +31,17 @@ class EvaluationSets(NamedTuple):
     test: CsrRows
     known: CsrRows
 
+    def left_out(self, part: str) -> CsrRows | None:
+        """What each user's ranking of a part leaves out.
+
+        Nothing for train, which asks how well what was seen is remembered; the train items for
+        valid; the train and validation items for test.
+
+        Args:
+            part: its name.
+        """
+        return {"train": None, "valid": self.train, "test": self.known}[part]
+
     @property
     def users_without_test_items(self) -> int:
         """Users that no figure on test counts."""
@@ -37,7 +49,11 @@ class EvaluationSets(NamedTuple):
 
 
 def evaluation_sets(split: Split) -> EvaluationSets:
-    """Rows of every part, for ranking and evaluation."""
+    """Rows of every part, for ranking and evaluation.
+
+    Args:
+        split: the protocol is applied.
+    """
 
     def rows(pairs: Pairs) -> CsrRows:
         return csr_rows(pairs.users, pairs.items, len(split.users))
@@ -49,17 +65,24 @@ def evaluation_sets(split: Split) -> EvaluationSets:
 def rank_parts(
     scorer: Scorer, sets: EvaluationSets, parts: tuple[str, ...], ks: tuple[int, ...]
 ) -> dict[str, dict[str, float]]:
-    """Full-ranking metrics of several parts of a split; empty for a part without pairs.
+    """Full-ranking metrics of several parts of a split.
 
-    Train is ranked unmasked (how well what was seen is remembered), validation without the train
-    items, test without the train and validation items.
+    Train and validation cannot share a ranking: what a user has seen is left out of one of them
+    only, and takes most of the first places of the other.
+
+    Args:
+        scorer: of the split's users and items.
+        sets: the parts, and what each leaves out.
+        parts: names of those to rank.
+        ks: cut-offs.
+
+    Returns:
+        ``{"valid": {"recall@20": …}, …}``; ``{}`` for a part without pairs.
     """
-    left_out = {"train": None, "valid": sets.train, "test": sets.known}
-    metrics = {}
-    for part in parts:
-        relevant = getattr(sets, part)
-        metrics[part] = {}
-        if relevant.columns.shape[0]:
-            evaluation = evaluate(scorer, relevant, ks=ks, seen=left_out[part])
-            metrics[part] = evaluation.metrics
-    return metrics
+    ready = ready_scorer(scorer)
+    return {
+        part: evaluate(ready, relevant, ks=ks, seen=sets.left_out(part)).metrics
+        if (relevant := getattr(sets, part)).columns.shape[0]
+        else {}
+        for part in parts
+    }

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import functools
 import math
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+import operator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, RankedIds
+from lightgcn_jax.data.pairs import Pairs
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.scorer import Scorer, among
-from lightgcn_jax.graph.bipartite import CsrRows, walk_rows
+from lightgcn_jax.evaluation.scorer import Scorer, exact_scores, restricted_to
+from lightgcn_jax.graph.bipartite import CsrRows, check_rows, csr_rows, walk_rows
+
+ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
+"""Items of each user: rows, a part of a split, or two columns ``int[E]`` of users and items."""
 
 # Scores of one block, in elements: 16 MB, below the size from which the C allocator maps fresh
 # pages for every block, which made the matrix product three times slower.
@@ -27,9 +32,6 @@ _BLOCK_BYTES = 32_000_000
 # Queries of a block come in multiples of this, so that a row of scores is whole vector registers:
 # 96 in place of 97 made inner products a tenth to a third faster, sparse products a third.
 _QUERIES_STEP = 32
-# Blocks under way at once: sorting keeps one core busy, so the next block multiplies meanwhile.
-# Two cores gain a third; more blocks gain nothing and hold more memory.
-_WORKERS = 2
 # Capacities for seen items are rounded up to this, so that few programs are ever compiled.
 _CAPACITY_STEP = 4096
 
@@ -47,8 +49,16 @@ class Ranking(NamedTuple):
 
 
 def group_width(num_items: int, k: int) -> int:
-    """Items in a group of :func:`exact_top_k`: about √(I/K), which sorts the fewest elements."""
-    return max(1, math.isqrt(num_items // k))
+    """Items in a group of :func:`exact_top_k`: the power of two nearest to √(I/K).
+
+    That sorts the fewest elements, but for a few percent, and a catalogue filled up to whole groups
+    of the largest width, of K = 1, is so for every K.
+
+    Args:
+        num_items: I.
+        k: K, from 1 to I.
+    """
+    return 1 << round(math.log2(num_items / k) / 2)
 
 
 def exact_top_k(scores: Float[Array, "items queries"], k: int, width: int) -> Ranking:
@@ -62,61 +72,142 @@ def exact_top_k(scores: Float[Array, "items queries"], k: int, width: int) -> Ra
     cache lines of queries.
 
     Args:
-        scores: ``float[I, Q]`` with I a multiple of ``width`` (pad with −inf).
+        scores: ``float[I, Q]`` with I a multiple of ``width`` (pad with −inf), no NaN; zeros of
+            either sign are equal.
         k: K ≤ I.
         width: rows in a group; :func:`group_width` names the best.
+
+    Returns:
+        ``items int32[Q, K]`` and ``scores float[Q, K]``.
     """
     num_items, queries = scores.shape
     groups = num_items // width
     if width == 1 or groups <= k:
-        best_scores, best = jax.lax.top_k(scores.T, k)
+        best_scores, best = jax.lax.top_k(_unsigned_zeros(scores.T), k)
         return Ranking(best.astype(jnp.int32), best_scores)
     grouped = scores.reshape(groups, width, queries)
-    _, best_groups = jax.lax.top_k(grouped.max(axis=1).T, k)
+    _, best_groups = jax.lax.top_k(_unsigned_zeros(grouped.max(axis=1).T), k)
     best_groups = jnp.sort(best_groups, axis=1).astype(jnp.int32)
     candidates = grouped[
         best_groups[:, :, None], jnp.arange(width), jnp.arange(queries)[:, None, None]
     ]
-    best_scores, best = jax.lax.top_k(candidates.reshape(queries, k * width), k)
+    flat = _unsigned_zeros(candidates.reshape(queries, k * width))
+    best_scores, best = jax.lax.top_k(flat, k)
     group = jnp.take_along_axis(best_groups, best // width, axis=1)
     return Ranking((group * width + best % width).astype(jnp.int32), best_scores)
 
 
-class _Catalogue(NamedTuple):
-    """The items that may be ranked, as :func:`_rank_block` wants them.
+def _unsigned_zeros(scores: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Zeros without a sign: ``top_k`` puts −0 below +0, which are equal."""
+    return jnp.where(scores == 0, 0, scores)
+
+
+class ReadyScorer(NamedTuple):
+    """A scorer made ready for ranking: on the device, and filled up to whole groups of items.
 
     Attributes:
-        scorer: of the C candidates in row order, then of P rows of padding.
-        padding: ``int32[P]``, the rows of the padding.
-        places: ``int32[I]``, each item's row among the scores, out of range for those that may not
-            be ranked; None where every item is its own row.
+        scorer: of N rows, among them the C items that may be ranked, in row order.
+        excluded: ``int32[X]``, the other rows, repeated at will.
+        places: ``int32[I]``, the row of each item, out of range for those that may not be ranked;
+            None where every item is its own row.
+        items: ``int32[N]``, the item of each row; None where every item is its own row.
+        num_items: C.
+        all_items: I.
+        group: the power of two that divides N; groups are no wider.
     """
 
     scorer: Scorer
-    padding: Ids
+    excluded: Ids
     places: Ids | None
+    items: np.ndarray | None
+    num_items: int
+    all_items: int
+    group: int
+
+
+def ready_scorer(scorer: Scorer | ReadyScorer, candidates: ArrayLike | None = None) -> ReadyScorer:
+    """Do what all rankings by a scorer share: choose items, fill up, put on the device.
+
+    A few candidates are scored alone; where they are many, all items are scored and the others
+    excluded, which copies nothing. Sizes are rounded up, so that few programs are ever compiled.
+
+    Args:
+        scorer: R queries and I items; or what this made of it without candidates.
+        candidates: ``int[C]``, the item rows that may be ranked, ascending; None for all.
+
+    Raises:
+        InputError: candidates are out of range or do not ascend.
+    """
+    ready = scorer if isinstance(scorer, ReadyScorer) else None
+    if candidates is None:
+        return ready or _all_items(scorer)
+    total = ready.all_items if ready else scorer.num_items
+    chosen = np.asarray(candidates)
+    if chosen.size:
+        check_rows("candidates", chosen, total)
+    chosen = chosen.astype(np.int32)
+    if (np.diff(chosen) <= 0).any():
+        raise InputError("candidates: expected distinct item rows in ascending order")
+    if 4 * len(chosen) >= total:
+        ready = ready or _all_items(scorer)
+        others = np.setdiff1d(np.arange(total, dtype=np.int32), chosen, assume_unique=True)
+        excluded = np.concatenate([np.asarray(ready.excluded), others])
+        if excluded.size:
+            excluded = np.pad(excluded, (0, _power_of_two(len(excluded)) - len(excluded)), "edge")
+        return ready._replace(excluded=jnp.asarray(excluded), num_items=len(chosen))
+    places = np.full(total, np.iinfo(np.int32).max, np.int32)
+    places[chosen] = np.arange(len(chosen), dtype=np.int32)
+    rows = _power_of_two(len(chosen))
+    padding = np.arange(len(chosen), rows, dtype=np.int32)
+    items = np.pad(chosen, (0, len(padding)), constant_values=-1)
+    return ReadyScorer(
+        jax.device_put(restricted_to(ready.scorer if ready else scorer, items.clip(0))),
+        # One more than needed, so that their number is always that of the rows.
+        jnp.asarray(np.pad(padding, (0, len(chosen)), constant_values=rows)),
+        jnp.asarray(places),
+        items,
+        len(chosen),
+        total,
+        group_width(rows, 1),
+    )
+
+
+def _all_items(scorer: Scorer) -> ReadyScorer:
+    count = scorer.num_items
+    group = group_width(count, 1)
+    padding = -count % group
+    filled = jax.device_put(restricted_to(scorer, None, padding))
+    excluded = jnp.arange(count, count + padding, dtype=jnp.int32)
+    return ReadyScorer(filled, excluded, None, None, count, count, group)
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()
 
 
 @functools.partial(jax.jit, static_argnames=("k", "width", "seen_capacity"))
 def _rank_block(
     rows: Ids,
-    catalogue: _Catalogue,
+    scorer: Scorer,
+    excluded: Ids,
+    places: Ids | None,
     seen: CsrRows | None,
     *,
     k: int,
     width: int,
     seen_capacity: int,
 ) -> Ranking:
-    scores = catalogue.scorer.scores(rows)
+    """Ranks ``rows int32[Q]``, which have seen ``seen_capacity`` items in all at most."""
+    scores = exact_scores(scorer, rows)
     # Both exclusions are scatters. An elementwise mask, or a slice update of rows known at compile
     # time, is fused into each of the scores' two readers, which then copy the block: measured four
     # times slower.
-    scores = scores.at[catalogue.padding].set(-jnp.inf)
+    scores = scores.at[excluded].set(-jnp.inf, mode="drop")
     if seen is not None and seen.columns.shape[0]:
         positions = jnp.arange(seen_capacity, dtype=jnp.int32)
         slots, columns, inside = walk_rows(seen, rows, positions)
-        if catalogue.places is not None:
-            columns = catalogue.places[columns]
+        if places is not None:
+            columns = places[columns]
         columns = jnp.where(inside, columns, scores.shape[0])
         scores = scores.at[columns, slots].set(-jnp.inf, mode="drop")
     ranked = exact_top_k(scores, k, width)
@@ -124,17 +215,18 @@ def _rank_block(
 
 
 def rank(
-    scorer: Scorer,
-    rows: np.ndarray,
+    scorer: Scorer | ReadyScorer,
+    rows: ArrayLike,
     k: int,
     *,
-    seen: CsrRows | None = None,
-    candidates: np.ndarray | None = None,
+    seen: ItemsOfUsers | None = None,
+    candidates: ArrayLike | None = None,
 ) -> Ranking:
     """Rank items for chosen queries of a scorer, block by block.
 
     Args:
-        scorer: R queries and I items; :class:`InnerProduct` for embeddings.
+        scorer: R queries and I items, :class:`InnerProduct` for embeddings; or what
+            :func:`ready_scorer` made of it, which saves a copy of the items at each of many calls.
         rows: ``int[Q]``, the queries to rank for.
         k: cut-off K.
         seen: items to leave out, row r for query r; None leaves out nothing.
@@ -144,65 +236,113 @@ def rank(
         Host arrays: ``items int32[Q, K]`` and ``scores float32[Q, K]``.
 
     Raises:
-        InputError: K is not in [1, I], K exceeds the candidates, or a row is out of range.
+        InputError: K is not in [1, C], rows or candidates are out of range or no integers, or the
+            seen items do not fit.
+
+    Examples:
+        >>> from lightgcn_jax.evaluation import InnerProduct, rank
+        >>> scorer = InnerProduct(np.eye(2), np.array([[1, 0], [3, 2], [2, 5]]))
+        >>> rank(scorer, [0, 1], 2, seen=([0], [1])).items
+        array([[2, 0],
+               [2, 1]], dtype=int32)
     """
-    rows = np.asarray(rows, np.int32)
-    num_candidates = scorer.num_items if candidates is None else len(candidates)
-    if not 1 <= k <= num_candidates:
-        raise InputError(f"k: expected 1 to {num_candidates} (items to rank), got {k}")
+    ready = ready_scorer(scorer, candidates)
+    rows = np.asarray(rows)
+    k = whole_number("k", k, 1, ready.num_items, " (items to rank)")
     if not rows.size:
         return Ranking(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
-    if rows.min() < 0 or rows.max() >= scorer.num_queries:
-        raise InputError(
-            f"rows: expected 0 to {scorer.num_queries - 1}, got {rows.min()} to {rows.max()}"
-        )
-    width = group_width(num_candidates, k)
-    catalogue = _catalogue(scorer, candidates, width)
-    block_size = min(len(rows), _queries_at_once(catalogue.scorer, num_candidates))
+    num_queries = ready.scorer.num_queries
+    check_rows("rows", rows, num_queries)
+    block_size = min(len(rows), _queries_at_once(ready.scorer))
     # The last block is filled up with its last row, so that one program serves all blocks.
-    blocks = np.pad(rows, (0, -len(rows) % block_size), mode="edge").reshape(-1, block_size)
+    padded = np.pad(rows.astype(np.int32), (0, -len(rows) % block_size), mode="edge")
+    blocks = padded.reshape(-1, block_size)
     capacity = 0
     if seen is not None:
+        seen = items_of_users("seen", seen, num_queries, ready.all_items)
         most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
-
-    wide_types = jnp.asarray(0.0).dtype == jnp.float64
-
-    def rank_one(block: np.ndarray) -> Ranking:
-        # A worker does not inherit what a context manager has set for the calling thread.
-        with jax.enable_x64(wide_types):
-            ranked = _rank_block(
-                jnp.asarray(block), catalogue, seen, k=k, width=width, seen_capacity=capacity
-            )
-            return Ranking(np.asarray(ranked.items), np.asarray(ranked.scores))
-
-    with ThreadPoolExecutor(_WORKERS) as workers:
-        ranked = list(workers.map(rank_one, blocks))
+    ranks = functools.partial(
+        _rank_block,
+        scorer=ready.scorer,
+        excluded=ready.excluded,
+        places=ready.places,
+        seen=seen,
+        k=k,
+        width=min(ready.group, group_width(ready.scorer.num_items, k)),
+        seen_capacity=capacity,
+    )
+    ranked, ahead = [], None
+    for block in blocks:
+        # JAX returns before a block is ranked: the next is under way while this one is fetched.
+        done, ahead = ahead, ranks(block)
+        if done is not None:
+            ranked.append(jax.device_get(done))
+    ranked.append(jax.device_get(ahead))
     best = np.concatenate([block.items for block in ranked])[: len(rows)]
     scores = np.concatenate([block.scores for block in ranked])[: len(rows)]
-    if candidates is not None:
-        best = np.where(best >= 0, np.asarray(candidates, np.int32)[best], -1)
+    if ready.items is not None:
+        best = np.where(best >= 0, ready.items[best], -1)
     return Ranking(best, scores)
 
 
-def _queries_at_once(scorer: Scorer, num_candidates: int) -> int:
+def items_of_users(field: str, given: ItemsOfUsers, num_users: int, num_items: int) -> CsrRows:
+    """The items of each user, or of whatever asks, as rows.
+
+    Args:
+        field: what an error calls them.
+        given: rows as they are, a part of a split, or columns of users and items in any order.
+        num_users: U.
+        num_items: I.
+
+    Returns:
+        U rows of items.
+
+    Raises:
+        InputError: there are not U rows, ids are out of range, or a pair stands twice.
+    """
+    if isinstance(given, CsrRows):
+        if given.num_rows != num_users:
+            raise InputError(
+                f"{field}: expected {num_users} rows, one for each query, got {given.num_rows}"
+            )
+        return given
+    users, items = (given.users, given.items) if isinstance(given, Pairs) else given
+    users, items = np.asarray(users), np.asarray(items)
+    if users.shape != items.shape:
+        raise InputError(
+            f"{field}: expected as many items as users, got {items.size} and {users.size}"
+        )
+    if users.size:
+        check_rows(f"{field}, users", users, num_users)
+        check_rows(f"{field}, items", items, num_items)
+    return csr_rows(users, items, num_users)
+
+
+def whole_number(field: str, value: Any, low: int, high: int, of: str = "") -> int:
+    """A whole number in a range, whether Python, NumPy or JAX holds it.
+
+    Args:
+        field: what an error calls it.
+        value: the number.
+        low: the least that is allowed.
+        high: the most.
+        of: what an error says behind the range.
+
+    Raises:
+        InputError: it is no whole number, or out of range.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise InputError(f"{field}: expected {low} to {high}{of}, got {value!r}")
+    return number
+
+
+def _queries_at_once(scorer: Scorer) -> int:
     """Queries of a block: as many as its scores and the scorer's own arrays leave room for."""
     most = _BLOCK_BYTES // max(1, scorer.block_bytes_per_query)
-    most = max(1, min(_BLOCK_SCORES // num_candidates, most))
+    most = max(1, min(_BLOCK_SCORES // scorer.num_items, most))
     return most if most < _QUERIES_STEP else most // _QUERIES_STEP * _QUERIES_STEP
-
-
-def _catalogue(scorer: Scorer, candidates: np.ndarray | None, width: int) -> _Catalogue:
-    chosen = places = None
-    count = scorer.num_items
-    if candidates is not None:
-        inverse = np.full(count, np.iinfo(np.int32).max, np.int32)
-        inverse[candidates] = np.arange(len(candidates), dtype=np.int32)
-        places, chosen, count = jnp.asarray(inverse), jnp.asarray(candidates), len(candidates)
-    padding = -count % width
-    return _Catalogue(
-        # On the device once, not with every block.
-        jax.device_put(among(scorer, chosen, padding)),
-        jnp.arange(count, count + padding, dtype=jnp.int32),
-        places,
-    )

@@ -23,6 +23,9 @@ class Scorer(Protocol):
         num_items: I.
         block_bytes_per_query: bytes that :meth:`scores` holds for each query beyond what it
             returns; ranking takes blocks of as many queries as fit.
+
+    A scorer that compares items in a way of its own has a method ``item_similarity() -> Scorer``
+    too, whose queries are the I items.
     """
 
     @property
@@ -35,9 +38,13 @@ class Scorer(Protocol):
     def block_bytes_per_query(self) -> int: ...
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
-        """Scores of all items for the queries ``rows int32[Q]``, finite, ``float[I, Q]``.
+        """Scores of all items; traced, and a query's must not depend on the others of its block.
 
-        It is traced, and a query's scores must not depend on the others of its block.
+        Args:
+            rows: ``int32[Q]``, queries.
+
+        Returns:
+            ``float[I, Q]``, finite.
         """
         ...
 
@@ -48,15 +55,6 @@ class Embedded(Protocol):
 
     def embeddings(self) -> tuple[UserTable, ItemTable]:
         """``float[U, D]`` and ``float[I, D]``."""
-        ...
-
-
-@runtime_checkable
-class KnowsSimilarItems(Protocol):
-    """A model that compares items in a way of its own."""
-
-    def item_similarity(self) -> Scorer:
-        """Scores items for items, I queries."""
         ...
 
 
@@ -106,7 +104,7 @@ class InnerProduct(Tables):
 
 
 @flax.struct.dataclass
-class _Chosen:
+class _Subset:
     """The scores of chosen items: all are computed, some are taken."""
 
     scorer: Any
@@ -128,8 +126,8 @@ class _Chosen:
         return self.scorer.scores(rows)[self.chosen]
 
 
-def among(scorer: Scorer, chosen: Ids | None, padding: int) -> Scorer:
-    """A scorer of chosen items, followed by rows that fill up: what is done once for all blocks.
+def restricted_to(scorer: Scorer, chosen: Ids | None, padding: int = 0) -> Scorer:
+    """A scorer of chosen items, filled up with rows whose scores mean nothing.
 
     Args:
         scorer: of I items.
@@ -137,9 +135,10 @@ def among(scorer: Scorer, chosen: Ids | None, padding: int) -> Scorer:
         padding: P, rows to add, of any finite scores.
 
     Returns:
-        A scorer of C + P items.
+        A scorer of C + P items in that order. Of an :class:`InnerProduct` it computes no others; a
+        subclass may score as it likes, so all of its scores are computed and some are taken.
     """
-    if isinstance(scorer, InnerProduct):
+    if type(scorer) is InnerProduct:
         items = jnp.asarray(scorer.items)
         items = items if chosen is None else items[chosen]
         return InnerProduct(scorer.queries, jnp.pad(items, ((0, padding), (0, 0))))
@@ -147,4 +146,21 @@ def among(scorer: Scorer, chosen: Ids | None, padding: int) -> Scorer:
         return scorer
     if chosen is None:
         chosen = jnp.arange(scorer.num_items, dtype=jnp.int32)
-    return _Chosen(scorer, jnp.pad(chosen, (0, padding)))
+    return _Subset(scorer, jnp.pad(chosen, (0, padding)))
+
+
+def exact_scores(scorer: Scorer, rows: Ids) -> Float[Array, "items queries"]:
+    """Scores for ranking: float32 is multiplied as float32.
+
+    Unless told otherwise JAX multiplies float32 as bfloat16 on a TPU and as TF32 on recent GPUs,
+    which changes most lists of recommendations. Training keeps that default.
+
+    Args:
+        scorer: of I items.
+        rows: ``int32[Q]``, queries.
+
+    Returns:
+        ``float[I, Q]``.
+    """
+    with jax.default_matmul_precision("highest"):
+        return scorer.scores(rows)

@@ -14,14 +14,16 @@ import safetensors.numpy
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
+from lightgcn_jax.models.heads import HeadScorer
 from lightgcn_jax.serving.recommender import Recommender
 
 
 def export(run: str | Path | Recommender, target: str | Path) -> Path:
     """Writes final embeddings and external ids to one file; the suffix decides the format.
 
-    Row r of a table belongs to id r. Inner products of the rows are the scores, but for `gfcf`,
-    where they are what its low-pass filter adds to them.
+    Row r of a table belongs to id r. Inner products of the rows are the scores; of `gfcf` they are
+    what its low-pass filter adds to the scores. A model whose score is no inner
+    product, a network for instance, is refused.
 
     - ``.npz``: arrays ``users float32[U, D]``, ``items float32[I, D]``, ``user_ids`` and
       ``item_ids``, int64 or unicode; numpy loads it with ``allow_pickle=False``.
@@ -38,12 +40,19 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
         ``target``.
 
     Raises:
-        InputError: another suffix, no such folder, no finished run, or a model without embeddings.
+        InputError: another suffix, no such folder, no finished run, a model without embeddings, or
+            one whose scores are not made of inner products of them.
         OSError: the file cannot be written; one that was there before is untouched.
     """
     target = Path(target)
     check_target(target)
     recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
+    if isinstance(recommender.scorer, HeadScorer):
+        raise InputError(
+            "export: expected a model whose scores are inner products of its embeddings, got the "
+            f"score {recommender.scorer.score}; a run directory holds its vectors in "
+            "embeddings.safetensors and what its score learnt in model.safetensors"
+        )
     return write_tables(
         target,
         {
@@ -58,7 +67,14 @@ Tables = Mapping[str, tuple[IdMap, np.ndarray]]
 
 
 def check_target(target: Path) -> None:
-    """Refuses a file name whose suffix or folder does not fit, before any work."""
+    """Refuses a file name that does not fit, before any work.
+
+    Args:
+        target: the file.
+
+    Raises:
+        InputError: no format has that suffix, or the folder is missing.
+    """
     if target.suffix.lower() not in _WRITERS:
         raise InputError(
             f"{target}: expected a file name that ends in {', '.join(EXPORT_SUFFIXES)}, "
@@ -69,7 +85,19 @@ def check_target(target: Path) -> None:
 
 
 def write_tables(target: Path, tables: Tables) -> Path:
-    """Writes tables with their ids to one file, laid out as :func:`export` says."""
+    """Writes tables with their ids to one file, laid out as :func:`export` says.
+
+    Args:
+        target: the file; one that is there is replaced once the new one is whole.
+        tables: what is written.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        InputError: another suffix, or no such folder.
+        OSError: the file cannot be written; one that was there before is untouched.
+    """
     check_target(target)
     with replacing(target) as temporary:
         _WRITERS[target.suffix.lower()](tables, temporary)

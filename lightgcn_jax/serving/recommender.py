@@ -14,19 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.arrays import UserTable
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import Ranking, rank
-from lightgcn_jax.evaluation.scorer import InnerProduct, KnowsSimilarItems, Scorer
+from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, ready_scorer, whole_number
+from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.models import ClosedForm, Model, Score
+from lightgcn_jax.models import ClosedForm, Model, Score, unit_rows
 from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_scorer
 from lightgcn_jax.settings import model_name
 
-Batch = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
+ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
 
 
@@ -70,7 +69,7 @@ class Recommender:
     offset_columns: int = 0
 
     def __post_init__(self):
-        if isinstance(self.scorer, InnerProduct):
+        if isinstance(self.scorer, Tables):
             self._check_tables(self.scorer)
         found = self.scorer.num_queries, self.scorer.num_items
         if found != (len(self.users), len(self.items)):
@@ -89,7 +88,7 @@ class Recommender:
                 field = f"scorer{jax.tree_util.keystr(path)}"
                 raise InputError(f"{field}: expected finite numbers, got NaN or infinity")
 
-    def _check_tables(self, tables: InnerProduct) -> None:
+    def _check_tables(self, tables: Tables) -> None:
         dims = tables.queries.shape[1:]
         for field, table, ids in (
             ("user_embeddings", tables.queries, self.users),
@@ -130,7 +129,11 @@ class Recommender:
 
     @classmethod
     def from_fit(cls, result: FitResult) -> Recommender:
-        """Takes what training returned."""
+        """Takes what training returned.
+
+        Args:
+            result: of :func:`lightgcn_jax.fit` and its kind.
+        """
         config, split = result.config, result.split
         model, offsets = model_name(config), config.offset_columns
         return cls(split.users, split.items, result.scorer, _seen(split), model, offsets)
@@ -157,7 +160,7 @@ class Recommender:
     @overload
     def recommend(
         self,
-        users: Batch,
+        users: ExternalIds,
         k: int = 20,
         exclude_seen: bool = True,
         items: Iterable[int | str] | None = None,
@@ -165,7 +168,7 @@ class Recommender:
     ) -> list[Ranked | None]: ...
     def recommend(
         self,
-        users: int | str | Batch,
+        users: int | str | ExternalIds,
         k: int = 20,
         exclude_seen: bool = True,
         items: Iterable[int | str] | None = None,
@@ -189,20 +192,21 @@ class Recommender:
         """
         candidates = self._candidates(items, filter_items)
         available = len(self.items) if candidates is None else len(candidates)
-        _check_k(k, len(self.items), "items")
+        k = _checked_k(k, len(self.items), "items")
 
         def best(rows: np.ndarray) -> Ranking:
             seen = self.seen if exclude_seen else None
-            scorer = self._on_device
-            return rank(scorer, rows, min(k, available), seen=seen, candidates=candidates)
+            return rank(self._ready, rows, min(k, available), seen=seen, candidates=candidates)
 
         return _answer(users, self.users, self.items, best, "user", empty=not available)
 
     @overload
     def similar_items(self, items: int | str, k: int = 20) -> Ranked: ...
     @overload
-    def similar_items(self, items: Batch, k: int = 20) -> list[Ranked | None]: ...
-    def similar_items(self, items: int | str | Batch, k: int = 20) -> Ranked | list[Ranked | None]:
+    def similar_items(self, items: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
+    def similar_items(
+        self, items: int | str | ExternalIds, k: int = 20
+    ) -> Ranked | list[Ranked | None]:
         """The items with the highest cosine to one item or to several, itself left out.
 
         Cosines of the items' vectors, where a vector of zeros has the cosine 0 to all; those of
@@ -218,38 +222,60 @@ class Recommender:
         Raises:
             InputError: the single item is unknown, k does not fit, or the model compares no items.
         """
-        return _neighbours(items, self.items, self._item_cosines, k, "item")
+        return _neighbours(items, self.items, *self._item_cosines, k, "item")
 
     @overload
     def similar_users(self, users: int | str, k: int = 20) -> Ranked: ...
     @overload
-    def similar_users(self, users: Batch, k: int = 20) -> list[Ranked | None]: ...
-    def similar_users(self, users: int | str | Batch, k: int = 20) -> Ranked | list[Ranked | None]:
-        """The users with the highest cosine to one user or to several; else as `similar_items`."""
-        return _neighbours(users, self.users, self._user_cosines, k, "user")
+    def similar_users(self, users: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
+    def similar_users(
+        self, users: int | str | ExternalIds, k: int = 20
+    ) -> Ranked | list[Ranked | None]:
+        """The users with the highest cosine to one user or to several, itself left out.
+
+        Args:
+            users: one external id, or several.
+            k: neighbours of each, from 1 to U.
+
+        Returns:
+            As `recommend`.
+
+        Raises:
+            InputError: the single user is unknown, k does not fit, or the model has no vectors.
+        """
+        return _neighbours(users, self.users, *self._user_cosines, k, "user")
 
     @cached_property
-    def _on_device(self) -> Scorer:
-        # Once, not at every call.
-        return jax.device_put(self.scorer)
+    def _ready(self) -> ReadyScorer:
+        # Once, not at every call: it copies the items.
+        return ready_scorer(self.scorer)
 
     @cached_property
-    def _user_cosines(self) -> Scorer:
-        return _cosines(self._without_offsets(self.user_embeddings))
+    def _user_cosines(self) -> tuple[ReadyScorer, CsrRows]:
+        """Scores users for users, and the only one that each leaves out: itself."""
+        cosines = self._cosines(self.user_embeddings)
+        return ready_scorer(cosines), _itself(len(self.users))
 
     @cached_property
-    def _item_cosines(self) -> Scorer:
-        if isinstance(self.scorer, KnowsSimilarItems):
-            return self.scorer.item_similarity()
-        return _cosines(self._without_offsets(self.item_embeddings))
+    def _item_cosines(self) -> tuple[ReadyScorer, CsrRows]:
+        own = getattr(self.scorer, "item_similarity", None)
+        cosines = self._cosines(self.item_embeddings) if own is None else own()
+        return ready_scorer(cosines), _itself(len(self.items))
 
-    def _without_offsets(self, table: np.ndarray) -> np.ndarray:
-        return table[:, : table.shape[1] - self.offset_columns]
+    def _cosines(self, table: np.ndarray) -> InnerProduct:
+        """Inner products of the rows scaled to length 1; a row of zeros stays as it is."""
+        vectors = table[:, : table.shape[1] - self.offset_columns]
+        # A square of a very long or short row is beyond float32.
+        largest = np.abs(vectors).max(axis=1, initial=0, keepdims=True)
+        rows = unit_rows(jnp.asarray(vectors / np.where(largest > 0, largest, 1)))
+        return InnerProduct(rows, rows)
 
     def _candidates(
         self, items: Iterable[int | str] | None, filter_items: Iterable[int | str] | None
     ) -> np.ndarray | None:
         """The item rows that may be ranked, ascending ``int32[C]``; None for all."""
+        if items is None and filter_items is None:
+            return None
         allowed = np.arange(len(self.items), dtype=np.int32)
         if items is not None:
             allowed = np.unique(_known_rows(self.items, items, "items"))
@@ -260,7 +286,7 @@ class Recommender:
 
 
 def _answer(
-    asked: int | str | Batch,
+    asked: int | str | ExternalIds,
     ids: IdMap,
     ranked_ids: IdMap,
     best: Callable[[np.ndarray], Ranking],
@@ -275,6 +301,8 @@ def _answer(
         best: from rows ``int32[Q]`` to their ranking, rows of ``ranked_ids``.
         empty: nothing may be ranked, so that ``best`` cannot be called.
     """
+    if getattr(asked, "ndim", 1) == 0:  # a scalar of NumPy or JAX
+        asked = np.asarray(asked).item()
     if isinstance(asked, str) or not isinstance(asked, Iterable):
         return _answers(np.array([_row(ids, asked, kind)]), ranked_ids, best, empty)[0]
     asked = list(asked)
@@ -303,12 +331,14 @@ def _answers(
 
 
 def _neighbours(
-    asked: int | str | Batch, ids: IdMap, cosines: Scorer, k: int, kind: str
+    asked: int | str | ExternalIds,
+    ids: IdMap,
+    cosines: ReadyScorer,
+    itself: CsrRows,
+    k: int,
+    kind: str,
 ) -> Ranked | list[Ranked | None]:
-    _check_k(k, len(ids), f"{kind}s")
-    # Every row has seen itself and nothing else.
-    rows = np.arange(len(ids) + 1, dtype=np.int32)
-    itself = CsrRows(jnp.asarray(rows), jnp.asarray(rows[:-1]), longest=1)
+    k = _checked_k(k, len(ids), f"{kind}s")
 
     def best(rows: np.ndarray) -> Ranking:
         ranking = rank(cosines, rows, k, seen=itself)
@@ -318,11 +348,10 @@ def _neighbours(
     return _answer(asked, ids, ids, best, kind)
 
 
-def _cosines(table: np.ndarray) -> InnerProduct:
-    """Inner products of the rows scaled to length 1; a row of zeros stays as it is."""
-    norms = np.sqrt(np.einsum("nd,nd->n", table, table, dtype=np.float64))
-    unit_rows: UserTable = jnp.asarray(table / np.where(norms > 0, norms, 1)[:, None], jnp.float32)
-    return InnerProduct(unit_rows, unit_rows)
+def _itself(size: int) -> CsrRows:
+    """Rows of which each holds its own number."""
+    rows = jnp.arange(size + 1, dtype=jnp.int32)
+    return CsrRows(rows, rows[:-1], longest=1)
 
 
 def _seen(split: Split) -> CsrRows:
@@ -331,9 +360,8 @@ def _seen(split: Split) -> CsrRows:
     return csr_rows(known.users, known.items, len(split.users))
 
 
-def _check_k(k: int, most: int, kind: str) -> None:
-    if not 1 <= k <= most:
-        raise InputError(f"k: expected 1 to {most}, the number of {kind}, got {k}")
+def _checked_k(k: int, most: int, kind: str) -> int:
+    return whole_number("k", k, 1, most, f", the number of {kind}")
 
 
 def _row(ids: IdMap, asked: Any, kind: str) -> int:

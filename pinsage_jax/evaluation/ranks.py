@@ -16,7 +16,7 @@ import numpy as np
 from lightgcn_jax.arrays import Array, Ids, Int, ItemTable, Vectors
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, Scorer
-from lightgcn_jax.evaluation.scorer import among
+from lightgcn_jax.evaluation.scorer import exact_scores, restricted_to
 from lightgcn_jax.graph.bipartite import CsrRows
 from pinsage_jax.graph.hashing import salts, scrambled
 from pinsage_jax.tasks.task import HeldOut
@@ -84,7 +84,7 @@ def ranks_of(
     places = np.full(scorer.num_items, len(pool), np.int32)
     places[pool] = np.arange(len(pool), dtype=np.int32)
     if candidates is not None:
-        scorer = among(scorer, rows, 0)
+        scorer = restricted_to(scorer, rows)
     scorer = jax.device_put(scorer)
     relevant = _HostRows.of(held_out.relevant, places)
     seen = _HostRows.of(held_out.seen, places)
@@ -157,7 +157,7 @@ def _rank_block(
         seen_places: what to leave out; C for padding.
         seen_slots: of which query of the block.
     """
-    scores = scorer.scores(rows)
+    scores = exact_scores(scorer, rows)
     scores = scores.at[seen_places, seen_slots].set(-jnp.inf, mode="drop")
     slots = jnp.arange(rows.shape[0], dtype=jnp.int32)
     salt = salts(rows.astype(jnp.uint32))

@@ -1,5 +1,6 @@
 """Ids keep their rows, filters keep what they say, and what does not fit is named."""
 
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -53,6 +54,31 @@ def test_unknown_ids_have_row_minus_one():
     assert IdMap.from_values([0, 10**15]).rows([10**15, 7]).tolist() == [1, -1]
     assert IdMap.from_values(["b", "a"]).rows(["a", "z"]).tolist() == [0, -1]
     assert IdMap.from_values([]).rows([1, 2]).tolist() == [-1, -1]
+
+
+def test_ids_may_be_numbers_of_numpy_and_jax():
+    known = IdMap.from_values([np.int32(5), jnp.int32(1), 9])
+    assert known.ids.to_list() == [1, 5, 9]
+    for values in ([jnp.int8(9), np.int64(2)], np.array([9, 2]), jnp.array([9, 2])):
+        assert known.rows(values).tolist() == [2, -1]
+    with pytest.raises(InputError, match=r"ids\[1\]: expected an integer or a string, got True"):
+        known.rows([1, np.bool_(True)])
+
+
+@pytest.mark.parametrize("made", [str, int])
+@pytest.mark.parametrize("count", [1, 5, 400, 1000])
+def test_lookups_share_what_is_made_once(made, count):
+    """Of all ids a look-up needs their order alone, in few look-ups and in many."""
+    rng = np.random.default_rng(0)
+    values = [made(value) for value in rng.permutation(1000)]
+    known = IdMap(pl.Series(values))
+    asked = rng.permutation(1000)[:count]
+    wanted = [values[row] for row in asked] + [made(5000), made(-1)]
+    assert known.rows(wanted).tolist() == [*asked.tolist(), -1, -1]
+    kept = known.__dict__["_sorted"]
+    assert kept[0].to_list() == sorted(values)
+    known.rows(wanted)
+    assert known.__dict__["_sorted"] is kept
 
 
 def test_ids_typed_on_a_command_line_find_integers_and_the_reverse():
@@ -143,6 +169,16 @@ def test_times_are_seconds_since_1970_utc():
     data = Interactions.from_arrays([1] * 4, [1, 2, 3, 4], timestamps=texts)
     assert data.timestamps is not None
     assert data.timestamps.tolist() == [day, day + 1, day + 0.5, day + 2]
+
+
+def test_a_year_beside_dates_is_no_number_of_seconds():
+    day = 18262 * 86400.0
+    data = Interactions.from_arrays([1] * 3, [1, 2, 3], timestamps=["2020", "2021-01-01", "1971"])
+    assert data.timestamps is not None
+    assert data.timestamps.tolist() == [day, day + 366 * 86400, 365 * 86400]
+    seconds = Interactions.from_arrays([1] * 2, [1, 2], timestamps=["2020", "2021"])
+    assert seconds.timestamps is not None
+    assert seconds.timestamps.tolist() == [2020, 2021]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from lightgcn_jax.cli import main
 from lightgcn_jax.diffusion import diffuse, diffusion_operator, obstacles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import ranking
-from lightgcn_jax.evaluation.ranking import group_width
 from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.models.lightgcn import LightGCN
@@ -168,18 +167,17 @@ def test_the_training_steps_compile(tpu, graph):
 
 def test_evaluation_compiles(tpu, graph):
     k, queries = 20, 128
-    width = group_width(graph.num_items, k)
-    padding = -graph.num_items % width
+    padding = -graph.num_items % ranking.group_width(graph.num_items, 1)
     tables = (
         jax.ShapeDtypeStruct((graph.num_users, 64), jnp.float32),
         jax.ShapeDtypeStruct((graph.num_items + padding, 64), jnp.float32),
     )
-    catalogue = ranking._Catalogue(
-        InnerProduct(*tables), jax.ShapeDtypeStruct((padding,), jnp.int32), None
-    )
+    padding_rows = jax.ShapeDtypeStruct((padding,), jnp.int32)
     rows = jax.ShapeDtypeStruct((queries,), jnp.int32)
+    width = ranking.group_width(graph.num_items, k)
     block = functools.partial(ranking._rank_block, k=k, width=width, seen_capacity=4096)
-    _, made = compile_executable(tpu, block, rows, catalogue, graph.items_of_user)
+    ready = InnerProduct(*tables), padding_rows, None
+    _, made = compile_executable(tpu, block, rows, *ready, graph.items_of_user)
     assert made.host_callbacks == 0
     scores = queries * (graph.num_items + padding) * 4
     assert made.temporary_bytes <= 8 * scores

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightgcn_jax.data import Pairs
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, evaluate, metric_names, user_metrics
 from lightgcn_jax.evaluation.ranking import _rank_block
@@ -95,10 +96,46 @@ def test_evaluations_of_one_shape_compile_once():
     assert compiled[1:] == compiled[:-1]
 
 
-@pytest.mark.parametrize("ks", [(0, 2), (-1,), ()])
-def test_cut_offs_below_one_are_refused(ks):
-    with pytest.raises(InputError, match="ks: expected cut-offs of at least 1"):
+@pytest.mark.parametrize("ks", [(0, 2), (-1,), (5,), (2.5,)])
+def test_cut_offs_outside_the_catalogue_are_refused(ks):
+    with pytest.raises(InputError, match="ks: expected 1 to 4, got"):
         evaluate(InnerProduct(jnp.ones((2, 3)), jnp.ones((4, 3))), csr_rows([0], [1], 2), ks=ks)
+    with pytest.raises(InputError, match="ks: expected at least one cut-off, got none"):
+        evaluate(InnerProduct(jnp.ones((2, 3)), jnp.ones((4, 3))), csr_rows([0], [1], 2), ks=())
+
+
+def test_parts_of_a_split_and_columns_are_evaluated_as_rows_are():
+    rng = np.random.default_rng(0)
+    scorer = InnerProduct(
+        jnp.asarray(rng.normal(size=(9, 4))), jnp.asarray(rng.normal(size=(30, 4)))
+    )
+    parts = rng.choice(3, size=(9, 30), p=[0.7, 0.2, 0.1])
+    parts[4] = 0
+    test, train = np.nonzero(parts == 2), np.nonzero(parts == 1)
+    expected = evaluate(scorer, csr_rows(*test, 9), ks=(3, 7), seen=csr_rows(*train, 9))
+    for relevant, seen, ks in (
+        (Pairs.from_rows(*test), Pairs.from_rows(*train), (np.int64(3), np.int32(7))),
+        (test, train, jnp.array([7, 3])),
+        (Pairs.from_rows(*test), csr_rows(*train, 9), np.array([3, 7])),
+    ):
+        got = evaluate(scorer, relevant, ks=ks, seen=seen)
+        assert got.metrics == expected.metrics
+        assert got.users_without_items == expected.users_without_items >= 1
+
+
+@pytest.mark.parametrize(
+    ("relevant", "message"),
+    [
+        (csr_rows([0], [4], 2), "relevant: expected items of 0 to 3, got 4"),
+        (csr_rows([0], [1], 3), "relevant: expected 2 rows, one for each query, got 3"),
+        (([2], [1]), "relevant, users: expected rows in"),
+        (Pairs.from_rows([0], [4]), "relevant, items: expected rows in"),
+        (([0, 0], [1, 1]), "pairs: expected each once"),
+    ],
+)
+def test_relevant_items_that_do_not_fit_are_refused(relevant, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(InnerProduct(jnp.ones((2, 3)), jnp.ones((4, 3))), relevant, ks=(1,))
 
 
 def test_nobody_to_evaluate_is_an_error():

@@ -1,8 +1,10 @@
 """Exports are read back with the libraries that others would use."""
 
+import dataclasses
 import errno
 import json
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from lightgcn_jax.data import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct
 from lightgcn_jax.graph import csr_rows
+from lightgcn_jax.models.heads import MLP, HeadScorer
 from lightgcn_jax.serving import EXPORT_SUFFIXES, Recommender, export
 
 USER_IDS, ITEM_IDS = ["Zoë", "a b", "c"], [7, 2, 2**40]
@@ -68,6 +71,18 @@ def test_other_suffixes_are_refused(recommender, tmp_path, name):
 def test_a_missing_folder_is_named(recommender, tmp_path):
     with pytest.raises(InputError, match=r"there is no .*nowhere"):
         export(recommender, tmp_path / "nowhere" / "e.npz")
+
+
+@pytest.mark.parametrize("suffix", EXPORT_SUFFIXES)
+def test_a_network_over_the_vectors_is_refused(recommender, tmp_path, suffix):
+    """The inner products of its vectors are no scores: .0009 in place of .0187, for instance."""
+    score = MLP(hidden=4)
+    network = HeadScorer(USERS, ITEMS, score.init(jax.random.key(0), 2), score)
+    scores = network.scores(np.arange(3)).T
+    assert np.abs(scores - USERS @ ITEMS.T).max() > 0.1
+    with pytest.raises(InputError, match="inner products of its embeddings, got the score MLP"):
+        export(dataclasses.replace(recommender, scorer=network), tmp_path / f"e{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", EXPORT_SUFFIXES)

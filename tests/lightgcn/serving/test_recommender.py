@@ -9,7 +9,7 @@ import pytest
 
 from lightgcn_jax.data import IdMap, Pairs, Split, block_world, given_split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation import InnerProduct
+from lightgcn_jax.evaluation import InnerProduct, ranking
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.models.trivial import Popular
 from lightgcn_jax.runs import FitResult, RunDirectory, fit
@@ -103,6 +103,39 @@ def test_cosines_of_extreme_lengths_are_finite(recommender):
     lengths = np.array([1e-25, 1e25, 1e-25, 0, 1], np.float32)[:, None]
     extreme = replace(recommender, scorer=InnerProduct(USERS, ITEMS * lengths))
     np.testing.assert_allclose(extreme.similar_items(10, 5).scores, [1, 1, 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.int32, jnp.int32])
+def test_scalars_of_numpy_and_jax_are_taken(recommender, number):
+    assert as_lists(recommender.recommend("a", number(3))) == ([10, 50, 30], [1, 1, 0])
+    assert as_lists(recommender.similar_items(number(10), number(1))) == ([20], [1])
+    chosen = [number(40), number(30)]
+    assert as_lists(recommender.recommend(np.str_("c"), 2, items=chosen)) == ([30, 40], [3, 0])
+
+
+def test_no_call_copies_the_catalogue(monkeypatch):
+    """1,682 items must be filled up to whole groups: once, not with every call."""
+    rng = np.random.default_rng(0)
+    users, items = rng.random((9, 4), np.float32), rng.random((1682, 4), np.float32)
+    ids = IdMap.from_values([f"u{row}" for row in range(9)]), IdMap.from_values(range(1682))
+    recommender = Recommender(*ids, InnerProduct(users, items), csr_rows([0], [1], 9))
+    ranked, rank_block = [], ranking._rank_block
+
+    def noting(rows, **arguments):
+        ranked.append(arguments["scorer"].items)
+        return rank_block(rows, **arguments)
+
+    monkeypatch.setattr(ranking, "_rank_block", noting)
+    for k in (1, 20):
+        recommender.recommend("u3", k)
+        recommender.recommend(["u1", "u2"], k, filter_items=[5, 7])
+    assert len(ranked) == 4
+    assert all(table is ranked[0] for table in ranked)
+    ranked.clear()
+    for k in (1, 20):
+        recommender.similar_items([3, 9], k)
+    assert ranked[0] is ranked[1]
+    assert ranked[0].shape[0] > 1682
 
 
 def test_a_single_unknown_id_is_refused(recommender):
