@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import scalar
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +172,7 @@ def as_ids(values: Any, name: str = "ids") -> pl.Series:
     if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
         kinds = {type(value) for value in values}
         if any(getattr(kind, "ndim", None) is not None for kind in kinds):
-            # Scalars of NumPy and JAX among others.
-            values = [one.item() if getattr(one, "ndim", 1) == 0 else one for one in values]
+            values = [scalar(value) for value in values]
             kinds = {type(value) for value in values}
         if not all(issubclass(kind, (str, int)) and kind is not bool for kind in kinds):
             at, odd = next(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from lightgcn_jax.arrays import Array, Float, Ids, RankedIds
 from lightgcn_jax.data.pairs import Pairs
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Scorer, exact_scores, restricted_to
+from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows, check_rows, csr_rows, walk_rows
 
 ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
@@ -332,13 +333,11 @@ def whole_number(field: str, value: Any, low: int, high: int, of: str = "") -> i
     Raises:
         InputError: it is no whole number, or out of range.
     """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or not low <= number <= high:
-        raise InputError(f"{field}: expected {low} to {high}{of}, got {value!r}")
-    return number
+    number = scalar(value)
+    whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    if not whole or not low <= number <= high:
+        raise InputError(f"{field}: expected {low} to {high}{of}, got {number!r}")
+    return int(number)
 
 
 def _queries_at_once(scorer: Scorer) -> int:

@@ -20,6 +20,7 @@ from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, ready_scorer, whole_number
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
+from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.models import ClosedForm, Model, Score, unit_rows
 from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_scorer
@@ -301,8 +302,7 @@ def _answer(
         best: from rows ``int32[Q]`` to their ranking, rows of ``ranked_ids``.
         empty: nothing may be ranked, so that ``best`` cannot be called.
     """
-    if getattr(asked, "ndim", 1) == 0:  # a scalar of NumPy or JAX
-        asked = np.asarray(asked).item()
+    asked = scalar(asked)
     if isinstance(asked, str) or not isinstance(asked, Iterable):
         return _answers(np.array([_row(ids, asked, kind)]), ranked_ids, best, empty)[0]
     asked = list(asked)

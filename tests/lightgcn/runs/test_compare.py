@@ -202,7 +202,7 @@ def test_what_cannot_be_compared_is_refused(runs, split, tmp_path):
         ((pair, K, ("recall", "auc", "coverage")), "expected some of .*, got auc, coverage"),
         ((pair, K, ()), "expected some of .*, got none"),
         ((pair, K, ("recall",), 2), "baseline: expected 0 to 1, got 2"),
-        ((pair, 81), "k: expected 1 to 80"),
+        ((pair, 81), "ks: expected 1 to 80"),
         (([runs["itemcf"], tmp_path],), "holds no config.json"),
     ):
         with pytest.raises(InputError, match=message):

@@ -11,10 +11,12 @@ from lightgcn_jax.data import IdMap, Pairs, Split, block_world, given_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, ranking
 from lightgcn_jax.graph import csr_rows
-from lightgcn_jax.models.trivial import Popular
+from lightgcn_jax.models import LightGCN
+from lightgcn_jax.models.trivial import PopularScorer
 from lightgcn_jax.runs import FitResult, RunDirectory, fit
 from lightgcn_jax.serving import Ranked, Recommender
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.settings import Selection, TrainConfig
+from lightgcn_jax.training import Optimization, SharedNegatives
 
 # Scores:       10  20  30  40  50
 #   a (1, 0)     1   2   0   0   1
@@ -189,10 +191,13 @@ def test_k_must_fit_the_catalogue(recommender, k):
             "expected finite numbers, got nan",
         ),
         (
-            {"scorer": Popular(jnp.ones(4), 3)},
+            {"scorer": PopularScorer(jnp.ones(4), 3)},
             "scorer: expected 3 users and 5 items .* got 3 and 4",
         ),
-        ({"scorer": Popular(jnp.full(5, jnp.inf), 3)}, r"scorer\.popularity: expected finite"),
+        (
+            {"scorer": PopularScorer(jnp.full(5, jnp.inf), 3)},
+            r"scorer\.popularity: expected finite",
+        ),
         ({"seen": csr_rows([0], [5], 3)}, "seen: expected 3 rows of items below 5"),
         ({"seen": csr_rows([0], [1], 4)}, "got 4 rows"),
     ],
@@ -213,6 +218,7 @@ def test_train_and_validation_items_of_a_run_count_as_seen_and_test_items_do_not
     with pytest.raises(InputError, match="no embeddings yet"):
         Recommender.from_run(run.path)
     run.write_embeddings(USERS, ITEMS)
+    run.write_summary({})
     result = FitResult(TrainConfig(), split, {}, [], InnerProduct(USERS, ITEMS))
     for recommender in (Recommender.from_run(run.path), Recommender.from_fit(result)):
         assert as_lists(recommender.recommend("a", 5)) == ([10, 30, 40], [1, 0, 0])
@@ -224,9 +230,13 @@ def test_a_trained_run_recommends_what_was_withheld(tmp_path):
     """Every user of the block world lacks one item of the own group: the only right answer."""
     split = given_split(block_world())
     config = TrainConfig(
-        dim=8, layers=2, epochs=20, batch_size=64, negatives=16, learning_rate=0.05, ks=(1, 5),
-        protocol="legacy", select_by="recall@1",
-    )  # fmt: skip
+        model=LightGCN(dim=8, layers=2),
+        negatives=SharedNegatives(16),
+        optimization=Optimization(epochs=20, batch_size=64, learning_rate=0.05),
+        selection=Selection("recall@1"),
+        protocol="legacy",
+        ks=(1, 5),
+    )
     result = fit(split, config, out=tmp_path / "run")
     recommender = Recommender.from_run(tmp_path / "run")
     withheld = dict(zip(split.test.users.tolist(), split.test.items.tolist(), strict=True))
