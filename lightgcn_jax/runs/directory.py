@@ -204,7 +204,7 @@ class RunDirectory:
         own = self._settings["own"]
         if not isinstance(own, dict):
             raise InputError(
-                f"{self.path / 'config.json'}: own: expected descriptions, got {own!r}"
+                f"{self.path / 'config.json'}: own: expected descriptions by field, got {own!r}"
             )
         return own
 

@@ -165,9 +165,10 @@ def fit(
                 # Where the run goes on from can't be drawn again from its seeds.
                 save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
     with nullcontext() if directory is None else directory.locked():
-        if trainer is None:
+        if isinstance(config, ClosedFormConfig):
             trained = fit_closed_form(split, config, directory, reporter)
         else:
+            assert trainer is not None
             arrays = arrays or TrainArrays.start(trainer.initial_states())
             trained = trainer.train(arrays, progress)
         return _result(config, split, trained, directory)
