@@ -11,6 +11,7 @@ import warnings
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -104,9 +105,21 @@ def unbroken(small_split, small_config, tmp_path_factory):
 
 
 @pytest.fixture
-def broken(unbroken, tmp_path):
-    """From a number of calls to a run of one's own that was killed after them."""
-    return lambda calls: shutil.copytree(unbroken.parent / str(calls), tmp_path / "run")
+def broken(unbroken, tmp_path, monkeypatch):
+    """From a number of calls to a run of one's own that was killed after them.
+
+    What follows is saved once, at its end, and drawn nowhere: that takes longer than training.
+    """
+    monkeypatch.setattr(trainer, "plot_curves", lambda *_: [])
+
+    def killed(calls, checkpoint_seconds=1e9):
+        path = shutil.copytree(unbroken.parent / str(calls), tmp_path / "run")
+        settings = json.loads((path / "config.json").read_text())
+        settings["config"]["checkpoint_seconds"] = checkpoint_seconds
+        (path / "config.json").write_text(json.dumps(settings))
+        return path
+
+    return killed
 
 
 # Before the first checkpoint, within an epoch, at its end, in the next, and in the last call.
@@ -118,7 +131,7 @@ def test_broken_runs_resume_bit_identically(calls, unbroken, broken):
 
 
 def test_a_run_may_break_again_and_again(unbroken, broken):
-    path = broken(7)
+    path = broken(7, checkpoint_seconds=0.0)
     with pytest.raises(Broken):
         resume(path, reporter=BreakAfter(5))
     resume(path)
@@ -229,7 +242,7 @@ resume(sys.argv[1], reporter=Slow())
 
 @pytest.mark.slow
 def test_kill_9_at_any_moment(unbroken, broken):
-    path = broken(1)
+    path = broken(1, checkpoint_seconds=0.0)
     for wanted in (1, 4):
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)])
         start, seen = time.monotonic(), set()
@@ -316,12 +329,14 @@ def test_rows_in_another_order_are_the_same_users_and_items(small_split, small_c
     items = small_split.items.rows(ordered.items.ids)
     assert (np.diff(users) != 1).any()
     assert (np.diff(items) != 1).any()
-    initial = Trainer(small_split, config, None, None, SilentReporter()).initial_states()
+    first = Trainer(small_split, config, None, None, SilentReporter()).initial_states()
+    table = np.asarray(first.params.model.table)
 
     def trained(split, rows):
         run = Trainer(split, config, None, None, SilentReporter())
-        params = jax.tree.map(lambda table: table[:, rows], initial.params)
-        result = run.train(TrainArrays.start(initial.replace(params=params)), Progress.start(1))
+        states = run.initial_states()
+        params = jax.tree.map(lambda _: jnp.asarray(table[:, rows]), states.params)
+        result = run.train(TrainArrays.start(states.replace(params=params)), Progress.start(1))
         return FitResult(config, split, *result)
 
     one = trained(small_split, np.arange(len(users) + len(items)))

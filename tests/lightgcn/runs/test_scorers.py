@@ -7,31 +7,48 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightgcn_jax.diffusion import diffusion_operator
-from lightgcn_jax.runs.scorers import head_names, head_of, head_tensors, make_scorer
-from lightgcn_jax.settings import TrainConfig
-from lightgcn_jax.training.batch import Batch
-from lightgcn_jax.training.step import Run, batch_loss, initial_params
+from lightgcn_jax.models import Cosine, Inner, Score
+from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes, head_tensors, make_scorer
+from lightgcn_jax.settings import from_flat
+from lightgcn_jax.training import Batch, MaxMargin, StepInputs, batch_loss, initial_params
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
 
 GRAPH = graph_of(*random_pairs(0, density=0.4))
-BASE = {"dim": 3, "ks": (5,), "select_by": "recall@5", "l2": 0.0}
+BASE = {"dim": 3, "ks": (5,), "l2": 0.0}
 
 
 def config_of(**settings):
-    return TrainConfig(**BASE | settings)
+    return from_flat(BASE | settings)
 
 
-def made(config):
+def made(strategies):
     """What steps and rankings read, and parameters away from their start."""
-    normalization = config.form.normalization(config)
-    operator = None
-    if normalization is not None:
-        operator = diffusion_operator(GRAPH, normalization=normalization)
-    run = Run.of(GRAPH, operator, config)
-    params = initial_params(jax.random.key(1), GRAPH.num_nodes, config)
+    inputs = StepInputs.of(GRAPH, strategies)
+    params = initial_params(jax.random.key(1), GRAPH.num_nodes, strategies)
     moved = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(7.0 * leaf + 1.0), params)
-    return run, moved
+    return inputs, moved
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance(Score):
+    """−‖w ∘ (u − i)‖², with a learnt w: a score of one's own, whose head is a plain array."""
+
+    popularity_offset: float = 0.0
+
+    def init(self, key, width):
+        del key
+        return jnp.linspace(0.5, 1.5, width)
+
+    def __call__(self, head, users, items):
+        items = items if items.ndim == 3 else items[None]
+        return -jnp.square(head[None, None] * (users[:, None] - items)).sum(-1)
+
+
+USERS, POSITIVES = jnp.array([0, 4]), jnp.array([2, 7])
+NEGATIVES = {
+    "shared": jnp.array([1, 5, 8]),
+    "per-user": jnp.array([[1, 5, 8], [0, 3, 3]]),
+}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +59,8 @@ def made(config):
         {"score": "cosine"},
         {"score": "cosine", "popularity_offset": 0.3},
         {"score": "mlp", "hidden": 4},
+        {"score": Distance()},
+        {"score": Distance(popularity_offset=0.3)},
         {"model": "mf"},
         {"model": "mf", "biases": True},
         {"model": "mf", "biases": True, "popularity_offset": 0.3},
@@ -54,53 +73,81 @@ def made(config):
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
-@pytest.mark.parametrize("sharing", ["shared", "per-user"])
-def test_the_loss_sees_the_scores_that_rank(settings, sharing):
+def test_the_loss_sees_the_scores_that_rank(settings):
     """Under a margin that no difference of scores reaches, the loss of a row is linear in them."""
-    config = config_of(loss="max-margin", margin=100.0, negative_sharing=sharing, **settings)
-    run, params = made(config)
-    users, positives = jnp.array([0, 4]), jnp.array([2, 7])
-    negatives = jnp.array([1, 5, 8]) if sharing == "shared" else jnp.array([[1, 5, 8], [0, 3, 3]])
-    batch = Batch(users, positives, negatives, jnp.ones((2, 3), bool), jnp.ones(2))
-    loss = batch_loss(params, batch, run, config)[1].ranking
-    scores = np.asarray(make_scorer(params, run, config).scores(users))
-    items = np.broadcast_to(negatives, (2, 3))
-    expected = [
-        np.mean(scores[items[row], row] - scores[positives[row], row]) + 100 for row in (0, 1)
-    ]
-    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
+    own = {name: value for name, value in settings.items() if isinstance(value, Score)}
+    config = config_of(**{name: value for name, value in settings.items() if name not in own})
+    strategies = dataclasses.replace(config.strategies, loss=MaxMargin(margin=100.0), **own)
+    inputs, params = made(strategies)
+
+    @jax.jit
+    def losses_and_scores(params, inputs):
+        valid, weights = jnp.ones((2, 3), bool), jnp.ones(2)
+        losses = [
+            batch_loss(
+                params, Batch(USERS, POSITIVES, negatives, valid, weights), inputs, strategies
+            )[1].ranking
+            for negatives in NEGATIVES.values()
+        ]
+        return losses, make_scorer(params, inputs, strategies).scores(USERS)
+
+    losses, scores = losses_and_scores(params, inputs)
+    for loss, negatives in zip(losses, NEGATIVES.values(), strict=True):
+        items = np.broadcast_to(negatives, (2, 3))
+        expected = [
+            np.mean(scores[items[row], row] - scores[POSITIVES[row], row]) + 100 for row in (0, 1)
+        ]
+        np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
-def test_the_popularity_offset_is_gamma_times_the_log_of_one_more_than_the_users():
-    plain, offset = config_of(), config_of(popularity_offset=0.25)
-    run, params = made(plain)
-    with_offset = Run.of(GRAPH, run.operator, offset)
-    difference = make_scorer(params, with_offset, offset).scores(
-        jnp.arange(NUM_USERS)
-    ) - make_scorer(params, run, plain).scores(jnp.arange(NUM_USERS))
+def scores_of(score, config=None):
+    strategies = dataclasses.replace((config or config_of()).strategies, score=score)
+    inputs, params = made(strategies)
+    return make_scorer(params, inputs, strategies)
+
+
+@pytest.mark.parametrize("score", [Inner, Distance])
+def test_the_popularity_offset_is_gamma_times_the_log_of_one_more_than_the_users(score):
+    plain, offset = (
+        scores_of(score(popularity_offset=gamma)).scores(jnp.arange(NUM_USERS))
+        for gamma in (0.0, 0.25)
+    )
     degrees = np.asarray(GRAPH.users_of_item.lengths(), np.float64)
     expected = np.broadcast_to(0.25 * np.log(1 + degrees)[:, None], (NUM_ITEMS, NUM_USERS))
-    np.testing.assert_allclose(difference, expected, atol=1e-6)
-    assert (plain.offset_columns, offset.offset_columns) == (0, 1)
+    np.testing.assert_allclose(offset - plain, expected, atol=1e-6)
+
+
+def test_offsets_stand_in_last_columns():
+    assert config_of().offset_columns == 0
+    assert config_of(popularity_offset=0.25).offset_columns == 1
     assert config_of(model="mf", biases=True, popularity_offset=0.25).offset_columns == 3
+    own = dataclasses.replace(config_of(), score=Distance(popularity_offset=0.25))
+    assert own.offset_columns == 1
 
 
 def test_cosines_are_cosines():
-    config = config_of(score="cosine")
-    run, params = made(config)
-    scores = make_scorer(params, run, config).scores(jnp.arange(NUM_USERS))
-    plain = dataclasses.replace(config, score="inner")
-    users, items = make_scorer(params, run, plain).embeddings()
+    scores = scores_of(Cosine()).scores(jnp.arange(NUM_USERS))
+    users, items = scores_of(Inner()).embeddings()
     lengths = np.linalg.norm(items, axis=1)[:, None] * np.linalg.norm(users, axis=1)[None]
     np.testing.assert_allclose(scores, np.asarray(items @ users.T) / lengths, rtol=1e-5)
 
 
-def test_the_network_comes_back_from_its_tensors():
-    config = config_of(score="mlp", hidden=4)
-    run, params = made(config)
-    scorer = make_scorer(params, run, config)
-    tensors = head_tensors(scorer)
-    assert tensors.keys() == head_names(config)
-    jax.tree.map(np.testing.assert_array_equal, head_of(tensors), scorer.head)
-    assert head_names(config_of()) == frozenset()
-    assert head_of({}) is None
+@pytest.mark.parametrize(
+    ("score", "names"),
+    [
+        (config_of(score="mlp", hidden=4).score, {"params/of_user/kernel", "params/output/bias"}),
+        (Distance(), {"head"}),
+    ],
+)
+def test_what_a_score_learnt_comes_back_from_its_tensors(score, names):
+    scorer = scores_of(score)
+    tensors, shapes = head_tensors(scorer.head), head_shapes(score, width=3)
+    assert names <= tensors.keys()
+    assert list(tensors) == head_names(shapes)
+    jax.tree.map(np.testing.assert_array_equal, head_of(shapes, tensors), scorer.head)
+
+
+def test_a_score_that_learns_nothing_has_no_tensors():
+    assert head_names(head_shapes(Inner(), width=3)) == []
+    assert head_tensors(None) == {}
+    assert head_of(None, {}) is None
