@@ -122,12 +122,13 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def locked(path: Path, message: str) -> Iterator[None]:
+def locked(path: Path, message: str, *, leave: bool = True) -> Iterator[None]:
     """Hold a lock while the block runs, so that one process at a time does what it guards.
 
     Args:
-        path: the lock's file; it holds nothing else and stays where it is.
+        path: the lock's file; it holds nothing else.
         message: what the error says.
+        leave: whether that file stays where it is, or goes with the lock.
 
     Raises:
         InputError: another process, or another block of this one, holds the lock.
@@ -140,6 +141,9 @@ def locked(path: Path, message: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if not leave:
+            with contextlib.suppress(OSError):  # some systems remove no open file
+                path.unlink()
         lock.release()
 
 

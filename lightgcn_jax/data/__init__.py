@@ -10,11 +10,12 @@ from lightgcn_jax.data.datasets import (
     fingerprint,
     load_dataset,
 )
+from lightgcn_jax.data.formats import FORMATS
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, Edition, FileSet, Source
 from lightgcn_jax.data.pairs import PARTS, Pairs
-from lightgcn_jax.data.readers import FORMATS, read_interactions
+from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.data.splits import (
     Split,
     Unseen,

@@ -25,7 +25,7 @@ from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.data.synthetic import default_world
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import write_text
+from lightgcn_jax.files import locked, write_text
 
 DATA_VARIABLE = "GRAPHREC_DATA"
 """The environment variable that names a folder with one folder for each data set."""
@@ -244,10 +244,18 @@ def _remedy(entry: DatasetEntry) -> str:
 
 def _download_checked(entry: DatasetEntry, folder: Path) -> Interactions:
     fetched: list[Path] = []
+    busy = "another process is fetching it; wait for it, then try again."
     try:
-        for source in entry.sources:
-            if not all((folder / file).is_file() for file in source.kept):
-                _fetch(source, folder, fetched.append)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock", busy, leave=False):
+            for source in entry.sources:
+                if not all((folder / file).is_file() for file in source.kept):
+                    _fetch(source, folder, fetched.append)
+    except OSError as error:
+        raise InputError(
+            f"{entry.name}: cannot write to {folder}: {error.strerror}. "
+            f"{_instructions(entry, folder)}"
+        ) from error
     except InputError as error:
         raise InputError(f"{entry.name}: {error} {_instructions(entry, folder)}") from error
     found = _find(entry, [folder])

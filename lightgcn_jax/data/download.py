@@ -72,15 +72,19 @@ def download(
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url}: can only download from http:// or https:// addresses.")
+    part = target.with_name(f"{target.name}.part")
+    lock = target.with_name(f".{target.name}.lock")
+    busy = f"{url}: another process is writing {part}; wait for it, then try again."
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            _open_partial(target.with_name(target.name + ".part"), url) as partial,
-            _progress_bar(target.name, progress) as report,
-        ):
-            _receive_all(url, partial, size, sha256, retries, timeout_seconds, wait_seconds, report)
-        os.replace(partial.path, target)
-        os.utime(target)
+        # Until the file has its name: another process would take what is whole for its own.
+        with locked(lock, busy, leave=False):
+            with _open_partial(part) as partial, _progress_bar(target.name, progress) as report:
+                _receive_all(
+                    url, partial, size, sha256, retries, timeout_seconds, wait_seconds, report
+                )
+            os.replace(part, target)
+            os.utime(target)
     except OSError as error:  # those of the network are handled within: this is the disk
         raise InputError(
             f"{url}: cannot write {error.filename or target}: {error.strerror or error}. Free"
@@ -319,14 +323,13 @@ def _full_length(headers: Message) -> int | None:
 
 
 @contextmanager
-def _open_partial(path: Path, url: str) -> Iterator[_Partial]:
-    """The partial file, for this process alone.
+def _open_partial(path: Path) -> Iterator[_Partial]:
+    """The partial file.
 
     Its time on disk is the remote file's, the one mark that outlives the process without a second
     file; zero stands for none.
     """
-    message = f"{url}: another process is writing {path}; wait for it, then try again."
-    with locked(path, message), path.open("ab") as file:
+    with path.open("ab") as file:
         found = path.stat()
         known = found.st_size > 0 and int(found.st_mtime) > 0
         version = _Version(None, int(found.st_mtime), None) if known else None

@@ -21,6 +21,7 @@ from lightgcn_jax.data.datasets import dataset_names, describe, fingerprint, loa
 from lightgcn_jax.data.interactions import TEST, TRAIN, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, Edition, FileSet, Source
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import locked
 
 LOCAL = os.environ.get("GRAPHREC_DATA")
 AT_HAND = ("gowalla", "lastfm", "ml-100k", "ml-latest-small", "hetrec-lastfm")
@@ -282,6 +283,25 @@ def test_failed_download_names_address_and_folder(site, cache):
     assert f"put these files into {cache / 'tiny'}" in str(error.value)
     site.write("not fetched a second time", "0 2\n1 0\n")
     assert len(load_dataset("tiny", cache_dir=cache)) == 5
+
+
+@pytest.mark.usefixtures("site")
+def test_one_process_fetches_a_set(cache):
+    (cache / "tiny").mkdir(parents=True)
+    with (
+        locked(cache / "tiny" / ".lock", "", leave=False),
+        pytest.raises(InputError, match="tiny: another process is fetching it; wait for it"),
+    ):
+        load_dataset("tiny", cache_dir=cache)
+    assert os.listdir(cache / "tiny") == []
+    assert len(load_dataset("tiny", cache_dir=cache)) == 5
+
+
+@pytest.mark.usefixtures("site")
+def test_a_cache_that_cannot_be_written_is_named(cache):
+    cache.write_text("a file in the place of the folder")
+    with pytest.raises(InputError, match=r"tiny: cannot write to .*cache/tiny: Not a directory"):
+        load_dataset("tiny", cache_dir=cache)
 
 
 def test_places_are_searched_in_order(site, cache, tmp_path):

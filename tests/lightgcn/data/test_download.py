@@ -15,6 +15,7 @@ import pytest
 
 from lightgcn_jax.data.download import download, extract
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import locked
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -325,14 +326,32 @@ def test_full_disk_says_so(server, target, monkeypatch):
 
 
 def test_two_processes_do_not_write_one_file(server, target):
-    fcntl = pytest.importorskip("fcntl")
     target.parent.mkdir()
-    with target.with_name("file.bin.part").open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another process is writing"):
-            fetch(server, target)
+    with (
+        locked(target.with_name(".file.bin.lock"), "", leave=False),
+        pytest.raises(InputError, match=r"another process is writing .*file\.bin\.part; wait"),
+    ):
+        fetch(server, target)
     fetch(server, target)
     assert_whole(target)
+
+
+def test_the_lock_is_held_until_the_file_has_its_name(server, target, monkeypatch):
+    """Else another process takes the whole .part, and renaming it fails as on a full disk."""
+    replace, met = os.replace, []
+
+    def slow(source, destination):
+        monkeypatch.setattr("lightgcn_jax.data.download.os.replace", replace)
+        with pytest.raises(InputError, match="another process is writing") as error:
+            fetch(server, target)
+        met.append(error)
+        replace(source, destination)
+
+    monkeypatch.setattr("lightgcn_jax.data.download.os.replace", slow)
+    fetch(server, target)
+    assert met
+    assert_whole(target)
+    assert os.listdir(target.parent) == ["file.bin"]
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hosts", "ftp://127.0.0.1/x", "data.txt"])
