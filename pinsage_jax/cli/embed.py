@@ -16,7 +16,7 @@ from lightgcn_jax.cli.source import FileFormat
 from lightgcn_jax.data.ids import IdMap
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
 from pinsage_jax.features.columns import Kind
-from pinsage_jax.features.files import Items, items_of_frame, read_features
+from pinsage_jax.features.files import Items, read_items
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added, open_items
 
@@ -75,11 +75,7 @@ class Embed:
             self.file_format.refuse("there is no --contexts")
         schema = PinSageRun.open(self.run_path).read_schema()
         kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
-        frame = read_features(self.items, id_column=self.id_column, kinds=kinds)
-        there: dict[str, Kind] = {
-            name: kind for name, kind in kinds.items() if name in frame.columns
-        }
-        return items_of_frame(frame, self.id_column, kinds=there)
+        return read_items(self.items, id_column=self.id_column, kinds=kinds)
 
     def _contexts(self, path: Path, ids: pl.Series) -> list[list[int | str]]:
         """The contexts of each new item; lines of other items are left out."""

@@ -1,6 +1,13 @@
 """How good item vectors are, and the baselines that they are compared with."""
 
-from pinsage_jax.evaluation.baselines import feature_cosine, item_cosine, popularity, random_scores
+from pinsage_jax.evaluation.baselines import (
+    cooccurrence,
+    feature_cosine,
+    item_cosine,
+    personal_pagerank,
+    popularity,
+    random_scores,
+)
 from pinsage_jax.evaluation.metrics import (
     ItemMetrics,
     TripletAccuracy,
@@ -17,12 +24,14 @@ __all__ = [
     "TripletAccuracy",
     "chance",
     "compose_queries",
+    "cooccurrence",
     "directions",
     "evaluate_items",
     "evaluate_part",
     "evaluate_parts",
     "feature_cosine",
     "item_cosine",
+    "personal_pagerank",
     "popularity",
     "query_scorer",
     "random_scores",

@@ -20,7 +20,8 @@ from lightgcn_jax.models.itemcf import ItemCf, ItemCfScorer, nearest_items
 from lightgcn_jax.models.trivial import PopularScorer, RandomScorer
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.features.schema import FeatureArrays
-from pinsage_jax.tasks.task import HeldOut, Task
+from pinsage_jax.graph.pagerank import Chain, pagerank_columns
+from pinsage_jax.tasks.task import HeldOut, Task, graph_of
 
 
 def popularity(task: Task, held_out: HeldOut) -> PopularScorer:
@@ -47,6 +48,72 @@ def item_cosine(task: Task, held_out: HeldOut, model: ItemCf | None = None) -> I
     )
     found = nearest_items(graph, (model or ItemCf()).neighbours)
     return ItemCfScorer(jnp.asarray(found.items), jnp.asarray(found.cosines), held_out.seen)
+
+
+@flax.struct.dataclass
+class GraphScores:
+    """Scores an item by where walks from a query's items lead, a mean over these items.
+
+    Attributes:
+        chain: the two steps of a traversal.
+        queries: ``int32[Q, n]``, item rows, −1 pads.
+        restart: the probability of going back to the start.
+        iterations: static; how many traversals are followed.
+    """
+
+    chain: Chain
+    queries: Int[Array, "queries items"]
+    restart: float
+    iterations: int = flax.struct.field(pytree_node=False)
+
+    @property
+    def num_queries(self) -> int:
+        """Q."""
+        return self.queries.shape[0]
+
+    @property
+    def num_items(self) -> int:
+        """R."""
+        return self.chain.to_items.shape[0]
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        """What a query takes beside its scores: columns of items and of contexts."""
+        return 12 * self.queries.shape[1] * sum(self.chain.to_items.shape)
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some queries.
+
+        Args:
+            rows: ``int32[B]``, queries.
+        """
+        items = self.queries[rows]
+        valid = (items >= 0).astype(jnp.float32)
+        shares = valid / jnp.maximum(valid.sum(axis=1), 1)[:, None]
+        starts = jnp.maximum(items, 0).reshape(-1)
+        found = pagerank_columns(self.chain, starts, self.restart, self.iterations)
+        return jnp.einsum("bni,bn->ib", found.reshape(*items.shape, -1), shares)
+
+
+def cooccurrence(task: Task, held_out: HeldOut) -> GraphScores:
+    """Score an item by the number of training contexts that it shares with a query's items.
+
+    Args:
+        task: its training interactions are counted.
+        held_out: Q queries.
+    """
+    return GraphScores(Chain.counting(graph_of(task)), jnp.asarray(held_out.queries), 0.0, 1)
+
+
+def personal_pagerank(task: Task, held_out: HeldOut, *, restart: float = 0.15) -> GraphScores:
+    """Score an item by its personalised PageRank from a query's items.
+
+    Args:
+        task: its training interactions are walked.
+        held_out: Q queries.
+        restart: the probability of going back to the start.
+    """
+    return GraphScores(Chain.of(graph_of(task)), jnp.asarray(held_out.queries), restart, 10)
 
 
 @flax.struct.dataclass

@@ -15,7 +15,14 @@ from lightgcn_jax.evaluation import Scorer
 from pinsage_jax.config import PinSageConfig, settings_from, stream
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.encoder.pinsage import make_model
-from pinsage_jax.evaluation.baselines import feature_cosine, popularity, random_scores
+from pinsage_jax.evaluation.baselines import (
+    cooccurrence,
+    feature_cosine,
+    item_cosine,
+    personal_pagerank,
+    popularity,
+    random_scores,
+)
 from pinsage_jax.evaluation.metrics import CUTOFFS, directions, evaluate_items, triplet_accuracy
 from pinsage_jax.experiments.experiment import DataSet, Variant
 from pinsage_jax.features.schema import FeatureArrays
@@ -35,6 +42,13 @@ _PREPARED_BY = (
     *("neighbors", "walks", "walk_length", "restart"),
     *("hard_band", "hard_pool", "hard_ranking", "hard_visits"),
 )
+# What scores items by the training interactions alone.
+_OF_INTERACTIONS: Mapping[str, Callable[[Task, HeldOut], Scorer]] = {
+    "popularity": popularity,
+    "co-occurrence": cooccurrence,
+    "item-cosine": item_cosine,
+    "pagerank": personal_pagerank,
+}
 # Pairs whose hard negatives are compared at a time.
 _PAIRS = 256
 
@@ -93,8 +107,8 @@ class Bench:
             scorer: Scorer
             if variant.kind == "random":
                 scorer = random_scores(key, task, held_out)
-            elif variant.kind == "popularity":
-                scorer = popularity(task, held_out)
+            elif variant.kind in _OF_INTERACTIONS:
+                scorer = _OF_INTERACTIONS[variant.kind](task, held_out)
             else:
                 columns = self.prepared.schema.columns
                 inputs = [one.inputs() for one in columns if one.name == variant.name]

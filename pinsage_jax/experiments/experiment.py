@@ -14,7 +14,9 @@ from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import load_items
 from pinsage_jax.data.world import PinWorld, generate_pins
 
-Kind = Literal["random", "popularity", "cosine", "trained"]
+Kind = Literal[
+    "random", "popularity", "co-occurrence", "item-cosine", "pagerank", "cosine", "trained"
+]
 
 
 class PaperFigures(NamedTuple):

@@ -48,6 +48,12 @@ def _trained(name: str, **changes: Any) -> Variant:
 
 RANDOM = Variant("random", "random")
 POPULARITY = Variant("popularity", "popularity")
+GRAPH = (
+    Variant("co-occurrence", "co-occurrence"),
+    Variant("item-cosine", "item-cosine"),
+    Variant("pagerank", "pagerank"),
+)
+"""What the walked graph says without any feature; not in the paper."""
 COMBINED = _trained("combined", pooling="none", curriculum="none", loss="max-margin")
 """All features through the encoder's own layers, the log-degree among them; no neighbours."""
 PINSAGE = _trained("pinsage", pooling="importance", curriculum="paper", loss="max-margin")
@@ -94,7 +100,7 @@ DATASETS: Mapping[str, DataSet] = {
 def table_1(data: DataSet) -> Experiment:
     """The rows of table 1 that the data set has columns for, and what needs no features."""
     columns = (Variant(name, "cosine", {}, PAPER[row]) for name, row in data.columns.items())
-    return Experiment(data, (RANDOM, POPULARITY, *columns, *TRAINED, *BEYOND))
+    return Experiment(data, (RANDOM, POPULARITY, *GRAPH, *columns, *TRAINED, *BEYOND))
 
 
 def named(names: Sequence[str]) -> list[Experiment]:

@@ -2,7 +2,14 @@
 
 from pinsage_jax.features.bags import TextEncoder, TextEncoders
 from pinsage_jax.features.columns import Column, Kind, Missing
-from pinsage_jax.features.files import Alignment, Items, align, items_of_frame, read_features
+from pinsage_jax.features.files import (
+    Alignment,
+    Items,
+    align,
+    items_of_frame,
+    read_features,
+    read_items,
+)
 from pinsage_jax.features.inputs import Input, Statistics
 from pinsage_jax.features.schema import FeatureSchema, fit_schema
 from pinsage_jax.features.table import FeatureTable
@@ -23,4 +30,5 @@ __all__ = [
     "fit_schema",
     "items_of_frame",
     "read_features",
+    "read_items",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -38,15 +39,38 @@ def pagerank(
 
 
 class Chain(NamedTuple):
-    """The transposes of P's two halves, ready to be applied to columns of scores."""
+    """The transposes of P's two halves, ready to be applied to columns of scores.
+
+    Attributes:
+        to_contexts: from items to contexts, [C, R].
+        to_items: from contexts to items, [R, C].
+    """
 
     to_contexts: Operator
     to_items: Operator
 
     @classmethod
     def of(cls, graph: ItemGraph) -> Chain:
-        onward = step_shares(graph.contexts_of_item, graph.num_contexts)
-        back = step_shares(graph.items_of_context, graph.num_items)
+        """Steps that take each edge of a row with the same probability.
+
+        Args:
+            graph: what is walked.
+        """
+        return cls._made(graph, step_shares)
+
+    @classmethod
+    def counting(cls, graph: ItemGraph) -> Chain:
+        """Steps along all edges at once: both together count the contexts that two items share.
+
+        Args:
+            graph: whose edges are followed.
+        """
+        return cls._made(graph, _edge_counts)
+
+    @classmethod
+    def _made(cls, graph: ItemGraph, matrix_of: Callable[..., scipy.sparse.csr_array]) -> Chain:
+        onward = matrix_of(graph.contexts_of_item, graph.num_contexts)
+        back = matrix_of(graph.items_of_context, graph.num_items)
         return cls(_transposed_operator(onward), _transposed_operator(back))
 
 
@@ -54,7 +78,17 @@ class Chain(NamedTuple):
 def pagerank_columns(
     chain: Chain, queries: Ids, restart: float, iterations: int
 ) -> Float[Array, "queries items"]:
-    """:func:`pagerank` from a chain that is ready, for queries on the device: ``float32[n, R]``."""
+    """:func:`pagerank` from a chain that is ready, for queries on the device.
+
+    Args:
+        chain: the two steps.
+        queries: ``int32[n]`` items.
+        restart: α.
+        iterations: how often the steps are applied.
+
+    Returns:
+        ``float32[n, R]``.
+    """
     place = queries, jnp.arange(len(queries))
     start = jnp.zeros((chain.to_items.shape[0], len(queries)), jnp.float32).at[place].set(1)
 
@@ -66,15 +100,27 @@ def pagerank_columns(
 
 
 def step_shares(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_array:
-    """The step's probabilities, one row for each row; repeated columns are added up."""
+    """The probabilities of a step, one row for each row; repeated columns are added up.
+
+    Args:
+        adjacency: the rows.
+        num_columns: what the columns may be.
+    """
+    counts = _edge_counts(adjacency, num_columns)
+    lengths = np.maximum(np.asarray(adjacency.lengths, np.float64), 1)
+    counts.data /= np.repeat(lengths, np.diff(counts.indptr))
+    return counts
+
+
+def _edge_counts(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_array:
+    """How often each column stands in each row."""
     starts, lengths = np.asarray(adjacency.starts), np.asarray(adjacency.lengths, np.int64)
     ends = np.cumsum(lengths)
-    before = ends - lengths
-    entries = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
-    shares = np.repeat(1 / np.maximum(lengths, 1), lengths)
+    entries = np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())
     columns = np.asarray(adjacency.columns)[entries]
     offsets = np.concatenate([[0], ends])
-    matrix = scipy.sparse.csr_array((shares, columns, offsets), shape=(len(lengths), num_columns))
+    ones = np.ones(len(columns))
+    matrix = scipy.sparse.csr_array((ones, columns, offsets), shape=(len(lengths), num_columns))
     matrix.sum_duplicates()
     return matrix
 

@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Bool, Float, Int, PRNGKey, Vectors
 from lightgcn_jax.errors import InputError
 
 LOW, HIGH = 0.5, 1.4
-# A length in float32 after normalisation is off by a few 1e-7; in bfloat16 by a few 1e-3.
-_LENGTH_TOLERANCE = 1e-2
 
 
 def log_density(distances: ArrayLike, dim: int) -> Float[Array, "..."]:
@@ -64,17 +61,6 @@ def log_weights(
     return jnp.where(distances <= high, log_density(low, dim) - log_q, -jnp.inf)
 
 
-def distance_weights(
-    distances: ArrayLike, dim: int, low: float = LOW, high: float = HIGH
-) -> Float[Array, "... candidates"]:
-    """The probability of each candidate along the last axis; all 0 where none is near enough.
-
-    Args and Raises: as :func:`log_weights`.
-    """
-    logs = log_weights(distances, dim, low, high)
-    return _shares(logs)
-
-
 def draw_distance_weighted(
     key: PRNGKey,
     query_vectors: Vectors,
@@ -88,8 +74,7 @@ def draw_distance_weighted(
     replacement.
 
     With replacement, because drawing the rare near candidates at most once would flatten the law.
-    No gradient flows through the choice. Vectors must have length 1: see
-    :func:`check_unit_length`, for the host.
+    No gradient flows through the choice. Vectors must have length 1.
 
     Args:
         query_vectors: ``float[B, D]``.
@@ -124,26 +109,6 @@ def unit_distances(
     # Accelerators would round float32 operands to fewer bits, and near distances with them.
     products = jnp.matmul(queries, candidates.T, precision=jax.lax.Precision.HIGHEST)
     return jnp.sqrt(jnp.clip(2 - 2 * products, 0, 4))
-
-
-def check_unit_length(vectors: ArrayLike, name: str = "vectors") -> None:
-    """Refuse vectors that are not on the unit sphere, on the host.
-
-    Args:
-        vectors: ``float[n, D]``.
-        name: what the message calls them.
-
-    Raises:
-        InputError: a row's length is not 1.
-    """
-    lengths = np.linalg.norm(np.asarray(vectors, np.float32), axis=-1)
-    odd = np.flatnonzero(~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE))
-    if odd.size:
-        raise InputError(
-            f"{name}: distance-weighted negatives expect vectors of length 1, got length "
-            f"{lengths[odd[0]]:.4g} in row {odd[0]}; normalise the embeddings or choose other "
-            "negatives"
-        )
 
 
 def _shares(logs: Float[Array, "... candidates"]) -> Float[Array, "... candidates"]:

@@ -18,7 +18,8 @@ from pinsage_jax.negatives.distance_weighted import draw_distance_weighted, unit
 from pinsage_jax.negatives.hard import draw_hard_of_bags
 from pinsage_jax.negatives.shared import draw_shared_negatives, hard_valid, shared_valid
 from pinsage_jax.runs.finished import read_finished
-from pinsage_jax.training.preparation import graph_of, hard_pool_of
+from pinsage_jax.tasks.task import graph_of
+from pinsage_jax.training.preparation import hard_pool_of
 
 _QUERIES = 500
 

@@ -14,7 +14,7 @@ from pinsage_jax.tasks.pairs import (
     PairSource,
     UserHistories,
 )
-from pinsage_jax.tasks.task import HeldOut, Task
+from pinsage_jax.tasks.task import HeldOut, Task, graph_of
 
 __all__ = [
     "CooccurrencePairs",
@@ -27,6 +27,7 @@ __all__ = [
     "cooccurrence_task",
     "explicit_task",
     "given_task",
+    "graph_of",
     "permuted",
     "time_task",
 ]

@@ -11,6 +11,7 @@ from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows
 from pinsage_jax.data.items import ItemData
+from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.tasks.pairs import PairSource
 
 
@@ -64,3 +65,18 @@ class Task:
             )
         if not known[self.train.item_rows].all():
             raise InputError("train: expected no edge of a held-out item, got one")
+
+
+def graph_of(task: Task) -> ItemGraph:
+    """Build the graph that is walked, from the training interactions alone.
+
+    Args:
+        task: the task.
+    """
+    train = task.train
+    return ItemGraph.from_pairs(
+        train.item_rows,
+        train.user_rows,
+        num_items=train.num_items,
+        num_contexts=train.num_users,
+    )

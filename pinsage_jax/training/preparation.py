@@ -20,7 +20,7 @@ from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.negatives.hard import HardPool, make_pool
 from pinsage_jax.negatives.shared import eligible_weights
 from pinsage_jax.tasks.pairs import ExplicitPairs
-from pinsage_jax.tasks.task import Task
+from pinsage_jax.tasks.task import Task, graph_of
 from pinsage_jax.training.batch import HostItemArrays, ItemArrays
 
 
@@ -97,17 +97,6 @@ class _Clock:
     def lap(self, name: str) -> None:
         now = time.perf_counter()
         self._seconds[name], self._last = now - self._last, now
-
-
-def graph_of(task: Task) -> ItemGraph:
-    """The training interactions as the graph that is walked."""
-    train = task.train
-    return ItemGraph.from_pairs(
-        train.item_rows,
-        train.user_rows,
-        num_items=train.num_items,
-        num_contexts=train.num_users,
-    )
 
 
 def hard_pool_of(

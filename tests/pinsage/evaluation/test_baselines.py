@@ -9,7 +9,14 @@ from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.models.itemcf import ItemCf
-from pinsage_jax.evaluation.baselines import feature_cosine, item_cosine, popularity, random_scores
+from pinsage_jax.evaluation.baselines import (
+    cooccurrence,
+    feature_cosine,
+    item_cosine,
+    personal_pagerank,
+    popularity,
+    random_scores,
+)
 from pinsage_jax.evaluation.metrics import ranks_of
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.tasks.task import HeldOut, Task
@@ -57,6 +64,8 @@ def test_baselines_are_ranked_like_a_model():
         for name, scorer in (
             ("popularity", popularity(TASK, HELD_OUT)),
             ("cosine", item_cosine(TASK, HELD_OUT)),
+            ("counts", cooccurrence(TASK, HELD_OUT)),
+            ("pagerank", personal_pagerank(TASK, HELD_OUT)),
             ("features", feature_cosine(INPUTS, encoded(1), QUERIES)),
         )
     }
@@ -99,6 +108,36 @@ def test_item_cosine_sums_the_cosines_of_seen_items():
     few = item_cosine(TASK, HELD_OUT, ItemCf(neighbours=1))
     scores = np.asarray(scores_of(few, jnp.arange(NUM_QUERIES))).T
     assert ((scores > 0).sum(axis=1) <= [1, 2, 1, 1, 0]).all()
+
+
+def of_queries(scores):
+    """Rows of items as rows of queries: the mean over a query's items, 0 for none."""
+    filled = [query[query >= 0] for query in QUERIES]
+    return np.array([scores[items].sum(axis=0) / max(1, len(items)) for items in filled])
+
+
+def edges():
+    """How often each context holds each item: one edge stands twice."""
+    contexts, items = np.nonzero(DENSE)
+    counts = DENSE.astype(float)
+    counts[contexts[0], items[0]] += 1
+    return counts
+
+
+def test_cooccurrence_counts_common_contexts():
+    counts = edges()
+    expected = of_queries(counts.T @ counts)
+    np.testing.assert_allclose(scored(cooccurrence(TASK, HELD_OUT)), expected, atol=1e-5)
+
+
+def test_pagerank_is_that_of_the_dense_matrix():
+    counts = edges()
+    step = (counts.T / counts.sum(axis=0)[:, None]) @ (counts / counts.sum(axis=1, keepdims=True))
+    x = np.eye(NUM_ITEMS)
+    for _ in range(10):
+        x = 0.2 * np.eye(NUM_ITEMS) + 0.8 * x @ step
+    found = scored(personal_pagerank(TASK, HELD_OUT, restart=0.2))
+    np.testing.assert_allclose(found, of_queries(x), atol=1e-6)
 
 
 def encoded(seed):

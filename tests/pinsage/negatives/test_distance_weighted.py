@@ -6,8 +6,7 @@ import scipy.integrate
 
 from lightgcn_jax.errors import InputError
 from pinsage_jax.negatives.distance_weighted import (
-    check_unit_length,
-    distance_weights,
+    _shares,
     draw_distance_weighted,
     log_density,
     log_weights,
@@ -49,14 +48,14 @@ def test_weights_are_clipped_below_and_end_above():
     distances = np.array([0.0, 0.3, 0.5, 0.9, 1.4, 1.41, 2.0])
     expected = [1, 1, 1, density(0.5, 8) / density(0.9, 8), density(0.5, 8) / density(1.4, 8), 0, 0]
     np.testing.assert_allclose(np.exp(log_weights(distances, 8)), expected, rtol=1e-4)
-    shares = distance_weights(distances, 8)
+    shares = _shares(log_weights(distances, 8))
     np.testing.assert_allclose(shares, np.array(expected) / np.sum(expected), rtol=1e-4)
 
 
 def test_weights_in_many_dimensions_do_not_vanish():
     """The largest of a row is e^-150 of λ, below what float32 holds."""
     distances = np.array([[1.1, 1.2, 1.3], [1.6, 1.7, 1.8]])
-    shares = np.asarray(distance_weights(distances, 256))
+    shares = np.asarray(_shares(log_weights(distances, 256)))
     law = density(0.5, 256) / density(distances[0], 256)
     np.testing.assert_allclose(shares[0], law / law.sum(), rtol=1e-3)
     assert (shares[1] == 0).all()
@@ -112,23 +111,22 @@ def test_nothing_near_enough_or_valid_is_nothing():
 
 
 def test_no_gradient_flows_through_the_choice():
-    query, points = jnp.eye(4)[:1], jnp.eye(4)
+    """A score of what was chosen has the gradient that it has of fixed places."""
+    rng = np.random.default_rng(0)
+    query, points = jnp.asarray(on_sphere(rng, 1, 8)), jnp.asarray(on_sphere(rng, 50, 8))
 
-    def chosen(query):
-        places = draw_distance_weighted(jax.random.key(0), query, points, 3, high=1.5)
-        return points[places].sum() + 0 * unit_distances(query, points).sum()
+    def chosen(query, points):
+        return draw_distance_weighted(jax.random.key(0), query, points, 5)[0]
 
-    assert (jax.grad(chosen)(query) == 0).all()
+    def score(query, points, places):
+        return (points[places] @ query[0]).sum()
 
-
-def test_vectors_must_have_length_one():
-    vectors = np.array([[0.6, 0.8], [3.0, 4.0]])
-    with pytest.raises(InputError, match=r"queries: .*length 1, got length 5 in row 1; normalise"):
-        check_unit_length(vectors, "queries")
-    with pytest.raises(InputError, match=r"vectors: .* got length nan in row 0"):
-        check_unit_length(np.array([[np.nan, 1.0]]))
-    check_unit_length(vectors[:1])
-    check_unit_length(np.zeros((0, 2)))
+    fixed = chosen(query, points)
+    assert (fixed >= 0).all()
+    through = jax.grad(lambda *given: score(*given, chosen(*given)), argnums=(0, 1))(query, points)
+    expected = jax.grad(score, argnums=(0, 1))(query, points, fixed)
+    jax.tree.map(np.testing.assert_array_equal, through, expected)
+    np.testing.assert_allclose(through[0][0], points[fixed].sum(axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("limits", [(0, 1.4), (1.4, 0.5), (0.5, 2)])

@@ -8,7 +8,8 @@ import pytest
 
 from pinsage_jax.negatives.hard import make_pool
 from pinsage_jax.tasks.holdout import explicit_task
-from pinsage_jax.training.preparation import graph_of, hard_pool_of, prepare
+from pinsage_jax.tasks.task import graph_of
+from pinsage_jax.training.preparation import hard_pool_of, prepare
 from tests.pinsage.trained import pins, tiny
 
 CONFIG = tiny(pooling="none", hard_band=(5, 60))
