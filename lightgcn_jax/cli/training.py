@@ -34,19 +34,22 @@ from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, Config, TrainConfig, flat, label_of, model_name
 from lightgcn_jax.settings.config import metric_among
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
+from lightgcn_jax.settings.registry import readers
 
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 
 
 def _hint(name: str) -> str:
-    """The setting's value in every preset."""
+    """What reads the setting, and its value in every preset."""
     values = {preset: flat(config).get(name) for preset, config in PRESETS.items()}
     values = {preset: value for preset, value in values.items() if value is not None}
     values = {"default": DEFAULTS[name]} | values
     if len({repr(value) for value in values.values()}) == 1:
         values = {"default": DEFAULTS[name]}
-    hint = "; ".join(f"{preset}: {shown(value)}" for preset, value in values.items())
-    return "" if values == {"default": None} else f"({hint})"
+    values = {} if values == {"default": None} else values
+    parts = [f"{preset}: {shown(value)}" for preset, value in values.items()]
+    hint = "; ".join(filter(None, (readers(name), *parts)))
+    return f"({hint})" if hint else ""
 
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ def from_flat(
         settings: by name; tuples may be lists.
         own: objects of one's own by field, for names that are
             :data:`~lightgcn_jax.settings.registry.OWN`.
-        where: put before the name in messages, ``--`` for instance.
+        where: put before the name in messages; behind ``--`` it is spelled as a flag.
 
     Raises:
         InputError: a name is unknown, nothing reads it beside the others, or a value does not fit.
@@ -109,17 +109,20 @@ def from_flat(
 def _check_names(
     settings: Mapping[str, Any], chosen: Mapping[str, Any], own: Mapping[str, Any], where: str
 ) -> None:
+    def called(name: str) -> str:
+        return where + (name.replace("_", "-") if where == "--" else name)
+
     for name in settings:
         if name not in KINDS:
-            raise InputError(f"{where}{name}: expected a setting of training, got another name")
+            raise InputError(f"{called(name)}: expected a setting of training, got another name")
     named = {choice: (*classes,) for choice, classes in CHOICES.items()}
     for name, names in (named | {"negative_sharing": _SHARING}).items():
         value = settings.get(name, DEFAULTS[name])
         if value not in names and not (value == OWN and FIELDS.get(name) in own):
-            raise InputError(f"{where}{name}: expected one of {names}, got {value!r}")
+            raise InputError(f"{called(name)}: expected one of {names}, got {value!r}")
     for name in settings:
         if problem := misplaced(chosen, name):
-            raise InputError(f"{where}{name}: {problem}")
+            raise InputError(f"{called(name)}: {problem}")
 
 
 def replaced(base: Config, given: Mapping[str, Any], where: str = "", source: str = "") -> Config:
@@ -150,8 +153,8 @@ def replaced(base: Config, given: Mapping[str, Any], where: str = "", source: st
     return from_flat(kept | dict(given), own, where)
 
 
-class _NamedChoices:
-    """The choices by name.
+class _Flags:
+    """The choices by name, and what a flag means that several classes read.
 
     Attributes:
         model: trained: `mf` (matrix factorisation), `gcn`, `sgc` (its linearisation), `ngcf`, `gnn`
@@ -165,22 +168,32 @@ class _NamedChoices:
             `in-batch`, the positives of the batch; `hard`, the items of a shared uniform pool that
             score highest; `all` items, for small catalogues.
         negative_sharing: `shared` draws one set for the batch, `per-user` one set for each row.
+        dim: dimensions D of an embedding; of `spectral` the singular vectors.
+        layers: applications K of Ã, or of the aggregation of `gnn`; 0 makes `lightgcn` matrix
+            factorisation, the others take at least 1.
+        negatives: items that a batch shares, or that each row has.
+        popularity_power: draw items in proportion to this power of their number of users.
+        popularity_offset: γ; γ·log(1 + an item's training users) is added to its scores, in
+            training and in ranking. A cosine alone cannot say that everybody likes an item.
+        temperature: what scores are divided by in the loss.
     """
 
 
 def flag_documentation() -> str:
     """A docstring with an ``Attributes`` section of every flat name, from the owners' own."""
     found: dict[str, str] = {}
-    for owner in (_NamedChoices, *owners()):
+    for owner in (_Flags, *owners()):
         section = (inspect.getdoc(owner) or "").partition("Attributes:\n")[2]
         own: dict[str, str] = {}
         name = ""
         for line in section.partition("\n\n")[0].replace("``", "`").splitlines():
-            if not line.startswith("     "):
-                name = line.strip().partition(":")[0]
-            own[name] = own.get(name, "") + line + "\n"
+            if line.startswith("     "):
+                own[name] += f" {line.strip()}"
+            else:
+                name, _, text = line.strip().partition(": ")
+                own[name] = text
         found = own | found
-    texts = (found[name] for name in KINDS if name in found)
+    texts = (f"    {name}: {found[name]}\n" for name in KINDS if name in found)
     return "Settings of a run.\n\nAttributes:\n" + "".join(texts)
 
 

@@ -188,6 +188,27 @@ def reads(model: str, setting: str) -> bool:
     return setting in _read_by({"model": model})
 
 
+def readers(setting: str) -> str:
+    """The models, scores, losses or samplers that read a setting, in words; empty where every
+    trained model does.
+
+    Args:
+        setting: a flat name.
+    """
+    names = [name for name in MODELS if reads(name, setting)]
+    if {name for name, made in MODELS.items() if not issubclass(made, ClosedForm)} - {*names}:
+        return ", ".join(names)
+    for choice in ("score", "loss", "negative_sampler"):
+        values = [
+            name
+            for name in CHOICES[choice]
+            if setting in _read_by({"model": CHOSEN["model"], choice: name})
+        ]
+        if len(values) < len(CHOICES[choice]):
+            return f"{choice.replace('_', ' ')} {', '.join(values)}"
+    return ""
+
+
 def misplaced(chosen: Mapping[str, Any], setting: str) -> str | None:
     """What is wrong with a setting beside the chosen model, score, loss and sampler; None where
     something reads it.

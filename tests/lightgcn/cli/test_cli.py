@@ -1,15 +1,15 @@
 """The command line, in this process: output, streams and exit statuses of every command."""
 
 import contextlib
-import dataclasses
 import errno
 import io
+import itertools
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -22,8 +22,8 @@ from lightgcn_jax.data import generate_world, ratio_split, read_interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.runs import Interrupted, RunDirectory, fit
 from lightgcn_jax.serving import Recommender
-from lightgcn_jax.settings import PRESETS, TrainConfig, from_flat
-from lightgcn_jax.settings.names import replaced
+from lightgcn_jax.settings import PRESETS, TrainConfig, flat, from_flat
+from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
 
 QUICK = (
     "--dim",
@@ -150,12 +150,50 @@ def test_the_selecting_metric_follows_the_cutoffs(ks, select_by):
     assert command._config().metric == select_by
 
 
-def test_every_setting_is_a_flag_with_its_help():
-    out = " ".join(call("train", "--help").out.replace("│", " ").split())
-    for field in dataclasses.fields(TrainConfig):
-        assert re.search(rf"--{field.name.replace('_', '-')}[ ,]", out), field.name
-    assert "standard deviation of the initial embeddings. (default: 0.1)" in out
-    assert "(default: 0.005; paper: 0.001; fast: 0.02)" in out
+@pytest.fixture(scope="module")
+def flags() -> dict[str, str]:
+    """What --help says of each flag, on one line."""
+    text = " ".join(call("train", "--help").out.replace("│", " ").split())
+    starts = [*re.finditer(r" --([a-z][a-z0-9-]+)(?:, --no-[a-z-]+)? ", text), re.search("$", text)]
+    return {start[1]: text[start.end() : end.start()] for start, end in itertools.pairwise(starts)}
+
+
+def test_every_setting_is_a_flag_with_its_text_and_its_default_in_each_preset(flags):
+    presets = {preset: flat(config) for preset, config in PRESETS.items()}
+    for name, kind in KINDS.items():
+        said = flags[name.replace("_", "-")]
+        choices = ",".join(map(str, get_args(kind)))
+        metavar = {int: "INT", float: "FLOAT", str: "STR", bool: ""}.get(kind, f"{{{choices}}}")
+        assert said.startswith(metavar) or name in ("ks", "alphas"), name
+        text = said.removeprefix(metavar).rpartition("(")[0]
+        assert len(text) > 10 or name == "select_by", name
+        values = {"default": DEFAULTS[name]} | {
+            preset: values[name] for preset, values in presets.items() if name in values
+        }
+        shown = {
+            preset: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            for preset, value in values.items()
+        }
+        if len(set(shown.values())) == 1:
+            shown = {"default": shown["default"]}
+        for preset, value in shown.items():
+            assert f"{preset}: {value}" in said or shown == {"default": "None"}, name
+
+
+def test_help_says_what_reads_a_setting(flags):
+    assert flags["init-std"].endswith(
+        "standard deviation of the initial embeddings. (default: 0.1)"
+    )
+    assert flags["learning-rate"].endswith("(default: 0.005; paper: 0.001; fast: 0.02)")
+    assert flags["svd-iterations"].endswith("(gfcf, spectral; default: 4)")
+    assert flags["hidden"].endswith("(score mlp; default: 64)")
+    assert flags["margin"].endswith("(loss max-margin; default: 1.0)")
+    assert flags["hard-pool"].endswith("(negative sampler hard; default: 1024)")
+    assert flags["temperature"].endswith(
+        "(loss bpr, binary, softmax; default: 1.0; paper: 1.0; fast: 0.12)"
+    )
+    assert "0 makes `lightgcn` matrix factorisation" in flags["layers"]
+    assert flags["alphas"].endswith("(lightgcn; default: None; fast: 0.0 0.1 0.3 0.6)")
 
 
 @pytest.mark.parametrize(
@@ -360,12 +398,21 @@ def test_data(log, source):
         (("train", "--data", "x", "--dataset", "gowalla"), "--dataset or --data, got both"),
         (("train", "--item-column", "x"), "--item-column: says how to read a file"),
         (("train", "--dataset", "nix"), "unknown data set 'nix'"),
-        (("train", "--dim", "0"), "dim: expected at least 1, got 0"),
+        (("train", "--dim", "0"), "dim: expected a whole number of at least 1, got 0"),
+        (("train", "--model", "mf", "--layers", "2"), "--layers: a setting of gcn, .*, which mf d"),
+        (("train", "--margin", "2"), "--margin: a setting of loss max-margin, got loss bpr; leave"),
+        (("train", "--hidden", "8"), "--hidden: a setting of score mlp, got score inner; leave"),
+        (
+            ("train", "--negative-sampler", "all", "--negative-sharing", "shared"),
+            "--negative-sharing: a setting of .* uniform or popularity, got negative_sampler all",
+        ),
+        (("train", "--ks", "5", "--select-by", "recall@20"), "select_by: expected one of recall@5"),
+        (("train", "--preset", "fast", "--score", "mlp"), "--preset: fast holds popularity_offset"),
         (("train", "--select-by", "auc@20"), "select_by: expected one of recall@10"),
         (("train", "--model", "gfcf", "--epochs", "100"), "--epochs: a setting of mf, .*, which"),
         (("train", "--model", "popular", "--seeds", "2"), "--seeds: .*, which popular does not"),
         (("train", "--low-pass-weight", "0.3"), "--low-pass-weight: a setting of gfcf, which li"),
-        (("train", "--model", "gfcf", "--preset", "paper"), "--preset: paper holds settings of l"),
+        (("train", "--model", "gfcf", "--preset", "paper"), "--preset: paper holds .*: a setting"),
         (("train", "--model", "gfcf", "--singular-vectors", "0"), "singular_vectors: expected a w"),
         (("train", "--min-rating", "3"), "these interactions have no ratings"),
         (("train", "--split", "given"), "the files gave no split"),

@@ -5,7 +5,14 @@ import pytest
 
 from lightgcn_jax.data import Interactions, ratio_split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.runs import RunDirectory, SilentReporter, continue_from, fit, resume
+from lightgcn_jax.runs import (
+    RunDirectory,
+    SilentReporter,
+    continuation,
+    continue_from,
+    fit,
+    resume,
+)
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, load_checkpoint
 from lightgcn_jax.runs.continuation import extend_states, merge_splits
 from lightgcn_jax.runs.trainer import Trainer
@@ -110,23 +117,29 @@ def test_continuing_trains_writes_and_resumes(old_run, new_split, small_config, 
     np.testing.assert_array_equal(again.user_embeddings, whole.user_embeddings)
 
 
-def test_a_run_goes_on_from_its_best_epoch(old_run, new_split, small_config, tmp_path):
-    """With a learning rate too small to move anything, the old vectors are there at the end."""
-    still = {"learning_rate": 1e-30, "epochs": 1, "ordering": "co-clustering"}
-    result = continue_from(old_run, new_split, replaced(small_config, still), out=tmp_path / "new")
-
-    def tables(path, config):
-        run = RunDirectory.open(path)
-        trainer = Trainer(run.split, config, None, run, SilentReporter())
-        best = load_checkpoint(run.checkpoints, trainer.array_template()).arrays.best
-        nodes, users = best.model.table[0], len(run.split.users)
-        return run.split, np.asarray(nodes[:users]), np.asarray(nodes[users:])
-
-    old, old_users, old_items = tables(old_run, small_config)
-    new, new_users, new_items = tables(tmp_path / "new", result.config)
-    assert not new.users.ids[: len(old.users)].equals(old.users.ids)
-    np.testing.assert_array_equal(new_users[new.users.rows(old.users.ids)], old_users)
-    np.testing.assert_array_equal(new_items[new.items.rows(old.items.ids)], old_items)
+def test_a_run_goes_on_from_its_best_epoch_in_the_order_of_the_grown_graph(
+    old_run, new_split, small_config, monkeypatch
+):
+    config = replaced(small_config, {"ordering": "co-clustering"})
+    given = {}
+    monkeypatch.setattr(continuation, "fit", lambda *args, **named: given.update(named, args=args))
+    continue_from(old_run, new_split, config)
+    (merged, used), states = given["args"], given["initial"]
+    assert used == config
+    run = RunDirectory.open(old_run)
+    trainer = Trainer(run.split, small_config, None, run, SilentReporter())
+    best = load_checkpoint(run.checkpoints, trainer.array_template()).arrays.best
+    known = len(run.split.users)
+    assert not merged.users.ids[:known].equals(run.split.users.ids)
+    users = merged.users.rows(run.split.users.ids)
+    items = len(merged.users) + merged.items.rows(run.split.items.ids)
+    table = np.asarray(states.params.model.table)[0]
+    np.testing.assert_array_equal(
+        table[np.concatenate([users, items])], np.asarray(best.model.table)[0]
+    )
+    for part in PARTS:
+        expected = external_pairs(merge_splits(run.split, new_split), part)
+        assert external_pairs(merged, part) == expected
 
 
 @pytest.mark.parametrize(

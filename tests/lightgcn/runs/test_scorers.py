@@ -54,22 +54,28 @@ NEGATIVES = {
 @pytest.mark.parametrize(
     "settings",
     [
-        {"score": "inner"},
         {"score": "inner", "popularity_offset": 0.3},
-        {"score": "cosine"},
         {"score": "cosine", "popularity_offset": 0.3},
         {"score": "mlp", "hidden": 4},
-        {"score": Distance()},
         {"score": Distance(popularity_offset=0.3)},
-        {"model": "mf"},
         {"model": "mf", "biases": True},
         {"model": "mf", "biases": True, "popularity_offset": 0.3},
-        {"model": "gcn"},
-        {"model": "sgc"},
-        {"model": "ngcf"},
         {"model": "ngcf", "score": "mlp", "hidden": 4},
-        {"model": "gnn"},
         {"model": "gnn", "aggregate": "max"},
+        # What is left out of those, and what lies between models.
+        *(
+            pytest.param(settings, marks=pytest.mark.slow)
+            for settings in (
+                {"score": "inner"},
+                {"score": "cosine"},
+                {"score": Distance()},
+                {"model": "mf"},
+                {"model": "gcn"},
+                {"model": "sgc"},
+                {"model": "ngcf"},
+                {"model": "gnn"},
+            )
+        ),
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
