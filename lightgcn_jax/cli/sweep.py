@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import time
-import types
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Union, cast, get_args, get_origin
+from typing import Annotated, Any, cast
 
 import tyro
 from rich.table import Table
@@ -23,10 +22,10 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.runs import ConsoleReporter, FitResult, SilentReporter
 from lightgcn_jax.settings.names import KINDS
 from lightgcn_jax.sweeps import Range, SweepConfig, SweepResult, resume_sweep, run_sweep
-from lightgcn_jax.sweeps.directory import NOTES, SweepDirectory, Trial
-from lightgcn_jax.sweeps.space import Sampler, Scale, named, shown
+from lightgcn_jax.sweeps.directory import SweepDirectory, Trial, spread
+from lightgcn_jax.sweeps.space import Sampler, named, shown
 
-_SWITCH = {"true": True, "false": False}
+_WORDS = {"none": None, "true": True, "false": False}
 Assignments = tuple[str, ...]
 
 
@@ -41,15 +40,15 @@ class Sweep:
     Attributes:
         source: the data.
         settings: settings of all trials.
-        values: settings and the values to try, in every combination: `dim=16,64 l2=1e-4,1e-3`;
-            layer weights as in `alphas=0.5/0.25/0.25,none`.
-        ranges: numeric settings to draw at random: `learning_rate=1e-4..1e-1 dim=8..64:log`;
-            drawn log-uniformly where the ends are positive and more than a decade apart, else
+        values: settings and the values to try: `dim=16,64 l2=1e-4,1e-3`; layer weights as in
+            `alphas=0.5/0.25/0.25,none`.
+        ranges: numeric settings to draw: `learning_rate=1e-4..1e-1 dim=8..64:log`; drawn
+            log-uniformly where the ends are positive and more than a decade apart, else
             uniformly, unless `:log` or `:linear` says otherwise.
         trials: combinations to draw, from --range and --set.
-        sampler: `grid` tries every combination of --set; `random` draws --trials of them and of
-            --range; `tpe` draws where the trials before were good.
-        draw_seed: of these draws.
+        sampler: `grid` tries every combination of --set; `random` draws each of the trials
+            regardless of the others, `tpe` where the trials before were good.
+        draw_seed: of the draws.
         together: runs trained at once, at most.
         study: rank test too for every trial, for an experiment from which nothing is chosen; no
             run is trained then.
@@ -79,7 +78,8 @@ class Sweep:
     sampler: Annotated[
         Sampler | None,
         tyro.conf.arg(
-            metavar="{grid,random,tpe}", help_behavior_hint="(default: random with --trials)"
+            metavar="{grid,random,tpe}",
+            help_behavior_hint="(default: random with --trials, else grid)",
         ),
     ] = None
     draw_seed: int = 0
@@ -95,6 +95,7 @@ class Sweep:
     quiet: Switch = False
 
     def run(self) -> int:
+        """Sweep, or go on with a sweep, and print what came of it; the exit status."""
         result = self._sweep() if self.resume is None else self._resume(self.resume)
         if self.quiet:
             print(result.path)
@@ -108,31 +109,19 @@ class Sweep:
                 "--resume: goes on with the sweep's own stored data and settings; "
                 "leave the other flags out"
             )
-        config = SweepDirectory.open(path).config
-        self._note(f"Protocol {NOTES[config.study]}")
-        return resume_sweep(path, reporter=self._reporter(config.metric))
+        return resume_sweep(path, reporter=self._reporter(SweepDirectory(path).config))
 
     def _sweep(self) -> SweepResult:
-        config = self.config()
+        config, name = self.config(), self.source.name
         interactions = self.source.interactions()
         split = apply_protocol(
             self.source.split_up(interactions), "strict", seed=self.source.split_seed
         )
         for line in data_lines(self.source, interactions, split):
-            self._note(line)
-        self._note(f"Protocol {NOTES[config.study]}")
-        seeds = f" of {config.shared.seeds} seeds" if config.shared.seeds > 1 else ""
-        self._note(f"{config.num_trials} trials{seeds}, judged by valid {config.metric}")
-        out = (
-            self.out or Path("runs") / f"{self.source.name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
-        )
-        return run_sweep(
-            split,
-            config,
-            out=out,
-            reporter=self._reporter(config.metric),
-            data=self.source.record(),
-        )
+            messages(quiet=self.quiet).print(line)
+        out = self.out or Path("runs") / f"{name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
+        reporter, data = self._reporter(config), self.source.record()
+        return run_sweep(split, config, out=out, reporter=reporter, data=data)
 
     def config(self) -> SweepConfig:
         """The sweep that the flags describe.
@@ -140,144 +129,117 @@ class Sweep:
         Raises:
             InputError: a flag can't be read, or settings do not fit together.
         """
-        values = {name: _values(name, text) for name, text in _assigned("--set", self.values)}
-        ranges = {name: _range(name, text) for name, text in _assigned("--range", self.ranges)}
-        if not values and not ranges:
-            raise InputError(
-                "sweep: expected --set NAME=VALUE,VALUE or --range NAME=LOW..HIGH, got neither"
-            )
-        given: dict[str, Any] = dict(self.settings)
+        search: dict[str, Any] = {}
+        for text in self.values:
+            name, values = _assigned("--set", text, search)
+            search[name] = tuple(_value(value.strip()) for value in values.split(","))
+        for text in self.ranges:
+            name, ends = _assigned("--range", text, search)
+            search[name] = _range(f"--range {name}", ends)
+        same = ("trials", "sampler", "together", "study", "train_best", "refit")
+        others = {name: getattr(self, name) for name in same}
         try:
-            return SweepConfig(
-                given,
-                values,
-                ranges,
-                trials=self.trials,
-                sampler=self.sampler,
-                seed=self.draw_seed,
-                together=self.together,
-                study=self.study,
-                train_best=self.train_best,
-                refit=self.refit,
-            )
+            return SweepConfig(dict(self.settings), search, seed=self.draw_seed, **others)
         except InputError as error:
             name, _, problem = str(error).partition(":")
-            if name in given:
+            if name in self.settings:
                 raise InputError(f"--{name.replace('_', '-')}:{problem}") from None
             raise
 
-    def _note(self, line: str) -> None:
-        messages(quiet=self.quiet).print(line)
-
-    def _reporter(self, metric: str) -> ConsoleReporter | SilentReporter:
-        return SilentReporter() if self.quiet else ConsoleReporter(messages(), metric=metric)
-
-
-def _assigned(flag: str, texts: Iterable[str]) -> list[tuple[str, str]]:
-    """Names and what stands behind their equals signs."""
-    pairs = []
-    for text in texts:
-        name, equals, rest = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not (equals and name and rest):
-            raise InputError(f"{flag}: expected NAME=…, got {text!r}")
-        if name not in KINDS:
-            close = difflib.get_close_matches(name, KINDS, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"{flag} {name}: expected a setting of train, there is none{hint}")
-        if name in (known for known, _ in pairs):
-            raise InputError(f"{flag} {name}: expected once, got it twice")
-        pairs.append((name, rest))
-    return pairs
+    def _reporter(self, config: SweepConfig) -> ConsoleReporter | SilentReporter:
+        """What reports on a sweep, of which it says at once what is tried and how it chooses."""
+        if self.quiet:
+            return SilentReporter()
+        metric, seeds = config.shared.metric, config.shared.seeds
+        each = f" of {seeds} seeds" if seeds > 1 else ""
+        messages().print(f"Protocol {config.protocol_note}")
+        messages().print(f"{config.num_trials} trials{each}, judged by valid {metric}")
+        return ConsoleReporter(messages(), metric=metric)
 
 
-def _values(name: str, text: str) -> tuple[Any, ...]:
-    """The values of ``--set NAME=TEXT``."""
-    return tuple(_value(name, one.strip(), KINDS[name]) for one in text.split(","))
+def _assigned(flag: str, text: str, known: dict[str, Any]) -> tuple[str, str]:
+    """The name of a setting and what stands behind its equals sign."""
+    name, equals, rest = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not (equals and name and rest):
+        raise InputError(f"{flag}: expected NAME=…, got {text!r}")
+    if name not in KINDS:
+        close = difflib.get_close_matches(name, KINDS, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"{flag} {name}: expected a setting of train, there is none{hint}")
+    if name in known:
+        raise InputError(f"{flag} {name}: expected once, got it twice")
+    return name, rest
 
 
-def _value(name: str, text: str, kind: Any) -> Any:
-    """One value of a setting from its text, by the setting's type."""
-    if get_origin(kind) in (Union, types.UnionType):
-        [kind] = (one for one in get_args(kind) if one is not type(None))
-        if text == "none":
-            return None
-    if get_origin(kind) is tuple:
-        return tuple(_value(name, part, get_args(kind)[0]) for part in text.split("/"))
-    if kind is bool:
-        if text not in _SWITCH:
-            raise InputError(f"--set {name}: expected true or false, got {text!r}")
-        return _SWITCH[text]
-    if kind not in (int, float):
-        return text  # a name, which TrainConfig knows
-    return _number(f"--set {name}", text, whole=kind is int)
+def _value(text: str) -> Any:
+    """A value from its text; whether a setting takes such a value is for the setting to say."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if "/" in text:
+        return tuple(map(_value, text.split("/")))
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
-def _number(what: str, text: str, *, whole: bool) -> float:
-    try:
-        return int(text) if whole else float(text)
-    except ValueError:
-        wanted = "a whole number" if whole else "a number"
-        raise InputError(f"{what}: expected {wanted}, got {text!r}") from None
-
-
-def _range(name: str, text: str) -> Range:
-    """The range of ``--range NAME=TEXT``."""
-    bounds, colon, scale = text.partition(":")
+def _range(flag: str, text: str) -> Range:
+    """A range from ``LOW..HIGH`` or ``LOW..HIGH:SCALE``."""
+    bounds, _, scale = text.partition(":")
     low, dots, high = bounds.partition("..")
-    if not dots or (colon and scale not in get_args(Scale)):
-        raise InputError(
-            f"--range {name}: expected LOW..HIGH, LOW..HIGH:log or LOW..HIGH:linear, got {text!r}"
-        )
-    what, whole = f"--range {name}", KINDS[name] is int
-    ends = (_number(what, low, whole=whole), _number(what, high, whole=whole))
     try:
-        return Range(*ends, cast(Scale, scale or "auto"))
+        if dots:
+            return Range(_value(low), _value(high), cast(Any, scale or "auto"))
+        problem = f"got {text!r}"
     except InputError as error:
-        raise InputError(f"{what}: {str(error).removeprefix('range: ')}") from None
+        problem = str(error)
+    wanted = "expected LOW..HIGH, LOW..HIGH:log or LOW..HIGH:linear"
+    raise InputError(f"{flag}: {wanted}; {problem}")
 
 
 def trials_table(result: SweepResult) -> Table:
-    """A line a trial, the best first: what was tried and what came of it."""
-    names = list(dict.fromkeys(name for trial in result.trials for name in trial.settings))
-    metric, ranking = result.metric, result.ranking()
-    parts = result.best.parts
+    """A line a trial, the best first: what was tried and what came of it.
+
+    Args:
+        result: a finished sweep.
+    """
+    best, metric = result.best, result.config.shared.metric
+    parts = [*filter(best.user_attrs["seeds"][0].get, PARTS)]
     titles = [f"{part} {metric}" + (" (study)" if part == "test" else "") for part in parts]
 
     def row(trial: Trial) -> list[object]:
-        mark = "▲" if trial.number == result.best.number else ""
-        settings = [shown(trial.settings[name]) for name in names]
-        if trial.diverged:
-            return [f"{trial.number}", *settings, "diverged", *("–" for _ in parts), "–"]
-        cells = [_cell(trial.spread(part, metric)) for part in parts]
-        cells[parts.index("valid")] += mark
-        return [f"{trial.number}", *settings, _epochs(trial), *cells, f"{trial.seconds:.1f}"]
+        tried = (trial.number, *map(shown, trial.params.values()))
+        if trial.value is None:
+            return [*tried, "diverged", *("–" for _ in parts), "–"]
+        seeds, seconds = trial.user_attrs["seeds"], trial.user_attrs["seconds"]
+        cells = [_cell(trial, part, metric) for part in parts]
+        cells[parts.index("valid")] += "▲" if trial.number == best.number else ""
+        epochs = sorted({seed["best_epoch"] for seed in seeds})
+        epochs = "–".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))) if epochs[-1] else "–"
+        return [*tried, epochs, *cells, f"{seconds:.1f}"]
 
-    columns = ("trial", *names, "best epoch", *titles, "seconds")
-    return table(columns, map(row, ranking), numbers=columns)
-
-
-def _cell(spread: dict[str, float]) -> str:
-    width = spread.get("ci95_half_width")
-    return f"{spread['mean']:.4f}" + ("" if width is None else f" ±{width:.4f}")
+    columns = ("trial", *best.params, "best epoch", *titles, "seconds")
+    return table(columns, map(row, result.ranking()), numbers=columns)
 
 
-def _epochs(trial: Trial) -> str:
-    epochs = sorted({seed["best_epoch"] for seed in trial.seeds})
-    return "–".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))) if any(epochs) else "–"
+def _cell(trial: Trial, part: str, metric: str) -> str:
+    figures = spread(trial.user_attrs["seeds"], part, metric)
+    width = figures.get("ci95_half_width")
+    return f"{figures['mean']:.4f}" + ("" if width is None else f" ±{width:.4f}")
 
 
 def _print_outcome(result: SweepResult) -> None:
     """The trials, the best one, its run, and where all of it lies."""
-    console, best = results(), result.best
-    console.print(f"Protocol {result.protocol_note}")
+    console, best, metric = results(), result.best, result.config.shared.metric
+    console.print(f"Protocol {result.config.protocol_note}")
     console.print(trials_table(result))
-    seeds = len(best.seeds)
+    seeds = len(best.user_attrs["seeds"])
     if seeds > 1:
         console.print(f"Means over {seeds} seeds ± half width of the 95 % confidence interval")
     console.print(
-        f"▲ best on validation: trial {best.number}, {named(best.settings)}, "
-        f"{result.metric} {_cell(best.spread('valid', result.metric))}"
+        f"▲ best on validation: trial {best.number}, {named(best.params)}, "
+        f"{metric} {_cell(best, 'valid', metric)}"
     )
     for title, run in (("Its run", result.run), ("Its run on all but test", result.refitted)):
         if run is not None:

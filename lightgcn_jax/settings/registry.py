@@ -255,7 +255,7 @@ def _read_by(chosen: Mapping[str, str]) -> set[str]:
 
 
 def _read_by_choice(choice: str, name: str) -> set[str]:
-    if name == OWN:
+    if name not in CHOICES[choice]:
         return set()
     read = names_of(CHOICES[choice][name])
     if name in ("uniform", "popularity"):

@@ -1,4 +1,7 @@
-"""What a sweep tries: every combination of settings, or some that an Optuna sampler draws."""
+"""What a sweep tries: every combination of settings, or some that an Optuna sampler draws.
+
+A trial's choice is a dict of Optuna parameters: settings by flat names, tuples as they are typed.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,13 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import check_fields, number, one_of, optional, scalar, whole
 from lightgcn_jax.settings.config import Config
 from lightgcn_jax.settings.names import KINDS, from_flat
-from lightgcn_jax.settings.registry import CHOICES, CHOSEN, misplaced
+from lightgcn_jax.settings.registry import misplaced
 
-Scale = Literal["auto", "log", "linear"]
 Sampler = Literal["grid", "random", "tpe"]
+Parameters = dict[str, Any]
 
-SHARED = {"protocol", "ks", "select_by", "seed", "seeds", "checkpoint_seconds"}
-"""Settings in which trials may not differ: by them they are compared."""
-
-_MOST_DRAWS = 10_000
+_SHARED = {"protocol", "ks", "select_by", "seed", "seeds", "checkpoint_seconds"}
+_DRAWS_EACH = 1000
 
 
 @contextlib.contextmanager
@@ -61,34 +62,24 @@ class Range:
 
     Attributes:
         low, high: the ends, both included.
-        scale: `log` draws log-uniformly, `linear` uniformly; `auto` is log for positive ends more
-            than a decade apart.
-
-    Raises:
-        InputError: the ends are not in order, or not positive on the scale `log`.
+        scale: `log` draws log-uniformly, `linear` uniformly; `auto` becomes log for positive ends
+            more than a decade apart, else linear.
     """
 
     low: float
     high: float
-    scale: Scale = "auto"
+    scale: Literal["auto", "log", "linear"] = "auto"
 
     def __post_init__(self):
-        check_fields(self, low=number(), high=number(), scale=one_of(Scale))
+        scales = one_of(("auto", "log", "linear"))
+        check_fields(self, low=number(), high=number(), scale=scales)
         if self.low >= self.high:
             raise InputError(f"range: expected low < high, got {self.low}..{self.high}")
         if self.scale == "log" and self.low <= 0:
             raise InputError(f"range: expected positive ends on scale log, got {self.low}")
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Both ends, the lower one first."""
-        return self.low, self.high
-
-    @property
-    def is_log(self) -> bool:
-        """Whether logarithms are drawn uniformly."""
-        wide = self.low > 0 and self.high / self.low > 10
-        return self.scale == "log" or (self.scale == "auto" and wide)
+        if self.scale == "auto":
+            wide = self.low > 0 and self.high / self.low > 10
+            object.__setattr__(self, "scale", "log" if wide else "linear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,27 +88,30 @@ class SweepConfig:
 
     Attributes:
         base: settings of all trials; each takes those that its model, score, loss and sampler of
-            negatives read. ``select_by`` chooses the epochs and the trials.
-        values: settings by name and the values to try.
-        ranges: numeric settings by name, to draw from.
-        trials: how many distinct combinations to draw; None takes the whole grid of ``values``.
-        sampler: ``grid`` tries every combination, ``random`` draws them independently, ``tpe``
-            draws where the trials before were good (Optuna's tree-structured Parzen estimator),
-            as many at once as train together. By default ``random`` with ``trials``, else
-            ``grid``.
+            negatives read. ``select_by`` chooses epochs and trials, on validation.
+        search: settings and for each the values to try, or a :class:`Range` to draw from.
+        trials: how many distinct combinations to draw.
+        sampler: ``grid`` tries every combination of values; ``random`` draws each regardless of
+            the others; ``tpe`` draws where the trials before were good (Optuna's tree-structured
+            Parzen estimator), as many at once as train together. By default ``random`` where
+            ``trials`` or a range is given, else ``grid``.
         seed: of the draws.
         together: runs trained at once, at most; fewer where the device's memory asks for it.
         study: rank test too for every trial: an experiment, from which nothing may be chosen.
-        train_best: train the best trial as a run under ``study`` as well.
+        train_best: train the best trial as a run under ``study`` too, as is done without it.
         refit: train the best trial anew on train and validation, after its run.
 
     Raises:
-        InputError: a setting is unknown, nothing reads it in some trial, or does not fit.
+        InputError: a setting is unknown, nothing reads it, or it does not fit beside the others.
+
+    Example:
+        >>> search = {"dim": (16, 64), "l2": (0, 0.001)}
+        >>> SweepConfig({"model": "mf"}, search).planned[1]
+        {'dim': 16, 'l2': 0.001}
     """
 
     base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    values: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
-    ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict)
+    search: Mapping[str, Sequence[Any] | Range] = dataclasses.field(default_factory=dict)
     trials: int | None = None
     sampler: Sampler | None = None
     seed: int = 0
@@ -127,136 +121,110 @@ class SweepConfig:
     refit: bool = False
 
     def __post_init__(self):
-        check_fields(
-            self,
-            trials=optional(whole(1)),
-            sampler=optional(one_of(Sampler)),
-            seed=whole(0),
-            together=whole(1),
-        )
-        default = "random" if self.trials or self.ranges else "grid"
-        object.__setattr__(self, "sampler", self.sampler or default)
-        for name in ("base", "values"):
-            plain = {setting: _plain(value) for setting, value in getattr(self, name).items()}
-            object.__setattr__(self, name, plain)
-        self._check_names()
+        check_fields(self, seed=whole(0), together=whole(1), trials=optional(whole(1)))
+        check_fields(self, sampler=optional(one_of(Sampler)))
+        search = {name: _plain(tried) for name, tried in self.search.items()}
+        draws = self.trials or any(isinstance(tried, Range) for tried in search.values())
+        settled = {
+            "base": {name: _plain(value) for name, value in self.base.items()},
+            "search": search,
+            "sampler": self.sampler or ("random" if draws else "grid"),
+            "train_best": self.train_best or self.refit or not self.study,
+        }
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+        self._check_search()
         self._check_base()
-        self._check_values()
-        self._check_number()
-        for settings in self.checked:
-            self.trial_config(settings)
+        for parameters in self.planned:
+            self.trial_config(parameters)
 
-    def _check_names(self) -> None:
-        if not self.values and not self.ranges:
-            raise InputError("sweep: expected settings to try, got none")
-        for name in (*self.base, *self.values, *self.ranges):
-            if name not in KINDS:
-                raise InputError(f"{name}: expected a setting of training, got another name")
-        for name in (*self.values, *self.ranges):
+    def _check_search(self) -> None:
+        if not self.search:
+            raise InputError("search: expected settings to try (--set or --range), got none")
+        most = 1.0
+        for name, tried in self.search.items():
+            kind = KINDS.get(name)
             if name in self.base:
                 raise InputError(f"{name}: is swept already; leave it out")
-            if name in SHARED:
+            if kind is None or name in _SHARED:
                 raise InputError(f"{name}: expected a setting in which trials may differ")
-            if name in self.values and name in self.ranges:
-                raise InputError(f"{name}: expected values or a range, got both")
-
-    def _check_base(self) -> None:
-        tried = {
-            name: self.values.get(name, (self.base.get(name, default),))
-            for name, default in CHOSEN.items()
-        }
-        for name, values in tried.items():
-            for value in values:
-                if value not in CHOICES[name]:
-                    expected = tuple(CHOICES[name])
-                    raise InputError(f"{name}: expected one of {expected}, got {value!r}")
-        for name in self.base.keys() - {"select_by"}:
-            problems = [misplaced(chosen, name) for chosen in _product(tried)]
-            if all(problems):
-                raise InputError(f"{name}: {problems[0]}")
-        protocol = self.base.get("protocol", "strict")
-        if protocol != "strict":
-            raise InputError(
-                f"protocol: expected strict, under which settings are chosen on validation, "
-                f"got {protocol}"
-            )
-        _ = self.shared
-
-    def _check_values(self) -> None:
-        for name, values in self.values.items():
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{name}: expected distinct values to try, got {list(values)}")
-        for name, drawn in self.ranges.items():
-            if KINDS[name] not in (int, float):
-                raise InputError(f"{name}: expected values, as only numbers have ranges")
-            if KINDS[name] is int and any(end % 1 for end in drawn.ends):
-                raise InputError(f"{name}: expected whole numbers, got {drawn.low}..{drawn.high}")
-
-    def _check_number(self) -> None:
-        if self.sampler == "grid" and (self.ranges or self.trials):
-            raise InputError(
-                "sampler: expected random or tpe to draw trials, got grid, which tries all values"
-            )
+            if isinstance(tried, Range):
+                if kind not in (int, float):
+                    raise InputError(f"{name}: expected values, as only numbers have ranges")
+                if kind is int and (tried.low % 1 or tried.high % 1):
+                    ends = f"{tried.low}..{tried.high}"
+                    raise InputError(f"{name}: expected whole numbers, got {ends}")
+                most *= math.inf if kind is float else tried.high - tried.low + 1
+            elif not tried or len(set(tried)) < len(tried):
+                raise InputError(f"{name}: expected distinct values to try, got {list(tried)}")
+            else:
+                most *= len(tried)
         if self.sampler != "grid" and self.trials is None:
             raise InputError("trials: expected how many to draw, got none")
-        most = math.prod(map(len, self.values.values()))
-        for name, drawn in self.ranges.items():
-            most *= math.inf if KINDS[name] is float else drawn.high - drawn.low + 1
-        if self.num_trials > most:
+        if self.sampler == "grid" and (self.trials or most == math.inf):
+            raise InputError("sampler: expected random or tpe to draw trials, got grid")
+        if (self.trials or 1) > most:
+            raise InputError(f"trials: expected at most {most:.0f}, got {self.trials}")
+
+    def _check_base(self) -> None:
+        if self.shared.protocol != "strict":
             raise InputError(
-                f"trials: expected at most {most:.0f}, which all differ, got {self.trials}"
+                f"protocol: expected strict, under which settings are chosen on validation, "
+                f"got {self.shared.protocol}"
             )
+        for name in self.base.keys() - {"select_by"}:
+            problems = [misplaced({**self.base, **chosen}, name) for chosen in self.planned]
+            if all(problems):
+                raise InputError(f"{name}: {problems[0]}")
 
     @cached_property
     def shared(self) -> Any:
-        """The cut-offs and the metric by which all trials are compared, as a TrainConfig."""
-        return from_flat({name: self.base[name] for name in SHARED & self.base.keys()})
-
-    @property
-    def metric(self) -> str:
-        """What chooses, on validation."""
-        return self.shared.metric
+        """The settings in which trials do not differ, as a TrainConfig; its metric chooses."""
+        return from_flat({name: self.base[name] for name in _SHARED & self.base.keys()})
 
     @property
     def num_trials(self) -> int:
         """How many combinations are tried."""
-        return self.trials or math.prod(map(len, self.values.values()))
+        return self.trials or len(self.planned)
 
     @property
-    def trains_best(self) -> bool:
-        """Whether the best trial becomes a run."""
-        return self.train_best or self.refit or not self.study
+    def protocol_note(self) -> str:
+        """What the figures of trials mean, for every output that shows them."""
+        if self.study:
+            return "study: TEST ranked for every trial; choose and report nothing by it"
+        return "strict: epochs and settings selected on validation, test not ranked"
 
     @cached_property
-    def combinations(self) -> tuple[dict[str, Any], ...]:
-        """The settings that each trial chooses, of a sampler that heeds no results."""
-        if self.sampler == "grid":
-            return tuple(_product(self.values))
-        return tuple(self.drawn(self.num_trials))
+    def planned(self) -> list[Parameters]:
+        """What each trial chooses, in order. For ``tpe``, which chooses as it goes, every
+        combination of values with the low and with the high ends of the ranges."""
+        if self.sampler == "random":
+            return self._drawn(self.num_trials)
+        found = {}
+        for end in ("low", "high"):
+            values = [
+                [getattr(tried, end)] if isinstance(tried, Range) else map(_parameter, tried)
+                for tried in self.search.values()
+            ]
+            for chosen in itertools.product(*values):
+                found[chosen] = dict(zip(self.search, chosen, strict=True))
+        return [*found.values()]
 
-    @property
-    def checked(self) -> Iterator[dict[str, Any]]:
-        """Settings that must fit before any work: those of all trials, or where they are drawn as
-        the sweep goes on, every combination of values with either end of the ranges."""
-        if self.sampler != "tpe":
-            yield from self.combinations
-            return
-        for end in (0, 1):
-            ends = {name: (drawn.ends[end],) for name, drawn in self.ranges.items()}
-            yield from _product({**self.values, **ends})
-
-    def drawn(self, count: int, known: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """Settings that differ from each other and from all that are known.
+    def batch(self, known: Sequence[Any]) -> list[Parameters]:
+        """What the next trials choose.
 
         Args:
-            count: how many to draw.
-            known: Optuna's trials so far.
-
-        Raises:
-            InputError: there are not so many.
+            known: Optuna's trials so far, all of which are finished.
         """
+        if self.sampler != "tpe":
+            return self.planned[len(known) :]
+        count = max(1, self.together // self.shared.seeds)
+        return self._drawn(min(count, self.num_trials - len(known)), known)
+
+    def _drawn(self, count: int, known: Sequence[Any] = ()) -> list[Parameters]:
+        """Parameters that differ from each other and from those of the known trials."""
         with quiet_optuna() as optuna:
-            # A seed of its own for every draw makes a sweep that was broken off go on as it would.
+            # A seed for each draw: a sweep that was broken off goes on as it would have.
             [seed] = np.random.SeedSequence((self.seed, len(known))).generate_state(1).tolist()
             sampler = optuna.samplers.RandomSampler(seed)
             if self.sampler == "tpe":
@@ -264,80 +232,53 @@ class SweepConfig:
             study = optuna.create_study(direction="maximize", sampler=sampler)
             study.add_trials(known)
             distributions = self.distributions()
-            seen = {named(self.settings_of(trial.params)) for trial in known}
-            found: list[dict[str, Any]] = []
-            for _ in range(_MOST_DRAWS):
-                settings = self.settings_of(study.ask(distributions).params)
-                if named(settings) not in seen:
-                    seen.add(named(settings))
-                    found.append(settings)
-                if len(found) == count:
-                    return found
-        raise InputError(f"trials: expected at most {len(seen)}, got {self.trials}")
+            found = {named(trial.params): trial.params for trial in known}
+            for _ in range(_DRAWS_EACH * (len(known) + count)):
+                parameters = study.ask(distributions).params
+                for name, tried in self.search.items():
+                    if isinstance(tried, Range) and KINDS[name] is float:
+                        # Four digits can be read and typed.
+                        rounded = float(f"{parameters[name]:.4g}")
+                        parameters[name] = min(max(rounded, tried.low), tried.high)
+                found.setdefault(named(parameters), parameters)
+                if len(found) == len(known) + count:
+                    return [*found.values()][len(known) :]
+        raise InputError(f"trials: expected at most {len(found)}, got {self.trials}")
 
     def distributions(self) -> dict[str, Any]:
-        """Optuna's distribution of each swept setting."""
+        """Optuna's distribution of each setting of the search."""
         with quiet_optuna() as optuna:
             kinds = optuna.distributions
-            numeric = {int: kinds.IntDistribution, float: kinds.FloatDistribution}
-            categorical = {
-                name: kinds.CategoricalDistribution([*map(parameter, values)])
-                for name, values in self.values.items()
-            }
-            return categorical | {
-                name: numeric[KINDS[name]](*map(KINDS[name], drawn.ends), log=drawn.is_log)
-                for name, drawn in self.ranges.items()
-            }
+        numeric = {int: kinds.IntDistribution, float: kinds.FloatDistribution}
+        return {
+            name: numeric[KINDS[name]](tried.low, tried.high, log=tried.scale == "log")
+            if isinstance(tried, Range)
+            else kinds.CategoricalDistribution([*map(_parameter, tried)])
+            for name, tried in self.search.items()
+        }
 
-    def settings_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings from Optuna's parameters.
+    def trial_config(self, parameters: Mapping[str, Any]) -> Config:
+        """All settings of a trial: of the base, those that something reads beside its own.
 
         Args:
-            parameters: by name. A number from a range is rounded to four digits, to be read and
-                typed.
-        """
-        settings = {}
-        for name, values in self.values.items():
-            settings[name] = {parameter(value): value for value in values}[parameters[name]]
-        for name, drawn in self.ranges.items():
-            kind, value = KINDS[name], parameters[name]
-            rounded = value if kind is int else float(f"{value:.4g}")
-            settings[name] = kind(min(max(rounded, drawn.low), drawn.high))
-        return settings
-
-    def trial_config(self, settings: Mapping[str, Any]) -> Config:
-        """All settings of a trial: those it chose, and of the base what something reads beside
-        them.
-
-        Args:
-            settings: those that it chose.
+            parameters: those that it chose.
 
         Raises:
             InputError: settings do not fit together.
         """
-        given = {**self.base, "select_by": self.metric, **settings}
-        kept = {
-            name: value
-            for name, value in given.items()
-            if name in settings or not misplaced(given, name)
-        }
+        given = {**self.base, "select_by": self.shared.metric, **parameters}
+        names = [name for name in given if name in parameters or not misplaced(given, name)]
+        for name, tried in self.search.items():
+            if not isinstance(tried, Range):
+                given[name] = {_parameter(value): value for value in tried}[parameters[name]]
         try:
-            return from_flat(kept)
+            return from_flat({name: given[name] for name in names})
         except InputError as error:
-            raise InputError(f"trial {named(settings)}: {error}") from None
-
-
-def parameter(value: Any) -> Any:
-    """A setting's value as Optuna keeps it: a tuple as text, all else unchanged.
-
-    Args:
-        value: the value.
-    """
-    return shown(value) if isinstance(value, tuple) else value
+            raise InputError(f"trial {named(parameters)}: {error}") from None
 
 
 def shown(value: Any) -> str:
-    """A setting's value as it is typed: 0.001, mf, 0.5/0.25/0.25.
+    """A setting's value as it is typed: 0.001, mf, true, 0.5/0.25/0.25.
 
     Args:
         value: the value.
@@ -347,22 +288,23 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def named(settings: Mapping[str, Any]) -> str:
+def named(parameters: Mapping[str, Any]) -> str:
     """Settings on one line: ``dim=16 l2=0.001``.
 
     Args:
-        settings: by name.
+        parameters: by name.
     """
-    return " ".join(f"{name}={shown(value)}" for name, value in settings.items())
+    return " ".join(f"{name}={shown(value)}" for name, value in parameters.items())
 
 
-def _product(values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination."""
-    for chosen in itertools.product(*values.values()):
-        yield dict(zip(values, chosen, strict=True))
+def _parameter(value: Any) -> Any:
+    """A value as Optuna keeps it."""
+    return shown(value) if isinstance(value, tuple) else value
 
 
 def _plain(value: Any) -> Any:
-    """A value of NumPy or JSON as Python's own, sequences as tuples."""
+    """A value of NumPy or JSON as Python's own: sequences as tuples, objects as ranges."""
     value = scalar(value)
+    if isinstance(value, Mapping):
+        return Range(**value)
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple, np.ndarray)) else value

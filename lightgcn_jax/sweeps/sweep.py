@@ -16,6 +16,7 @@ from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
+from lightgcn_jax.files import locked
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.closed_form import fits
 from lightgcn_jax.runs.directory import RunDirectory
@@ -27,7 +28,7 @@ from lightgcn_jax.runs.replicas import PER_REPLICA
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.sweeps.directory import NOTES, SweepDirectory, Trial
+from lightgcn_jax.sweeps.directory import SweepDirectory, Trial
 from lightgcn_jax.sweeps.plot import plot_sweep
 from lightgcn_jax.sweeps.space import SweepConfig, named, quiet_optuna
 
@@ -39,7 +40,8 @@ class SweepResult:
     Attributes:
         path: its directory.
         config: what was tried.
-        trials: by number.
+        trials: Optuna's, by number; a diverged one is pruned. What their user attributes hold is
+            told in :mod:`lightgcn_jax.sweeps.directory`.
         best: the one with the highest metric on validation.
         run: the best one's run, the only one in which test is ranked; None for a study alone.
         refitted: its run on train and validation, if that was asked for.
@@ -54,19 +56,9 @@ class SweepResult:
     refitted: FitResult | None
     plot: Path | None
 
-    @property
-    def metric(self) -> str:
-        """What chose, on validation."""
-        return self.config.metric
-
-    @property
-    def protocol_note(self) -> str:
-        """What the figures of the trials mean."""
-        return NOTES[self.config.study]
-
     def ranking(self) -> list[Trial]:
         """The trials from best to worst on validation; diverged ones stand last."""
-        return sorted(self.trials, key=lambda trial: -trial.value(self.metric))
+        return sorted(self.trials, key=lambda trial: (trial.value is None, -(trial.value or 0)))
 
 
 def run_sweep(
@@ -95,11 +87,10 @@ def run_sweep(
     """
     with quiet_optuna():
         pass  # where it is missing, nothing is written
-    ks = config.shared.ks
-    if max(ks) > len(split.items):
+    if max(config.shared.ks) > len(split.items):
         raise InputError(
             f"ks: expected cut-offs of at most {len(split.items)} (the catalogue's size), "
-            f"got {max(ks)}"
+            f"got {max(config.shared.ks)}"
         )
     split = apply_protocol(split, "strict")
     directory = SweepDirectory.create(Path(out), split, config, data or {})
@@ -117,27 +108,38 @@ def resume_sweep(path: Path | str, *, reporter: Reporter | None = None) -> Sweep
         InputError: no sweep, another version's, or Optuna is not installed.
         Interrupted: Ctrl-C.
     """
-    return _go_on(SweepDirectory.open(Path(path)), reporter or SilentReporter())
+    return _go_on(SweepDirectory(Path(path)), reporter or SilentReporter())
 
 
 def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
-    path, config = directory.path, directory.config
-    with directory.locked():
+    path, config, start = directory.path, directory.config, directory.start
+    held = f"{path}: another process runs this sweep; wait for it or stop it"
+    run = refitted = None
+    with locked(path / ".lock", held):
         try:
-            while groups := directory.ask():
-                _train_group(directory, groups[0], reporter)
+            while group := directory.ask():
+                _train_group(directory, group, reporter)
                 _keep_curves(path)
             _keep_curves(path)
-            trials = directory.trials()
-            best = max(trials, key=lambda trial: trial.value(config.metric))
-            if best.diverged:
-                raise InputError(
-                    f"{path}: every trial diverged, the first: {trials[0].diverged}; "
-                    f"try lower learning rates"
+            trials = directory.study.get_trials()
+            best = _best(path, trials)
+            plot = plot_sweep(path, config, directory.study)
+            if config.train_best:
+                about = start.data | {"sweep": {"trials": len(trials)} | best.params}
+                chosen = config.trial_config(best.params)
+                run = _run(
+                    path / "best",
+                    f"The best trial, {named(best.params)}, is trained as a run",
+                    lambda out: fit(start.split, chosen, out=out, reporter=reporter, data=about),
+                    reporter,
                 )
-            plot = plot_sweep(path, trials, directory.study)
-            run = _best_run(directory, best, reporter) if config.trains_best else None
-            refitted = _refitted(directory, reporter) if config.refit else None
+            if config.refit:
+                refitted = _run(
+                    path / "best-refit",
+                    "Its settings are trained anew on train and validation",
+                    lambda out: refit(path / "best", out=out, reporter=reporter),
+                    reporter,
+                )
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted(
                 f"interrupted; go on with: lightgcn-jax sweep --resume {shlex.quote(str(path))}"
@@ -145,33 +147,24 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
     return SweepResult(path, config, trials, best, run, refitted, plot)
 
 
-def _train_group(directory: SweepDirectory, trials: Sequence[Trial], reporter: Reporter) -> None:
-    """Train a group and record what came of it; take it apart where it can't be trained."""
-    numbers = ", ".join(str(trial.number) for trial in trials)
-    each = "; ".join(named(trial.settings) for trial in trials)
-    together = ", together" if len(trials) > 1 else ""
-    last = directory.config.num_trials - 1
-    reporter.noted(f"Trial {numbers} of 0 to {last}: {each}{together}")
-    folder = directory.group(trials[0])
-    try:
-        seeds, seconds = _train(directory, folder, trials, reporter)
-    except (TrainingDiverged, jax.errors.JaxRuntimeError) as error:
-        diverged = isinstance(error, TrainingDiverged)
-        if not diverged and (not together or "RESOURCE_EXHAUSTED" not in str(error)):
-            raise
-        if together:
-            reporter.noted(f"{error}. These trials are trained one by one.")
-            shutil.rmtree(folder, ignore_errors=True)
-            directory.take_apart(trials)
-        else:
-            reporter.noted(str(error))
-            # What is left to say of the checkpoints and the advice are not the trial's.
-            directory.tell(trials[0], diverged=str(error).partition(";")[0])
-        return
-    share = round(seconds / len(trials), 3)
-    for trial, records in zip(trials, seeds, strict=True):
-        if not trial.finished:
-            directory.tell(trial, seeds=records, seconds=share)
+def _best(path: Path, trials: Sequence[Trial]) -> Trial:
+    ranked = [trial for trial in trials if trial.value is not None]
+    if not ranked:
+        raise InputError(
+            f"{path}: every trial diverged, the first: {trials[0].user_attrs['diverged']}; "
+            f"try lower learning rates"
+        )
+    return max(ranked, key=lambda trial: trial.value)
+
+
+def _run(
+    out: Path, message: str, start: Callable[[Path], FitResult], reporter: Reporter
+) -> FitResult:
+    """The run in a directory: a new one, or the one that is there, to its end."""
+    if out.exists():
+        return resume(out, reporter=reporter)
+    reporter.noted(message)
+    return start(out)
 
 
 def _keep_curves(path: Path) -> None:
@@ -182,22 +175,49 @@ def _keep_curves(path: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
+def _train_group(directory: SweepDirectory, trials: Sequence[Trial], reporter: Reporter) -> None:
+    """Train a group and record what came of it; take it apart where it can't be trained."""
+    numbers = ", ".join(str(trial.number) for trial in trials)
+    each = "; ".join(named(trial.params) for trial in trials)
+    together = ", together" if len(trials) > 1 else ""
+    last = directory.config.num_trials - 1
+    reporter.noted(f"Trial {numbers} of 0 to {last}: {each}{together}")
+    folder = directory.path / "groups" / f"{trials[0].user_attrs['group']:03d}"
+    try:
+        seeds, seconds = _train(directory, folder, trials, reporter)
+    except (TrainingDiverged, jax.errors.JaxRuntimeError) as error:
+        diverged = isinstance(error, TrainingDiverged)
+        if not diverged and (not together or "RESOURCE_EXHAUSTED" not in str(error)):
+            raise
+        if together:
+            reporter.noted(f"{error}. These trials are trained one by one.")
+            shutil.rmtree(folder, ignore_errors=True)
+            for trial in trials:
+                directory.note(trial, group=trial.number)
+        else:
+            reporter.noted(str(error))
+            # What is left to say of the checkpoints and the advice are not the trial's.
+            directory.tell(trials[0], diverged=str(error).partition(";")[0])
+        return
+    share = round(seconds / len(trials), 3)
+    for trial, records in zip(trials, seeds, strict=True):
+        directory.tell(trial, seeds=records, seconds=share)
+
+
 def _train(
     directory: SweepDirectory, folder: Path, trials: Sequence[Trial], reporter: Reporter
 ) -> tuple[list[list[dict[str, Any]]], float]:
     """For each trial a record a seed, and the seconds of all; goes on from a checkpoint."""
     parts = PARTS if directory.config.study else PARTS[:-1]
-    config, split = trials[0].config, directory.start.split
+    config, split = directory.config.trial_config(trials[0].params), directory.start.split
     if not isinstance(config, TrainConfig):
-        records, seconds = [], 0.0
-        for fitted, _, fitting, ranking in fits(evaluation_sets(split), config, parts):
-            records.append({"seed": fitted["seed"], "best_epoch": 0} | fitted)
-            seconds += fitting + ranking
-        return [records], seconds
+        fitted = [*fits(evaluation_sets(split), config, parts)]
+        seconds = sum(fitting + ranking for _, _, fitting, ranking in fitted)
+        return [[{"best_epoch": 0} | record for record, *_ in fitted]], seconds
     folder.mkdir(parents=True, exist_ok=True)
     run = RunDirectory(folder)
     variants = [
-        {name: trial.settings[name] for name in PER_REPLICA if name in trial.settings}
+        {name: value for name, value in trial.params.items() if name in PER_REPLICA}
         for trial in trials
     ]
     split = in_training_order(split, config)
@@ -216,33 +236,3 @@ def _train(
     seconds = sum(summary[f"{name}_seconds"] for name in ("train", "compile", "evaluate"))
     firsts = range(0, len(records), config.seeds)
     return [records[first : first + config.seeds] for first in firsts], seconds
-
-
-def _best_run(directory: SweepDirectory, best: Trial, reporter: Reporter) -> FitResult:
-    start, trials = directory.start, directory.config.num_trials
-    data = start.data | {"sweep": {"trials": trials} | best.settings}
-    return _run(
-        directory.path / "best",
-        f"The best trial, {named(best.settings)}, is trained as a run",
-        reporter,
-        lambda out: fit(start.split, best.config, out=out, reporter=reporter, data=data),
-    )
-
-
-def _refitted(directory: SweepDirectory, reporter: Reporter) -> FitResult:
-    return _run(
-        directory.path / "best-refit",
-        "Its settings are trained anew on train and validation",
-        reporter,
-        lambda out: refit(directory.path / "best", out=out, reporter=reporter),
-    )
-
-
-def _run(
-    out: Path, message: str, reporter: Reporter, start: Callable[[Path], FitResult]
-) -> FitResult:
-    """The run in a directory: a new one, or the one that is there, to its end."""
-    if out.exists():
-        return resume(out, reporter=reporter)
-    reporter.noted(message)
-    return start(out)
