@@ -172,9 +172,12 @@ class SweepConfig:
                 f"protocol: expected strict, under which settings are chosen on validation, "
                 f"got {self.shared.protocol}"
             )
-        for name in self.base.keys() - {"select_by"}:
+        for name in self.base:
+            if name not in KINDS:
+                raise InputError(f"{name}: expected a setting of training, got another name")
             problems = [misplaced({**self.base, **chosen}, name) for chosen in self.planned]
-            if all(problems):
+            # The metric chooses among trials of every model, closed forms included.
+            if all(problems) and name != "select_by":
                 raise InputError(f"{name}: {problems[0]}")
 
     @cached_property

@@ -1,54 +1,41 @@
-"""Sweeps: what is tried, that trials together are trials alone, and that test stays out of it."""
+"""Sweeps: trials together are trials alone, test stays out of the choice, any kill is survived."""
 
-import collections
-import dataclasses
+import contextlib
 import json
-import math
+import os
 
 import jax
 import numpy as np
 import pytest
-import scipy.stats
 from matplotlib.figure import Figure
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation import parts as protocol
+from lightgcn_jax.evaluation import parts as evaluation
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.runs import Interrupted, RunDirectory, SilentReporter, fit
-from lightgcn_jax.runs import trainer as loop
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.runs import trainer as training
+from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.sweeps import Range, SweepConfig, resume_sweep, run_sweep
-from lightgcn_jax.sweeps import space as sweep_space
 from lightgcn_jax.sweeps import sweep as sweep_module
-from lightgcn_jax.sweeps.plot import plot_sweep
-from lightgcn_jax.sweeps.space import groups_of, named
-from lightgcn_jax.sweeps.sweep import TrialResult
+from lightgcn_jax.sweeps.directory import SweepDirectory, spread
 
 METRIC = "recall@10"
-
-
-@pytest.fixture(scope="module")
-def base(small_config):
-    """What compiles fastest, where nothing is asked of the quality; a chunk is an epoch."""
-    return TrainConfig(
-        model="mf", dim=4, epochs=2, batch_size=256, negatives=16, ks=small_config.ks,
-        select_by=METRIC, evaluate_every=1, patience=0, learning_rate=0.02, sampling="users",
-        reject_seen=False, checkpoint_seconds=0.0,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def graph_base(small_config):
-    return dataclasses.replace(
-        small_config, layers=1, backend="segment", evaluate_every=1, sampling="users",
-        reject_seen=False, dim=4,
-    )  # fmt: skip
+RATES = {"learning_rate": (0.002, 0.05)}
+# What compiles fastest, where nothing is asked of the quality; a call of the steps is an epoch.
+BASE = {
+    "model": "mf", "dim": 4, "epochs": 2, "batch_size": 256, "negatives": 16, "ks": (5, 10),
+    "select_by": METRIC, "evaluate_every": 1, "patience": 0, "sampling": "users",
+    "reject_seen": False, "checkpoint_seconds": 0.0,
+}  # fmt: skip
+GF_CF = {"model": "gfcf", "singular_vectors": 8, "ks": (5, 10)}
+CLOSED = {"ks": (5, 10)}
+MODELS = {"model": ("popular", "random")}
 
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
-    """Curves take longer to draw than such runs to train; the sweep of the module has them."""
-    monkeypatch.setattr(loop, "plot_curves", lambda *_: [])
+    """Curves take longer to draw than such runs to train."""
+    monkeypatch.setattr(training, "plot_curves", lambda *_: [])
 
 
 class Broken(Exception):
@@ -56,524 +43,400 @@ class Broken(Exception):
 
 
 class BreakAfter(SilentReporter):
-    """Breaks off like a crash, after so many chunks of training."""
+    """Breaks off like a crash, after so many calls of the compiled steps, or so many lines."""
 
-    def __init__(self, chunks):
-        self.left = chunks
+    def __init__(self, calls=0, lines=0):
+        self.calls, self.lines = calls, lines
 
     def advanced(self, **_):
-        self.left -= 1
-        if self.left == 0:
+        self.calls -= 1
+        if self.calls == 0:
+            raise Broken
+
+    def noted(self, _):
+        self.lines -= 1
+        if self.lines == 0:
             raise Broken
 
 
-def lines(path):
-    """The records of trials.jsonl, without what depends on the clock."""
-    records = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in one.items() if name != "seconds"} for one in records]
+class Listening(SilentReporter):
+    def __init__(self):
+        self.heard = []
+
+    def noted(self, message):
+        self.heard.append(message)
 
 
-@pytest.fixture
-def ranked(monkeypatch, small_split):
+def records(trials):
+    """What is known of trials, without what depends on the clock."""
+    return [
+        (trial.number, trial.state, trial.params, trial.value,
+         {name: value for name, value in trial.user_attrs.items() if name != "seconds"})
+        for trial in trials
+    ]  # fmt: skip
+
+
+def stored(path):
+    return SweepDirectory(path).study.get_trials()
+
+
+@contextlib.contextmanager
+def counted(split):
     """Which parts are ranked, as they are: told by the pairs, not by their names."""
     parts = {
-        part: np.asarray(csr_rows(pairs.users, pairs.items, len(small_split.users)).columns)
+        part: np.asarray(csr_rows(pairs.users, pairs.items, len(split.users)).columns)
         for part in ("train", "valid", "test")
-        for pairs in [getattr(small_split, part)]
+        for pairs in [getattr(split, part)]
     }
-    calls, evaluate = [], protocol.evaluate
+    calls, evaluate = [], evaluation.evaluate
 
     def spy(scorer, relevant, **options):
         columns = np.asarray(relevant.columns)
-        calls.append(next(part for part, own in parts.items() if np.array_equal(columns, own)))
+        same = (part for part, own in parts.items() if np.array_equal(columns, own))
+        calls.append(next(same, "train and valid"))
         return evaluate(scorer, relevant, **options)
 
-    monkeypatch.setattr(protocol, "evaluate", spy)
-    return calls
-
-
-# What is tried.
-
-
-def test_a_grid_is_every_combination(base):
-    config = SweepConfig(base, {"dim": (4, 8), "l2": (0.0, 1e-3, 1e-2)})
-    chosen = [tuple(trial.settings.values()) for trial in config.combinations]
-    assert chosen == [(dim, l2) for dim in (4, 8) for l2 in (0.0, 1e-3, 1e-2)]
-    for number, trial in enumerate(config.combinations):
-        assert trial.number == number
-        assert trial.config == dataclasses.replace(base, **trial.settings)
-
-
-def test_a_trial_takes_what_its_model_reads(graph_base):
-    base = graph_base
-    config = SweepConfig(base, {"model": ("mf", "lightgcn", "popular")})
-    mf, lightgcn, popular = (trial.config for trial in config.combinations)
-    assert lightgcn == base
-    assert (mf.dim, mf.epochs, mf.layers) == (base.dim, base.epochs, TrainConfig().layers)
-    assert popular == TrainConfig(model="popular", ks=base.ks)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"values": {}}, "expected settings to try"),
-        ({"values": {"dims": (1, 2)}}, "dims: expected a setting of training"),
-        ({"values": {"seed": (1, 2)}}, "seed: expected a setting in which trials may differ"),
-        ({"values": {"dim": (4, 4)}}, "dim: expected distinct values"),
-        ({"values": {"dim": ()}}, "dim: expected distinct values"),
-        ({"values": {"dim": (4, 0)}}, "trial dim=0: "),
-        ({"values": {"model": ("mf", "svd")}}, "model: expected one of mf, .*, got 'svd'"),
-        ({"values": {"model": ("lightgcn", "mf"), "layers": (1, 2)}}, "which mf does not read"),
-        ({"values": {"neighbours": (1, 2)}}, "which mf does not read"),
-        ({"values": {"model": ("popular", "gfcf")}}, "dim: .* which popular does not read"),
-        ({"values": {"margin": (0.1, 0.2)}}, "trial margin=0.1: margin: a setting of loss"),
-        ({"values": {"dim": (4,)}, "ranges": {"dim": Range(1, 2)}, "trials": 1}, "got both"),
-        ({"ranges": {"loss": Range(1, 2)}, "trials": 1}, "loss: expected values"),
-        (
-            {"values": {}, "ranges": {"dim": Range(1.5, 2)}, "trials": 1},
-            "dim: expected whole numbers",
-        ),
-        ({"values": {}, "ranges": {"dim": Range(1, 2)}}, "trials: expected how many"),
-        ({"trials": 0}, "trials: expected at least 1"),
-        ({"trials": 3}, "trials: expected at most 2"),
-        ({"together": 0}, "together: expected at least 1"),
-        ({"seed": -1}, "seed: expected at least 0"),
-        ({"select_by": "recall@7"}, "select_by: expected one of"),
-    ],
-)
-def test_nonsense_is_refused_before_any_work(change, message, base):
-    with pytest.raises(InputError, match=message):
-        SweepConfig(base, **{"values": {"dim": (4, 8)}} | change)
-
-
-def test_other_protocols_are_refused(base):
-    for name in ("legacy", "fixed"):
-        with pytest.raises(InputError, match="protocol: expected strict"):
-            SweepConfig(dataclasses.replace(base, protocol=name), {"dim": (4, 8)})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((2, 1), "expected low < high, got 2..1"),
-        ((0, math.inf), "expected low < high"),
-        ((0, 1, "log"), "expected positive ends"),
-        ((1, 2, "cubic"), "scale: expected one of"),
-    ],
-)
-def test_ranges_that_are_none(arguments, message):
-    with pytest.raises(InputError, match=message):
-        Range(*arguments)
-
-
-def test_draws_are_reproducible_distinct_and_in_range(base):
-    def drawn(seed):
-        return SweepConfig(
-            base,
-            {"sampling": ("users", "interactions")},
-            {"learning_rate": Range(1e-4, 1e-1), "dim": Range(2, 5)},
-            trials=20,
-            seed=seed,
-        ).combinations
-
-    trials = drawn(3)
-    assert trials == drawn(3)
-    assert [trial.settings for trial in trials] != [trial.settings for trial in drawn(4)]
-    assert len({named(trial.settings) for trial in trials}) == 20
-    for trial in trials:
-        assert 1e-4 <= trial.config.learning_rate <= 1e-1
-        assert trial.config.dim in (2, 3, 4, 5)
-    assert {type(trial.config.dim) for trial in trials} == {int}
-
-
-def test_draws_from_a_small_grid_find_all_of_it(base):
-    config = SweepConfig(base, {"dim": (1, 2, 3), "batch_size": (1, 2)}, trials=6)
-    grid = SweepConfig(base, {"dim": (1, 2, 3), "batch_size": (1, 2)})
-    assert {named(one.settings) for one in config.combinations} == {
-        named(one.settings) for one in grid.combinations
-    }
-
-
-@pytest.mark.parametrize(("scale", "is_log"), [("auto", True), ("log", True), ("linear", False)])
-def test_whole_numbers_follow_their_distribution(scale, is_log):
-    low, high, count = 1, 12, 20_000
-    drawn = Range(low, high, scale)
-    assert drawn.is_log == is_log
-    rng = np.random.default_rng(0)
-    found = collections.Counter(drawn.draw(rng, whole=True) for _ in range(count))
-    numbers = np.arange(low, high + 1)
-    # On the log scale n has the length of [log n, log(n + 1)).
-    weights = np.log1p(1 / numbers) if is_log else np.ones(len(numbers))
-    expected = count * weights / weights.sum()
-    assert set(found) <= set(numbers.tolist())
-    observed = [found[int(number)] for number in numbers]
-    assert scipy.stats.chisquare(observed, expected).pvalue > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("scale", "share"),
-    [("log", lambda x: (np.log10(x) + 4) / 3), ("linear", lambda x: (x - 1e-4) / (1e-1 - 1e-4))],
-)
-def test_numbers_follow_their_distribution(scale, share):
-    drawn, rng = Range(1e-4, 1e-1, scale), np.random.default_rng(0)
-    values = np.array([drawn.draw(rng, whole=False) for _ in range(20_000)])
-    observed = np.histogram(share(values), 20, (0, 1))[0]
-    assert observed.sum() == len(values)
-    assert scipy.stats.chisquare(observed).pvalue > 1e-3
-
-
-def test_within_a_decade_auto_is_linear():
-    assert not Range(1, 10).is_log
-    assert not Range(-1, 100).is_log
-    assert Range(1, 11).is_log
-
-
-# Which trials train together.
-
-
-def groups(config, together=8):
-    return groups_of(config.combinations, together=together, num_nodes=200, num_edges=1000)
-
-
-def test_trials_of_one_program_form_a_group(base):
-    config = SweepConfig(base, {"learning_rate": (0.1, 0.2), "dim": (4, 8), "l2": (0.0, 0.1)})
-    by_dim = [[0, 1, 4, 5], [2, 3, 6, 7]]
-    assert groups(config) == by_dim
-    assert groups(config, 3) == [[0, 1, 4], [5], [2, 3, 6], [7]]
-
-
-def test_seeds_of_a_trial_are_never_torn(base):
-    seeded = dataclasses.replace(base, seeds=3)
-    config = SweepConfig(seeded, {"l2": (0.0, 0.1, 0.2, 0.3)})
-    assert groups(config, 8) == [[0, 1], [2, 3]]
-    assert groups(config, 2) == [[0], [1], [2], [3]]
-
-
-def test_memory_bounds_a_group(base, monkeypatch):
-    config = SweepConfig(base, {"l2": (0.0, 0.1, 0.2, 0.3)})
-    one = sweep_space.lane_bytes(base, 200, 1000)
-    # Four tables of N × D floats at the very least: parameters, two moments, the best epoch.
-    assert one >= 4 * 4 * 200 * base.dim
-    monkeypatch.setattr(sweep_space, "device_memory", lambda: 2 * one)
-    assert groups(config) == [[0, 1], [2, 3]]
-    monkeypatch.setattr(sweep_space, "device_memory", lambda: one // 2)
-    assert groups(config) == [[0], [1], [2], [3]]
-    assert sweep_space.lane_bytes(dataclasses.replace(base, dim=512), 200, 1000) > one
-
-
-def test_closed_forms_are_fitted_one_by_one():
-    config = SweepConfig(TrainConfig(model="gfcf"), {"low_pass_weight": (0.1, 0.2)})
-    assert groups(config) == [[0], [1]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", spy)
+        yield calls
 
 
 # Trials, the choice, and the run of the best.
 
 
 @pytest.fixture(scope="module")
-def swept(small_split, graph_base, tmp_path_factory):
+def swept(small_split, tmp_path_factory):
     """A group of two trials of two seeds; patience ends their runs at different epochs."""
     path = tmp_path_factory.mktemp("sweeps") / "sweep"
-    base = dataclasses.replace(graph_base, patience=1, seeds=2)
-    config = SweepConfig(base, {"learning_rate": (0.002, 0.05)})
-    result = run_sweep(small_split, config, out=path, data={"dataset": "small"})
-    return config, result
+    own = {"model": "lightgcn", "layers": 1, "backend": "segment", "epochs": 4, "patience": 1}
+    config = SweepConfig(BASE | own | {"seeds": 2}, RATES)
+    with counted(small_split) as ranked:
+        result = run_sweep(small_split, config, out=path, data={"dataset": "small"})
+    return config, result, ranked
 
 
-@pytest.mark.slow
+def test_trials_of_one_program_train_together(swept):
+    config, result, _ = swept
+    assert [trial.user_attrs["group"] for trial in result.trials] == [0, 0]
+    assert [trial.params for trial in result.trials] == config.planned
+    for trial in result.trials:
+        seeds = trial.user_attrs["seeds"]
+        assert [seed["seed"] for seed in seeds] == [0, 1]
+        valid = spread(seeds, "valid", METRIC)
+        assert valid["mean"] == trial.value
+        assert valid["mean"] == pytest.approx(np.mean([seed["valid"][METRIC] for seed in seeds]))
+        assert valid["ci95_half_width"] > 0
+
+
 def test_trials_together_are_trials_alone(swept, small_split):
-    config, result = swept
-    assert json.loads((result.path / "sweep.json").read_text())["groups"] == [[0, 1]]
-    for trial, got in zip(config.combinations, result.trials, strict=True):
-        assert got.settings == trial.settings
-        alone = fit(small_split, trial.config).summary
-        for mine, own in zip(got.seeds, alone["seeds"], strict=True):
-            assert (mine["seed"], mine["best_epoch"]) == (own["seed"], own["best_epoch"])
-            for part in ("train", "valid"):
-                for name, value in own[part].items():
-                    assert mine[part][name] == pytest.approx(value, abs=2e-3), (part, name)
-        assert got.spread("valid", METRIC)["mean"] == pytest.approx(
-            np.mean([seed["valid"][METRIC] for seed in got.seeds])
-        )
-        assert got.spread("valid", METRIC)["ci95_half_width"] > 0
+    config, result, _ = swept
+    for trial in result.trials:
+        alone = fit(small_split, config.trial_config(trial.params)).summary
+        assert_same_seeds(trial, alone)
+
+
+def assert_same_seeds(trial, alone):
+    for mine, own in zip(trial.user_attrs["seeds"], alone["seeds"], strict=True):
+        assert (mine["seed"], mine["best_epoch"]) == (own["seed"], own["best_epoch"])
+        for part in ("train", "valid"):
+            assert mine[part] == pytest.approx(own[part], abs=2e-3)
 
 
 def test_the_best_on_validation_is_trained_as_a_run(swept):
-    config, result = swept
-    values = [trial.spread("valid", METRIC)["mean"] for trial in result.trials]
-    assert result.best.trial == int(np.argmax(values))
-    ranking = [values[trial.trial] for trial in result.ranking()]
-    assert ranking == sorted(values, reverse=True)
+    config, result, _ = swept
+    values = [trial.value for trial in result.trials]
+    assert result.best.number == int(np.argmax(values))
+    assert [trial.value for trial in result.ranking()] == sorted(values, reverse=True)
     run = RunDirectory.open(result.path / "best")
-    assert run.config == config.combinations[result.best.trial].config
+    assert run.config == config.trial_config(result.best.params)
     assert run.data["dataset"] == "small"
-    assert run.summary()["test"] == result.run.summary["test"]
-    assert run.summary()["valid"][METRIC] == pytest.approx(max(values), abs=2e-3)
+    assert run.data["sweep"] == {"trials": 2, **result.best.params}
+    assert run.summary() == result.run.summary
+    assert_same_seeds(result.best, run.summary())
+
+
+def test_test_is_ranked_once_by_the_best_alone(swept):
+    _, result, ranked = swept
+    # Once for each of its two seeds, after all else.
+    assert ranked.count("test") == 2
+    assert ranked[-2:] == ["test", "test"]
+    for trial in result.trials:
+        assert "test not ranked" in trial.user_attrs["protocol_note"]
+        assert all(seed.keys() == {"seed", "best_epoch", "train", "valid"}
+                   for seed in trial.user_attrs["seeds"])  # fmt: skip
 
 
 def test_what_a_sweep_leaves(swept):
-    _, result = swept
+    _, result, _ = swept
     names = {path.name for path in result.path.iterdir()}
-    kept = {"sweep.json", "split", "trials.jsonl", "groups", "sweep.png", "best"}
-    assert names == kept | {".lock"}
+    assert names == {"sweep.json", "split", "optuna.log", "groups", "sweep.png", "best", ".lock"}
     assert result.plot.read_bytes().startswith(b"\x89PNG")
-    for group in (result.path / "groups").iterdir():
-        left = {path.name for path in group.iterdir()}
-        assert left == {"metrics.jsonl", "summary.json", "loss.png", "metrics.png"}
-    for line in lines(result.path):
-        assert "test not ranked" in line["protocol_note"]
-        assert all("test" not in seed for seed in line["seeds"])
+    [group] = (result.path / "groups").iterdir()
+    left = {path.name for path in group.iterdir()}
+    assert left == {"metrics.jsonl", "summary.json", "loss.png", "metrics.png"}
 
 
 def test_a_finished_sweep_is_returned(swept):
-    _, result = swept
-    before = lines(result.path)
+    _, result, _ = swept
     again = resume_sweep(result.path)
-    assert lines(result.path) == before
-    assert again.best == result.best
-    assert again.trials == result.trials
+    assert records(again.trials) == records(result.trials)
+    assert again.config == result.config
+    assert again.best.number == result.best.number
     assert again.run.already_finished
 
 
-@pytest.mark.slow
-def test_test_is_ranked_once_and_for_the_best_alone(base, small_split, ranked, tmp_path):
-    config = SweepConfig(base, {"model": ("mf", "popular")})
-    result = run_sweep(small_split, config, out=tmp_path / "sweep")
-    assert ranked.count("test") == 1
-    assert ranked[-1] == "test"
-    own = fit(small_split, config.combinations[1].config).summary
-    assert result.trials[1].seeds == [
-        {"seed": 0, "best_epoch": 0, "train": own["train"], "valid": own["valid"]}
-    ]
+def test_closed_forms_are_judged_as_runs_are(small_split, tmp_path):
+    config = SweepConfig(CLOSED, MODELS)
+    with counted(small_split) as ranked:
+        result = run_sweep(small_split, config, out=tmp_path / "sweep")
+    assert ranked == ["train", "valid"] * 2 + ["train", "valid", "test"]
+    own = result.run.summary
+    figures = {part: own[part] for part in ("train", "valid")}
+    assert result.best.user_attrs["seeds"] == [{"best_epoch": 0, "seed": 0} | figures]
 
 
-@pytest.mark.slow
-def test_dimensions_under_study(base, small_split, ranked, tmp_path, monkeypatch):
-    """The more dimensions, the more of what was seen is remembered; test is there, and labelled."""
-    drawn = []
-    monkeypatch.setattr(Figure, "savefig", keep_figure(drawn, Figure.savefig))
-    base = dataclasses.replace(base, epochs=20, evaluate_every=20, checkpoint_seconds=60.0)
-    config = SweepConfig(base, {"dim": (1, 4)}, study=True)
-    result = run_sweep(small_split, config, out=tmp_path / "sweep")
-    trained = [trial.spread("train", METRIC)["mean"] for trial in result.trials]
-    assert trained[0] < trained[1]
-    assert ranked.count("test") == 2
-    assert (result.run, result.refitted) == (None, None)
-    assert not (tmp_path / "sweep" / "best").exists()
-    for trial, line in zip(result.trials, lines(tmp_path / "sweep"), strict=True):
-        assert line["protocol_note"].startswith("study: TEST ranked for every trial")
-        alone = fit(small_split, config.combinations[trial.trial].config).summary
-        assert trial.seeds[0]["test"][METRIC] == pytest.approx(alone["test"][METRIC], abs=2e-3)
-    [axes] = drawn[-1].axes
-    assert axes.get_xlabel() == "dim"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "valid", "test"]
+# A study.
+
+
+@pytest.fixture(scope="module")
+def study(small_split, tmp_path_factory):
+    """Two groups of two; each replica has a best epoch of its own."""
+    path = tmp_path_factory.mktemp("study") / "sweep"
+    base = {name: value for name, value in BASE.items() if name != "dim"} | {"epochs": 6}
+    search = {"dim": (1, 4), "learning_rate": (0.02, 0.2)}
+    config = SweepConfig(base, search, study=True, refit=True)
+    drawn, save = [], Figure.savefig
+
+    def saving(figure, *arguments, **options):
+        drawn.append(figure)
+        return save(figure, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch, counted(small_split) as ranked:
+        patch.setattr(training, "plot_curves", lambda *_: [])
+        patch.setattr(Figure, "savefig", saving)
+        result = run_sweep(small_split, config, out=path)
+    return config, result, ranked, drawn
+
+
+def test_a_study_ranks_test_for_every_trial_and_says_so(study):
+    _, result, ranked, drawn = study
+    # Four trials, the run of the best, and its run on train and validation.
+    assert ranked.count("test") == 6
+    for trial in result.trials:
+        assert trial.user_attrs["protocol_note"].startswith("study: TEST ranked for every trial")
+        assert METRIC in trial.user_attrs["seeds"][0]["test"]
     assert "study" in drawn[-1].get_suptitle()
 
 
-@pytest.mark.slow
-def test_every_lane_of_a_study_is_ranked_by_its_own_best(base, small_split, tmp_path):
-    config = SweepConfig(base, {"learning_rate": (0.002, 0.05)}, study=True, refit=True)
-    result = run_sweep(small_split, config, out=tmp_path / "sweep")
-    for trial, got in zip(config.combinations, result.trials, strict=True):
-        alone = fit(small_split, trial.config).summary
-        assert got.seeds[0]["test"][METRIC] == pytest.approx(alone["test"][METRIC], abs=2e-3)
-    # Asked to refit, it trains the best after all.
-    assert result.run.config == config.combinations[result.best.trial].config
-    again = RunDirectory.open(tmp_path / "sweep" / "best-refit")
-    assert (again.config.protocol, again.config.epochs) == (
-        "fixed",
-        result.run.summary["best_epoch"],
-    )
+def test_more_dimensions_remember_more_of_what_was_seen(study):
+    _, result, _, drawn = study
+    train = {named: spread(trial.user_attrs["seeds"], "train", METRIC)["mean"]
+             for trial in result.trials for named in [(*trial.params.values(),)]}  # fmt: skip
+    assert train[1, 0.2] < train[4, 0.2]
+    # A curve a part and value of the other setting.
+    [axes] = drawn[-1].axes
+    assert len(axes.containers) == 6
+
+
+def test_every_replica_of_a_study_is_ranked_by_its_own_best(study, small_split):
+    config, result, _, _ = study
+    epochs = {trial.user_attrs["seeds"][0]["best_epoch"] for trial in result.trials}
+    assert len(epochs) > 1
+    assert result.run.config == config.trial_config(result.best.params)
+    for trial in result.trials:
+        alone = fit(small_split, config.trial_config(trial.params)).summary
+        assert trial.user_attrs["seeds"][0]["test"] == pytest.approx(alone["test"], abs=2e-3)
+
+
+def test_the_best_is_trained_anew_on_train_and_validation(study, small_split):
+    _, result, _, _ = study
+    again = RunDirectory.open(result.path / "best-refit")
+    assert again.config.protocol == "fixed"
+    assert again.config.optimization.epochs == result.run.summary["best_epoch"]
     assert len(again.split.train) == len(small_split.train) + len(small_split.valid)
     assert result.refitted.summary["test"] == again.summary()["test"]
+
+
+def test_a_study_trains_no_run_unless_it_is_asked_to(small_split, tmp_path):
+    for name, asked in (("no", False), ("yes", True)):
+        config = SweepConfig(CLOSED, MODELS, study=True, train_best=asked)
+        result = run_sweep(small_split, config, out=tmp_path / name)
+        assert (result.run is not None) == (tmp_path / name / "best").exists() == asked
+        assert result.refitted is None
+
+
+# What breaks off.
+
+
+@pytest.fixture(scope="module")
+def two_groups(small_split, tmp_path_factory):
+    search = {"learning_rate": (0.002, 0.05, 0.01, 0.1)}
+    config = SweepConfig(BASE, search, together=2)
+    path = tmp_path_factory.mktemp("two") / "sweep"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "plot_curves", lambda *_: [])
+        return config, run_sweep(small_split, config, out=path)
+
+
+def test_a_sweep_survives_any_kill(two_groups, small_split, tmp_path, monkeypatch):
+    config, whole = two_groups
+    path = tmp_path / "broken"
+    # In the first group, where an epoch is a call of the steps.
+    with pytest.raises(Broken):
+        run_sweep(small_split, config, out=path, reporter=BreakAfter(1))
+    # While Optuna writes: half a line, and its lock.
+    with (path / "optuna.log").open("a") as log:
+        log.write('{"op_code": 6, "worker_')
+    os.symlink("optuna.log", path / "optuna.log.lock")
+    # Between training and recording.
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepDirectory, "tell", lambda *_, **__: BreakAfter(lines=1).noted(""))
+        with pytest.raises(Broken):
+            resume_sweep(path)
+    # In the second group: that of the first is behind it, and its trials are recorded at once.
+    with pytest.raises(Broken):
+        resume_sweep(path, reporter=BreakAfter(1))
+    assert len(stored(path)) == 4
+    assert records(stored(path))[:2] == records(whole.trials)[:2]
+    # In the run of the best.
+    with pytest.raises(Broken):
+        resume_sweep(path, reporter=BreakAfter(2))
+    result = resume_sweep(path)
+    assert records(result.trials) == records(whole.trials) == records(stored(path))
+    assert result.run.summary["test"] == whole.run.summary["test"]
+
+
+def test_a_group_of_which_a_part_is_recorded(two_groups, small_split, tmp_path, monkeypatch):
+    """Its training goes on where all of it stood: nothing is trained again."""
+    config, whole = two_groups
+    path, tell = tmp_path / "broken", SweepDirectory.tell
+
+    def first_only(directory, trial, **attributes):
+        if trial.number == 1:
+            raise Broken
+        tell(directory, trial, **attributes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepDirectory, "tell", first_only)
+        with pytest.raises(Broken):
+            run_sweep(small_split, config, out=path)
+    with pytest.raises(Broken):
+        resume_sweep(path, reporter=BreakAfter(1))
+    assert records(stored(path))[:2] == records(whole.trials)[:2]
+
+
+def test_tpe_goes_on_as_it_would_have(small_split, tmp_path):
+    config = SweepConfig(
+        GF_CF, {"low_pass_weight": Range(0, 1)}, trials=4, sampler="tpe", together=2, study=True
+    )
+    whole = run_sweep(small_split, config, out=tmp_path / "whole")
+    assert len({trial.params["low_pass_weight"] for trial in whole.trials}) == 4
+    path = tmp_path / "broken"
+    # At the last of the second batch.
+    with pytest.raises(Broken):
+        run_sweep(small_split, config, out=path, reporter=BreakAfter(lines=4))
+    assert len(stored(path)) == 4
+    assert records(resume_sweep(path).trials) == records(whole.trials)
+
+
+def test_ctrl_c_names_the_way_on(small_split, tmp_path):
+    class CtrlC(SilentReporter):
+        def noted(self, _):
+            raise KeyboardInterrupt
+
+    config = SweepConfig(CLOSED, MODELS)
+    with pytest.raises(Interrupted, match=r"go on with: lightgcn-jax sweep --resume .*sweep"):
+        run_sweep(small_split, config, out=tmp_path / "sweep", reporter=CtrlC())
 
 
 # What goes wrong.
 
 
-@pytest.fixture(scope="module")
-def two_groups(base, small_split, tmp_path_factory):
-    path = tmp_path_factory.mktemp("two") / "sweep"
-    config = SweepConfig(base, {"learning_rate": (0.002, 0.05, 0.01, 0.1)}, together=2)
-    return config, run_sweep(small_split, config, out=path)
+def test_only_the_diverging_trial_is_given_up(small_split, tmp_path):
+    config, reporter = SweepConfig(BASE, {"learning_rate": (1e30, 0.01)}), Listening()
+    result = run_sweep(small_split, config, out=tmp_path / "sweep", reporter=reporter)
+    diverged, other = result.trials
+    assert [trial.state.name for trial in result.trials] == ["PRUNED", "COMPLETE"]
+    assert "learning_rate 1e+30" in diverged.user_attrs["diverged"]
+    assert ";" not in diverged.user_attrs["diverged"]
+    assert [trial.number for trial in result.ranking()] == [1, 0]
+    # Trained alone, as the run of the best is.
+    assert other.user_attrs["seeds"][0]["valid"] == result.run.summary["valid"]
+    assert sum("trained one by one" in line for line in reporter.heard) == 1
+    assert records(resume_sweep(tmp_path / "sweep").trials) == records(result.trials)
 
 
-# In the first group, in the second one, and in the run of the best: a chunk is an epoch.
-@pytest.mark.slow
-@pytest.mark.parametrize("chunks", [1, 3, 5])
-def test_a_broken_sweep_resumes_to_the_same_trials(chunks, two_groups, small_split, tmp_path):
-    config, whole = two_groups
-    with pytest.raises(Broken):
-        run_sweep(small_split, config, out=tmp_path / "broken", reporter=BreakAfter(chunks))
-    result = resume_sweep(tmp_path / "broken")
-    assert len(lines(whole.path)) == 4
-    assert lines(tmp_path / "broken") == lines(whole.path)
-    assert result.run.summary["test"] == whole.run.summary["test"]
+def test_trials_that_all_diverge(small_split, tmp_path, monkeypatch):
+    def diverge(*_):
+        raise TrainingDiverged("the loss became nan; kept")
 
-
-@pytest.mark.slow
-def test_a_group_that_was_trained_but_not_recorded(two_groups, small_split, tmp_path, monkeypatch):
-    config, whole = two_groups
-
-    def fail(*_):
-        raise Broken
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sweep_module.SweepDirectory, "write_results", fail)
-        with pytest.raises(Broken):
-            run_sweep(small_split, config, out=tmp_path / "broken")
-    # Its training is behind it: the next chunk is one of the second group.
-    with pytest.raises(Broken):
-        resume_sweep(tmp_path / "broken", reporter=BreakAfter(1))
-    assert lines(tmp_path / "broken") == lines(whole.path)[:2]
-
-
-@pytest.mark.slow
-def test_only_the_diverging_trial_is_given_up(base, small_split, tmp_path):
-    config = SweepConfig(base, {"learning_rate": (1e30, 0.01)})
-    result = run_sweep(small_split, config, out=tmp_path / "sweep")
-    assert [bool(trial.diverged) for trial in result.trials] == [True, False]
-    assert "learning_rate 1e+30" in result.trials[0].diverged
-    assert [trial.trial for trial in result.ranking()] == [1, 0]
-    alone = fit(small_split, config.combinations[1].config).summary
-    assert result.trials[1].seeds[0]["valid"] == alone["valid"]
-    assert resume_sweep(tmp_path / "sweep").trials == result.trials
-
-
-@pytest.mark.slow
-def test_trials_that_all_diverge(base, small_split, tmp_path):
-    config = SweepConfig(base, {"learning_rate": (1e30, 1e31)})
-    with pytest.raises(InputError, match="every trial diverged, the first: the loss became"):
+    monkeypatch.setattr(sweep_module, "_train", diverge)
+    config = SweepConfig(BASE, {"learning_rate": (1e30, 1e31)})
+    message = r"every trial diverged, the first: the loss became nan; try lower"
+    with pytest.raises(InputError, match=message):
         run_sweep(small_split, config, out=tmp_path / "sweep")
-    assert all(line["diverged"] for line in lines(tmp_path / "sweep"))
+    assert {trial.state.name for trial in stored(tmp_path / "sweep")} == {"PRUNED"}
 
 
-@pytest.mark.slow
-def test_what_does_not_fit_together_is_trained_one_by_one(base, small_split, tmp_path, monkeypatch):
-    train = sweep_module.Trainer.train
+@pytest.mark.parametrize("together", [True, False])
+def test_what_does_not_fit_together_is_trained_one_by_one(
+    together, small_split, tmp_path, monkeypatch
+):
+    seeds = [{"seed": 0, "best_epoch": 1, "train": {METRIC: 0.5}, "valid": {METRIC: 0.25}}]
 
-    def out_of_memory(trainer, *arguments):
-        if len(trainer.lanes) > 1:
+    def out_of_memory(_, folder, trials, __):
+        folder.mkdir(parents=True)
+        if len(trials) > 1 or not together:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return train(trainer, *arguments)
+        return [seeds], 1.0
 
-    monkeypatch.setattr(sweep_module.Trainer, "train", out_of_memory)
-    config = SweepConfig(base, {"l2": (0.0, 0.1)})
-    result = run_sweep(small_split, config, out=tmp_path / "sweep")
-    assert [trial.diverged for trial in result.trials] == [None, None]
-    names = sorted(path.name for path in (tmp_path / "sweep" / "groups").iterdir())
-    assert names == ["000-trial-0", "000-trial-1"]
-
-
-def test_ctrl_c_names_the_way_on(base, small_split, tmp_path):
-    class CtrlC(SilentReporter):
-        def noted(self, _):
-            raise KeyboardInterrupt
-
-    config = SweepConfig(base, {"l2": (0.0, 0.1)})
-    with pytest.raises(Interrupted, match=r"go on with: lightgcn-jax sweep --resume .*sweep"):
-        run_sweep(small_split, config, out=tmp_path / "sweep", reporter=CtrlC())
+    monkeypatch.setattr(sweep_module, "_train", out_of_memory)
+    config, out = SweepConfig(BASE, {"l2": (0.0, 0.1)}, study=True), tmp_path / "sweep"
+    if not together:
+        # One run that does not fit is for the caller to know.
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            run_sweep(small_split, config, out=out)
+        return
+    result = run_sweep(small_split, config, out=out)
+    assert [trial.value for trial in result.trials] == [0.25, 0.25]
+    assert sorted(path.name for path in (out / "groups").iterdir()) == ["000", "001"]
 
 
 def test_directories_that_are_no_sweep(small_split, swept, tmp_path):
-    config, result = swept
+    config, result, _ = swept
     with pytest.raises(InputError, match="expected a new or empty directory"):
         run_sweep(small_split, config, out=result.path)
     with pytest.raises(InputError, match=r"it holds no sweep\.json"):
         resume_sweep(tmp_path)
-    (tmp_path / "sweep.json").write_text('{"format": 99}')
-    with pytest.raises(InputError, match="expected a sweep of format 1, got 99"):
-        resume_sweep(tmp_path)
-    (tmp_path / "trials.jsonl").write_text("{")
-    with pytest.raises(InputError, match=r"trials\.jsonl: expected a trial a line"):
-        sweep_module.SweepDirectory(tmp_path).results()
-    directory = sweep_module.SweepDirectory(result.path)
-    with directory.locked(), pytest.raises(InputError, match="another process runs this sweep"):
+    file = tmp_path / "sweep.json"
+    for content, message in (
+        ({"format": 1}, "expected a sweep of format 2, got 1"),
+        ({"format": 2}, "config: cannot use 'config'"),
+        ({"format": 2, "config": {"values": {}}}, "config: cannot use .*'values'"),
+    ):
+        file.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=message):
+            resume_sweep(tmp_path)
+    lock = sweep_module.locked(result.path / ".lock", "")
+    with lock, pytest.raises(InputError, match="another process runs this sweep"):
         resume_sweep(result.path)
 
 
-def test_cutoffs_beyond_the_catalogue(base, small_split, tmp_path):
-    config = SweepConfig(dataclasses.replace(base, ks=(10, 1000)), {"dim": (4, 8)})
+def test_cutoffs_beyond_the_catalogue(small_split, tmp_path):
+    config = SweepConfig(CLOSED | {"ks": (10, 1000)}, MODELS)
     with pytest.raises(InputError, match="ks: expected cut-offs of at most"):
         run_sweep(small_split, config, out=tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
 
 
-def test_layer_weights_survive_the_file(graph_base, small_split, tmp_path):
-    values = {"alphas": ((0.5, 0.5), (0.2, 0.8), None)}
-    config = SweepConfig(graph_base, values)
-    sweep_module.SweepDirectory.create(tmp_path / "sweep", small_split, config, {})
-    opened = sweep_module.SweepDirectory.open(tmp_path / "sweep")
-    assert opened.trials == config.combinations
-    opened.write_results({0: result_of(0, {"alphas": (0.5, 0.5)}, 0.1)})
-    assert opened.results()[0].settings == {"alphas": (0.5, 0.5)}
-
-
-# The picture.
-
-
-def keep_figure(drawn, save):
-    def saving(figure, *arguments, **options):
-        drawn.append(figure)
-        return save(figure, *arguments, **options)
-
-    return saving
-
-
-def result_of(number, settings, valid, seeds=1):
-    records = [
-        {"seed": seed, "best_epoch": 1, "train": {METRIC: 1.0}, "valid": {METRIC: valid + seed}}
-        for seed in range(seeds)
-    ]
-    return TrialResult(number, settings, "note", records, 1.0)
-
-
-@pytest.fixture
-def draw(tmp_path, monkeypatch):
-    def drawn(settings, **changes):
-        figures = []
-        monkeypatch.setattr(Figure, "savefig", keep_figure(figures, Figure.savefig))
-        results = [result_of(n, one, n / 10, **changes) for n, one in enumerate(settings)]
-        results.append(dataclasses.replace(results[0], trial=99, seeds=[], diverged="inf"))
-        path = plot_sweep(tmp_path, results, METRIC, study=False)
-        assert path.read_bytes().startswith(b"\x89PNG")
-        return figures[-1]
-
-    return drawn
-
-
-def test_one_numeric_setting_gives_a_curve_a_part(draw):
-    [axes] = draw([{"dim": dim, "loss": "bpr"} for dim in (64, 4, 16)], seeds=2).axes
-    assert axes.get_xlabel() == "dim"
-    assert axes.get_xscale() == "log"
-    train, valid = (container.lines[0] for container in axes.containers)
-    assert train.get_xdata().tolist() == valid.get_xdata().tolist() == [4, 16, 64]
-    # Means over two seeds, half a point above the first one's value.
-    assert valid.get_ydata().tolist() == pytest.approx([0.6, 0.7, 0.5])
-
-
-def test_a_second_setting_gives_a_set_of_curves_a_value(draw):
-    settings = [{"dim": d, "loss": loss} for loss in ("bpr", "softmax") for d in (4, 5, 6)]
-    [axes] = draw(settings).axes
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == [f"{part}, loss {loss}" for loss in ("bpr", "softmax") for part in
-                      ("train", "valid")]  # fmt: skip
-    assert axes.get_xscale() == "linear"
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        [{"learning_rate": 10.0**-n, "l2": n / 100} for n in range(10)],
-        [{"dim": n, "loss": "bpr", "layers": n % 3} for n in range(1, 5)],
-        [{"loss": "bpr"}, {"loss": "softmax"}],
-        [{"loss": "bpr"}],
-    ],
-    ids=["two continuous", "three", "names", "one trial"],
-)
-def test_all_else_is_drawn_as_dots(draw, settings):
-    figure = draw(settings)
-    varied = [name for name in settings[0] if len({one[name] for one in settings}) > 1]
-    assert [axes.get_xlabel() for axes in figure.axes] == (varied or list(settings[0]))
-    for axes in figure.axes:
-        assert len(axes.containers) == len(settings)
-    assert figure.axes[0].get_ylabel() == f"valid {METRIC}"
+def test_a_search_survives_the_file(small_split, tmp_path):
+    search = {"alphas": ((0.5, 0.5), (0.2, 0.8), None), "l2": Range(0, 1, "linear")}
+    config = SweepConfig({"layers": 1, "ks": (5,)}, search, trials=4, refit=True)
+    SweepDirectory.create(tmp_path / "sweep", small_split, config, {})
+    opened = SweepDirectory(tmp_path / "sweep")
+    assert opened.config == config
+    assert opened.ask()[0].params == config.planned[0]
+    asked = stored(tmp_path / "sweep")
+    assert [trial.params for trial in asked] == config.planned
+    chosen = [config.trial_config(trial.params) for trial in asked]
+    assert {one.model.alphas for one in chosen} <= {*search["alphas"]}
