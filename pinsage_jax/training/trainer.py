@@ -118,8 +118,7 @@ class Trainer:
     def use_neighbors_of(self, epoch: int) -> None:
         """Take the neighbours that an epoch trains on, where they are drawn anew now and then:
         those drawn before the first epoch, then anew after every ``refresh_every`` epochs."""
-        every = self.config.refresh_every
-        drawn_at = every * ((epoch - 1) // every) + 1 if every and epoch > every else 0
+        drawn_at = drawn_for(epoch, self.config.refresh_every)
         if drawn_at == self._neighbors_drawn_at:
             return
         table = neighbors_of(self.prepared.graph, self.config, epoch=drawn_at)
@@ -180,12 +179,12 @@ class Trainer:
         return progress, record
 
     def finished(self, progress: Progress) -> bool:
-        """Whether no epoch is left, or patience is at its end."""
-        config = self.config
-        if progress.epoch >= config.epochs:
-            return True
-        waited = (progress.epoch - progress.best_epoch) // config.evaluate_every
-        return bool(config.patience) and progress.best_epoch > 0 and waited >= config.patience
+        """Tell whether no epoch is left, or patience is at its end.
+
+        Args:
+            progress: how far the run is.
+        """
+        return is_finished(self.config, progress.epoch, progress.best_epoch)
 
     def tier_note(self) -> str:
         """How often which capacities were taken."""
@@ -194,6 +193,30 @@ class Trainer:
             for sizes, count in zip(self.epochs.capacities, self.tiers, strict=True)
         ]
         return "; ".join(parts)
+
+
+def drawn_for(epoch: int, every: int) -> int:
+    """The epoch before which the neighbours of an epoch were drawn: 0 for those of the start.
+
+    Args:
+        epoch: from 1.
+        every: after how many epochs they are drawn anew; 0 for never.
+    """
+    return every * ((epoch - 1) // every) + 1 if every and epoch > every else 0
+
+
+def is_finished(config: PinSageConfig, epoch: int, best_epoch: int) -> bool:
+    """Tell whether no epoch is left, or patience is at its end.
+
+    Args:
+        config: the settings.
+        epoch: epochs done.
+        best_epoch: the best of them; 0 before the first evaluation.
+    """
+    if epoch >= config.epochs:
+        return True
+    waited = (epoch - best_epoch) // config.evaluate_every
+    return bool(config.patience) and best_epoch > 0 and waited >= config.patience
 
 
 def make_optimizer(config: PinSageConfig, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -9,10 +9,21 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax import fit, open_items, permuted, resume, time_task
+from pinsage_jax import (
+    PinSageConfig,
+    PinWorld,
+    cooccurrence_task,
+    fit,
+    generate_pins,
+    open_items,
+    permuted,
+    resume,
+    time_task,
+)
 from pinsage_jax.config import settings_from, stream
 from pinsage_jax.encoder.pinsage import init_params
-from pinsage_jax.evaluation.metrics import chance
+from pinsage_jax.evaluation.baselines import popularity
+from pinsage_jax.evaluation.metrics import chance, evaluate_items
 from pinsage_jax.evaluation.parts import evaluate_part
 from pinsage_jax.runs import fit as runs
 from pinsage_jax.runs.directory import PinSageRun
@@ -115,11 +126,23 @@ def test_what_a_finished_run_holds(run):
     assert len(list(stored.checkpoints.iterdir())) == 2
 
 
-def test_judging_again_gives_the_summary_s_figures(run):
+def nearer_than_random(run):
+    """How often a test positive is nearer to its query than another item, over all other items."""
+    vectors = run.items.vectors / np.linalg.norm(run.items.vectors, axis=1, keepdims=True)
+    test, pool = run.task.test, np.flatnonzero(run.task.train_items)
+    shares = []
+    for query, positive in zip(test.queries[:, 0], np.asarray(test.relevant.columns), strict=True):
+        others = pool[(pool != query) & (pool != positive)]
+        nearness = vectors @ vectors[query]
+        shares.append((nearness[others] < nearness[positive]).mean())
+    return np.mean(shares)
+
+
+def test_evaluating_again_gives_the_summary_s_figures(run):
     figures = evaluate_run(run.path)
     for part in ("valid", "test"):
         assert figures["parts"][part] == pytest.approx(run.summary[part])
-    assert 0.5 < figures["triplets"] <= 1
+    assert figures["triplets"] == pytest.approx(nearer_than_random(run), abs=0.02)
     assert set(figures["probe"]) == {"topic", "look", "use"}
     # All pins of this world are of one style.
     assert "2 classes, got 283 and 1" in figures["not_probed"]["style"]
@@ -304,9 +327,34 @@ def test_a_tower_composes_the_queries_of_users():
     assert 0 < out.summary["test"]["mrr"] <= 1
 
 
-def test_training_finds_held_out_pairs(run):
-    by_chance = chance(run.summary["ranked_items"], 10)
-    assert run.summary["test"]["hit_rate@10"] > 2 * by_chance
+@pytest.mark.slow
+def test_neighbours_tell_what_features_and_popularity_do_not():
+    """Styles are planted in the boards alone: an encoder needs neighbours to know of them."""
+    world = PinWorld(
+        items=1_000, boards=250, mean_board_size=20, styles=4, visual_signal=0.9, text_signal=0.9
+    )
+    task = cooccurrence_task(generate_pins(world).data)
+    config = PinSageConfig(
+        dim=32,
+        word_dim=16,
+        batch_size=256,
+        negatives=200,
+        neighbors=20,
+        steps_per_epoch=30,
+        epochs=20,
+        loss="softmax",
+        curriculum="none",
+    )
+    whole, flat = (
+        fit(task, settings_from(config, **changes)).summary["test"]
+        for changes in ({}, {"pooling": "none"})
+    )
+    pool = np.flatnonzero(task.train_items)
+    popular = evaluate_items(popularity(task, task.test), task.test, candidates=pool).metrics
+    # The deviation of a hit-rate at 100 is 0.025, and less between models of one task.
+    for other in (popular, flat):
+        assert whole["hit_rate@100"] > other["hit_rate@100"] + 0.06
+        assert whole["mrr"] > other["mrr"]
 
 
 def test_wrong_answers_score_chance(run):
@@ -324,7 +372,7 @@ def test_wrong_answers_score_chance(run):
     assert abs(hits - pairs * share) < 4 * np.sqrt(pairs * share * (1 - share))
 
 
-def test_the_task_of_a_run_can_be_judged_without_the_data(run):
+def test_the_task_of_a_run_can_be_evaluated_without_the_data(run):
     task = load_task(PinSageRun.open(run.path))
     pool = np.flatnonzero(task.train_items)
     figures = evaluate_part(

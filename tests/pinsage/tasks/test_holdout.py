@@ -117,17 +117,17 @@ def test_every_item_and_context_keeps_an_edge(edges, seed, shares):
 
 
 def test_a_query_is_uniform_among_what_its_context_keeps():
-    """One context of 6 items, each in a context of its own as well: who is asked about item p?"""
+    """2,000 contexts of 6 items, each in one of its own as well: who is asked about item p?"""
+    copies, items = 2_000, np.arange(12_000)
+    contexts = np.concatenate([items // 6, copies + items])
+    data = from_files(Interactions.from_arrays(contexts, np.tile(items, 2)), None)
+    task = cooccurrence_task(data, valid=0.1, test=0.1, held_out_items=0)
+    assert task.fresh is None
+    assert task.fresh_edges is None
+    query, positive = pairs_of(task.test)
+    assert (query // 6 == positive // 6).all()
     asked = np.zeros((6, 6))
-    alone = np.arange(6)
-    interactions = Interactions.from_arrays([0] * 6 + (alone + 1).tolist(), [*alone, *alone])
-    data = from_files(interactions, None)
-    for seed in range(1500):
-        task = cooccurrence_task(data, valid=0.1, test=0.1, held_out_items=0, seed=seed)
-        assert task.fresh is None
-        assert task.fresh_edges is None
-        query, positive = pairs_of(task.test)
-        asked[query, positive] += 1
+    np.add.at(asked, (query % 6, positive % 6), 1)
     off_diagonal = ~np.eye(6, dtype=bool)
     assert not asked[~off_diagonal].any()
     assert chi_square(asked[off_diagonal], np.ones(30)) > LEVEL
@@ -170,7 +170,15 @@ def test_queries_are_capped():
     parts = (getattr(task, name) for name in ("valid", "test", "fresh"))
     assert [len(part.queries) for part in parts] == [17] * 3
     assert any(note.startswith("valid: 17 of") for note in task.notes)
+    again, other = (cooccurrence_task(DATA, seed=seed, max_queries=17).test for seed in (5, 6))
+    assert np.array_equal(pairs_of(task.test), pairs_of(again))
+    assert not np.array_equal(pairs_of(task.test), pairs_of(other))
     everything = cooccurrence_task(DATA, seed=5, max_queries=None)
+    chosen, whole = (
+        set(zip(*map(np.ndarray.tolist, pairs_of(one.valid)), strict=True))
+        for one in (task, everything)
+    )
+    assert chosen < whole
     assert np.array_equal(pairs_of(everything.test), pairs_of(TASK.test))
 
 

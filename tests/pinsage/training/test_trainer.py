@@ -12,8 +12,8 @@ import pytest
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import Purpose, stream
 from pinsage_jax.training import trainer as trainer_module
-from pinsage_jax.training.preparation import prepare
-from pinsage_jax.training.trainer import Progress, Trainer, make_optimizer
+from pinsage_jax.training.preparation import neighbors_of, prepare
+from pinsage_jax.training.trainer import Trainer, drawn_for, is_finished, make_optimizer
 from tests.pinsage.trained import pins_task, tiny
 
 # Without layers: what is tested here is the same with them.
@@ -127,32 +127,28 @@ def test_the_rate_rises_and_then_decays(warmup):
 )
 def test_patience_counts_evaluations(epoch, best, finished):
     """Two evaluations without improvement, one every two epochs."""
-    config = tiny(epochs=10, patience=2, evaluate_every=2)
-    progress = Progress(None, None, epoch, best, 0.0)
-    assert Trainer.finished(SimpleNamespace(config=config), progress) == finished
-    endless = SimpleNamespace(config=tiny(epochs=10))
-    assert Trainer.finished(endless, progress) == (epoch == 10)
+    assert is_finished(tiny(epochs=10, patience=2, evaluate_every=2), epoch, best) == finished
+    assert is_finished(tiny(epochs=10, patience=0), epoch, best) == (epoch == 10)
 
 
 @pytest.mark.parametrize(
     ("every", "drawn"),
     [(0, [0, 0, 0, 0, 0, 0]), (1, [0, 0, 2, 3, 4, 5]), (2, [0, 0, 0, 3, 3, 5]), (9, [0] * 6)],
 )
-def test_which_draw_of_the_neighbours_is_in_use(every, drawn, monkeypatch):
+def test_which_draw_of_the_neighbours_an_epoch_trains_on(every, drawn):
+    assert [drawn_for(epoch, every) for epoch in range(6)] == drawn
+
+
+def test_neighbours_are_those_of_the_epoch_however_it_is_reached():
     """Going on from any epoch, or going back to the best one, takes the draw of that epoch."""
-    monkeypatch.setattr("pinsage_jax.training.trainer.neighbors_of", lambda *_, epoch: epoch)
-    trainer = object.__new__(Trainer)
-    trainer.config, trainer._neighbors_drawn_at = tiny(pooling="none", refresh_every=every), 0
-    prepared = SimpleNamespace(graph=None, table=0)
-    prepared._replace = lambda table: SimpleNamespace(**(vars(prepared) | {"table": table}))
-    taken = []
-    trainer.prepared = prepared
-    trainer.epochs = SimpleNamespace(take_table=taken.append)
-    for epochs in (range(6), (5, 0, 3, 1, 4, 2)):
-        for epoch in epochs:
-            trainer.use_neighbors_of(epoch)
-            assert trainer.prepared.table == drawn[epoch]
-    assert set(taken) <= set(drawn)
-    before = len(taken)
-    trainer.use_neighbors_of(2)
-    assert len(taken) == before  # nothing is drawn that is in use already
+    config = tiny(layers=1, refresh_every=2, steps_per_epoch=1)
+    trainer = Trainer(pins_task(), config, prepare(pins_task(), config))
+    graph = trainer.prepared.graph
+    for epoch, drawn in ((5, 5), (2, 0), (4, 3), (3, 3), (0, 0)):
+        before = trainer.prepared.table
+        trainer.use_neighbors_of(epoch)
+        expected = neighbors_of(graph, config, epoch=drawn)
+        np.testing.assert_array_equal(trainer.prepared.table.ids, expected.ids)
+        assert trainer.epochs._items.table is trainer.prepared.table
+        # Nothing is drawn that is in use already.
+        assert (trainer.prepared.table is before) == (epoch == 3)
