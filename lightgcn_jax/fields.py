@@ -163,6 +163,35 @@ def check_fields(owner: Any, **kinds: Kind) -> None:
         object.__setattr__(owner, name, converted)
 
 
+def setting(default: Any, kind: Kind) -> Any:
+    """A field of a :class:`Checked` dataclass.
+
+    Args:
+        default: its value by default.
+        kind: what it may hold.
+    """
+    return dataclasses.field(default=default, metadata={"kind": kind})
+
+
+class Checked:
+    """What frozen dataclasses derive from whose fields are made by :func:`setting`.
+
+    A subclass that gives a field another default keeps its kind.
+
+    Raises:
+        InputError: a field holds a value of another kind.
+    """
+
+    def __post_init__(self):
+        owners = reversed(type(self).__mro__)
+        fields = [field for one in owners for field in _fields(one) if "kind" in field.metadata]
+        check_fields(self, **{field.name: field.metadata["kind"] for field in fields})
+
+
+def _fields(owner: Any) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
+
+
 def with_traced(owner: _Owner, **values: Any) -> _Owner:
     """A copy of a frozen dataclass that holds traced numbers, which no check can look at.
 

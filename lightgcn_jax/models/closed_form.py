@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from lightgcn_jax.arrays import Array, PRNGKey
 from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.fields import Checked
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 
 
-class ClosedForm(abc.ABC):
+class ClosedForm(Checked, abc.ABC):
     """A model that is fitted without epochs; each is a frozen dataclass of its own settings.
 
     Attributes:

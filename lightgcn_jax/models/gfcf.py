@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
 from lightgcn_jax.diffusion.operator import Operator, diffuse, interaction_operator
-from lightgcn_jax.fields import at_least, check_fields, whole
+from lightgcn_jax.fields import at_least, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.spectral import decompose, degrees
@@ -141,23 +141,14 @@ class GfCf(ClosedForm):
         Shen et al. 2021 (GF-CF).
     """
 
-    singular_vectors: int = 256
-    low_pass_weight: float = 0.3
-    svd_iterations: int = 4
-    oversampling: int = 16
+    singular_vectors: int = setting(256, whole(1))
+    low_pass_weight: float = setting(0.3, at_least(0))
+    svd_iterations: int = setting(4, whole(0))
+    oversampling: int = setting(16, whole(0))
 
     tensors = ("vectors", "users", "item_roots")
     has_embeddings = True
     uses_key = True
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            singular_vectors=whole(1),
-            low_pass_weight=at_least(0),
-            svd_iterations=whole(0),
-            oversampling=whole(0),
-        )
 
     def fit(
         self,

@@ -18,7 +18,7 @@ import jraph
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, Vectors
-from lightgcn_jax.fields import POSITIVE, check_fields, one_of, whole
+from lightgcn_jax.fields import POSITIVE, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.normalization import Normalization, normalized_adjacency
 from lightgcn_jax.models.layers import LayeredModel, Neighbourhood, all_nodes
@@ -98,21 +98,11 @@ class GNN(LayeredModel):
         init_std: standard deviation of the initial embeddings.
     """
 
-    dim: int = 64
-    layers: int = 3
-    aggregate: Aggregate = "mean"
-    combine: Combine = "concat"
-    init_std: float = 0.1
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            dim=whole(1),
-            layers=whole(1),
-            aggregate=one_of(Aggregate),
-            combine=one_of(Combine),
-            init_std=POSITIVE,
-        )
+    dim: int = setting(64, whole(1))
+    layers: int = setting(3, whole(1))
+    aggregate: Aggregate = setting("mean", one_of(Aggregate))
+    combine: Combine = setting("concat", one_of(Combine))
+    init_std: float = setting(0.1, POSITIVE)
 
     @property
     def module(self) -> GNNLayers:

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
-from lightgcn_jax.fields import at_least, check_fields, whole
+from lightgcn_jax.fields import Checked, at_least, setting, whole
 
 # Hidden entries of the network that ranking holds at once for a query: it works through the items.
 _HIDDEN_AT_ONCE = 1 << 16
 
 
-class Score:
+class Score(Checked):
     """How a user's and an item's vectors become a score, in training and in ranking alike.
 
     A score of one's own derives from this class and defines ``__call__``, which is traced.
@@ -96,10 +96,7 @@ class Inner(Score):
             training and in ranking.
     """
 
-    popularity_offset: float = 0.0
-
-    def __post_init__(self):
-        check_fields(self, popularity_offset=at_least(0))
+    popularity_offset: float = setting(0.0, at_least(0))
 
     def scorer(self, users: UserTable, items: ItemTable, head: Any) -> InnerProduct:
         """Ranks by inner products.
@@ -156,10 +153,7 @@ class MLP(Score):
         hidden: width of the hidden layer.
     """
 
-    hidden: int = 64
-
-    def __post_init__(self):
-        check_fields(self, hidden=whole(1))
+    hidden: int = setting(64, whole(1))
 
     def init(self, key: PRNGKey, width: int) -> Any:
         """The network's flax variables.

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
-from lightgcn_jax.fields import check_fields, whole
+from lightgcn_jax.fields import setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
 from lightgcn_jax.models.closed_form import ClosedForm
 
@@ -236,13 +236,10 @@ class ItemCf(ClosedForm):
         Deshpande and Karypis 2004, section 4.
     """
 
-    neighbours: int = 500
+    neighbours: int = setting(500, whole(1))
 
     tensors = ("neighbours", "cosines")
     uses_operator = False
-
-    def __post_init__(self):
-        check_fields(self, neighbours=whole(1))
 
     def fit(self, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto") -> ItemCfScorer:
         """Find each item's nearest items.

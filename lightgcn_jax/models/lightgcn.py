@@ -12,7 +12,7 @@ from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import SWITCH, check_fields, number, one_of, optional, several
+from lightgcn_jax.fields import SWITCH, number, one_of, optional, setting, several, whole
 from lightgcn_jax.models.model import GraphModel, normal_table
 
 LayerCombination = Literal["sum", "last"]
@@ -50,20 +50,13 @@ class LightGCN(GraphModel):
         He et al. 2020, equation 8.
     """
 
-    alphas: tuple[float, ...] | None = None
-    learn_alphas: bool = False
-    layer_combination: LayerCombination = "sum"
-
-    least_layers = 0
+    layers: int = setting(3, whole(0))
+    alphas: tuple[float, ...] | None = setting(None, optional(several(number(), "finite weights")))
+    learn_alphas: bool = setting(False, SWITCH)
+    layer_combination: LayerCombination = setting("sum", one_of(LayerCombination))
 
     def __post_init__(self):
         super().__post_init__()
-        check_fields(
-            self,
-            alphas=optional(several(number(), "finite weights")),
-            learn_alphas=SWITCH,
-            layer_combination=one_of(LayerCombination),
-        )
         if self.layer_combination == "last" and (self.alphas is not None or self.learn_alphas):
             raise InputError(
                 "layer_combination: last has no layer weights, so expected neither alphas nor "

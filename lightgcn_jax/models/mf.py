@@ -7,7 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Bool, Ids, NodeTable, PRNGKey, Vectors
-from lightgcn_jax.fields import POSITIVE, SWITCH, check_fields, whole
+from lightgcn_jax.fields import POSITIVE, SWITCH, setting, whole
 from lightgcn_jax.models.model import Model, Nodes, TableParams, normal_table
 
 
@@ -28,14 +28,11 @@ class MF(Model):
         Koren et al. 2009, equation 4, without the global mean, which ranks nothing.
     """
 
-    dim: int = 64
-    biases: bool = False
-    init_std: float = 0.1
+    dim: int = setting(64, whole(1))
+    biases: bool = setting(False, SWITCH)
+    init_std: float = setting(0.1, POSITIVE)
 
     normalization = None
-
-    def __post_init__(self):
-        check_fields(self, dim=whole(1), biases=SWITCH, init_std=POSITIVE)
 
     @property
     def width(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -15,12 +15,12 @@ from lightgcn_jax.arrays import Array, Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.operator import Operator, diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import POSITIVE, SHARE, check_fields, one_of, whole
+from lightgcn_jax.fields import POSITIVE, SHARE, Checked, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.normalization import Normalization
 
 
-class Model(abc.ABC):
+class Model(Checked, abc.ABC):
     """A trained model; each is a frozen dataclass of its own settings.
 
     A model of one's own derives from this class and defines ``init`` and ``apply``; all else has a
@@ -129,23 +129,11 @@ class GraphModel(Model):
         init_std: standard deviation of the initial embeddings.
     """
 
-    dim: int = 64
-    layers: int = 3
-    normalization: Normalization = "symmetric"
-    edge_dropout: float = 0.0
-    init_std: float = 0.1
-
-    least_layers: ClassVar[int] = 1
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            dim=whole(1),
-            layers=whole(self.least_layers),
-            normalization=one_of(Normalization),
-            edge_dropout=SHARE,
-            init_std=POSITIVE,
-        )
+    dim: int = setting(64, whole(1))
+    layers: int = setting(3, whole(1))
+    normalization: Normalization = setting("symmetric", one_of(Normalization))
+    edge_dropout: float = setting(0.0, SHARE)
+    init_std: float = setting(0.1, POSITIVE)
 
 
 @flax.struct.dataclass

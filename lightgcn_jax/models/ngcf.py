@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.fields import POSITIVE, SHARE, check_fields, whole
+from lightgcn_jax.fields import POSITIVE, SHARE, setting, whole
 from lightgcn_jax.models.layers import LayeredModel, Neighbourhood
 from lightgcn_jax.models.model import TableParams
 
@@ -119,21 +119,11 @@ class NGCF(LayeredModel):
         Wang et al. 2019, equations 3 to 9 and section 2.4.2.
     """
 
-    dim: int = 64
-    layers: int = 3
-    message_dropout: float = 0.0
-    node_dropout: float = 0.0
-    init_std: float = 0.1
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            dim=whole(1),
-            layers=whole(1),
-            message_dropout=SHARE,
-            node_dropout=SHARE,
-            init_std=POSITIVE,
-        )
+    dim: int = setting(64, whole(1))
+    layers: int = setting(3, whole(1))
+    message_dropout: float = setting(0.0, SHARE)
+    node_dropout: float = setting(0.0, SHARE)
+    init_std: float = setting(0.1, POSITIVE)
 
     @property
     def width(self) -> int:

@@ -14,7 +14,7 @@ from lightgcn_jax.diffusion.operator import Operator, interaction_operator
 from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import InnerProduct
-from lightgcn_jax.fields import at_least, check_fields, whole
+from lightgcn_jax.fields import at_least, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.closed_form import ClosedForm
 
@@ -37,25 +37,15 @@ class Spectral(ClosedForm):
         oversampling: columns of the block iteration beyond D.
     """
 
-    dim: int = 64
-    singular_value_power: float = 0.5
-    svd_iterations: int = 4
-    degree_power: float = 0.5
-    oversampling: int = 16
+    dim: int = setting(64, whole(1))
+    singular_value_power: float = setting(0.5, at_least(0))
+    svd_iterations: int = setting(4, whole(0))
+    degree_power: float = setting(0.5, at_least(0))
+    oversampling: int = setting(16, whole(0))
 
     tensors = ("queries", "items")
     has_embeddings = True
     uses_key = True
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            dim=whole(1),
-            singular_value_power=at_least(0),
-            svd_iterations=whole(0),
-            degree_power=at_least(0),
-            oversampling=whole(0),
-        )
 
     def fit(
         self,

@@ -10,7 +10,7 @@ from lightgcn_jax.data.protocol import Protocol
 from lightgcn_jax.diffusion.choice import Backend, OrderingChoice
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import metric_names
-from lightgcn_jax.fields import Kind, at_least, check_fields, one_of, optional, several, whole
+from lightgcn_jax.fields import Checked, Kind, at_least, one_of, optional, setting, several, whole
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.gfcf import GfCf
 from lightgcn_jax.models.heads import Inner, Score
@@ -24,8 +24,17 @@ from lightgcn_jax.training.strategies import Strategies
 _METRIC = "recall@20"
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+_METRIC_NAME = Kind("the name of a metric such as recall@20", _text)
+
+
 @dataclasses.dataclass(frozen=True)
-class Selection:
+class Selection(Checked):
     """How the best epoch is chosen.
 
     Attributes:
@@ -35,23 +44,41 @@ class Selection:
         patience: evaluations without improvement before training stops; 0 never stops early.
     """
 
-    select_by: str | None = None
-    evaluate_every: int = 5
-    patience: int = 5
-
-    def __post_init__(self):
-        name = Kind("the name of a metric such as recall@20", _text)
-        check_fields(self, select_by=optional(name), evaluate_every=whole(1), patience=whole(0))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+    select_by: str | None = setting(None, optional(_METRIC_NAME))
+    evaluate_every: int = setting(5, whole(1))
+    patience: int = setting(5, whole(0))
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class _RunConfig(Checked):
+    model: Any
+    protocol: Protocol = setting("strict", one_of(Protocol))
+    ks: tuple[int, ...] = setting(
+        (10, 20, 50), several(whole(1), "distinct cut-offs of at least 1")
+    )
+    seed: int = setting(0, whole(0))
+    seeds: int = setting(1, whole(1))
+    backend: Backend = setting("auto", one_of(Backend))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.seed + self.seeds > 2**31:
+            last = self.seed + self.seeds - 1
+            raise InputError(f"seed: expected seeds below 2^31, got {last}")
+        if not self.ks or len(set(self.ks)) < len(self.ks):
+            raise InputError(f"ks: expected distinct cut-offs of at least 1, got {self.ks}")
+
+    def _check_auto(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) != "auto":
+                raise InputError(
+                    f"{name}: expected auto beside {self.model!r}, which applies no operator, "
+                    f"got {getattr(self, name)!r}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(_RunConfig):
     """Everything that decides the run of a trained model, but the data.
 
     Attributes:
@@ -95,19 +122,13 @@ class TrainConfig:
     negatives: NegativeSampler | Callable[..., Any] = SharedNegatives()
     optimization: Optimization = Optimization()
     selection: Selection = Selection()
-    protocol: Protocol = "strict"
-    ks: tuple[int, ...] = (10, 20, 50)
-    seed: int = 0
-    seeds: int = 1
-    checkpoint_seconds: float = 60.0
-    backend: Backend = "auto"
-    ordering: OrderingChoice = "auto"
+    checkpoint_seconds: float = setting(60.0, at_least(0))
+    ordering: OrderingChoice = setting("auto", one_of(OrderingChoice))
 
     is_trained = True
 
     def __post_init__(self):
-        _check_common(self)
-        check_fields(self, checkpoint_seconds=at_least(0), ordering=one_of(OrderingChoice))
+        super().__post_init__()
         if not isinstance(self.selection, Selection):
             raise InputError(f"selection: expected a Selection, got {self.selection!r}")
         if self.metric not in metric_names(self.ks):
@@ -117,7 +138,7 @@ class TrainConfig:
             )
         _ = self.strategies
         if self.model.normalization is None:
-            _check_auto(self, "backend", "ordering")
+            self._check_auto("backend", "ordering")
 
     @property
     def strategies(self) -> Strategies:
@@ -136,7 +157,7 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClosedFormConfig:
+class ClosedFormConfig(_RunConfig):
     """Everything that decides the run of a model that is fitted in one go, but the data.
 
     Attributes:
@@ -153,17 +174,12 @@ class ClosedFormConfig:
     """
 
     model: ClosedForm = GfCf()
-    protocol: Protocol = "strict"
-    ks: tuple[int, ...] = (10, 20, 50)
-    seed: int = 0
-    seeds: int = 1
-    backend: Backend = "auto"
 
     is_trained = False
     offset_columns = 0
 
     def __post_init__(self):
-        _check_common(self)
+        super().__post_init__()
         if not isinstance(self.model, ClosedForm):
             raise InputError(f"model: expected an instance of ClosedForm, got {self.model!r}")
         if self.seeds > 1 and not self.model.uses_key:
@@ -171,35 +187,10 @@ class ClosedFormConfig:
                 f"seeds: expected 1 for {self.model!r}, which draws nothing, got {self.seeds}"
             )
         if not self.model.uses_operator:
-            _check_auto(self, "backend")
+            self._check_auto("backend")
 
 
 Config = TrainConfig | ClosedFormConfig
-
-
-def _check_common(config: Config) -> None:
-    check_fields(
-        config,
-        protocol=one_of(Protocol),
-        ks=several(whole(1), "distinct cut-offs of at least 1"),
-        seed=whole(0),
-        seeds=whole(1),
-        backend=one_of(Backend),
-    )
-    if config.seed + config.seeds > 2**31:
-        last = config.seed + config.seeds - 1
-        raise InputError(f"seed: expected seeds below 2^31, got {last}")
-    if not config.ks or len(set(config.ks)) < len(config.ks):
-        raise InputError(f"ks: expected distinct cut-offs of at least 1, got {config.ks}")
-
-
-def _check_auto(config: Config, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) != "auto":
-            raise InputError(
-                f"{name}: expected auto beside {config.model!r}, which applies no operator, "
-                f"got {getattr(config, name)!r}"
-            )
 
 
 def metric_among(metric: str, ks: Sequence[int]) -> str:

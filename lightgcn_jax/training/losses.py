@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Mask, Scalar, Vectors
-from lightgcn_jax.fields import POSITIVE, SWITCH, at_least, check_fields
+from lightgcn_jax.fields import POSITIVE, SWITCH, Checked, at_least, setting
 
 Scores = Float[Array, " negatives"]
 BatchScores = Float[Array, "batch negatives"]
@@ -153,13 +153,10 @@ def max_margin_loss(
 
 
 @dataclasses.dataclass(frozen=True)
-class _WithTemperature:
-    temperature: float = 1.0
+class _WithTemperature(Checked):
+    temperature: float = setting(1.0, POSITIVE)
 
     _function: ClassVar[Loss]
-
-    def __post_init__(self):
-        check_fields(self, temperature=POSITIVE)
 
     def __call__(
         self,
@@ -224,17 +221,13 @@ class Softmax(_WithTemperature):
         0.6931471824645996
     """
 
-    sampling_correction: bool = False
+    sampling_correction: bool = setting(False, SWITCH)
 
     _function = staticmethod(softmax_loss)
 
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(self, sampling_correction=SWITCH)
-
 
 @dataclasses.dataclass(frozen=True)
-class MaxMargin:
+class MaxMargin(Checked):
     """:func:`max_margin_loss` with its margin.
 
     Attributes:
@@ -245,10 +238,7 @@ class MaxMargin:
         0.25
     """
 
-    margin: float = 1.0
-
-    def __post_init__(self):
-        check_fields(self, margin=at_least(0))
+    margin: float = setting(1.0, at_least(0))
 
     def __call__(
         self,

@@ -9,14 +9,14 @@ import optax
 
 from lightgcn_jax.arrays import Scalar
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import POSITIVE, at_least, check_fields, one_of, whole
+from lightgcn_jax.fields import POSITIVE, Checked, at_least, one_of, setting, whole
 
 Sampling = Literal["interactions", "users"]
 Schedule = Literal["constant", "cosine", "linear", "exponential"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimization:
+class Optimization(Checked):
     """How long and in which steps a model is trained.
 
     Attributes:
@@ -32,27 +32,17 @@ class Optimization:
         l2: λ, weight of the L2 penalty on the layer-0 embeddings of the batch.
     """
 
-    epochs: int = 100
-    batch_size: int = 2048
-    sampling: Sampling = "interactions"
-    learning_rate: float = 5e-3
-    schedule: Schedule = "constant"
-    schedule_epochs: int = 0
-    warmup_epochs: float = 0.0
-    l2: float = 1e-4
+    epochs: int = setting(100, whole(1))
+    batch_size: int = setting(2048, whole(1))
+    sampling: Sampling = setting("interactions", one_of(Sampling))
+    learning_rate: float = setting(5e-3, POSITIVE)
+    schedule: Schedule = setting("constant", one_of(Schedule))
+    schedule_epochs: int = setting(0, whole(0))
+    warmup_epochs: float = setting(0.0, at_least(0))
+    l2: float = setting(1e-4, at_least(0))
 
     def __post_init__(self):
-        check_fields(
-            self,
-            epochs=whole(1),
-            batch_size=whole(1),
-            sampling=one_of(Sampling),
-            learning_rate=POSITIVE,
-            schedule=one_of(Schedule),
-            schedule_epochs=whole(0),
-            warmup_epochs=at_least(0),
-            l2=at_least(0),
-        )
+        super().__post_init__()
         if 0 < self.schedule_epochs < self.epochs:
             raise InputError(
                 f"schedule_epochs: expected 0 or at least the {self.epochs} epochs of the run, "

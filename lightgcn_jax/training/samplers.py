@@ -18,7 +18,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import SWITCH, at_least, check_fields, optional, whole
+from lightgcn_jax.fields import SWITCH, Checked, at_least, optional, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.training.losses import BatchScores, hardest
 from lightgcn_jax.training.negatives import (
@@ -54,7 +54,7 @@ class Negatives(NamedTuple):
     weights: Float[Array, " shared"] | None = None
 
 
-class NegativeSampler(abc.ABC):
+class NegativeSampler(Checked, abc.ABC):
     """A sampler; each is a frozen dataclass of its own settings."""
 
     def prepare(self, graph: BipartiteGraph) -> Any:
@@ -141,17 +141,9 @@ class SharedNegatives(NegativeSampler):
             positive is masked.
     """
 
-    negatives: int = 256
-    popularity_power: float | None = None
-    reject_seen: bool = True
-
-    def __post_init__(self):
-        check_fields(
-            self,
-            negatives=whole(1),
-            popularity_power=optional(at_least(0)),
-            reject_seen=SWITCH,
-        )
+    negatives: int = setting(256, whole(1))
+    popularity_power: float | None = setting(None, optional(at_least(0)))
+    reject_seen: bool = setting(True, SWITCH)
 
     def prepare(self, graph: BipartiteGraph) -> _Weighted:
         power = self.popularity_power
@@ -222,10 +214,7 @@ class InBatchNegatives(NegativeSampler):
             positive is masked.
     """
 
-    reject_seen: bool = True
-
-    def __post_init__(self):
-        check_fields(self, reject_seen=SWITCH)
+    reject_seen: bool = setting(True, SWITCH)
 
     def __call__(
         self, key: PRNGKey, prepared: Any, users: Ids, positives: Ids, weights: Weights
@@ -255,12 +244,12 @@ class HardNegatives(NegativeSampler):
             positive is masked.
     """
 
-    negatives: int = 256
-    hard_pool: int = 1024
-    reject_seen: bool = True
+    negatives: int = setting(256, whole(1))
+    hard_pool: int = setting(1024, whole(1))
+    reject_seen: bool = setting(True, SWITCH)
 
     def __post_init__(self):
-        check_fields(self, negatives=whole(1), hard_pool=whole(1), reject_seen=SWITCH)
+        super().__post_init__()
         if self.negatives > self.hard_pool:
             raise InputError(
                 f"negatives: expected at most hard_pool = {self.hard_pool} of the sampler hard, "
