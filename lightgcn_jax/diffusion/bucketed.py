@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import rescaled, rounded, sum_dtype
+from lightgcn_jax.diffusion.storage import added_up, rescaled, rounded, sum_dtype
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
@@ -97,19 +97,6 @@ class BucketedStorage:
             sums += len(piece_places)
         return cls(tuple(levels), jnp.asarray(places), matrix.shape)
 
-    @classmethod
-    def obstacle(cls, platform: str) -> str | None:
-        """Say why a platform cannot run it: every platform can.
-
-        Args:
-            platform: ``cpu``, ``gpu`` or ``tpu``.
-
-        Returns:
-            A sentence, or None where nothing stands in the way.
-        """
-        del platform
-        return None
-
     @property
     def slots(self) -> int:
         """Entries with padding, of the first level."""
@@ -170,13 +157,7 @@ def _add_up(table: NodeTable, bucket: Bucket, kind: jnp.dtype) -> Float[Array, "
             total = total + gathered.astype(kind) * weight.astype(kind)[:, None]
         return total
 
-    total = jnp.zeros((rows, table.shape[1]), kind)
-    whole, rest = divmod(width, _UNROLLED)
-    if whole:
-        total = jax.lax.fori_loop(
-            0, whole, lambda block, total: add(block * _UNROLLED, _UNROLLED, total), total
-        )
-    return add(whole * _UNROLLED, rest, total) if rest else total
+    return added_up(add, jnp.zeros((rows, table.shape[1]), kind), width, _UNROLLED)
 
 
 class _Rows(NamedTuple):

@@ -104,14 +104,7 @@ class CsrStorage(WeightsInOrder):
         Returns:
             ``float[R, D]`` in the type of x.
         """
-        kind = sum_dtype(x.dtype)
-        matrix = sparse.BCSR(
-            (self.weights.astype(kind), self.columns, self.offsets),
-            shape=self.shape,
-            indices_sorted=True,
-            unique_indices=True,
-        )
-        return (matrix @ x.astype(kind)).astype(x.dtype)
+        return _product(sparse.BCSR, self, (self.columns, self.offsets), x)
 
     @property
     def num_entries(self) -> int:
@@ -253,11 +246,14 @@ class BcooStorage(WeightsInOrder):
         Returns:
             ``float[R, D]`` in the type of x.
         """
-        kind = sum_dtype(x.dtype)
-        matrix = sparse.BCOO(
-            (self.weights.astype(kind), self.indices),
-            shape=self.shape,
-            indices_sorted=True,
-            unique_indices=True,
-        )
-        return (matrix @ x.astype(kind)).astype(x.dtype)
+        return _product(sparse.BCOO, self, (self.indices,), x)
+
+
+def _product(
+    kind: Any, storage: CsrStorage | BcooStorage, places: tuple[Array, ...], x: NodeTable
+) -> NodeTable:
+    """M x with the matrix as JAX's sparse class of that kind, whose entries have those places."""
+    wide = sum_dtype(x.dtype)
+    entries = storage.weights.astype(wide), *places
+    matrix = kind(entries, shape=storage.shape, indices_sorted=True, unique_indices=True)
+    return (matrix @ x.astype(wide)).astype(x.dtype)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, NodeTable
 from lightgcn_jax.diffusion.operator import (
+    ConstantOperator,
     Operator,
     check_fits,
     check_square,
-    constant_operator,
     diffuse,
-    refuse_gradient,
 )
 from lightgcn_jax.diffusion.storage import sum_dtype
 from lightgcn_jax.errors import InputError
@@ -103,27 +101,16 @@ def _multiscale(operator: Operator, x: NodeTable, alphas: Float[Array, " scales"
     return total.astype(x.dtype)
 
 
-@flax.struct.dataclass
-class _Residual:
-    """What the backward pass keeps; x is None unless the gradient of alphas is asked for."""
-
-    operator: Operator
-    x: NodeTable | None
-    alphas: Float[Array, " scales"]
-    differentiated: bool = flax.struct.field(pytree_node=False)
-
-
 def _forward(operator, x, alphas):
-    operator, differentiated = constant_operator(operator)
-    y = _multiscale(operator, x.value, alphas.value)
-    kept = x.value if alphas.perturbed else None
-    return y, _Residual(operator, kept, alphas.value, differentiated)
+    constant = ConstantOperator.of(operator)
+    y = _multiscale(constant.operator, x.value, alphas.value)
+    # The gradient of alphas reads x.
+    return y, (constant, x.value if alphas.perturbed else None, alphas.value)
 
 
 def _backward(residual, cotangent):
-    operator, x, alphas = residual.operator.transpose(), residual.x, residual.alphas
-    if residual.differentiated:
-        refuse_gradient()
+    constant, x, alphas = residual
+    operator = constant.transpose()
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None, None
     if x is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 import flax.struct
 import jax
@@ -263,7 +263,10 @@ def _multiply(storage: Storage, x: NodeTable) -> NodeTable:
 def _multiply_batched(_, in_batched, storage, x):
     storage_batched, x_batched = in_batched
     if any(jax.tree.leaves(storage_batched)):
-        return _one_by_one(storage_batched, x_batched, storage, x), True
+        # No wider application exists, so the same kernel runs for one matrix after another. Only
+        # what is batched is sliced: matrices that differ in their weights share their structure.
+        axes = jax.tree.map(lambda batched: 0 if batched else None, (storage_batched, x_batched))
+        return jax.vmap(_multiply_in_turn, axes)(storage, x), True
     # Several tables with one matrix are one application to a table that is as much wider.
     tables, nodes, dim = x.shape
     wide = jnp.moveaxis(x, 0, 1).reshape(nodes, tables * dim)
@@ -271,30 +274,49 @@ def _multiply_batched(_, in_batched, storage, x):
     return jnp.moveaxis(y.reshape(len(y), tables, dim), 1, 0), True
 
 
-def _one_by_one(storage_batched, x_batched, storage, x):
-    """Several matrices: no wider application exists, so the same kernel runs for one after another.
-
-    Only what is batched is sliced: matrices that differ in their weights share their structure.
-    """
-    leaves, tree = jax.tree.flatten((storage, x))
-    batched = jax.tree.leaves((storage_batched, x_batched))
-
-    def one(sliced):
-        rest = iter(sliced)
-        chosen = [
-            next(rest) if is_batched else leaf
-            for leaf, is_batched in zip(leaves, batched, strict=True)
-        ]
-        return _multiply(*jax.tree.unflatten(tree, chosen))
-
-    slices = [leaf for leaf, is_batched in zip(leaves, batched, strict=True) if is_batched]
-    return jax.lax.map(one, slices)
+_multiply_in_turn = jax.custom_batching.sequential_vmap(_multiply)
 
 
 @flax.struct.dataclass
-class _Residual:
+class ConstantOperator:
+    """An operator as a backward pass keeps it.
+
+    Attributes:
+        operator: its arrays.
+        differentiated: whether a gradient with respect to it was asked for.
+    """
+
     operator: Operator
     differentiated: bool = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, operator: Operator) -> ConstantOperator:
+        """Take an operator apart as a forward rule with symbolic zeros gets it.
+
+        Args:
+            operator: its leaves hold a value and whether it is differentiated.
+        """
+
+        def is_primal(node):
+            return hasattr(node, "perturbed")
+
+        leaves = jax.tree.leaves(operator, is_leaf=is_primal)
+        constants = jax.tree.map(lambda leaf: leaf.value, operator, is_leaf=is_primal)
+        return cls(constants, any(leaf.perturbed for leaf in leaves))
+
+    def transpose(self) -> Operator:
+        """The transposed operator, for the cotangent of the table.
+
+        Raises:
+            TypeError: a gradient of the operator was asked for. The backward rule says so: in the
+                forward rule an error would leave JAX's caches half-filled.
+        """
+        if self.differentiated:
+            raise TypeError(
+                "diffuse: the operator's edge weights are constants without a gradient; "
+                "differentiate with respect to x or to the layer weights alpha"
+            )
+        return self.operator.transpose()
 
 
 @jax.custom_vjp
@@ -369,44 +391,17 @@ def check_fits(operator: Operator, x: NodeTable) -> None:
         raise InputError(f"x: expected a floating-point type, got {x.dtype}")
 
 
-def constant_operator(operator: Operator) -> tuple[Operator, bool]:
-    """Unwrap the operator in a forward rule with symbolic zeros.
-
-    Args:
-        operator: each leaf with a ``value`` and whether it is ``perturbed``.
-
-    Returns:
-        The operator, and whether its gradient was asked for.
-    """
-
-    def is_primal(node):
-        return hasattr(node, "perturbed")
-
-    leaves = jax.tree.leaves(operator, is_leaf=is_primal)
-    constants = jax.tree.map(lambda leaf: leaf.value, operator, is_leaf=is_primal)
-    return constants, any(leaf.perturbed for leaf in leaves)
-
-
-def refuse_gradient() -> NoReturn:
-    """Raise in a backward rule: in the forward rule it would leave JAX's caches half-filled."""
-    raise TypeError(
-        "diffuse: the operator's edge weights are constants without a gradient; "
-        "differentiate with respect to x or to the layer weights alpha"
-    )
-
-
 def _diffuse_forward(operator, x):
-    constants, differentiated = constant_operator(operator)
+    constant = ConstantOperator.of(operator)
     # diffuse, not _multiply, here and below: a gradient of a gradient differentiates these lines.
-    return diffuse(constants, x.value), _Residual(constants, differentiated)
+    return diffuse(constant.operator, x.value), constant
 
 
-def _diffuse_backward(residual, cotangent):
-    if residual.differentiated:
-        refuse_gradient()
+def _diffuse_backward(constant, cotangent):
+    adjoint = constant.transpose()
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None
-    return None, diffuse(residual.operator.transpose(), cotangent)
+    return None, diffuse(adjoint, cotangent)
 
 
 diffuse.defvjp(_diffuse_forward, _diffuse_backward, symbolic_zeros=True)

@@ -110,35 +110,24 @@ class PallasStorage:
         cuts = _cuts(matrix.offsets.astype(np.int64))
         num_pieces = sum(cut.num_pieces for cut in cuts)
         nowhere = matrix.shape[0] + num_pieces
-        levels = []
-        first_slots = np.zeros(0, np.int32)
-        for index, cut in enumerate(cuts):
+        levels, entries = [], None
+        # The pieces of a later level's rows stand one after another among all pieces.
+        columns, entry_weights, kind = matrix.columns, matrix.weights, dtype
+        for cut in cuts:
             tile_starts, slots, stream = _tiles(cut, nowhere)
-            if index == 0:
-                first_slots = slots
-                stream[slots] = matrix.columns
-                weights = np.zeros(len(stream))
-                weights[slots] = matrix.weights
-                weights = rounded(weights, dtype)
-            else:
-                # The pieces of this level's rows stand one after another among all pieces.
-                stream[slots] = cut.first_source + np.arange(len(slots), dtype=np.int32)
-                ones = np.zeros(len(stream), np.float32)
-                ones[slots] = 1.0
-                weights = jnp.asarray(ones)
-            levels.append(
-                Level(
-                    jnp.asarray(tile_starts),
-                    jnp.asarray(stream),
-                    weights,
-                    num_tiles=int(tile_starts[-1]),
-                )
-            )
-        entries = None
-        if rescalable:
-            entries = np.full(len(levels[0].stream), matrix.num_entries, np.int32)
-            entries[first_slots] = np.arange(matrix.num_entries, dtype=np.int32)
-            entries = jnp.asarray(entries)
+            if levels:
+                columns = cut.first_source + np.arange(len(slots), dtype=np.int32)
+                entry_weights, kind = 1.0, jnp.float32
+            elif rescalable:
+                entries = np.full(len(stream), matrix.num_entries, np.int32)
+                entries[slots] = np.arange(matrix.num_entries, dtype=np.int32)
+                entries = jnp.asarray(entries)
+            stream[slots] = columns
+            weights = np.zeros(len(stream))
+            weights[slots] = entry_weights
+            weights, num_tiles = rounded(weights, kind), int(tile_starts[-1])
+            level = Level(jnp.asarray(tile_starts), jnp.asarray(stream), weights, num_tiles)
+            levels.append(level)
         return cls(tuple(levels), entries, matrix.shape, matrix.num_entries, num_pieces)
 
     @classmethod

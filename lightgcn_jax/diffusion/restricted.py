@@ -11,14 +11,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, Vectors
 from lightgcn_jax.diffusion.multiscale import layer_weights
-from lightgcn_jax.diffusion.operator import Operator, constant_operator, diffuse, refuse_gradient
+from lightgcn_jax.diffusion.operator import ConstantOperator, Operator, diffuse
 from lightgcn_jax.diffusion.storage import Restriction, RowStorage, sum_dtype
 
 # Accelerators would round float32 operands to fewer bits, which multiscale does not.
@@ -126,43 +125,32 @@ def _restricted(
     return jax.lax.cond(fits, lambda x: few(x, storage, capacity), full, x)
 
 
-@flax.struct.dataclass
-class _Residual:
-    """What the backward pass keeps; ``scales`` only where the gradient of alphas is wanted."""
-
-    operator: Operator
-    alphas: Float[Array, " scales"]
-    rows: Ids
-    scales: Float[Array, "scales rows dim"] | None
-    differentiated: bool = flax.struct.field(pytree_node=False)
-
-
 def _forward(operator, x, alphas, rows):
-    operator, differentiated = constant_operator(operator)
-    scales = None
+    constant = ConstantOperator.of(operator)
+    operator, scales = constant.operator, None
+    # The gradient of alphas reads all scales.
     if alphas.perturbed:
         scales = _scales(operator, x.value, len(alphas.value), rows.value)
         y = _weighted(alphas.value, scales).astype(x.value.dtype)
     else:
         y = _multiscale_rows(operator, x.value, alphas.value, rows.value)
-    return y, _Residual(operator, alphas.value, rows.value, scales, differentiated)
+    return y, (constant, alphas.value, rows.value, scales)
 
 
 def _backward(residual, cotangent):
-    if residual.differentiated:
-        refuse_gradient()
+    constant, alphas, rows, scales = residual
+    operator, adjoint = constant.operator, constant.transpose()
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None, None, None
-    operator, alphas, rows = residual.operator, residual.alphas, residual.rows
     # A row that is read often gets many cotangents: they too add up in the type of sums.
     dtype, wide = cotangent.dtype, cotangent.astype(alphas.dtype)
     by_alpha = None
-    if residual.scales is not None:
-        by_alpha = jnp.tensordot(residual.scales, wide, 2, precision=_HIGHEST)
+    if scales is not None:
+        by_alpha = jnp.tensordot(scales, wide, 2, precision=_HIGHEST)
 
     def step(total, alpha):
         spread = total.at[rows].add(alpha * wide).astype(dtype)
-        return diffuse(operator.transpose(), spread).astype(wide.dtype), None
+        return diffuse(adjoint, spread).astype(wide.dtype), None
 
     if len(alphas) == 1:
         total = jnp.zeros((operator.shape[1], wide.shape[1]), wide.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.storage import WeightsInOrder, rounded, sum_dtype
+from lightgcn_jax.diffusion.storage import WeightsInOrder, added_up, rounded, sum_dtype
 from lightgcn_jax.graph.csr import CsrMatrix
 
 # Messages held at once, in bytes; above it the edges are worked through in chunks.
@@ -56,19 +56,6 @@ class SegmentStorage(WeightsInOrder):
             shape=matrix.shape,
         )
 
-    @classmethod
-    def obstacle(cls, platform: str) -> str | None:
-        """Say why a platform cannot run it: every platform can.
-
-        Args:
-            platform: ``cpu``, ``gpu`` or ``tpu``.
-
-        Returns:
-            A sentence, or None where nothing stands in the way.
-        """
-        del platform
-        return None
-
     def multiply(self, x: NodeTable) -> NodeTable:
         """M x; holds one message for each edge, ``[entries, D]``, up to :data:`MESSAGE_BYTES`.
 
@@ -97,11 +84,5 @@ class SegmentStorage(WeightsInOrder):
             values, receivers = messages(0, entries)
             total = jraph.segment_sum(values, receivers, self.shape[0], indices_are_sorted=True)
             return total.astype(x.dtype)
-        whole = entries // chunk
-        total = jax.lax.fori_loop(
-            0,
-            whole,
-            lambda index, total: add(index * chunk, chunk, total),
-            jnp.zeros((self.shape[0], dim), kind),
-        )
-        return add(whole * chunk, entries % chunk, total).astype(x.dtype)
+        blank = jnp.zeros((self.shape[0], dim), kind)
+        return added_up(add, blank, entries, chunk).astype(x.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import jax
@@ -162,6 +163,26 @@ def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
         The wider type.
     """
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def added_up(
+    add: Callable[[Int[Array, ""] | int, int, Array], Array], total: Array, count: int, block: int
+) -> Array:
+    """A sum over many terms, block by block in a loop of the program.
+
+    Args:
+        add: from the first term, how many there are (static), and a total, to the total with them.
+        total: what the sum starts with.
+        count: how many terms there are.
+        block: terms added before the total is stored again.
+
+    Returns:
+        The last total.
+    """
+    whole, rest = divmod(count, block)
+    if whole:
+        total = jax.lax.fori_loop(0, whole, lambda i, total: add(i * block, block, total), total)
+    return add(whole * block, rest, total) if rest else total
 
 
 def rounded(weights: jax.typing.ArrayLike, dtype: DTypeLike) -> Array:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -214,6 +217,69 @@ def walk_rows(
     return slots, rows.columns.at[edges].get(mode="clip"), positions < ends[-1]
 
 
+def fold_rows(
+    rows: CsrRows,
+    wanted: Int[Array, " wanted"],
+    block: int,
+    update: Callable[[Any, Array, Array], Any],
+    total: Any,
+) -> Any:
+    """Go through the entries of several rows block by block: as many blocks as they have entries,
+    whatever the longest row.
+
+    Args:
+        rows: the sorted rows.
+        wanted: ``int32[W]``, row ids.
+        block: entries that are taken at once.
+        update: from the total, ``slots int32[block]`` and ``columns int32[block]``, as from
+            :func:`walk_rows`, to the next total. Past the last entry a slot is W, which a scatter
+            of ``mode="drop"`` leaves out.
+        total: what the first update takes.
+
+    Returns:
+        The last total.
+    """
+    if not rows.columns.shape[0]:
+        return total
+    count = (rows.offsets[wanted + 1] - rows.offsets[wanted]).sum()
+
+    def take_block(state):
+        start, total = state
+        positions = start + jnp.arange(block, dtype=jnp.int32)
+        slots, columns, inside = walk_rows(rows, wanted, positions)
+        return start + block, update(total, jnp.where(inside, slots, len(wanted)), columns)
+
+    start = jnp.zeros((), jnp.int32)
+    return jax.lax.while_loop(lambda state: state[0] < count, take_block, (start, total))[1]
+
+
+def first_edge(
+    rows: CsrRows, row: Int[Array, "..."], is_before: Callable[[Array, Array], Array]
+) -> Int[Array, "..."]:
+    """Where in each row a condition stops to hold, by binary search on the device.
+
+    Args:
+        rows: the sorted rows.
+        row: row ids, any shape.
+        is_before: from edges (places among all rows' entries) and the entries there to whether the
+            wanted edge comes later; true for the first edges of a row, and false for the others.
+
+    Returns:
+        ``int32``, the shape of ``row``, edges; the row's end where the condition holds throughout.
+    """
+    bounds = rows.offsets[row], rows.offsets[row + 1]
+    if not rows.columns.shape[0]:
+        return bounds[0]
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        before = is_before(middle, rows.columns.at[middle].get(mode="clip")) & (low < high)
+        return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
+
+    return jax.lax.fori_loop(0, int(rows.longest).bit_length(), halve, bounds)[0]
+
+
 def count_below(
     rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."], *, minus_rank: bool = False
 ) -> Int[Array, "..."]:
@@ -232,20 +298,11 @@ def count_below(
     """
     row, value = jnp.broadcast_arrays(row, value)
     start = rows.offsets[row]
-    low = jnp.zeros_like(start)
-    high = rows.offsets[row + 1] - start
 
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) // 2
-        entry = rows.columns.at[start + middle].get(mode="clip")
-        before = (entry - middle <= value) if minus_rank else (entry < value)
-        before &= low < high
-        return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
+    def is_before(edge: Array, entry: Array) -> Array:
+        return entry - (edge - start) <= value if minus_rank else entry < value
 
-    if rows.columns.shape[0] == 0:
-        return low
-    return jax.lax.fori_loop(0, int(rows.longest).bit_length(), halve, (low, high))[0]
+    return first_edge(rows, row, is_before) - start
 
 
 def contains(rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."]) -> Array:
@@ -262,7 +319,7 @@ def contains(rows: CsrRows, row: Int[Array, "..."], value: Int[Array, "..."]) ->
     row, value = jnp.broadcast_arrays(row, value)
     if rows.columns.shape[0] == 0:
         return jnp.zeros(row.shape, bool)
-    position = rows.offsets[row] + count_below(rows, row, value)
+    position = first_edge(rows, row, lambda _, entry: entry < value)
     found = rows.columns.at[position].get(mode="clip") == value
     return found & (position < rows.offsets[row + 1])
 

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
 from lightgcn_jax.diffusion.operator import Operator, diffuse, interaction_operator
 from lightgcn_jax.fields import at_least, setting, whole
-from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, fold_rows
 from lightgcn_jax.models.closed_form import ClosedForm
 from lightgcn_jax.models.spectral import decompose, degrees
 
@@ -98,17 +98,11 @@ class GfCfScorer:
             rows: ``int32[Q]``, users.
         """
         table = jnp.zeros((self.num_items, len(rows)), self.vectors.dtype)
-        if not self.interactions.columns.shape[0]:
-            return table
 
-        def write(chunk, table):
-            positions = chunk * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)
-            slots, items, inside = walk_rows(self.interactions, rows, positions)
-            items = jnp.where(inside, items, self.num_items)
+        def write(table: Array, slots: Array, items: Array) -> Array:
             return table.at[items, slots].set(1.0, mode="drop")
 
-        total = self.interactions.lengths()[rows].sum()
-        return jax.lax.fori_loop(0, -(-total // _CHUNK), write, table)
+        return fold_rows(self.interactions, rows, _CHUNK, write, table)
 
     def _filtered(
         self, signals: Float[Array, "items queries"], spectrum: Float[Array, "rank queries"]

@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.fields import setting, whole
-from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, walk_rows
+from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, fold_rows
 from lightgcn_jax.models.closed_form import ClosedForm
 
 # Cosines of one block of items, before the smallest are dropped: about 200 MB while it lasts.
@@ -161,26 +160,13 @@ class ItemCfScorer:
             rows: ``int32[Q]``, users.
         """
         blank = jnp.zeros((rows.shape[0], self.num_items), jnp.float32)
-        if not self.items_of_user.columns.shape[0]:
-            return blank.T
-        lengths = self.items_of_user.offsets[rows + 1] - self.items_of_user.offsets[rows]
         width = max(1, _ADDED_AT_ONCE // self.neighbours.shape[1])
 
-        def add_some(state):
-            start, totals = state
-            positions = start + jnp.arange(width, dtype=jnp.int32)
-            slots, items, inside = walk_rows(self.items_of_user, rows, positions)
-            slots = jnp.where(inside, slots, rows.shape[0])
-            totals = totals.at[slots[:, None], self.neighbours[items]].add(
-                self.cosines[items], mode="drop"
-            )
-            return start + width, totals
+        def add(totals: Array, slots: Array, items: Array) -> Array:
+            places = slots[:, None], self.neighbours[items]
+            return totals.at[places].add(self.cosines[items], mode="drop")
 
-        # As many rounds as the block has entries, whatever its longest user.
-        _, totals = jax.lax.while_loop(
-            lambda state: state[0] < lengths.sum(), add_some, (jnp.zeros((), jnp.int32), blank)
-        )
-        return totals.T
+        return fold_rows(self.items_of_user, rows, width, add, blank).T
 
     def item_similarity(self) -> ItemCosines:
         """The kept cosines themselves, for similar items."""

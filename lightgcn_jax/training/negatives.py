@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import BipartiteGraph, count_below, walk_rows
+from lightgcn_jax.graph.bipartite import BipartiteGraph, count_below, fold_rows
 from lightgcn_jax.training.weighted_draws import (
     ItemWeights,
     draw_weighted,
@@ -164,21 +164,11 @@ def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids, distinct: bool = 
     # A user may stand in the batch several times: mask the first place, then copy it to all.
     first_place = jnp.full(graph.num_users, batch, jnp.int32)
     first_place = first_place.at[users].min(jnp.arange(batch, dtype=jnp.int32))
-    num_entries = (rows.offsets[items + 1] - rows.offsets[items]).sum()
 
-    def mask_block(state):
-        start, seen = state
-        positions = start + jnp.arange(_MASK_BLOCK, dtype=jnp.int32)
-        slots, owners, inside = walk_rows(rows, items, positions)
-        places = jnp.where(inside, first_place[owners], batch)
-        return start + _MASK_BLOCK, seen.at[places, slots].set(True, mode="drop")
+    def mask(seen: Array, slots: Array, owners: Array) -> Array:
+        return seen.at[first_place[owners], slots].set(True, mode="drop")
 
-    seen = jnp.zeros((batch, shared), bool)
-    if graph.num_edges:
-        start = jnp.zeros((), jnp.int32)
-        _, seen = jax.lax.while_loop(
-            lambda state: state[0] < num_entries, mask_block, (start, seen)
-        )
+    seen = fold_rows(rows, items, _MASK_BLOCK, mask, jnp.zeros((batch, shared), bool))
     return ~seen[first_place[users]]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array, Ids, Int, PRNGKey
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.graph.bipartite import BipartiteGraph, first_edge
 
 # The most that the weights of all items may add up to.
 _LARGEST_TOTAL = np.iinfo(np.int32).max
@@ -129,24 +129,15 @@ def unseen_at(
     """
     rows = graph.items_of_user
     users, marks = jnp.broadcast_arrays(users, marks)
-    start, stop = rows.offsets[users], rows.offsets[users + 1]
-    if graph.num_edges == 0:
-        return _item_at(weights, marks)
 
     def seen_weight(edges: Array) -> Array:
-        return weights.before_edge[edges] - weights.before_edge[start]
+        return weights.before_edge[edges] - weights.before_edge[rows.offsets[users]]
 
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) // 2
-        item = rows.columns.at[middle].get(mode="clip")
-        all_before = weights.cumulative[item] - weights.weights[item]
-        before = (all_before - seen_weight(middle) <= marks) & (low < high)
-        return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
+    def is_before(edges: Array, items: Array) -> Array:
+        all_before = weights.cumulative[items] - weights.weights[items]
+        return all_before - seen_weight(edges) <= marks
 
-    steps = int(rows.longest).bit_length()
-    edges, _ = jax.lax.fori_loop(0, steps, halve, (start, stop))
-    return _item_at(weights, marks + seen_weight(edges))
+    return _item_at(weights, marks + seen_weight(first_edge(rows, users, is_before)))
 
 
 def _item_at(weights: ItemWeights, marks: Array) -> Array:
