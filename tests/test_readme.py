@@ -35,7 +35,7 @@ def test_the_first_command_trains_and_recommends(tmp_path, monkeypatch, capsys):
         program, *arguments = shlex.split(command)
         assert program == "lightgcn-jax"
         # Fewer epochs than a person would train: the command is what is tested.
-        extra = ["--epochs", "2"] if arguments[0] == "train" else []
+        extra = ["--epochs", "1"] if arguments[0] == "train" else []
         assert lightgcn_main([*arguments, *extra]) == 0
     assert "user-1" in capsys.readouterr().out
 

@@ -14,7 +14,11 @@ _WIDE = 10_000
 
 
 def say(message: str) -> None:
-    """Writes one line to stderr."""
+    """Write one line to stderr.
+
+    Args:
+        message: the line.
+    """
     print(message, file=sys.stderr)
 
 
@@ -25,7 +29,11 @@ def results() -> Console:
 
 
 def messages(*, quiet: bool = False) -> Console:
-    """Stderr."""
+    """Stderr.
+
+    Args:
+        quiet: write nothing.
+    """
     width = None if sys.stderr.isatty() else _WIDE
     return Console(
         stderr=True, quiet=quiet, markup=False, emoji=False, highlight=False, width=width
@@ -35,7 +43,13 @@ def messages(*, quiet: bool = False) -> Console:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()
 ) -> Table:
-    """A table; the columns named in ``numbers`` stand to the right."""
+    """A table.
+
+    Args:
+        columns: their headings.
+        rows: a cell for each column.
+        numbers: the columns that stand to the right.
+    """
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         justify = "right" if column in numbers else "left"
@@ -46,7 +60,11 @@ def table(
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Table:
-    """Names and what they are, a line each."""
+    """Names and what they are, a line each.
+
+    Args:
+        pairs: a name and what it is.
+    """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
     grid.add_column(overflow="fold")

@@ -98,7 +98,11 @@ class Describe:
 
 @dataclass(frozen=True)
 class Data:
-    """List, download and describe data sets."""
+    """List, download and describe data sets.
+
+    Attributes:
+        command: what to do.
+    """
 
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[List, tyro.conf.subcommand("list")]

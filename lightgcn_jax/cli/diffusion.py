@@ -118,7 +118,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """See how the diffusion is stored, and what was compiled of it."""
+    """See how the diffusion is stored, and what was compiled of it.
+
+    Attributes:
+        command: what to see.
+    """
 
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[Report, tyro.conf.subcommand("report")]

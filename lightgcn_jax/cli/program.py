@@ -64,17 +64,32 @@ class Command(Protocol):
     """Arguments of a command, and what it does."""
 
     def run(self) -> int:
-        """Returns the exit status."""
+        """Do it, and return the exit status."""
         ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a ``lightgcn-jax`` command line, by default that of the process; the exit status."""
+    """Run a ``lightgcn-jax`` command line.
+
+    Args:
+        argv: what stands behind the program's name; by default that of the process.
+
+    Returns:
+        The exit status.
+    """
     return run(LIGHTGCN, argv)
 
 
 def run(program: Program, argv: Sequence[str] | None = None) -> int:
-    """Runs one command line of a program, by default that of the process; the exit status."""
+    """Run one command line of a program.
+
+    Args:
+        program: the program.
+        argv: what stands behind its name; by default that of the process.
+
+    Returns:
+        The exit status.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

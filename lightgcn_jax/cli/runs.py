@@ -225,14 +225,15 @@ def _answer(
     find: Callable[[list[str]], list[Ranked | None]],
     as_json: bool,
 ) -> int:
-    """Prints what was found for the known ids among those asked for, and names the others.
+    """Print what was found for the ids that are known, and name the others.
 
     Args:
-        asked_kind: "user" or "item", what was asked for.
-        kind: the same for what was found.
+        asked_kind: what was asked for, "user" or "item".
+        kind: what was found, "user" or "item".
         asked: external ids.
-        ids: the known ones among which they should be.
+        ids: the ids that are known.
         find: from known external ids to what was found for each.
+        as_json: print JSON.
     """
     rows = ids.rows(list(asked))
     unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
@@ -254,7 +255,13 @@ def _answer(
 
 
 def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> Table:
-    """A line for each recommendation or neighbour."""
+    """A line for each recommendation or neighbour.
+
+    Args:
+        asked_kind: what was asked for, "user" or "item".
+        kind: what was found, "user" or "item".
+        found: by the id that was asked for; None for an unknown one.
+    """
     kind = kind if kind != asked_kind else f"similar {kind}"
     rows = [
         (one, place, identifier, f"{score:.4f}")

@@ -28,5 +28,9 @@ def settings_type(kinds: Mapping[str, Any], documentation: str, hint: Callable[[
 
 
 def shown(value: Any) -> str:
-    """A value as it is given on the command line."""
+    """A value as it is given on the command line.
+
+    Args:
+        value: of a setting.
+    """
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

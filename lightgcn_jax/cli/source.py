@@ -31,7 +31,7 @@ _SPLIT_METAVAR = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How to read a file of one's own.
+    """How to read a user's file.
 
     Attributes:
         format: of the files; `auto` goes by names and first lines.
@@ -50,14 +50,25 @@ class FileFormat:
     separator: Text = None
 
     def refuse(self, why: str) -> None:
-        """Raises InputError where a flag of these was given although nothing is read by them."""
+        """Refuse these flags where nothing is read by them.
+
+        Args:
+            why: why nothing is, for the message.
+
+        Raises:
+            InputError: one of them was given.
+        """
         for field in fields(self):
             if getattr(self, field.name) != field.default:
                 flag = "--" + field.name.replace("_", "-")
                 raise InputError(f"{flag}: says how to read a file, but {why}")
 
     def read(self, path: Path) -> Interactions:
-        """The interactions of a file or a folder."""
+        """The interactions of a file or a folder.
+
+        Args:
+            path: the file or the folder.
+        """
         return read_interactions(path, **asdict(self))
 
 

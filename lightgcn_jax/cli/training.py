@@ -176,7 +176,7 @@ class Train:
         return config
 
     def _describe(self, interactions: Interactions, split: Split, config: Config) -> None:
-        """Says what is trained on, before it takes time."""
+        """Say what is trained on, before it takes time."""
         for line in data_lines(self.source, interactions, split):
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
@@ -192,7 +192,13 @@ class Train:
 
 
 def data_lines(source: Source, interactions: Interactions, split: Split) -> Iterator[str]:
-    """What is trained on, a line at a time."""
+    """What is trained on, a line at a time.
+
+    Args:
+        source: where the interactions come from.
+        interactions: all of them.
+        split: their parts.
+    """
     yield f"Data {source.name}:"
     for change in interactions.report:
         yield f"  {change}"

@@ -95,34 +95,15 @@ class ConsoleReporter(Reporter):
         self._task = None
 
     def started(self, *, epochs: int, done: float) -> None:
-        """Draw the bar.
-
-        Args:
-            epochs: its length.
-            done: where it starts.
-        """
         self._progress.start()
         self._task = self._progress.add_task("", total=epochs, completed=int(done), detail="")
 
     def advanced(self, *, epochs: float, loss: float, interactions_per_second: float) -> None:
-        """Move the bar.
-
-        Args:
-            epochs: where it stands.
-            loss: of the last call.
-            interactions_per_second: of the last call.
-        """
         assert self._task is not None
         detail = f"loss {loss:.4f}  {interactions_per_second:,.0f} interactions/s"
         self._progress.update(self._task, completed=round(epochs, 1), detail=detail)
 
     def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None:
-        """Print a line for each replica.
-
-        Args:
-            records: one of each replica.
-            improved: whether to say of a single one that it is the best so far.
-        """
         for record in records:
             figures = "  ".join(
                 f"{part} {self._metric} {record[part][self._metric]:.4f}"
@@ -138,13 +119,7 @@ class ConsoleReporter(Reporter):
             )
 
     def noted(self, message: str) -> None:
-        """Print a line.
-
-        Args:
-            message: the line.
-        """
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def stopped(self) -> None:
-        """Take the bar away."""
         self._progress.stop()
