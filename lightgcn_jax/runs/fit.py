@@ -156,8 +156,8 @@ def fit(
     reporter = reporter or SilentReporter()
     trainer = None
     if isinstance(config, TrainConfig):
-        # What does not fit is refused here, before anything is written.
         trainer = Trainer(split, config, optimizer, directory, reporter)
+        _ = trainer.inputs  # What does not fit is refused here, before anything is written.
     if directory is not None:
         kind = "none" if trainer is None else "adam" if optimizer is None else "custom"
         with RunDirectory.creating(directory.path, split, config, data or {}, kind) as made:

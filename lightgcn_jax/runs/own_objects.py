@@ -183,9 +183,12 @@ def _check_score(score: Score, width: int, description: str) -> None:
     head = score.init(jax.random.key(0), width)
     users, items = jax.random.normal(jax.random.key(1), (2, 3, width))
     offsets = jnp.arange(3.0) if score.offset_columns else None
+    # Row r has the items in another order, r places on.
+    own_items = jnp.stack([jnp.roll(items, row, axis=0) for row in range(3)])
     with jax.default_matmul_precision("highest"):
         shared = score(head, users, items)
-        each = score(head, users, jnp.stack([items] * 3))
+        each = score(head, users, own_items)
+        each = jnp.stack([jnp.roll(scores, -row) for row, scores in enumerate(each)])
         scorer = score.scorer(*score.vectors(users, items, offsets), head)
         ranked = scorer.scores(jnp.arange(3, dtype=jnp.int32)).T
     ranked = ranked if offsets is None else ranked - offsets[None]

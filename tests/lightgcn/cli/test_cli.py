@@ -6,11 +6,13 @@ import io
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -20,7 +22,7 @@ from lightgcn_jax.cli import training as train_command
 from lightgcn_jax.cli.program import LIGHTGCN, _parsed
 from lightgcn_jax.data import generate_world, ratio_split, read_interactions
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.runs import Interrupted, RunDirectory, fit
+from lightgcn_jax.runs import Interrupted, RunDirectory, continue_from, fit
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, TrainConfig, flat, from_flat
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
@@ -265,6 +267,50 @@ def test_going_on_with_new_data(run, tmp_path):
     assert grown.split.users.ids.to_list() == [*old.split.users.ids, 999]
     assert len(grown.split.items) == len(old.split.items) + 10
     assert "--from: expected the new data" in error_of("train", "--from", run)
+
+
+def test_a_preset_beside_from_gives_the_settings_but_for_the_model(run):
+    flags = ["train", "--from", str(run), "--data", "new.csv", "--quiet", "--preset"]
+    config = _parsed(LIGHTGCN, [*flags, "paper", "--dim", "8"])._config()
+    assert config == replaced(PRESETS["paper"], {"dim": 8})
+    with pytest.raises(InputError, match="protocol: expected strict as in .*, got legacy"):
+        continue_from(run, RunDirectory.open(run).split, config)
+    assert "--model: expected lightgcn as in" in error_of(*flags, "fast", "--model", "mf")
+
+
+def squared_hinge(positive, negatives, valid):
+    return jnp.where(valid, jnp.maximum(0, 1 + negatives - positive) ** 2, 0).mean()
+
+
+def test_a_run_with_objects_of_ones_own_serves_and_is_resumed_from_python_alone(run, tmp_path):
+    own = tmp_path / "own"
+    stored = RunDirectory.open(run)
+    fit(stored.split, stored.config, loss=squared_hinge, out=own)
+    user = stored.split.users.ids[0]
+    (answer,) = json.loads(call("recommend", own, "--user", user, "--k", "3", "--json").out)
+    assert len(answer["items"]) == 3
+    assert call("evaluate", own).status == 0
+    (own / "summary.json").unlink()
+    said = error_of("train", "--resume", own, "--quiet")
+    assert "loss: the run was made with one of your own" in said
+    assert "squared_hinge; give the same object from Python as loss=" in said
+    for flags in (("--refit", own), ("--from", own, "--data", "new.csv")):
+        assert "only where it names all that it was made of" in error_of("train", *flags)
+
+
+def test_a_run_of_the_first_format_is_refused_by_every_command(run, tmp_path):
+    old = shutil.copytree(run, tmp_path / "old")
+    settings = json.loads((old / "config.json").read_text()) | {"format": 1}
+    (old / "config.json").write_text(json.dumps(settings))
+    version = settings["versions"]["lightgcn-pinsage-jax"]
+    for command in (
+        ("evaluate", old), ("recommend", old, "--user", "1"), ("similar", old, "--item", "1"),
+        ("export", old, "--to", tmp_path / "e.npz"), ("train", "--resume", old),
+        ("train", "--refit", old), ("train", "--from", old, "--data", "x"), ("compare", old, run),
+    ):  # fmt: skip
+        said = error_of(*command)
+        assert "expected a run of format 2, got 1; open it with the version that wrote it" in said
+        assert f"lightgcn-pinsage-jax {version}" in said
 
 
 def test_a_closed_form_from_the_command_line(source, run, tmp_path):
