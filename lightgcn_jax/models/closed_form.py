@@ -11,6 +11,9 @@ from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.fields import Checked
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 
+Tensors = Mapping[str, Array]
+"""A scorer's arrays by name."""
+
 
 class ClosedForm(Checked, abc.ABC):
     """A model that is fitted without epochs; each is a frozen dataclass of its own settings.
@@ -40,11 +43,7 @@ class ClosedForm(Checked, abc.ABC):
         """
 
     def rebuilt(
-        self,
-        tensors: Mapping[str, Array],
-        graph: BipartiteGraph,
-        key: PRNGKey,
-        backend: Any = "auto",
+        self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> Scorer:
         """The scorer that :meth:`fit` returned, made again from the arrays that were kept.
 

@@ -3,37 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
-import flax.linen as nn
-
-from lightgcn_jax.arrays import NodeTable, Vectors
-from lightgcn_jax.models.layers import LayeredModel, Neighbourhood
+from lightgcn_jax.models.layers import LayeredModel, ReluLayers
 from lightgcn_jax.models.model import GraphModel
-
-
-class GCNLayers(nn.Module):
-    """E(k+1) = ReLU(Ã E(k) W(k)) for k = 0 … K − 1.
-
-    Attributes:
-        dim: D.
-    """
-
-    dim: int
-
-    @nn.compact
-    def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
-        """E(K), ``float[N, D]`` or ``float[Q, D]``.
-
-        Args:
-            nodes: ``float[N, D]``, E(0).
-            layers: what each layer reads, one for each k.
-        """
-        glorot = nn.initializers.glorot_uniform()
-        for k, layer in enumerate(layers):
-            linear = nn.Dense(self.dim, use_bias=False, kernel_init=glorot, name=f"layer_{k}")
-            nodes = nn.relu(linear(layer.neighbours(nodes)))
-        return nodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +25,6 @@ class GCN(LayeredModel, GraphModel):
     """
 
     @property
-    def module(self) -> GCNLayers:
-        """The layers."""
-        return GCNLayers(self.dim)
+    def module(self) -> ReluLayers:
+        """The layers, which do not read a node's own vector."""
+        return ReluLayers(self.dim, lambda _, neighbours: neighbours)

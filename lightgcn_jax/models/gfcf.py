@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -15,8 +14,8 @@ from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
 from lightgcn_jax.diffusion.operator import Operator, diffuse, interaction_operator
 from lightgcn_jax.fields import at_least, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, fold_rows
-from lightgcn_jax.models.closed_form import ClosedForm
-from lightgcn_jax.models.spectral import decompose, degrees
+from lightgcn_jax.models.closed_form import Tensors
+from lightgcn_jax.models.spectral import SvdModel
 
 # Interactions written into a block of signals at a time.
 _CHUNK = 4096
@@ -117,7 +116,7 @@ def _exact(a: Array, b: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class GfCf(ClosedForm):
+class GfCf(SvdModel):
     """Two graph filters: a linear one and a low-pass one from a truncated SVD of
     R̃ = D_U^-½ R D_I^-½.
 
@@ -141,8 +140,6 @@ class GfCf(ClosedForm):
     oversampling: int = setting(16, whole(0))
 
     tensors = ("vectors", "users", "item_roots")
-    has_embeddings = True
-    uses_key = True
 
     def fit(
         self,
@@ -162,16 +159,9 @@ class GfCf(ClosedForm):
         Raises:
             InputError: the graph has no users or no items, or no storage has that name.
         """
-        operator, svd = decompose(
-            graph,
-            key,
-            rank=self.singular_vectors,
-            oversampling=self.oversampling,
-            iterations=self.svd_iterations,
-            backend=backend,
-            dtype=dtype,
-        )
-        user_degrees, item_degrees = degrees(graph, dtype)
+        operator, svd = self._decompose(graph, key, self.singular_vectors, backend, dtype)
+        user_degrees = graph.items_of_user.lengths().astype(dtype)
+        item_degrees = graph.users_of_item.lengths().astype(dtype)
         return GfCfScorer(
             operator=operator,
             interactions=graph.items_of_user,
@@ -183,11 +173,7 @@ class GfCf(ClosedForm):
         )
 
     def rebuilt(
-        self,
-        tensors: Mapping[str, Array],
-        graph: BipartiteGraph,
-        key: PRNGKey,
-        backend: Any = "auto",
+        self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> GfCfScorer:
         del key
         return GfCfScorer(

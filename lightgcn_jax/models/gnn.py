@@ -8,10 +8,8 @@ vectors themselves, without a layer of their own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 import jraph
@@ -21,10 +19,12 @@ from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, Vectors
 from lightgcn_jax.fields import POSITIVE, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.normalization import Normalization, normalized_adjacency
-from lightgcn_jax.models.layers import LayeredModel, Neighbourhood, all_nodes
+from lightgcn_jax.models.layers import LayeredModel, ReluLayers
 
 Aggregate = Literal["mean", "sum", "max"]
 Combine = Literal["concat", "add"]
+
+_JOINED = {"concat": lambda own, messages: jnp.concatenate([own, messages], axis=1), "add": jnp.add}
 
 
 @flax.struct.dataclass
@@ -51,37 +51,6 @@ def edges_of(graph: BipartiteGraph) -> Edges:
     return Edges(jnp.asarray(matrix.columns), jnp.asarray(receivers))
 
 
-class GNNLayers(nn.Module):
-    """K rounds of aggregating and combining.
-
-    Attributes:
-        dim: D.
-        combine: how a node's vector and its neighbours' aggregate become one.
-    """
-
-    dim: int
-    combine: Combine
-
-    @nn.compact
-    def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
-        """h(K), ``float[N, D]`` or ``float[Q, D]``.
-
-        Args:
-            nodes: ``float[N, D]``, h(0).
-            layers: what each layer reads, one for each k.
-        """
-        glorot = nn.initializers.glorot_uniform()
-        for k, layer in enumerate(layers):
-            own, messages = layer.own(nodes), layer.neighbours(nodes)
-            if self.combine == "concat":
-                joined = jnp.concatenate([own, messages], axis=1)
-            else:
-                joined = own + messages
-            linear = nn.Dense(self.dim, use_bias=False, kernel_init=glorot, name=f"layer_{k}")
-            nodes = nn.relu(linear(joined))
-        return nodes
-
-
 @dataclasses.dataclass(frozen=True)
 class GNN(LayeredModel):
     """Final embeddings h(K), none of whose entries is negative, from learnt layer-0 embeddings.
@@ -105,9 +74,9 @@ class GNN(LayeredModel):
     init_std: float = setting(0.1, POSITIVE)
 
     @property
-    def module(self) -> GNNLayers:
+    def module(self) -> ReluLayers:
         """The layers."""
-        return GNNLayers(self.dim, self.combine)
+        return ReluLayers(self.dim, _JOINED[self.combine])
 
     @property
     def normalization(self) -> Normalization:
@@ -123,13 +92,11 @@ class GNN(LayeredModel):
         """
         return edges_of(graph) if self.aggregate == "max" else super().operator_of(graph, backend)
 
-    def _neighbourhoods(self, operator: Any, rows: Ids | None = None) -> list[Neighbourhood]:
+    def _neighbours(self, operator: Any, x: NodeTable, rows: Ids | None = None) -> Vectors:
         if self.aggregate != "max":
-            return super()._neighbourhoods(operator, rows)
-        layers = [all_nodes(lambda x: _maxima(operator, x))] * self.layers
-        if rows is not None:
-            layers[-1] = Neighbourhood(lambda x: _maxima(operator, x)[rows], lambda x: x[rows])
-        return layers
+            return super()._neighbours(operator, x, rows)
+        maxima = _maxima(operator, x)
+        return maxima if rows is None else maxima[rows]
 
 
 def _maxima(edges: Edges, nodes: NodeTable) -> NodeTable:

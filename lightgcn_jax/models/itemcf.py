@@ -9,7 +9,6 @@ it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -20,7 +19,8 @@ import scipy.sparse
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.fields import setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, fold_rows
-from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.graph.normalization import normalized_interactions
+from lightgcn_jax.models.closed_form import ClosedForm, Tensors
 
 # Cosines of one block of items, before the smallest are dropped: about 200 MB while it lasts.
 _BLOCK_COSINES = 1 << 22
@@ -52,14 +52,7 @@ def nearest_items(graph: BipartiteGraph, neighbours: int) -> Neighbours:
         neighbours: T.
     """
     num_items = graph.num_items
-    users = scipy.sparse.csr_array(
-        (
-            np.ones(graph.num_edges),
-            np.asarray(graph.items_of_user.columns),
-            np.asarray(graph.items_of_user.offsets),
-        ),
-        shape=(graph.num_users, num_items),
-    )
+    users = normalized_interactions(graph, "none").as_scipy()
     degrees = np.diff(users.indptr)
     items = users.T.tocsr()
     # Two rows of length 1 multiply to 1/|N_u| for every user that both items have.
@@ -240,11 +233,7 @@ class ItemCf(ClosedForm):
         return self.rebuilt(tensors, graph, key, backend)
 
     def rebuilt(
-        self,
-        tensors: Mapping[str, Array],
-        graph: BipartiteGraph,
-        key: PRNGKey,
-        backend: Any = "auto",
+        self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> ItemCfScorer:
         del key, backend
         return ItemCfScorer(items_of_user=graph.items_of_user, **tensors)

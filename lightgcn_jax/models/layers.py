@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
-from lightgcn_jax.diffusion.operator import Operator, diffuse
+from lightgcn_jax.diffusion.operator import diffuse
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.models.model import Model, TableParams, normal_table
 
@@ -29,31 +29,32 @@ class Neighbourhood(NamedTuple):
     own: Callable[[NodeTable], Vectors]
 
 
-def neighbourhoods(operator: Operator, layers: int, rows: Ids | None = None) -> list[Neighbourhood]:
-    """One neighbourhood for each layer.
+class ReluLayers(nn.Module):
+    """h(k+1) = ReLU(joined(h(k), m(k)) W(k)) for k = 0 … K − 1, with m(k) the nodes' neighbours
+    together.
 
-    Args:
-        operator: N×N.
-        layers: K.
-        rows: ``int32[Q]``, the nodes whose vectors are read in the end; None for all. What the last
-            layer does beside Ã costs Q rows in place of N.
+    Attributes:
+        dim: D.
+        joined: from each node's own vector and its neighbours' to what W is applied to.
     """
-    everywhere = all_nodes(lambda x: diffuse(operator, x))
-    if rows is None:
-        return [everywhere] * layers
-    last = Neighbourhood(
-        lambda x: multiscale_rows(operator, x, (0.0, 1.0), rows), lambda x: x[rows]
-    )
-    return [everywhere] * (layers - 1) + [last]
 
+    dim: int
+    joined: Callable[[Vectors, Vectors], Vectors]
 
-def all_nodes(neighbours: Callable[[NodeTable], NodeTable]) -> Neighbourhood:
-    """A layer that makes vectors of all nodes.
+    @nn.compact
+    def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
+        """h(K), ``float[N, D]`` or ``float[Q, D]``.
 
-    Args:
-        neighbours: from a table to each node's neighbours together.
-    """
-    return Neighbourhood(neighbours, lambda x: x)
+        Args:
+            nodes: ``float[N, D]``, h(0).
+            layers: what each layer reads, one for each k.
+        """
+        glorot = nn.initializers.glorot_uniform()
+        for k, layer in enumerate(layers):
+            joined = self.joined(layer.own(nodes), layer.neighbours(nodes))
+            linear = nn.Dense(self.dim, use_bias=False, kernel_init=glorot, name=f"layer_{k}")
+            nodes = nn.relu(linear(joined))
+        return nodes
 
 
 class LayeredModel(Model):
@@ -80,7 +81,7 @@ class LayeredModel(Model):
         """
         table_key, weights_key = jax.random.split(key)
         # The shapes of the weights are the same for every graph, one without edges included.
-        unconnected = [all_nodes(jnp.zeros_like)] * self.layers
+        unconnected = [Neighbourhood(jnp.zeros_like, lambda x: x)] * self.layers
         weights = self.module.init(weights_key, jnp.zeros((1, self.dim)), unconnected)
         return TableParams(normal_table(table_key, num_nodes, self.dim, self.init_std), weights)
 
@@ -108,7 +109,18 @@ class LayeredModel(Model):
         return self._vectors(params, self._neighbourhoods(operator, rows))
 
     def _neighbourhoods(self, operator: Any, rows: Ids | None = None) -> list[Neighbourhood]:
-        return neighbourhoods(operator, self.layers, rows)
+        """One for each layer; with rows, the last layer makes vectors of those nodes alone."""
+        everywhere = Neighbourhood(lambda x: self._neighbours(operator, x), lambda x: x)
+        if rows is None:
+            return [everywhere] * self.layers
+        few = Neighbourhood(lambda x: self._neighbours(operator, x, rows), lambda x: x[rows])
+        return [everywhere] * (self.layers - 1) + [few]
+
+    def _neighbours(self, operator: Any, x: NodeTable, rows: Ids | None = None) -> Vectors:
+        """Each node's neighbours together, Ã x, or those of a few nodes."""
+        if rows is None:
+            return diffuse(operator, x)
+        return multiscale_rows(operator, x, (0.0, 1.0), rows)
 
     def _vectors(self, params: TableParams, layers: Sequence[Neighbourhood], *rest: Any) -> Vectors:
         assert params.weights is not None

@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import Array, Float, PRNGKey
+from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.diffusion.operator import Operator, interaction_operator
 from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.fields import at_least, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.models.closed_form import ClosedForm, Tensors
+
+
+class SvdModel(ClosedForm):
+    """A closed form of the leading singular vectors of R̃.
+
+    Attributes:
+        svd_iterations: block iterations of the singular value decomposition.
+        oversampling: columns of the block beyond the singular vectors.
+    """
+
+    svd_iterations: int
+    oversampling: int
+
+    has_embeddings = True
+    uses_key = True
+
+    def _decompose(
+        self, graph: BipartiteGraph, key: PRNGKey, rank: int, backend: Any, dtype: DTypeLike
+    ) -> tuple[Operator, Svd]:
+        """R̃ and its leading singular vectors: ``rank`` of them, or as many as there are."""
+        if not min(graph.num_users, graph.num_items):
+            raise InputError(
+                f"graph: expected users and items, got {graph.num_users} and {graph.num_items}"
+            )
+        operator = interaction_operator(graph, backend=backend, dtype=dtype)
+        svd = truncated_svd(
+            operator,
+            key,
+            rank=min(rank, *operator.shape),
+            oversampling=self.oversampling,
+            iterations=self.svd_iterations,
+            dtype=dtype,
+        )
+        return operator, svd
 
 
 @dataclasses.dataclass(frozen=True)
-class Spectral(ClosedForm):
+class Spectral(SvdModel):
     """Embeddings U Σ^p and D_I^a V Σ^p with R̃ = D_U^-½ R D_I^-½ ≈ U Σ Vᵀ, to be ranked by inner
     product.
 
@@ -44,8 +77,6 @@ class Spectral(ClosedForm):
     oversampling: int = setting(16, whole(0))
 
     tensors = ("queries", "items")
-    has_embeddings = True
-    uses_key = True
 
     def fit(
         self,
@@ -65,80 +96,15 @@ class Spectral(ClosedForm):
         Raises:
             InputError: the graph has no users or no items, or no storage has that name.
         """
-        _, svd = decompose(
-            graph,
-            key,
-            rank=self.dim,
-            oversampling=self.oversampling,
-            iterations=self.svd_iterations,
-            backend=backend,
-            dtype=dtype,
-        )
+        _, svd = self._decompose(graph, key, self.dim, backend, dtype)
         scale = (svd.values**self.singular_value_power)[None, :]
-        _, item_degrees = degrees(graph, dtype)
+        item_degrees = graph.users_of_item.lengths().astype(dtype)
         return InnerProduct(
             svd.left * scale, (item_degrees**self.degree_power)[:, None] * svd.right * scale
         )
 
     def rebuilt(
-        self,
-        tensors: Mapping[str, Array],
-        graph: BipartiteGraph,
-        key: PRNGKey,
-        backend: Any = "auto",
+        self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> InnerProduct:
         del graph, key, backend
         return InnerProduct(**tensors)
-
-
-def decompose(
-    graph: BipartiteGraph,
-    key: PRNGKey,
-    *,
-    rank: int,
-    oversampling: int,
-    iterations: int,
-    backend: Any,
-    dtype: DTypeLike,
-) -> tuple[Operator, Svd]:
-    """R̃ and its leading singular vectors: ``rank`` of them, or as many as there are.
-
-    Args:
-        graph: the interactions.
-        key: randomness of the first block.
-        rank: singular vectors.
-        oversampling: columns of the block beyond the rank.
-        iterations: block iterations.
-        backend: storage of the operator.
-        dtype: type of the operator's weights and of the vectors.
-
-    Raises:
-        InputError: the graph has no users or no items, or no storage has that name.
-    """
-    if not min(graph.num_users, graph.num_items):
-        raise InputError(
-            f"graph: expected users and items, got {graph.num_users} and {graph.num_items}"
-        )
-    operator = interaction_operator(graph, backend=backend, dtype=dtype)
-    svd = truncated_svd(
-        operator,
-        key,
-        rank=min(rank, *operator.shape),
-        oversampling=oversampling,
-        iterations=iterations,
-        dtype=dtype,
-    )
-    return operator, svd
-
-
-def degrees(
-    graph: BipartiteGraph, dtype: DTypeLike
-) -> tuple[Float[Array, " users"], Float[Array, " items"]]:
-    """The users' and the items' degrees.
-
-    Args:
-        graph: the interactions.
-        dtype: type of the result.
-    """
-    users, items = graph.items_of_user.lengths(), graph.users_of_item.lengths()
-    return users.astype(dtype), items.astype(dtype)
