@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,10 @@ _BLOCK_BYTES = 32_000_000
 # Queries of a block come in multiples of this, so that a row of scores is whole vector registers:
 # 96 in place of 97 made inner products a tenth to a third faster, sparse products a third.
 _QUERIES_STEP = 32
+# Blocks under way at once: sorting keeps one core busy, so the next block multiplies meanwhile. Two
+# cores gain a third; more blocks gain nothing and hold more memory. It takes threads, for a CPU
+# runs the programs that one thread has dispatched one after another.
+_WORKERS = 2
 # Capacities for seen items are rounded up to this, so that few programs are ever compiled.
 _CAPACITY_STEP = 4096
 
@@ -136,41 +141,34 @@ def ready_scorer(scorer: Scorer | ReadyScorer, candidates: ArrayLike | None = No
         scorer: R queries and I items; or what this made of it without candidates.
         candidates: ``int[C]``, the item rows that may be ranked, ascending; None for all.
 
+    Returns:
+        What :func:`rank` and :func:`lightgcn_jax.evaluate` take in the place of the scorer.
+
     Raises:
-        InputError: candidates are out of range or do not ascend.
+        InputError: candidates are out of range or do not ascend, or were chosen before.
     """
-    ready = scorer if isinstance(scorer, ReadyScorer) else None
     if candidates is None:
-        return ready or _all_items(scorer)
-    total = ready.all_items if ready else scorer.num_items
-    chosen = np.asarray(candidates)
-    if chosen.size:
-        check_rows("candidates", chosen, total)
-    chosen = chosen.astype(np.int32)
-    if (np.diff(chosen) <= 0).any():
+        return scorer if isinstance(scorer, ReadyScorer) else _all_items(scorer)
+    if not isinstance(scorer, ReadyScorer):
+        inner, total = scorer, scorer.num_items
+    elif scorer.num_items == scorer.all_items:
+        inner, total = scorer.scorer, scorer.all_items
+    else:
+        raise InputError("candidates: expected none beside a scorer whose candidates are chosen")
+    rows = np.asarray(candidates)
+    if rows.size:
+        check_rows("candidates", rows, total)
+    rows = rows.astype(np.int32)
+    if (np.diff(rows) <= 0).any():
         raise InputError("candidates: expected distinct item rows in ascending order")
-    if 4 * len(chosen) >= total:
-        ready = ready or _all_items(scorer)
-        others = np.setdiff1d(np.arange(total, dtype=np.int32), chosen, assume_unique=True)
-        excluded = np.concatenate([np.asarray(ready.excluded), others])
-        if excluded.size:
-            excluded = np.pad(excluded, (0, _power_of_two(len(excluded)) - len(excluded)), "edge")
-        return ready._replace(excluded=jnp.asarray(excluded), num_items=len(chosen))
-    places = np.full(total, np.iinfo(np.int32).max, np.int32)
-    places[chosen] = np.arange(len(chosen), dtype=np.int32)
-    rows = _power_of_two(len(chosen))
-    padding = np.arange(len(chosen), rows, dtype=np.int32)
-    items = np.pad(chosen, (0, len(padding)), constant_values=-1)
-    return ReadyScorer(
-        jax.device_put(restricted_to(ready.scorer if ready else scorer, items.clip(0))),
-        # One more than needed, so that their number is always that of the rows.
-        jnp.asarray(np.pad(padding, (0, len(chosen)), constant_values=rows)),
-        jnp.asarray(places),
-        items,
-        len(chosen),
-        total,
-        group_width(rows, 1),
-    )
+    if 4 * len(rows) < total:
+        return _few_items(inner, rows, total)
+    ready = scorer if isinstance(scorer, ReadyScorer) else _all_items(scorer)
+    others = np.setdiff1d(np.arange(total, dtype=np.int32), rows, assume_unique=True)
+    excluded = np.concatenate([np.asarray(ready.excluded), others])
+    if excluded.size:
+        excluded = np.pad(excluded, (0, _power_of_two(len(excluded)) - len(excluded)), "edge")
+    return ready._replace(excluded=jnp.asarray(excluded), num_items=len(rows))
 
 
 def _all_items(scorer: Scorer) -> ReadyScorer:
@@ -180,6 +178,25 @@ def _all_items(scorer: Scorer) -> ReadyScorer:
     filled = jax.device_put(restricted_to(scorer, None, padding))
     excluded = jnp.arange(count, count + padding, dtype=jnp.int32)
     return ReadyScorer(filled, excluded, None, None, count, count, group)
+
+
+def _few_items(scorer: Scorer, chosen: np.ndarray, total: int) -> ReadyScorer:
+    size = len(chosen)
+    count = _power_of_two(size)
+    places = np.full(total, count, np.int32)
+    places[chosen] = np.arange(size, dtype=np.int32)
+    items = np.pad(chosen, (0, count - size), constant_values=-1)
+    # As many as there are rows, most of them out of range, so that their number tells nothing.
+    excluded = np.where(np.arange(count) < size, count, np.arange(count)).astype(np.int32)
+    return ReadyScorer(
+        jax.device_put(restricted_to(scorer, jnp.asarray(items.clip(0)))),
+        jnp.asarray(excluded),
+        jnp.asarray(places),
+        items,
+        size,
+        total,
+        group_width(count, 1),
+    )
 
 
 def _power_of_two(least: int) -> int:
@@ -263,23 +280,19 @@ def rank(
         seen = items_of_users("seen", seen, num_queries, ready.all_items)
         most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
-    ranks = functools.partial(
-        _rank_block,
-        scorer=ready.scorer,
-        excluded=ready.excluded,
-        places=ready.places,
-        seen=seen,
-        k=k,
-        width=min(ready.group, group_width(ready.scorer.num_items, k)),
-        seen_capacity=capacity,
-    )
-    ranked, ahead = [], None
-    for block in blocks:
-        # JAX returns before a block is ranked: the next is under way while this one is fetched.
-        done, ahead = ahead, ranks(block)
-        if done is not None:
-            ranked.append(jax.device_get(done))
-    ranked.append(jax.device_get(ahead))
+    arrays = ready.scorer, ready.excluded, ready.places, seen
+    static = {
+        "k": k,
+        "width": min(ready.group, group_width(ready.scorer.num_items, k)),
+        "seen_capacity": capacity,
+    }
+    if len(blocks) == 1 or jax.debug_nans.value:
+        ranked = [jax.device_get(_rank_block(block, *arrays, **static)) for block in blocks]
+    else:
+        # Traced and compiled in this thread, where the settings of the caller hold.
+        program = _rank_block.lower(blocks[0], *arrays, **static).compile()
+        with ThreadPoolExecutor(_WORKERS) as workers:
+            ranked = list(workers.map(lambda rows: jax.device_get(program(rows, *arrays)), blocks))
     best = np.concatenate([block.items for block in ranked])[: len(rows)]
     scores = np.concatenate([block.scores for block in ranked])[: len(rows)]
     if ready.items is not None:
@@ -334,8 +347,8 @@ def whole_number(field: str, value: Any, low: int, high: int, of: str = "") -> i
         InputError: it is no whole number, or out of range.
     """
     number = scalar(value)
-    whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
-    if not whole or not low <= number <= high:
+    is_whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    if not (is_whole and low <= int(number) <= high):
         raise InputError(f"{field}: expected {low} to {high}{of}, got {number!r}")
     return int(number)
 

@@ -269,10 +269,13 @@ settings_in_scores = []
 class Watching(InnerProduct):
     """Notes JAX's settings when its scores are traced."""
 
+    spoilt: bool = flax.struct.field(pytree_node=False, default=False)
+
     def scores(self, rows):
         config = jax.config
         settings_in_scores.append((config.jax_debug_nans, config.jax_numpy_dtype_promotion))
-        return super().scores(rows)
+        scores = super().scores(rows)
+        return scores.at[0].set(jnp.nan) if self.spoilt else scores
 
 
 def test_the_callers_settings_hold_in_scores(monkeypatch):
@@ -284,6 +287,15 @@ def test_the_callers_settings_hold_in_scores(monkeypatch):
     with jax.debug_nans(True), jax.numpy_dtype_promotion("strict"):
         rank(scorer, range(13), 2)
     assert settings_in_scores == [(False, "standard"), (True, "strict")]
+
+
+def test_a_nan_that_the_caller_looks_for_is_found_in_any_block(monkeypatch):
+    monkeypatch.setattr(ranking_module, "_BLOCK_SCORES", 64)
+    scorer = Watching(jnp.ones((13, 4)), jnp.ones((9, 4)), spoilt=True)
+    rank(scorer, range(13), 2)
+    for rows in ([0], range(13)):
+        with jax.debug_nans(True), pytest.raises(FloatingPointError):
+            rank(scorer, rows, 2)
 
 
 def precisions(jaxpr):
@@ -327,9 +339,9 @@ def test_a_ready_scorer_is_ranked_as_it_is(monkeypatch):
     assert ready.scorer.num_items > 1682
     ranked, rank_block = [], ranking_module._rank_block
 
-    def noting(rows, **arguments):
-        ranked.append(arguments["scorer"].items)
-        return rank_block(rows, **arguments)
+    def noting(rows, scorer, *arrays, **static):
+        ranked.append(scorer.items)
+        return rank_block(rows, scorer, *arrays, **static)
 
     monkeypatch.setattr(ranking_module, "_rank_block", noting)
     some = np.flatnonzero(rng.random(1682) < 0.7)
@@ -339,6 +351,13 @@ def test_a_ready_scorer_is_ranked_as_it_is(monkeypatch):
         np.testing.assert_array_equal(got.items, expected.items)
         np.testing.assert_array_equal(got.scores, expected.scores)
     assert all(items is ready.scorer.items for items in ranked[::2])
+
+
+def test_candidates_are_chosen_once():
+    ready = ready_scorer(tables(np.ones((4, 2)), np.ones((9, 2))), [1, 2, 3, 4, 5])
+    assert rank(ready, [0], 2).items.tolist() == [[1, 2]]
+    with pytest.raises(InputError, match="candidates: expected none beside a scorer whose"):
+        rank(ready, [0], 2, candidates=[1])
 
 
 def test_sets_of_candidates_share_programs():

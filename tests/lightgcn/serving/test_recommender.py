@@ -123,9 +123,9 @@ def test_no_call_copies_the_catalogue(monkeypatch):
     recommender = Recommender(*ids, InnerProduct(users, items), csr_rows([0], [1], 9))
     ranked, rank_block = [], ranking._rank_block
 
-    def noting(rows, **arguments):
-        ranked.append(arguments["scorer"].items)
-        return rank_block(rows, **arguments)
+    def noting(rows, scorer, *arrays, **static):
+        ranked.append(scorer.items)
+        return rank_block(rows, scorer, *arrays, **static)
 
     monkeypatch.setattr(ranking, "_rank_block", noting)
     for k in (1, 20):
