@@ -38,6 +38,8 @@ _QUERIES_STEP = 32
 # cores gain a third; more blocks gain nothing and hold more memory. It takes threads, for a CPU
 # runs the programs that one thread has dispatched one after another.
 _WORKERS = 2
+# Wider groups, for lower cut-offs still, would gain less than their padding costs.
+_LEAST_CUT_OFF = 8
 # Capacities for seen items are rounded up to this, so that few programs are ever compiled.
 _CAPACITY_STEP = 4096
 
@@ -55,16 +57,16 @@ class Ranking(NamedTuple):
 
 
 def group_width(num_items: int, k: int) -> int:
-    """Items in a group of :func:`exact_top_k`: the power of two nearest to √(I/K).
+    """Items in a group of :func:`exact_top_k`: a power of two near √(I/K).
 
-    That sorts the fewest elements, but for a few percent, and a catalogue filled up to whole groups
-    of the largest width, of K = 1, is so for every K.
+    That sorts the fewest elements, but for a few percent. Between two powers of two the narrower is
+    a little faster. A catalogue filled up to whole groups of one width is so for narrower ones.
 
     Args:
         num_items: I.
         k: K, from 1 to I.
     """
-    return 1 << round(math.log2(num_items / k) / 2)
+    return 1 << math.floor(math.log2(num_items / k) / 2 + 0.4)
 
 
 def exact_top_k(scores: Float[Array, "items queries"], k: int, width: int) -> Ranking:
@@ -173,7 +175,7 @@ def ready_scorer(scorer: Scorer | ReadyScorer, candidates: ArrayLike | None = No
 
 def _all_items(scorer: Scorer) -> ReadyScorer:
     count = scorer.num_items
-    group = group_width(count, 1)
+    group = group_width(count, min(count, _LEAST_CUT_OFF))
     padding = -count % group
     filled = jax.device_put(restricted_to(scorer, None, padding))
     excluded = jnp.arange(count, count + padding, dtype=jnp.int32)
@@ -195,7 +197,7 @@ def _few_items(scorer: Scorer, chosen: np.ndarray, total: int) -> ReadyScorer:
         items,
         size,
         total,
-        group_width(count, 1),
+        group_width(count, min(count, _LEAST_CUT_OFF)),
     )
 
 

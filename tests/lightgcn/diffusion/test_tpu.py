@@ -167,7 +167,7 @@ def test_the_training_steps_compile(tpu, graph):
 
 def test_evaluation_compiles(tpu, graph):
     k, queries = 20, 128
-    padding = -graph.num_items % ranking.group_width(graph.num_items, 1)
+    padding = -graph.num_items % ranking.group_width(graph.num_items, 8)
     tables = (
         jax.ShapeDtypeStruct((graph.num_users, 64), jnp.float32),
         jax.ShapeDtypeStruct((graph.num_items + padding, 64), jnp.float32),
