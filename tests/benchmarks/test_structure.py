@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import graphlib
 import importlib
 from pathlib import Path
 
@@ -40,16 +39,9 @@ def test_rooms_import_from_those_before_them(name):
         assert ROOMS.index(PATHS[other].parent.name) <= ROOMS.index(room), f"{name}: {other}"
 
 
-def test_every_room_is_known_and_files_go_in_no_circle():
+def test_every_room_is_known():
     assert {path.parent.name for path in PATHS.values()} == {"benchmarks", *ROOMS}
     assert "benchmarks.peers.torch_lightgcn" in imports_of("benchmarks.speed.train_step")
-    order = graphlib.TopologicalSorter({name: imports_of(name) for name in PATHS})
-    assert list(order.static_order())
-
-
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_a_module_is_short(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
