@@ -53,7 +53,7 @@ class Download:
     """Download a data set, unless it is at hand, and check what it holds.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         to: folder in which its folder is made; by default the cache.
     """
 

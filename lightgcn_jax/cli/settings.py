@@ -14,7 +14,7 @@ def settings_type(kinds: Mapping[str, Any], documentation: str, hint: Callable[[
     Args:
         kinds: the type of each setting by its name.
         documentation: a docstring whose ``Attributes`` are the help texts.
-        hint: from a name to what ``--help`` says behind its text.
+        hint: gives for a name what ``--help`` says behind its text.
     """
     flags = {
         name: Annotated[kind, tyro.conf.arg(help_behavior_hint=hint(name))]
@@ -31,6 +31,6 @@ def shown(value: Any) -> str:
     """A value as it is given on the command line.
 
     Args:
-        value: of a setting.
+        value: a setting's value.
     """
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

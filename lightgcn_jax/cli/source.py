@@ -34,7 +34,7 @@ class FileFormat:
     """How to read a user's file.
 
     Attributes:
-        format: of the files; `auto` goes by names and first lines.
+        format: format of the files; `auto` goes by names and first lines.
         user_column: name of the column of user ids; the usual names are found without it.
         item_column: name of the column of item ids.
         rating_column: name of the column of ratings.
@@ -85,9 +85,9 @@ class Source:
         split: `given` by the files; `ratio` takes random shares of each user, `leave-k-out` K
             interactions of each; `temporal` cuts all at one moment, `temporal-per-user` each
             user's history.
-        shares: of train, valid and test, for the ratio and temporal splits.
+        shares: shares of train, valid and test, for the ratio and temporal splits.
         leave_k: interactions of each user that leave-k-out withholds for valid and for test.
-        split_seed: of the random splits.
+        split_seed: seed of the random splits.
         unseen: what becomes of withheld pairs (given and temporal splits) whose user or item no
             training interaction names.
         data_dir: folder with one folder for each data set.

@@ -135,9 +135,9 @@ class Train:
         return refit(path, out=out, reporter=self._reporter(config))
 
     def _train(self) -> FitResult:
-        config = self._config()
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
             raise InputError("--from: expected the new data as well, by --data or --dataset")
+        config = self._config()
         interactions = self.source.interactions()
         # New data may be few: the run that they join has validation and test pairs already.
         split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
@@ -168,7 +168,7 @@ class Train:
         if wanted and "select_by" not in given:
             given["select_by"] = metric_among(wanted, given.get("ks", base.ks))
         config = replaced(base, given, "--", source)
-        if isinstance(config, TrainConfig) and "select_by" not in self.settings:
+        if isinstance(config, TrainConfig) and "ks" in given and "select_by" not in self.settings:
             default = TrainConfig().metric
             if config.metric != default:
                 cutoff = default.partition("@")[2]

@@ -118,16 +118,17 @@ def compare_runs(
     """Rank the test pairs of finished runs and test each run against one of them.
 
     Each run leaves out of a user's list what it was trained or selected on, and ranks by the
-    model that it keeps: of several seeds, one.
+    model that it keeps, which is one where there are several seeds.
 
     Args:
         paths: directories of two runs or more, of any models; a run may stand twice.
         k: cut-off.
         metrics: names of metrics of a user, ``recall`` for instance.
         baseline: place of the run that the others are tested against.
-        seed: of the permutation test and the bootstrap, which draw the same signs and users in
+        seed: seed of the permutation test and the bootstrap, which draw the same signs and users in
             every comparison.
-        own: the scores and closed forms of one's own that runs were made with; each run takes its.
+        own: the scores and closed forms of one's own that runs were made with; each run takes the
+            ones that it describes.
 
     Returns:
         The comparison; p values are corrected for the number of tests of a metric.

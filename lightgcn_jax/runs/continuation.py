@@ -152,7 +152,7 @@ def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfi
     optimizer's state are zero; weights go on. The schedule's count starts anew.
 
     Args:
-        states: of all replicas.
+        states: the states of all replicas.
         old: the run's split.
         new: the grown split, its rows in any order.
         config: the settings.

@@ -343,7 +343,7 @@ class RunDirectory:
         """What a finished run keeps beside embeddings, by name.
 
         Args:
-            names: of all that it should hold.
+            names: the names of all that it should hold.
 
         Raises:
             InputError: the run is not finished, or the file is damaged or holds other tensors.

@@ -111,13 +111,13 @@ def fit(
     training is faster: read embeddings by the run's own id maps, ``result.split.users``.
 
     Args:
-        split: from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
+        split: a split from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
         config: the settings; by default those of :class:`TrainConfig`.
-        model: in place of the model of ``config``; without one, a closed form takes the settings
+        model: a model in place of that of ``config``; without one, a closed form takes the settings
             of :class:`ClosedFormConfig`.
-        score: in place of the score of ``config``.
-        loss: in place of the loss of ``config``.
-        negatives: in place of the sampler of ``config``.
+        score: a score in place of that of ``config``.
+        loss: a loss in place of that of ``config``.
+        negatives: a sampler in place of that of ``config``.
         optimizer: any optax transformation, in place of Adam under the configured schedule; for a
             trained model only.
         out: a new directory for the run; None keeps everything in memory.
@@ -251,8 +251,8 @@ def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> T
     """Train from the directory's last good checkpoint, or from the start where there is none.
 
     Args:
-        trainer: of the run.
-        directory: the run's.
+        trainer: the run's trainer.
+        directory: the run's directory.
         reporter: receives progress.
     """
     remove_unfinished(directory.checkpoints)

@@ -66,7 +66,7 @@ def in_place_of(
     """The objects that were given for those of a run, and stand-ins for the others.
 
     Args:
-        descriptions: of the run's objects, by field.
+        descriptions: descriptions of the run's objects, by field.
         given: objects by field; None where none was given.
         path: the run, for messages.
         is_trained: whether the run's model is trained epoch by epoch.
@@ -103,7 +103,7 @@ def those_of(descriptions: Mapping[str, str], objects: Iterable[Any]) -> dict[st
     """The objects that a run was made with, by field.
 
     Args:
-        descriptions: of the run's objects, by field.
+        descriptions: descriptions of the run's objects, by field.
         objects: any objects; the others are passed over.
     """
     fields = {description: field for field, description in descriptions.items()}

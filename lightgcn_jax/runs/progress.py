@@ -35,7 +35,7 @@ class TrainArrays(NamedTuple):
         parameters get their own.
 
         Args:
-            states: of all replicas.
+            states: the states of all replicas.
         """
         return cls(states, jax.tree.map(jnp.copy, states.params))
 

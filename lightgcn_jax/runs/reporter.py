@@ -21,7 +21,7 @@ def name_of_replica(record: Mapping[str, Any]) -> str:
     """What tells a record's run from those trained beside it: ``seed 3``, ``l2 0.01, seed 0``.
 
     Args:
-        record: of metrics.jsonl.
+        record: a record of metrics.jsonl.
     """
     rest = (name for name in record if name not in ("epoch", "loss", *PARTS))
     return ", ".join(f"{name} {record[name]}" for name in rest)
@@ -34,7 +34,7 @@ class Reporter(Protocol):
         """Training begins or goes on.
 
         Args:
-            epochs: of the run, at most.
+            epochs: the most epochs that the run has.
             done: epochs that lie behind it, as a fraction.
         """
 

@@ -63,7 +63,7 @@ def head_of(shapes: Any, tensors: Mapping[str, np.ndarray]) -> Any:
     """The inverse of :func:`head_tensors`.
 
     Args:
-        shapes: from :func:`head_shapes`.
+        shapes: what :func:`head_shapes` gave.
         tensors: arrays by their paths.
     """
     leaves = [jnp.asarray(tensors[name]) for name in head_names(shapes)]

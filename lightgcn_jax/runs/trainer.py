@@ -264,7 +264,7 @@ class Trainer:
         """What ranks by the parameters of one replica.
 
         Args:
-            params: of all replicas.
+            params: the parameters of all replicas.
             index: the replica's.
         """
         return self._score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)

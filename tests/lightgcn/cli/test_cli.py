@@ -273,7 +273,7 @@ def test_a_preset_beside_from_gives_the_settings_but_for_the_model(run):
     flags = ["train", "--from", str(run), "--data", "new.csv", "--quiet", "--preset"]
     config = _parsed(LIGHTGCN, [*flags, "paper", "--dim", "8"])._config()
     assert config == replaced(PRESETS["paper"], {"dim": 8})
-    with pytest.raises(InputError, match="protocol: expected strict as in .*, got legacy"):
+    with pytest.raises(InputError, match=r"protocol: expected strict as in .*, got legacy"):
         continue_from(run, RunDirectory.open(run).split, config)
     assert "--model: expected lightgcn as in" in error_of(*flags, "fast", "--model", "mf")
 
