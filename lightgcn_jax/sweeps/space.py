@@ -204,10 +204,10 @@ class SweepConfig:
         if self.sampler == "random":
             return self._drawn(self.num_trials)
         found = {}
-        for end in ("low", "high"):
+        for end in (0, 1):
             values = [
-                [getattr(tried, end)] if isinstance(tried, Range) else map(_parameter, tried)
-                for tried in self.search.values()
+                [_ends(name, tried)[end]] if isinstance(tried, Range) else map(_parameter, tried)
+                for name, tried in self.search.items()
             ]
             for chosen in itertools.product(*values):
                 found[chosen] = dict(zip(self.search, chosen, strict=True))
@@ -254,7 +254,7 @@ class SweepConfig:
             kinds = optuna.distributions
         numeric = {int: kinds.IntDistribution, float: kinds.FloatDistribution}
         return {
-            name: numeric[KINDS[name]](tried.low, tried.high, log=tried.scale == "log")
+            name: numeric[KINDS[name]](*_ends(name, tried), log=tried.scale == "log")
             if isinstance(tried, Range)
             else kinds.CategoricalDistribution([*map(_parameter, tried)])
             for name, tried in self.search.items()
@@ -298,6 +298,11 @@ def named(parameters: Mapping[str, Any]) -> str:
         parameters: by name.
     """
     return " ".join(f"{name}={shown(value)}" for name, value in parameters.items())
+
+
+def _ends(name: str, drawn: Range) -> tuple[Any, Any]:
+    """Both ends as values of the setting."""
+    return KINDS[name](drawn.low), KINDS[name](drawn.high)
 
 
 def _parameter(value: Any) -> Any:
