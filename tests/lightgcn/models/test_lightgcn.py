@@ -25,7 +25,7 @@ LEARNT = LightGCN(DIM, 2, learn_alphas=True)
     ("model", "alphas"),
     [
         (LightGCN(DIM, 2), [1 / 3, 1 / 3, 1 / 3]),
-        (LightGCN(DIM, 2, (0.5, -1.0, 2.0)), [0.5, -1.0, 2.0]),
+        (LightGCN(DIM, 2, alphas=(0.5, -1.0, 2.0)), [0.5, -1.0, 2.0]),
         (LightGCN(DIM, 2, layer_combination="last"), [0, 0, 1]),
         (LightGCN(DIM, 0), [1]),
         (LightGCN(DIM, 0, layer_combination="last"), [1]),
@@ -87,8 +87,8 @@ def test_rows_that_pick_their_edges_have_the_same_gradient_of_the_layer_weights(
     ("alphas", "start"), [(None, [1 / 3, 1 / 3, 1 / 3]), ((1.0, 0.0, 2.0), [1, 0, 2])]
 )
 def test_learning_starts_where_fixed_weights_are(alphas, start):
-    free = LightGCN(DIM, 2, alphas, learn_alphas=True).init(KEY, NODES)
-    fixed = LightGCN(DIM, 2, alphas).init(KEY, NODES)
+    free = LightGCN(DIM, 2, alphas=alphas, learn_alphas=True).init(KEY, NODES)
+    fixed = LightGCN(DIM, 2, alphas=alphas).init(KEY, NODES)
     np.testing.assert_array_equal(free.table, fixed.table)
     assert fixed == LightGCNParams(fixed.table)
     assert free.alphas.dtype == jnp.float32
