@@ -186,7 +186,7 @@ class _Bench:
         pools = np.random.default_rng(1).integers(
             0, self.items, (self.items, _DEFAULTS.hard_pool), np.int32
         )
-        self.world = ItemArrays(
+        self.arrays = ItemArrays(
             features={name: jnp.asarray(values) for name, values in self.features.items()},
             table=self.table,
             training_items=jnp.arange(self.items, dtype=jnp.int32),
@@ -203,7 +203,7 @@ class _Bench:
 
 
 class _Steps:
-    """The compiled chunk of a training run; each call trains on."""
+    """The compiled steps of a training run; each call trains on."""
 
     def __init__(self, bench: _Bench, config: PinSageConfig):
         self._bench, self._config = bench, config
@@ -220,7 +220,7 @@ class _Steps:
                         jax.random.key(step),
                         jax.tree.map(lambda part, step=step: part[step], batches),
                         jnp.int32(active),
-                        bench.world,
+                        bench.arrays,
                     )
                 )
                 for step in range(_STEPS)
@@ -251,7 +251,7 @@ class _Steps:
         self._calls += 1
         keys = jax.random.split(jax.random.key(self._calls), _STEPS)
         self._state, records = self._chunk(
-            self._state, self._batches(self._calls), keys, active, self._bench.world
+            self._state, self._batches(self._calls), keys, active, self._bench.arrays
         )
         jax.block_until_ready((self._state, records))
 
@@ -361,7 +361,7 @@ def _mini_batches(model: PinSage, params: Any, bench: _Bench) -> Callable[[], No
     def run() -> None:
         for part in parts:
             jax.block_until_ready(
-                embed(params, bench.world.features, bench.table, part, capacities)
+                embed(params, bench.arrays.features, bench.table, part, capacities)
             )
 
     return run
