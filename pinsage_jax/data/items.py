@@ -20,13 +20,15 @@ class ItemData:
     An item in no context, a context of one item and a graph in pieces are all allowed.
 
     Attributes:
-        name: what it is called.
+        name: what the data set is called.
         interactions: E memberships; its users are the contexts, its items the items. A repeated
             pair is a multi-edge and counts each time.
-        features: a row for each item, in the order of ``interactions.items``. May have no columns.
-        labels: for the linear probe, by name: ``int32[I]`` classes, −1 for none, or
+        features: a row for each item, in the order of ``interactions.items``; there may be no
+            columns.
+        labels: what the linear probe predicts, by name: ``int32[I]`` classes, −1 for none, or
             ``bool[I, classes]``.
-        pairs: ``int32[P]`` query and ``int32[P]`` positive item rows, where explicit ones came.
+        pairs: ``int32[P]`` query and ``int32[P]`` positive item rows, where the data hold explicit
+            pairs.
         notes: lines worth telling a user.
 
     Raises:
@@ -72,7 +74,12 @@ class ItemData:
 def checked_pairs(
     queries: np.ndarray, positives: np.ndarray, *, num_items: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Query and positive item rows as ``int32[P]`` each.
+    """Check explicit pairs, and return them as ``int32[P]`` each.
+
+    Args:
+        queries: ``int[P]`` item rows.
+        positives: ``int[P]`` item rows.
+        num_items: I; None where it is not known.
 
     Raises:
         InputError: lengths differ, a row is out of range, or an item is paired with itself.
@@ -100,7 +107,12 @@ def checked_pairs(
 
 
 def kept_edges(interactions: Interactions, keep: np.ndarray) -> Interactions:
-    """The interactions where ``keep`` (``bool[E]``) holds, under the same ids, without parts."""
+    """Keep some interactions, under the same ids; parts that the files gave are dropped.
+
+    Args:
+        interactions: E of them.
+        keep: ``bool[E]``.
+    """
 
     def taken(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[keep]

@@ -36,11 +36,12 @@ _NO_GENRE = "(no genres listed)"
 
 
 def load_items(name: str, data_dir: Path | None = None) -> ItemData:
-    """The items of a data set.
+    """Load the items of a data set.
 
     Args:
         name: one of ``SOURCES``.
-        data_dir: folder with one folder for each data set; else GRAPHREC_DATA names one.
+        data_dir: folder with one folder for each data set; None takes the folder that the
+            environment variable GRAPHREC_DATA names.
 
     Raises:
         InputError: the name is unknown, or a file is missing or does not hold what it should.
@@ -53,11 +54,12 @@ def load_items(name: str, data_dir: Path | None = None) -> ItemData:
 def from_files(
     interactions: Interactions, features: FeatureTable | None, name: str = "own data"
 ) -> ItemData:
-    """Items of one's own.
+    """Make items of interactions and features that were read before.
 
     Args:
         interactions: its users are the contexts.
         features: a row for each item, in the order of ``interactions.items``; None for none.
+        name: what the data set is called.
 
     Raises:
         InputError: there is no item, or features are of another number of rows.
@@ -78,7 +80,7 @@ def _gowalla(data_dir: Path | None) -> ItemData:
 
 def _movielens(data_dir: Path | None) -> ItemData:
     name = "ml-latest-small"
-    # A rating is a membership, whatever its height: who has seen a film says what it goes with.
+    # Every rating is a membership, also a low one: it says which films are seen by one person.
     interactions = load_dataset(name, data_dir=data_dir, apply_threshold=False)
     reader = _Reader(name, data_dir, separator=",", quote='"')
     films = reader.read(
@@ -146,7 +148,7 @@ SOURCES: Mapping[str, Callable[[Path | None], ItemData]] = {
 
 
 class _Reader:
-    """Tables that lie beside a data set's interactions; text that is no UTF-8 is counted."""
+    """Reads tables that lie beside a data set's interactions, and counts text that is no UTF-8."""
 
     def __init__(self, name: str, data_dir: Path | None, *, separator: str, quote: str | None):
         about = describe(name, data_dir=data_dir)
@@ -159,7 +161,7 @@ class _Reader:
         return self._folder / file
 
     def read(self, file: str, types: Mapping[str, Any]) -> pl.DataFrame:
-        """The columns named, of their types: a row for each line with something in it.
+        """Read some columns of a file: a row for each line that is not empty.
 
         Raises:
             InputError: the file or a column is missing, or a cell is no integer where one belongs.

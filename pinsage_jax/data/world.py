@@ -4,14 +4,15 @@ A bed rail and a garden fence look alike and are of different use (Ying et al. 2
 section 4.2). Every pin has three planted factors that are drawn independently:
 
 =========  =======================================================================================
-look       told by the visual vector, and by nothing else
-use        told by the words, and by nothing else; half of the words that tell it are ambiguous
-style      told by the boards alone: neither looks nor words show it
+look       only the visual vector tells it
+use        only the words tell it, and half of the words that do are ambiguous
+style      only the boards tell it: neither looks nor words show it
 =========  =======================================================================================
 
 The *topic* is the pair of look and use, so no single source decides it; a *cell* is a topic and a
 style. A board belongs to one cell and draws most of its pins from there, some from pins that share
-use and style whatever they look like, and the others from all pins; always by popularity.
+its use and style and may look like anything, and the others from all pins. Every draw is in
+proportion to popularity.
 """
 
 from __future__ import annotations
@@ -39,28 +40,30 @@ _START, _SPAN = 1_577_836_800.0, 2 * 365 * 86_400.0  # two years from 2020 on, i
 
 @dataclass(frozen=True)
 class PinWorld:
-    """What a world is like.
+    """The settings of a generated world.
 
-    The defaults were settled before any model was trained on them, and are not to be tuned towards
-    one that should win.
+    The defaults were settled before any model was trained on them. They must not be tuned so that
+    some model wins.
 
     Attributes:
-        items: pins, I.
-        boards: None for a fifth of the items.
-        mean_board_size: pins drawn for a board on average; sizes are log-normal, 2 at least. A pin
-            that is drawn twice stands there once, so boards come out somewhat smaller.
-        looks: None for as many as make about 50 pins a cell; as many as uses then.
-        uses: likewise.
-        styles: of each topic.
-        visual_width: of the visual vector.
-        visual_signal: share a of the look's own vector in a pin's, 0 to 1: a · look + √(1 − a²) ·
-            noise, where the entries of both are standard normal.
-        text_signal: share of a pin's words that come from its use, 0 to 1; others are noise.
-        graph_signal: 0 to 1; the shares of own and related pins on a board are scaled by it, the
-            others are drawn from all pins.
-        board_purity: share of a board's pins from its own cell.
-        related_share: share from pins of its use and style, whatever their look.
-        popularity_exponent: popularity is rank ** −exponent; 0 is uniform.
+        items: I, the number of pins.
+        boards: the number of boards; None for a fifth of the items.
+        mean_board_size: how many pins are drawn for a board on average; sizes are log-normal and at
+            least 2. A pin that is drawn twice stands on the board once, so boards come out somewhat
+            smaller.
+        looks: the number of looks; None for as many looks and uses as make about 50 pins a cell.
+        uses: the number of uses, like ``looks``.
+        styles: the number of styles of each topic.
+        visual_width: the number of entries of a visual vector.
+        visual_signal: a, from 0 to 1. A pin's vector is a · look + √(1 − a²) · noise, where the
+            entries of both are standard normal.
+        text_signal: the share of a pin's words that come from its use, from 0 to 1; the other words
+            are noise.
+        graph_signal: from 0 to 1. The shares of own and related pins on a board are multiplied by
+            it, and the remaining pins are drawn from all pins.
+        board_purity: the share of a board's pins that come from its own cell.
+        related_share: the share of a board's pins that have its use and style and any look.
+        popularity_exponent: popularity is rank ** −exponent; with 0 all pins are equally popular.
     """
 
     items: int = 20_000
@@ -94,14 +97,17 @@ class PinWorld:
 
     @property
     def num_boards(self) -> int:
+        """C, the number of boards."""
         return max(1, self.items // 5) if self.boards is None else self.boards
 
     @property
     def num_looks(self) -> int:
+        """The number of looks."""
         return self._factor() if self.looks is None else self.looks
 
     @property
     def num_uses(self) -> int:
+        """The number of uses."""
         return self._factor() if self.uses is None else self.uses
 
     def _factor(self) -> int:
@@ -113,13 +119,13 @@ class Pins:
     """A generated world: what a model sees, and the truth behind it.
 
     Attributes:
-        data: the columns are ``visual`` (vector) and ``words`` (text); the labels ``topic``,
-            ``look``, ``use`` and ``style`` are the pins' planted factors; topic is look · uses +
-            use.
-        config: what it was made by.
-        board_topics: ``int32[C]``.
-        board_styles: ``int32[C]``.
-        look_vectors: ``float32[looks, width]``, what visual vectors are centred on, before scaling.
+        data: the items. Their columns are ``visual`` (vector) and ``words`` (text); the labels
+            ``topic``, ``look``, ``use`` and ``style`` are the planted factors of the pins, and
+            topic is look · uses + use.
+        config: the settings that the world was made with.
+        board_topics: ``int32[C]``, the topic of each board.
+        board_styles: ``int32[C]``, the style of each board.
+        look_vectors: ``float32[looks, width]``, around which the visual vectors lie before scaling.
     """
 
     data: ItemData
@@ -130,11 +136,15 @@ class Pins:
 
 
 def generate_pins(config: PinWorld | None = None, seed: int = 0) -> Pins:
-    """The world of a seed, the same each time; memory is O(memberships + I · width).
+    """Generate the world of a seed, which is the same each time.
 
-    Factors, boards, visual vectors and words are drawn from streams of their own: another
-    ``visual_signal``, for one, leaves boards and words as they were. Pins that no board drew stay,
-    as items in no context.
+    Memory is O(memberships + I · width). Factors, boards, visual vectors and words are drawn from
+    streams of their own: another ``visual_signal``, for one, leaves boards and words as they were.
+    Pins that no board drew stay, as items in no context.
+
+    Args:
+        config: what the world is like; None for the defaults.
+        seed: the seed of everything that is drawn.
 
     Raises:
         InputError: the seed is negative.
@@ -268,9 +278,13 @@ def _texts(rng: np.random.Generator, config: PinWorld, uses: np.ndarray) -> list
 
 
 def topical_words(uses: int) -> np.ndarray:
-    """The words that tell each use, ``int32[uses, 24]``, all equally likely.
+    """List the words that tell each use, ``int32[uses, 24]``, all of them equally likely.
 
-    Half are its own; half are ambiguous: six it shares with the next use, six with the one before.
+    Half of them are the use's own; half are ambiguous: six are shared with the next use, six with
+    the one before.
+
+    Args:
+        uses: the number of uses.
     """
     use = np.arange(uses, dtype=np.int32)[:, None]
     own = use * _OWN_WORDS + np.arange(_OWN_WORDS, dtype=np.int32)[None, :]
@@ -280,7 +294,11 @@ def topical_words(uses: int) -> np.ndarray:
 
 
 def written_words(uses: int) -> pl.Series:
-    """All words by id: the topical ones, then the noise."""
+    """Spell all words by id: those that tell uses, then the noise.
+
+    Args:
+        uses: the number of uses.
+    """
     syllables = [consonant + vowel for consonant in "bcdfghjklmnprstvwxyz" for vowel in "aeiou"]
     count = len(syllables)
     # A step without a common factor with their number leads through all words of three syllables.

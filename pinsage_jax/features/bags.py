@@ -64,14 +64,23 @@ class Words(NamedTuple):
 
 
 def normalized(text: str) -> str:
-    """Composed and without case: what looks alike is alike."""
+    """Compose a text and fold its case, so that what looks alike is alike.
+
+    Args:
+        text: any string.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
     # Folding may take composed letters apart. Half a surrogate pair is no character.
     return unicodedata.normalize("NFKC", folded).encode("utf-8", "replace").decode()
 
 
 def split_words(texts: Sequence[str | None], max_words: int) -> Words:
-    """The first ``max_words`` words of each text; None has no words."""
+    """Take the first words of each text; None has none.
+
+    Args:
+        texts: n strings or None.
+        max_words: words of a text that are taken at most.
+    """
     series = pl.Series([normalized(text) if text else "" for text in texts], dtype=pl.String)
     lists = series.str.extract_all(_WORD).list.head(max_words)
     counts = lists.list.len().cast(pl.Int64).to_numpy()
@@ -79,16 +88,21 @@ def split_words(texts: Sequence[str | None], max_words: int) -> Words:
 
 
 def longest_text(texts: Sequence[str | None], max_words: int) -> int:
-    """Words of the longest text, ``max_words`` at most."""
+    """Count the words of the longest text.
+
+    Args:
+        texts: n strings or None.
+        max_words: words of a text that count at most.
+    """
     return int(split_words(texts, max_words).counts.max(initial=0))
 
 
 def hashed_bags(texts: Sequence[str | None], *, buckets: int, max_words: int) -> np.ndarray:
-    """The words and pairs of neighbouring words of each text, as ids.
+    """Turn the words and the pairs of neighbouring words of each text into ids.
 
     Args:
         texts: n strings or None.
-        buckets: ids lie in [0, buckets).
+        buckets: how many ids there are: they lie in [0, buckets).
         max_words: words of a text that count; later ones are left out.
 
     Returns:
@@ -129,9 +143,11 @@ class TextSchema:
     """Texts as a bag of hashed words and pairs, and as an encoder's vectors where it has one.
 
     Attributes:
-        buckets: of the hash.
-        words: of a text that count: those of the longest one in training at most.
+        name: what the column is called.
+        buckets: how many ids words and pairs are hashed to.
+        words: how many words of a text count; the longest text in training has no more.
         sentence: statistics of the encoder's vectors; None without an encoder.
+        kind: ``text``.
     """
 
     name: str
@@ -154,6 +170,16 @@ class TextSchema:
         cls, name: str, column: Column, rows: np.ndarray, buckets: int, most: int,
         encoder: TextEncoder | None,
     ) -> TextSchema:  # fmt: skip
+        """Find out how long the training texts are, and how their vectors are distributed.
+
+        Args:
+            name: what the column is called.
+            column: the texts of all items.
+            rows: ``int[n]``, the training items.
+            buckets: how many ids words and pairs are hashed to.
+            most: words of a text that count at most.
+            encoder: what makes sentence vectors of the texts, if anything does.
+        """
         texts = [column.values[row] for row in rows.tolist()]
         sentence = None
         if encoder is not None:
@@ -162,12 +188,22 @@ class TextSchema:
         return cls(name, buckets, max(1, longest_text(texts, most)), sentence)
 
     def inputs(self) -> tuple[Input, ...]:
+        """The arrays that ``encode`` makes."""
         bag = Input(self.name, "bag", self.buckets, 2 * self.words - 1)
         if self.sentence is None:
             return (bag,)
         return bag, Input.dense(self._sentence_name, len(self.sentence.mean))
 
     def encode(self, column: Column, encoders: TextEncoders) -> dict[str, np.ndarray]:
+        """Make the arrays of ``inputs``, by name.
+
+        Args:
+            column: the texts of the items.
+            encoders: what makes sentence vectors, by column.
+
+        Raises:
+            InputError: the encoder that the schema was fitted with is missing.
+        """
         bags = hashed_bags(column.values, buckets=self.buckets, max_words=self.words)
         if self.sentence is None:
             return {self.name: bags}
@@ -193,9 +229,10 @@ class CategorySchema:
     """One value, or a list of values, as a bag of their places in the vocabulary.
 
     Attributes:
+        name: what the column is called.
         kind: ``category`` or ``categories``.
         vocabulary: ``vocabulary[p − 1]`` has place p.
-        width: of the bag; an item's values beyond it are left out.
+        width: values of an item that the bag has room for; further ones are left out.
     """
 
     name: str
@@ -215,6 +252,13 @@ class CategorySchema:
 
     @classmethod
     def fit(cls, name: str, column: Column, rows: np.ndarray) -> CategorySchema:
+        """Take the values of the training items as vocabulary, the most frequent first.
+
+        Args:
+            name: what the column is called.
+            column: the values of all items.
+            rows: ``int[n]``, the training items.
+        """
         values = _lists(column)
         lists = [values[row] for row in rows.tolist()]
         counts = Counter(value for one in lists for value in one)
@@ -224,13 +268,19 @@ class CategorySchema:
         return cls(name, column.kind, tuple(frequent), max(1, longest))
 
     def inputs(self) -> tuple[Input, ...]:
+        """The array that ``encode`` makes."""
         return (Input(self.name, "bag", 1 + len(self.vocabulary), self.width),)
 
     def encode(self, column: Column, _: TextEncoders) -> dict[str, np.ndarray]:
+        """Make the array of ``inputs``.
+
+        Args:
+            column: the values of the items.
+        """
         place = {value: at for at, value in enumerate(self.vocabulary, start=1)}
         bags = np.full((len(column.values), self.width), -1, np.int32)
         for row, values in enumerate(_lists(column)):
-            # Several unknown values are one: nobody knows in what they differ.
+            # All unknown values become one: nothing is known of how they differ.
             places = list(dict.fromkeys(place.get(value, 0) for value in values))[: self.width]
             bags[row, : len(places)] = places
         return {self.name: bags}
@@ -239,11 +289,8 @@ class CategorySchema:
 def _sentences(
     name: str, texts: Sequence[str | None], encoder: TextEncoder, width: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the encoder makes of texts, ``float[n, w]``, and which are empty, ``bool[n]``.
-
-    Args:
-        width: w, as in training; None while it is not known.
-    """
+    """Encode texts, ``float[n, w]``, and tell which are empty, ``bool[n]``; a width of None is not
+    known yet."""
     empty = np.array([not (text and text.strip()) for text in texts], bool)
     given = [text for text in texts if text and text.strip()]
     if not given:

@@ -1,4 +1,4 @@
-"""A column of raw features, of one of five kinds, and the standardisation of its numbers.
+"""A column of raw features, which has one of five kinds.
 
 ===========  ==========================  ============================================
 kind         values of a row             a polars column of this type gets it unasked
@@ -42,11 +42,11 @@ class Column:
 
     Attributes:
         kind: what the values are.
-        values: ``float32[I, w]`` of vectors, ``float64[I]`` of numbers (NaN: missing), a list of I
-            strings or None of texts and categories, a list of I lists of strings of categories.
-            A table brings what it is given into this form.
-        missing: of vectors alone: ``bool[I]``, the rows without one, whose values are 0; None where
-            every row has one.
+        values: vectors as ``float32[I, w]``, numbers as ``float64[I]`` (NaN where one is missing),
+            texts and single categories as a list of I strings or None, several categories as a
+            list of I lists of strings. A table brings what it is given into this form.
+        missing: ``bool[I]``, the rows without a vector, whose values are 0; None where every row
+            has one, and for other kinds.
     """
 
     kind: Kind
@@ -54,7 +54,7 @@ class Column:
     missing: np.ndarray | None = None
 
     def absent(self) -> np.ndarray:
-        """The rows without a value, ``bool[I]``; an empty text and an empty list are none."""
+        """The rows without a value, ``bool[I]``; an empty text or list counts as no value."""
         if self.kind == "vector":
             return np.zeros(len(self.values), bool) if self.missing is None else self.missing
         if self.kind == "number":
@@ -62,7 +62,11 @@ class Column:
         return np.fromiter((not value for value in self.values), bool, len(self.values))
 
     def take(self, rows: np.ndarray) -> Column:
-        """The values of ``rows``; −1 gives a row without a value."""
+        """Take the values of some rows.
+
+        Args:
+            rows: ``int[n]``; −1 gives a row without a value.
+        """
         none = rows < 0
         if self.kind in ("vector", "number"):
             values = np.zeros((len(rows), *self.values.shape[1:]), self.values.dtype)
@@ -80,7 +84,10 @@ class Column:
 
 
 def kind_of(series: pl.Series) -> Kind:
-    """The kind that a column's type stands for.
+    """Tell which kind a column's type stands for.
+
+    Args:
+        series: the column.
 
     Raises:
         InputError: the type has no kind of its own.
@@ -105,10 +112,12 @@ def kind_of(series: pl.Series) -> Kind:
 
 
 def column_of(name: str, values: Any, kind: Kind | None, missing: Missing) -> Column:
-    """A Column, a Series, an array or a list as the column that it stands for.
+    """Turn a Column, a Series, an array or a list into the column that it stands for.
 
     Args:
-        kind: None takes what the type stands for.
+        name: what the column is called.
+        values: I values.
+        kind: what the values are; None takes what their type stands for.
         missing: what becomes of a vector with a NaN or infinite entry: an ``error``, or a missing
             vector, which the encoder sees as ``zero``.
 
@@ -172,7 +181,7 @@ def _series_vectors(name: str, series: pl.Series, missing: Missing) -> Column:
 
 
 def _vectors(name: str, values: Any, absent: np.ndarray | None, missing: Missing) -> Column:
-    """Vectors as ``float32[I, w]``; of a missing one zeros."""
+    """Vectors as ``float32[I, w]``, with zeros in place of a missing one."""
     given = np.asarray(values)
     if given.ndim != 2 or given.dtype.kind not in "fiub" or not given.shape[1]:
         raise InputError(
@@ -239,7 +248,12 @@ _FROM_SERIES = {
 
 
 def checked_column(name: str, column: Column, num_rows: int) -> Column:
-    """The column in the form that ``Column`` describes.
+    """Bring a column into the form that ``Column`` describes.
+
+    Args:
+        name: what it is called.
+        column: the values.
+        num_rows: I.
 
     Raises:
         InputError: it has other than ``num_rows`` rows, or a value is not of its kind.
@@ -280,7 +294,7 @@ def _numbers(name: str, values: Any) -> np.ndarray:
 
 
 def _category(name: str, row: int, value: Any) -> str | None:
-    """A value by its written form; an empty string is none."""
+    """A value by its written form; an empty string is no value."""
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, (int, np.integer)):

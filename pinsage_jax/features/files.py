@@ -5,8 +5,8 @@
 .csv      comma-separated under a header; a column of numbers alone, and none written like 007,
           is a number, any other text
 .tsv      the same, tab-separated
-.txt      one id a line, for items that have vectors alone
-.npy      vectors, ``float[n, w]``, row by row those of the file with the ids
+.txt      one id a line, for items that have nothing but vectors
+.npy      vectors, ``float[n, w]``, one for each row of the file with the ids
 ========  ====================================================================================
 
 In text files an empty field is a missing value, and a column declared ``categories`` is split at
@@ -38,7 +38,7 @@ class Items(NamedTuple):
 
     Attributes:
         ids: Int64 or String ``[n]``, each once.
-        table: a row for each.
+        table: a row of features for each.
     """
 
     ids: pl.Series
@@ -76,13 +76,13 @@ def read_features(
     vectors: Mapping[str, str | Path] | None = None,
     kinds: Mapping[str, Kind] | None = None,
 ) -> pl.DataFrame:
-    """The rows of a file, with ids and raw columns.
+    """Read the rows of a file, with ids and raw columns.
 
     Args:
-        path: .parquet, .csv, .tsv or .txt.
+        path: a .parquet, .csv, .tsv or .txt file.
         id_column: the column of ids; None takes ``item`` or ``id``, else the first.
         vectors: .npy files by the name of the column that each becomes.
-        kinds: by column; in text files, a column that is named here stays as it is written.
+        kinds: kinds by column; in text files, a column that is named here stays as it is written.
 
     Raises:
         InputError: a file is missing, damaged, of another format, or does not fit the ids.
@@ -110,14 +110,14 @@ def align(
     kinds: Mapping[str, Kind] | None = None,
     missing: Missing = "error",
 ) -> tuple[FeatureTable, Alignment]:
-    """The features of known items, in the order of their rows.
+    """Bring the features of known items into the order of their rows.
 
     Args:
-        frame: a row for an item at most.
+        frame: at most one row for an item.
         items: I ids.
         id_column: as ``read_features`` takes it.
-        kinds: by column, as ``FeatureTable.from_frame`` takes them.
-        missing: likewise.
+        kinds: kinds by column, as ``FeatureTable.from_frame`` takes them.
+        missing: what becomes of a broken vector, as ``FeatureTable.from_frame`` takes it.
 
     Returns:
         The table of I rows, and what did not fit.
@@ -149,9 +149,17 @@ def read_items(
     kinds: Mapping[str, Kind] | None = None,
     missing: Missing = "error",
 ) -> Items:
-    """New items: the ids of a file and their features.
+    """Read new items: the ids of a file and their features.
 
-    Args and Raises: as ``read_features`` and ``align``.
+    Args:
+        path: a .parquet, .csv, .tsv or .txt file.
+        id_column: the column of ids; None takes ``item`` or ``id``, else the first.
+        vectors: .npy files by the name of the column that each becomes.
+        kinds: kinds by column, as ``FeatureTable.from_frame`` takes them.
+        missing: what becomes of a broken vector, as ``FeatureTable.from_frame`` takes it.
+
+    Raises:
+        InputError: as ``read_features`` and ``align``.
     """
     frame = read_features(path, id_column=id_column, vectors=vectors, kinds=kinds)
     return items_of_frame(frame, id_column, kinds=kinds, missing=missing)
@@ -164,7 +172,17 @@ def items_of_frame(
     kinds: Mapping[str, Kind] | None = None,
     missing: Missing = "error",
 ) -> Items:
-    """A frame as ids and the features beside them; ids become integers where that loses nothing."""
+    """Part a frame into ids and features; ids become integers where that loses nothing.
+
+    Args:
+        frame: a row for each item.
+        id_column: the column of ids; None takes ``item`` or ``id``, else the first.
+        kinds: kinds by column, as ``FeatureTable.from_frame`` takes them.
+        missing: what becomes of a broken vector, as ``FeatureTable.from_frame`` takes it.
+
+    Raises:
+        InputError: an id is empty or stands twice, or a column does not fit its kind.
+    """
     name = _id_column(frame.columns, id_column, "features")
     ids = as_ids(frame[name], name)
     if ids.dtype == pl.String:

@@ -19,10 +19,10 @@ class Input(NamedTuple):
     """One array that the encoder reads.
 
     Attributes:
-        name: its key among the arrays.
-        kind: ``dense``: ``float32[R, width]``; ``bag``: ``int32[R, width]`` ids in [0, size), −1
-            pads, embedded and averaged.
-        size: distinct ids of a bag; the width of a dense input.
+        name: the key of the array.
+        kind: a ``dense`` input is ``float32[R, width]``; a ``bag`` is ``int32[R, width]`` ids in
+            [0, size), −1 pads, whose learnt vectors are averaged.
+        size: how many distinct ids a bag may have; the width of a dense input.
         width: columns of the array.
     """
 
@@ -33,17 +33,40 @@ class Input(NamedTuple):
 
     @classmethod
     def dense(cls, name: str, width: int) -> Input:
+        """Describe a dense input.
+
+        Args:
+            name: the key of the array.
+            width: columns of the array.
+        """
         return cls(name, "dense", width, width)
 
 
 def require(fine: Any, where: str, expected: str, got: Any) -> None:
-    """Raises InputError where something is not ``fine``: what was expected, and what came."""
+    """Raise an InputError that says what was expected and what came, unless all is fine.
+
+    Args:
+        fine: whether what came is accepted.
+        where: the field, or the place in a file.
+        expected: what was expected.
+        got: what came.
+    """
     if not fine:
         raise InputError(f"{where}: expected {expected}, got {repr(got)[:80]}")
 
 
 def checked_integers(name: str, values: Any, low: int, bound: int) -> np.ndarray:
-    """``int64[n]`` in [low, bound)."""
+    """Check integers, and return them as ``int64[n]``.
+
+    Args:
+        name: the field.
+        values: n integers.
+        low: the least that is accepted.
+        bound: one more than the largest that is accepted.
+
+    Raises:
+        InputError: these are no integers in one row, or one is out of range.
+    """
     given = np.asarray(values)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise InputError(f"{name}: expected integers [n], got {given.dtype} of shape {given.shape}")
@@ -56,10 +79,14 @@ def checked_integers(name: str, values: Any, low: int, bound: int) -> np.ndarray
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each of w dimensions; 1 instead of a deviation of 0.
+    """How the numbers of a column are standardised.
 
     Standardised values are cut at ±100: what lies that far from training must not drown the other
     features.
+
+    Attributes:
+        mean: of each of w dimensions.
+        std: the standard deviation of each; 1 in place of 0.
     """
 
     mean: tuple[float, ...]
@@ -75,7 +102,12 @@ class Statistics:
 
     @classmethod
     def fit(cls, values: np.ndarray, rows: np.ndarray) -> Statistics:
-        """Of ``values[rows]``, ``float[n, w]``, in float64; mean 0 and deviation 1 of no rows."""
+        """Measure some rows, in float64; no rows at all give mean 0 and deviation 1.
+
+        Args:
+            values: ``float[I, w]``.
+            rows: ``int[n]``, the rows that are measured.
+        """
         width = values.shape[1]
         low, high = np.full(width, np.inf), np.full(width, -np.inf)
         mean, variance = np.zeros(width), np.zeros(width)
@@ -94,7 +126,12 @@ class Statistics:
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
     def standardised(self, values: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
-        """(value − mean) / std of each dimension, ``float32[n, w]``; 0 in missing rows."""
+        """Compute (value − mean) / std of each dimension, ``float32[n, w]``.
+
+        Args:
+            values: ``float[n, w]``.
+            missing: ``bool[n]``, rows that become 0; None for none.
+        """
         mean, std = np.array(self.mean)[None, :], np.array(self.std)[None, :]
         result = np.zeros(values.shape, np.float32)
         for part in _parts(*values.shape):

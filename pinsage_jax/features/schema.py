@@ -47,7 +47,13 @@ FeatureArrays = dict[str, np.ndarray | Array]
 
 @dataclass(frozen=True)
 class DenseSchema:
-    """Vectors as they are, or numbers as pairs of the value and whether it is missing."""
+    """Vectors as they are, or numbers as pairs of the value and whether it is missing.
+
+    Attributes:
+        name: what the column is called.
+        kind: ``vector`` or ``number``.
+        statistics: mean and deviation of the training items.
+    """
 
     name: str
     kind: Kind
@@ -62,14 +68,30 @@ class DenseSchema:
 
     @classmethod
     def fit(cls, name: str, column: Column, rows: np.ndarray) -> DenseSchema:
+        """Measure the training items.
+
+        Args:
+            name: what the column is called.
+            column: the values of all items.
+            rows: ``int[n]``, the training items.
+        """
         present = rows[~column.absent()[rows]]
         return cls(name, column.kind, Statistics.fit(_matrix(column), present))
 
     def inputs(self) -> tuple[Input, ...]:
+        """The array that ``encode`` makes."""
         flags = 1 if self.kind == "number" else 0
         return (Input.dense(self.name, len(self.statistics.mean) + flags),)
 
     def encode(self, column: Column, _: TextEncoders) -> dict[str, np.ndarray]:
+        """Make the array of ``inputs``.
+
+        Args:
+            column: the values of the items.
+
+        Raises:
+            InputError: vectors have another width than in training.
+        """
         given, width = _matrix(column), len(self.statistics.mean)
         wanted = f"vectors of {width} entries as in training"
         require(given.shape[1] == width, f"column {self.name!r}", wanted, given.shape[1])
@@ -91,7 +113,7 @@ class FeatureSchema:
     """How items are encoded: fitted once, on training items, and the same for every later item.
 
     Attributes:
-        columns: in the order of the encoder's inputs.
+        columns: how each column is encoded, in the order of the encoder's inputs.
         degree: statistics of log(1 + degree); None where the encoder does not see degrees.
     """
 
@@ -108,7 +130,7 @@ class FeatureSchema:
             )
 
     def inputs(self) -> tuple[Input, ...]:
-        """What ``encode`` gives, in the encoder's order; the degree comes last."""
+        """The arrays that ``encode`` makes, in the encoder's order; the degree comes last."""
         inputs = [one for column in self.columns for one in column.inputs()]
         if self.degree is not None:
             inputs.append(Input.dense(LOG_DEGREE, 1))
@@ -117,12 +139,12 @@ class FeatureSchema:
     def encode(
         self, table: FeatureTable, degrees: Any, text_encoders: TextEncoders | None = None
     ) -> dict[str, np.ndarray]:
-        """The arrays of ``inputs``, by name, with a row for each of the table's items.
+        """Make the arrays of ``inputs``, by name, with a row for each of the table's items.
 
         Args:
             table: I items; columns that the schema does not know are not read.
             degrees: ``int[I]``, contexts of each item; 0 for one without.
-            text_encoders: those that the schema was fitted with.
+            text_encoders: the functions that the schema was fitted with.
 
         Raises:
             InputError: a column is missing or of another kind, a vector of another width, or a
@@ -141,24 +163,38 @@ class FeatureSchema:
         return arrays
 
     def encode_degrees(self, degrees: Any) -> np.ndarray:
-        """The input of degrees alone, ``float32[n, 1]``, of ``int[n]``."""
+        """Make the input of degrees, ``float32[n, 1]``.
+
+        Args:
+            degrees: ``int[n]``.
+
+        Raises:
+            InputError: the schema was fitted without degrees.
+        """
         if self.degree is None:
             raise InputError("log_degree: the schema was fitted without degrees")
         degrees = _checked_degrees(degrees, len(np.atleast_1d(degrees)))
         return self.degree.standardised(np.log1p(degrees)[:, None], None)
 
     def ignored(self, table: FeatureTable) -> tuple[str, ...]:
-        """The table's columns that ``encode`` does not read."""
+        """Name the columns that ``encode`` does not read.
+
+        Args:
+            table: the items.
+        """
         known = {one.name for one in self.columns}
         return tuple(name for name in table.columns if name not in known)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, from which ``from_json`` makes an equal schema."""
+        """The schema as plain values, from which ``from_json`` makes an equal one."""
         return {"version": _VERSION} | _plain(self)
 
     @classmethod
     def from_json(cls, value: Any) -> FeatureSchema:
-        """The schema that ``as_json`` wrote.
+        """Make the schema that ``as_json`` wrote.
+
+        Args:
+            value: what it wrote.
 
         Raises:
             InputError: anything is missing, unknown, of another type or out of its range.
@@ -185,13 +221,13 @@ def fit_schema(
     log_degree: bool = True,
     text_encoders: TextEncoders | None = None,
 ) -> FeatureSchema:
-    """The schema of a table; nothing of it depends on other rows than those of training.
+    """Fit the schema of a table to its training items; no other row decides anything.
 
     Args:
         table: I items.
         train_rows: ``int[n]``, at least one; their order does not matter.
         degrees: ``int[I]``, contexts of each item in the training interactions.
-        buckets: ids of hashed words.
+        buckets: how many ids words are hashed to.
         max_words: words of a text that count at most.
         log_degree: whether the encoder sees the degree.
         text_encoders: by text column, what makes a sentence vector of its texts.

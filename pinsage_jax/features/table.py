@@ -18,7 +18,8 @@ class FeatureTable:
     """The features of I items, row after row in the order of the items.
 
     Attributes:
-        columns: by name, in the order in which the encoder meets them. May be empty.
+        columns: the columns by name, in the order in which the encoder meets them; there may be
+            none.
         num_rows: I.
 
     Raises:
@@ -46,14 +47,14 @@ class FeatureTable:
         *,
         missing: Missing = "error",
     ) -> FeatureTable:
-        """The columns of a polars frame.
+        """Take the columns of a polars frame.
 
         Args:
             frame: I rows; a null is a missing value.
-            kinds: by column; those not named get their kind from their type, as ``feature_columns``
-                says.
-            missing: what becomes of a vector with a NaN or infinite entry: an ``error``, or it
-                counts as missing, which the encoder sees as zeros (the mean of training).
+            kinds: kinds by column; a column that is not named has the kind of its type
+                (:mod:`pinsage_jax.features.columns`).
+            missing: what becomes of a vector with a NaN or infinite entry: it is an ``error``, or
+                it counts as missing, which the encoder sees as zeros (the mean of training).
 
         Raises:
             InputError: a column does not fit its kind, or has a type without one.
@@ -74,10 +75,10 @@ class FeatureTable:
         num_rows: int | None = None,
         missing: Missing = "error",
     ) -> FeatureTable:
-        """Columns by name: ``Column``, polars Series, arrays (two-dimensional: vectors) or lists.
+        """Take columns by name: ``Column``, polars Series, arrays (vectors as rows) or lists.
 
         Args:
-            columns: of I rows each.
+            columns: columns of I rows each, by name.
             kinds: as ``from_frame`` takes them.
             num_rows: I, needed where there is no column.
             missing: as ``from_frame`` takes it.
@@ -96,13 +97,24 @@ class FeatureTable:
         return cls(made, num_rows)
 
     def select(self, names: Iterable[str]) -> FeatureTable:
-        """The columns of these names, in this order."""
+        """Take some of the columns.
+
+        Args:
+            names: their names, in the order that they get.
+
+        Raises:
+            InputError: there is no column of a name.
+        """
         names = list(names)
         check_known("columns", names, self.columns)
         return _sound_table({name: self.columns[name] for name in names}, self.num_rows)
 
     def take(self, rows: Any) -> FeatureTable:
-        """The rows ``int[n]`` in this order, of all columns; −1 gives a row without features."""
+        """Take some of the rows.
+
+        Args:
+            rows: ``int[n]`` in the order that they get; −1 gives a row without features.
+        """
         wanted = checked_integers("rows", rows, -1, self.num_rows)
         taken = {name: column.take(wanted) for name, column in self.columns.items()}
         return _sound_table(taken, len(wanted))
@@ -113,6 +125,13 @@ class FeatureTable:
 
 
 def check_known(field: str, names: Iterable[str], columns: Mapping[str, Any]) -> None:
+    """Raise an InputError where a table lacks columns.
+
+    Args:
+        field: who asks for them.
+        names: the columns that are asked for.
+        columns: the columns that are there.
+    """
     if missing := [name for name in names if name not in columns]:
         raise InputError(
             f"{field}: expected the columns {', '.join(map(repr, missing))}, which are missing; "

@@ -27,12 +27,12 @@ class Adjacency:
     """Rows of column ids: row r holds ``columns[starts[r] : starts[r] + lengths[r]]``.
 
     A column that stands several times in a row counts each time (a multi-edge). Rows stand one
-    after another without gaps; what is left of the columns is slack.
+    after another without gaps; the rest of the columns is slack.
 
     Attributes:
-        starts: ``int32[rows]``; void for an empty row.
-        lengths: ``int32[rows]``.
-        columns: ``int32[capacity]``.
+        starts: ``int32[rows]``, where each row begins; any number for an empty row.
+        lengths: ``int32[rows]``, how long each row is.
+        columns: ``int32[capacity]``, the rows one after another.
     """
 
     starts: Int[Array, " rows"]
@@ -45,10 +45,10 @@ class ItemGraph:
     """Items and contexts, in adjacency lists both ways; a pytree that enters jitted functions.
 
     Attributes:
-        contexts_of_item: R rows.
-        items_of_context: C rows.
-        num_items: static; R, slack included.
-        num_contexts: static; C.
+        contexts_of_item: a row of contexts for each of R items.
+        items_of_context: a row of items for each of C contexts.
+        num_items: R, slack included; static.
+        num_contexts: C; static.
     """
 
     contexts_of_item: Adjacency
@@ -73,9 +73,9 @@ class ItemGraph:
             items: ``int[E]`` item rows in [0, num_items).
             contexts: ``int[E]`` context rows in [0, num_contexts).
             num_items: I; items without a pair are isolated.
-            num_contexts: C; likewise.
+            num_contexts: C; contexts without a pair are empty.
             item_slack: rows for items that come later, R = I + item_slack.
-            edge_slack: entries for those items' contexts.
+            edge_slack: entries for the contexts of these items.
 
         Returns:
             The graph. O(E) memory, O(E log E) time, on the host.
@@ -108,7 +108,7 @@ class ItemGraph:
         )
 
     def with_items(self, rows: ArrayLike, contexts: Sequence[ArrayLike]) -> ItemGraph:
-        """The graph in which rows that had no contexts have theirs; all shapes stay.
+        """Give contexts to items that had none; all shapes stay.
 
         The contexts do not list the new items: a walk from a new item visits old ones, and no walk
         comes to a new one.
@@ -116,6 +116,9 @@ class ItemGraph:
         Args:
             rows: ``int[n]``, distinct item rows without contexts (slack, or isolated so far).
             contexts: for each of them the rows of its contexts, which may repeat.
+
+        Returns:
+            The graph with these items.
 
         Raises:
             InputError: a row has contexts, stands twice or is out of range (the slack of items is
@@ -146,7 +149,7 @@ class ItemGraph:
         return dataclasses.replace(self, contexts_of_item=grown)
 
     def item_degrees(self) -> np.ndarray:
-        """The number of each item's edges, multi-edges counted each, ``int64[R]``."""
+        """The number of edges of each item, ``int64[R]``; each copy of a multi-edge counts."""
         return np.asarray(self.contexts_of_item.lengths, np.int64)
 
     def _check_new(self, rows: np.ndarray, lists: list[np.ndarray]) -> None:

@@ -34,8 +34,8 @@ class NeighborTable:
 
     Attributes:
         ids: ``int32[R, T]``, the most visited first; −1 pads.
-        weights: ``float32[R, T]``, a row's visit counts divided by their sum: it sums to 1, or is
-            all 0 for an item without neighbours.
+        weights: ``float32[R, T]``, the visit counts of a row divided by their sum: a row sums to 1,
+            or is all 0 for an item without neighbours.
     """
 
     ids: Int[Array, "rows neighbors"]
@@ -43,6 +43,7 @@ class NeighborTable:
 
     @property
     def num_rows(self) -> int:
+        """R."""
         return self.ids.shape[0]
 
     def take(self, rows: Ids) -> NeighborTable:
@@ -134,11 +135,11 @@ def build_table(
 
     Args:
         key: consumed.
-        graph: whose items are walked from.
+        graph: the graph that is walked.
         neighbors: T.
-        config: of the walks.
+        config: how many walks, how long.
         rows: ``int[n]`` item rows; None for all R.
-        memory_bytes: what a chunk's walks and sorts may take, beside the graph and the table.
+        memory_bytes: what walking and sorting one chunk may take, beside the graph and the table.
 
     Returns:
         A table of R rows, or of n in the order of ``rows``.

@@ -19,7 +19,7 @@ from pinsage_jax.graph.item_graph import Adjacency, ItemGraph
 def pagerank(
     graph: ItemGraph, rows: np.ndarray, *, restart: float = 0.15, iterations: int = 10
 ) -> Float[Array, "queries items"]:
-    """Personalised PageRank scores of all items for each query, by repeated diffusion.
+    """Compute personalised PageRank scores of all items for each query, by repeated diffusion.
 
     x ← α e_q + (1−α) Pᵀ x from x = e_q, where P = D_i⁻¹ A D_c⁻¹ Aᵀ is applied in two steps and
     never built. After n iterations the weight (1−α)^n of all longer walks stands where n steps
@@ -28,7 +28,8 @@ def pagerank(
     restart, would scale all scores alike.
 
     Args:
-        rows: ``int[n]`` items.
+        graph: the graph that is walked.
+        rows: ``int[n]`` items, the queries.
         restart: α.
         iterations: n.
 

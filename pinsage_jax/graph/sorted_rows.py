@@ -1,10 +1,10 @@
 """Sorting many short rows of words at once.
 
-XLA's sort on a CPU sorts one row after another, on one core, by comparisons that its processor
-can't foresee. A bitonic network has no branches: each of its stages compares whole rows of a matrix
-in which the columns are what is to be sorted. It looks at every word log₂ n (log₂ n + 1) / 2 times
-and still takes less than half the time for rows of 500. Accelerators keep XLA's own sort, which is
-parallel there.
+On a CPU, XLA sorts one row after another, on one core, by comparisons whose outcome the processor
+cannot predict. A bitonic network has no branches. The rows to sort become the columns of a matrix,
+and each stage of the network compares whole rows of that matrix. Every word is looked at
+log₂ n (log₂ n + 1) / 2 times, and sorting rows of 500 still takes less than half the time.
+Accelerators keep XLA's own sort, which is parallel there.
 
 References:
     Batcher 1968, "Sorting networks and their applications".
@@ -22,7 +22,11 @@ _LARGEST = np.uint32(0xFFFFFFFF)
 
 
 def sorted_rows(rows: Int[Array, "batch width"]) -> Int[Array, "batch width"]:
-    """Each row in ascending order, ``uint32[B, n]``."""
+    """Sort each row in ascending order.
+
+    Args:
+        rows: ``uint32[B, n]``.
+    """
     return jax.lax.platform_dependent(rows, cpu=_by_network, default=_by_xla)
 
 
@@ -48,11 +52,14 @@ def _by_network(rows: Array) -> Array:
 
 
 def _stages(width: int) -> np.ndarray:
-    """``int[s, 2]``: a place is compared with the one whose bits differ by the first word, and the
-    one of the two that has the second word's bit keeps the larger value.
+    """The comparisons of a network for ``width`` places, ``int[stages, 2]``.
 
-    Halves of 1, 2, 4, … that are sorted are merged: the first stage of a merge mirrors them onto
-    each other, so that all comparisons point the same way.
+    A stage (flipped, upper) compares every place p with the place p ^ flipped. The larger of the
+    two values goes to the place that has the bit ``upper``, the smaller to the other.
+
+    The network merges sorted runs of 1, 2, 4, … places in pairs. The first stage of a merge compares
+    the first place of one run with the last place of the other, the second with the last but one,
+    and so on; therefore all runs are sorted in the same direction.
     """
     stages = []
     half = 1

@@ -33,8 +33,8 @@ class WalkConfig:
     in random walks with restart; walks only start there.
 
     Attributes:
-        walks: W, walkers for each seed, ≥ 1.
-        length: L, traversals of each walker, ≥ 1.
+        walks: W, the walkers of each seed, ≥ 1.
+        length: L, the traversals of each walker, ≥ 1.
         restart: the probability of going back to the seed before a traversal, in [0, 1).
 
     Raises:
@@ -63,7 +63,7 @@ class WalkConfig:
 def walk(
     key: PRNGKey, graph: ItemGraph, seeds: Ids, *, config: WalkConfig
 ) -> Int[Array, "batch visits"]:
-    """The items that walks from each seed visit.
+    """Walk from each seed, and return the items that are visited.
 
     A walker starts at its seed. A traversal takes one of the item's contexts and one of that
     context's items (the item itself may come again), and its end is a visit. Before every
@@ -75,9 +75,9 @@ def walk(
 
     Args:
         key: consumed.
-        graph: the graph, as an argument.
+        graph: the graph that is walked.
         seeds: ``int32[B]`` item rows; −1 pads, and visits nothing.
-        config: static.
+        config: how many walks, how long; static.
 
     Returns:
         ``int32[B, V]``; the visit of walker w at traversal t stands at t · W + w, −1 where there
@@ -139,7 +139,7 @@ def _look_up(table: Array, places: Ids) -> Array:
 
 
 def _read(table: Array, places: Ids) -> Array:
-    """``table[places]``; a place out of range, whose value is never used, reads some entry."""
+    """``table[places]``; where a place is out of range some entry is read, and never used."""
     return table.at[places.astype(jnp.uint32)].get(mode="promise_in_bounds")
 
 
