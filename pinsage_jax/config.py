@@ -26,27 +26,27 @@ Purpose = Literal["init", "walks", "hard", "steps", "new items", "evaluation"]
 
 @dataclasses.dataclass(frozen=True)
 class PinSageConfig:
-    """Everything that decides a run, but the data.
+    """Everything that decides a run, except the data.
 
     Attributes:
         columns: feature columns to read; by default all.
         log_degree: let the encoder see the logarithm of an item's number of contexts.
         id_embedding: give each training item a learnt vector of its own. Items that come later
             have none.
-        dim: dimensions D of every layer and of the result.
+        dim: D, the dimensions of every layer and of the result.
         word_dim: dimensions of the learnt vectors of words and categories.
-        layers: convolutions K; 0 embeds from features alone.
-        neighbors: T, the neighbours of an item.
-        pooling: of the neighbours' messages: by `importance` of their visits, `mean`, `max`, or
-            `none`, which leaves the graph out.
-        walks: random walks from an item.
-        walk_length: traversals item → context → item of a walk.
+        layers: K, the number of convolutions; 0 embeds from features alone.
+        neighbors: T, the number of neighbours of an item.
+        pooling: how the neighbours' messages become one: weighted by `importance`, which is their
+            share of the visits, their `mean`, their `max`, or `none`, which leaves the graph out.
+        walks: how many random walks start from an item.
+        walk_length: how many traversals item → context → item a walk makes.
         restart: probability of going back to the start before a traversal.
         refresh_every: epochs after which the neighbours are drawn anew; 0 for never.
-        drop_contexts: share of items that lose their contexts in a training step, so that an item
-            without any is no stranger to the encoder.
+        drop_contexts: share of items that lose their contexts in a training step, so that the
+            encoder learns to embed an item without any.
         mask_targets: do not let a query and its positive see each other as neighbours in the step
-            that trains them. Both share a context, so without it the answer stands in the question.
+            that trains them. They share a context, so otherwise the question holds the answer.
         data_init: shift and scale the initial layers so that every unit has mean 0 and deviation 1
             over a batch of items.
         unit_length: make the vectors of items and queries unit length, so that scores are cosines.
@@ -54,35 +54,37 @@ class PinSageConfig:
             negatives need it.
         query: how a query of several items is composed: `mean` of their vectors, or a learnt
             `tower` on it.
-        loss: `max-margin` (the paper's), `bpr`, `binary` (GraphSAGE's cross-entropy, of each pair
-            on its own) or `softmax` (cross-entropy over the positive and the negatives).
-        margin: of max-margin.
-        temperature: what scores are divided by, but in max-margin.
-        negatives: M, drawn once for a whole batch.
-        negative_law: of those draws, `uniform` or by `degree`.
-        negative_choice: `shared` by all rows of a batch; `separate` draws M for each row;
-            `distance-weighted` keeps of the shared ones some for each row, chosen so that their
-            distances are about uniform.
-        distance_weighted: how many of them a row keeps.
-        hard_cap: hard negatives of a query at most.
-        curriculum: how many of them count at each epoch: `paper` (epoch − 1), `none`, `all`,
+        loss: what training minimises: `max-margin` (the paper's), `bpr`, `binary` (GraphSAGE's
+            cross-entropy of each single pair) or `softmax` (cross-entropy over the positive and its
+            negatives).
+        margin: how far a positive must score above a negative to cost nothing in max-margin.
+        temperature: what scores are divided by in every loss except max-margin.
+        negatives: M, how many negatives are drawn for a batch.
+        negative_law: how likely an item is drawn as a negative: `uniform`, or by `degree`, for
+            which softmax corrects.
+        negative_choice: which negatives a row is compared with: M that are `shared` by the batch, M
+            of its own with `separate`, or with `distance-weighted` some of the shared ones, chosen
+            so that their distances are about uniform.
+        distance_weighted: how many of the shared negatives a row keeps with distance-weighted.
+        hard_cap: how many hard negatives a query has at most.
+        curriculum: how many of them count in an epoch: `paper` (epoch − 1), `none`, `all` or
             `linear`.
-        hard_band: ranks, first and last, that hard negatives come from; None for the paper's 2000
-            to 5000, scaled to small catalogues.
-        hard_pool: hard negatives kept for each item, to draw from.
-        hard_ranking: ranks by personalised `pagerank`, or by the visits of long `walks`.
-        hard_visits: visits from each item, where walks rank its hard negatives.
-        batch_size: B, query–positive pairs of a step.
-        steps_per_epoch: steps of an epoch; 0 for as many as the pairs fill.
-        epochs: epochs at most.
-        learning_rate: of Adam at the end of the warm-up.
-        warmup_epochs: of a linear rise from 0.
-        decay: what the rate is multiplied by in an epoch after the warm-up.
-        evaluate_every: epochs between evaluations on validation.
-        patience: evaluations without improvement before training stops; 0 for never.
-        tables: whether features and neighbours live on the `device` or a `host` pipeline feeds
+        hard_band: the ranks that hard negatives come from, first and last; by default the paper's
+            2000 to 5000, scaled to small catalogues.
+        hard_pool: how many hard negatives are kept for each item to draw from.
+        hard_ranking: what ranks hard negatives: personalised `pagerank`, or the visits of `walks`.
+        hard_visits: how many visits from each item rank its hard negatives, with walks.
+        batch_size: B, the number of query–positive pairs of a step.
+        steps_per_epoch: how many steps an epoch has; 0 for as many as the pairs fill.
+        epochs: how many epochs a run has at most.
+        learning_rate: the rate of Adam when the warm-up ends.
+        warmup_epochs: for how many epochs the rate rises linearly from 0.
+        decay: what the rate is multiplied by in each epoch after the warm-up.
+        evaluate_every: how many epochs lie between evaluations on validation.
+        patience: evaluations without improvement after which training stops; 0 for never.
+        tables: where features and neighbours lie: on the `device`, or on the `host`, which feeds
             the steps.
-        seed: of everything drawn.
+        seed: the seed of everything that is drawn.
     """
 
     columns: tuple[str, ...] | None = None
@@ -192,12 +194,17 @@ class PinSageConfig:
 
     @property
     def hard_negatives(self) -> int:
-        """Hard negatives that a step has room for."""
+        """How many hard negatives of a query a step has room for."""
         return 0 if self.curriculum == "none" else self.hard_cap
 
 
 def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:
-    """The settings with some changed; what pooling none needs follows by itself."""
+    """Change some settings; pooling none sets the number of layers to 0 by itself.
+
+    Args:
+        config: the settings.
+        changes: new values by name.
+    """
     if changes.get("pooling") == "none":
         changes.setdefault("layers", 0)
     return dataclasses.replace(config, **changes)

@@ -18,13 +18,13 @@ from lightgcn_jax.settings import TrainConfig
 from pinsage_jax import PinSageConfig, fit
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Prepared
-from pinsage_jax.training.trainer import Silent
+from pinsage_jax.training.trainer import SilentReporter
 
 EVALUATIONS = 20
 _PROBED_EPOCHS, _PROBED_STEPS = 3, 10
 
 
-class StepClock(Silent):
+class StepClock(SilentReporter):
     """A reporter of PinSAGE runs that adds up the seconds of the steps.
 
     The first epoch is not counted, for its first steps wait for the compiler.

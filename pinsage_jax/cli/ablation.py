@@ -1,4 +1,4 @@
-"""The command ablation: table 1 of the paper on one's own machine, and what else is claimed."""
+"""The command ablation: table 1 of the paper on one machine, and experiments on its claims."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Ablation:
 
     Attributes:
         datasets: data sets by name; `pins` and `pins-1` are generated, from two seeds.
-        only: these variants alone.
-        seeds: runs of every variant.
+        only: run only these variants.
+        seeds: how many runs every variant gets.
         epochs: epochs of every run, in place of the data set's own.
-        minutes: start no run after so many minutes, and say what is left.
+        minutes: start no run after so many minutes, and list those that are left.
         grid: run PinSAGE and features alone on worlds whose graph and features tell more or less.
         claims: run PinSAGE with separate, fewer and more negatives and with other curricula.
         out: the folder of the runs.
@@ -95,7 +95,7 @@ class Ablation:
         return 0
 
     def experiments(self) -> list[Experiment]:
-        """What the flags ask for.
+        """The experiments that the flags ask for.
 
         Raises:
             InputError: a data set or a variant is unknown.
@@ -119,7 +119,11 @@ class Ablation:
 
 
 def print_results(found: list[Result]) -> None:
-    """A table a data set, one for the whole grid, one for the claims."""
+    """Print a table for each data set, one for the whole grid, and one for the claims.
+
+    Args:
+        found: finished runs.
+    """
     console, by_data = results(), rows_of(found)
     tables = {name: rows for name, rows in by_data.items() if name in DATASETS}
     for name, rows in tables.items():

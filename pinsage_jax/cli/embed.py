@@ -1,4 +1,4 @@
-"""The command embed: items that did not exist at training time."""
+"""The command embed, which adds items that did not exist at training time."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Embed:
         id_column: the column of ids in it, where it is not called item or id nor the first.
         contexts: a file with a line for each new item in a context; without it the items have none.
         file_format: how to read that file.
-        k: neighbours to show of each, of the first few.
-        slack: new items that there is room for, those of earlier calls included.
+        k: how many neighbours of the first few items to show.
+        slack: how many new items there is room for, those of earlier calls included.
         quiet: add, and show nothing.
     """
 

@@ -1,4 +1,4 @@
-"""Which commands `pinsage-jax` has; how they end is `lightgcn-jax`'s way."""
+"""The commands of `pinsage-jax`, which end as those of `lightgcn-jax` do."""
 
 from __future__ import annotations
 
@@ -27,5 +27,9 @@ PINSAGE = Program(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line, by default that of the process, and returns the exit status."""
+    """Run one command line, and return the exit status.
+
+    Args:
+        argv: the arguments; None takes those of the process.
+    """
     return run(PINSAGE, argv)

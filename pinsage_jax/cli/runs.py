@@ -1,4 +1,4 @@
-"""Commands on a finished run: evaluate, similar, export."""
+"""The commands evaluate, similar and export, which read finished runs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PngFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hin
 @dataclass(frozen=True)
 class Evaluate:
     """Rank a run's held-out pairs again: hit-rate and mean reciprocal rank as the paper defines
-    them (rank among all training items, scale 1), recall and NDCG of each query; then those of
-    items that training did not see.
+    them (here among all training items, with scale 1), recall and NDCG of each query. Then do the
+    same for items that training did not see.
 
     Attributes:
         run_path: the run directory.
@@ -220,7 +220,13 @@ class Export:
 
 
 def neighbours_of(live: LiveItems, ids: Sequence[int | str], k: int) -> dict[int | str, Neighbours]:
-    """The neighbours of each item; fewer than k in a small catalogue."""
+    """Find the neighbours of items; fewer than k in a small catalogue.
+
+    Args:
+        live: the items of a run.
+        ids: external ids.
+        k: how many neighbours each gets.
+    """
     k = min(k, len(live.items) - 1)
     return dict(zip(ids, live.similar(ids, k), strict=True))
 
@@ -228,7 +234,14 @@ def neighbours_of(live: LiveItems, ids: Sequence[int | str], k: int) -> dict[int
 def print_neighbours(
     console: Console, found: Mapping[int | str, Neighbours], live: LiveItems, run: PinSageRun
 ) -> None:
-    """A line for each neighbour with its features; of items added later the id alone."""
+    """Print a line for each neighbour with its features; items that were added later have none.
+
+    Args:
+        console: where the table is printed.
+        found: the neighbours of each item.
+        live: the items of the run.
+        run: the run.
+    """
     features = read_table(run.path)
     added = len(live.items) - features.num_rows
     rows = np.concatenate([np.arange(features.num_rows), np.full(added, -1)])

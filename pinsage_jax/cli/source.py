@@ -1,4 +1,4 @@
-"""The flags that say which items are trained on, and what is held out of them."""
+"""The flags that choose the items that are trained on, and what is held out of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AS_THEY_COME = FileFormat()
 
 @dataclasses.dataclass(frozen=True)
 class ItemSource:
-    """Which items, and what is asked of them.
+    """The items of a run, and the task on them.
 
     Attributes:
         dataset: a data set by name; by default `pins`, a generated world of pins and boards.
@@ -32,15 +32,15 @@ class ItemSource:
         file_format: how to read it.
         features: a Parquet, CSV or TSV file with a row for each item: its id and any columns.
         id_column: the column of item ids in it, where it is not called item or id nor the first.
-        items: of the generated world.
-        world_seed: of the generated world.
+        items: how many pins the generated world has.
+        world_seed: the seed of the generated world.
         task: `items` pairs items that share a context; `users` pairs a user's last items with the
-            next, and needs times or a given split. By default what the data set is used for.
-        valid: share held out to choose the epoch by.
-        test: share held out to judge by.
+            next, and needs times or a given split. By default the data set decides.
+        valid: share that is held out to choose the epoch by.
+        test: share that is held out to evaluate by.
         fresh: share of items that training does not see at all (task items).
-        last: items of a user's query (task users).
-        split_seed: of what is held out.
+        last: how many items a user's query has (task users).
+        split_seed: the seed of the choice of what is held out.
         data_dir: folder with one folder for each data set.
     """
 
@@ -69,11 +69,11 @@ class ItemSource:
 
     @property
     def name(self) -> str:
-        """What a run on these items is called."""
+        """The name of a run on these items."""
         return self.dataset or (self.data.resolve().stem if self.data else "pins")
 
     def load(self) -> tuple[ItemData, list[str]]:
-        """The items, and lines worth telling.
+        """Load the items, and lines worth telling a user.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
@@ -100,7 +100,11 @@ class ItemSource:
         return from_files(interactions, table), [str(report)]
 
     def held_out(self, data: ItemData) -> Task:
-        """The task on the items."""
+        """Make the task on the items.
+
+        Args:
+            data: the items.
+        """
         if self._task(data) == "items":
             return cooccurrence_task(
                 data,
@@ -119,7 +123,7 @@ class ItemSource:
         return "users" if data.interactions.parts is not None else "items"
 
     def record(self) -> dict[str, Any]:
-        """What was given, as a JSON value, for the run to remember."""
+        """The flags as a JSON value, which the run keeps."""
         values = dataclasses.asdict(self)
         skipped = ("file_format", "data_dir")
         kept = {

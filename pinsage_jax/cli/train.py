@@ -1,4 +1,4 @@
-"""The command train: new runs, and runs to resume."""
+"""The command train, which starts runs and resumes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PinSageConfig, settings_from
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
-from pinsage_jax.training.trainer import METRIC, Reporter, Silent
+from pinsage_jax.training.trainer import METRIC, Reporter, SilentReporter
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(PinSageConfig)}
 
@@ -45,11 +45,11 @@ class Train:
     Without --dataset and --data a generated world of pins and boards is used.
 
     Attributes:
-        source: the items.
-        settings: settings of the run.
+        source: the items and the task on them.
+        settings: the settings of the run.
         out: the new run directory.
         resume: go on with a run that was broken off, with its own stored settings.
-        quiet: print nothing but the run directory.
+        quiet: print only the run directory.
     """
 
     source: Annotated[ItemSource, tyro.conf.arg(name="")]
@@ -94,8 +94,8 @@ class Train:
         return ConsoleReporter(messages(quiet=self.quiet), epochs)
 
 
-class ConsoleReporter(Silent):
-    """A progress bar on stderr with loss and time left, and a line an evaluation."""
+class ConsoleReporter(SilentReporter):
+    """Shows a progress bar on stderr with loss and time left, and a line for each evaluation."""
 
     def __init__(self, console: Console, epochs: int):
         self._console, self._epochs = console, epochs
@@ -135,7 +135,11 @@ class ConsoleReporter(Silent):
 
 
 def print_outcome(result: Fit) -> None:
-    """The figures, and what to do next."""
+    """Print the figures, and commands that can follow.
+
+    Args:
+        result: the finished run.
+    """
     summary, path, console = result.summary, result.path, results()
     console.print(
         f"Epoch {summary['best_epoch']}, chosen by {summary['selected_by']}; held-out positives "

@@ -34,10 +34,10 @@ _PROGRESS = "progress.json"
 
 
 class ItemVectors(NamedTuple):
-    """What inference gives.
+    """Vectors of all items, and the layers below them.
 
     Attributes:
-        layers: h⁰ … h^{K−1}, ``float32[R, D]`` each: what a new item's neighbours contribute.
+        layers: h⁰ … h^{K−1}, ``float32[R, D]`` each, which a new item's neighbours contribute.
         vectors: z, ``float32[R, D]``.
     """
 
@@ -86,17 +86,17 @@ def embed_all(
     out: Path | None = None,
     advanced: Callable[[float], None] | None = None,
 ) -> ItemVectors:
-    """Vectors of all R items.
+    """Embed all R items.
 
     Args:
         model: the encoder.
         params: its parameters.
-        features: of all items, on the host, by input.
+        features: encoded, of all items, on the host, by input.
         table: neighbours of all items.
-        chunk: rows computed at a time; bounds the memory of what a layer gathers.
-        out: a folder for the layers; resumes what the same parameters, features and neighbours have
-            left there. None keeps everything in memory.
-        advanced: told the share that is done after every chunk.
+        chunk: how many rows are computed at a time, which bounds the memory that a layer takes.
+        out: a folder for the layers. What the same model, parameters, features and neighbours have
+            left there is taken up. None keeps everything in memory.
+        advanced: called with the share that is done after every chunk.
 
     Raises:
         InputError: the folder holds the layers of something else.

@@ -1,11 +1,11 @@
 """The part of the graph that a mini-batch needs, each node once, in arrays of fixed capacity.
 
-The vectors wanted are those of the targets S_K. Layer k of the encoder needs, for its rows S_k,
-their own vectors and their neighbours' one layer below: S_{k−1} = S_k ∪ N(S_k). The sets are
-marked on an array over all items, so a node that many ask for stands in a layer once and is
-computed once. Only integers are touched until the sizes of all layers are known; then the smallest
-of a few capacities declared before the run is taken that holds them all. The last one always does,
-so no node is ever dropped.
+The encoder computes the vectors of the targets S_K. For its rows S_k, layer k needs their own
+vectors and those of their neighbours, one layer below: S_{k−1} = S_k ∪ N(S_k). The sets are marked
+on an array over all items, so a node that is needed many times stands in a layer once and is
+computed once. Only integers are touched until the sizes of all layers are known. Then the smallest
+capacities are taken that hold them all, out of a few that were declared before the run. The last
+ones always do, so no node is ever dropped.
 
 References:
     Ying et al. 2018, algorithm 2 (its first half makes the same sets).
@@ -25,13 +25,13 @@ from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 Capacities = tuple[int, ...]
-"""Nodes that there is room for in S_0, …, S_K."""
+"""How many nodes there is room for in S_0, …, S_K."""
 
 _STEP = 256
 
 
 class Neighbors(Protocol):
-    """Whose neighbours a batch needs: a ``NeighborTable``, or what a training step shows of one."""
+    """The neighbours that a batch reads: a ``NeighborTable``, or a training step's view of one."""
 
     @property
     def num_rows(self) -> int:
@@ -39,7 +39,7 @@ class Neighbors(Protocol):
         ...
 
     def take(self, rows: Ids) -> NeighborTable:
-        """The neighbours of some items.
+        """Take the neighbours of some items.
 
         Args:
             rows: ``int32[rows]``.
@@ -48,7 +48,7 @@ class Neighbors(Protocol):
 
 
 class Marks(NamedTuple):
-    """Which items stand in each layer.
+    """The items of each layer.
 
     Attributes:
         layers: K + 1 arrays ``bool[R]``, S_0 first.
@@ -63,9 +63,10 @@ class LayerBlock(NamedTuple):
     """The rows of one layer, in places among the nodes of the layer below.
 
     Attributes:
-        own: ``int32[C_k]``, a row's own place below.
-        places: ``int32[C_k, T]``, its neighbours' places below; any place where the weight is 0.
-        weights: ``float32[C_k, T]``.
+        own: ``int32[C_k]``, the place of each row in the layer below.
+        places: ``int32[C_k, T]``, the places of its neighbours there; any place where the weight
+            is 0.
+        weights: ``float32[C_k, T]``, the importance of its neighbours.
     """
 
     own: Int[Array, " rows"]
@@ -79,7 +80,7 @@ class Blocks(NamedTuple):
     Attributes:
         nodes: ``int32[C_0]``, the items of S_0 in ascending order; then item 0, as padding.
         layers: K blocks, from the features upwards.
-        place: ``int32[R]``, each target's row in the last layer; void for other items.
+        place: ``int32[R]``, the row of each target in the last layer; any number for other items.
     """
 
     nodes: Int[Array, " nodes"]
@@ -88,7 +89,14 @@ class Blocks(NamedTuple):
 
 
 def bounds(targets: int, neighbors: int, layers: int, num_items: int) -> Capacities:
-    """Capacities that every batch of so many targets fits."""
+    """Compute capacities that hold every batch of so many targets.
+
+    Args:
+        targets: items whose vectors are computed, repetitions counted.
+        neighbors: T.
+        layers: K.
+        num_items: R.
+    """
     sizes = [min(num_items, targets)]
     for _ in range(layers):
         sizes.append(min(num_items, sizes[-1] * (neighbors + 1)))
@@ -98,19 +106,20 @@ def bounds(targets: int, neighbors: int, layers: int, num_items: int) -> Capacit
 def declared_capacities(
     trials: Sequence[Sequence[np.ndarray]], most: Capacities
 ) -> tuple[Capacities, ...]:
-    """The capacities of a run, from the sizes that a few trial batches had.
+    """Declare the capacities of a run, from the sizes that a few trial batches had.
 
-    A trial's sizes are those of any batch, give or take little: room for the largest of them and
-    four standard deviations more (2 % at least) is hardly ever too small.
+    All batches of a kind have nearly the same sizes: room for the largest trial and four standard
+    deviations more (2 % at least) is hardly ever too small.
 
     Args:
-        trials: ``int[K + 1]`` for each trial batch, of which there are several kinds, from the
-            smallest to the largest: without hard negatives, say, and with all of them.
-        most: what always suffices (:func:`bounds`).
+        trials: sizes ``int[K + 1]`` of trial batches. There are several kinds of them, from the
+            smallest to the largest: for instance without hard negatives, and with all of them.
+        most: capacities that always suffice (:func:`bounds`).
 
     Returns:
-        Ascending, one for each kind, the last being ``most``: a batch that does not fit takes the
-        next. Those are left out that would save less than a fifth of the next.
+        Capacities in ascending order, one for each kind, and ``most`` at the end: a batch that does
+        not fit takes the next. Capacities that would save less than a fifth of the next are left
+        out.
     """
     kept = [most]
     for counts in reversed(trials):
@@ -127,13 +136,13 @@ def declared_capacities(
 def mark_layers(
     table: Neighbors, targets: Int[Array, " targets"], layers: int, most: Capacities
 ) -> Marks:
-    """The sets S_0 … S_K of a batch.
+    """Find the sets S_0 … S_K of a batch.
 
     Args:
         table: neighbours of R items.
-        targets: item rows, repeated as often as they like; −1 is nobody.
+        targets: ``int32[n]`` item rows, which may repeat; −1 is nobody.
         layers: K.
-        most: :func:`bounds` of the batch.
+        most: capacities that hold every such batch (:func:`bounds`).
     """
     num_items = table.num_rows
     marked = _mark(jnp.zeros(num_items, bool), targets)
@@ -149,13 +158,27 @@ def mark_layers(
 
 
 def fits(counts: Int[Array, " layers_plus_one"], capacities: Sequence[Capacities]) -> Array:
-    """The place of the smallest capacities that hold the counts, ``int32[]``; the last must."""
+    """Choose the smallest capacities that hold a batch.
+
+    Args:
+        counts: ``int32[K + 1]``, the sizes of its layers.
+        capacities: ascending; the last must hold every batch.
+
+    Returns:
+        ``int32[]``, the place of the chosen ones.
+    """
     enough = (counts[None, :] <= jnp.array(capacities, jnp.int32)).all(axis=1)
     return jnp.argmax(enough.at[-1].set(True)).astype(jnp.int32)
 
 
 def make_blocks(table: Neighbors, marks: Marks, capacities: Capacities) -> Blocks:
-    """Arrays of the given capacities, which must hold the marked sets."""
+    """Lay a batch out in arrays of given capacities.
+
+    Args:
+        table: neighbours of R items.
+        marks: the items of each layer.
+        capacities: the sizes of the arrays, which must hold the layers.
+    """
     num_items = table.num_rows
     place = [jnp.cumsum(marked, dtype=jnp.int32) - 1 for marked in marks.layers]
     members = [
@@ -187,19 +210,26 @@ def _members(marked: Array, capacity: int) -> Int[Array, " capacity"]:
 
 
 def take_features(features: dict[str, Array], nodes: Int[Array, " nodes"]) -> dict[str, Array]:
-    """The features of a block's nodes."""
+    """Take the features of a block's nodes.
+
+    Args:
+        features: encoded, of all items, by input.
+        nodes: ``int32[nodes]`` item rows.
+    """
     return jax.tree.map(lambda values: values[nodes], features)
 
 
 def embed_blocks(
     model: PinSage, params: Params, features: Features, blocks: Sequence[LayerBlock]
 ) -> Float[Array, "targets dim"]:
-    """z of the rows of the last layer (algorithm 2).
+    """Compute z of the rows of the last layer (algorithm 2).
 
-    Most of S_0 are neighbours alone: their h⁰ is read by Q and by nothing else. Where it is less
-    work, their messages come from the features in one product, and h⁰ is made for S_1 alone.
+    Most nodes of S_0 are only neighbours: nothing but Q reads their h⁰. Where that is less work,
+    their messages come from the features in one product, and h⁰ is computed for S_1 alone.
 
     Args:
+        model: the encoder.
+        params: its parameters.
         features: of the nodes of S_0.
         blocks: K layers.
     """

@@ -1,14 +1,15 @@
 """Initial parameters whose units tell items apart before the first step.
 
-A mean of many neighbours' ReLUs is nearly the same vector for every item, and so is what follows:
-at the start all items point one way, and training spends its first epochs on undoing that. Here
-biases and scales of the dense layers are set from a batch of items, layer by layer, so that every
-unit has mean 0 and deviation 1 over the batch before its ReLU. Before that, the two halves that
-CONVOLVE joins, an item's own vector and its neighbours', are brought to one deviation, so that the
-neighbours' small differences count. The last layer is scaled so that the vectors' mean square
-length is 1, whatever the dimension, and a margin means the same for each.
+A mean of the ReLUs of many neighbours is nearly the same vector for every item, and so is what
+follows: at the start all items point one way, and training spends its first epochs on undoing that.
+Here biases and scales of the dense layers are set from a batch of items, layer by layer, so that
+every unit has mean 0 and deviation 1 over the batch before its ReLU. CONVOLVE joins an item's own
+vector and that of its neighbours; the two are first brought to one deviation, so that the small
+differences between neighbours count. The last layer is scaled so that the vectors' mean square
+length is 1 in every dimension, and a margin means the same for each.
 
-Not part of the paper, which leaves the initial values open; the encoder stays the same function.
+This is not part of the paper, which leaves the initial values open. The encoder stays the same
+function.
 
 References:
     Salimans and Kingma 2016, "Weight normalization", section 3 (data-dependent initialisation);
@@ -40,17 +41,18 @@ def standardised(
     table: NeighborTable,
     items: np.ndarray,
 ) -> Any:
-    """The parameters with units of mean 0 and deviation 1 over a batch of items.
+    """Shift and scale parameters so that units have mean 0 and deviation 1 over a batch of items.
 
     Args:
+        model: the encoder.
         params: as :func:`pinsage_jax.encoder.pinsage.init_params` draws them.
-        features: encoded, of all items.
-        table: their neighbours.
-        items: ``int32[n]``, distinct rows, whose neighbourhoods are looked at.
+        features: encoded, of all items, by input.
+        table: neighbours of all items.
+        items: ``int32[n]``, distinct rows, the batch.
 
     Returns:
-        New parameters: other kernels of ``combine``, ``message``, ``hidden`` and ``out`` layers,
-        other biases; words, maps and a query tower are as they were.
+        New parameters, with other kernels of ``combine``, ``message``, ``hidden`` and ``out``
+        layers and other biases; words, maps and a query tower are as they were.
     """
     most = bounds(len(items), table.ids.shape[1], model.layers, table.ids.shape[0])
     marks = _marks(table, jnp.asarray(items), model.layers, most)
@@ -101,7 +103,7 @@ def _standardised(layer: dict[str, Array], inputs: Array) -> dict[str, Array]:
 
 
 def _deviation(values: Array) -> Array:
-    """Of all units together, each around its own mean."""
+    """The deviation of all units together, each around its own mean."""
     return jnp.sqrt(values.var(axis=0).mean())
 
 

@@ -7,14 +7,14 @@ adds up to 1), layer k is algorithm 1 of the paper, CONVOLVE:
     h'_u   = ReLU(W [h_u ; n_u] + w)
     h_u    = h'_u / ‖h'_u‖₂
 
-and the result z_u = G₂ ReLU(G₁ h_u + g). A pair scores ⟨z_q, z_p⟩, so the length of z tells how
-popular an item is. Other poolings weigh all neighbours alike (``mean``) or take the largest entry
-of their messages (``max``).
+and the result is z_u = G₂ ReLU(G₁ h_u + g). A pair scores ⟨z_q, z_p⟩, so the length of z can tell
+how popular an item is. Other poolings weigh all neighbours alike (``mean``) or take the largest
+entry of their messages (``max``).
 
-Deviations. Features of several kinds are joined by one linear map each, added up: the paper leaves
-that open. With ``unit_length`` z is made unit length, so that scores are cosines, a margin means
-the same for every pair and distance-weighted sampling is defined.
-Vectors are divided by √(‖h‖² + ε), which keeps the gradient of a zero vector finite.
+Deviations: Each kind of feature has a linear map of its own, and their results are added up; the
+paper leaves that open. With ``unit_length`` z is made unit length, so that scores are cosines, a
+margin means the same for every pair and distance-weighted sampling is defined. Vectors are divided
+by √(‖h‖² + ε), which keeps the gradient of a zero vector finite.
 
 References:
     Ying et al. 2018, "Graph convolutional neural networks for web-scale recommender systems",
@@ -53,7 +53,11 @@ _BAG_INIT = nn.initializers.normal(1.0)
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Vectors of length 1; a zero vector stays zero."""
+    """Scale vectors to length 1; a zero vector stays zero.
+
+    Args:
+        vectors: ``float[..., D]``.
+    """
     return vectors / jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True) + _EPSILON)
 
 
@@ -63,16 +67,17 @@ def pool(
     weights: Float[Array, "rows neighbors"],
     pooling: Pooling,
 ) -> Float[Array, "rows dim"]:
-    """One vector from the neighbours' messages; zero for a row without neighbours.
+    """Pool the messages of neighbours into one vector a row; zero for a row without neighbours.
 
     Neighbours are added one column after another: the [rows, T, D] array of all their messages is
     never made.
 
     Args:
-        messages: one a node.
-        places: of the neighbours among the nodes; any place where the weight is 0.
-        weights: 0 for padding.
-        pooling: what to make of them.
+        messages: ``float[nodes, D]``, the message of each node.
+        places: ``int32[rows, T]``, where the neighbours stand among the nodes; any place where the
+            weight is 0.
+        weights: ``float[rows, T]``, the importance of the neighbours; 0 for padding.
+        pooling: how the messages become one.
     """
     valid = weights > 0
     if pooling == "max":
@@ -98,8 +103,8 @@ def _weighted_sum_forward(messages: Array, places: Array, weights: Array) -> tup
 
 
 def _weighted_sum_backward(kept: Any, slope: Array) -> tuple[Array, None, Array]:
-    """One array takes the slopes of all columns: by JAX's own rule each column's would fill an
-    array as large as the messages, and most of a step's time went into adding these up."""
+    """One array takes the slopes of all columns. By JAX's own rule the slopes of each column would
+    fill an array as large as the messages, and adding these up took most of a step's time."""
     messages, places, weights = kept
 
     def spread(total: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
@@ -122,7 +127,7 @@ def _largest(
     places: Int[Array, "rows neighbors"],
     valid: Mask,
 ) -> Float[Array, "rows dim"]:
-    """The largest entry of each row's messages; its gradient goes to the first that has it."""
+    """The largest entry of each row's messages; the first message that has it gets the gradient."""
     values = jax.lax.stop_gradient(messages)
 
     def larger(best: tuple[Array, Array], column: tuple[Array, Array]) -> tuple[Any, None]:
@@ -133,7 +138,7 @@ def _largest(
 
     shape = (places.shape[0], messages.shape[1])
     start = jnp.full(shape, -jnp.inf, messages.dtype), jnp.zeros(shape, places.dtype)
-    # Where it comes from, entry by entry: kept for the gradient in place of each turn's maxima.
+    # The node that each entry comes from is kept for the gradient, in place of each turn's maxima.
     _, origin = _over_neighbors(larger, start, (places.T, valid.T))
     largest = jnp.take_along_axis(messages, origin, axis=0)
     return jnp.where(valid.any(axis=1)[:, None], largest, 0.0)
@@ -150,8 +155,8 @@ class PinSage(nn.Module):
     """Layers by name, so that a mini-batch, all items and a new item use the same ones.
 
     Attributes:
-        inputs: of the features, in the order in which they are added.
-        dim, word_dim, layers, pooling, query, unit_length: as of
+        inputs: the arrays of features, in the order in which they are added.
+        dim, word_dim, layers, pooling, query, unit_length: the settings of these names in
             :class:`pinsage_jax.config.PinSageConfig`.
     """
 
@@ -164,6 +169,7 @@ class PinSage(nn.Module):
     unit_length: bool
 
     def setup(self) -> None:
+        """Name the layers, as flax asks for it."""
         dense = nn.Dense
         self.words = {
             one.name: self.param(f"words_{one.name}", _BAG_INIT, (one.size, self.word_dim))
@@ -180,11 +186,19 @@ class PinSage(nn.Module):
             self.tower = [dense(self.dim, name=f"tower_{k}") for k in range(2)]
 
     def encode(self, features: Mapping[str, Array]) -> Vectors:
-        """h⁰ of items from their features, ``float[n, D]``: the inputs' linear maps added up."""
+        """Compute h⁰ of items, ``float[n, D]``: the linear maps of the inputs, added up.
+
+        Args:
+            features: n rows, by input.
+        """
         return self.mapped(self.read(features))
 
     def read(self, features: Mapping[str, Array]) -> tuple[Float[Array, "items width"], ...]:
-        """What the inputs' linear maps take, input by input: dense values, means of bags."""
+        """Read what the linear maps take, input by input: dense values, and means of bags.
+
+        Args:
+            features: n rows, by input.
+        """
         return tuple(
             self._bag_mean(one.name, features[one.name])
             if one.kind == "bag"
@@ -193,16 +207,23 @@ class PinSage(nn.Module):
         )
 
     def mapped(self, values: tuple[Array, ...]) -> Vectors:
-        """h⁰ from what :meth:`read` gives, ``float[n, D]``."""
+        """Compute h⁰, ``float[n, D]``.
+
+        Args:
+            values: what :meth:`read` returned.
+        """
         total = jnp.broadcast_to(self.bias[None, :], (values[0].shape[0], self.dim))
         for one, linear in zip(values, self.maps, strict=True):
             total += linear(one)
         return total
 
     def first_messages(self, values: tuple[Array, ...]) -> Vectors:
-        """``messages(0, mapped(values))`` without h⁰: the inputs' maps and Q are one linear map.
+        """Compute ``messages(0, mapped(values))`` without h⁰: the maps and Q are one linear map.
 
         A node that is only a neighbour costs one product in place of two.
+
+        Args:
+            values: what :meth:`read` returned.
         """
         message = self.message[0].variables["params"]
         total = (self.bias @ message["kernel"] + message["bias"])[None, :]
@@ -217,7 +238,12 @@ class PinSage(nn.Module):
         return pool(self.words[name], jnp.maximum(ids, 0), weights, "importance")
 
     def messages(self, layer: int, below: Vectors) -> Vectors:
-        """ReLU(Q h + q) of each node below, ``float[n, D]``: once a node, however many ask."""
+        """Compute ReLU(Q h + q) of each node once, ``float[n, D]``.
+
+        Args:
+            layer: k, from 0.
+            below: ``float[n, D]``, h of the layer below.
+        """
         return nn.relu(self.message[layer](below))
 
     def convolve(
@@ -228,33 +254,49 @@ class PinSage(nn.Module):
         places: Int[Array, "rows neighbors"],
         weights: Float[Array, "rows neighbors"],
     ) -> Vectors:
-        """One layer for chosen rows, ``float[rows, D]``, from their own vectors and messages."""
+        """Compute one layer for chosen rows, ``float[rows, D]``.
+
+        Args:
+            layer: k, from 0.
+            own: ``float[rows, D]``, their own vectors in the layer below.
+            messages: ``float[nodes, D]``, the messages of the layer below.
+            places: ``int32[rows, T]``, where their neighbours stand among these nodes.
+            weights: ``float[rows, T]``, the importance of the neighbours; 0 for padding.
+        """
         pooled = pool(messages, places, weights, self.pooling)
         return unit(nn.relu(self.combine[layer](jnp.concatenate([own, pooled], axis=1))))
 
     def head(self, top: Vectors) -> Vectors:
-        """z = G₂ ReLU(G₁ h + g)."""
+        """Compute z = G₂ ReLU(G₁ h + g).
+
+        Args:
+            top: ``float[n, D]``, h of the last layer.
+        """
         return self._scaled(self.out(nn.relu(self.hidden(top))))
 
     def _scaled(self, vectors: Vectors) -> Vectors:
         return unit(vectors) if self.unit_length else vectors
 
     def compose(self, vectors: Float[Array, "queries items dim"], valid: Mask) -> Vectors:
-        """A query's vector from its items' vectors, ``float[queries, D]``.
+        """Compose the vector of a query from those of its items, ``float[queries, D]``.
 
         Args:
-            vectors: z of the query's items.
+            vectors: ``float[queries, n, D]``, z of the items.
             valid: ``bool[queries, n]``; a query without any gets zeros.
         """
         counts = jnp.maximum(valid.sum(axis=1), 1)[:, None]
         mean = (vectors * valid[:, :, None]).sum(axis=1) / counts
         if self.query == "tower":
-            # Beside the mean, so that an untrained tower already ranks.
+            # The mean is kept, so that an untrained tower already ranks.
             mean += self.tower[1](nn.relu(self.tower[0](mean))) * valid.any(axis=1)[:, None]
         return self._scaled(mean)
 
     def __call__(self, features: Mapping[str, Array]) -> Vectors:
-        """Touches every parameter once, for ``init``: one item that is its own neighbour."""
+        """Use every parameter once, for ``init``: each item is its own neighbour.
+
+        Args:
+            features: n rows, by input.
+        """
         h = self.encode(features)
         places = jnp.zeros((h.shape[0], 1), jnp.int32)
         for layer in range(self.layers):
@@ -265,7 +307,12 @@ class PinSage(nn.Module):
 
 
 def make_model(inputs: tuple[Input, ...], config: PinSageConfig) -> PinSage:
-    """The encoder that the settings describe."""
+    """Make the encoder that the settings describe.
+
+    Args:
+        inputs: the arrays of features that it reads.
+        config: the settings.
+    """
     return PinSage(
         inputs=inputs,
         dim=config.dim,
@@ -278,12 +325,24 @@ def make_model(inputs: tuple[Input, ...], config: PinSageConfig) -> PinSage:
 
 
 def applied(model: PinSage, params: Any, part: str, *given: Any) -> Any:
-    """What one of the encoder's parts gives, by its name: ``encode``, ``convolve``, …"""
+    """Apply a part of the encoder by its name: ``encode``, ``convolve``, …
+
+    Args:
+        model: the encoder.
+        params: its parameters.
+        part: the name of the method.
+        given: what the method takes.
+    """
     return model.apply({"params": params}, *given, method=part)
 
 
 def init_params(key: Array, model: PinSage) -> Any:
-    """Parameters, a nested dictionary of arrays."""
+    """Draw initial parameters.
+
+    Args:
+        key: consumed.
+        model: the encoder.
+    """
     one = {
         given.name: jnp.zeros((1, given.width), jnp.float32 if given.kind == "dense" else jnp.int32)
         for given in model.inputs
@@ -292,7 +351,13 @@ def init_params(key: Array, model: PinSage) -> Any:
 
 
 def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -> tuple[Input, ...]:
-    """The schema's inputs, and the items' own vectors where they have some."""
+    """List what the encoder reads: the schema's inputs, and learnt vectors of the items if asked.
+
+    Args:
+        schema: how features are encoded.
+        config: the settings.
+        num_items: I.
+    """
     inputs = schema.inputs()
     if config.id_embedding:
         inputs = (*inputs, Input(ID_INPUT, "bag", num_items, 1))
@@ -302,7 +367,13 @@ def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -
 def with_ids(
     features: dict[str, np.ndarray], config: PinSageConfig, known: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The features with an item's own row among them; −1 for items unknown in training."""
+    """Add the row of each item to its features, where items have learnt vectors of their own.
+
+    Args:
+        features: encoded, of all items, by input.
+        config: the settings.
+        known: ``bool[I]``, the training items; the others have no vector and get −1.
+    """
     if not config.id_embedding:
         return features
     rows = np.where(known, np.arange(len(known)), -1).astype(np.int32)

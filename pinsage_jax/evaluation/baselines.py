@@ -1,7 +1,7 @@
-"""What trained item vectors stand beside: rankings of held-out pairs that need no training.
+"""Baselines: rankings of held-out pairs that need no training.
 
-Each is a ``Scorer`` with a query for every row of a :class:`~pinsage_jax.tasks.holdout.HeldOut`,
-which :func:`pinsage_jax.evaluation.metrics.evaluate_items` ranks like any model.
+Each is a ``Scorer`` with a query for every row of a :class:`~pinsage_jax.tasks.task.HeldOut`, which
+:func:`pinsage_jax.evaluation.metrics.evaluate_items` ranks like any model.
 """
 
 from __future__ import annotations
@@ -25,22 +25,38 @@ from pinsage_jax.tasks.task import HeldOut, Task, graph_of
 
 
 def popularity(task: Task, held_out: HeldOut) -> PopularScorer:
-    """Scores an item by its training edges, alike for every query."""
+    """Score an item by the number of its training edges, alike for every query.
+
+    Args:
+        task: the training edges.
+        held_out: Q queries.
+    """
     degrees = np.bincount(task.train.item_rows, minlength=task.train.num_items)
     return PopularScorer(jnp.asarray(degrees, jnp.float32), held_out.relevant.num_rows)
 
 
 def random_scores(key: PRNGKey, task: Task, held_out: HeldOut) -> RandomScorer:
-    """Scores drawn from a key, one for each query and item."""
+    """Score items at random, anew for each query.
+
+    Args:
+        key: the key of the scores.
+        task: its items are scored.
+        held_out: Q queries.
+    """
     return RandomScorer(key, held_out.relevant.num_rows, task.train.num_items)
 
 
 def item_cosine(task: Task, held_out: HeldOut, model: ItemCf | None = None) -> ItemCfScorer:
-    """Item-based collaborative filtering on the training edges.
+    """Score items by item-based collaborative filtering on the training edges.
 
-    A query scores an item by the summed cosines of its *seen* items to it: for user-to-item tasks
-    those are all training items of the user, for item-to-item tasks the query itself. Repeated
-    edges count once.
+    An item's score is the sum of its cosines to the *seen* items of a query: in tasks of users
+    those are all training items of the user, in tasks of items the query itself. Repeated edges
+    count once.
+
+    Args:
+        task: the training edges.
+        held_out: Q queries.
+        model: how many neighbours of an item are kept; None for the default.
     """
     train = task.train.deduplicated()
     graph = BipartiteGraph.from_pairs(
@@ -118,19 +134,19 @@ def personal_pagerank(task: Task, held_out: HeldOut, *, restart: float = 0.15) -
 
 @flax.struct.dataclass
 class FeatureCosine:
-    """Scores an item by the cosine of its features with a query's items, a mean over these.
+    """Scores an item by the mean of the cosines of its features with those of a query's items.
 
-    An item's vector has two kinds of parts: all dense inputs side by side, scaled to length 1
-    together, so that a wide input says more than a narrow one; and for every bag the counts of its
-    ids, scaled to length 1. The parts stand side by side and the whole is scaled to length 1. An
-    item without any feature scores 0.
+    An item's vector has two kinds of parts. All dense inputs stand side by side and are scaled to
+    length 1 together, so that a wide input says more than a narrow one. Every bag has the counts of
+    its ids, scaled to length 1. The parts stand side by side and the whole is scaled to length 1.
+    An item without any feature scores 0.
 
     Attributes:
         queries: ``int32[Q, n]``, item rows, −1 pads.
-        dense: ``float32[I, w]``.
+        dense: ``float32[I, w]``, the part of the dense inputs.
         ids: ``int32[I, W]``, the entries of all bags, each bag's ids shifted past those before it.
-        weights: ``float32[I, W]``, what an entry adds to its id's part; 0 for padding.
-        num_ids: static; the ids of all bags.
+        weights: ``float32[I, W]``, how much an entry adds to its id; 0 for padding.
+        num_ids: how many ids all bags have together; static.
     """
 
     queries: Int[Array, "queries items"]
@@ -141,18 +157,26 @@ class FeatureCosine:
 
     @property
     def num_queries(self) -> int:
+        """Q."""
         return self.queries.shape[0]
 
     @property
     def num_items(self) -> int:
+        """I."""
         return self.dense.shape[0]
 
     @property
     def block_bytes_per_query(self) -> int:
+        """What a query takes beside its scores: its bags written out, and two columns of items."""
         mine = self.queries.shape[1] * (self.dense.shape[1] + 3 * self.ids.shape[1])
         return 4 * (self.num_ids + 2 * self.num_items + mine)
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some queries.
+
+        Args:
+            rows: ``int32[B]``, queries.
+        """
         items = self.queries[rows]
         valid = (items >= 0).astype(jnp.float32)
         shares = valid / jnp.maximum(valid.sum(axis=1), 1)[:, None]
@@ -178,10 +202,10 @@ class FeatureCosine:
 def feature_cosine(
     inputs: Sequence[Input], arrays: FeatureArrays, queries: np.ndarray
 ) -> FeatureCosine:
-    """Nearest neighbours by encoded features alone, no graph and no training.
+    """Score items by their encoded features alone, without a graph and without training.
 
     Args:
-        inputs: those to compare by.
+        inputs: the inputs that are compared.
         arrays: the encoded features of I items, by input name.
         queries: ``int32[Q, n]``, item rows, −1 pads.
 

@@ -5,9 +5,9 @@ Logistic regression on vectors standardised by the training rows: multinomial fo
 
     loss(W, b) = Σ_i loss_i / n + λ/2 ‖W‖²,
 
-where loss_i is the cross entropy, or the sum over classes of the binary ones; b is not penalised.
-The problem is convex, so that L-BFGS finds the one answer and nothing is random but the split.
-λ comes from a grid, by the loss on a fifth of the training rows, which then join the fit.
+where loss_i is the cross-entropy, or the sum over classes of the binary ones; b is not penalised.
+The problem is convex, so L-BFGS finds the one answer, and only the split is random. λ is chosen
+from a grid by the loss on a fifth of the training rows, which then join the fit.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ _FEWEST_ROWS = 10
 
 
 class ProbeResult(NamedTuple):
-    """What the probe reads, beside what needs no vectors.
+    """The figures of a probe, and those of a baseline that sees no vectors.
 
     Attributes:
-        metrics: of the test rows: ``accuracy``; or ``micro_f1`` and ``map``, the mean average
-            precision over the classes that the test rows have.
-        baseline: the same names: the most frequent class; or the classes' training frequencies as
-            everybody's scores.
+        metrics: figures of the test rows: ``accuracy`` where an item has one class, else
+            ``micro_f1`` and ``map``, the mean average precision over the classes that test rows
+            have.
+        baseline: the same figures where everybody gets the most frequent class, or the training
+            frequencies of the classes as scores.
         classes: C.
-        train_rows: labelled items of the fit.
-        test_rows: labelled items that were kept back.
-        unlabelled: items left out because they have no class.
-        penalty: the λ chosen.
-        threshold: the score from which a class is predicted, chosen with λ by micro-F1; None with
-            one class an item.
-        steps: L-BFGS steps of the last fit.
+        train_rows: how many labelled items the classifier is fitted to.
+        test_rows: how many labelled items were kept back.
+        unlabelled: how many items are left out because they have no class.
+        penalty: the λ that was chosen.
+        threshold: the score from which a class is predicted, chosen with λ by micro-F1; None where
+            an item has one class.
+        steps: how many steps L-BFGS took in the last fit.
     """
 
     metrics: dict[str, float]
@@ -74,12 +75,12 @@ def linear_probe(
     seed: int = 0,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> ProbeResult:
-    """Fit and judge a linear classifier of the items' classes.
+    """Fit a linear classifier of the items' classes, and evaluate it.
 
     Args:
         vectors: ``float[I, D]``.
         labels: ``int[I]``, a class each, −1 for none; or ``bool[I, C]``.
-        seed: of the split into training and test rows (a fifth).
+        seed: the seed of the split into training and test rows; a fifth are test rows.
         penalties: the grid of λ.
 
     Raises:
@@ -164,7 +165,7 @@ def _standardised(vectors: np.ndarray, train: np.ndarray) -> np.ndarray:
 def _choose(
     rows: tuple[Array, Array], kept: Array, penalties: tuple[float, ...], several: bool
 ) -> tuple[_Model, float]:
-    """The λ of the least loss on the rows that are not kept, and its model of the kept ones."""
+    """The λ with the least loss on the rows that are not kept, and its model of the kept ones."""
     inputs, targets = rows
     shape = inputs.shape[1], targets.shape[1]
     model = _Model(jnp.zeros(shape), jnp.zeros(shape[1]))
@@ -247,13 +248,23 @@ def _several(scores: np.ndarray, truth: np.ndarray, threshold: float | None) -> 
 
 
 def micro_f1(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """2 · hits / (predicted + true) over all items and classes; 0 where there is neither."""
+    """Compute 2 · hits / (predicted + true) over all items and classes; 0 where there is neither.
+
+    Args:
+        predicted: ``bool[n, C]``.
+        truth: ``bool[n, C]``.
+    """
     hits, total = (predicted & truth).sum(), predicted.sum() + truth.sum()
     return float(2 * hits / total) if total else 0.0
 
 
 def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The score that maximises micro-F1 when all scores from it on are predicted."""
+    """Find the score that maximises micro-F1 when all scores from it on are predicted.
+
+    Args:
+        scores: ``float[n, C]``.
+        truth: ``bool[n, C]``.
+    """
     order = np.argsort(-scores, axis=None, kind="stable")
     ranked, hits = scores.ravel()[order], np.cumsum(truth.ravel()[order])
     f1 = 2 * hits / (np.arange(1, len(hits) + 1) + truth.sum())
@@ -263,10 +274,10 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def average_precisions(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Average precision of each class: Σ_t (recall_t − recall_{t−1}) · precision_t.
+    """Compute the average precision of each class: Σ_t (recall_t − recall_{t−1}) · precision_t.
 
-    t runs over the distinct scores from the largest on, so that equal scores stand together: with
-    the same score for all items a class has its frequency.
+    t runs over the distinct scores from the largest on, so that equal scores stand together. Where
+    all items score the same, a class has its frequency.
 
     Args:
         scores: ``float[n, C]``.

@@ -6,7 +6,7 @@ rank of p, from 1, for a held-out pair (q, p):
 ============  ============================================================================
 hit_rate@K    share of pairs with R ≤ K (Ying et al. 2018, section 4.2)
 mrr           mean over pairs of 1 / ceil(R / scale), section 4.2; scale 1 unless named
-recall@K      of a query's positives those with R ≤ K, a mean over queries
+recall@K      share of a query's positives with R ≤ K, a mean over queries
 ndcg@K        binary gains, a mean over queries, as ``lightgcn_jax.evaluation`` defines it
 ============  ============================================================================
 
@@ -40,25 +40,25 @@ from pinsage_jax.tasks.task import HeldOut
 
 CUTOFFS = (10, 100)
 
-# What the distances of one block of pairs may hold.
+# How many bytes the distances of one block of pairs may take.
 _BLOCK_BYTES = 32_000_000
 
 
 class ItemMetrics(NamedTuple):
-    """What the ranks of all held-out pairs say.
+    """Figures of held-out pairs, made of their ranks.
 
     Attributes:
         metrics: ``{"hit_rate@10": …, "mrr": …, "recall@10": …, "ndcg@10": …}``; a scale other than
             1 is part of the name, ``mrr/100``.
-        per_query: the same names, ``float32[evaluated queries]`` each, for paired tests; of the
-            pair metrics the mean over the query's pairs.
+        per_query: the same names, ``float32[evaluated queries]`` each, for paired tests; metrics of
+            pairs are means over the query's pairs.
         queries: ``int32``, the rows of the evaluated queries.
-        ranks: ``int32[pairs]``, see :func:`ranks_of`.
-        pool: items that a positive stands among, the seen ones included.
+        ranks: ``int32[pairs]``, as :func:`ranks_of` gives them.
+        pool: how many items are ranked, the seen ones included.
         mrr_scale: the scale of ``mrr``.
-        queries_without_positives: queries left out because nothing is relevant to them.
-        empty_queries: evaluated queries without a valid item, whose vector is zero.
-        unranked: pairs whose positive is seen or outside the pool; they count as misses.
+        queries_without_positives: how many queries are left out because nothing is relevant.
+        empty_queries: how many evaluated queries have no valid item; their vector is zero.
+        unranked: how many positives are seen or outside the pool; they count as misses.
     """
 
     metrics: dict[str, float]
@@ -76,9 +76,9 @@ class TripletAccuracy(NamedTuple):
     """How often a positive is nearer than a random item.
 
     Attributes:
-        accuracy: mean of ``per_pair``; ½ by chance.
+        accuracy: the mean of ``per_pair``; ½ by chance.
         per_pair: ``float32[pairs]``, the share of a pair's triplets that are right.
-        left_out: pairs left out because their query has no valid item.
+        left_out: how many pairs are left out because their query has no valid item.
     """
 
     accuracy: float
@@ -94,10 +94,10 @@ def evaluate_items(
     mrr_scale: int = 1,
     candidates: np.ndarray | None = None,
 ) -> ItemMetrics:
-    """Hit-rate, MRR, recall and NDCG of held-out pairs, from one exact ranking.
+    """Compute hit-rate, MRR, recall and NDCG of held-out pairs from one exact ranking.
 
     Args:
-        model: as for :func:`ranks_of`.
+        model: a scorer of Q queries, or item vectors, as :func:`ranks_of` takes it.
         held_out: Q queries, their positives and their seen items.
         ks: cut-offs, each at most the pool.
         mrr_scale: what MRR divides a rank by before rounding up; 100 in the paper.
@@ -148,14 +148,23 @@ def evaluate_items(
 
 
 def chance(num_pool: int, k: int) -> float:
-    """Probability that a uniformly random rank in a pool is at most K: the hit-rate by chance."""
+    """Compute the hit-rate by chance: the probability that a uniformly random rank is at most K.
+
+    Args:
+        num_pool: how many items are ranked.
+        k: K.
+    """
     if num_pool < 1 or k < 0:
         raise InputError(f"chance: expected a pool of at least 1 and K ≥ 0, got {num_pool} and {k}")
     return min(k, num_pool) / num_pool
 
 
 def directions(vectors: ItemTable | np.ndarray) -> np.ndarray:
-    """Vectors of length 1, so that a popular item's long vector is not far from all; zero stays."""
+    """Scale vectors to length 1, so that the long vector of a popular item is not far from all.
+
+    Args:
+        vectors: ``float[I, D]``; a zero vector stays zero.
+    """
     return np.asarray(unit(jnp.asarray(vectors)))
 
 
@@ -167,16 +176,16 @@ def triplet_accuracy(
     draws: int = 100,
     candidates: np.ndarray | None = None,
 ) -> TripletAccuracy:
-    """Share of (query, positive, random) with d(query, positive) < d(query, random).
+    """Measure how often d(query, positive) < d(query, random).
 
     d is the Euclidean distance, ties count half, and the random item is uniform over the pool
     without the query's items and the positive.
 
     Args:
-        key: consumed; a pair's draws depend on its place in ``held_out`` alone, not on the blocks.
-        vectors: ``float32[I, D]``, :func:`directions` where lengths are not to count.
-        held_out: the pairs; their seen items are not looked at.
-        draws: random items of each pair, with replacement.
+        key: consumed; the draws of a pair depend on its place in ``held_out``, not on the blocks.
+        vectors: ``float32[I, D]``; take :func:`directions` where lengths should not count.
+        held_out: the pairs; their seen items are not used.
+        draws: how many random items each pair gets, with replacement.
         candidates: ``int[C]``, the pool, ascending; None for all items.
 
     Raises:
@@ -234,7 +243,7 @@ def _triplet_block(
     def step_over(drawn, place):
         return drawn + (drawn >= place[:, None]).astype(jnp.int32), ()
 
-    # A rank among what is left becomes a place in the pool: it steps over each excluded place.
+    # A rank among the items left becomes a place in the pool: it steps over each excluded place.
     drawn, _ = jax.lax.scan(step_over, jax.vmap(draw)(pairs, left), excluded.T)
     others = jnp.concatenate([related[:, None], pool[drawn]], axis=1)
     # One reduction for both distances: equal vectors are then equally far, to the last bit.

@@ -1,4 +1,4 @@
-"""What a run's vectors are worth on held-out pairs."""
+"""A run's vectors evaluated on the held-out parts of its task."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def _compose(params: Any, vectors: Array, queries: Array, *, model: PinSage) -> 
 def query_scorer(
     model: PinSage, params: Any, vectors: np.ndarray, queries: np.ndarray
 ) -> InnerProduct:
-    """Scores of all items for queries, as training scores them.
+    """Score all items for queries, as training scores them.
 
     Args:
+        model: the encoder, which composes the queries.
+        params: its parameters.
         vectors: ``float32[R, D]``, z of all items.
         queries: ``int32[Q, n]``, −1 pads.
     """
@@ -43,12 +45,17 @@ def evaluate_part(
     *,
     candidates: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Hit-rate, MRR, recall and NDCG of held-out pairs (see :mod:`pinsage_jax.evaluation.metrics`).
+    """Compute hit-rate, MRR, recall and NDCG of held-out pairs.
 
     Args:
+        model: the encoder, which composes the queries.
+        params: its parameters.
         vectors: ``float32[R, D]``, z of all items.
         held_out: the pairs.
-        candidates: the items that are ranked; None for all.
+        candidates: ``int[C]``, the items that are ranked; None for all.
+
+    Returns:
+        The metrics of :mod:`pinsage_jax.evaluation.metrics`, by name.
     """
     scorer = query_scorer(model, params, vectors, held_out.queries)
     pool = len(vectors) if candidates is None else len(candidates)
@@ -60,10 +67,17 @@ def evaluate_part(
 def evaluate_parts(
     model: PinSage, params: Any, vectors: np.ndarray, task: Task, pool: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """The figures of validation and test.
+    """Evaluate validation and test.
 
     Args:
+        model: the encoder, which composes the queries.
+        params: its parameters.
+        vectors: ``float32[R, D]``, z of all items.
+        task: the held-out pairs.
         pool: ``int32[n]``, the training items, which are ranked.
+
+    Returns:
+        The metrics of ``valid`` and of ``test``.
     """
     return {
         part: evaluate_part(model, params, vectors, held_out, candidates=pool)

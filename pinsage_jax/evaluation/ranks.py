@@ -1,4 +1,4 @@
-"""Exact ranks of held-out positives: the items of the pool that stand before each are counted.
+"""Exact ranks of held-out positives: the items of the pool that precede each are counted.
 
 Counting needs no sorting and gives ranks far beyond any cut-off, which the mean reciprocal rank
 needs. Equal scores, of which counts and degrees have many, are ordered by a hash of query and item:
@@ -21,7 +21,7 @@ from lightgcn_jax.graph.bipartite import CsrRows
 from pinsage_jax.graph.hashing import salts, scrambled
 from pinsage_jax.tasks.task import HeldOut
 
-# What one block of queries may hold.
+# How many bytes one block of queries may take.
 _BLOCK_BYTES = 32_000_000
 # Queries of a block come in multiples of this, so that a row of scores is whole vector registers.
 _QUERIES_STEP = 32
@@ -31,7 +31,7 @@ _CAPACITY_STEP = 4096
 
 @jax.jit
 def compose_queries(vectors: ItemTable, queries: Int[Array, "queries items"]) -> Vectors:
-    """Each query's vector: the mean of its valid items' vectors.
+    """Compose the vector of each query: the mean of its valid items' vectors.
 
     Args:
         vectors: ``float32[I, D]``.
@@ -57,19 +57,19 @@ def ranks_of(
     candidates: np.ndarray | None = None,
     memory_bytes: int = _BLOCK_BYTES,
 ) -> np.ndarray:
-    """The rank of every held-out positive among the pool, by score, seen items left out.
+    """Rank every held-out positive among the pool by score, with seen items left out.
 
-    An item stands before the positive if its score is larger, or as large and its hash smaller;
-    the hash depends on the places of query and item alone, so that the ranks of one model are the
-    same every time. Other positives of the query count like any item.
+    An item precedes the positive if its score is larger, or as large and its hash smaller. The hash
+    depends on the rows of query and item, so the ranks of one model are the same every time. Other
+    positives of the query count like any item.
 
     Args:
         model: a scorer of Q queries, or ``float32[I, D]`` item vectors, which are compared with
             the composed queries by inner product.
         held_out: Q queries, their positives and their seen items.
-        candidates: ``int[C]``, the item rows of the pool, ascending; None for all. Rows kept free
-            for later items, for instance, do not belong to the pool.
-        memory_bytes: of one block of queries; a block has at least one query.
+        candidates: ``int[C]``, the item rows of the pool, ascending; None for all. Rows that are
+            kept free for later items, for instance, do not belong to the pool.
+        memory_bytes: how much one block of queries may take; it has at least one query.
 
     Returns:
         ``int32[pairs]`` in the order of ``held_out.relevant.columns``, from 1; 0 for a positive
@@ -151,11 +151,12 @@ def _rank_block(
 
     Args:
         rows: ``int32[B]``, queries.
+        scorer: what scores the items.
         pool: ``int32[C]``, the items' rows.
         positives: places in the pool; C for none.
         longest: the most positives of a query of this block.
-        seen_places: what to leave out; C for padding.
-        seen_slots: of which query of the block.
+        seen_places: places that are left out; C for padding.
+        seen_slots: the query of the block that each of them belongs to.
     """
     scores = exact_scores(scorer, rows)
     scores = scores.at[seen_places, seen_slots].set(-jnp.inf, mode="drop")
@@ -176,12 +177,21 @@ def _rank_block(
 
 
 def reciprocal_ranks(ranks: np.ndarray, scale: int = 1) -> np.ndarray:
-    """1 / ceil(R / scale) of each rank, ``float64``; 0 for rank 0, which is no rank."""
+    """Compute 1 / ceil(R / scale) of each rank, ``float64``.
+
+    Args:
+        ranks: ``int[n]``, R from 1; 0, which is no rank, gives 0.
+        scale: what a rank is divided by.
+    """
     return np.where(ranks > 0, 1 / np.maximum(-(-ranks // scale), 1), 0.0)
 
 
 def held_out_scorer(model: Scorer | ItemTable | np.ndarray, held_out: HeldOut) -> Scorer:
-    """What scores the items for the held-out queries, its shapes checked.
+    """Make a scorer of the held-out queries, and check its shapes.
+
+    Args:
+        model: a scorer, or item vectors, as :func:`ranks_of` takes it.
+        held_out: Q queries, their positives and their seen items.
 
     Raises:
         InputError: as for :func:`ranks_of`.
@@ -210,6 +220,14 @@ def held_out_scorer(model: Scorer | ItemTable | np.ndarray, held_out: HeldOut) -
 
 
 def checked_vectors(vectors: ItemTable | np.ndarray) -> ItemTable:
+    """Check item vectors, and put them onto the device.
+
+    Args:
+        vectors: ``float[I, D]``.
+
+    Raises:
+        InputError: these are no vectors, or an entry is not finite.
+    """
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
         raise InputError(
             f"vectors: expected float[items, dimensions], got {vectors.dtype}{list(vectors.shape)}"
@@ -224,7 +242,15 @@ def checked_vectors(vectors: ItemTable | np.ndarray) -> ItemTable:
 
 
 def pool_rows(num_items: int, candidates: np.ndarray | None) -> np.ndarray:
-    """The item rows that may be ranked, ``int32[C]``."""
+    """Check the item rows that may be ranked, and return them as ``int32[C]``.
+
+    Args:
+        num_items: I.
+        candidates: ``int[C]``, ascending; None for all items.
+
+    Raises:
+        InputError: there is none, they do not ascend, or one is out of range.
+    """
     if candidates is None:
         return np.arange(num_items, dtype=np.int32)
     pool = np.asarray(candidates)

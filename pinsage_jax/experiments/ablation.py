@@ -1,8 +1,9 @@
 """One run after another of every variant, data set and seed; each is kept as soon as it is done.
 
 A seed decides what is held out, the walks, the initial values and everything drawn in training, so
-the spread over seeds is that of all of these. Variants of one seed share what is held out, and are
-compared seed by seed. The epoch is chosen on validation; test is ranked once, at the end of a run.
+all of these contribute to the spread over seeds. Variants with one seed have the same held-out
+pairs, and are compared seed by seed. The epoch is chosen on validation; test is ranked once, at the
+end of a run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ FORMAT = 2
 
 
 class Run(NamedTuple):
-    """What is to be run: one variant of one data set, under one seed."""
+    """A run to be carried out.
+
+    Attributes:
+        data: the data set.
+        variant: what is trained or scored on it.
+        seed: the seed of everything that is drawn.
+    """
 
     data: DataSet
     variant: Variant
@@ -34,7 +41,11 @@ class Run(NamedTuple):
         return f"{self.data.name} {self.variant.name} seed {self.seed}"
 
     def path(self, out: Path) -> Path:
-        """The file that its figures are kept in."""
+        """Name the file that its figures are kept in.
+
+        Args:
+            out: the folder of all runs.
+        """
         return out / self.data.name / f"{self.variant.name}-seed{self.seed}.json"
 
     def settings(self) -> dict[str, Any]:
@@ -57,9 +68,9 @@ class Result(NamedTuple):
     """A finished run.
 
     Attributes:
-        run: what was run.
-        figures: by name, see :class:`pinsage_jax.experiments.bench.Bench`.
-        details: the rest, for a reader of the file.
+        run: the run.
+        figures: its figures by name (:class:`pinsage_jax.experiments.bench.Bench`).
+        details: further values, for a reader of the file.
     """
 
     run: Run
@@ -68,14 +79,24 @@ class Result(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was done and what is left."""
+    """Finished runs, and those that are left.
+
+    Attributes:
+        results: the finished ones.
+        left: the others.
+    """
 
     results: list[Result]
     left: list[Run]
 
 
 def planned(experiments: Iterable[Experiment], seeds: int) -> list[Run]:
-    """All runs, seed by seed, so that a table is whole after its first seed."""
+    """List all runs seed by seed, so that a table is whole after its first seed.
+
+    Args:
+        experiments: the experiments.
+        seeds: how many seeds each variant gets.
+    """
     return [
         Run(data, variant, seed)
         for data, variants in experiments
@@ -95,14 +116,14 @@ def carry_out(
     """Run what is not finished yet.
 
     Args:
-        runs: in the order in which they are run.
+        runs: the runs, in the order in which they are carried out.
         out: the folder of their figures.
-        data_dir: of real data.
-        minutes: after which no run is started any more; None for no end.
-        say: told of every run.
+        data_dir: the folder of real data.
+        minutes: after so many minutes no run is started any more; None for no end.
+        say: called with a line about every run.
 
     Raises:
-        InputError: a file is of another run or other settings, or another process works in ``out``.
+        InputError: a file holds another run or other settings, or another process works in ``out``.
     """
     end = None if minutes is None else time.monotonic() + 60 * minutes
     out.mkdir(parents=True, exist_ok=True)
@@ -130,10 +151,15 @@ def carry_out(
 
 
 def read_result(run: Run, out: Path) -> Result | None:
-    """What was kept of a run; None where it is not finished.
+    """Read the figures of a run; None where it is not finished.
+
+    Args:
+        run: the run.
+        out: the folder of all runs.
 
     Raises:
-        InputError: the file is damaged, or of other settings, of which the first is named.
+        InputError: the file is damaged, or was made with other settings, the first of which is
+            named.
     """
     path = run.path(out)
     if not path.exists():
@@ -152,7 +178,12 @@ def read_result(run: Run, out: Path) -> Result | None:
 
 
 def write_result(result: Result, out: Path) -> None:
-    """Keep what came of a run."""
+    """Write the figures of a run.
+
+    Args:
+        result: the figures.
+        out: the folder of all runs.
+    """
     path = result.run.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = result.run.settings()

@@ -1,4 +1,4 @@
-"""What an ablation's runs of one data set and seed share, and what one of them does."""
+"""The runs of one data set and seed: they share a task and its preparation."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ from pinsage_jax.tasks.task import HeldOut, Task
 from pinsage_jax.training.preparation import Prepared, hard_pool_of, neighbors_of, prepare
 
 TASK: Mapping[str, Any] = {"valid": 0.1, "test": 0.1, "held_out_items": 0.1}
-"""Shares that are held out of every data set."""
+"""The shares that are held out of every data set."""
 
-# What of the settings decides what is prepared; variants that agree in them share it.
+# The settings that decide what is prepared; variants that agree in them share it.
 _PREPARED_BY = (
     *("columns", "log_degree", "id_embedding", "seed"),
     *("neighbors", "walks", "walk_length", "restart"),
     *("hard_band", "hard_pool", "hard_ranking", "hard_visits"),
 )
-# What scores items by the training interactions alone.
+# Baselines that score items by the training interactions alone.
 _OF_INTERACTIONS: Mapping[str, Callable[[Task, HeldOut], Scorer]] = {
     "popularity": popularity,
     "co-occurrence": cooccurrence,
     "item-cosine": item_cosine,
     "pagerank": personal_pagerank,
 }
-# Pairs whose hard negatives are compared at a time.
+# How many pairs are compared with their hard negatives at a time.
 _PAIRS = 256
 
 Say = Callable[[str], None]
 
 
 class Bench:
-    """What the runs of one data set and seed share: the task, and what is prepared of it.
+    """Carries out the runs of one data set and seed, on one task.
 
-    A run's figures, by name: those of test as they are called elsewhere; of added items as
-    :func:`fresh_figures` names them; ``triplets`` and ``hard_triplets`` where the data set asks for
-    them; and ``seconds``, with those of the preparation that it reads, whoever it shares it with.
+    A run has these figures: the metrics of test; those of added items, as :func:`fresh_figures`
+    names them; ``triplets`` and ``hard_triplets`` where the data set asks for them; ``seconds``,
+    which contain the whole preparation that the run reads, even where other runs share it.
 
     Attributes:
-        task: co-occurrence in a context, some items held out.
-        prepared: by the data set's own settings; features alone where nothing is trained.
+        task: pairs of one context, with some items held out.
+        prepared: what the data set's own settings prepare; only features where nothing is trained.
     """
 
     def __init__(self, data: DataSet, items: ItemData, seed: int, *, trained: bool = True):
@@ -76,14 +76,25 @@ class Bench:
         self.prepared = prepare(self.task, self._config)
 
     def introduce(self, say: Say) -> None:
-        """Say what it is."""
+        """Describe the data set, the task and what was prepared.
+
+        Args:
+            say: called with each line.
+        """
         items = self.task.data
         say(f"{self._data.name} seed {self._seed}: {items.describe()}")
         for note in (*items.notes, *self.task.notes, *self.prepared.notes):
             say(f"  {note}")
 
     def run(self, variant: Variant) -> tuple[dict[str, float], dict[str, Any]]:
-        """A variant's figures, and the details for a reader of its file."""
+        """Train or score a variant.
+
+        Args:
+            variant: the variant.
+
+        Returns:
+            Its figures, and further values for a reader of its file.
+        """
         started = time.perf_counter()
         config = variant.settings(self._data.config, self._seed)
         if config is None:
@@ -98,7 +109,7 @@ class Bench:
         return figures | {"seconds": seconds}, details
 
     def _ranked(self, variant: Variant) -> tuple[dict[str, float], dict[str, Any]]:
-        """What needs no training."""
+        """The figures of a variant that needs no training."""
         task = self.task
         pool = np.flatnonzero(task.train_items)
         key = stream(self._config, "evaluation")
@@ -137,7 +148,7 @@ class Bench:
         return figures, {name: one for name, one in result.summary.items() if name != "test"}
 
     def _triplets(self, vectors: np.ndarray) -> dict[str, float]:
-        """Coarse and fine distinctions; the fine ones where there is a pool."""
+        """Triplets with random items, and with hard negatives where there is a pool."""
         pool = np.flatnonzero(self.task.train_items)
         key = stream(self._config, "evaluation")
         random = triplet_accuracy(key, vectors, self.task.test, candidates=pool)
@@ -164,10 +175,13 @@ class Bench:
 def shared(
     task: Task, prepared: Prepared, before: PinSageConfig, config: PinSageConfig
 ) -> Prepared:
-    """What was prepared by other settings, as ``config`` needs it; prepared anew where they differ.
+    """Take over what other settings prepared, or prepare anew where the settings differ in it.
 
     Args:
-        prepared: by the settings ``before``.
+        task: what is trained on.
+        prepared: what was prepared.
+        before: the settings that prepared it.
+        config: the settings that need it now.
     """
     agree = all(getattr(before, name) == getattr(config, name) for name in _PREPARED_BY)
     if not agree or (config.hard_negatives and prepared.hard is None):
@@ -188,14 +202,15 @@ def shared(
 
 
 def fresh_figures(fresh: dict[str, float], known: dict[str, float]) -> dict[str, float]:
-    """Hit-rates and MRR of pairs with an added item, of ordinary ones, and their ratio.
+    """Compare hit-rates and MRR of pairs with an added item and of ordinary pairs.
 
     Args:
-        fresh: figures of the pairs whose positive was added.
-        known: of ordinary pairs, ranked among the same items.
+        fresh: the metrics of the pairs whose positive was added.
+        known: the metrics of ordinary pairs, ranked among the same items.
 
     Returns:
-        ``fresh/…``, ``known/…`` and ``fresh/known …`` for each; no ratio to 0.
+        ``fresh/…``, ``known/…`` and their ratio ``fresh/known …`` for each metric; a ratio to 0
+        is left out.
     """
     figures: dict[str, float] = {}
     for name in (name for name in fresh if name.startswith(("hit_rate", "mrr"))):
@@ -206,11 +221,11 @@ def fresh_figures(fresh: dict[str, float], known: dict[str, float]) -> dict[str,
 
 
 def hard_triplets(vectors: np.ndarray, held_out: HeldOut, pool: np.ndarray) -> float | None:
-    """Share of (query, positive, hard negative) with the positive nearer: the fine distinctions.
+    """Measure how often a positive is nearer to its query than a hard negative.
 
-    A hard negative is any of the query's pool but the positive, which may be there, for the pool
-    leaves out only what shares a *training* context. Ties count half. A mean over the pairs whose
-    query has a pool; None where none has.
+    Hard negatives are the items of the query's pool. The positive may be among them, since a pool
+    leaves out only items that share a *training* context; it is passed over. Ties count half. The
+    mean is over the pairs whose query has a pool; it is None where none has.
 
     Args:
         vectors: ``float32[I, D]``, of unit length.

@@ -1,13 +1,14 @@
-"""What is said of PinSAGE, as experiments on generated worlds that may also come out against it.
+"""Claims about PinSAGE, as experiments on generated worlds that may also come out against it.
 
-The grid asks when neighbours help: a world's boards follow the planted topics more or less
+The grid asks when neighbours help: the boards of a world follow the planted topics more or less
 (``graph_signal``), and so do its looks and words (``visual_signal``, ``text_signal``). Where boards
-are noise, neighbours are strangers and features alone should do better.
+are noise, neighbours have nothing to do with an item, and features alone should do better.
 
 The claims are those of Ying et al. 2018, section 3.3: negatives shared by a batch are as good as
-ones of each row's own; hard negatives teach fine distinctions; they come best by a curriculum. Fine
-distinctions are triplets with hard negatives of the same ranks, but others than those of training.
-What sharing saves in time is measured by ``python -m benchmarks pinsage``.
+separate ones for each row; hard negatives teach fine distinctions; a curriculum is the best way to
+introduce them. Fine distinctions are triplets with hard negatives of the same ranks as in training,
+but with other items.
+``python -m benchmarks pinsage`` measures how much time sharing saves.
 """
 
 from __future__ import annotations
@@ -25,14 +26,19 @@ GRID_ITEMS, CLAIMS_ITEMS = 2_000, 5_000
 CONFIG = dataclasses.replace(UNIT, batch_size=512)
 """The ablation's settings, in smaller batches for smaller worlds."""
 FEW, MANY = 50, 2_000
-"""Shared negatives beside the settings' own; separate ones are compared where each row has few."""
+"""Other numbers of shared negatives. Each row has separate ones of its own, therefore only few."""
 
 QUALITY = ("hit_rate@10", "mrr")
 DISTINCTIONS = ("mrr", "triplets", "hard_triplets")
 
 
 def grid(items: int = GRID_ITEMS, signals: Sequence[float] = SIGNALS) -> list[Experiment]:
-    """PinSAGE and features alone where the graph, and the features, tell more or less."""
+    """Compare PinSAGE with features alone where the graph and the features tell more or less.
+
+    Args:
+        items: the pins of each world.
+        signals: the values of both signals.
+    """
     return [
         Experiment(_cell(items, graph, features), (POPULARITY, COMBINED, PINSAGE))
         for graph in signals
@@ -46,7 +52,11 @@ def _cell(items: int, graph: float, features: float) -> DataSet:
 
 
 def claims(items: int = CLAIMS_ITEMS) -> Experiment:
-    """PinSAGE with other negatives and other curricula."""
+    """Compare PinSAGE with other negatives and other curricula.
+
+    Args:
+        items: the pins of the world.
+    """
     variants = (
         Variant("pinsage", "trained"),
         _changed(f"shared-{FEW}", negatives=FEW),
@@ -64,7 +74,14 @@ def _changed(name: str, **changes: Any) -> Variant:
 
 
 class Claim(NamedTuple):
-    """Two variants to be compared, the first less the second, by some figures."""
+    """Two variants to be compared, the first less the second.
+
+    Attributes:
+        text: what is compared, in words.
+        first: the name of the first variant.
+        second: the name of the second variant.
+        figures: the figures by which they are compared.
+    """
 
     text: str
     first: str

@@ -1,4 +1,4 @@
-"""What an experiment is made of: variants of the settings, compared on one data set."""
+"""Experiments: variants of the settings that are compared on one data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ Kind = Literal[
 
 
 class PaperFigures(NamedTuple):
-    """A row of table 1: hit-rate@500 and MRR of scale 100, in a sample of 5 million."""
+    """A row of the paper's table 1, whose ranks are those in a sample of 5 million pins.
+
+    Attributes:
+        hit_rate: hit-rate@500.
+        mrr: MRR of scale 100.
+    """
 
     hit_rate: float
     mrr: float
@@ -31,10 +36,11 @@ class Variant:
     """One row of a table.
 
     Attributes:
-        name: also of the files that hold its runs.
-        kind: ``cosine`` compares a column's raw features and is named after it; ``trained`` is an
-            encoder.
-        changes: of the data set's settings.
+        name: the variant's name, which also names the files of its runs.
+        kind: what ranks the items: ``random`` scores, ``popularity``, the training graph by
+            ``co-occurrence``, ``item-cosine`` or ``pagerank``, the ``cosine`` of the feature column
+            that the variant is named after, or a ``trained`` encoder.
+        changes: how its settings differ from those of the data set.
         paper: the row of table 1 that it stands for.
     """
 
@@ -44,7 +50,12 @@ class Variant:
     paper: PaperFigures | None = None
 
     def settings(self, config: PinSageConfig, seed: int) -> PinSageConfig | None:
-        """What it is trained by; None where nothing is trained."""
+        """Make the settings of a run; None where nothing is trained.
+
+        Args:
+            config: the settings of the data set.
+            seed: the seed of the run.
+        """
         if self.kind != "trained":
             return None
         return settings_from(config, seed=seed, **self.changes)
@@ -52,16 +63,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Items that variants are compared on, and the settings of all of them.
+    """Items that variants are compared on, and the settings that all variants share.
 
     Attributes:
-        name: also of the folder of its runs.
-        config: the settings; a variant's changes and the seed go on top.
-        columns: those that are compared by their cosines alone, and the row of table 1 that each
-            stands for, "visual" or "annotation".
-        world: of a generated world; None for a data set of ``load_items``.
-        world_seed: of the generated world.
-        triplets: judge by triplets too.
+        name: the data set's name, which also names the folder of its runs.
+        config: the settings, which a variant and the seed change.
+        columns: the feature columns that are compared by their cosines alone, and the row of table
+            1 that each stands for, "visual" or "annotation".
+        world: the settings of a generated world; None for a data set of ``load_items``.
+        world_seed: the seed of the generated world.
+        triplets: whether vectors are evaluated by triplets too.
     """
 
     name: str
@@ -72,13 +83,18 @@ class DataSet:
     triplets: bool = False
 
     def load(self, data_dir: Path | None = None) -> ItemData:
-        """The items, as ``load_items`` gives them."""
+        """Load or generate the items.
+
+        Args:
+            data_dir: folder with one folder for each data set; None takes the folder that the
+                environment variable GRAPHREC_DATA names.
+        """
         if self.world is None:
             return load_items(self.name, data_dir)
         return generate_pins(self.world, self.world_seed).data
 
     def record(self) -> dict[str, Any]:
-        """What it is, as a JSON value."""
+        """The data set as a JSON value, which is kept with its runs."""
         if self.world is None:
             return {"name": self.name}
         world = dataclasses.asdict(self.world) | {"seed": self.world_seed}
@@ -86,7 +102,12 @@ class DataSet:
 
 
 class Experiment(NamedTuple):
-    """Variants to be compared on one data set."""
+    """Variants to be compared on one data set.
+
+    Attributes:
+        data: the data set.
+        variants: the variants, in the order of the table.
+    """
 
     data: DataSet
     variants: tuple[Variant, ...]
@@ -95,11 +116,12 @@ class Experiment(NamedTuple):
 def narrowed(
     experiments: Sequence[Experiment], only: Sequence[str] = (), epochs: int | None = None
 ) -> list[Experiment]:
-    """The experiments with some of their variants, or other epochs.
+    """Narrow experiments to some of their variants, or give them other epochs.
 
     Args:
-        only: names of variants; all where there are none.
-        epochs: of every run; None for what the data set's settings say.
+        experiments: the experiments.
+        only: names of variants; all of them where none is named.
+        epochs: the epochs of every run; None leaves those of the data set.
 
     Raises:
         InputError: no experiment has a variant of that name.

@@ -1,11 +1,11 @@
-"""What the ablation compares: the rows of Ying et al. 2018, table 1, on data of one's own machine.
+"""The rows of Ying et al. 2018, table 1, as variants that can be trained on one machine.
 
 The paper's figures are hit-rates among the first 500 and MRR with ranks divided by 100, both in a
-sample of 5 million pins. Here a positive stands among all training items, the hit-rates are those
-of the first 10 and 100, and MRR has scale 1: figures of two columns of a table are never to be
-compared with each other, only the order of the rows is.
+sample of 5 million pins. Here a positive is ranked among all training items, hit-rates are those of
+the first 10 and 100, and MRR has scale 1. So figures of two columns of a table cannot be compared
+with each other; only the order of the rows can.
 
-Each data set has one set of settings, for all variants and not tuned on any of them.
+All variants of a data set share its settings, which were not tuned on any of them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pinsage_jax.experiments.experiment import DataSet, Experiment, PaperFigures
 SETTINGS = PinSageConfig(
     dim=64, neighbors=50, batch_size=1024, steps_per_epoch=60, epochs=10, patience=0
 )
-"""The paper's T = 50 and M = 500, and as many steps as take a minute or two."""
+"""The paper's T = 50 and M = 500, and as many steps as one or two minutes allow."""
 UNIT = dataclasses.replace(SETTINGS, unit_length=True)
-"""Of the generated worlds: cosines did better on a world of another seed. Listeners follow
-popularity far more than the worlds' boards do, and cosines did worse on them."""
+"""The settings of generated worlds: cosines did better on a world of another seed. They did worse
+on listeners, who follow popularity far more than the boards of a generated world do."""
 
 PAPER: Mapping[str, PaperFigures] = MappingProxyType(
     {
@@ -53,9 +53,9 @@ GRAPH = (
     Variant("item-cosine", "item-cosine"),
     Variant("pagerank", "pagerank"),
 )
-"""What the walked graph says without any feature; not in the paper."""
+"""Scores from the training graph without any feature. They are not in the paper."""
 COMBINED = _trained("combined", pooling="none", curriculum="none", loss="max-margin")
-"""All features through the encoder's own layers, the log-degree among them; no neighbours."""
+"""All features, the log-degree among them, go through the encoder's layers without neighbours."""
 PINSAGE = _trained("pinsage", pooling="importance", curriculum="paper", loss="max-margin")
 TRAINED = (
     COMBINED,
@@ -76,7 +76,7 @@ BEYOND = (
     ),
     Variant("pinsage-softmax", "trained", {**PINSAGE.changes, "loss": "softmax"}),
 )
-"""Not in the paper: cross-entropy over the positive and all of its row's negatives together."""
+"""Cross-entropy over the positive and all negatives of its row; it is not in the paper."""
 
 
 _PIN_COLUMNS = {"visual": "visual", "words": "annotation"}
@@ -84,7 +84,7 @@ DATASETS: Mapping[str, DataSet] = {
     one.name: one
     for one in (
         DataSet("pins", UNIT, _PIN_COLUMNS, PinWorld()),
-        # The same kind of world drawn again: no setting was ever chosen by looking at this one.
+        # The same kind of world drawn again; no setting was ever chosen by looking at this one.
         DataSet("pins-1", UNIT, _PIN_COLUMNS, PinWorld(), world_seed=1),
         DataSet(
             "ml-latest-small",
@@ -94,17 +94,25 @@ DATASETS: Mapping[str, DataSet] = {
         DataSet("hetrec-lastfm", SETTINGS, {"name": "annotation", "tags": "annotation"}),
     )
 }
-"""What ``--datasets`` knows. Co-occurrence is asked for, so tags need not be older than it."""
+"""The data sets that ``--datasets`` knows. Pairs of one context are asked for, which have no time,
+so tags may be of any time."""
 
 
 def table_1(data: DataSet) -> Experiment:
-    """The rows of table 1 that the data set has columns for, and what needs no features."""
+    """List the rows of table 1 that a data set has columns for, and those that need no features.
+
+    Args:
+        data: the data set.
+    """
     columns = (Variant(name, "cosine", {}, PAPER[row]) for name, row in data.columns.items())
     return Experiment(data, (RANDOM, POPULARITY, *GRAPH, *columns, *TRAINED, *BEYOND))
 
 
 def named(names: Sequence[str]) -> list[Experiment]:
-    """Table 1 on data sets by name.
+    """Make the experiments of table 1 on data sets.
+
+    Args:
+        names: the names of the data sets.
 
     Raises:
         InputError: there is none of that name.

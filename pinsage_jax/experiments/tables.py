@@ -1,7 +1,7 @@
-"""Finished runs as tables, and what they say of one variant against another.
+"""Finished runs as tables, and comparisons of one variant with another.
 
-A mean stands with the half width of its 95 % interval over seeds (Student's t). Two variants are
-compared by their differences seed by seed, since runs of one seed share what was held out.
+A mean is shown with the half width of its 95 % interval over seeds (Student's t). Two variants are
+compared by their differences seed by seed, since runs of one seed have the same held-out pairs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Row(NamedTuple):
     """All seeds of a variant on one data set.
 
     Attributes:
-        data, variant: whose runs.
+        data: the data set.
+        variant: the variant.
         seeds: the figures of each finished seed.
     """
 
@@ -42,12 +43,16 @@ class Row(NamedTuple):
     seeds: dict[int, Mapping[str, float]]
 
     def statistics(self, name: str) -> dict[str, float]:
-        """Mean and spread of a figure over the seeds that have it; empty where none has."""
+        """Compute mean and spread of a figure over the seeds that have it; empty where none has.
+
+        Args:
+            name: the figure.
+        """
         values = [one[name] for one in self.seeds.values() if name in one]
         return seed_statistics(values) if values else {}
 
     def names(self) -> list[str]:
-        """All figures that a seed has."""
+        """List the figures that any seed has."""
         return list(dict.fromkeys(name for one in self.seeds.values() for name in one))
 
 
@@ -55,9 +60,9 @@ class Difference(NamedTuple):
     """The mean difference of a figure over the seeds that both variants ran with.
 
     Attributes:
-        seeds: how many.
-        mean: the first less the second.
-        half_width: of its 95 % interval; None for one seed, which tells no spread.
+        seeds: how many seeds there are.
+        mean: the mean of the first less the second.
+        half_width: half the width of its 95 % interval; None for one seed, which has no spread.
     """
 
     seeds: int
@@ -77,7 +82,11 @@ class Difference(NamedTuple):
 
 
 def rows_of(results: Iterable[Result]) -> dict[str, list[Row]]:
-    """Runs by data set, and there by variant, in their order."""
+    """Group runs by data set and by variant, in their order.
+
+    Args:
+        results: finished runs.
+    """
     found: dict[str, dict[str, Row]] = {}
     for run, figures, _ in results:
         of_data = found.setdefault(run.data.name, {})
@@ -87,7 +96,13 @@ def rows_of(results: Iterable[Result]) -> dict[str, list[Row]]:
 
 
 def difference(first: Row, second: Row, name: str) -> Difference | None:
-    """The first variant less the second; None without a seed that has both figures."""
+    """Compute the first variant less the second; None without a seed that has both figures.
+
+    Args:
+        first: a row.
+        second: a row of the same data set.
+        name: the figure.
+    """
     both = [
         first.seeds[seed][name] - second.seeds[seed][name]
         for seed in first.seeds
@@ -100,10 +115,10 @@ def difference(first: Row, second: Row, name: str) -> Difference | None:
 
 
 def variants_table(rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
-    """A line a variant, with the paper's figures where a row stands for one of its rows.
+    """Make a table of variants, with the paper's figures where a row stands for one of its rows.
 
     Args:
-        rows: of one data set.
+        rows: the rows of one data set.
         columns: titles of the figures, by name.
     """
     paper = any(row.variant.paper for row in rows)
@@ -121,20 +136,25 @@ def variants_table(rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
 
 
 def ablation_table(rows: Sequence[Row]) -> Table:
-    """Table 1 on one data set."""
+    """Make table 1 of one data set.
+
+    Args:
+        rows: the rows of the data set.
+    """
     shown = QUALITY | FRESHNESS | SECONDS
     return variants_table(rows, {name: title for name, title in shown.items() if _any(rows, name)})
 
 
 def verdict(rows: Sequence[Row], name: str, best: str = "pinsage") -> str | None:
-    """One line: which variants ``best`` beats by more than the spread over seeds.
+    """Say in one line which variants one of them beats by more than the spread over seeds.
 
     Args:
-        rows: of one data set.
-        name: of the figure.
+        rows: the rows of one data set.
+        name: the figure.
+        best: the variant that is compared with the others.
 
     Returns:
-        None where there is nothing to compare.
+        The line; None where there is nothing to compare.
     """
     mine = next((row for row in rows if row.variant.name == best), None)
     others = [row for row in rows if row is not mine]
@@ -157,11 +177,11 @@ def verdict(rows: Sequence[Row], name: str, best: str = "pinsage") -> str | None
 
 
 def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> Table:
-    """A line a world: PinSAGE, features alone, and their difference.
+    """Make a table of worlds: PinSAGE, features alone, and their difference.
 
     Args:
         cells: the rows of each world of :func:`pinsage_jax.experiments.claims.grid`.
-        name: of the figure.
+        name: the figure.
     """
     titles = ["graph", "features", "seeds", "popularity", "combined", "pinsage", "difference", ""]
     lines = []
@@ -184,12 +204,21 @@ def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> Table:
 
 
 def claims_table(rows: Sequence[Row]) -> Table:
-    """A line a variant of :func:`pinsage_jax.experiments.claims.claims`."""
+    """Make a table of the variants of :func:`pinsage_jax.experiments.claims.claims`.
+
+    Args:
+        rows: their rows.
+    """
     return variants_table(rows, QUALITY | TRIPLETS | SECONDS)
 
 
 def statement(rows: Sequence[Row], claim: Claim) -> str | None:
-    """A claim's differences in one line; None where a variant is missing."""
+    """Say a claim's differences in one line; None where a variant is missing.
+
+    Args:
+        rows: the rows of the claims.
+        claim: the claim.
+    """
     by_name = {row.variant.name: row for row in rows}
     if claim.first not in by_name or claim.second not in by_name:
         return None
@@ -205,7 +234,11 @@ def statement(rows: Sequence[Row], claim: Claim) -> str | None:
 
 
 def as_json(results: Sequence[Result]) -> dict[str, Any]:
-    """All figures, by data set and variant: the paper's, those of every seed and their spread."""
+    """Collect all figures as a JSON value, by data set and variant: of the paper and of every seed.
+
+    Args:
+        results: finished runs.
+    """
     return {
         data: {
             row.variant.name: {

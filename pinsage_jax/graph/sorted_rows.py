@@ -57,9 +57,9 @@ def _stages(width: int) -> np.ndarray:
     A stage (flipped, upper) compares every place p with the place p ^ flipped. The larger of the
     two values goes to the place that has the bit ``upper``, the smaller to the other.
 
-    The network merges sorted runs of 1, 2, 4, … places in pairs. The first stage of a merge compares
-    the first place of one run with the last place of the other, the second with the last but one,
-    and so on; therefore all runs are sorted in the same direction.
+    The network merges sorted runs of 1, 2, 4, … places in pairs. The first stage of a merge
+    compares the first place of one run with the last place of the other, the second with the last
+    but one, and so on; therefore all runs are sorted in the same direction.
     """
     stages = []
     half = 1

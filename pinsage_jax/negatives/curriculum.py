@@ -15,7 +15,7 @@ ScheduleName = Literal["paper", "none", "all", "linear"]
 
 
 def active_hard(name: ScheduleName, epoch: int, cap: int, epochs: int) -> int:
-    """The number of active hard negatives of an epoch, in [0, cap]; on the host.
+    """Tell how many hard negatives are active in an epoch, from 0 to the cap; on the host.
 
     ====== =================================================================
     paper  epoch − 1, up to the cap
@@ -25,10 +25,10 @@ def active_hard(name: ScheduleName, epoch: int, cap: int, epochs: int) -> int:
     ====== =================================================================
 
     Args:
-        name: of the schedule.
-        epoch: from 1.
+        name: the schedule.
+        epoch: the epoch, from 1.
         cap: H, the most hard negatives of a query.
-        epochs: of the whole training, which ``linear`` spreads over; later epochs keep the cap.
+        epochs: how many epochs ``linear`` is spread over; later epochs keep the cap.
 
     Raises:
         InputError: no schedule has that name, or a number is out of range.

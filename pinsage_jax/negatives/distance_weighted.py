@@ -4,11 +4,11 @@ On the unit sphere of n dimensions the distance of two random points has the den
 
     q(d) ∝ d^(n−2) · (1 − d²/4)^((n−3)/2),                                    (equation 3)
 
-which in many dimensions is next to all near √2: uniform negatives are nearly all easy. A candidate
-drawn with a weight ∝ min(λ, 1/q(d)) (equation 4) makes near, middling and far ones equally common.
-Here λ = 1/q(low): all candidates nearer than ``low`` weigh as one at ``low`` does, so that noise
-among the nearest cannot take over. Beyond ``high`` a candidate is never drawn: it would add nothing
-to a margin loss, and 1/q grows again towards d = 2.
+which in many dimensions has nearly all of its mass near √2: uniform negatives are nearly all easy.
+Drawing candidates with weights ∝ min(λ, 1/q(d)) (equation 4) makes near, middling and far ones
+equally common. Here λ = 1/q(low): all candidates nearer than ``low`` have the weight of one at
+``low``, so that noise among the nearest cannot take over. Beyond ``high`` a candidate is never
+drawn: it would add nothing to a margin loss, and 1/q grows again towards d = 2.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LOW, HIGH = 0.5, 1.4
 
 
 def log_density(distances: ArrayLike, dim: int) -> Float[Array, "..."]:
-    """log q(d) without its constant: ``float``, the shape of the distances, in (0, 2).
+    """Compute log q(d) without its constant.
 
     Args:
-        distances: d.
-        dim: n, of the space that holds the sphere; at least 3.
+        distances: d in (0, 2), any shape.
+        dim: n, the dimensions of the space that holds the sphere; at least 3.
     """
     distances = jnp.asarray(distances)
     around = jnp.log1p(-0.25 * jnp.square(distances))
@@ -38,16 +38,16 @@ def log_density(distances: ArrayLike, dim: int) -> Float[Array, "..."]:
 def log_weights(
     distances: ArrayLike, dim: int, low: float = LOW, high: float = HIGH
 ) -> Float[Array, "..."]:
-    """log min(λ, 1/q(d)) − log λ: 0 up to ``low``, falling from there, −∞ beyond ``high``.
+    """Compute log min(λ, 1/q(d)) − log λ: 0 up to ``low``, falling from there, −∞ beyond ``high``.
 
-    In logarithms because q spans more than float32 does: for n = 256 a factor of e²²⁰ and more.
+    Logarithms are needed because q spans more than float32 does: for n = 256 a factor of e²²⁰.
 
     Args:
-        distances: any shape.
+        distances: d, any shape.
         dim: n.
-        low: where weights are clipped.
-        high: where they end; at most √2 · √((n−2)/(n−5/2)), q's summit, lies at or past √2, so
-            weights fall all the way to 1.4.
+        low: up to here all weights are equal.
+        high: beyond here they are 0. The largest q lies at or past √2, so weights fall all the way
+            to the default of 1.4.
 
     Raises:
         InputError: the limits are out of order, or n is below 3.
@@ -70,21 +70,21 @@ def draw_distance_weighted(
     low: float = LOW,
     high: float = HIGH,
 ) -> Int[Array, "batch count"]:
-    """For each query, places of candidates drawn by their distance, independently, with
-    replacement.
+    """Draw candidates for each query by their distance, independently and with replacement.
 
-    With replacement, because drawing the rare near candidates at most once would flatten the law.
-    No gradient flows through the choice. Vectors must have length 1.
+    Drawing the rare near candidates at most once would flatten the law. No gradient flows through
+    the choice. Vectors must have length 1.
 
     Args:
+        key: consumed.
         query_vectors: ``float[B, D]``.
-        candidate_vectors: ``float[M, D]``, such as the shared negatives'.
-        count: static.
+        candidate_vectors: ``float[M, D]``, for instance those of the shared negatives.
+        count: how many are drawn for a query; static.
         valid: ``bool[B, M]``, False where a candidate does not count for a query.
-        low, high: as of :func:`log_weights`.
+        low, high: the limits that :func:`log_weights` takes.
 
     Returns:
-        ``int32[B, count]`` places in [0, M); −1 throughout for a query without a candidate that is
+        ``int32[B, count]`` places in [0, M); a row of −1 for a query without a candidate that is
         valid and near enough.
     """
     distances = unit_distances(query_vectors, candidate_vectors)
@@ -92,19 +92,27 @@ def draw_distance_weighted(
     if valid is not None:
         logs = jnp.where(valid, logs, -jnp.inf)
     shares = _shares(logs)
-    # A parallel sum rounds each prefix by itself, so it may fall by a hair.
+    # A parallel sum rounds each prefix by itself, so one may be slightly below its predecessor.
     marks = jax.lax.cummax(jnp.cumsum(shares, axis=1), axis=1)
     drawn = jax.random.uniform(key, (shares.shape[0], count)) * marks[:, -1:]
     places = jax.vmap(lambda along, at: jnp.searchsorted(along, at, side="right"))(marks, drawn)
     places = jnp.minimum(places, shares.shape[1] - 1).astype(jnp.int32)
-    # That hair could fall to a candidate of weight 0.
+    # So a mark could fall to a candidate of weight 0.
     return jnp.where(jnp.take_along_axis(shares, places, axis=1) > 0, places, -1)
 
 
 def unit_distances(
     queries: Vectors, candidates: Float[Array, "candidates dim"]
 ) -> Float[Array, "batch candidates"]:
-    """Euclidean distances of unit vectors, √(2 − 2⟨q, c⟩), in [0, 2]; a constant to gradients."""
+    """Compute Euclidean distances of unit vectors, √(2 − 2⟨q, c⟩); a constant to gradients.
+
+    Args:
+        queries: ``float[B, D]``.
+        candidates: ``float[M, D]``.
+
+    Returns:
+        ``float[B, M]`` in [0, 2].
+    """
     queries, candidates = jax.lax.stop_gradient((queries, candidates))
     # Accelerators would round float32 operands to fewer bits, and near distances with them.
     products = jnp.matmul(queries, candidates.T, precision=jax.lax.Precision.HIGHEST)

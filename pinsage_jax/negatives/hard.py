@@ -1,19 +1,20 @@
-"""Hard negatives: items that are somewhat related to a query, by personalised PageRank.
+"""Hard negatives: items that are somewhat related to a query by personalised PageRank.
 
 "We sort the items according to their Personalized PageRank scores with respect to query item q;
 items ranked at 2000–5000 are randomly sampled as hard negative items" (PinSAGE, section 3.3). They
 are ranked once, before training: each item keeps a pool to draw from.
 
-The ranking is that of a walk's visits with restart: an item's share is how often a traversal ends
-there, Σ_{k≥0} α (1−α)^k e_q P^{k+1}, with P the step item → context → item and α the restart. That
-is the PageRank score but for the query's own start, so both rank all other items alike.
+Items are ranked by the visits of a walk with restart: an item's share is how often a traversal ends
+there, Σ_{k≥0} α (1−α)^k e_q P^{k+1}, with P the step item → context → item and α the restart. The
+PageRank score differs from it only by the query's own start, so both rank all other items alike.
 
 Deviations from the paper:
 
-- Its band belongs to a catalogue of billions, see
-  :func:`pinsage_jax.negatives.rank_band.scaled_band`.
-- What shares a context with the query is never pooled, nor are positives that are given: in a small
-  catalogue such items reach far down the ranking. They keep their ranks, so the band does not move.
+- Its band belongs to a catalogue of billions; a small catalogue gets a scaled one
+  (:func:`pinsage_jax.negatives.rank_band.scaled_band`).
+- An item that shares a context with the query is never pooled, and neither is a positive that is
+  given: in a small catalogue such items reach far down the ranking. They keep their ranks, so the
+  band does not move.
 - Equal scores are ranked by a hash of query and item, the same whenever the key is the same.
 """
 
@@ -48,12 +49,12 @@ class HardPool(NamedTuple):
     """Hard negatives to draw from.
 
     Attributes:
-        ids: ``int32[R, P]``, a row for each item, −1 pads, at the end of a row; all −1 for items
-            that were not asked for.
+        ids: ``int32[R, P]``, a row for each item with −1 as padding at its end; a row of −1 for
+            items that were not asked for.
         band: the ranks they come from, [first, end), counted from 0 without the query itself.
-        filled: the share of the slots of the items asked for that hold an item.
+        filled: how much of the pools of the items asked for holds an item, from 0 to 1.
         tied: the share of pooled items whose score equals that of the last item before the band or
-            of the first after it: they are in the band by the hash alone.
+            of the first after it. Only the hash decides that they are in the band.
         scaled: whether the band is the paper's, scaled to the catalogue.
     """
 
@@ -64,7 +65,7 @@ class HardPool(NamedTuple):
     scaled: bool = False
 
     def describe(self) -> str:
-        """One line."""
+        """Say in one line where the pool comes from and how full it is."""
         origin = f" (the paper's {BAND[0]:,} to {BAND[1]:,}, scaled)" if self.scaled else ""
         return (
             f"hard negatives: ranks {self.band[0]:,} to {self.band[1]:,}{origin}, "
@@ -85,16 +86,23 @@ def make_pool(
     rows: np.ndarray | None = None,
     positives: CsrRows | None = None,
 ) -> HardPool:
-    """Hard negatives by a ranking's name, from its defaults otherwise.
+    """Make a pool of hard negatives by the name of a ranking.
 
-    PageRank is exact. Walks need far more visits than they save: on a graph of 20,000 items in
-    clusters, with 262,144 visits a query and five times PageRank's time, a pool has 39 % of its
-    items in the band that PageRank gives; with 65,536, 19 %.
+    PageRank is exact. Walks need far more time for far less: on a graph of 20,000 items in
+    clusters, 262,144 visits a query take five times as long as PageRank, and 39 % of the pool then
+    lies in PageRank's band; with 65,536 visits 19 % do.
 
     Args:
-        ranking: ``pagerank`` or ``walks``: see :func:`pool_from_pagerank` and
-            :func:`pool_from_walks`, also for the other arguments.
-        visits: for ``walks``.
+        key: consumed.
+        graph: the graph that is walked.
+        band: ranks [first, end); None for the paper's, scaled to the catalogue.
+        pool: P, how many items of the band are kept.
+        ranking: ``pagerank`` (:func:`pool_from_pagerank`) or ``walks`` (:func:`pool_from_walks`).
+        restart: the probability of going back to the start.
+        visits: how many visits of a query ``walks`` counts.
+        rows: ``int[n]`` distinct items that get a pool; None for all that have contexts.
+        positives: a row of items for each of the first items of the graph, which are never pooled
+            for it.
 
     Raises:
         InputError: no ranking has that name, or as these functions.
@@ -123,19 +131,20 @@ def pool_from_pagerank(
     positives: CsrRows | None = None,
     memory_bytes: int = _MEMORY,
 ) -> HardPool:
-    """Hard negatives ranked by :func:`pinsage_jax.graph.pagerank.pagerank`.
+    """Make a pool of hard negatives ranked by :func:`pinsage_jax.graph.pagerank.pagerank`.
 
     Args:
-        key: of the choice within the band, and among equal scores.
-        graph: what is walked.
+        key: consumed; it decides the choice within the band and the order of equal scores.
+        graph: the graph that is walked.
         rows: ``int[n]`` distinct items that get a pool; None for all that have contexts.
-        band: ranks [first, end); None for the paper's, scaled to the catalogue of the items that
-            contexts list.
-        pool: P, how many of the band are kept, sampled without repetition.
-        restart, iterations: of the ranking. Of 20,000 items in clusters, 99.7 % of a band are
-            there after 10 iterations.
-        positives: rows of item rows, one for each of the first items of the graph, that are never
-            pooled for it.
+        band: ranks [first, end); None for the paper's, scaled to the number of items that contexts
+            list.
+        pool: P, how many items of the band are kept, sampled without repetition.
+        restart: the probability of going back to the start.
+        iterations: how many traversals are followed. In a graph of 20,000 items in clusters, 10 of
+            them put 99.7 % of the right items into a band.
+        positives: a row of items for each of the first items of the graph, which are never pooled
+            for it.
         memory_bytes: what a chunk of queries may take, roughly; it changes no result.
 
     Raises:
@@ -162,17 +171,26 @@ def pool_from_walks(
     positives: CsrRows | None = None,
     memory_bytes: int = _MEMORY,
 ) -> HardPool:
-    """Hard negatives ranked by how often walks from the query visit them.
+    """Make a pool of hard negatives ranked by how often walks from the query visit them.
 
     Visits are counted in a row of all items, not sorted: for 100,000 visits of 20,000 items on two
-    busy cores the first took 0.8 ms a query, the second 6.7.
+    busy cores counting took 0.8 ms a query, sorting 6.7.
 
     Args:
-        visits: of each query, rounded up to whole walks; many times the band's end, or its ranks
-            are mostly ties and not all filled.
-        config: the walks' length and restart; None for the defaults.
+        key: consumed; it also decides the choice within the band and the order of equal counts.
+        graph: the graph that is walked.
+        rows: ``int[n]`` distinct items that get a pool; None for all that have contexts.
+        band: ranks [first, end); None for the paper's, scaled.
+        pool: P, how many items of the band are kept, sampled without repetition.
+        visits: visits of each query, rounded up to whole walks. There should be many times as many
+            as the band's end, or most of its ranks are ties and some are empty.
+        config: length and restart of the walks; None for the defaults.
+        positives: a row of items for each of the first items of the graph, which are never pooled
+            for it.
+        memory_bytes: what a chunk of queries may take, roughly; it changes no result.
 
-    Other arguments and Raises: as :func:`pool_from_pagerank`.
+    Raises:
+        InputError: as :func:`pool_from_pagerank`.
     """
     config = config or WalkConfig()
     config = WalkConfig(math.ceil(visits / config.length), config.length, config.restart)
@@ -190,9 +208,10 @@ def pool_from_walks(
 def draw_hard(
     key: PRNGKey, pool_ids: Int[Array, "items pool"], queries: Ids, count: int
 ) -> Int[Array, "batch count"]:
-    """H items of each query's pool, drawn without replacement, in random order.
+    """Draw H items of each query's pool without replacement, in random order.
 
     Args:
+        key: consumed.
         pool_ids: ``int32[R, P]``, −1 pads.
         queries: ``int32[B]``; −1 has no pool.
         count: H ≤ P, static.
@@ -214,10 +233,16 @@ def draw_hard(
 def draw_hard_of_bags(
     key: PRNGKey, pool_ids: Int[Array, "items pool"], queries: Int[Array, "batch n"], count: int
 ) -> Int[Array, "batch count"]:
-    """:func:`draw_hard` for queries of several items: from the pool of one of them, at random.
+    """Draw from the pool of one item of each query, which is chosen at random.
 
     Args:
+        key: consumed.
+        pool_ids: ``int32[R, P]``, −1 pads.
         queries: ``int32[B, n]``, −1 pads.
+        count: H ≤ P, static.
+
+    Returns:
+        ``int32[B, H]``, as :func:`draw_hard`.
     """
     which, key = jax.random.split(key)
     one = sample_rows(jax.random.uniform(which, queries.shape), queries, 1)[:, 0]
@@ -268,7 +293,8 @@ def _visit_counts(
 
 
 class _Excluded:
-    """What must not be pooled for a query: what shares a context with it, and its positives."""
+    """The items that must not be pooled for a query: they share a context with it, or are its
+    positives."""
 
     def __init__(self, graph: ItemGraph, positives: CsrRows | None):
         self._contexts = _ones(step_shares(graph.contexts_of_item, graph.num_contexts))

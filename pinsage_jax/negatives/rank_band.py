@@ -1,4 +1,4 @@
-"""Items from a band of ranks, sampled: what stands between the related and the unrelated."""
+"""Items sampled from a band of ranks, between the related and the unrelated."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SHORTEST_END = 50
 
 
 def scaled_band(band: Band, num_items: int) -> Band:
-    """The band for a catalogue: as it is where its end lies in the first tenth, else scaled.
+    """Scale a band to a catalogue whose first tenth it leaves.
 
-    The paper's band belongs to a catalogue far larger than its end: related items, but near the
-    head. Where the end lies past a tenth of the catalogue, both ranks are scaled so that it is a
-    tenth; in the smallest catalogues 50, or all other items.
+    The paper's band belongs to a catalogue far larger than its end: it holds related items near the
+    head. Where the end lies past a tenth of the catalogue, both ranks are scaled so that the end is
+    a tenth; in the smallest catalogues it is 50, or all other items.
 
     Args:
         band: [first, end).
@@ -44,7 +44,11 @@ def scaled_band(band: Band, num_items: int) -> Band:
 
 
 def chosen_band(band: Band | None, num_items: int) -> Band:
-    """A band that was asked for, or for None the paper's, scaled.
+    """Check a band that was asked for, or scale the paper's.
+
+    Args:
+        band: [first, end), or None.
+        num_items: I.
 
     Raises:
         InputError: the band is empty or reaches past the catalogue's other items.
@@ -69,20 +73,22 @@ def pick_from_band(
     band: Band,
     count: int,
 ) -> tuple[Int[Array, "queries count"], Ids]:
-    """Items of each query's band, sampled without repetition.
+    """Sample items of each query's band without repetition.
 
     What is drawn for a query depends on the key and its row, not on the other queries.
 
     Args:
+        key: consumed.
         scores: ``float[n, R]``, at least 0; items with 0 have no rank.
         forbidden: ``bool[n, R]``, items that keep their rank but are not picked.
         queries: ``int32[n]``, the query's own item, which has no rank.
-        band: static; its end below R.
-        count: static; no more than the band's length is picked.
+        band: [first, end), its end below R; static.
+        count: how many items are picked, at most the length of the band; static.
 
     Returns:
         ``int32[n, min(count, length of the band)]``, −1 at the end of a row that has fewer; and
-        ``int32[n]``, how many of them score as the last item before the band or the first after it.
+        ``int32[n]``, how many of them have the score of the last item before the band or of the
+        first after it.
     """
     first, end = band
     item_key, order_key, query_key = jax.random.split(key, 3)
@@ -112,12 +118,12 @@ def pick_from_band(
 
 
 def sample_rows(luck: Array, ids: Int[Array, "rows n"], count: int) -> Int[Array, "rows count"]:
-    """Of each row the luckiest entries that are not −1: without replacement, in random order.
+    """Sample entries of each row that are not −1, without replacement and in random order.
 
     Args:
         luck: ``float[rows, n]``, independent and uniform on [0, 1).
         ids: ``int32[rows, n]``, −1 pads.
-        count: at most n, static.
+        count: how many entries are sampled, at most n; static.
 
     Returns:
         ``int32[rows, count]``, −1 at the end of a row that has fewer.
@@ -131,8 +137,9 @@ def _with_ties_broken(
 ) -> Float[Array, "queries items"]:
     """Scores whose last 8 bits are a hash of item and query.
 
-    Positive floats are ordered as their bits are. So scores that agree to 2⁻¹⁵ are equal, sums that
-    were rounded on different ways among them, and ordered by the hash. A 256th of them share it.
+    Positive floats are ordered as their bits are. So scores that agree to 2⁻¹⁵ count as equal, for
+    instance sums that differ by rounding, and the hash orders them. Two of them share it with a
+    probability of 1/256.
     """
     of_items = jax.random.bits(item_key, scores.shape[1:], jnp.uint32)
     of_queries = jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32))(query_keys)
@@ -146,10 +153,10 @@ def _three_keys(key: PRNGKey) -> PRNGKey:
 
 
 def _orders(key: PRNGKey, turn_keys: PRNGKey, num_items: int) -> Int[Array, "queries items"]:
-    """An order of the items for each query, in which those stand that even the hash leaves equal.
+    """An order of all items for each query, which decides among items that share their hash.
 
-    A selection prefers what stands first. One random order, begun at a random place for each query,
-    favours no item and no row.
+    A selection prefers the items that stand first. One random order, begun at another random place
+    for each query, favours no item and no row.
     """
     order = jax.random.permutation(key, num_items)
     turns = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_items))(turn_keys)
@@ -157,5 +164,5 @@ def _orders(key: PRNGKey, turn_keys: PRNGKey, num_items: int) -> Int[Array, "que
 
 
 def _level(ranked: Array) -> Array:
-    """What of a score is compared: all but the hash."""
+    """The part of a score that is compared: all bits but the hash."""
     return jax.lax.bitcast_convert_type(ranked, jnp.uint32) >> 8

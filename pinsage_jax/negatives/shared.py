@@ -18,13 +18,14 @@ from lightgcn_jax.training.weighted_draws import ItemWeights, draw_weighted
 
 
 def eligible_weights(weights: ItemWeights, eligible: np.ndarray) -> ItemWeights:
-    """The weights of the eligible items alone, in their order; on the host.
+    """Keep the weights of the eligible items, in their order; on the host.
 
-    The law of all items gives one that nobody has a weight of 1 rather than none, so it is cut
-    down, not masked: what is not eligible cannot be drawn.
+    Items without interactions have a weight of 1, not 0. The weights are therefore cut down, not
+    masked: an item that is not eligible cannot be drawn.
 
     Args:
-        weights: of all items (:func:`lightgcn_jax.training.weighted_draws.item_weights`).
+        weights: the weights of all items, as
+            :func:`lightgcn_jax.training.weighted_draws.item_weights` makes them.
         eligible: ``int[n]`` item rows, at least one.
 
     Raises:
@@ -49,14 +50,16 @@ def draw_shared_negatives(
     items: int | Int[Array, " eligible"],
     weights: ItemWeights | None = None,
 ) -> Int[Array, " shared"]:
-    """M items drawn with replacement for the whole batch.
+    """Draw M items with replacement for the whole batch.
 
     Args:
+        key: consumed.
         count: M, static.
-        items: I, static, for all of 0 … I − 1; or ``int32[n]``, the rows of the items that may be
+        items: I, static, where all of 0 … I − 1 may be drawn; or ``int32[n]``, the rows that may be
             drawn, such as the training items.
         weights: the law of the draws, for instance by degree; where rows are given, the weights of
-            those items in their order (:func:`eligible_weights`). None for uniform, as the paper.
+            those items in their order (:func:`eligible_weights`). None draws uniformly, as the
+            paper does.
 
     Returns:
         ``int32[M]``.
@@ -80,7 +83,7 @@ def draw_shared_negatives(
 def shared_valid(
     queries: Int[Array, "batch n"], positives: Ids, negatives: Int[Array, " shared"]
 ) -> Bool[Array, "batch shared"]:
-    """Which shared negatives count for a row: neither its positive nor one of its query's items.
+    """Tell which shared negatives count for a row: neither its positive nor an item of its query.
 
     Args:
         queries: ``int32[B, n]``, −1 pads.
@@ -96,7 +99,8 @@ def shared_valid(
 def hard_valid(
     queries: Int[Array, "batch n"], positives: Ids, negatives: Int[Array, "batch hard"]
 ) -> Bool[Array, "batch hard"]:
-    """Which of a row's own negatives count: those that are there, by the rule of the shared ones.
+    """Tell which negatives of its own count for a row: neither padding, nor its positive, nor an
+    item of its query.
 
     Args:
         queries: ``int32[B, n]``, −1 pads.

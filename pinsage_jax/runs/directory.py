@@ -1,9 +1,9 @@
-"""A PinSAGE run on disk: what is needed to resume it, judge it, serve it and add items to it.
+"""A PinSAGE run on disk: everything to resume it, evaluate it, serve it and add items to it.
 
 =========================  ==================================================================
 config.json                settings, how the data was made, format version; written first
 items.parquet, contexts…   external ids in row order
-columns.parquet            the items' raw feature columns, and columns.json, what kind each is
+columns.parquet            the items' raw feature columns; columns.json tells the kind of each
 task.npz                   training edges, pairs and held-out pairs as rows
 schema.json                how features are encoded, with the statistics of the training items
 metrics.jsonl              a line an epoch
@@ -44,14 +44,21 @@ _SEPARATOR = "/"
 
 @dataclasses.dataclass(frozen=True)
 class PinSageRun:
-    """A directory that holds one run; see the module for its files."""
+    """A directory that holds one run; the module lists its files.
+
+    Attributes:
+        path: the directory.
+    """
 
     path: Path
 
     @classmethod
     @contextlib.contextmanager
     def creating(cls, path: Path) -> Iterator[PinSageRun]:
-        """A run under a temporary name, which becomes ``path`` when the block ends.
+        """Make a run under a temporary name, which becomes ``path`` when the block ends.
+
+        Args:
+            path: the new directory.
 
         Raises:
             InputError: the directory already holds something.
@@ -62,10 +69,13 @@ class PinSageRun:
 
     @classmethod
     def open(cls, path: Path) -> PinSageRun:
-        """An existing run.
+        """Open an existing run.
+
+        Args:
+            path: its directory.
 
         Raises:
-            InputError: it is not one, or of another format version.
+            InputError: it is no run, or has another format version.
         """
         run = cls(Path(path))
         if not (run.path / "config.json").is_file():
@@ -73,31 +83,35 @@ class PinSageRun:
         version = run.record.get("format")
         if version != FORMAT_VERSION:
             raise InputError(
-                f"{path}/config.json: expected format {FORMAT_VERSION}, got {version!r}"
+                f"{path}/config.json: expected format {FORMAT_VERSION}, got {version!r}; train "
+                "again, or open the run with the version that wrote it"
             )
         return run
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the run for this process while it trains or is added to."""
+        """Hold the run for this process while it trains or gets new items."""
         with locked(self.path / ".lock", f"{self.path}: another process is at work on this run"):
             yield
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def vectors(self) -> Path:
+        """The folder of the layers and vectors of all items."""
         return self.path / "vectors"
 
     @property
     def fresh(self) -> Path:
+        """The folder of items that were added later."""
         return self.path / "fresh"
 
     @property
     def record(self) -> dict[str, Any]:
-        """What config.json says."""
+        """The contents of config.json."""
         record = read_json(self.path / "config.json")
         if not isinstance(record, dict):
             raise InputError(f"{self.path}/config.json: expected an object")
@@ -105,7 +119,7 @@ class PinSageRun:
 
     @property
     def config(self) -> PinSageConfig:
-        """The settings.
+        """The settings that the run was started with.
 
         Raises:
             InputError: a setting is missing, unknown or does not fit.
@@ -124,6 +138,7 @@ class PinSageRun:
 
     @property
     def is_finished(self) -> bool:
+        """Whether the run has ended."""
         return (self.path / "summary.json").is_file()
 
     @property
@@ -138,6 +153,13 @@ class PinSageRun:
     def write_config(
         self, config: PinSageConfig, data: Mapping[str, Any], notes: tuple[str, ...]
     ) -> None:
+        """Write config.json.
+
+        Args:
+            config: the settings.
+            data: how the data was made, as a JSON value.
+            notes: lines worth telling a user.
+        """
         write_json(
             self.path / "config.json",
             {
@@ -149,10 +171,24 @@ class PinSageRun:
         )
 
     def write_ids(self, name: str, ids: IdMap) -> None:
+        """Write external ids in row order.
+
+        Args:
+            name: ``items`` or ``contexts``.
+            ids: the ids.
+        """
         with replacing(self.path / f"{name}.parquet") as temporary:
             pl.DataFrame({"id": ids.ids}).write_parquet(temporary)
 
     def read_ids(self, name: str) -> IdMap:
+        """Read external ids.
+
+        Args:
+            name: ``items`` or ``contexts``.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
         path = self.path / f"{name}.parquet"
         try:
             return IdMap(pl.read_parquet(path)["id"])
@@ -162,28 +198,50 @@ class PinSageRun:
             raise InputError(f"{path}: expected a Parquet file of ids: {error}") from error
 
     def write_schema(self, schema: FeatureSchema) -> None:
+        """Write how features are encoded.
+
+        Args:
+            schema: the schema.
+        """
         write_json(self.path / "schema.json", schema.as_json())
 
     def read_schema(self) -> FeatureSchema:
+        """Read how features are encoded."""
         return FeatureSchema.from_json(read_json(self.path / "schema.json"))
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a NumPy archive.
+
+        Args:
+            name: the file's name without its ending.
+            arrays: the arrays by name.
+        """
         with replacing(self.path / f"{name}.npz") as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read a NumPy archive.
+
+        Args:
+            name: the file's name without its ending.
+        """
         return read_npz(self.path / f"{name}.npz")
 
     def write_params(self, params: Any) -> None:
+        """Write the parameters of the best epoch.
+
+        Args:
+            params: a nested dictionary of arrays.
+        """
         flat = {name: np.asarray(leaf) for name, leaf in _flat(params).items()}
         with replacing(self.path / "model.safetensors") as temporary:
             safetensors.numpy.save_file(flat, temporary)
 
     def read_params(self, template: Any) -> Any:
-        """The parameters of the best epoch.
+        """Read the parameters of the best epoch.
 
         Args:
-            template: the parameters' structure and shapes.
+            template: the structure and shapes that are expected.
 
         Raises:
             InputError: the file is missing or holds other arrays.
@@ -203,11 +261,16 @@ class PinSageRun:
         return _nested({name: jnp.asarray(array) for name, array in given.items()})
 
     def append_metrics(self, records: list[dict[str, Any]]) -> None:
-        """All epochs so far, a line each: written whole, so that a resumed run repeats none."""
+        """Write all epochs so far, a line each, so that a resumed run repeats none.
+
+        Args:
+            records: the epochs.
+        """
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_text(self.path / "metrics.jsonl", lines)
 
     def read_metrics(self) -> list[dict[str, Any]]:
+        """Read all epochs so far."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
@@ -218,7 +281,14 @@ class PinSageRun:
 
 
 def refuse_taken(path: Path) -> None:
-    """Raises InputError where a new run would overwrite something."""
+    """Refuse a directory in which a new run would overwrite something.
+
+    Args:
+        path: the directory.
+
+    Raises:
+        InputError: it is no directory, or not empty.
+    """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(
             f"{path}: expected a new or empty directory, it already holds something; "
@@ -227,7 +297,10 @@ def refuse_taken(path: Path) -> None:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a NumPy archive, none of them pickled.
+    """Read the arrays of a NumPy archive, none of them pickled.
+
+    Args:
+        path: the file.
 
     Raises:
         InputError: the file is missing, damaged or holds objects.

@@ -1,4 +1,4 @@
-"""What a finished run left: opened to be evaluated, or to be served and to take new items."""
+"""Finished runs, opened to be evaluated, or to be served and to take new items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs from the first step to the last: train, resume, open what a finished one left."""
+"""Runs from the first step to the last: started, or resumed after any kill."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from pinsage_jax.runs.stored_task import load_task, save_task
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Prepared, prepare
 from pinsage_jax.training.step import TrainState
-from pinsage_jax.training.trainer import METRIC, Progress, Reporter, Silent, Trainer
+from pinsage_jax.training.trainer import METRIC, Progress, Reporter, SilentReporter, Trainer
 
 
 class Fit(NamedTuple):
     """A finished run in memory.
 
     Attributes:
-        task, config, prepared: what was trained on.
-        params: of the best epoch.
+        task: the pairs that the run was trained on, and those that were held out.
+        config: the settings.
+        prepared: features, neighbours and hard negatives.
+        params: the encoder's parameters after the best epoch.
         items: vectors of all items, and the layers below them.
         summary: the figures.
         path: the run directory, if there is one.
@@ -55,22 +57,27 @@ def fit(
     text_encoders: TextEncoders | None = None,
     prepared: Prepared | None = None,
 ) -> Fit:
-    """Train, judge on test once, embed all items.
+    """Train an encoder, embed all items, and evaluate them on test once.
 
     Args:
-        task: what is trained on and what it is judged by.
+        task: the pairs that are trained on, and those that are held out.
         config: the settings.
         out: a new run directory; None keeps everything in memory.
-        data: how the data was made, for the run to remember.
-        reporter: what a person sees.
-        text_encoders: by text column, for sentence embeddings; given again to whoever adds items.
-        prepared: what ``prepare`` gives for this task and settings, where it is there already.
+        data: how the data was made, as a JSON value that the run keeps.
+        reporter: receives progress; silent by default.
+        text_encoders: by text column, what makes a sentence vector of its texts. Whoever adds items
+            to the run has to give them again.
+        prepared: what ``prepare`` returned for this task and these settings, if it was called
+            before.
+
+    Returns:
+        The run.
 
     Raises:
         InputError: settings, features and task do not fit each other, or ``out`` is taken.
-        TrainingDiverged: the loss is no number; the last checkpoint stays.
+        TrainingDiverged: the loss became NaN or infinite; the last checkpoint stays.
     """
-    reporter = reporter or Silent()
+    reporter = reporter or SilentReporter()
     if out is not None:
         refuse_taken(out)
     if prepared is None:
@@ -92,7 +99,12 @@ def fit(
 def resume(
     path: Path, *, reporter: Reporter | None = None, text_encoders: TextEncoders | None = None
 ) -> Fit:
-    """Go on with a run that was broken off; it ends as if it had not been.
+    """Go on with a run that was broken off; it ends like one that was not.
+
+    Args:
+        path: the run directory.
+        reporter: receives progress; silent by default.
+        text_encoders: by text column, the functions that the run was started with.
 
     Raises:
         InputError: the directory holds no run, a damaged one, or a finished one.
@@ -149,7 +161,7 @@ def _progress(arrays: dict[str, Any], kept: dict[str, Any]) -> Progress:
 
 
 def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit:
-    """Embed all items, judge them, and write what serving needs."""
+    """Embed all items, evaluate them, and write what serving needs."""
     trainer.use_neighbors_of(progress.best_epoch)
     task, config, prepared = trainer.task, trainer.config, trainer.prepared
     started = time.perf_counter()

@@ -25,15 +25,15 @@ _QUERIES = 500
 
 
 def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Distances of queries and negatives, made unit length, by how negatives are drawn.
+    """Measure how far negatives lie from test queries, for each way of drawing them.
 
-    Up to 500 queries of test draw what a training step would draw for them by the run's settings:
-    its shared negatives, all that its hard pool holds, and the distance-weighted ones among as many
-    shared ones.
+    Vectors are made unit length. Up to 500 test queries draw what a training step would draw for
+    them by the run's settings: its shared negatives, all that their hard pools hold, and
+    distance-weighted negatives among as many shared ones.
 
     Args:
-        path: a finished run.
-        seed: of the draws.
+        path: the directory of a finished run.
+        seed: the seed of the draws.
 
     Returns:
         ``float32[n]`` by ``uniform``, ``hard`` and ``distance-weighted``.
@@ -41,7 +41,7 @@ def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
     run = read_finished(path)
     config, held_out = run.config, run.task.test
     queries = jnp.asarray(held_out.queries[:_QUERIES])
-    # Test positives are negatives like any other to a step that does not know them.
+    # A step does not know the test positives: to it they are negatives like any other.
     nobody = jnp.full(len(queries), -1, jnp.int32)
     vectors = unit(query_scorer(run.model, run.params, run.vectors, np.asarray(queries)).queries)
     items = unit(jnp.asarray(run.vectors))
@@ -79,8 +79,8 @@ def plot_distances(distances: Mapping[str, np.ndarray], path: Path) -> Path | No
     """Write the densities of query–negative distances, where matplotlib is installed.
 
     Args:
-        distances: for each kind of negative (uniform, hard, distance-weighted), Euclidean distances
-            of unit vectors, any shape, not empty.
+        distances: Euclidean distances of unit vectors by kind of negative (uniform, hard,
+            distance-weighted), of any shape, none of them empty.
         path: the file to write.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A task in a run directory: what was trained on and judged by, without the files it came from."""
+"""A task in a run directory, with its features: resuming and evaluating need no other files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ _PARTS = ("valid", "test", "fresh")
 
 
 def save_task(run: PinSageRun, task: Task) -> None:
-    """Write a task into a run that is being made."""
+    """Write a task into a run that is being made.
+
+    Args:
+        run: the run.
+        task: the task.
+    """
     data, train = task.data, task.train
     run.write_ids("items", train.items)
     run.write_ids("contexts", train.users)
@@ -48,7 +53,10 @@ def save_task(run: PinSageRun, task: Task) -> None:
 
 
 def load_task(run: PinSageRun) -> Task:
-    """The task of a run.
+    """Read the task of a run.
+
+    Args:
+        run: the run.
 
     Raises:
         InputError: a file is missing or does not hold one.
@@ -147,7 +155,12 @@ _ROW = " row"
 
 
 def write_table(folder: Path, table: FeatureTable) -> None:
-    """Write a table into a folder."""
+    """Write raw feature columns: ``columns.parquet``, and ``columns.json`` with their kinds.
+
+    Args:
+        folder: where the files are written.
+        table: the columns.
+    """
     series = [pl.Series(_ROW, range(table.num_rows), dtype=pl.Int64)]
     series += [_series(name, column) for name, column in table.columns.items()]
     with replacing(folder / _TABLE) as temporary:
@@ -157,6 +170,9 @@ def write_table(folder: Path, table: FeatureTable) -> None:
 
 def read_table(folder: Path) -> FeatureTable:
     """Read what :func:`write_table` wrote.
+
+    Args:
+        folder: where the files lie.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit each other.

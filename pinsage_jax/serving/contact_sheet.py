@@ -1,4 +1,4 @@
-"""Neighbours to look at: as a table beside their features, and as a sheet of their pictures."""
+"""Neighbours shown as a table with their features, and as a sheet of their pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pinsage_jax.features.table import FeatureTable
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_FILE = 16 * 2**20
 LARGEST_PICTURE = 40_000_000
-"""Pixels; a decoded picture takes up to four bytes each."""
+"""In pixels, each of which takes up to four bytes when it is decoded."""
 _FORMATS = ("PNG", "JPEG")
 _THUMBNAIL = 160
 _SHOWN_NUMBERS = 4
@@ -30,7 +30,7 @@ class NeighbourRows(NamedTuple):
 
     Attributes:
         columns: ``query``, ``place``, ``item``, ``score`` and the feature columns.
-        rows: one for each query, of place 0, before those of its neighbours.
+        rows: for each query a row with place 0, and then the rows of its neighbours.
         numbers: the columns that hold numbers.
     """
 
@@ -40,13 +40,13 @@ class NeighbourRows(NamedTuple):
 
 
 class ContactSheet(NamedTuple):
-    """What was drawn.
+    """A sheet of pictures, and counts of its cells.
 
     Attributes:
         path: the PNG; None without matplotlib (the extra ``plot``).
-        shown: cells with a picture.
-        missing: cells whose item has no picture's path.
-        broken: cells whose picture was refused or could not be read.
+        shown: how many cells have a picture.
+        missing: how many cells have no path of a picture.
+        broken: how many pictures were refused or could not be read.
     """
 
     path: Path | None
@@ -65,7 +65,7 @@ def neighbours_table(
     *,
     longest: int = 60,
 ) -> NeighbourRows:
-    """Neighbours with their features, as text.
+    """Write neighbours and their features as text.
 
     Args:
         queries: ``int[Q]``, item rows.
@@ -74,7 +74,7 @@ def neighbours_table(
         features: a row for each item.
         items: external ids of the rows.
         columns: the feature columns to show; None for all.
-        longest: characters of a text before it is cut.
+        longest: how many characters a text may have before it is cut.
 
     Raises:
         InputError: shapes do not fit, or a column or an item row is not there.
@@ -112,8 +112,9 @@ def contact_sheet(
 ) -> ContactSheet:
     """Draw a PNG with a line for each query: its picture, then those of its neighbours.
 
-    The pictures are not trusted: read are PNG and JPEG files inside ``folder``, up to 16 MB and 40
-    million pixels. Any other becomes an empty cell that says so, and is counted.
+    The pictures are not trusted. Only PNG and JPEG files inside ``folder`` are read, up to 16 MB
+    and 40 million pixels. In place of any other file the sheet has an empty cell that says so, and
+    it is counted.
 
     Args:
         path: the PNG to write.
@@ -146,7 +147,7 @@ def contact_sheet(
         if item < 0:
             continue
         label = _shown(items.external([item])[0], 18)
-        # Ids are no formulas: $ would start one.
+        # An id is plain text, in which $ must not start a formula.
         cell.set_title(label, fontsize=7, parse_math=False)
         picture, why = _read_picture(folder, pictures[item])
         counts[why] += 1
@@ -155,7 +156,7 @@ def contact_sheet(
         else:
             cell.imshow(picture)
     with replacing(path) as temporary, warnings.catch_warnings():
-        # A sign that the font lacks is drawn as a box, which is no reason to stop.
+        # A character that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format="png", dpi=120)
     return ContactSheet(path, **counts)
@@ -185,8 +186,8 @@ def _read_picture(folder: Path, name: str | None) -> tuple[np.ndarray | None, st
                 picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
                 return np.asarray(picture.convert("RGB")), "shown"
     except Exception:
-        # Bytes that nobody vouches for can fail in a decoder in any way; one bad picture among
-        # many must not cost the sheet. It is counted.
+        # A decoder may fail in any way on bytes that are not trusted. One broken picture must not
+        # cost the whole sheet; it is counted.
         return None, "broken"
 
 

@@ -1,15 +1,14 @@
-"""Items that did not exist at training time: embedded from what is known of them, found at once.
+"""Items that did not exist at training time: embedded from their features and contexts.
 
-The arrays of a finished run are laid out with room for more rows. A new item takes the next row:
-its features are encoded by the run's schema, walks from its contexts find its neighbours among the
-items that are there, and the layers that inference kept give what those neighbours contribute. So
-one item costs one walk and K small products, and its vectors are written in place; nothing is
-retrained and, shapes being fixed, nothing is compiled again. What grows with the graph is a copy of
-its adjacency lists, which every call of ``add`` makes: many items are best added in one call.
+The arrays of a finished run are laid out with room for more rows. A new item takes the next row.
+Its features are encoded by the run's schema, walks from its contexts find its neighbours among the
+items that are there, and the stored layers hold what those neighbours contribute. So one item costs
+one walk and K small products, and its vectors are written in place. Nothing is retrained and, since
+shapes are fixed, nothing is compiled again. One cost grows with the graph: every call of ``add``
+copies its adjacency lists, so many items should be added in one call.
 
-What is known already does not change: contexts do not list the new items, so the old items' vectors
-stay, and new items do not become each other's neighbours. Training with the new interactions mends
-both.
+Contexts do not list the new items. Therefore the vectors of old items stay as they were, and new
+items do not become each other's neighbours. Training again with the new interactions changes both.
 """
 
 from __future__ import annotations
@@ -41,15 +40,16 @@ _EDGES_AN_ITEM = 64
 
 
 class Added(NamedTuple):
-    """What became of new items.
+    """The vectors of new items, and counts of what was left out.
 
     Attributes:
         ids: external ids, as they were given.
         vectors: ``float32[n, D]``.
-        without_contexts: items that none of the run's contexts holds; features alone speak for
-            them.
-        unknown_contexts: memberships in contexts that the run does not know, left out.
-        ignored_columns: feature columns that the run does not read.
+        without_contexts: how many items none of the run's contexts holds; they are embedded from
+            their features alone.
+        unknown_contexts: how many memberships were left out because the run does not know the
+            context.
+        ignored_columns: how many feature columns the run does not read.
     """
 
     ids: list[int | str]
@@ -91,12 +91,16 @@ class LiveItems:
         """Lay the arrays out.
 
         Args:
-            model, params, config, schema: of the run.
-            items, contexts: external ids of the rows.
+            model: the encoder.
+            params: its parameters.
+            config: the settings of the run.
+            schema: how features are encoded.
+            items: external ids of the item rows.
+            contexts: external ids of the context rows.
             edges: ``int32[E]`` item rows and context rows that are walked.
             embedded: the layers and vectors of all items.
-            slack: new items that there is room for.
-            text_encoders: what the schema was fitted with.
+            slack: how many new items there is room for.
+            text_encoders: by text column, the functions that the schema was fitted with.
         """
         self.items, self._contexts = items, contexts
         self._model, self._params, self._config, self._schema = model, params, config, schema
@@ -124,12 +128,13 @@ class LiveItems:
         features: FeatureTable,
         contexts: Sequence[Sequence[int | str]] | None = None,
     ) -> Added:
-        """Embed new items and make them findable.
+        """Embed new items, which ``similar`` finds from now on.
 
         Args:
             ids: external ids, none of them known yet.
             features: a row for each.
-            contexts: external ids of the contexts that hold each item; None for none at all.
+            contexts: external ids of the contexts that hold each item; None where no context holds
+                any.
 
         Raises:
             InputError: an id is known or stands twice, features do not fit, or there is no room.
@@ -172,7 +177,11 @@ class LiveItems:
         )
 
     def similar(self, ids: Sequence[int | str], k: int = 10) -> list[Neighbours]:
-        """The k items of the highest score with each given one, itself left out.
+        """Find the k items with the highest scores for each given one, which is left out itself.
+
+        Args:
+            ids: external ids.
+            k: how many are found for each.
 
         Raises:
             InputError: an id is unknown, or k exceeds the other items.
@@ -191,16 +200,20 @@ class LiveItems:
         return found
 
     def layer_rows(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The layers and, last, the vectors of chosen rows: what is kept of new items."""
+        """Take the layers and, last, the vectors of chosen rows, to store them.
+
+        Args:
+            rows: ``int[n]``.
+        """
         return [np.asarray(array[rows]) for array in (*self._layers, self._vectors)]
 
     def restore(self, ids: IdMap, arrays: Sequence[np.ndarray]) -> None:
-        """Take back items that were added before, with what :meth:`layer_rows` gave of them.
+        """Take back items that were added before, with the rows that :meth:`layer_rows` returned.
 
         Args:
             ids: all items, the added ones last.
-            arrays: their layers and vectors, ``float32[added or more, D]`` each; rows without an id
-                do not count.
+            arrays: layers and vectors of the added ones, ``float32[added or more, D]`` each; rows
+                without an id are ignored.
 
         Raises:
             InputError: there is no room, or the arrays do not fit the ids.

@@ -1,4 +1,4 @@
-"""Which items and edges are held out, and what is asked in their place.
+"""The choice of the items and edges that are held out, and of the pairs that are asked for.
 
 All of it is random, but every item that stays, and every context of such items, keeps an edge.
 """
@@ -17,7 +17,20 @@ GIVEN_BACK, ASKED = 3, 4
 def ordinary_items(
     rng: np.random.Generator, items: np.ndarray, num_items: int, share: float
 ) -> np.ndarray:
-    """``bool[I]``, False for a share of the items that have two edges or more."""
+    """Choose the items that stay; a share of those with two edges or more does not.
+
+    Args:
+        rng: the generator that is drawn from.
+        items: ``int[E]``, the item of each distinct edge.
+        num_items: I.
+        share: how many of the items with two edges or more are held out, from 0 to 1.
+
+    Returns:
+        ``bool[I]``, False for an item that is held out.
+
+    Raises:
+        InputError: the share is above 0 and so small that it is no item.
+    """
     eligible = np.flatnonzero(np.bincount(items, minlength=num_items) > 1)
     count = round(share * len(eligible))
     if share and not count:
@@ -30,7 +43,15 @@ def ordinary_items(
 
 
 def halved(rng: np.random.Generator, items: np.ndarray) -> np.ndarray:
-    """The smaller half of each item's edges, at random, is asked for; the other is given back."""
+    """Part the edges of held-out items: the smaller half is asked for, the larger given back.
+
+    Args:
+        rng: the generator that is drawn from.
+        items: ``int[E]``, the item of each edge.
+
+    Returns:
+        ``uint8[E]``, ASKED or GIVEN_BACK.
+    """
     order = np.lexsort((rng.random(len(items)), items))
     counts = np.bincount(items)
     place = np.arange(len(items)) - (np.cumsum(counts) - counts)[items[order]]
@@ -42,7 +63,18 @@ def halved(rng: np.random.Generator, items: np.ndarray) -> np.ndarray:
 def held_out_edges(
     rng: np.random.Generator, items: np.ndarray, contexts: np.ndarray, valid: float, test: float
 ) -> np.ndarray:
-    """TRAIN, VALID or TEST of each distinct edge; every item and context keeps one in train."""
+    """Part edges into train, valid and test; every item and every context keeps one in train.
+
+    Args:
+        rng: the generator that is drawn from.
+        items: ``int[E]``, the item of each distinct edge.
+        contexts: ``int[E]``, its context.
+        valid: the share that is held out for validation, from 0 to 1.
+        test: the share that is held out for test.
+
+    Returns:
+        ``uint8[E]``, TRAIN, VALID or TEST.
+    """
     edges = len(items)
     if not edges:
         raise InputError("interactions: expected edges to train on, got none")
@@ -66,10 +98,16 @@ def asked_pairs(
     contexts: np.ndarray,
     trained: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """For held-out edges (p, c) a training item q of c, and p; and how many have no such item.
+    """Turn held-out edges (p, c) into pairs of a training item q of c, drawn uniformly, and p.
 
     Args:
+        rng: the generator that is drawn from.
+        items: ``int[E]``, p.
+        contexts: ``int[E]``, c.
         trained: distinct training edges, items and contexts, sorted by context.
+
+    Returns:
+        ``int32[n]`` queries, ``int32[n]`` positives, and how many contexts have no training item.
     """
     starts = np.searchsorted(trained[1], contexts)
     counts = np.searchsorted(trained[1], contexts, side="right") - starts

@@ -1,7 +1,7 @@
-"""What is trained on and what it is judged by, so that nothing of the judging is trained on.
+"""Tasks of several kinds: what is held out of the data, and how it is asked for.
 
-Every task leaves held-out edges out of the graph that is walked, of the statistics and degrees
-that features are scaled by, and of the pairs that are trained on.
+Every task keeps held-out edges out of the graph that is walked, out of the statistics and degrees
+that features are scaled by, and out of the pairs that are trained on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def cooccurrence_task(
     seed: int = 0,
     max_queries: int | None = 10_000,
 ) -> Task:
-    """Items to items: from one item of a context another is to be found.
+    """Hold out edges between items and contexts: from one item of a context another is to be found.
 
     First a share of the items leaves with all its edges, as if it did not exist yet. The smaller
     half of each one's edges makes the pairs of ``fresh``, the larger is given back when it is
@@ -55,13 +55,15 @@ def cooccurrence_task(
     several contexts: then train can still hold the two in another one, as a model may use.
 
     Args:
-        data: its items and contexts; repeated edges are held out together.
-        valid: share of the remaining edges, above 0. Every item and every context keeps an edge, so
-            where edges are few both parts get less, in proportion.
-        test: likewise.
-        held_out_items: share of the items in two contexts or more that is held out; 0 for none.
-        seed: of everything drawn; the same for the same edges in another order.
-        max_queries: queries of each part, drawn at random from more; None for all.
+        data: the items and contexts; repeated edges are held out together.
+        valid: the share of the remaining edges that is held out for validation, above 0. Every item
+            and every context keeps an edge, so where edges are few both parts get less, in
+            proportion.
+        test: the share that is held out for test, above 0.
+        held_out_items: the share of the items in two contexts or more that is held out; 0 for none.
+        seed: the seed of everything that is drawn. The same edges in another order give the same
+            task.
+        max_queries: how many queries a part has at most, drawn at random; None for all.
 
     Raises:
         InputError: a share is out of range, or nothing is left to train on or for a part.
@@ -109,10 +111,17 @@ def explicit_task(
     seed: int = 0,
     max_queries: int | None = 10_000,
 ) -> Task:
-    """Items to items by the pairs that came with the data, as the paper has them.
+    """Hold out some of the query–positive pairs that came with the data, as the paper has them.
 
-    A share of the distinct pairs is held out for valid and for test. All edges are walked: whether
-    the contexts tell the pairs is the data's affair.
+    All edges are walked. Where the contexts already tell which items make a pair, the held-out
+    pairs are no secret, and only the caller can know whether they do.
+
+    Args:
+        data: the items, with explicit pairs.
+        valid: the share of the distinct pairs that is held out for validation, above 0.
+        test: the share that is held out for test, above 0.
+        seed: the seed of everything that is drawn.
+        max_queries: how many queries a part has at most, drawn at random; None for all.
 
     Raises:
         InputError: there are no pairs, a share is out of range, or a part stays empty.
@@ -152,7 +161,7 @@ def time_task(
     seed: int = 0,
     max_queries: int | None = 10_000,
 ) -> Task:
-    """Users to items: from a user's last items what follows is to be found.
+    """Hold out each user's later items: from a user's last items what follows is to be found.
 
     A query holds the user's last items before the part: of train for valid, of train and valid for
     test, as is usual where validation has done its work before test begins. What is relevant are
@@ -160,15 +169,15 @@ def time_task(
     count as training items, those first met later too.
 
     Args:
-        data: with timestamps; here the contexts are the users.
-        valid: share of the interactions, above 0.
-        test: likewise.
-        last: items of a query at most.
+        data: items with timestamps; here the contexts are the users.
+        valid: the share of the interactions that is held out for validation, above 0.
+        test: the share that is held out for test, above 0.
+        last: how many items a query has at most.
         per_user: cut each user's own history, so that every user with enough of it is asked; False
-            cuts all at one moment, which alone keeps the others' future out of training, but leaves
-            only users from before and after that moment.
-        seed: of which queries are asked where there are more than ``max_queries``.
-        max_queries: of each part; None for all.
+            cuts all histories at one moment. Only that keeps the future of other users out of
+            training, but it leaves only users from before and after the moment.
+        seed: the seed of the choice of queries where there are more than ``max_queries``.
+        max_queries: how many queries a part has at most, drawn at random; None for all.
 
     Raises:
         InputError: no timestamps, a share out of range, or nobody is left to ask.
@@ -186,17 +195,17 @@ def given_task(
     seed: int = 0,
     max_queries: int | None = 10_000,
 ) -> Task:
-    """Users to items under the split that came with the files, as ``time_task`` describes it.
+    """Ask users as ``time_task`` does, under the split that came with the files.
 
     Without timestamps a query holds some of those items at random.
 
     Args:
-        data: with parts.
-        last: items of a query at most.
-        valid: share of each user's training interactions that goes to validation where the files
-            give none.
-        seed: of the validation, the queries, and who is asked.
-        max_queries: of each part; None for all.
+        data: items whose interactions have parts.
+        last: how many items a query has at most.
+        valid: the share of each user's training interactions that goes to validation where the
+            files give none.
+        seed: the seed of the validation, of the queries, and of the choice of users.
+        max_queries: how many queries a part has at most, drawn at random; None for all.
 
     Raises:
         InputError: the files gave no split, or nobody is left to ask.
@@ -208,12 +217,16 @@ def given_task(
 
 
 def permuted(task: Task, seed: int = 0) -> Task:
-    """The task with wrong answers: any model ranks them as chance has it.
+    """Replace the answers of a task by wrong ones, which any model ranks as chance does.
 
     Each query's positives become as many distinct items, uniform among those that it could be
-    asked for: training items, for ``fresh`` all items, without what it has seen. Drawn anew for
-    each query, for one permutation of all items would let a popular positive pull all of its
-    queries up or down together.
+    asked for: training items, for ``fresh`` all items, without what it has seen. They are drawn
+    anew for each query, because one permutation of all items would let a popular positive pull all
+    of its queries up or down together.
+
+    Args:
+        task: the task.
+        seed: the seed of the wrong answers.
     """
     rng = _generator(seed)
     pool, everything = np.flatnonzero(task.train_items), np.arange(len(task.train_items))

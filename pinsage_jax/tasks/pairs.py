@@ -1,8 +1,8 @@
 """Training pairs: which item is to be found from which query.
 
 Ying et al. 2018, section 3.3, train on pairs (q, i) of a query item and one that was engaged with
-directly after it. Here the pairs may also come from contexts that hold both, or from what a user
-met before. A source draws on the host, uniformly and with replacement: an epoch is as many draws as
+directly after it. Here the pairs may also come from contexts that hold both, or from the history of
+a user. A source draws on the host, uniformly and with replacement: an epoch is as many draws as
 there are pairs, and two epochs see different ones.
 """
 
@@ -23,8 +23,8 @@ class Draws(NamedTuple):
     """Drawn pairs.
 
     Attributes:
-        queries: ``int32[count, n]`` item rows, −1 pads; n is 1 for item-to-item.
-        positives: ``int32[count]`` item rows, never among the row's query.
+        queries: ``int32[count, n]`` item rows, −1 pads; n is 1 where queries are single items.
+        positives: ``int32[count]`` item rows, none of which is in its query.
     """
 
     queries: np.ndarray
@@ -32,20 +32,25 @@ class Draws(NamedTuple):
 
 
 class PairSource(Protocol):
-    """Where training pairs come from."""
+    """A source of training pairs."""
 
     @property
     def num_pairs(self) -> int:
-        """Pairs of an epoch."""
+        """How many pairs an epoch has."""
         ...
 
     @property
     def query_items(self) -> int:
-        """n, items of a query at most."""
+        """n, how many items a query has at most."""
         ...
 
     def draw(self, rng: np.random.Generator, count: int) -> Draws:
-        """``count`` pairs, each uniform over the source's pairs."""
+        """Draw pairs, each uniform over the source's pairs.
+
+        Args:
+            rng: the generator that is drawn from.
+            count: how many.
+        """
         ...
 
 
@@ -55,7 +60,6 @@ class ExplicitPairs:
     Attributes:
         queries: ``int32[P]``.
         positives: ``int32[P]``.
-        skipped: pairs that were left out when the source was made.
 
     Raises:
         InputError: there is no pair, lengths differ, or an item is paired with itself.
@@ -63,22 +67,28 @@ class ExplicitPairs:
 
     query_items = 1
 
-    def __init__(self, queries: np.ndarray, positives: np.ndarray, *, skipped: int = 0):
+    def __init__(self, queries: np.ndarray, positives: np.ndarray):
         self.queries, self.positives = checked_pairs(queries, positives)
-        self.skipped = skipped
         if not len(self.queries):
             raise InputError("pairs: expected at least one query–positive pair, got none")
 
     @property
     def num_pairs(self) -> int:
+        """How many pairs an epoch has."""
         return len(self.queries)
 
     def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        """Draw pairs, as :class:`PairSource` describes it.
+
+        Args:
+            rng: the generator that is drawn from.
+            count: how many.
+        """
         drawn = rng.integers(0, self.num_pairs, count)
         return Draws(self.queries[drawn][:, None], self.positives[drawn])
 
     def positive_rows(self, num_items: int) -> CsrRows:
-        """Known positives of each item, each once: rows are queries, columns positives.
+        """List the known positives of each item, each once: rows are queries, columns positives.
 
         Args:
             num_items: I, the rows.
@@ -126,9 +136,16 @@ class CooccurrencePairs:
 
     @property
     def num_pairs(self) -> int:
+        """How many pairs an epoch has."""
         return len(self._usable)
 
     def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        """Draw pairs, as :class:`PairSource` describes it.
+
+        Args:
+            rng: the generator that is drawn from.
+            count: how many.
+        """
         edges = self._usable[rng.integers(0, self.num_pairs, count)]
         contexts, runs = self._contexts[edges], self._runs[edges]
         start, own = self._starts[contexts], self._run_starts[runs]
@@ -141,10 +158,10 @@ class CooccurrencePairs:
 
 
 class UserHistories:
-    """A user's items before one, and that one: user-to-item.
+    """An item of a user, to be found from the user's items before it.
 
-    With timestamps the query is the last n items before the positive, the latest first; without,
-    n others of the user at random, and then what is learnt is to complete a set, not to foretell.
+    With timestamps the query is the last n items before the positive, the latest first. Without, it
+    is n others of the user at random, and a model learns to complete a set, not to foretell.
     A pair of user and item counts once, at its latest moment. Events of one moment are ordered by a
     hash of user and item, which favours no row. With n = 1 and timestamps the pairs are those of
     the paper: an item and the next one that its user engaged with.
@@ -177,13 +194,21 @@ class UserHistories:
 
     @property
     def num_pairs(self) -> int:
+        """How many pairs an epoch has."""
         return len(self._usable)
 
     @property
     def query_items(self) -> int:
+        """n, how many items a query has at most."""
         return self.last
 
     def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        """Draw pairs, as :class:`PairSource` describes it.
+
+        Args:
+            rng: the generator that is drawn from.
+            count: how many.
+        """
         edges = self._usable[rng.integers(0, self.num_pairs, count)]
         users = self._users[edges]
         if self._timed:
@@ -196,9 +221,13 @@ class UserHistories:
         return Draws(self._at(places), self._items[edges])
 
     def queries(self, rng: np.random.Generator, users: np.ndarray) -> np.ndarray:
-        """What ``users`` (``int[Q]``) are asked with after their last item: ``int32[Q, n]``.
+        """Make queries that come after the last items of users: ``int32[Q, n]``, −1 pads.
 
-        Their last n items, the latest first, or without timestamps n of them at random.
+        They hold the last n items, the latest first, or without timestamps n of them at random.
+
+        Args:
+            rng: the generator that is drawn from.
+            users: ``int[Q]``.
         """
         starts, lengths = self._starts[users], self._lengths[users]
         if self._timed:
@@ -216,7 +245,7 @@ class UserHistories:
 
 
 def _distinct_ranks(rng: np.random.Generator, sizes: np.ndarray, count: int) -> np.ndarray:
-    """For each row min(count, size) distinct ranks of 0 … size − 1, every set equally likely.
+    """Draw min(count, size) distinct ranks of 0 … size − 1 for each row, every set equally likely.
 
     Robert Floyd's algorithm on all rows at once (Bentley and Floyd 1987): time rows · count²,
     whatever the sizes.

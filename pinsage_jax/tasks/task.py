@@ -1,4 +1,4 @@
-"""A task: what a model trains on, and the held-out pairs that it is evaluated by."""
+"""A task: the pairs that a model trains on, and the held-out pairs that it is evaluated by."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pinsage_jax.tasks.pairs import PairSource
 
 
 class HeldOut(NamedTuple):
-    """Q queries and what is to be found from them.
+    """Q queries and the items that are to be found from them.
 
     Attributes:
         queries: ``int32[Q, n]`` item rows, −1 pads.
-        relevant: Q rows of the held-out positives.
-        seen: Q rows of what is left out of the ranking; always the query's own items.
+        relevant: the held-out positives of each query.
+        seen: the items of each query that are left out of the ranking; its own are among them.
     """
 
     queries: np.ndarray
@@ -31,19 +31,19 @@ class HeldOut(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained on and what it is judged by; nothing of valid, test or fresh is in train.
+    """Training pairs and held-out pairs; nothing of valid, test or fresh is in train.
 
     Attributes:
         data: the items with all their edges.
-        train: the edges that are walked, that statistics and training pairs come from; all of the
-            data's items and contexts have a row.
-        pairs: what is trained on.
-        valid: what the epoch is chosen by.
-        test: what the model is judged by, once.
+        train: the edges that are walked, and from which statistics and training pairs come; all
+            items and contexts of the data have a row.
+        pairs: the source of the training pairs.
+        valid: the pairs by which the epoch is chosen.
+        test: the pairs by which the model is evaluated, once.
         train_items: ``bool[I]``; False for an item that was held out with all its edges.
         fresh: pairs whose positive is such a held-out item.
-        fresh_edges: ``int32[F]`` item rows and ``int32[F]`` context rows: what is told of the
-            held-out items when they are added. None of the pairs of ``fresh`` is among them.
+        fresh_edges: ``int32[F]`` item rows and ``int32[F]`` context rows, the edges that held-out
+            items get when they are added. None of the pairs of ``fresh`` is among them.
         notes: counts worth telling a user.
     """
 

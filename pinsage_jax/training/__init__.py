@@ -3,7 +3,13 @@
 from pinsage_jax.training.batch import Batch, HostItemArrays, ItemArrays, Targets
 from pinsage_jax.training.preparation import Prepared, prepare
 from pinsage_jax.training.step import TrainState, train_step
-from pinsage_jax.training.trainer import Progress, Reporter, Silent, Trainer, TrainingDiverged
+from pinsage_jax.training.trainer import (
+    Progress,
+    Reporter,
+    SilentReporter,
+    Trainer,
+    TrainingDiverged,
+)
 
 __all__ = [
     "Batch",
@@ -12,7 +18,7 @@ __all__ = [
     "Prepared",
     "Progress",
     "Reporter",
-    "Silent",
+    "SilentReporter",
     "Targets",
     "TrainState",
     "Trainer",

@@ -1,4 +1,4 @@
-"""What a training step sees: a batch, its negatives, and the items as the step shows them."""
+"""What a training step sees: a batch, its negatives, and its view of the items."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ class Targets(NamedTuple):
     """All items whose vectors a step scores.
 
     Attributes:
-        queries: ``int32[B, n]``.
+        queries: ``int32[B, n]``, −1 pads.
         positives: ``int32[B]``.
-        negatives: ``int32[M]`` shared, or ``int32[B, M]`` separate.
-        hard: ``int32[B, H]``; −1 where there is none, or none counts in this epoch.
+        negatives: ``int32[M]`` shared ones, or ``int32[B, M]`` separate ones.
+        hard: ``int32[B, H]`` hard negatives; −1 where a query has none, or none counts in this
+            epoch.
     """
 
     queries: Int[Array, "batch items"]
@@ -51,22 +52,22 @@ class Targets(NamedTuple):
 
     @property
     def ids(self) -> Ids:
-        """All of them in one row, repeated as they come."""
+        """All of them in one row, with repetitions."""
         return jnp.concatenate([part.reshape(-1) for part in self])
 
 
 @flax.struct.dataclass
 class ItemArrays:
-    """What a step reads of the R items: arguments of the compiled program.
+    """The arrays of R items that a step reads: arguments of the compiled program.
 
     Attributes:
         features: encoded, of all items, by input.
         table: the items' neighbours.
         training_items: ``int32[n]``, rows that may be negatives.
-        law: weights of those items by which they are drawn; None for uniform draws.
+        law: the weights by which these items are drawn; None for uniform draws.
         log_law: ``float32[R]``, the logarithm of each item's probability in that law, −∞ for an
             item that is never drawn; None for uniform draws.
-        hard_pool: ``int32[R, P]``; None without hard negatives.
+        hard_pool: ``int32[R, P]``, the hard negatives of each item; None without any.
         degree_of_none: ``float32[]``, the encoded log-degree of an item without contexts; None
             where the encoder does not see degrees.
     """
@@ -81,7 +82,7 @@ class ItemArrays:
 
 
 class HostItemArrays(NamedTuple):
-    """What batches are gathered from on the host: :class:`ItemArrays` in NumPy.
+    """The arrays that batches are gathered from on the host: :class:`ItemArrays` in NumPy.
 
     Attributes:
         features: encoded, of all items, by input.
@@ -90,7 +91,7 @@ class HostItemArrays(NamedTuple):
         training_items: ``int32[n]``, rows that may be negatives.
         law: ``float64[n]``, probabilities of the training items; None for uniform draws.
         log_law: ``float32[R]``, as :class:`ItemArrays` has it.
-        hard_pool: ``int32[R, P]``; None without hard negatives.
+        hard_pool: ``int32[R, P]``, the hard negatives of each item; None without any.
         degree_of_none: the encoded log-degree of an item without contexts; None where the encoder
             does not see degrees.
     """
@@ -106,11 +107,11 @@ class HostItemArrays(NamedTuple):
 
 
 def num_targets(config: PinSageConfig, query_items: int) -> int:
-    """How many items a step embeds at most, repetitions counted.
+    """Count the items that a step embeds at most, with repetitions.
 
     Args:
         config: the settings.
-        query_items: n, the items of a query at most.
+        query_items: n, how many items a query has at most.
     """
     rows = config.batch_size if config.negative_choice == "separate" else 1
     own = config.batch_size * (query_items + 1 + config.hard_negatives)
@@ -148,7 +149,7 @@ def draw_targets(
 
 
 def log_expected_draws(negatives: Any, log_law: Any, config: PinSageConfig) -> Any:
-    """The logarithm of how often each negative is expected among a row's M draws, log(M q).
+    """Compute the logarithm of how often each negative is expected among M draws, log(M q).
 
     A softmax that subtracts it from the negatives' scores estimates the sum over all items that can
     be drawn, whatever the law of the draws; without it a law by degree would cancel what the scores
@@ -156,7 +157,7 @@ def log_expected_draws(negatives: Any, log_law: Any, config: PinSageConfig) -> A
 
     Args:
         negatives: ``int32[M]`` or ``int32[B, M]``, item rows.
-        log_law: ``float32[R]``, log q of each item, or None.
+        log_law: ``float32[R]``, log q of each item; None for uniform draws.
         config: the settings.
 
     Returns:
@@ -170,14 +171,14 @@ def log_expected_draws(negatives: Any, log_law: Any, config: PinSageConfig) -> A
 
 
 class Partners(NamedTuple):
-    """Which items of a batch must not see each other: a query's items and its positive.
+    """The items of a batch that must not see each other: a query's items and its positive.
 
     An item may stand in several pairs. Of the pairs whose query holds it the last one counts, and
     so does the last one of the pairs whose positive it is.
 
     Attributes:
-        queries: ``int32[B + 1, n]``, −1 pads; the last row, which is nobody's pair, is −1.
-        positives: ``int32[B + 1]``, likewise.
+        queries: ``int32[B + 1, n]``, −1 pads; the last row, the pair of no item, is −1.
+        positives: ``int32[B + 1]``; the last one is −1.
         as_query: ``int32[R]``, the last pair whose query holds the item; −1 for none.
         as_positive: ``int32[R]``, the last pair whose positive it is; −1 for none.
     """
@@ -228,7 +229,7 @@ class Partners(NamedTuple):
         )
 
     def hide(self, rows: Any, ids: Any) -> Any:
-        """Tell which neighbours of some rows must not be seen, ``bool[rows, T]``.
+        """Tell which neighbours some rows must not see, ``bool[rows, T]``.
 
         Args:
             rows: ``int32[rows]``.
@@ -242,14 +243,14 @@ class Partners(NamedTuple):
 
 @flax.struct.dataclass
 class TrainingView:
-    """The items as one step shows them: some without contexts, targets hidden from each other.
+    """A training step's view of the items: some lack contexts, targets do not see each other.
 
-    The masks are laid over the rows that a batch reads, after they were gathered, so that a step
-    costs the same however many items there are.
+    The masks are laid over the rows that a batch reads, after these were gathered, so that masking
+    costs the same in a catalogue of any size.
 
     Attributes:
         items: the items as they are.
-        partners: who must not see whom; None shows everybody to everybody.
+        partners: which items must not see each other; None hides nothing.
         lost: ``bool[R]``, the items without contexts in this step; None for none.
     """
 
@@ -263,7 +264,7 @@ class TrainingView:
         return self.items.table.num_rows
 
     def take(self, rows: Ids) -> NeighborTable:
-        """Neighbours of some rows; where one is hidden, the others' weights add up to 1 again.
+        """Take the neighbours of some rows; where some are hidden, the other weights add up to 1.
 
         Args:
             rows: ``int32[rows]``.
@@ -281,7 +282,7 @@ class TrainingView:
         return NeighborTable(ids=ids, weights=weights)
 
     def features(self, nodes: Ids) -> Features:
-        """Features of some rows; those without contexts have the degree of none.
+        """Take the features of some rows; a row without contexts has the degree of none.
 
         Args:
             nodes: ``int32[nodes]``.

@@ -32,7 +32,7 @@ Chunk = Callable[[TrainState, Batch, Array, Scalar, ItemArrays], tuple[TrainStat
 
 
 class _Epochs:
-    """What both ways of running an epoch share."""
+    """The part that both ways of running an epoch share."""
 
     def __init__(self, task: Task, config: PinSageConfig, prepared: Prepared):
         self._config, self._pairs = config, task.pairs
@@ -50,9 +50,11 @@ class _Epochs:
 
 
 class DeviceEpochs(_Epochs):
-    """Features and neighbours lie on the device. An epoch's pairs are drawn on the host and handed
-    over in chunks of steps; a chunk is one compiled program, and the next chunk's pairs are drawn
-    while it runs."""
+    """Epochs of a run whose features and neighbours lie on the device.
+
+    An epoch's pairs are drawn on the host and handed over in chunks of steps. A chunk is one
+    compiled program, and the next chunk's pairs are drawn while it runs.
+    """
 
     def __init__(
         self,
@@ -67,19 +69,23 @@ class DeviceEpochs(_Epochs):
         self._chunk = make_chunk(prepared.model, optimizer, config, self.capacities)
 
     def take_table(self, table: NeighborTable) -> None:
-        """Go on with other neighbours."""
+        """Go on with other neighbours.
+
+        Args:
+            table: neighbours of all items.
+        """
         self._items = dataclasses.replace(self._items, table=table)
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
     ) -> Iterator[tuple[TrainState, StepRecord]]:
-        """The state after every few steps, and their records.
+        """Train an epoch, and yield the state after every few steps with their figures.
 
         Args:
-            state: given up.
-            epoch: from 1.
-            steps: of the epoch.
-            active: hard negatives of a query that count in this epoch.
+            state: the state before the epoch; its arrays are given up.
+            epoch: the epoch, from 1.
+            steps: how many steps it has.
+            active: how many hard negatives of a query count in it.
         """
         fold = jax.vmap(functools.partial(jax.random.fold_in, self._key(epoch)))
         for start, chunk in self._chunks(epoch, steps):
@@ -121,7 +127,7 @@ class DeviceEpochs(_Epochs):
 
 
 class HostEpochs(_Epochs):
-    """Features and neighbours lie on the host, which gathers a few steps ahead."""
+    """Epochs of a run whose features and neighbours lie on the host, which gathers ahead."""
 
     def __init__(
         self,
@@ -136,14 +142,25 @@ class HostEpochs(_Epochs):
         self._step = make_host_step(prepared.model, optimizer, config)
 
     def take_table(self, table: NeighborTable) -> None:
-        """Go on with other neighbours."""
+        """Go on with other neighbours.
+
+        Args:
+            table: neighbours of all items.
+        """
         ids, weights = np.asarray(table.ids), np.asarray(table.weights)
         self._items = self._items._replace(ids=ids, weights=weights)
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
     ) -> Iterator[tuple[TrainState, StepRecord]]:
-        """The state after every step, and its record; see :meth:`DeviceEpochs.run`."""
+        """Train an epoch, and yield the state after every step with its figures.
+
+        Args:
+            state: the state before the epoch; its arrays are given up.
+            epoch: the epoch, from 1.
+            steps: how many steps it has.
+            active: how many hard negatives of a query count in it.
+        """
         key = self._key(epoch)
         ahead = batches(
             self._pairs,
@@ -190,8 +207,18 @@ def make_chunk(
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
 ) -> Chunk:
-    """Several steps as one compiled program: ``(state, batches, keys, active, items)`` to the new
-    state and a record a step; the old state is given up."""
+    """Compile several steps as one program.
+
+    Args:
+        model: the encoder.
+        optimizer: what turns gradients into updates.
+        config: the settings.
+        capacities: declared before the run, ascending; the last holds every batch.
+
+    Returns:
+        ``(state, batches, keys, active, items)`` to the new state and the figures of each step; the
+        old state is given up.
+    """
 
     def chunk(
         state: TrainState, batches: Batch, keys: PRNGKey, active: Scalar, items: ItemArrays
@@ -225,7 +252,19 @@ def count_nodes(
     config: PinSageConfig,
     most: Capacities,
 ) -> Array:
-    """The sizes of S_0 … S_K of a batch as a step would draw it, ``int32[K + 1]``."""
+    """Count the nodes of S_0 … S_K of a batch, as a step would draw it.
+
+    Args:
+        key: consumed.
+        batch: the pairs.
+        active: ``int32[]``, how many hard negatives of a query count.
+        items: the arrays of the items.
+        config: the settings.
+        most: capacities that hold every batch.
+
+    Returns:
+        ``int32[K + 1]``.
+    """
     draw_key, view_key = jax.random.split(key)
     targets = draw_targets(draw_key, batch, items, active, config)
     view = training_view(view_key, targets, items, config)
@@ -239,7 +278,7 @@ def make_host_step(
 
     Args:
         model: the encoder.
-        optimizer: what moves the parameters.
+        optimizer: what turns gradients into updates.
         config: the settings.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Training where features and neighbours do not fit the device: the host gathers, the device moves.
+"""Training where features and neighbours do not fit the device: the host gathers what a step needs.
 
 Batches are drawn and their part of the graph is gathered in NumPy, a few steps ahead in a thread of
-its own, and handed to the step that the compiled epoch takes as well. Laws, masks and capacities
-are those of :mod:`pinsage_jax.training.step`; the draws come from another generator, so the same
-seed gives other batches than on the device.
+its own. The device takes the same step as in a compiled epoch. Laws, masks and capacities are those
+of :mod:`pinsage_jax.training.step`; the draws come from another generator, so the same seed gives
+other batches than on the device.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _AHEAD = 3
 
 
 class Gathered(NamedTuple):
-    """A step's arrays: what :func:`pinsage_jax.training.step.batch_gradient` reads.
+    """The arrays of a step, which :func:`pinsage_jax.training.step.batch_gradient` reads.
 
     Attributes:
-        features: of the nodes of S_0.
+        features: the features of the nodes of S_0, by input.
         blocks: K layers.
         targets: rows in the last layer.
-        counts: ``int[K + 1]``, nodes of S_0 … S_K.
-        tier: which of the declared capacities it took.
+        counts: ``int[K + 1]``, the sizes of S_0 … S_K.
+        tier: which of the declared capacities hold the batch.
         log_expected: how often each negative is expected among the draws, or None
             (:func:`pinsage_jax.training.batch.log_expected_draws`).
     """
@@ -55,11 +55,16 @@ def batches(
     active: int,
     rng: np.random.Generator,
 ) -> Iterator[Gathered]:
-    """The steps of an epoch, gathered ahead of their use.
+    """Gather the steps of an epoch, a few of them ahead of their use.
 
     Args:
-        active: hard negatives of a query that count in this epoch.
-        rng: of this epoch; nobody else may draw from it.
+        pairs: the source of training pairs.
+        items: the arrays of the items.
+        config: the settings.
+        capacities: declared before the run, ascending; the last holds every batch.
+        steps: how many steps the epoch has.
+        active: how many hard negatives of a query count in this epoch.
+        rng: the generator of this epoch; nobody else may draw from it.
     """
 
     def gathered() -> Gathered:
@@ -83,7 +88,15 @@ def draw(
     active: int,
     rng: np.random.Generator,
 ) -> Targets:
-    """A batch and its negatives, by item rows."""
+    """Draw a batch and its negatives, by item rows.
+
+    Args:
+        pairs: the source of training pairs.
+        items: the arrays of the items.
+        config: the settings.
+        active: how many hard negatives of a query count in this epoch.
+        rng: the generator that is drawn from.
+    """
     size = config.batch_size
     queries, positives = pairs.draw(rng, size)
     shape = (size, config.negatives) if config.negative_choice == "separate" else config.negatives
@@ -111,7 +124,15 @@ def gather(
     capacities: tuple[Capacities, ...],
     rng: np.random.Generator,
 ) -> Gathered:
-    """A batch's part of the graph, in arrays of the smallest declared capacities that hold it."""
+    """Gather a batch's part of the graph, in the smallest declared capacities that hold it.
+
+    Args:
+        targets: the items of the batch.
+        items: the arrays of the items.
+        config: the settings.
+        capacities: declared before the run, ascending; the last holds every batch.
+        rng: the generator that chooses the items without contexts.
+    """
     view = _View(targets, items, config, rng)
     wanted = np.concatenate([part.reshape(-1) for part in targets])
     layers = [np.unique(wanted[wanted >= 0])]
@@ -155,7 +176,7 @@ def _block(
 
 
 class _View:
-    """The items as one step shows them; see :func:`pinsage_jax.training.step.training_view`."""
+    """A step's view of the items, as :class:`pinsage_jax.training.batch.TrainingView` in NumPy."""
 
     def __init__(
         self,
@@ -186,7 +207,7 @@ class _View:
         return np.where(weights > 0, ids, -1), weights
 
     def features(self, nodes: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of the nodes; those without contexts have the degree of none."""
+        """Features of the nodes; a node without contexts has the degree of none."""
         taken = {name: values[nodes] for name, values in self._items.features.items()}
         nobody = self._items.degree_of_none
         if self._lost is not None and nobody is not None:

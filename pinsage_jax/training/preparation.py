@@ -1,4 +1,4 @@
-"""From a task on the host to what a training step reads: features, neighbours, hard negatives."""
+"""From a task on the host to the arrays of a step: features, neighbours, hard negatives."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from pinsage_jax.training.batch import HostItemArrays, ItemArrays
 
 
 class Prepared(NamedTuple):
-    """What training reads.
+    """Everything that training reads, made once before it.
 
     Attributes:
-        schema: of the features, with the statistics of the training items.
+        schema: how features are encoded, with the statistics of the training items.
         features: encoded, on the host, ``[I, …]`` by input.
         graph: the items and contexts that are walked.
         table: the neighbours of all items.
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
         degree_of_none: the encoded log-degree of an item without contexts; None where the encoder
             does not see degrees.
         notes: lines worth telling a user.
-        seconds: what took how long.
+        seconds: how long each part took, by name.
     """
 
     schema: FeatureSchema
@@ -55,6 +55,11 @@ def prepare(
     task: Task, config: PinSageConfig, text_encoders: TextEncoders | None = None
 ) -> Prepared:
     """Encode the features, build the graph, walk, and rank hard negatives.
+
+    Args:
+        task: what is trained on.
+        config: the settings.
+        text_encoders: by text column, what makes a sentence vector of its texts.
 
     Raises:
         InputError: a column that the settings name is not there, or features do not fit.
@@ -131,7 +136,13 @@ def hard_pool_of(
 
 
 def neighbors_of(graph: ItemGraph, config: PinSageConfig, *, epoch: int) -> NeighborTable:
-    """The neighbours of all items, drawn for an epoch; empty where the encoder has no layers."""
+    """Draw the neighbours of all items for an epoch; none where the encoder has no layers.
+
+    Args:
+        graph: the graph that is walked.
+        config: the settings.
+        epoch: the epoch before which they are drawn; 0 for the start.
+    """
     if not config.uses_graph:
         return NeighborTable(
             ids=jnp.full((graph.num_items, 1), -1, jnp.int32),
@@ -142,7 +153,13 @@ def neighbors_of(graph: ItemGraph, config: PinSageConfig, *, epoch: int) -> Neig
 
 
 def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemArrays:
-    """The arrays of a training step, on the device."""
+    """Put the arrays of a training step onto the device.
+
+    Args:
+        task: what is trained on.
+        prepared: features, neighbours and hard negatives of its items.
+        config: the settings.
+    """
     law = log_law = None
     if config.negative_law == "degree":
         law = _degree_law(task)
@@ -163,7 +180,13 @@ def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemAr
 
 
 def host_item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> HostItemArrays:
-    """The same arrays on the host, for the pipeline that feeds the device."""
+    """Lay the same arrays out on the host, for the pipeline that feeds the device.
+
+    Args:
+        task: what is trained on.
+        prepared: features, neighbours and hard negatives of its items.
+        config: the settings.
+    """
     law = log_law = None
     if config.negative_law == "degree":
         weights = _degree_law(task)
@@ -189,13 +212,13 @@ def _degree_law(task: Task) -> ItemWeights:
 
 
 def _probabilities(law: ItemWeights) -> np.ndarray:
-    """What each training item is drawn with, ``float64[n]``."""
+    """The probability of each training item in a draw, ``float64[n]``."""
     weights = np.asarray(law.weights, np.float64)
     return weights / weights.sum()
 
 
 def _log_law(law: ItemWeights, task: Task) -> np.ndarray:
-    """The logarithm of what each item is drawn with, ``float32[I]``; −∞ for held-out items."""
+    """The logarithm of each item's probability in a draw, ``float32[I]``; −∞ if it is held out."""
     logs = np.full(len(task.train_items), -np.inf, np.float32)
     logs[task.train_items] = np.log(_probabilities(law))
     return logs

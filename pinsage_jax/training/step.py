@@ -1,11 +1,11 @@
-"""One training step: draw negatives, gather the batch's part of the graph, score, move.
+"""One training step: draw negatives, gather the batch's part of the graph, score, update.
 
 For a pair (q, p) of the batch, M negatives shared by all pairs and up to H hard ones of q's own,
 the loss of a row compares ⟨z_q, z_p⟩ with ⟨z_q, z_n⟩ over the negatives that count for it. Every
 item of the batch is embedded once: the shared negatives cost M embeddings, not B × M.
 
 The loss is the weighted mean over the rows of a mean (max-margin, bpr, binary) or a sum (softmax)
-over the row's negatives, shared and hard alike. There is no L2 penalty.
+over the row's negatives, shared and hard ones together. There is no L2 penalty.
 
 References:
     Ying et al. 2018, section 3.3 (equation 1, shared and hard negatives).
@@ -53,19 +53,24 @@ from pinsage_jax.training.batch import (
 
 
 class TrainState(NamedTuple):
-    """Parameters and the optimizer's state."""
+    """Parameters and the optimizer's state.
+
+    Attributes:
+        params: the encoder's parameters.
+        optimizer: the moments of these.
+    """
 
     params: Params
     optimizer: optax.OptState
 
 
 class StepRecord(NamedTuple):
-    """What a step says of itself.
+    """The figures of a step.
 
     Attributes:
-        loss: before the update.
-        counts: ``int32[K + 1]``, nodes of S_0 … S_K.
-        tier: which of the declared capacities it took.
+        loss: the loss before the update.
+        counts: ``int32[K + 1]``, the sizes of S_0 … S_K.
+        tier: which of the declared capacities the step took.
     """
 
     loss: Scalar
@@ -74,10 +79,11 @@ class StepRecord(NamedTuple):
 
 
 def in_places(targets: Targets, place: Ids) -> Targets:
-    """The targets by their rows in the last layer, in place of item rows; −1 stays.
+    """Replace item rows by rows of the last layer; −1 stays.
 
     Args:
-        place: ``int32[R]``, each target's row there.
+        targets: item rows.
+        place: ``int32[R]``, the row of each target in the last layer.
     """
     return Targets(*(jnp.where(ids >= 0, place[jnp.maximum(ids, 0)], -1) for ids in targets))
 
@@ -92,14 +98,14 @@ def score_loss(
     config: PinSageConfig,
     log_expected: Float[Array, "..."] | None = None,
 ) -> Scalar:
-    """The loss of a batch from the vectors of its targets.
+    """Compute the loss of a batch from the vectors of its targets.
 
     Args:
         key: consumed where negatives are chosen by distance.
         model: the encoder.
         params: its parameters.
         vectors: ``float[n, D]``.
-        targets: their rows, each item in one row alone.
+        targets: their rows; no item has two.
         weights: ``float[B]``, 0 for rows that do not count.
         config: the settings.
         log_expected: how often each negative is expected among the draws
@@ -136,12 +142,12 @@ def batch_gradient(
     config: PinSageConfig,
     log_expected: Float[Array, "..."] | None = None,
 ) -> tuple[Scalar, Params]:
-    """The loss of a batch and its gradient, from all that was gathered for it.
+    """Compute the loss of a batch and its gradient, from all that was gathered for it.
 
     Args:
         params: the encoder's parameters.
         key: consumed where negatives are chosen by distance.
-        features: of the nodes of S_0.
+        features: the features of the nodes of S_0, by input.
         blocks: K layers.
         targets: rows in the last layer.
         weights: ``float[B]``, 0 for rows that do not count.
@@ -181,7 +187,7 @@ def _other_scores(
 
 
 def loss_of(config: PinSageConfig) -> Loss:
-    """The loss of one row that the settings name.
+    """Make the loss of one row that the settings name.
 
     Args:
         config: the settings.
@@ -207,14 +213,24 @@ def train_step(
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
 ) -> tuple[TrainState, StepRecord]:
-    """One step.
+    """Take one step.
 
-    A batch whose nodes exceed the first capacities is not computed with them at all: the sizes are
-    known before, and the next capacities that hold it are taken.
+    The sizes of a batch's layers are known before anything is computed, and the smallest declared
+    capacities that hold them are taken.
 
     Args:
-        active: hard negatives of a query that count in this epoch.
+        state: the parameters and moments before the step.
+        batch: the pairs.
+        key: consumed.
+        active: ``int32[]``, how many hard negatives of a query count in this epoch.
+        items: the arrays of the items.
+        model: the encoder.
+        optimizer: what turns gradients into updates.
+        config: the settings.
         capacities: declared before the run, ascending; the last holds every batch.
+
+    Returns:
+        The state after the step, and its figures.
     """
     draw_key, view_key, choice_key = jax.random.split(key, 3)
     targets = draw_targets(draw_key, batch, items, active, config)
@@ -248,6 +264,12 @@ def train_step(
 def moved(
     state: TrainState, gradient: Params, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """The state after an update."""
+    """Update the parameters.
+
+    Args:
+        state: the parameters and moments before the update.
+        gradient: the gradient of the loss by the parameters.
+        optimizer: what turns it into an update.
+    """
     updates, moments = optimizer.update(gradient, state.optimizer, state.params)
     return TrainState(optax.apply_updates(state.params, updates), moments)

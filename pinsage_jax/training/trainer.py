@@ -1,7 +1,7 @@
-"""Training: epoch after epoch, judged on validation as they go.
+"""Training epoch after epoch, with evaluations on validation.
 
-Everything drawn depends on the seed and the epoch alone, so a run that was killed ends as one that
-was not.
+All draws are decided by the seed and the epoch, so a run that was killed and resumed ends like one
+that was not.
 
 The learning rate rises linearly over the first epoch and then decays exponentially (Ying et al.
 2018, section 3.3, which gives no constants).
@@ -29,23 +29,41 @@ from pinsage_jax.training.epochs import DeviceEpochs, HostEpochs
 from pinsage_jax.training.preparation import Prepared, neighbors_of
 from pinsage_jax.training.step import TrainState
 
-# The batch that the initial layers are shifted and scaled by.
+# How many items the initial layers are shifted and scaled by.
 _INITIAL_ITEMS = 1024
 METRIC = "mrr"
-"""What validation chooses the epoch by."""
+"""The metric of validation by which the epoch is chosen."""
 
 
 class Reporter(Protocol):
     """Receives a run's events; every method may do nothing."""
 
-    def noted(self, message: str) -> None: ...
+    def noted(self, message: str) -> None:
+        """Something is worth a line.
 
-    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None: ...
+        Args:
+            message: the line.
+        """
 
-    def evaluated(self, record: dict[str, Any]) -> None: ...
+    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None:
+        """A call of the compiled steps is done.
+
+        Args:
+            epoch: the epoch, from 1.
+            share: how much of it is done, from 0 to 1.
+            loss: the mean over the steps of the call.
+            seconds_a_step: how long one of them took.
+        """
+
+    def evaluated(self, record: dict[str, Any]) -> None:
+        """An epoch is done, and evaluated where that was due.
+
+        Args:
+            record: the line of metrics.jsonl.
+        """
 
 
-class Silent:
+class SilentReporter(Reporter):
     """Says nothing."""
 
     def noted(self, message: str) -> None: ...
@@ -56,18 +74,18 @@ class Silent:
 
 
 class TrainingDiverged(InputError):
-    """The loss is no number."""
+    """The loss became NaN or infinite."""
 
 
 class Progress(NamedTuple):
-    """How far a run is: what a checkpoint holds.
+    """How far a run is, as a checkpoint holds it.
 
     Attributes:
         state: parameters and moments after ``epoch``.
         best: parameters of the best epoch so far.
-        epoch: epochs done.
-        best_epoch: 0 before the first evaluation.
-        best_value: of the metric on validation.
+        epoch: how many epochs are done.
+        best_epoch: the best of them; 0 before the first evaluation.
+        best_value: its metric on validation.
     """
 
     state: TrainState
@@ -78,7 +96,7 @@ class Progress(NamedTuple):
 
 
 class Trainer:
-    """One run: what is compiled, what is drawn, how far it is."""
+    """Trains one run, an epoch at a time."""
 
     def __init__(
         self,
@@ -88,11 +106,11 @@ class Trainer:
         reporter: Reporter | None = None,
     ):
         self.task, self.config, self.prepared = task, config, prepared
-        self.reporter = reporter or Silent()
+        self.reporter = reporter or SilentReporter()
         pairs = task.pairs
         if not pairs.num_pairs:
             raise InputError("pairs: expected at least one query–positive pair to train on")
-        # What is ranked: an item that training never sees is not asked for.
+        # Items that are ranked: one that training never sees is not asked for.
         self.pool = np.flatnonzero(task.train_items).astype(np.int32)
         self.steps = config.steps_per_epoch or -(-pairs.num_pairs // config.batch_size)
         self.optimizer = make_optimizer(config, self.steps)
@@ -102,7 +120,7 @@ class Trainer:
         self._neighbors_drawn_at = 0
 
     def start(self) -> Progress:
-        """Before the first step."""
+        """Draw the initial parameters: the progress before the first step."""
         prepared = self.prepared
         params_key, items_key = jax.random.split(stream(self.config, "init"))
         params = init_params(params_key, prepared.model)
@@ -116,8 +134,11 @@ class Trainer:
         return Progress(state, jax.tree.map(jnp.copy, params), 0, 0, -np.inf)
 
     def use_neighbors_of(self, epoch: int) -> None:
-        """Take the neighbours that an epoch trains on, where they are drawn anew now and then:
-        those drawn before the first epoch, then anew after every ``refresh_every`` epochs."""
+        """Take the neighbours that an epoch trains on, which are drawn anew every few epochs.
+
+        Args:
+            epoch: the epoch, from 1; 0 for the start.
+        """
         drawn_at = drawn_for(epoch, self.config.refresh_every)
         if drawn_at == self._neighbors_drawn_at:
             return
@@ -127,10 +148,16 @@ class Trainer:
         self._neighbors_drawn_at = drawn_at
 
     def train_epoch(self, progress: Progress) -> tuple[Progress, float]:
-        """One epoch, and the mean of its losses.
+        """Train one epoch.
+
+        Args:
+            progress: how far the run is.
+
+        Returns:
+            How far it is now, and the mean of the losses.
 
         Raises:
-            TrainingDiverged: a loss is no number; the line names the step.
+            TrainingDiverged: a loss is NaN or infinite; the message names the step.
         """
         config, epoch = self.config, progress.epoch + 1
         self.use_neighbors_of(epoch)
@@ -155,13 +182,25 @@ class Trainer:
         return progress._replace(state=state, epoch=epoch), float(np.concatenate(losses).mean())
 
     def evaluate(self, params: Any, held_out: HeldOut) -> dict[str, float]:
-        """Figures of one part, the training items ranked."""
+        """Rank the training items for the pairs of one part.
+
+        Args:
+            params: the encoder's parameters.
+            held_out: the part.
+        """
         prepared = self.prepared
         vectors = embed_all(prepared.model, params, prepared.features, prepared.table).vectors
         return evaluate_part(prepared.model, params, vectors, held_out, candidates=self.pool)
 
     def advance(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
-        """One epoch, and its record; judged on validation where it is due."""
+        """Train one epoch, and evaluate it on validation where that is due.
+
+        Args:
+            progress: how far the run is.
+
+        Returns:
+            How far it is now, and the record of the epoch.
+        """
         started = time.perf_counter()
         progress, loss = self.train_epoch(progress)
         record: dict[str, Any] = {"epoch": progress.epoch, "loss": loss}
@@ -187,7 +226,7 @@ class Trainer:
         return is_finished(self.config, progress.epoch, progress.best_epoch)
 
     def tier_note(self) -> str:
-        """How often which capacities were taken."""
+        """Say how often each of the declared capacities was taken."""
         parts = [
             f"{count:,} steps within {' + '.join(f'{size:,}' for size in sizes)} nodes"
             for sizes, count in zip(self.epochs.capacities, self.tiers, strict=True)
@@ -220,7 +259,12 @@ def is_finished(config: PinSageConfig, epoch: int, best_epoch: int) -> bool:
 
 
 def make_optimizer(config: PinSageConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Adam under a linear warm-up and an exponential decay by ``decay`` an epoch."""
+    """Make Adam with a linear warm-up and an exponential decay.
+
+    Args:
+        config: the settings.
+        steps_per_epoch: how many steps an epoch has.
+    """
     warmup = round(config.warmup_epochs * steps_per_epoch)
     decay = optax.exponential_decay(config.learning_rate, steps_per_epoch, config.decay)
     if not warmup:
