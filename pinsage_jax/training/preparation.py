@@ -121,7 +121,9 @@ def hard_pool_of(
         config: the settings.
         rows: ``int[n]``, the items that get a pool; None for all that have contexts.
     """
-    explicit = isinstance(task.pairs, ExplicitPairs)
+    positives = None
+    if isinstance(task.pairs, ExplicitPairs):
+        positives = task.pairs.positive_rows(graph.num_items)
     return make_pool(
         key,
         graph,
@@ -131,7 +133,7 @@ def hard_pool_of(
         restart=config.restart,
         visits=config.hard_visits,
         rows=rows,
-        positives=task.pairs.positive_rows(graph.num_items) if explicit else None,
+        positives=positives,
     )
 
 
