@@ -142,6 +142,23 @@ def several(kind: Kind, expected: str) -> Kind:
     return Kind(expected, convert)
 
 
+def checked(name: str, value: Any, kind: Kind) -> Any:
+    """A value of a kind, as it is kept.
+
+    Args:
+        name: what the error calls it.
+        value: what came.
+        kind: its kind.
+
+    Raises:
+        InputError: the value is of another kind.
+    """
+    try:
+        return kind.convert(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name}: expected {kind.expected}, got {scalar(value)!r}") from None
+
+
 def check_fields(owner: Any, **kinds: Kind) -> None:
     """Check fields of a frozen dataclass, and keep NumPy and JAX scalars as Python numbers.
 
@@ -155,12 +172,7 @@ def check_fields(owner: Any, **kinds: Kind) -> None:
         InputError: a field holds a value of another kind.
     """
     for name, kind in kinds.items():
-        value = getattr(owner, name)
-        try:
-            converted = kind.convert(value)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{name}: expected {kind.expected}, got {scalar(value)!r}") from None
-        object.__setattr__(owner, name, converted)
+        object.__setattr__(owner, name, checked(name, getattr(owner, name), kind))
 
 
 def setting(default: Any, kind: Kind) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +25,7 @@ from lightgcn_jax.diffusion.choice import (
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
 from lightgcn_jax.graph.bipartite import training_graph
-from lightgcn_jax.roofline.report import DiffusionReport, StorageReport, diffusion_report
+from lightgcn_jax.roofline.report import DiffusionReport, diffusion_report
 from lightgcn_jax.roofline.targets import find_target
 from lightgcn_jax.roofline.timing import Program
 
@@ -149,7 +149,7 @@ def print_report(console: Console, found: DiffusionReport) -> None:
                     f"{found.num_users:,} users, {found.num_items:,} items, "
                     f"{found.num_entries:,} entries of Ã",
                 ),
-                ("table", f"D = {found.dim}, {found.dtype}, {_megabytes(found.table_bytes)} MB"),
+                ("table", f"D = {found.dim}, {found.dtype}, {_millions(found.table_bytes)} MB"),
                 ("ordering", found.ordering),
                 ("auto stores", f"{found.choice.name}: {found.choice.reason}"),
                 ("auto orders", f"{found.ordering_choice.name}: {found.ordering_choice.reason}"),
@@ -157,12 +157,9 @@ def print_report(console: Console, found: DiffusionReport) -> None:
             ]
         )
     )
-    available = {name: one for name, one in found.storages.items() if one.obstacle is None}
-    layers = found.num_layers
-    _print_programs(console, "One application", found, available, lambda one: one.application)
-    _print_programs(
-        console, f"{layers} layers, forward and backward", found, available, lambda one: one.layers
-    )
+    _print_programs(console, "One application", found, "application")
+    title = f"{found.num_layers} layers, forward and backward"
+    _print_programs(console, title, found, "layers")
     _print_obstacles(console, {name: one.obstacle for name, one in found.storages.items()})
 
 
@@ -179,25 +176,22 @@ def _ceilings(found: DiffusionReport) -> list[tuple[str, str]]:
     ]
 
 
-def _print_programs(
-    console: Console,
-    title: str,
-    found: DiffusionReport,
-    storages: Mapping[str, StorageReport],
-    program_of: Callable[[StorageReport], Program | None],
-) -> None:
-    columns = {
-        name: _cells(found, storage, program)
-        for name, storage in storages.items()
-        if (program := program_of(storage)) is not None
-    }
+def _programs(found: DiffusionReport, kind: str) -> dict[str, Program]:
+    """The programs of a kind, ``application`` or ``layers``, of the storages there are."""
+    kept = {name: one for name, one in found.storages.items() if one.obstacle is None}
+    return {name: getattr(one, kind) for name, one in kept.items()}
+
+
+def _print_programs(console: Console, title: str, found: DiffusionReport, kind: str) -> None:
+    programs = _programs(found, kind)
+    columns = {name: _cells(found, name, program) for name, program in programs.items()}
     names = list(dict.fromkeys(quantity for cells in columns.values() for quantity in cells))
     rows = [(name, *(cells.get(name, "") for cells in columns.values())) for name in names]
     console.print()
     console.print(table((title, *columns), rows, numbers=tuple(columns)))
 
 
-def _cells(found: DiffusionReport, storage: StorageReport, program: Program) -> dict[str, str]:
+def _cells(found: DiffusionReport, storage: str, program: Program) -> dict[str, str]:
     """The quantities of one column, by name."""
     cells = {}
     measured, made = program.measurement, program.executable
@@ -212,22 +206,19 @@ def _cells(found: DiffusionReport, storage: StorageReport, program: Program) -> 
     elif found.ceilings is not None or made is None:
         cells["not run"] = program.not_run or ""
     cells |= {
-        "compulsory, MB": _megabytes(program.work.compulsory_bytes),
-        "uncached, MB": _megabytes(program.work.uncached_bytes),
-        "operations, M": f"{program.work.operations / 1e6:,.1f}",
-        "storage, MB": _megabytes(storage.storage_bytes or 0),
+        "compulsory, MB": _millions(program.work.compulsory_bytes),
+        "uncached, MB": _millions(program.work.uncached_bytes),
+        "operations, M": _millions(program.work.operations),
+        "storage, MB": _millions(found.storages[storage].storage_bytes),
     }
     if made is not None:
-        callbacks = str(made.host_callbacks or "no")
         cells |= {
-            "XLA: accessed, MB": _megabytes(made.bytes_accessed),
-            "XLA: operations, M": "?"
-            if made.operations is None
-            else f"{made.operations / 1e6:,.1f}",
-            "peak, MB": _megabytes(made.peak_bytes),
+            "XLA: accessed, MB": _millions(made.bytes_accessed),
+            "XLA: operations, M": _millions(made.operations),
+            "peak, MB": _millions(made.peak_bytes),
             "temporaries, N×D": f"{made.temporary_bytes / found.table_bytes:.2f}",
             "scatters": str(len(made.scatters) or "no"),
-            "host callbacks": callbacks,
+            "host callbacks": str(made.host_callbacks or "no"),
             "custom calls": "\n".join(f"{n} {name}" for name, n in made.custom_calls.items()),
             "compiled in, s": f"{made.compile_seconds:.2f}",
         }
@@ -240,8 +231,8 @@ def _print_obstacles(console: Console, reasons: Mapping[str, str | None]) -> Non
             console.print(f"not available: {name}: {reason}")
 
 
-def _megabytes(size: float | None) -> str:
-    return "?" if size is None else f"{size / 1e6:,.1f}"
+def _millions(number: float | None) -> str:
+    return "?" if number is None else f"{number / 1e6:,.1f}"
 
 
 def _check_picture(path: Path) -> None:
@@ -262,28 +253,19 @@ def plot_report(path: Path, found: DiffusionReport) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    titles = ("one application", f"{found.num_layers} layers, forward and backward")
-    for axes, title, count, program_of in zip(
-        panels,
-        titles,
-        (1, 2 * found.num_layers),
-        (lambda one: one.application, lambda one: one.layers),
-        strict=True,
-    ):
-        programs = {
-            name: program
-            for name, one in found.storages.items()
-            if (program := program_of(one)) is not None and program.executable is not None
-        }
+    panels = (
+        ("one application", "application", 1),
+        (f"{found.num_layers} layers, forward and backward", "layers", 2 * found.num_layers),
+    )
+    for axes, (title, kind, count) in zip(figure.subplots(1, 2), panels, strict=True):
+        programs = _programs(found, kind).items()
         if found.ceilings is None:
-            values = [program.executable.peak_bytes / 1e6 for program in programs.values()]
-            axes.bar(list(programs), values)
+            compiled = {name: one.executable for name, one in programs if one.executable}
+            axes.bar(list(compiled), [made.peak_bytes / 1e6 for made in compiled.values()])
             axes.set_ylabel("arguments, temporaries and results, MB")
         else:
-            timed = {name: one for name, one in programs.items() if one.measurement is not None}
-            values = [1e3 * one.measurement.seconds for one in timed.values()]
-            axes.bar(list(timed), values)
+            timed = {name: one.measurement for name, one in programs if one.measurement}
+            axes.bar(list(timed), [1e3 * measured.seconds for measured in timed.values()])
             gather = 1e3 * count * found.ceilings.gather_seconds
             axes.axhline(gather, color="black", linestyle="--", label="row gather")
             axes.set_ylabel("ms")

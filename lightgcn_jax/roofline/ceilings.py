@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable
+from lightgcn_jax.diffusion.storage import added_up
 from lightgcn_jax.roofline.targets import Target
 
 WARM_UP = 2
@@ -87,21 +88,16 @@ def _gather_and_add(x: NodeTable, columns: Ids, rows: int) -> Float[Array, "rows
     turn = min(rows * _GATHERS_A_TURN, entries)
     rows = max(1, turn // _GATHERS_A_TURN)
 
-    def add(first: Any, count: int, total: Array) -> Array:
-        chosen = jax.lax.dynamic_slice_in_dim(columns, first, count)
-        read = x.at[chosen].get(mode="promise_in_bounds").astype(total.dtype)
-        return total.at[:count].add(read) if count < rows else total + read
-
-    def add_turn(index: Any, total: Array) -> Array:
-        for gather in range(_GATHERS_A_TURN):
-            total = add((index * _GATHERS_A_TURN + gather) * rows, rows, total)
+    def add_turn(first: Any, count: int, total: Array) -> Array:
+        for start in range(0, count, rows):
+            size = min(rows, count - start)
+            chosen = jax.lax.dynamic_slice_in_dim(columns, first + start, size)
+            read = x.at[chosen].get(mode="promise_in_bounds").astype(total.dtype)
+            total = total.at[:size].add(read) if size < rows else total + read
         return total
 
-    turns = entries // (rows * _GATHERS_A_TURN)
-    total = jax.lax.fori_loop(0, turns, add_turn, jnp.zeros((rows, dim), jnp.float32))
-    for first in range(turns * rows * _GATHERS_A_TURN, entries, rows):
-        total = add(first, min(rows, entries - first), total)
-    return total
+    blank = jnp.zeros((rows, dim), jnp.float32)
+    return added_up(add_turn, blank, entries, rows * _GATHERS_A_TURN)
 
 
 def copy_bandwidth(target: Target, repeats: int) -> float:

@@ -23,6 +23,7 @@ from lightgcn_jax.diffusion.choice import (
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import Operator, diffuse, diffusion_operator
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import checked, one_of, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import normalized_adjacency
@@ -135,7 +136,9 @@ def diffusion_report(
     Raises:
         InputError: an argument is out of range, an unknown name, or on the target no storage fits.
     """
-    _check(dim, layers, dtype, repeats)
+    for name, value in (("dim", dim), ("layers", layers), ("repeats", repeats)):
+        checked(name, value, whole(1))
+    checked("dtype", dtype, one_of(DTYPES))
     device = find_target(target)
     reasons = obstacles(device.platform)
     names = list(dict.fromkeys(backends)) or list(STORAGES)
@@ -200,21 +203,9 @@ def layers_and_gradient(operator: Operator, x: NodeTable, layers: int) -> tuple[
     return jax.value_and_grad(half_square)(x)
 
 
-def _check(dim: int, layers: int, dtype: str, repeats: int) -> None:
-    for name, value in (("dim", dim), ("layers", layers), ("repeats", repeats)):
-        if value < 1:
-            raise InputError(f"{name}: expected a whole number of at least 1, got {value}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype: expected one of {DTYPES}, got {dtype!r}")
-
-
 def _check_some_fit(target: Target, storages: dict[str, StorageReport]) -> None:
-    programs = [
-        program
-        for found in storages.values()
-        for program in (found.application, found.layers)
-        if program is not None
-    ]
+    pairs = [(found.application, found.layers) for found in storages.values()]
+    programs = [program for pair in pairs for program in pair if program is not None]
     if programs and all(program.executable is None for program in programs):
         raise InputError(f"no storage fits: {programs[0].not_run}; try a smaller dim")
     if not programs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,18 +63,6 @@ class Program:
     not_run: str | None
 
 
-class _Prepared(NamedTuple):
-    """A program before it is run; its samples, and those of the gathers between, come later."""
-
-    run: Callable | None
-    executable: Executable | None
-    work: Work
-    applications: int
-    not_run: str | None
-    samples: list[float]
-    gathers: list[float]
-
-
 @dataclasses.dataclass(frozen=True)
 class Timer:
     """Measures programs in turn with a plain gather from the same table.
@@ -115,41 +103,50 @@ class Timer:
         bandwidth = copy_bandwidth(target, repeats)
         return cls(x, columns, fastest_gather(x, columns), bandwidth, repeats, [])
 
-    def measure(self, operator: Operator, programs: Sequence[_Prepared]) -> None:
+    def measure(
+        self, operator: Operator, runs: Sequence[Callable]
+    ) -> list[tuple[list[float], list[float]]]:
         """Run every program and take its samples, a plain gather before each.
 
         Args:
             operator: the programs' first argument.
-            programs: compiled; their lists of samples are filled.
+            runs: compiled programs.
+
+        Returns:
+            For each program its seconds, and those of the gathers before it.
         """
-        runs = [(each.run, each) for each in programs if each.run is not None]
-        for run, _ in runs:
+        for run in runs:
             for _ in range(WARM_UP):
                 elapsed_seconds(run, operator, self.x)
+        samples: list[tuple[list[float], list[float]]] = [([], []) for _ in runs]
         for _ in range(self.repeats):
-            for run, each in runs:
-                gathered = elapsed_seconds(self.gather, self.x, self.columns)
-                self.gather_samples.append(gathered)
-                each.gathers.append(gathered)
-                each.samples.append(elapsed_seconds(run, operator, self.x))
+            for run, (taken, gathers) in zip(runs, samples, strict=True):
+                gathers.append(elapsed_seconds(self.gather, self.x, self.columns))
+                taken.append(elapsed_seconds(run, operator, self.x))
+        self.gather_samples.extend(one for _, gathers in samples for one in gathers)
+        return samples
 
-    def measurement(self, program: _Prepared) -> Measurement:
+    def measurement(
+        self, work: Work, applications: int, samples: Sequence[float], gathers: Sequence[float]
+    ) -> Measurement:
         """Sum a program's samples up.
 
         Args:
-            program: with samples.
+            work: what the program must move.
+            applications: how many applications it is.
+            samples: its seconds.
+            gathers: the seconds of the gathers before it.
 
         Returns:
             The median, and its ratio to each ceiling.
         """
-        work, taken = program.work, statistics.median(program.samples)
-        gathers = program.applications * statistics.median(program.gathers)
+        taken = statistics.median(samples)
         return Measurement(
             seconds=taken,
-            samples=tuple(program.samples),
+            samples=tuple(samples),
             compulsory_bandwidth=work.compulsory_bytes / taken,
             uncached_bandwidth=work.uncached_bytes / taken,
-            gather_ratio=taken / gathers,
+            gather_ratio=taken / (applications * statistics.median(gathers)),
             copy_ratio=taken / (work.compulsory_bytes / self.copy_bandwidth),
         )
 
@@ -183,32 +180,27 @@ def time_programs(
     Returns:
         A program for each function.
     """
-    prepared = [
-        _prepare(target, function, operator, table, work.times(applications), applications, timer)
-        for function, applications in functions
-    ]
-    if timer is not None:
-        timer.measure(operator, [each for each in prepared if each.not_run is None])
-    return [
-        Program(
-            each.work,
-            each.executable,
-            timer.measurement(each) if timer is not None and each.samples else None,
-            each.not_run,
-        )
-        for each in prepared
-    ]
+    compiled = [_compiled(target, function, operator, table, timer) for function, _ in functions]
+    runs = [run for run, _, not_run in compiled if run is not None and not_run is None]
+    samples = iter(() if timer is None else timer.measure(operator, runs))
+    programs = []
+    for (_, applications), (_, executable, not_run) in zip(functions, compiled, strict=True):
+        total, measurement = work.times(applications), None
+        if timer is not None and not_run is None:
+            measurement = timer.measurement(total, applications, *next(samples))
+        programs.append(Program(total, executable, measurement, not_run))
+    return programs
 
 
-def _prepare(
+def _compiled(
     target: Target,
     function: Callable,
     operator: Operator,
     table: jax.ShapeDtypeStruct,
-    work: Work,
-    applications: int,
     timer: Timer | None,
-) -> _Prepared:
+) -> tuple[Callable | None, Executable | None, str | None]:
+    """The program, what is known of it, and why it is not run."""
+
     # A new function each time, so that its compilation is timed and not found in a cache.
     def program(operator: Operator, x: NodeTable) -> Any:
         return function(operator, x)
@@ -216,7 +208,7 @@ def _prepare(
     try:
         compiled, executable = compile_executable(target, program, operator, table)
     except ExceedsMemoryError as error:
-        return _Prepared(None, None, work, applications, str(error), [], [])
+        return None, None, str(error)
     not_run = "compiled only"
     if timer is not None:
         # Its arguments are there already.
@@ -224,4 +216,4 @@ def _prepare(
         available = target.available_bytes()
         fits = available is None or needed <= available
         not_run = None if fits else f"needs {needed:,} bytes, {available:,} are available"
-    return _Prepared(compiled, executable, work, applications, not_run, [], [])
+    return compiled, executable, not_run
