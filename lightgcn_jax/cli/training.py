@@ -154,7 +154,7 @@ class Train:
     def _config(self) -> Config:
         """The preset's settings, or with --from the run's, under those that were given."""
         base, given = PRESETS[self.preset or "default"], dict(self.settings)
-        source = f"--preset: {self.preset}"
+        source = f"--preset: {self.preset}" if self.preset else f"--from: {self.from_run}"
         if self.from_run is not None:
             old = open_trained(self.from_run).config
             base = old if self.preset is None else base

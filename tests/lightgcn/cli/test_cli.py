@@ -278,6 +278,15 @@ def test_a_preset_beside_from_gives_the_settings_but_for_the_model(run):
     assert "--model: expected lightgcn as in" in error_of(*flags, "fast", "--model", "mf")
 
 
+def test_what_a_run_holds_and_new_settings_do_not_read_is_named(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    settings = json.loads((copy / "config.json").read_text())
+    settings["config"]["temperature"] = 0.5
+    (copy / "config.json").write_text(json.dumps(settings))
+    said = error_of("train", "--from", copy, "--data", "new.csv", "--loss", "max-margin")
+    assert f"--from: {copy} holds temperature: a setting of loss bpr or binary or softmax" in said
+
+
 def squared_hinge(positive, negatives, valid):
     return jnp.where(valid, jnp.maximum(0, 1 + negatives - positive) ** 2, 0).mean()
 

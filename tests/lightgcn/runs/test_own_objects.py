@@ -248,7 +248,7 @@ def test_a_finished_run_says_what_it_was_made_of(whole):
     assert run.offset_columns == 1
 
 
-def test_a_finished_run_ranks_with_its_score_alone(whole, small_split):
+def test_a_finished_run_ranks_with_its_score_alone(whole, small_split, tmp_path):
     score = OBJECTS["score"]
     summary = RunDirectory(whole).summary()
     message = r"score: the run was made with one of your own, .*Distance\(popularity_offset=0\.1\)"
@@ -276,6 +276,8 @@ def test_a_finished_run_ranks_with_its_score_alone(whole, small_split):
         == served.recommend("user-5", 5).ids
     )
     assert len(served.similar_items("item-3", 5).ids) == 5
+    with pytest.raises(InputError, match=r"export: expected .* got the score Distance\("):
+        export(served, tmp_path / "vectors.npz")
 
 
 def test_runs_of_ones_own_are_compared_with_named_ones(whole, small_split, config, tmp_path):
