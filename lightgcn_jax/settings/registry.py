@@ -105,7 +105,7 @@ class StandIn:
     field: str
 
 
-def described(value: Any) -> str:
+def described(value: Any, _within: tuple[Any, ...] = ()) -> str:
     """An object of one's own in words that are the same in every process.
 
     They name the function or the class, and what it was made of: the fields of an object, the
@@ -115,33 +115,38 @@ def described(value: Any) -> str:
     Args:
         value: a function, or any other object.
     """
+    if any(value is one for one in _within):
+        return "itself"
+
+    def part(one: Any) -> str:
+        return described(one, (*_within, value))
+
     if isinstance(value, StandIn):
         return value.description
     if isinstance(value, FunctionSampler):
-        return described(value.function)
+        return part(value.function)
     if isinstance(value, types.MethodType):
-        return f"{described(value.__self__)}.{value.__name__}"
+        return f"{part(value.__self__)}.{value.__name__}"
     if isinstance(value, functools.partial):
         numbered = {str(place): one for place, one in enumerate(value.args)}
-        return f"{described(value.func)} with {described(numbered | value.keywords)}"
+        return f"{part(value.func)} with {part(numbered | value.keywords)}"
     if isinstance(value, Mapping):
-        return f"({', '.join(f'{name}={described(one)}' for name, one in value.items())})"
+        return f"({', '.join(f'{name}={part(one)}' for name, one in value.items())})"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(described, value))}]"
+        return f"[{', '.join(map(part, value))}]"
     if hasattr(value, "__array__") and not isinstance(value, type):
         array = np.asarray(value)
         return f"{array.dtype}{list(array.shape)} {hashlib.sha256(array.tobytes()).hexdigest()}"
     if hasattr(value, "__qualname__"):
         made = inspect.unwrap(value)
-        taken = inspect.getclosurevars(made).nonlocals if inspect.isfunction(made) else {}
-        parts = {name: one for name, one in taken.items() if one is not value}
+        parts = inspect.getclosurevars(made).nonlocals if inspect.isfunction(made) else {}
     elif dataclasses.is_dataclass(value):
         made, parts = type(value), fields_of(value)
     elif type(value).__repr__ is object.__repr__:
         made, parts = type(value), vars(value)
     else:
         return repr(value)
-    return f"{made.__module__}.{made.__qualname__}{described(parts) if parts else ''}"
+    return f"{made.__module__}.{made.__qualname__}{part(parts) if parts else ''}"
 
 
 def own_objects(config: Config) -> dict[str, str]:

@@ -425,6 +425,18 @@ def test_objects_that_differ_are_told_apart(one, other):
     assert " at 0x" not in described(one) + described(other)
 
 
+def test_objects_that_hold_each_other_are_described_all_the_same():
+    def one(positive, negatives, valid):
+        return other(positive, negatives, valid)
+
+    def other(positive, negatives, valid):
+        return one(positive, negatives, valid)
+
+    place = "tests.lightgcn.runs.test_own_objects.test_objects_that_hold_each_other_are_described_"
+    inner = f"{place}all_the_same.<locals>."
+    assert described(one) == f"{inner}one(other={inner}other(one=itself))"
+
+
 def test_equal_objects_are_described_alike():
     assert described(Plain(np.arange(3))) == described(Plain(np.arange(3)))
     assert described(made_hinge(0.1)) == described(made_hinge(0.1))
