@@ -25,18 +25,8 @@ from lightgcn_jax.graph.csr import CsrMatrix
 
 Normalization = Literal["symmetric", "left", "right", "row", "column", "none"]
 
-TRANSPOSED: dict[Normalization, Normalization] = {
-    "symmetric": "symmetric",
-    "left": "right",
-    "right": "left",
-    "row": "column",
-    "column": "row",
-    "none": "none",
-}
-"""A is symmetric, so the transpose of a normalised A is A under another normalisation."""
-
 # Powers of the degrees that scale the rows and the columns.
-_POWERS = {
+_POWERS: dict[Normalization, tuple[float, float]] = {
     "symmetric": (-0.5, -0.5),
     "left": (-0.5, 0.0),
     "right": (0.0, -0.5),
@@ -44,6 +34,10 @@ _POWERS = {
     "column": (0.0, -1.0),
     "none": (0.0, 0.0),
 }
+_BY_POWERS = {powers: name for name, powers in _POWERS.items()}
+
+TRANSPOSED = {name: _BY_POWERS[powers[::-1]] for name, powers in _POWERS.items()}
+"""A is symmetric, so the transpose of a normalised A is A under another normalisation."""
 
 
 def normalized_adjacency(

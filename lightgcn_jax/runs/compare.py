@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import Pairs, merge_pairs, pair_keys
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
@@ -151,10 +150,7 @@ def compare_runs(
     chosen = directories[baseline]
     for directory in directories:
         # Before any of them is ranked, which takes time.
-        if directory.summary() is None:
-            raise InputError(
-                f"{directory.path}: expected a finished run, it is not; resume it first"
-            )
+        directory.finished_summary()
         check_same_test_pairs(directory, chosen)
     columns = [f"{name}@{k}" for name in dict.fromkeys(metrics)]
     values = [_user_values(directory, chosen.split, columns, k, own) for directory in directories]
@@ -183,8 +179,7 @@ def check_same_test_pairs(directory: RunDirectory, other: RunDirectory) -> None:
     split, base = directory.split, other.split
     if not len(split.test):
         raise InputError(f"{directory.path}: expected test pairs to compare by, it has none")
-    here = _keys_in(base, split, split.test)
-    added, missing = ~np.isin(here, base.test.keys), ~np.isin(base.test.keys, here)
+    added, missing = _differing(split, split.test, base, base.test)
     for owner, which in ((split, added), (base, missing)):
         if which.any():
             pair = int(np.argmax(which))
@@ -197,16 +192,15 @@ def check_same_test_pairs(directory: RunDirectory, other: RunDirectory) -> None:
             )
 
 
-def _rows_in(known: IdMap, ids: IdMap) -> np.ndarray:
-    """The row in one map of each id of another, ``int32[n]``; −1 where it is unknown."""
-    return known.rows(ids.ids)
-
-
-def _keys_in(base: Split, split: Split, pairs: Pairs) -> np.ndarray:
-    """One number for each of a split's pairs, by the rows of another; −1 for a pair not of it."""
-    users = _rows_in(base.users, split.users)[pairs.users]
-    items = _rows_in(base.items, split.items)[pairs.items]
-    return np.where((users >= 0) & (items >= 0), pair_keys(users, items), -1)
+def _differing(
+    split: Split, pairs: Pairs, base: Split, base_pairs: Pairs
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of a split's pairs are not among another's, and which of those are not among them."""
+    users = base.users.rows(split.users.ids)[pairs.users]
+    items = base.items.rows(split.items.ids)[pairs.items]
+    # A pair of unknown ids is no pair of the base.
+    here = np.where((users >= 0) & (items >= 0), pair_keys(users, items), -1)
+    return ~np.isin(here, base_pairs.keys), ~np.isin(base_pairs.keys, here)
 
 
 def _user_values(
@@ -217,7 +211,7 @@ def _user_values(
     config = directory.config_with(**those_of(directory.own_objects, own))
     scorer = load_scorer(directory, config)
     evaluation = evaluate(scorer, sets.test, ks=(k,), seen=sets.known)
-    order = np.argsort(_rows_in(base.users, directory.split.users)[evaluation.users])
+    order = np.argsort(base.users.rows(directory.split.users.ids)[evaluation.users])
     return {name: evaluation.per_user[name][order] for name in columns}
 
 
@@ -240,24 +234,12 @@ def _tests(
 
 
 def _compared(
-    directory: RunDirectory,
-    name: str,
-    values: dict[str, np.ndarray],
-    tests: dict[str, MetricTest],
+    run: RunDirectory, name: str, values: dict[str, np.ndarray], tests: dict[str, MetricTest]
 ) -> ComparedRun:
-    config, summary = directory.config, directory.summary()
-    assert summary is not None
+    model, protocol, note = model_name(run.config), run.config.protocol, label_of(run.config)
+    best_epoch = run.finished_summary()["best_epoch"]
     means = {column: float(each.mean(dtype=np.float64)) for column, each in values.items()}
-    return ComparedRun(
-        directory.path,
-        name,
-        model_name(config),
-        config.protocol,
-        label_of(config),
-        summary["best_epoch"],
-        means,
-        tests,
-    )
+    return ComparedRun(run.path, name, model, protocol, note, best_epoch, means, tests)
 
 
 def _names(directories: Sequence[RunDirectory]) -> list[str]:
@@ -293,9 +275,7 @@ def _data_notes(split: Split, name: str, base: Split, base_name: str) -> list[st
         ("trained on", split.train, base.train),
         ("left out of the lists", *(merge_pairs(one.train, one.valid) for one in (split, base))),
     ):
-        here = _keys_in(base, split, pairs)
-        added = int((~np.isin(here, base_pairs.keys)).sum())
-        missing = int((~np.isin(base_pairs.keys, here)).sum())
+        added, missing = (which.sum() for which in _differing(split, pairs, base, base_pairs))
         if added or missing:
             notes.append(
                 f"pairs {what} differ: {name} has {added:,} that {base_name} has not, and lacks "

@@ -47,6 +47,7 @@ from lightgcn_jax.settings.registry import own_objects
 FORMAT_VERSION = 2
 _FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
 _PACKAGE = "lightgcn-pinsage-jax"
+_DAMAGED = (safetensors.SafetensorError, pl.exceptions.PolarsError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +110,7 @@ class RunDirectory:
         for part in PARTS:
             rows: Pairs = getattr(split, part)
             pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
-        with replacing(path / "pairs.safetensors") as temporary:
-            safetensors.numpy.save_file(pairs, temporary)
+        self._write_tensors("pairs", pairs)
         write_json(
             path / "config.json",
             {
@@ -251,18 +251,14 @@ class RunDirectory:
 
     def _ids(self, name: str) -> IdMap:
         path = self.path / f"{name}.parquet"
-        try:
+        with _reading(path, "a Parquet file of ids"):
             return IdMap(pl.read_parquet(path)["id"])
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise InputError(f"{path}: expected a Parquet file of ids, got {error}") from None
 
     def _pairs(self) -> list[Pairs]:
         path = self.path / "pairs.safetensors"
-        try:
+        with _reading(path, "train, valid and test pairs"):
             stored = safetensors.numpy.load_file(path)
             return [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
-        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-            raise InputError(f"{path}: expected train, valid and test pairs, got {error}") from None
 
     @property
     def checkpoints(self) -> Path:
@@ -290,11 +286,9 @@ class RunDirectory:
     def history(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl."""
         path = self.path / "metrics.jsonl"
-        try:
+        with _reading(path, "a JSON object a line"):
             lines = path.read_text(encoding="utf-8").splitlines()
             return [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: expected a JSON object a line, got {error}") from None
 
     def write_embeddings(self, users: np.ndarray, items: np.ndarray) -> None:
         """Write the final embeddings of the best epoch atomically.
@@ -303,8 +297,7 @@ class RunDirectory:
             users: ``float32[U, D]``.
             items: ``float32[I, D]``.
         """
-        with replacing(self.path / "embeddings.safetensors") as temporary:
-            safetensors.numpy.save_file({"users": users, "items": items}, temporary)
+        self._write_tensors("embeddings", {"users": users, "items": items})
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
         """Final embeddings ``float32[U, D]`` and ``float32[I, D]`` of the best epoch.
@@ -317,11 +310,9 @@ class RunDirectory:
             raise InputError(
                 f"{self.path}: expected a finished run, it holds no embeddings yet; resume it first"
             )
-        try:
+        with _reading(path, "users and items tensors"):
             tensors = safetensors.numpy.load_file(path)
             users, items = tensors["users"], tensors["items"]
-        except (OSError, KeyError, safetensors.SafetensorError) as error:
-            raise InputError(f"{path}: expected users and items tensors, got {error}") from None
         if len(users) != len(self.split.users) or len(items) != len(self.split.items):
             raise InputError(
                 f"{path}: expected {len(self.split.users)} users and {len(self.split.items)} "
@@ -336,8 +327,11 @@ class RunDirectory:
             tensors: arrays by name.
         """
         if tensors:
-            with replacing(self.path / "model.safetensors") as temporary:
-                safetensors.numpy.save_file(dict(tensors), temporary)
+            self._write_tensors("model", tensors)
+
+    def _write_tensors(self, name: str, tensors: Mapping[str, np.ndarray]) -> None:
+        with replacing(self.path / f"{name}.safetensors") as temporary:
+            safetensors.numpy.save_file(dict(tensors), temporary)
 
     def model(self, names: Collection[str]) -> dict[str, np.ndarray]:
         """What a finished run keeps beside embeddings, by name.
@@ -348,15 +342,12 @@ class RunDirectory:
         Raises:
             InputError: the run is not finished, or the file is damaged or holds other tensors.
         """
-        if self.summary() is None:
-            raise InputError(f"{self.path}: expected a finished run, it is not; resume it first")
+        self.finished_summary()
         if not names:
             return {}
         path = self.path / "model.safetensors"
-        try:
+        with _reading(path, "the model's tensors"):
             tensors = safetensors.numpy.load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InputError(f"{path}: expected the model's tensors, got {error}") from None
         if set(tensors) != set(names):
             raise InputError(f"{path}: expected {sorted(names)}, got {sorted(tensors)}")
         return tensors
@@ -373,6 +364,26 @@ class RunDirectory:
         """The figures of a finished run; None before that."""
         path = self.path / "summary.json"
         return read_json(path) if path.exists() else None
+
+    def finished_summary(self) -> dict[str, Any]:
+        """The figures of a run that has to be finished.
+
+        Raises:
+            InputError: it is not.
+        """
+        summary = self.summary()
+        if summary is None:
+            raise InputError(f"{self.path}: expected a finished run, it is not; resume it first")
+        return summary
+
+
+@contextlib.contextmanager
+def _reading(path: Path, expected: str) -> Iterator[None]:
+    """Whatever is wrong with a file is one error that names it."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, *_DAMAGED) as error:
+        raise InputError(f"{path}: expected {expected}, got {error}") from None
 
 
 def _versions() -> dict[str, str]:

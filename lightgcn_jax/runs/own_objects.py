@@ -32,32 +32,20 @@ def _refuse(missing: StandIn, *_: Any, **__: Any) -> NoReturn:
     )
 
 
-_refused: Any = _refuse  # a method of any signature
+def _missing(base: type, *methods: str, **attributes: Any) -> Any:
+    """A class that stands in for a subclass of ``base``, and refuses to be used."""
+    refused = dict.fromkeys(methods, _refuse)
+    return type(f"Missing{base.__name__}", (StandIn, base), refused | attributes)
 
 
-class _MissingModel(StandIn, Model):
-    init = apply = _refused
-
-    @property
-    def width(self) -> int:
-        _refuse(self)
-
-
-class _MissingClosedForm(StandIn, ClosedForm):
-    uses_key = True  # or a run of several seeds could not be opened
-    fit = rebuilt = _refused
-
-
-class _MissingScore(StandIn, Score):
-    init = __call__ = scorer = _refused
-
-
-class _MissingLoss(StandIn):
-    __call__ = _refused
-
-
-class _MissingSampler(StandIn, NegativeSampler):
-    __call__ = num_items = _refused
+_STAND_INS = {
+    "model": _missing(Model, "init", "apply", width=property(_refuse)),
+    "score": _missing(Score, "init", "__call__", "scorer"),
+    "loss": _missing(object, "__call__"),
+    "negatives": _missing(NegativeSampler, "__call__", "num_items"),
+}
+# It uses a key, or a run of several seeds could not be opened.
+_MISSING_CLOSED_FORM = _missing(ClosedForm, "fit", "rebuilt", uses_key=True)
 
 
 def in_place_of(
@@ -88,12 +76,7 @@ def in_place_of(
                 f"got {described(value)}"
             )
         objects[field] = value
-    stand_ins: dict[str, Any] = {
-        "model": _MissingModel if is_trained else _MissingClosedForm,
-        "score": _MissingScore,
-        "loss": _MissingLoss,
-        "negatives": _MissingSampler,
-    }
+    stand_ins = _STAND_INS if is_trained else {"model": _MISSING_CLOSED_FORM}
     for field in descriptions.keys() - objects.keys():
         objects[field] = stand_ins[field](descriptions[field], field)
     return objects

@@ -159,11 +159,7 @@ class _WithTemperature(Checked):
     _function: ClassVar[Loss]
 
     def __call__(
-        self,
-        positive: Scalar,
-        negatives: Scores,
-        valid: Mask,
-        log_expected: Scores | None = None,
+        self, positive: Scalar, negatives: Scores, valid: Mask, log_expected: Scores | None = None
     ) -> Scalar:
         """The loss of one row.
 
@@ -241,11 +237,7 @@ class MaxMargin(Checked):
     margin: float = setting(1.0, at_least(0))
 
     def __call__(
-        self,
-        positive: Scalar,
-        negatives: Scores,
-        valid: Mask,
-        log_expected: Scores | None = None,
+        self, positive: Scalar, negatives: Scores, valid: Mask, log_expected: Scores | None = None
     ) -> Scalar:
         """The loss of one row.
 

@@ -51,10 +51,7 @@ def draw_shared(
     Returns:
         ``int32[M]`` items and ``bool[B, M]``, False where the item does not count for the row.
     """
-    if weights is None:
-        items = jax.random.randint(key, (count,), 0, graph.num_items, jnp.int32)
-    else:
-        items = draw_weighted(key, weights, (count,))
+    items = _drawn(key, graph, weights, (count,))
     if reject_seen:
         return items, unseen_mask(graph, users, items)
     return items, items[None, :] != _required(positives)[:, None]
@@ -90,10 +87,7 @@ def draw_per_user(
     """
     shape = (users.shape[0], count)
     if not reject_seen:
-        if weights is None:
-            items = jax.random.randint(key, shape, 0, graph.num_items, jnp.int32)
-        else:
-            items = draw_weighted(key, weights, shape)
+        items = _drawn(key, graph, weights, shape)
         return items, items != _required(positives)[:, None]
     unseen = _unseen_total(graph, users, weights)[:, None]
     if weights is None:
@@ -232,6 +226,14 @@ def log_expected_in_batch(
     degrees = of_item[items + 1] - of_item[items]
     others = jnp.asarray(rows, jnp.int32) - 1
     return jnp.log(degrees) + jnp.log(others) - math.log(max(1, graph.num_edges - 1))
+
+
+def _drawn(
+    key: PRNGKey, graph: BipartiteGraph, weights: ItemWeights | None, shape: tuple[int, ...]
+) -> Array:
+    if weights is None:
+        return jax.random.randint(key, shape, 0, graph.num_items, jnp.int32)
+    return draw_weighted(key, weights, shape)
 
 
 def _unseen_total(graph: BipartiteGraph, users: Ids, weights: ItemWeights | None) -> Ids:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.struct
 import numpy as np
@@ -55,7 +55,18 @@ class Negatives(NamedTuple):
 
 
 class NegativeSampler(Checked, abc.ABC):
-    """A sampler; each is a frozen dataclass of its own settings."""
+    """A sampler; each is a frozen dataclass of its own settings.
+
+    Attributes:
+        per_user: whether each row has items of its own.
+        knows_expected_counts: whether a loss can correct for how the items were drawn.
+        counts_need_interactions: whether the expected counts hold only where positives are
+            interactions, each drawn once an epoch.
+    """
+
+    per_user: ClassVar[bool] = False
+    knows_expected_counts: ClassVar[bool] = True
+    counts_need_interactions: ClassVar[bool] = False
 
     def prepare(self, graph: BipartiteGraph) -> Any:
         """What the sampler reads of a graph, a pytree: an argument of compiled functions.
@@ -105,22 +116,6 @@ class NegativeSampler(Checked, abc.ABC):
             graph: the training interactions.
         """
         return float(np.asarray(graph.users_of_item.lengths(), np.float64).mean())
-
-    @property
-    def per_user(self) -> bool:
-        """Whether each row has items of its own."""
-        return False
-
-    @property
-    def knows_expected_counts(self) -> bool:
-        """Whether a loss can correct for how the items were drawn."""
-        return True
-
-    @property
-    def counts_need_interactions(self) -> bool:
-        """Whether the expected counts hold only where positives are interactions, each drawn once
-        an epoch."""
-        return False
 
 
 @flax.struct.dataclass
@@ -179,6 +174,8 @@ class PerUserNegatives(SharedNegatives):
             and only the row's own positive is masked.
     """
 
+    per_user = True
+
     def __call__(
         self, key: PRNGKey, prepared: Any, users: Ids, positives: Ids, weights: Weights
     ) -> Negatives:
@@ -197,10 +194,6 @@ class PerUserNegatives(SharedNegatives):
         del num_items
         return batch_size * self.negatives
 
-    @property
-    def per_user(self) -> bool:
-        return True
-
 
 @dataclasses.dataclass(frozen=True)
 class InBatchNegatives(NegativeSampler):
@@ -216,6 +209,8 @@ class InBatchNegatives(NegativeSampler):
 
     reject_seen: bool = setting(True, SWITCH)
 
+    counts_need_interactions = True
+
     def __call__(
         self, key: PRNGKey, prepared: Any, users: Ids, positives: Ids, weights: Weights
     ) -> Negatives:
@@ -227,10 +222,6 @@ class InBatchNegatives(NegativeSampler):
 
     def expected_degree(self, graph: BipartiteGraph) -> float:
         return positive_degree(graph)
-
-    @property
-    def counts_need_interactions(self) -> bool:
-        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +238,9 @@ class HardNegatives(NegativeSampler):
     negatives: int = setting(256, whole(1))
     hard_pool: int = setting(1024, whole(1))
     reject_seen: bool = setting(True, SWITCH)
+
+    # What is chosen depends on the scores.
+    knows_expected_counts = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -271,11 +265,6 @@ class HardNegatives(NegativeSampler):
     def num_items(self, batch_size: int, num_items: int) -> int:
         del batch_size, num_items
         return self.hard_pool
-
-    @property
-    def knows_expected_counts(self) -> bool:
-        # What is chosen depends on the scores.
-        return False
 
 
 @dataclasses.dataclass(frozen=True)
