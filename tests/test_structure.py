@@ -199,16 +199,7 @@ def test_no_drawers():
 UNFINISHED = [
     "lightgcn_jax.sweeps.directory",
     "lightgcn_jax.cli.sweep",
-    "lightgcn_jax.data.delimited",
-    "lightgcn_jax.data.ids",
-    "lightgcn_jax.data.interactions",
-    "lightgcn_jax.data.manifest",
-    "lightgcn_jax.data.pairs",
-    "lightgcn_jax.data.protocol",
-    "lightgcn_jax.data.splits",
-    "lightgcn_jax.data.synthetic",
     "lightgcn_jax.diffusion.choice",
-    "lightgcn_jax.evaluation.catalogue",
 ]
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import polars as pl
 
-from lightgcn_jax.data.interactions import epoch_seconds
+from lightgcn_jax.data.times import epoch_seconds
 from lightgcn_jax.errors import InputError
 
 _NAMED_SEPARATORS = {"\t": "tab", " ": "space", ",": "comma", ";": "semicolon"}
@@ -24,28 +24,45 @@ _UNDECODABLE = "\ufffd"  # what a lossy decoder leaves in the place of bytes tha
 
 @dataclass(frozen=True)
 class Layout:
-    """How the lines of one file are to be taken apart."""
+    """How the lines of one file are to be taken apart.
+
+    Attributes:
+        separator: What stands between fields.
+        names: The names of all fields, in order.
+        places: The field of each role.
+        header_line: The number of the header's line; 0 for none.
+        quotes: Whether "…" may enclose a field.
+    """
 
     separator: str
-    names: tuple[str, ...]  # of all fields, in order
-    places: dict[str, int]  # role -> field
-    header_line: int = 0  # 0 for none
-    quotes: bool = False  # whether "…" may enclose a field
+    names: tuple[str, ...]
+    places: dict[str, int]
+    header_line: int = 0
+    quotes: bool = False
 
     def describe(self) -> str:
+        """What a line should look like, for messages."""
         separator = _NAMED_SEPARATORS.get(self.separator, repr(self.separator))
         return f"{len(self.names)} {separator}-separated fields ({', '.join(self.names)})"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of one file."""
+    """The columns of one file.
 
-    users: pl.Series  # Int64 or String [E]
-    items: pl.Series  # Int64 or String [E]
-    ratings: pl.Series | None = None  # Float32 [E]
-    timestamps: pl.Series | None = None  # Float64 [E]
-    idle_users: pl.Series | None = None  # users whom the file names without an item
+    Attributes:
+        users: Int64 or String [E].
+        items: Int64 or String [E].
+        ratings: Float32 [E].
+        timestamps: Float64 [E].
+        idle_users: Users whom the file names without an item.
+    """
+
+    users: pl.Series
+    items: pl.Series
+    ratings: pl.Series | None = None
+    timestamps: pl.Series | None = None
+    idle_users: pl.Series | None = None
 
 
 class LineShape(NamedTuple):

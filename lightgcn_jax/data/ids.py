@@ -18,9 +18,12 @@ class IdMap:
 
     An integer map also understands the decimal form of its ids ("12", as a command line hands
     them over), and a string map understands integers by their decimal form.
+
+    Attributes:
+        ids: Int64 or String [n], unique, without nulls.
     """
 
-    ids: pl.Series  # Int64 or String [n], unique, no nulls
+    ids: pl.Series
 
     def __post_init__(self) -> None:
         if self.ids.dtype not in (pl.Int64, pl.String):

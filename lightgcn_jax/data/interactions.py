@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.ids import IdMap, as_ids
+from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.times import times_of
 from lightgcn_jax.errors import InputError
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -15,7 +17,17 @@ TRAIN, VALID, TEST = 0, 1, 2
 
 
 class CountChange(NamedTuple):
-    """What one step of preparation left of the data."""
+    """What one step of preparation left of the data.
+
+    Attributes:
+        step: What was done.
+        interactions_before: Their number; likewise for users and items.
+        interactions_after: Those left.
+        users_before: Users before the step.
+        users_after: Users left.
+        items_before: Items before the step.
+        items_after: Items left.
+    """
 
     step: str
     interactions_before: int
@@ -41,22 +53,33 @@ class Interactions:
     """E events between users and items, checked once, here.
 
     An id without an interaction may stand in the maps: a user whom the files name with no item.
+
+    Attributes:
+        users: U external user ids.
+        items: I external item ids.
+        user_rows: int32[E].
+        item_rows: int32[E].
+        ratings: float32[E].
+        timestamps: float64[E], seconds.
+        parts: uint8[E], TRAIN, VALID or TEST, where the files gave a split.
+        report: What the steps of preparation left out.
     """
 
     users: IdMap
     items: IdMap
-    user_rows: np.ndarray  # int32[E]
-    item_rows: np.ndarray  # int32[E]
-    ratings: np.ndarray | None = None  # float32[E]
-    timestamps: np.ndarray | None = None  # float64[E], seconds
-    parts: np.ndarray | None = None  # uint8[E], TRAIN, VALID or TEST, where the files gave a split
+    user_rows: np.ndarray
+    item_rows: np.ndarray
+    ratings: np.ndarray | None = None
+    timestamps: np.ndarray | None = None
+    parts: np.ndarray | None = None
     report: tuple[CountChange, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_rows("user_rows", self.user_rows, len(self.users))
-        _check_rows("item_rows", self.item_rows, len(self.items))
+        check_rows("user_rows", self.user_rows, len(self.users))
+        check_rows("item_rows", self.item_rows, len(self.items))
         edges = len(self.user_rows)
         for name, values, dtype in (
+            ("user_rows", self.user_rows, np.int32),
             ("item_rows", self.item_rows, np.int32),
             ("ratings", self.ratings, np.float32),
             ("timestamps", self.timestamps, np.float64),
@@ -108,7 +131,7 @@ class Interactions:
             user_rows=user_map.rows(user_ids),
             item_rows=item_map.rows(item_ids),
             ratings=None if ratings is None else _numbers(ratings, "ratings", np.float32),
-            timestamps=None if timestamps is None else _times(timestamps),
+            timestamps=None if timestamps is None else times_of(timestamps),
             parts=None if parts is None else _numbers(parts, "parts", np.uint8),
         )
 
@@ -282,62 +305,12 @@ class Interactions:
         )
 
 
-def epoch_seconds(column: pl.Series) -> pl.Series:
-    """Times as Float64 seconds since 1970 UTC: numbers, dates, numerals or ISO 8601 strings.
-
-    Numerals are seconds; beside dates, a numeral of four digits is a year.
-
-    Args:
-        column: Values [n] of one of these kinds.
-
-    Returns:
-        Seconds [n]; null where a value is none of these, and where it was missing.
-    """
-    if column.dtype == pl.String:
-        text = column.str.strip_chars()
-        seconds = text.cast(pl.Float64, strict=False)
-        if not bool((seconds.is_null() & text.is_not_null()).any()):
-            return seconds
-        text = text.str.replace(r"^(\d{4})$", "${1}-01-01")
-        seconds = text.cast(pl.Float64, strict=False)
-        # An offset such as +02:00 counts; a time without one is taken as UTC.
-        iso = text.str.replace("T", " ", literal=True).str.replace(r"\s?(?:Z|UTC)$", "+00:00")
-        has_offset = iso.str.contains(r":\d\d(?:\.\d+)?[+-]\d\d:?\d\d$").fill_null(False)
-        moments = [
-            iso.str.to_datetime(form, time_unit="us", strict=False)
-            for form in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
-        ]
-        moments.append(iso.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
-        if has_offset.any():
-            zoned = iso.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="us", strict=False)
-            moments.append(zoned.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
-        for moment in moments:
-            at = moment.dt.epoch("us").cast(pl.Float64) / 1e6
-            seconds = seconds.zip_with(seconds.is_not_null(), at)
-        return seconds
-    if column.dtype == pl.Date:
-        column = column.cast(pl.Datetime("us"))
-    if isinstance(column.dtype, pl.Datetime):
-        return column.dt.epoch("us").cast(pl.Float64) / 1e6
-    if column.dtype.is_numeric():
-        return column.cast(pl.Float64)
-    return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
-
-
 def _compacted(ids: IdMap, rows: np.ndarray, stays: np.ndarray | None) -> tuple[IdMap, np.ndarray]:
     """The ids where ``stays`` (bool[n]) holds, and ``rows`` in the numbers of that map."""
     if stays is None or stays.all():
         return ids, rows
     new_row = np.cumsum(stays, dtype=np.int64).astype(np.int32) - np.int32(1)
     return IdMap(ids.ids.filter(pl.Series(stays))), new_row[rows]
-
-
-def _check_rows(name: str, rows: np.ndarray, known: int) -> None:
-    if rows.dtype != np.int32 or rows.ndim != 1:
-        raise InputError(f"{name}: expected int32[E], got {rows.dtype}{list(rows.shape)}")
-    if len(rows) and (rows.min() < 0 or rows.max() >= known):
-        at = int(np.argmax((rows < 0) | (rows >= known)))
-        raise InputError(f"{name}[{at}]: expected a row of 0 … {known - 1}, got {rows[at]}")
 
 
 def _numbers(values: Any, name: str, dtype: type[np.generic]) -> np.ndarray:
@@ -353,20 +326,6 @@ def _numbers(values: Any, name: str, dtype: type[np.generic]) -> np.ndarray:
     if np.issubdtype(dtype, np.integer) and not np.array_equal(numbers, given):
         raise InputError(f"{name}: expected whole numbers of type {np.dtype(dtype).name}")
     return numbers
-
-
-def _times(values: Any) -> np.ndarray:
-    try:
-        column = pl.Series("timestamps", values)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"timestamps: expected seconds, dates or ISO strings: {error}") from error
-    seconds = epoch_seconds(column)
-    if seconds.null_count():
-        at = int(seconds.is_null().arg_max() or 0)
-        raise InputError(
-            f"timestamps[{at}]: expected seconds, a date or an ISO 8601 string, got {column[at]!r}"
-        )
-    return seconds.to_numpy()
 
 
 def _columns(frame: Any) -> tuple[list[str], Callable[[str], Any]]:

@@ -8,12 +8,19 @@ from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """What a data set holds after de-duplication and before any threshold."""
+    """What a data set holds after de-duplication and before any threshold.
+
+    Attributes:
+        users: their number.
+        items: their number.
+        interactions: of all parts together.
+        test: those of test; 0 where the files give no split.
+    """
 
     users: int
     items: int
-    interactions: int  # of all parts together
-    test: int  # 0 where the files give no split
+    interactions: int
+    test: int
 
     def __str__(self) -> str:
         test = f", {self.test:,} of them test" if self.test else ""
@@ -26,7 +33,7 @@ class Counts(NamedTuple):
 class Edition:
     """One published state of a data set.
 
-    Args:
+    Attributes:
         counts: what it holds.
         fingerprint: see `datasets.fingerprint`; None where nobody has computed it yet: then the
             first download's is written beside the data and holds from then on.
@@ -40,7 +47,12 @@ class Edition:
 
 @dataclass(frozen=True)
 class Source:
-    """A file to download; from a zip archive only `members` are kept, in one folder."""
+    """A file to download.
+
+    Attributes:
+        url: its address.
+        members: of a zip archive, what is kept, in one folder; empty for any other file.
+    """
 
     url: str
     members: tuple[str, ...] = ()
@@ -56,13 +68,22 @@ class Source:
 
 @dataclass(frozen=True)
 class FileSet:
-    """Files in which the set is known to lie, and the reader's format for them."""
+    """Files in which the set is known to lie.
+
+    Attributes:
+        files: their names.
+        format: the reader's for them.
+    """
 
     files: tuple[str, ...]
     format: str
 
     def path(self, folder: Path) -> Path:
-        """What the reader takes: a single file by its name, several by their folder."""
+        """What the reader takes: a single file by its name, several by their folder.
+
+        Args:
+            folder: in which they lie.
+        """
         return folder / self.files[0] if len(self.files) == 1 else folder
 
 
@@ -70,7 +91,7 @@ class FileSet:
 class DatasetEntry:
     """What is known of a data set.
 
-    Args:
+    Attributes:
         name: also the name of its folder.
         description: one line.
         homepage: where to read about it.

@@ -12,10 +12,15 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Distinct user-item pairs as rows, in ascending order of (user, item)."""
+    """Distinct user-item pairs as rows, in ascending order of (user, item).
 
-    users: np.ndarray  # int32[E]
-    items: np.ndarray  # int32[E]
+    Attributes:
+        users: int32[E].
+        items: int32[E].
+    """
+
+    users: np.ndarray
+    items: np.ndarray
 
     def __post_init__(self) -> None:
         for name, rows in (("users", self.users), ("items", self.items)):
@@ -35,7 +40,15 @@ class Pairs:
 
     @classmethod
     def from_rows(cls, users: np.ndarray, items: np.ndarray) -> "Pairs":
-        """The distinct pairs of ``users`` (int[E]) and ``items`` (int[E]), put in order."""
+        """The distinct pairs among some, put in order.
+
+        Args:
+            users: int[E], user rows.
+            items: int[E], item rows.
+
+        Raises:
+            InputError: The lengths differ.
+        """
         users, items = np.asarray(users), np.asarray(items)
         if users.ndim != 1 or users.shape != items.shape:
             raise InputError(
@@ -66,6 +79,30 @@ class Pairs:
         return pair_keys(self.users, self.items)
 
 
+def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
+    """Refuse what are no rows.
+
+    Args:
+        field: what an error calls them.
+        rows: what should be one-dimensional integers in [0, bound).
+        bound: how many rows there are.
+        hint: what an error ends with.
+
+    Raises:
+        InputError: the array has another shape or type, or a row is out of range.
+    """
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise InputError(
+            f"{field}: expected a one-dimensional integer array, "
+            f"got shape {rows.shape} of {rows.dtype}"
+        )
+    if rows.size and not (rows.min() >= 0 and rows.max() < bound):
+        raise InputError(
+            f"{field}: expected rows in [0, {bound}), "
+            f"got values from {rows.min()} to {rows.max()}{hint}"
+        )
+
+
 def new_rows(name: str, order: np.ndarray, size: int) -> np.ndarray:
     """Where each old row goes when new row p holds what old row ``order[p]`` held.
 
@@ -92,12 +129,24 @@ def new_rows(name: str, order: np.ndarray, size: int) -> np.ndarray:
 
 
 def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """int64[E], one number for each pair of rows, in the order of (user, item)."""
+    """One number for each pair of rows, in the order of (user, item).
+
+    Args:
+        users: int[E], user rows.
+        items: int[E], item rows.
+
+    Returns:
+        int64[E].
+    """
     return users.astype(np.int64) << 32 | items.astype(np.int64)
 
 
 def merge_pairs(*parts: Pairs) -> Pairs:
-    """All pairs of several parts, each once."""
+    """All pairs of several parts, each once.
+
+    Args:
+        parts: Pairs of the same rows.
+    """
     return Pairs.from_rows(
         np.concatenate([pairs.users for pairs in parts]),
         np.concatenate([pairs.items for pairs in parts]),

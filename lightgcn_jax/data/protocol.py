@@ -31,6 +31,11 @@ def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
     ``strict`` carves a tenth of each user's training pairs into validation where the split has
     none; ``legacy`` and ``fixed`` move validation pairs into train.
 
+    Args:
+        split: of the interactions.
+        protocol: which pairs train, choose and judge; see the module.
+        seed: of the pairs that ``strict`` carves.
+
     Raises:
         InputError: nothing is left to choose the epoch on, or to judge it by.
     """

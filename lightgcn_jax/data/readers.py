@@ -29,7 +29,8 @@ from lightgcn_jax.data.formats import (
     usual_column,
 )
 from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
-from lightgcn_jax.data.interactions import Interactions, epoch_seconds
+from lightgcn_jax.data.interactions import Interactions
+from lightgcn_jax.data.times import epoch_seconds
 from lightgcn_jax.errors import InputError
 
 _OPTIONAL = ("rating", "timestamp")

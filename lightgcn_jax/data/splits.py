@@ -11,7 +11,7 @@ import numpy as np
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
-from lightgcn_jax.data.pairs import PARTS, Pairs, new_rows
+from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, new_rows
 from lightgcn_jax.errors import InputError
 
 Unseen = Literal["keep", "drop", "error"]
@@ -20,28 +20,33 @@ Unseen = Literal["keep", "drop", "error"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Disjoint training, validation and test pairs over one set of rows."""
+    """Disjoint training, validation and test pairs over one set of rows.
+
+    Attributes:
+        users: U external user ids.
+        items: I external item ids.
+        train: Pairs to train on, at least one.
+        valid: Pairs to choose a model by.
+        test: Pairs to judge it by.
+        description: One line: method, shares, seed.
+        notes: Counts worth telling a user.
+        report: What preparation did before the split.
+    """
 
     users: IdMap
     items: IdMap
     train: Pairs
     valid: Pairs
     test: Pairs
-    description: str  # one line: method, shares, seed
-    notes: tuple[str, ...] = ()  # counts worth telling a user
-    report: tuple[CountChange, ...] = ()  # what preparation did before the split
+    description: str
+    notes: tuple[str, ...] = ()
+    report: tuple[CountChange, ...] = ()
 
     def __post_init__(self) -> None:
         parts: dict[str, Pairs] = {name: getattr(self, name) for name in PARTS}
         for name, pairs in parts.items():
-            for field, rows, known in (
-                ("users", pairs.users, len(self.users)),
-                ("items", pairs.items, len(self.items)),
-            ):
-                if len(rows) and rows.max() >= known:
-                    raise InputError(
-                        f"{name}.{field}: expected rows of 0 … {known - 1}, got {rows.max()}"
-                    )
+            check_rows(f"{name}.users", pairs.users, len(self.users))
+            check_rows(f"{name}.items", pairs.items, len(self.items))
         if not len(self.train):
             raise InputError("train: expected at least one interaction, got none")
         for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
@@ -350,15 +355,7 @@ def _assemble(
                 f"{data.num_users:,} users (at most {np.bincount(users).max()} of one user) are "
                 "too few for this split; choose other shares or gather more interactions"
             )
-    split = Split(
-        users=data.users,
-        items=data.items,
-        train=parts["train"],
-        valid=parts["valid"],
-        test=parts["test"],
-        description=description,
-        report=data.report,
-    )
+    split = Split(data.users, data.items, **parts, description=description, report=data.report)
     return replace(split, notes=(*notes, *_unseen_notes(split)))
 
 

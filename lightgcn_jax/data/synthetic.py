@@ -28,7 +28,7 @@ _SPAN = 2 * 365 * 86_400.0
 class World:
     """Interactions together with what generated them. Row numbers are those of the interactions.
 
-    Args:
+    Attributes:
         interactions: what the users did; every user and every item of the world has a row, an item
             that nobody drew included. Times are uniform over two years and carry no preference.
         user_groups: int32[U].
@@ -134,6 +134,9 @@ def default_world(seed: int = 0) -> World:
 
     Most of a user's interactions lie in the own group, a twelfth of the items, so a personalised
     ranking clearly beats one by popularity.
+
+    Args:
+        seed: The same seed gives the same world.
     """
     return generate_world(seed=seed)
 

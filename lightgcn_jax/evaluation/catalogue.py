@@ -95,9 +95,12 @@ def catalogue_metrics(
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient Σ_i Σ_j |c_i − c_j| / (2 I Σ_i c_i) of ``counts int[I]``, not all 0.
+    """Gini coefficient Σ_i Σ_j |c_i − c_j| / (2 I Σ_i c_i).
 
     With the counts in ascending order it is Σ_r (2r − I − 1) c_r / (I Σ_r c_r), r from 1.
+
+    Args:
+        counts: ``int[I]``, c, not all 0.
     """
     size = len(counts)
     places = 2 * np.arange(1, size + 1) - size - 1

@@ -17,11 +17,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, RankedIds
-from lightgcn_jax.data.pairs import Pairs
+from lightgcn_jax.data.pairs import Pairs, check_rows
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Scorer, exact_scores, restricted_to
 from lightgcn_jax.fields import scalar
-from lightgcn_jax.graph.bipartite import CsrRows, check_rows, csr_rows, walk_rows
+from lightgcn_jax.graph.bipartite import CsrRows, csr_rows, walk_rows
 
 ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
 """Items of each user: rows, a part of a split, or two columns ``int[E]`` of users and items."""

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Int
-from lightgcn_jax.data.pairs import new_rows
+from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 
@@ -135,30 +135,6 @@ class BipartiteGraph:
         rows = np.asarray(self.items_of_user.offsets)
         users = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(rows))
         return users, np.asarray(self.items_of_user.columns)
-
-
-def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
-    """Refuse what are no rows.
-
-    Args:
-        field: what an error calls them.
-        rows: what should be one-dimensional integers in [0, bound).
-        bound: how many rows there are.
-        hint: what an error ends with.
-
-    Raises:
-        InputError: the array has another shape or type, or a row is out of range.
-    """
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise InputError(
-            f"{field}: expected a one-dimensional integer array, "
-            f"got shape {rows.shape} of {rows.dtype}"
-        )
-    if rows.size and not (rows.min() >= 0 and rows.max() < bound):
-        raise InputError(
-            f"{field}: expected rows in [0, {bound}), "
-            f"got values from {rows.min()} to {rows.max()}{hint}"
-        )
 
 
 def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Int
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import check_rows
 
 _INT32_MAX = np.iinfo(np.int32).max
 

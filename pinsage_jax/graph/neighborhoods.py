@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import check_rows
 from pinsage_jax.graph.hashing import salts, scrambled, unscrambled
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.sorted_rows import sorted_rows

@@ -31,8 +31,9 @@ import numpy as np
 import scipy.sparse
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.graph.bipartite import CsrRows, check_rows
+from lightgcn_jax.graph.bipartite import CsrRows
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.pagerank import Chain, pagerank_columns, step_shares
 from pinsage_jax.graph.walks import WalkConfig, walk

@@ -210,9 +210,9 @@ def test_columns_that_do_not_fit_are_named(make, message):
 def test_the_constructor_checks_rows():
     users, items = IdMap.from_values([1, 2]), IdMap.from_values([1])
     rows = np.array([0, 1], dtype=np.int32)
-    with pytest.raises(InputError, match=r"item_rows\[1\]: expected a row of 0 … 0, got 1"):
+    with pytest.raises(InputError, match=r"item_rows: expected rows in \[0, 1\), got .* 0 to 1"):
         Interactions(users, items, rows, rows)
-    with pytest.raises(InputError, match=r"user_rows: expected int32\[E\], got int64\[2\]"):
+    with pytest.raises(InputError, match=r"user_rows: expected int32\[2\], .*, got int64\[2\]"):
         Interactions(users, items, rows.astype(np.int64), rows)
 
 
