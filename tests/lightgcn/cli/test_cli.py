@@ -360,11 +360,11 @@ def test_evaluate(run):
     summary = RunDirectory.open(run).summary()
     for part in ("train", "valid", "test"):
         assert figures[part] == pytest.approx(summary[part])
-    status, out, err = call("evaluate", run, "--k", 3, 7)
+    status, out, err = call("evaluate", run, "--k", 3, 10)
     assert (status, err) == (0, "")
     assert out.startswith("Protocol strict")
     lines = [line.split()[:2] for line in out.splitlines() if len(line.split()) > 1]
-    assert [k for part, k in lines if part == "test"] == ["3", "7"]
+    assert [k for part, k in lines if part == "test"] == ["3", "10"]
 
 
 def test_recommend(run):
@@ -415,9 +415,9 @@ def test_similar(run):
     assert [one["id"] for one in json.loads(out)[0]["items"]] == (
         recommender.similar_items(item, 3).ids
     )
-    (answer,) = json.loads(call("similar", run, "--user", user, "--k", 2, "--json").out)
-    assert [one["id"] for one in answer["users"]] == recommender.similar_users(user, 2).ids
-    assert "similar item" in call("similar", run, "--item", item).out
+    (answer,) = json.loads(call("similar", run, "--user", user, "--k", 3, "--json").out)
+    assert [one["id"] for one in answer["users"]] == recommender.similar_users(user, 3).ids
+    assert "similar item" in call("similar", run, "--item", item, "--k", 3).out
     assert "either --item" in error_of("similar", run)
     assert "either --item" in error_of("similar", run, "--item", item, "--user", user)
 

@@ -216,15 +216,18 @@ def test_another_object_is_refused(field, other, whole, killed):
 def model_alone(small_split, config, tmp_path_factory):
     """A run of a model of one's own and nothing else that is one's own."""
     path = tmp_path_factory.mktemp("model") / "run"
-    return fit(small_split, replaced(config, {"epochs": 1}), model=Own(), out=path)
+    settings = replaced(config, {"epochs": 2, "l2": 0.0})
+    return fit(small_split, settings, model=WithoutTable(), out=path)
 
 
 def test_an_object_where_the_run_has_a_named_one_is_refused(model_alone):
     path = model_alone.directory
     for field in ("score", "loss", "negatives"):
         with pytest.raises(InputError, match=f"{field}: expected none, as the run .* names its"):
-            resume(path, model=Own(), **{field: OBJECTS[field]})
-    with pytest.raises(InputError, match=r"model: expected .*\.Own\(dim=8.* got .*\.MF\(dim=8"):
+            resume(path, model=WithoutTable(), **{field: OBJECTS[field]})
+    with pytest.raises(
+        InputError, match=r"model: expected .*\.WithoutTable\(dim=8.* got .*\.MF\(dim=8"
+    ):
         resume(path, model=MF(dim=8))
 
 
@@ -280,15 +283,15 @@ def test_a_finished_run_ranks_with_its_score_alone(whole, small_split, tmp_path)
         export(served, tmp_path / "vectors.npz")
 
 
-def test_runs_of_ones_own_are_compared_with_named_ones(whole, small_split, config, tmp_path):
-    fit(small_split, replaced(config, {"epochs": 1}), out=tmp_path / "named")
-    comparison = compare_runs([whole, tmp_path / "named"], 10, own=[OBJECTS["score"], hinge])
-    assert [run.model for run in comparison.runs] == ["Own", "mf"]
-    for run, path in zip(comparison.runs, (whole, tmp_path / "named"), strict=True):
+def test_runs_with_objects_of_ones_own_are_compared(whole, model_alone):
+    paths = [whole, model_alone.directory]
+    comparison = compare_runs(paths, 10, own=[OBJECTS["score"], hinge])
+    assert [run.model for run in comparison.runs] == ["Own", "WithoutTable"]
+    for run, path in zip(comparison.runs, paths, strict=True):
         summary = RunDirectory(path).summary()
         assert run.metrics["recall@10"] == pytest.approx(summary["test"]["recall@10"])
     with pytest.raises(InputError, match="score: the run was made with one of your own"):
-        compare_runs([whole, tmp_path / "named"], 10)
+        compare_runs(paths, 10)
 
 
 def test_a_model_alone_is_not_needed_to_serve(model_alone, tmp_path):
@@ -299,7 +302,7 @@ def test_a_model_alone_is_not_needed_to_serve(model_alone, tmp_path):
     with np.load(export(model_alone.directory, tmp_path / "vectors.npz")) as stored:
         np.testing.assert_array_equal(stored["items"], model_alone.item_embeddings)
     with pytest.raises(InputError, match=r"model: expected .*scale=1\.0.*, got .*scale=3\.0"):
-        Recommender.from_run(model_alone.directory, model=Own(scale=3.0))
+        Recommender.from_run(model_alone.directory, model=WithoutTable(scale=3.0))
 
 
 def test_a_closed_form_of_ones_own(small_split, tmp_path):
@@ -331,11 +334,10 @@ def test_penalties_need_a_table(small_split, config, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_without_a_penalty_parameters_need_no_table(small_split, config):
-    result = fit(small_split, replaced(config, {"l2": 0.0}), model=WithoutTable())
-    assert result.history[-1]["loss"] < result.history[0]["loss"]
-    assert result.summary["embedding_parameters"] == 0
-    assert result.summary["parameters"] == 200 * 8
+def test_without_a_penalty_parameters_need_no_table(model_alone):
+    assert model_alone.history[-1]["loss"] < model_alone.history[0]["loss"]
+    assert model_alone.summary["embedding_parameters"] == 0
+    assert model_alone.summary["parameters"] == 200 * 8
 
 
 class Doubled(Inner):

@@ -122,7 +122,7 @@ def broken(unbroken, tmp_path):
 
 
 # Before the first checkpoint, within an epoch, at its end, in the next, and in the last call.
-@pytest.mark.parametrize("calls", [1, 2, 3, 4, 12, CALLS])
+@pytest.mark.parametrize("calls", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow), 12, CALLS])
 def test_broken_runs_resume_bit_identically(calls, unbroken, broken):
     path = broken(calls)
     assert not resume(path).already_finished
