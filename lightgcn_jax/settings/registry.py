@@ -190,7 +190,7 @@ def reads(model: str, setting: str) -> bool:
         model: the model's name.
         setting: a flat name.
     """
-    return setting in _read_by({"model": model})
+    return setting in _read_by(model=model)
 
 
 def readers(setting: str) -> str:
@@ -207,7 +207,7 @@ def readers(setting: str) -> str:
         values = [
             name
             for name in CHOICES[choice]
-            if setting in _read_by({"model": CHOSEN["model"], choice: name})
+            if setting in _read_by(model=CHOSEN["model"], **{choice: name})
         ]
         if len(values) < len(CHOICES[choice]):
             return f"{choice.replace('_', ' ')} {', '.join(values)}"
@@ -229,10 +229,10 @@ def misplaced(chosen: Mapping[str, Any], setting: str) -> str | None:
         readers = ", ".join(name for name in MODELS if reads(name, setting))
         return f"a setting of {readers}, which {model} does not read; leave it out"
     for choice in ("score", "loss", "negative_sampler"):
-        if setting in _read_by({"model": model, choice: chosen[choice]}):
+        if setting in _read_by(model=model, **{choice: chosen[choice]}):
             continue
         readers = [
-            name for name in CHOICES[choice] if setting in _read_by({"model": model, choice: name})
+            name for name in CHOICES[choice] if setting in _read_by(model=model, **{choice: name})
         ]
         return (
             f"a setting of {choice} {' or '.join(readers)}, got {choice} {chosen[choice]}; "
@@ -241,7 +241,8 @@ def misplaced(chosen: Mapping[str, Any], setting: str) -> str | None:
     return None
 
 
-def _read_by(chosen: Mapping[str, str]) -> set[str]:
+@functools.cache
+def _read_by(**chosen: str) -> set[str]:
     """The settings that are read under the choices made; a choice that is left out is open."""
     model = MODELS.get(chosen["model"])
     read = {"model"} | (set() if model is None else names_of(model))

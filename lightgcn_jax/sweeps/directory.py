@@ -48,7 +48,11 @@ Trial = Any
 
 @dataclasses.dataclass(frozen=True)
 class SweepDirectory:
-    """A directory that holds one sweep; see the module for its files."""
+    """A directory that holds one sweep; see the module for its files.
+
+    Attributes:
+        path: the directory, which need not exist before :meth:`create`.
+    """
 
     path: Path
 
@@ -89,10 +93,7 @@ class SweepDirectory:
         found = plan.get("format") if isinstance(plan, dict) else None
         if found != FORMAT_VERSION:
             raise InputError(f"{path}: expected a sweep of format {FORMAT_VERSION}, got {found!r}")
-        try:
-            return SweepConfig(**plan["config"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: config: cannot use {error}") from None
+        return SweepConfig(**plan["config"])
 
     @cached_property
     def start(self) -> RunDirectory:
@@ -138,7 +139,7 @@ class SweepDirectory:
                 trial = optuna.trial.create_trial(
                     state=optuna.trial.TrialState.RUNNING,
                     params=parameters,
-                    distributions=self.config.distributions(),
+                    distributions=self.config.distributions,
                     user_attrs={"group": group_of[place]},
                 )
                 self.study.add_trial(trial)

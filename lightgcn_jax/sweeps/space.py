@@ -102,7 +102,8 @@ class SweepConfig:
         refit: train the best trial anew on train and validation, after its run.
 
     Raises:
-        InputError: a setting is unknown, nothing reads it, or it does not fit beside the others.
+        InputError: a setting is unknown, nothing reads it, or it does not fit beside the others; or
+            Optuna (the extra ``sweep``) is not installed.
 
     Example:
         >>> search = {"dim": (16, 64), "l2": (0, 0.001)}
@@ -125,6 +126,8 @@ class SweepConfig:
         check_fields(self, sampler=optional(one_of(Sampler)))
         search = {name: _plain(tried) for name, tried in self.search.items()}
         draws = self.trials or any(isinstance(tried, Range) for tried in search.values())
+        if self.sampler == "grid" and draws:
+            raise InputError("sampler: expected random or tpe to draw trials, got grid")
         settled = {
             "base": {name: _plain(value) for name, value in self.base.items()},
             "search": search,
@@ -135,6 +138,7 @@ class SweepConfig:
             object.__setattr__(self, name, value)
         self._check_search()
         self._check_base()
+        _ = self.distributions  # where Optuna is missing, it is missed now
         for parameters in self.planned:
             self.trial_config(parameters)
 
@@ -161,8 +165,6 @@ class SweepConfig:
                 most *= len(tried)
         if self.sampler != "grid" and self.trials is None:
             raise InputError("trials: expected how many to draw, got none")
-        if self.sampler == "grid" and (self.trials or most == math.inf):
-            raise InputError("sampler: expected random or tpe to draw trials, got grid")
         if (self.trials or 1) > most:
             raise InputError(f"trials: expected at most {most:.0f}, got {self.trials}")
 
@@ -227,17 +229,16 @@ class SweepConfig:
     def _drawn(self, count: int, known: Sequence[Any] = ()) -> list[Parameters]:
         """Parameters that differ from each other and from those of the known trials."""
         with quiet_optuna() as optuna:
-            # A seed for each draw: a sweep that was broken off goes on as it would have.
+            # A seed for each batch: a sweep that was broken off goes on as it would have.
             [seed] = np.random.SeedSequence((self.seed, len(known))).generate_state(1).tolist()
             sampler = optuna.samplers.RandomSampler(seed)
             if self.sampler == "tpe":
                 sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             study = optuna.create_study(direction="maximize", sampler=sampler)
             study.add_trials(known)
-            distributions = self.distributions()
             found = {named(trial.params): trial.params for trial in known}
             for _ in range(_DRAWS_EACH * (len(known) + count)):
-                parameters = study.ask(distributions).params
+                parameters = study.ask(self.distributions).params
                 for name, tried in self.search.items():
                     if isinstance(tried, Range) and KINDS[name] is float:
                         # Four digits can be read and typed.
@@ -248,6 +249,7 @@ class SweepConfig:
                     return [*found.values()][len(known) :]
         raise InputError(f"trials: expected at most {len(found)}, got {self.trials}")
 
+    @cached_property
     def distributions(self) -> dict[str, Any]:
         """Optuna's distribution of each setting of the search."""
         with quiet_optuna() as optuna:

@@ -30,7 +30,7 @@ from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.sweeps.directory import SweepDirectory, Trial
 from lightgcn_jax.sweeps.plot import plot_sweep
-from lightgcn_jax.sweeps.space import SweepConfig, named, quiet_optuna
+from lightgcn_jax.sweeps.space import SweepConfig, named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +81,9 @@ def run_sweep(
         data: JSON value stored with the sweep: where the interactions came from.
 
     Raises:
-        InputError: settings and data do not fit, ``out`` holds something, every trial diverged, or
-            Optuna (the extra ``sweep``) is not installed.
+        InputError: settings and data do not fit, ``out`` holds something, or every trial diverged.
         Interrupted: Ctrl-C; the sweep can be resumed.
     """
-    with quiet_optuna():
-        pass  # where it is missing, nothing is written
     if max(config.shared.ks) > len(split.items):
         raise InputError(
             f"ks: expected cut-offs of at most {len(split.items)} (the catalogue's size), "
@@ -105,7 +102,7 @@ def resume_sweep(path: Path | str, *, reporter: Reporter | None = None) -> Sweep
         reporter: receives progress.
 
     Raises:
-        InputError: no sweep, another version's, or Optuna is not installed.
+        InputError: no sweep, or another version's.
         Interrupted: Ctrl-C.
     """
     return _go_on(SweepDirectory(Path(path)), reporter or SilentReporter())

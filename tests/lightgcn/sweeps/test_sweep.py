@@ -408,14 +408,9 @@ def test_directories_that_are_no_sweep(small_split, swept, tmp_path):
         run_sweep(small_split, config, out=result.path)
     with pytest.raises(InputError, match=r"it holds no sweep\.json"):
         resume_sweep(tmp_path)
-    file = tmp_path / "sweep.json"
-    for content, message in (
-        ({"format": 1}, "expected a sweep of format 2, got 1"),
-        ({"format": 2}, "config: cannot use 'config'"),
-        ({"format": 2, "config": {"values": {}}}, "config: cannot use .*'values'"),
-    ):
-        file.write_text(json.dumps(content))
-        with pytest.raises(InputError, match=message):
+    for content, found in (({"format": 1}, "1"), ([], "None")):
+        (tmp_path / "sweep.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=f"expected a sweep of format 2, got {found}"):
             resume_sweep(tmp_path)
     lock = sweep_module.locked(result.path / ".lock", "")
     with lock, pytest.raises(InputError, match="another process runs this sweep"):
