@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -174,7 +173,8 @@ class MLP(Score):
             users: ``float[B, D']``.
             items: ``float[M, D']`` or ``float[B, n, D']``.
         """
-        return head_scores(head, users[:, None], items if items.ndim == 3 else items[None])
+        items = items if items.ndim == 3 else items[None]
+        return cast(Array, MLPHead(self.hidden).apply(head, users[:, None], items))
 
 
 class MLPHead(nn.Module):
@@ -209,18 +209,6 @@ class MLPHead(nn.Module):
             ``float[...]``.
         """
         return self.output(nn.relu(self.of_user(users) + self.of_item(items)))[..., 0]
-
-
-def head_scores(head: Mapping[str, Any], users: Array, items: Array) -> Array:
-    """The network's scores of pairs; else as :class:`MLPHead`.
-
-    Args:
-        head: the network's flax variables.
-        users: ``float[..., D]``.
-        items: ``float[..., D]``, broadcast against the users.
-    """
-    hidden = head["params"]["of_user"]["bias"].shape[0]
-    return cast(Array, MLPHead(hidden).apply(head, users, items))
 
 
 def unit_rows(vectors: Array) -> Array:

@@ -190,7 +190,7 @@ def reads(model: str, setting: str) -> bool:
         model: the model's name.
         setting: a flat name.
     """
-    return setting in _read_by(model=model)
+    return setting in _read_by(model)
 
 
 def readers(setting: str) -> str:
@@ -205,9 +205,7 @@ def readers(setting: str) -> str:
         return ", ".join(names)
     for choice in ("score", "loss", "negative_sampler"):
         values = [
-            name
-            for name in CHOICES[choice]
-            if setting in _read_by(model=CHOSEN["model"], **{choice: name})
+            name for name in CHOICES[choice] if setting in _read_by(CHOSEN["model"], choice, name)
         ]
         if len(values) < len(CHOICES[choice]):
             return f"{choice.replace('_', ' ')} {', '.join(values)}"
@@ -223,17 +221,15 @@ def misplaced(chosen: Mapping[str, Any], setting: str) -> str | None:
             their defaults.
         setting: a flat name.
     """
-    chosen = {choice: chosen.get(choice, default) for choice, default in CHOSEN.items()}
+    chosen = {choice: str(chosen.get(choice, default)) for choice, default in CHOSEN.items()}
     model = chosen["model"]
     if not reads(model, setting):
         readers = ", ".join(name for name in MODELS if reads(name, setting))
         return f"a setting of {readers}, which {model} does not read; leave it out"
     for choice in ("score", "loss", "negative_sampler"):
-        if setting in _read_by(model=model, **{choice: chosen[choice]}):
+        if setting in _read_by(model, choice, chosen[choice]):
             continue
-        readers = [
-            name for name in CHOICES[choice] if setting in _read_by(model=model, **{choice: name})
-        ]
+        readers = [name for name in CHOICES[choice] if setting in _read_by(model, choice, name)]
         return (
             f"a setting of {choice} {' or '.join(readers)}, got {choice} {chosen[choice]}; "
             f"leave it out"
@@ -242,21 +238,19 @@ def misplaced(chosen: Mapping[str, Any], setting: str) -> str | None:
 
 
 @functools.cache
-def _read_by(**chosen: str) -> set[str]:
-    """The settings that are read under the choices made; a choice that is left out is open."""
-    model = MODELS.get(chosen["model"])
-    read = {"model"} | (set() if model is None else names_of(model))
-    reads_graph = True
-    if model is not None and issubclass(model, ClosedForm):
-        reads_graph = model.uses_operator
-        read |= names_of(ClosedFormConfig) - (set() if model.uses_key else {"seeds"})
+def _read_by(model: str, choice: str = "", name: str = "") -> set[str]:
+    """The settings that are read beside a model, under one choice made and the others open."""
+    made = MODELS.get(model)
+    read = {"model"} | (set() if made is None else names_of(made))
+    if made is not None and issubclass(made, ClosedForm):
+        reads_graph = made.uses_operator
+        read |= names_of(ClosedFormConfig) - (set() if made.uses_key else {"seeds"})
     else:
+        reads_graph = made is None or made.normalization is not None
         read |= {*CHOICES} | names_of(TrainConfig) | names_of(Optimization) | names_of(Selection)
-        for choice, classes in CHOICES.items():
-            if choice != "model":
-                names = [chosen[choice]] if choice in chosen else classes
-                read = read.union(*(_read_by_choice(choice, name) for name in names))
-        reads_graph = model is None or model.normalization is not None
+        for other, classes in CHOICES.items():
+            for one in [name] if other == choice else classes if other != "model" else []:
+                read |= _read_by_choice(other, one)
     return read if reads_graph else read - {"backend", "ordering"}
 
 

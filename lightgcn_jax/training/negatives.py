@@ -147,6 +147,7 @@ def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids, distinct: bool = 
     Raises:
         InputError: the items may have more users than 32-bit counters hold.
     """
+    users, items = jnp.asarray(users), jnp.asarray(items)
     batch, shared = users.shape[0], items.shape[0]
     rows = graph.users_of_item
     # All items together have E users, which the counters of the graph hold.

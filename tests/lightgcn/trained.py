@@ -34,6 +34,8 @@ def _vectors(model, params, operator, rows=None, **key):
     return model.apply_rows(params, operator, rows, **key)
 
 
+# Parameters before the first step.
+initial = jax.jit(lambda model, key, num_nodes: model.init(key, num_nodes), static_argnums=(0, 2))
 # Final vectors of all nodes, or of some; what is dropped only with a key.
 vectors = jax.jit(_vectors, static_argnums=0)
 

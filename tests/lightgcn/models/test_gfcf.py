@@ -116,8 +116,10 @@ def test_memory_is_what_the_model_says():
     """A block needs its columns of users and items, and nothing of I×I or of a user's length."""
     num_users, num_items, queries = 3000, 2000, 50
     users, items = random_pairs(0, num_users, num_items, density=0.01)
-    model = GfCf(singular_vectors=4).fit(graph_of(users, items, num_users, num_items), KEY)
-    compiled = scores.lower(model, jnp.zeros(queries, jnp.int32)).compile()
+    shapes = {"vectors": (num_items, 4), "users": (num_users, 4), "item_roots": (num_items,)}
+    tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    model = GfCf().rebuilt(tensors, graph_of(users, items, num_users, num_items), KEY)
+    compiled = scores.lower(model, np.zeros(queries, np.int32)).compile()
     # Beside the block: a chunk of interactions and its searches.
     allowance = 40 * gfcf._CHUNK
     temporary = compiled.memory_analysis().temp_size_in_bytes

@@ -115,14 +115,14 @@ def test_several_runs_at_once_are_a_loop(model):
 
 @every_model
 def test_the_graph_is_an_argument_not_a_constant(model):
-    read, params = reads(model, graph_of(*PAIRS)), model.init(jax.random.key(0), NODES)
+    read, params = reads(model, graph_of(*PAIRS)), random_params(model)
     closed = jax.make_jaxpr(vectors, static_argnums=0)(model, params, read)
     assert all(np.size(constant) <= 1 for constant in closed.consts)
 
 
 @every_model
 def test_a_model_says_how_many_columns_its_vectors_have(model):
-    read, params = reads(model, graph_of(*PAIRS)), model.init(jax.random.key(0), NODES)
+    read, params = reads(model, graph_of(*PAIRS)), random_params(model)
     shape = jax.eval_shape(lambda: model.apply(params, read)).shape
     assert shape == (NODES, model.width)
     assert shape[1] == jax.eval_shape(lambda: model.apply_rows(params, read, ROWS)).shape[1]

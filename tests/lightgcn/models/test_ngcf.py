@@ -17,6 +17,7 @@ from tests.lightgcn.trained import (
     NODES,
     PAIRS,
     ROWS,
+    initial,
     operator_and_matrix,
     random_params,
     vectors,
@@ -120,7 +121,7 @@ def test_numerical_gradients():
 
 def test_without_a_key_or_a_rate_nothing_is_dropped():
     operator, _ = operator_and_matrix()
-    params = MODEL.init(jax.random.key(0), NODES)
+    params = initial(MODEL, jax.random.key(0), NODES)
     whole = vectors(MODEL, params, operator)
     dropping = NGCF(DIM, 2, message_dropout=0.4, node_dropout=0.3)
     key = jax.random.key(1)
@@ -183,7 +184,7 @@ def test_message_dropout_is_elementwise_scaled_and_independent_between_layers(fe
 def test_a_node_that_is_read_twice_is_dropped_alike():
     model = NGCF(DIM, 2, message_dropout=0.5, node_dropout=0.3)
     operator, _ = operator_and_matrix()
-    params = model.init(jax.random.key(0), NODES)
+    params = initial(model, jax.random.key(0), NODES)
     twice = vectors(model, params, operator, jnp.tile(ROWS, 2), key=jax.random.key(1))
     np.testing.assert_array_equal(twice[: len(ROWS)], twice[len(ROWS) :])
     assert (twice == 0).any()
@@ -232,7 +233,7 @@ def test_the_gradient_holds_no_messages_of_edges():
     """Its memory does not grow with the edges, of which the denser graph has 30 times as many."""
     users = items = 60
     model = NGCF(16, 3)
-    params = model.init(jax.random.key(0), users + items)
+    params = initial(model, jax.random.key(0), users + items)
     gradient = jax.jit(
         jax.grad(lambda params, operator: jnp.tanh(model.apply(params, operator)).sum())
     )
