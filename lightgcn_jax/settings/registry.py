@@ -200,15 +200,11 @@ def readers(setting: str) -> str:
     Args:
         setting: a flat name.
     """
-    names = [name for name in MODELS if reads(name, setting)]
+    names = _models(setting)
     if {name for name, made in MODELS.items() if not issubclass(made, ClosedForm)} - {*names}:
         return ", ".join(names)
     for choice in ("score", "loss", "negative_sampler"):
-        values = [
-            name
-            for name in CHOICES[choice]
-            if setting in _read_by({"model": CHOSEN["model"], choice: name})
-        ]
+        values = _values(choice, CHOSEN["model"], setting)
         if len(values) < len(CHOICES[choice]):
             return f"{choice.replace('_', ' ')} {', '.join(values)}"
     return ""
@@ -226,26 +222,30 @@ def misplaced(chosen: Mapping[str, Any], setting: str) -> str | None:
     chosen = {choice: chosen.get(choice, default) for choice, default in CHOSEN.items()}
     model = chosen["model"]
     if not reads(model, setting):
-        readers = ", ".join(name for name in MODELS if reads(name, setting))
-        return f"a setting of {readers}, which {model} does not read; leave it out"
+        names = ", ".join(_models(setting))
+        return f"a setting of {names}, which {model} does not read; leave it out"
     for choice in ("score", "loss", "negative_sampler"):
-        if setting in _read_by({"model": model, choice: chosen[choice]}):
-            continue
-        readers = [
-            name for name in CHOICES[choice] if setting in _read_by({"model": model, choice: name})
-        ]
-        return (
-            f"a setting of {choice} {' or '.join(readers)}, got {choice} {chosen[choice]}; "
-            f"leave it out"
-        )
+        value = chosen[choice]
+        if setting not in _read_by({"model": model, choice: value}):
+            names = " or ".join(_values(choice, model, setting))
+            return f"a setting of {choice} {names}, got {choice} {value}; leave it out"
     return None
+
+
+def _models(setting: str) -> list[str]:
+    """The models that read a setting."""
+    return [name for name in MODELS if reads(name, setting)]
+
+
+def _values(choice: str, model: str, setting: str) -> list[str]:
+    """The values of a choice under which a model reads a setting."""
+    return [name for name in CHOICES[choice] if setting in _read_by({"model": model, choice: name})]
 
 
 def _read_by(chosen: Mapping[str, str]) -> set[str]:
     """The settings that are read under the choices made; a choice that is left out is open."""
     model = MODELS.get(chosen["model"])
     read = {"model"} | (set() if model is None else names_of(model))
-    reads_graph = True
     if model is not None and issubclass(model, ClosedForm):
         reads_graph = model.uses_operator
         read |= names_of(ClosedFormConfig) - (set() if model.uses_key else {"seeds"})
