@@ -10,14 +10,6 @@ from lightgcn_jax.diffusion.choice import (
     obstacles,
 )
 from lightgcn_jax.diffusion.dropout import drop_edges
-from lightgcn_jax.diffusion.filters import (
-    chebyshev_coefficients,
-    chebyshev_filter,
-    heat_kernel,
-    ideal_low_pass,
-    low_pass_basis,
-    personalized_pagerank,
-)
 from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import (
     Operator,
@@ -27,7 +19,6 @@ from lightgcn_jax.diffusion.operator import (
     operator_of,
 )
 from lightgcn_jax.diffusion.restricted import multiscale_rows
-from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
 from lightgcn_jax.diffusion.storage import RescalableStorage, Restriction, RowStorage, Storage
 
 __all__ = [
@@ -40,23 +31,15 @@ __all__ = [
     "Restriction",
     "RowStorage",
     "Storage",
-    "Svd",
-    "chebyshev_coefficients",
-    "chebyshev_filter",
     "choose_backend",
     "choose_ordering",
     "diffuse",
     "diffusion_operator",
     "drop_edges",
-    "heat_kernel",
-    "ideal_low_pass",
     "interaction_operator",
-    "low_pass_basis",
     "multiscale",
     "multiscale_rows",
     "obstacles",
     "operator_of",
-    "personalized_pagerank",
-    "truncated_svd",
     "uniform_alphas",
 ]

@@ -191,10 +191,7 @@ class PallasStorage:
         return dataclasses.replace(self, levels=(scaled, *rest))
 
 
-_KERNELS = {
-    "gpu": "lightgcn_jax.diffusion.pallas_gpu",
-    "tpu": "lightgcn_jax.diffusion.pallas_tpu",
-}
+_KERNELS = {"gpu": "lightgcn_jax.diffusion.pallas_gpu", "tpu": "lightgcn_jax.diffusion.pallas_tpu"}
 
 
 def _product(platform: str):

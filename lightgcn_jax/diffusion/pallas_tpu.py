@@ -21,13 +21,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas.tpu import (
-    SMEM,
-    VMEM,
-    CompilerParams,
-    SemaphoreType,
-    make_async_copy,
-)
+from jax.experimental.pallas.tpu import SMEM, VMEM, CompilerParams, SemaphoreType, make_async_copy
 
 from lightgcn_jax.arrays import Array, NodeTable
 from lightgcn_jax.diffusion import pallas

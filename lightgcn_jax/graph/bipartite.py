@@ -310,8 +310,5 @@ def training_graph(split: Split) -> BipartiteGraph:
         The graph; users and items without training pairs are isolated nodes.
     """
     return BipartiteGraph.from_pairs(
-        split.train.users,
-        split.train.items,
-        num_users=len(split.users),
-        num_items=len(split.items),
+        split.train.users, split.train.items, num_users=len(split.users), num_items=len(split.items)
     )

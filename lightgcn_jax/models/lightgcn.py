@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
@@ -30,8 +30,49 @@ class LightGCNParams(NamedTuple):
     alphas: Float[Array, " scales"] | None = None
 
 
+class MultiscaleModel(GraphModel):
+    """A model of Σ_k α_k Ã^k E: a subclass says with which weights, and what becomes of the sum."""
+
+    def apply(self, params: Any, operator: Operator) -> NodeTable:
+        """Final vectors of all nodes, ``float[N, D]``.
+
+        Args:
+            params: from :meth:`init`.
+            operator: Ã, N×N.
+        """
+        return self._final(params, multiscale(operator, params.table, self._weights(params)))
+
+    def apply_rows(
+        self, params: Any, operator: Operator, rows: Ids, key: PRNGKey | None = None
+    ) -> Vectors:
+        """Final vectors of a few nodes, ``float[Q, D]``.
+
+        Args:
+            params: from :meth:`init`.
+            operator: Ã, N×N.
+            rows: ``int32[Q]``.
+            key: randomness of the edges that are dropped.
+        """
+        operator = self._with_dropped_edges(operator, key)
+        weights = self._weights(params)
+        return self._final(params, multiscale_rows(operator, params.table, weights, rows))
+
+    @property
+    def layer_weights(self) -> tuple[float, ...]:
+        """α_0 … α_K: by default (0, …, 0, 1), the last of the powers of Ã alone."""
+        return (0.0,) * self.layers + (1.0,)
+
+    def _weights(self, params: Any) -> Float[Array, " scales"] | tuple[float, ...]:
+        learnt = getattr(params, "alphas", None)
+        return self.layer_weights if learnt is None else learnt
+
+    def _final(self, params: Any, vectors: Vectors) -> Vectors:
+        del params
+        return vectors
+
+
 @dataclasses.dataclass(frozen=True)
-class LightGCN(GraphModel):
+class LightGCN(MultiscaleModel):
     """Final embeddings Σ_k α_k Ã^k E of learnt layer-0 embeddings E.
 
     Attributes:
@@ -71,7 +112,7 @@ class LightGCN(GraphModel):
     def layer_weights(self) -> tuple[float, ...]:
         """α_0 … α_K; where they are learnt, their initial values."""
         if self.layer_combination == "last":
-            return (0.0,) * self.layers + (1.0,)
+            return super().layer_weights
         return self.alphas if self.alphas is not None else uniform_alphas(self.layers)
 
     def init(self, key: PRNGKey, num_nodes: int) -> LightGCNParams:
@@ -83,29 +124,3 @@ class LightGCN(GraphModel):
         """
         alphas = jnp.array(self.layer_weights, jnp.float32) if self.learn_alphas else None
         return LightGCNParams(normal_table(key, num_nodes, self.dim, self.init_std), alphas)
-
-    def apply(self, params: LightGCNParams, operator: Operator) -> NodeTable:
-        """Σ_k α_k Ã^k E, ``float[N, D]``.
-
-        Args:
-            params: from :meth:`init`.
-            operator: Ã, N×N.
-        """
-        return multiscale(operator, params.table, self._weights(params))
-
-    def apply_rows(
-        self, params: LightGCNParams, operator: Operator, rows: Ids, key: PRNGKey | None = None
-    ) -> Vectors:
-        """Σ_k α_k (Ã^k E) at a few nodes, ``float[Q, D]``.
-
-        Args:
-            params: from :meth:`init`.
-            operator: Ã, N×N.
-            rows: ``int32[Q]``.
-            key: randomness of the edges that are dropped.
-        """
-        operator = self._with_dropped_edges(operator, key)
-        return multiscale_rows(operator, params.table, self._weights(params), rows)
-
-    def _weights(self, params: LightGCNParams) -> Float[Array, " scales"] | tuple[float, ...]:
-        return self.layer_weights if params.alphas is None else params.alphas

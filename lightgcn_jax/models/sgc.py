@@ -12,15 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
-from lightgcn_jax.diffusion.multiscale import multiscale
-from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.diffusion.restricted import multiscale_rows
-from lightgcn_jax.models.model import GraphModel, TableParams, normal_table
+from lightgcn_jax.arrays import PRNGKey, Vectors
+from lightgcn_jax.models.lightgcn import MultiscaleModel
+from lightgcn_jax.models.model import TableParams, normal_table
 
 
 @dataclasses.dataclass(frozen=True)
-class SGC(GraphModel):
+class SGC(MultiscaleModel):
     """Final embeddings Ã^K E W of learnt layer-0 embeddings E.
 
     Attributes:
@@ -35,11 +33,6 @@ class SGC(GraphModel):
         Wu et al. 2019, section 2.2.
     """
 
-    @property
-    def layer_weights(self) -> tuple[float, ...]:
-        """(0, …, 0, 1): of the powers of Ã only the last one counts."""
-        return (0.0,) * self.layers + (1.0,)
-
     def init(self, key: PRNGKey, num_nodes: int) -> TableParams:
         """Normal layer-0 embeddings; W, D×D, uniform as in Glorot and Bengio (2010).
 
@@ -51,36 +44,11 @@ class SGC(GraphModel):
         weights = self._linear.init(weights_key, jnp.zeros((1, self.dim)))
         return TableParams(normal_table(table_key, num_nodes, self.dim, self.init_std), weights)
 
-    def apply(self, params: TableParams, operator: Operator) -> NodeTable:
-        """Ã^K E W, ``float[N, D]``.
-
-        Args:
-            params: from :meth:`init`.
-            operator: Ã, N×N.
-        """
-        return self._mapped(params, multiscale(operator, params.table, self.layer_weights))
-
-    def apply_rows(
-        self, params: TableParams, operator: Operator, rows: Ids, key: PRNGKey | None = None
-    ) -> Vectors:
-        """(Ã^K E) W at a few nodes, ``float[Q, D]``.
-
-        Args:
-            params: from :meth:`init`.
-            operator: Ã, N×N.
-            rows: ``int32[Q]``.
-            key: randomness of the edges that are dropped.
-        """
-        operator = self._with_dropped_edges(operator, key)
-        return self._mapped(
-            params, multiscale_rows(operator, params.table, self.layer_weights, rows)
-        )
-
     @property
     def _linear(self) -> nn.Dense:
         glorot = nn.initializers.glorot_uniform()
         return nn.Dense(self.dim, use_bias=False, kernel_init=glorot)
 
-    def _mapped(self, params: TableParams, vectors: Vectors) -> Vectors:
+    def _final(self, params: TableParams, vectors: Vectors) -> Vectors:
         assert params.weights is not None
         return cast(Vectors, self._linear.apply(params.weights, vectors))

@@ -171,7 +171,7 @@ def fit(
             assert trainer is not None
             arrays = arrays or TrainArrays.start(trainer.initial_states())
             trained = trainer.train(arrays, progress)
-        return _result(config, split, trained, directory)
+        return FitResult(config, split, *trained, None if directory is None else directory.path)
 
 
 def _settings(
@@ -224,14 +224,13 @@ def resume(
     config = directory.config_with(model=model, score=score, loss=loss, negatives=negatives)
     summary = directory.summary()
     if summary is not None:
-        return _finished(directory, config, summary)
+        history, scorer = directory.history(), load_scorer(directory, config)
+        return FitResult(
+            config, directory.split, summary, history, scorer, directory.path, already_finished=True
+        )
     check_complete(config)
-    if not isinstance(config, TrainConfig):
-        if optimizer is not None:
-            _check_trained(config, "optimizer")
-        with directory.locked():
-            fitted = fit_closed_form(directory.split, config, directory, reporter)
-            return _result(config, directory.split, fitted, directory)
+    if optimizer is not None:
+        _check_trained(config, "optimizer")
     if (directory.optimizer == "custom") != (optimizer is not None):
         raise InputError(
             f"{path}: the run was started with optimizer {directory.optimizer!r}; "
@@ -240,11 +239,14 @@ def resume(
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
     with directory.locked():
-        trainer = Trainer(directory.split, config, optimizer, directory, reporter)
-        if not checkpoint_folders(directory.checkpoints):
-            reporter.noted("no checkpoint yet: the run starts again")
-        trained = train_on(trainer, directory, reporter)
-        return _result(config, directory.split, trained, directory)
+        if isinstance(config, TrainConfig):
+            trainer = Trainer(directory.split, config, optimizer, directory, reporter)
+            if not checkpoint_folders(directory.checkpoints):
+                reporter.noted("no checkpoint yet: the run starts again")
+            trained = train_on(trainer, directory, reporter)
+        else:
+            trained = fit_closed_form(directory.split, config, directory, reporter)
+        return FitResult(config, directory.split, *trained, directory.path)
 
 
 def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> Trained:
@@ -312,25 +314,6 @@ def _check_trained(config: Config, argument: str) -> None:
         raise InputError(
             f"{argument}: expected a model that is trained to take it, got {model_name(config)}"
         )
-
-
-def _finished(directory: RunDirectory, config: Config, summary: dict[str, Any]) -> FitResult:
-    return FitResult(
-        config,
-        directory.split,
-        summary,
-        directory.history(),
-        load_scorer(directory, config),
-        directory.path,
-        already_finished=True,
-    )
-
-
-def _result(
-    config: Config, split: Split, trained: Trained, directory: RunDirectory | None
-) -> FitResult:
-    path = None if directory is None else directory.path
-    return FitResult(config, split, *trained, directory=path)
 
 
 def load_scorer(directory: RunDirectory, config: Config | None = None) -> Scorer:

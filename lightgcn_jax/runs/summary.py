@@ -34,10 +34,7 @@ def seed_statistics(values: Sequence[float]) -> dict[str, float]:
 
 
 def summarize(
-    config: Config,
-    replicas: Sequence[Mapping[str, Any]],
-    chosen: int,
-    details: Mapping[str, Any],
+    config: Config, replicas: Sequence[Mapping[str, Any]], chosen: int, details: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Put a run's summary together.
 

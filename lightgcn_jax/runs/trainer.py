@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -84,17 +84,15 @@ class Trainer:
             jax.vmap(lambda seed, use=use: jax.random.fold_in(jax.random.key(seed), use))(seeds)
             for use in range(3)
         )
-        self._shuffles = jax.jit(
-            jax.vmap(
-                lambda key, epoch: epoch_shuffle(
-                    jax.random.fold_in(key, epoch), graph.num_edges, self.strategies
-                ),
-                in_axes=(0, None),
-            )
-        )
+
+        def shuffle(key: jax.Array, epoch: jax.Array) -> jax.Array:
+            return epoch_shuffle(jax.random.fold_in(key, epoch), graph.num_edges, self.strategies)
+
+        shuffles = jax.jit(jax.vmap(shuffle, in_axes=(0, None)))
+        # Each replica's shuffled interactions: one sort an epoch, not one a call.
+        self._shuffle_of = lru_cache(1)(lambda n: shuffles(self._shuffle_keys, jnp.int32(n)))
         self._score = jax.jit(lambda params, inputs: make_scorer(params, inputs, self.strategies))
         self._keep_best = jax.jit(_keep_best, donate_argnums=0)
-        self._shuffled_epoch = -1
 
     @cached_property
     def inputs(self) -> StepInputs:
@@ -148,8 +146,7 @@ class Trainer:
         steps = self._compile(arrays.states, progress)
         plan, config = self.plan, self.config
         self.reporter.started(
-            epochs=config.optimization.epochs,
-            done=progress.epoch + progress.call / plan.calls,
+            epochs=config.optimization.epochs, done=progress.epoch + progress.call / plan.calls
         )
         saved_at = time.monotonic()
         try:
@@ -183,13 +180,6 @@ class Trainer:
         patience = self.config.selection.patience
         out_of_patience = patience > 0 and min(progress.misses) >= patience
         return progress.epoch >= self.config.optimization.epochs or out_of_patience
-
-    def _shuffle_of(self, epoch: int) -> jax.Array:
-        """Each replica's shuffled interactions of an epoch: one sort an epoch, not one a call."""
-        if self._shuffled_epoch != epoch:
-            self._shuffle = self._shuffles(self._shuffle_keys, jnp.int32(epoch))
-            self._shuffled_epoch = epoch
-        return self._shuffle
 
     def _run_steps(self, steps: Callable, arrays: TrainArrays, progress: Progress) -> TrainArrays:
         start = time.perf_counter()

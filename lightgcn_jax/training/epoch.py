@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ from lightgcn_jax.arrays import Ids, Int, PRNGKey, Scalar
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.training.batch import draw_batch
 from lightgcn_jax.training.step import StepLoss, TrainState, train_step
-from lightgcn_jax.training.strategies import StepCost, StepInputs, Strategies, TracedSettings
+from lightgcn_jax.training.strategies import StepCost, Strategies, TracedSettings
 
 
 class EpochPlan(NamedTuple):
@@ -77,55 +76,40 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
         steps past the end of the epoch. A step's key is its replica's key folded with the count of
         steps since the start, which the state carries.
     """
-    one = partial(_steps_of_one_replica, strategies, optimizer_of, plan)
+
+    def of_one_replica(
+        state: TrainState, key: PRNGKey, shuffle: Ids, traced: TracedSettings, first_step, inputs
+    ) -> tuple[TrainState, StepLoss]:
+        optimizer = optimizer_of(traced.learning_rate)
+
+        def step(state: TrainState, step_in_epoch: Int[Any, ""]) -> tuple[TrainState, StepLoss]:
+            step_key = jax.random.fold_in(key, state.step)
+            drop_key = None
+            if strategies.model.draws_in_training:
+                step_key, drop_key = jax.random.split(step_key)
+            batch = draw_batch(step_key, inputs, shuffle, step_in_epoch, strategies)
+            return train_step(state, batch, inputs, strategies, optimizer, traced, drop_key)
+
+        def skip(state: TrainState, _: Int[Any, ""]) -> tuple[TrainState, StepLoss]:
+            return state, StepLoss(jnp.zeros(()), jnp.zeros(()))
+
+        def step_or_skip(state: TrainState, step_in_epoch: Int[Any, ""]):
+            if plan.is_exact:
+                return step(state, step_in_epoch)
+            is_left = step_in_epoch < plan.steps_per_epoch
+            return jax.lax.cond(is_left, step, skip, state, step_in_epoch)
+
+        positions = first_step + jnp.arange(plan.steps_per_call, dtype=jnp.int32)
+        return jax.lax.scan(step_or_skip, state, positions)
 
     def steps(states, keys, shuffles, traced, first_step, inputs):
+        replicas = states, keys, shuffles, traced
         if len(keys) == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
-            state, key, shuffle, own = jax.tree.map(
-                lambda leaf: leaf[0], (states, keys, shuffles, traced)
-            )
-            result = one(state, key, shuffle, own, first_step, inputs)
+            only = jax.tree.map(lambda leaf: leaf[0], replicas)
+            result = of_one_replica(*only, first_step, inputs)
             return jax.tree.map(lambda leaf: leaf[None], result)
-        return jax.vmap(one, in_axes=(0, 0, 0, 0, None, None))(
-            states, keys, shuffles, traced, first_step, inputs
-        )
+        of_each = jax.vmap(of_one_replica, in_axes=(0, 0, 0, 0, None, None))
+        return of_each(*replicas, first_step, inputs)
 
     return steps
-
-
-def _steps_of_one_replica(
-    strategies: Strategies,
-    optimizer_of: OptimizerOf,
-    plan: EpochPlan,
-    state: TrainState,
-    key: PRNGKey,
-    shuffle: Ids,
-    traced: TracedSettings,
-    first_step: Int[Any, ""],
-    inputs: StepInputs,
-) -> tuple[TrainState, StepLoss]:
-    optimizer = optimizer_of(traced.learning_rate)
-
-    def step(state: TrainState, step_in_epoch: Int[Any, ""]) -> tuple[TrainState, StepLoss]:
-        step_key = jax.random.fold_in(key, state.step)
-        drop_key = None
-        if strategies.model.draws_in_training:
-            step_key, drop_key = jax.random.split(step_key)
-        batch = draw_batch(step_key, inputs, shuffle, step_in_epoch, strategies)
-        return train_step(state, batch, inputs, strategies, optimizer, traced, drop_key)
-
-    def step_or_skip(state: TrainState, step_in_epoch: Int[Any, ""]):
-        if plan.is_exact:
-            return step(state, step_in_epoch)
-        return jax.lax.cond(
-            step_in_epoch < plan.steps_per_epoch,
-            step,
-            lambda state, _: (state, StepLoss(jnp.zeros(()), jnp.zeros(()))),
-            state,
-            step_in_epoch,
-        )
-
-    return jax.lax.scan(
-        step_or_skip, state, first_step + jnp.arange(plan.steps_per_call, dtype=jnp.int32)
-    )

@@ -163,10 +163,7 @@ def initial_params(key: PRNGKey, num_nodes: int, strategies: Strategies) -> Para
 
 
 def initial_state(
-    key: PRNGKey,
-    num_nodes: int,
-    strategies: Strategies,
-    optimizer: optax.GradientTransformation,
+    key: PRNGKey, num_nodes: int, strategies: Strategies, optimizer: optax.GradientTransformation
 ) -> TrainState:
     """The state before the first step.
 
