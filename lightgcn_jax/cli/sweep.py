@@ -26,7 +26,11 @@ from lightgcn_jax.sweeps.directory import SweepDirectory, Trial, spread
 from lightgcn_jax.sweeps.space import Sampler, named, shown
 
 _WORDS = {"none": None, "true": True, "false": False}
-Assignments = tuple[str, ...]
+Texts = tuple[str, ...]
+
+
+def _flag(metavar: str, hint: str = "", name: str | None = None) -> Any:
+    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=hint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,37 +65,19 @@ class Sweep:
 
     source: Annotated[Source, tyro.conf.arg(name="")]
     settings: Annotated[Settings, tyro.conf.arg(name="")]
-    values: Annotated[
-        Assignments,
-        tyro.conf.arg(name="set", metavar="NAME=VALUE,… [NAME=VALUE,… ...]", help_behavior_hint=""),
-    ] = ()
-    ranges: Annotated[
-        Assignments,
-        tyro.conf.arg(
-            name="range", metavar="NAME=LOW..HIGH [NAME=LOW..HIGH ...]", help_behavior_hint=""
-        ),
-    ] = ()
-    trials: Annotated[
-        int | None,
-        tyro.conf.arg(metavar="N", help_behavior_hint="(default: the whole grid)"),
-    ] = None
+    values: Annotated[Texts, _flag("NAME=VALUE,… [NAME=VALUE,… ...]", name="set")] = ()
+    ranges: Annotated[Texts, _flag("NAME=LOW..HIGH [NAME=LOW..HIGH ...]", name="range")] = ()
+    trials: Annotated[int | None, _flag("N", "(default: the whole grid)")] = None
     sampler: Annotated[
-        Sampler | None,
-        tyro.conf.arg(
-            metavar="{grid,random,tpe}",
-            help_behavior_hint="(default: random with --trials, else grid)",
-        ),
+        Sampler | None, _flag("{grid,random,tpe}", "(default: random with --trials, else grid)")
     ] = None
     draw_seed: int = 0
     together: int = 8
     study: Switch = False
     train_best: Switch = False
     refit: Switch = False
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/<data>-sweep-<time>)"),
-    ] = None
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    out: Annotated[Path | None, _flag("FOLDER", "(default: runs/<data>-sweep-<time>)")] = None
+    resume: Annotated[Path | None, _flag("FOLDER")] = None
     quiet: Switch = False
 
     def run(self) -> int:

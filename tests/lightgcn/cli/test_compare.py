@@ -13,7 +13,7 @@ from lightgcn_jax.cli import main
 from lightgcn_jax.data import Pairs, generate_world, ratio_split
 from lightgcn_jax.runs import RunDirectory, fit
 from lightgcn_jax.runs.compare import compare_runs
-from lightgcn_jax.runs.evaluate import judge_run
+from lightgcn_jax.runs.evaluate import evaluate_run
 from lightgcn_jax.settings import TrainConfig
 
 
@@ -181,12 +181,12 @@ def test_evaluate_beyond_and_by_groups(runs):
     itemcf = runs / "itemcf"
     parts, beyond, users, items = tables_of(output_of("evaluate", itemcf, "--beyond", "--groups"))
     assert tables_of(output_of("evaluate", itemcf)) == [parts]
-    judged = judge_run(itemcf, (5, 10), beyond=True, groups=4)
+    figures = evaluate_run(itemcf, (5, 10), beyond=True, groups=4)
     names = ["gini", "novelty", "diversity", "personalisation", "popularity", "popularity_lift"]
     assert beyond == [["k", *names]] + [
-        [str(k), *(f"{judged['beyond'][f'{name}@{k}']:.4f}" for name in names)] for k in (5, 10)
+        [str(k), *(f"{figures['beyond'][f'{name}@{k}']:.4f}" for name in names)] for k in (5, 10)
     ]
-    groups = judged["groups"]
+    groups = figures["groups"]
     assert users[0] == ["training items", "users", "test pairs", "k", *parts[0][2:-1]]
     assert [row[:4] for row in users[1:]] == [
         [group["label"], str(group["users"]), str(group["test_pairs"]), k]
@@ -206,7 +206,7 @@ def test_evaluate_beyond_and_by_groups(runs):
 def test_evaluate_beyond_and_by_groups_as_json(runs):
     flags = ("--k", 1, "--beyond", "--groups", 2, "--json")
     value = json.loads(output_of("evaluate", runs / "popular", *flags))
-    assert value == judge_run(runs / "popular", (1,), beyond=True, groups=2)
+    assert value == evaluate_run(runs / "popular", (1,), beyond=True, groups=2)
     assert "diversity@1" not in value["beyond"]
     assert len(value["groups"]["users"]) <= 2
     assert not {"beyond", "groups"} & set(
