@@ -123,9 +123,7 @@ _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)
 
 
 def _largest(
-    messages: Float[Array, "nodes dim"],
-    places: Int[Array, "rows neighbors"],
-    valid: Mask,
+    messages: Float[Array, "nodes dim"], places: Int[Array, "rows neighbors"], valid: Mask
 ) -> Float[Array, "rows dim"]:
     """The largest entry of each row's messages; the first message that has it gets the gradient."""
     values = jax.lax.stop_gradient(messages)

@@ -214,10 +214,7 @@ class TextSchema:
             )
         width = len(self.sentence.mean)
         values, missing = _sentences(self.name, column.values, encoders[self.name], width)
-        return {
-            self.name: bags,
-            self._sentence_name: self.sentence.standardised(values, missing),
-        }
+        return {self.name: bags, self._sentence_name: self.sentence.standardised(values, missing)}
 
     @property
     def _sentence_name(self) -> str:

@@ -57,7 +57,7 @@ class Chain(NamedTuple):
         Args:
             graph: what is walked.
         """
-        return cls._made(graph, step_shares)
+        return cls._made(graph, _step_shares)
 
     @classmethod
     def counting(cls, graph: ItemGraph) -> Chain:
@@ -66,7 +66,7 @@ class Chain(NamedTuple):
         Args:
             graph: whose edges are followed.
         """
-        return cls._made(graph, _edge_counts)
+        return cls._made(graph, edge_counts)
 
     @classmethod
     def _made(cls, graph: ItemGraph, matrix_of: Callable[..., scipy.sparse.csr_array]) -> Chain:
@@ -100,21 +100,21 @@ def pagerank_columns(
     return jax.lax.fori_loop(0, iterations, step, start).T
 
 
-def step_shares(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_array:
-    """The probabilities of a step, one row for each row; repeated columns are added up.
-
-    Args:
-        adjacency: the rows.
-        num_columns: what the columns may be.
-    """
-    counts = _edge_counts(adjacency, num_columns)
+def _step_shares(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_array:
+    """The probabilities of a step from each row; repeated columns are added up."""
+    counts = edge_counts(adjacency, num_columns)
     lengths = np.maximum(np.asarray(adjacency.lengths, np.float64), 1)
     counts.data /= np.repeat(lengths, np.diff(counts.indptr))
     return counts
 
 
-def _edge_counts(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_array:
-    """How often each column stands in each row."""
+def edge_counts(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_array:
+    """Count how often each column stands in each row.
+
+    Args:
+        adjacency: the rows.
+        num_columns: C, one more than the largest column.
+    """
     starts, lengths = np.asarray(adjacency.starts), np.asarray(adjacency.lengths, np.int64)
     ends = np.cumsum(lengths)
     entries = np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())

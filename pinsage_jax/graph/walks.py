@@ -109,10 +109,7 @@ def walk(
 
 
 def _hop(
-    adjacency: Adjacency,
-    bounds: Int[Array, "rows two"],
-    rows: Ids,
-    word: Int[Array, " batch"],
+    adjacency: Adjacency, bounds: Int[Array, "rows two"], rows: Ids, word: Int[Array, " batch"]
 ) -> tuple[Ids, Bool[Array, " batch"]]:
     """One entry of each row, drawn by a random word, and whether the row has any."""
     of_row = _look_up(bounds, rows)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -35,7 +35,7 @@ from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows
 from pinsage_jax.graph.item_graph import ItemGraph
-from pinsage_jax.graph.pagerank import Chain, pagerank_columns, step_shares
+from pinsage_jax.graph.pagerank import Chain, edge_counts, pagerank_columns
 from pinsage_jax.graph.walks import WalkConfig, walk
 from pinsage_jax.negatives.rank_band import BAND, Band, chosen_band, pick_from_band, sample_rows
 
@@ -79,60 +79,24 @@ def make_pool(
     key: PRNGKey,
     graph: ItemGraph,
     *,
+    rows: np.ndarray | None = None,
     band: Band | None = None,
     pool: int = 64,
     ranking: Ranking = "pagerank",
     restart: float = 0.15,
-    visits: int = 2**16,
-    rows: np.ndarray | None = None,
-    positives: CsrRows | None = None,
-) -> HardPool:
-    """Make a pool of hard negatives by the name of a ranking.
-
-    PageRank is exact. Walks need far more time for far less: on a graph of 20,000 items in
-    clusters, 262,144 visits a query take five times as long as PageRank, and 39 % of the pool then
-    lies in PageRank's band; with 65,536 visits 19 % do.
-
-    Args:
-        key: consumed.
-        graph: the graph that is walked.
-        band: ranks [first, end); None for the paper's, scaled to the catalogue.
-        pool: P, how many items of the band are kept.
-        ranking: ``pagerank`` (:func:`pool_from_pagerank`) or ``walks`` (:func:`pool_from_walks`).
-        restart: the probability of going back to the start.
-        visits: how many visits of a query ``walks`` counts.
-        rows: ``int[n]`` distinct items that get a pool; None for all that have contexts.
-        positives: a row of items for each of the first items of the graph, which are never pooled
-            for it.
-
-    Raises:
-        InputError: no ranking has that name, or as these functions.
-    """
-    if ranking not in get_args(Ranking):
-        raise InputError(f"ranking: expected one of {get_args(Ranking)}, got {ranking!r}")
-    if ranking == "pagerank":
-        return pool_from_pagerank(
-            key, graph, rows, band=band, pool=pool, restart=restart, positives=positives
-        )
-    config = WalkConfig(restart=restart)
-    return pool_from_walks(
-        key, graph, rows, band=band, pool=pool, visits=visits, config=config, positives=positives
-    )
-
-
-def pool_from_pagerank(
-    key: PRNGKey,
-    graph: ItemGraph,
-    rows: np.ndarray | None = None,
-    *,
-    band: Band | None = None,
-    pool: int = 64,
-    restart: float = 0.15,
     iterations: int = 10,
+    visits: int = 2**16,
+    length: int = 10,
     positives: CsrRows | None = None,
     memory_bytes: int = _MEMORY,
 ) -> HardPool:
-    """Make a pool of hard negatives ranked by :func:`pinsage_jax.graph.pagerank.pagerank`.
+    """Rank all items for each query, and keep some of a band of ranks.
+
+    PageRank (:func:`pinsage_jax.graph.pagerank.pagerank`) is exact. Walks, of which the visits are
+    counted, need far more time for far less: on a graph of 20,000 items in clusters, 262,144 visits
+    a query take five times as long as PageRank, and 39 % of the pool then lies in PageRank's band;
+    with 65,536 visits 19 % do. Visits are counted in a row of all items, not sorted: for 100,000
+    visits of 20,000 items on two busy cores counting took 0.8 ms a query, sorting 6.7.
 
     Args:
         key: consumed; it decides the choice within the band and the order of equal scores.
@@ -141,80 +105,66 @@ def pool_from_pagerank(
         band: ranks [first, end); None for the paper's, scaled to the number of items that contexts
             list.
         pool: P, how many items of the band are kept, sampled without repetition.
+        ranking: ``pagerank``, or ``walks`` for the number of their visits.
         restart: the probability of going back to the start.
-        iterations: how many traversals are followed. In a graph of 20,000 items in clusters, 10 of
-            them put 99.7 % of the right items into a band.
+        iterations: how many traversals PageRank follows. In a graph of 20,000 items in clusters, 10
+            of them put 99.7 % of the right items into a band.
+        visits: how many visits of a query walks make, rounded up to whole walks. There should be
+            many times as many as the band's end, or most of its ranks are ties and some are empty.
+        length: how many traversals a walk makes.
         positives: a row of items for each of the first items of the graph, which are never pooled
             for it.
         memory_bytes: what a chunk of queries may take, roughly; it changes no result.
 
     Raises:
-        InputError: an item is out of range or named twice, or the band reaches past the catalogue.
+        InputError: no ranking has that name, an item is out of range or named twice, or the band
+            reaches past the catalogue.
     """
-    chain = Chain.of(graph)
+    if ranking not in get_args(Ranking):
+        raise InputError(f"ranking: expected one of {get_args(Ranking)}, got {ranking!r}")
+    bytes_of_query = 24 * graph.num_items
+    if ranking == "pagerank":
+        chain = Chain.of(graph)
 
-    def scores_of(queries: Ids) -> Array:
-        return pagerank_columns(chain, queries, restart, iterations)
+        def scores_of(queries: Ids) -> Array:
+            return pagerank_columns(chain, queries, restart, iterations)
+    else:
+        config = WalkConfig(math.ceil(visits / length), length, restart)
+        bytes_of_query += 16 * config.visits
+        # What a walk draws for an item does not depend on the chunk, so one key serves all.
+        walk_key, key = jax.random.split(key)
 
-    chunk = min(_MOST_QUERIES, memory_bytes // (24 * graph.num_items))
-    return _pooled(key, graph, rows, band, pool, positives, scores_of, chunk)
+        def scores_of(queries: Ids) -> Array:
+            return _visit_counts(walk_key, graph, queries, config)
 
-
-def pool_from_walks(
-    key: PRNGKey,
-    graph: ItemGraph,
-    rows: np.ndarray | None = None,
-    *,
-    band: Band | None = None,
-    pool: int = 64,
-    visits: int = 2**16,
-    config: WalkConfig | None = None,
-    positives: CsrRows | None = None,
-    memory_bytes: int = _MEMORY,
-) -> HardPool:
-    """Make a pool of hard negatives ranked by how often walks from the query visit them.
-
-    Visits are counted in a row of all items, not sorted: for 100,000 visits of 20,000 items on two
-    busy cores counting took 0.8 ms a query, sorting 6.7.
-
-    Args:
-        key: consumed; it also decides the choice within the band and the order of equal counts.
-        graph: the graph that is walked.
-        rows: ``int[n]`` distinct items that get a pool; None for all that have contexts.
-        band: ranks [first, end); None for the paper's, scaled.
-        pool: P, how many items of the band are kept, sampled without repetition.
-        visits: visits of each query, rounded up to whole walks. There should be many times as many
-            as the band's end, or most of its ranks are ties and some are empty.
-        config: length and restart of the walks; None for the defaults.
-        positives: a row of items for each of the first items of the graph, which are never pooled
-            for it.
-        memory_bytes: what a chunk of queries may take, roughly; it changes no result.
-
-    Raises:
-        InputError: as :func:`pool_from_pagerank`.
-    """
-    config = config or WalkConfig()
-    config = WalkConfig(math.ceil(visits / config.length), config.length, config.restart)
-
-    # What a walk draws for an item does not depend on the chunk, so one key serves all.
-    walk_key, key = jax.random.split(key)
-
-    def scores_of(queries: Ids) -> Array:
-        return _visit_counts(walk_key, graph, queries, config)
-
-    chunk = min(_MOST_QUERIES, memory_bytes // (24 * graph.num_items + 16 * config.visits))
-    return _pooled(key, graph, rows, band, pool, positives, scores_of, chunk)
+    rows = _checked_rows(rows, graph)
+    excluded = _Excluded(graph, positives)
+    chosen = chosen_band(band, excluded.num_listed)
+    ids = np.full((graph.num_items, pool), -1, np.int32)
+    tied = 0
+    size = max(1, min(_MOST_QUERIES, memory_bytes // bytes_of_query))
+    for place, members in enumerate(_chunks(rows, size)):
+        queries = jnp.asarray(members)
+        forbidden = jnp.asarray(excluded.of(members))
+        picked, equal = pick_from_band(key, scores_of(queries), forbidden, queries, chosen, pool)
+        # The last chunk is filled up with item 0.
+        real = min(len(members), len(rows) - place * len(members))
+        ids[members[:real], : picked.shape[1]] = np.asarray(picked)[:real]
+        tied += int(np.asarray(equal)[:real].sum())
+    pooled = int((ids >= 0).sum())
+    filled, share = pooled / max(1, len(rows) * pool), tied / max(1, pooled)
+    return HardPool(jnp.asarray(ids), chosen, filled, share, band is None and chosen != BAND)
 
 
 def draw_hard(
-    key: PRNGKey, pool_ids: Int[Array, "items pool"], queries: Ids, count: int
+    key: PRNGKey, pool_ids: Int[Array, "items pool"], queries: Int[Array, "batch n"], count: int
 ) -> Int[Array, "batch count"]:
-    """Draw H items of each query's pool without replacement, in random order.
+    """Draw H items without replacement, in random order, from the pool of one item of each query.
 
     Args:
-        key: consumed.
+        key: consumed; it also chooses the item of a query.
         pool_ids: ``int32[R, P]``, −1 pads.
-        queries: ``int32[B]``; −1 has no pool.
+        queries: ``int32[B, n]``, −1 pads; a query without any item has no pool.
         count: H ≤ P, static.
 
     Returns:
@@ -227,58 +177,10 @@ def draw_hard(
         raise InputError(
             f"count: expected at most the {pool_ids.shape[1]} items of a pool, got {count}"
         )
-    ids = jnp.where(queries[:, None] >= 0, pool_ids[jnp.maximum(queries, 0)], -1)
-    return sample_rows(jax.random.uniform(key, ids.shape), ids, count)
-
-
-def draw_hard_of_bags(
-    key: PRNGKey, pool_ids: Int[Array, "items pool"], queries: Int[Array, "batch n"], count: int
-) -> Int[Array, "batch count"]:
-    """Draw from the pool of one item of each query, which is chosen at random.
-
-    Args:
-        key: consumed.
-        pool_ids: ``int32[R, P]``, −1 pads.
-        queries: ``int32[B, n]``, −1 pads.
-        count: H ≤ P, static.
-
-    Returns:
-        ``int32[B, H]``, as :func:`draw_hard`.
-    """
     which, key = jax.random.split(key)
-    one = sample_rows(jax.random.uniform(which, queries.shape), queries, 1)[:, 0]
-    return draw_hard(key, pool_ids, one, count)
-
-
-def _pooled(
-    key: PRNGKey,
-    graph: ItemGraph,
-    rows: np.ndarray | None,
-    band: Band | None,
-    pool: int,
-    positives: CsrRows | None,
-    scores_of: Callable[[Ids], Float[Array, "queries items"]],
-    chunk: int,
-) -> HardPool:
-    """Rank and pick, a chunk of queries at a time; the last is filled up with item 0."""
-    rows = _checked_rows(rows, graph)
-    excluded = _Excluded(graph, positives)
-    chosen = chosen_band(band, excluded.num_listed)
-    ids = np.full((graph.num_items, pool), -1, np.int32)
-    tied = 0
-    for place, members in enumerate(_chunks(rows, max(1, chunk))):
-        queries = jnp.asarray(members)
-        forbidden = jnp.asarray(excluded.of(members))
-        picked, equal = pick_from_band(key, scores_of(queries), forbidden, queries, chosen, pool)
-        real = min(len(members), len(rows) - place * len(members))
-        ids[members[:real], : picked.shape[1]] = np.asarray(picked)[:real]
-        tied += int(np.asarray(equal)[:real].sum())
-    pooled = int((ids >= 0).sum())
-    slots = max(1, len(rows) * pool)
-    share = tied / max(1, pooled)
-    return HardPool(
-        jnp.asarray(ids), chosen, pooled / slots, share, band is None and chosen != BAND
-    )
+    one = sample_rows(jax.random.uniform(which, queries.shape), queries, 1)
+    ids = jnp.where(one >= 0, pool_ids[jnp.maximum(one[:, 0], 0)], -1)
+    return sample_rows(jax.random.uniform(key, ids.shape), ids, count)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -298,8 +200,8 @@ class _Excluded:
     positives."""
 
     def __init__(self, graph: ItemGraph, positives: CsrRows | None):
-        self._contexts = _ones(step_shares(graph.contexts_of_item, graph.num_contexts))
-        self._items = _ones(step_shares(graph.items_of_context, graph.num_items))
+        self._contexts = edge_counts(graph.contexts_of_item, graph.num_contexts)
+        self._items = edge_counts(graph.items_of_context, graph.num_items)
         self._positives = None if positives is None else _positive_matrix(positives, graph)
         self.num_listed = len(np.unique(self._items.indices))
 
@@ -329,11 +231,6 @@ def _chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
     padded = np.zeros(pieces * size, np.int32)
     padded[: len(rows)] = rows
     yield from padded.reshape(pieces, size)
-
-
-def _ones(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    ones = np.ones(matrix.nnz, np.int32)
-    return scipy.sparse.csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _positive_matrix(positives: CsrRows, graph: ItemGraph) -> scipy.sparse.csr_array:

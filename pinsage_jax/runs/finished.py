@@ -50,12 +50,7 @@ class FinishedRun(NamedTuple):
         """
         prepared = result.prepared
         return cls(
-            result.config,
-            result.task,
-            prepared.schema,
-            prepared.model,
-            result.params,
-            result.items,
+            result.config, result.task, prepared.schema, prepared.model, result.params, result.items
         )
 
     @property

@@ -15,7 +15,7 @@ from lightgcn_jax.files import replacing
 from pinsage_jax.encoder.pinsage import unit
 from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.negatives.distance_weighted import draw_distance_weighted, unit_distances
-from pinsage_jax.negatives.hard import draw_hard_of_bags
+from pinsage_jax.negatives.hard import draw_hard
 from pinsage_jax.negatives.shared import draw_shared_negatives, hard_valid, shared_valid
 from pinsage_jax.runs.finished import read_finished
 from pinsage_jax.tasks.task import graph_of
@@ -50,15 +50,11 @@ def negative_distances(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
     valid = shared_valid(queries, nobody, shared)
     to_shared = unit_distances(vectors, items[shared])
     places = draw_distance_weighted(
-        choice_key,
-        vectors,
-        items[shared],
-        min(config.distance_weighted, config.negatives),
-        valid,
+        choice_key, vectors, items[shared], min(config.distance_weighted, config.negatives), valid
     )
     rows = np.unique(held_out.queries[:_QUERIES])
     pool = hard_pool_of(pool_key, graph_of(run.task), run.task, config, rows[rows >= 0])
-    hard = draw_hard_of_bags(hard_key, pool.ids, queries, config.hard_pool)
+    hard = draw_hard(hard_key, pool.ids, queries, config.hard_pool)
     of_hard = items[jnp.maximum(hard, 0)]
     to_hard = jax.vmap(lambda query, found: unit_distances(query[None], found)[0])(vectors, of_hard)
     found = {

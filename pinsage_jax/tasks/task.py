@@ -75,8 +75,5 @@ def graph_of(task: Task) -> ItemGraph:
     """
     train = task.train
     return ItemGraph.from_pairs(
-        train.item_rows,
-        train.user_rows,
-        num_items=train.num_items,
-        num_contexts=train.num_users,
+        train.item_rows, train.user_rows, num_items=train.num_items, num_contexts=train.num_users
     )

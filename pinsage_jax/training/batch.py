@@ -16,7 +16,7 @@ from pinsage_jax.encoder.blocks import take_features
 from pinsage_jax.encoder.pinsage import Features
 from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.graph.neighborhoods import NeighborTable
-from pinsage_jax.negatives.hard import draw_hard_of_bags
+from pinsage_jax.negatives.hard import draw_hard
 from pinsage_jax.negatives.shared import draw_shared_negatives
 
 
@@ -141,7 +141,7 @@ def draw_targets(
     if items.hard_pool is None or not config.hard_negatives:
         hard = jnp.full((size, 0), -1, jnp.int32)
     else:
-        hard = draw_hard_of_bags(hard_key, items.hard_pool, batch.queries, config.hard_negatives)
+        hard = draw_hard(hard_key, items.hard_pool, batch.queries, config.hard_negatives)
         counts = jnp.arange(config.hard_negatives) < active
         # What does not count yet takes no room in the blocks either.
         hard = jnp.where(counts[None, :], hard, -1)

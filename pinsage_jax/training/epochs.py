@@ -20,7 +20,7 @@ from pinsage_jax.encoder.pinsage import PinSage
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.batch import Batch, ItemArrays, draw_targets, num_targets, training_view
-from pinsage_jax.training.host_pipeline import Gathered, batches, draw, gather
+from pinsage_jax.training.host_pipeline import batches, draw, gather
 from pinsage_jax.training.preparation import Prepared, host_item_arrays, item_arrays
 from pinsage_jax.training.step import StepRecord, TrainState, batch_gradient, moved, train_step
 
@@ -162,37 +162,20 @@ class HostEpochs(_Epochs):
             active: how many hard negatives of a query count in it.
         """
         key = self._key(epoch)
-        ahead = batches(
-            self._pairs,
-            self._items,
-            self._config,
-            self.capacities,
-            steps=steps,
-            active=active,
-            rng=self._rng(epoch),
-        )
+        numbers = {"steps": steps, "active": active, "rng": self._rng(epoch)}
+        ahead = batches(self._pairs, self._items, self._config, self.capacities, **numbers)
         for step, given in enumerate(ahead):
-            state, loss = self._step(
-                state,
-                jax.random.fold_in(key, step),
-                given.features,
-                given.blocks,
-                given.targets,
-                given.log_expected,
-            )
-            yield (
-                state,
-                StepRecord._make((loss[None], given.counts[None, :], np.array([given.tier]))),
-            )
+            state, records = self._step(state, jax.random.fold_in(key, step), given)
+            yield state, records
 
     def _declared(self) -> tuple[Capacities, ...]:
         rng, config = self._rng(0), self._config
 
-        def trial(active: int) -> Gathered:
+        def trial(active: int) -> np.ndarray:
             targets = draw(self._pairs, self._items, config, active, rng)
-            return gather(targets, self._items, config, (self._most,), rng)
+            return gather(targets, self._items, config, (self._most,), rng).counts
 
-        counts = [[trial(active).counts for _ in range(_TRIALS)] for active in _actives(config)]
+        counts = [[trial(active) for _ in range(_TRIALS)] for active in _actives(config)]
         return declared_capacities(counts, self._most)
 
 
@@ -223,19 +206,10 @@ def make_chunk(
     def chunk(
         state: TrainState, batches: Batch, keys: PRNGKey, active: Scalar, items: ItemArrays
     ) -> tuple[TrainState, StepRecord]:
+        settings = {"model": model, "optimizer": optimizer, "config": config}
+
         def step(state: TrainState, given: tuple[Batch, PRNGKey]) -> tuple[TrainState, StepRecord]:
-            batch, key = given
-            return train_step(
-                state,
-                batch,
-                key,
-                active,
-                items,
-                model=model,
-                optimizer=optimizer,
-                config=config,
-                capacities=capacities,
-            )
+            return train_step(state, *given, active, items, capacities=capacities, **settings)
 
         return jax.lax.scan(step, state, (batches, keys))
 
@@ -273,7 +247,7 @@ def count_nodes(
 
 def make_host_step(
     model: PinSage, optimizer: optax.GradientTransformation, config: PinSageConfig
-) -> Callable[..., tuple[TrainState, Scalar]]:
+) -> Callable[..., tuple[TrainState, StepRecord]]:
     """Compile a step from gathered arrays: one program for each of the declared capacities.
 
     Args:
@@ -282,25 +256,17 @@ def make_host_step(
         config: the settings.
 
     Returns:
-        ``(state, key, features, blocks, targets, log_expected)`` to the new state and the loss.
+        ``(state, key, gathered)`` to the new state and the figures of the step, as one row.
     """
 
-    def step(
-        state: TrainState, key: PRNGKey, features: Any, blocks: Any, targets: Any, log_expected: Any
-    ) -> tuple[TrainState, Scalar]:
-        weights = jnp.ones(len(targets.positives), jnp.float32)
-        loss, gradient = batch_gradient(
-            state.params,
-            key,
-            features,
-            blocks,
-            targets,
-            weights,
-            model=model,
-            config=config,
-            log_expected=log_expected,
-        )
-        return moved(state, gradient, optimizer), loss
+    # What was gathered on the host, arrays of the device by now.
+    def step(state: TrainState, key: PRNGKey, given: Any) -> tuple[TrainState, StepRecord]:
+        weights = jnp.ones(len(given.targets.positives), jnp.float32)
+        read = given.features, given.blocks, given.targets
+        settings = {"model": model, "config": config, "log_expected": given.log_expected}
+        loss, gradient = batch_gradient(state.params, key, *read, weights, **settings)
+        records = StepRecord(loss, given.counts, given.tier)
+        return moved(state, gradient, optimizer), jax.tree.map(lambda one: one[None], records)
 
     return jax.jit(step, donate_argnums=0)
 

@@ -12,10 +12,7 @@ from pinsage_jax.graph.walks import WalkConfig, walk
 from pinsage_jax.negatives.hard import (
     HardPool,
     draw_hard,
-    draw_hard_of_bags,
     make_pool,
-    pool_from_pagerank,
-    pool_from_walks,
 )
 from pinsage_jax.negatives.rank_band import pick_from_band, scaled_band
 from tests.lightgcn.laws import LEVEL, chi_square
@@ -108,7 +105,7 @@ def test_pagerank_of_a_new_item_that_no_context_lists():
 
 
 def test_the_pool_is_the_band_without_what_is_connected():
-    pool = pool_from_pagerank(KEY, GRAPH, band=(4, 16), pool=20, iterations=200)
+    pool = make_pool(KEY, GRAPH, band=(4, 16), pool=20, iterations=200)
     sizes = []
     for query in range(ITEMS):
         expected = {item for item in ranks_of(query)[4:16] if not CONNECTED[query, item]}
@@ -127,20 +124,20 @@ def test_positives_are_not_pooled_and_the_band_does_not_move():
     band = [item for item in ranks_of(query)[4:16] if not CONNECTED[query, item]]
     positives = csr_rows(np.array([query, query, 3]), np.array([band[0], band[2], 1]), query + 1)
     settings = {"band": (4, 16), "pool": 20, "iterations": 200}
-    pool = pool_from_pagerank(KEY, GRAPH, **settings, positives=positives)
+    pool = make_pool(KEY, GRAPH, **settings, positives=positives)
     assert members(pool, query) == set(band) - {band[0], band[2]}
-    free = pool_from_pagerank(KEY, GRAPH, **settings)
+    free = make_pool(KEY, GRAPH, **settings)
     others = np.delete(np.arange(ITEMS), [query, 3])
     assert (np.asarray(pool.ids)[others] == np.asarray(free.ids)[others]).all()
 
 
 def test_filled_and_tied_by_hand():
     # From item 0: item 1 has rank 0; items 2 to 5 tie at ranks 1 to 4.
-    cut = pool_from_pagerank(KEY, star(), np.array([0, 6]), band=(1, 3), pool=2)
+    cut = make_pool(KEY, star(), rows=np.array([0, 6]), band=(1, 3), pool=2)
     assert len(members(cut, 0)) == 2
     assert members(cut, 0) <= {2, 3, 4, 5}
     assert (cut.filled, cut.tied) == (2 / 4, 1.0)
-    whole = pool_from_pagerank(KEY, star(), np.array([0, 6]), band=(0, 5), pool=8)
+    whole = make_pool(KEY, star(), rows=np.array([0, 6]), band=(0, 5), pool=8)
     # Item 1 is connected; item 6 reaches nothing.
     assert members(whole, 0) == {2, 3, 4, 5}
     assert (whole.filled, whole.tied) == (4 / 16, 0.0)
@@ -214,8 +211,8 @@ def test_walks_rank_as_pagerank_does():
 
 
 def test_a_pool_from_walks_comes_from_about_the_same_band():
-    config = WalkConfig(length=20, restart=RESTART)
-    pool = pool_from_walks(KEY, GRAPH, band=(4, 16), pool=20, visits=100_000, config=config)
+    settings = {"ranking": "walks", "band": (4, 16), "pool": 20}
+    pool = make_pool(KEY, GRAPH, **settings, visits=100_000, length=20, restart=RESTART)
     shared = []
     for query in range(ITEMS - 1):
         exact = {item for item in ranks_of(query)[4:16] if not CONNECTED[query, item]}
@@ -223,30 +220,27 @@ def test_a_pool_from_walks_comes_from_about_the_same_band():
         assert not any(CONNECTED[query, item] for item in found)
         shared.append(len(found & exact) / len(found | exact))
     assert np.mean(shared) > 0.8
-    few = pool_from_walks(KEY, GRAPH, band=(4, 16), pool=20, visits=200)
+    few = make_pool(KEY, GRAPH, **settings, visits=200)
     assert few.tied > 2 * pool.tied
 
 
-BUILDERS = {
-    "pagerank": (pool_from_pagerank, {"band": (4, 16), "pool": 20}, 24 * ITEMS),
-    "walks": (pool_from_walks, {"band": (4, 16), "pool": 20, "visits": 200}, 24 * ITEMS + 3200),
-}
+SETTINGS = {"band": (4, 16), "pool": 20, "visits": 200}
+BYTES_OF_ONE = {"pagerank": 24 * ITEMS, "walks": 24 * ITEMS + 3200}
 
 
-@pytest.mark.parametrize("ranking", BUILDERS)
+@pytest.mark.parametrize("ranking", BYTES_OF_ONE)
 def test_a_pool_depends_on_its_key_alone(ranking):
-    build, settings, bytes_of_one = BUILDERS[ranking]
-    pool = build(KEY, GRAPH, **settings)
-    chunked = build(KEY, GRAPH, **settings, memory_bytes=11 * bytes_of_one)
+    settings = SETTINGS | {"ranking": ranking}
+    pool = make_pool(KEY, GRAPH, **settings)
+    chunked = make_pool(KEY, GRAPH, **settings, memory_bytes=11 * BYTES_OF_ONE[ranking])
     assert (pool.ids == chunked.ids).all()
     assert pool[1:] == chunked[1:]
-    assert not (pool.ids == build(jax.random.key(1), GRAPH, **settings).ids).all()
+    assert not (pool.ids == make_pool(jax.random.key(1), GRAPH, **settings).ids).all()
 
 
-@pytest.mark.parametrize("ranking", BUILDERS)
+@pytest.mark.parametrize("ranking", BYTES_OF_ONE)
 def test_isolated_items_have_an_empty_pool(ranking):
-    build, settings, _ = BUILDERS[ranking]
-    pool = build(KEY, GRAPH, np.arange(1, 40), **settings)
+    pool = make_pool(KEY, GRAPH, rows=np.arange(1, 40), ranking=ranking, **SETTINGS)
     assert not members(pool, 39)
     assert not members(pool, 0), "not asked for"
     assert pool.filled == (np.asarray(pool.ids) >= 0).sum() / (39 * 20)
@@ -279,25 +273,25 @@ def test_a_pool_describes_itself():
 
 def test_errors_say_what_was_expected():
     with pytest.raises(InputError, match=r"band: expected ranks up to the 38 other .* 4 to 39"):
-        pool_from_pagerank(KEY, GRAPH, band=(4, 39))
+        make_pool(KEY, GRAPH, band=(4, 39))
     with pytest.raises(InputError, match="band: expected ranks 0 <= first < end, got 5 and 5"):
         make_pool(KEY, GRAPH, band=(5, 5))
     with pytest.raises(InputError, match="num_items: hard negatives need 2 items or more, got 1"):
         scaled_band((0, 1), 1)
     with pytest.raises(InputError, match="rows: expected distinct items, got 3 twice"):
-        pool_from_pagerank(KEY, GRAPH, np.array([3, 1, 3]))
+        make_pool(KEY, GRAPH, rows=np.array([3, 1, 3]))
     with pytest.raises(InputError, match=r"rows: expected rows in \[0, 40\)"):
-        pool_from_pagerank(KEY, GRAPH, np.array([40]))
+        make_pool(KEY, GRAPH, rows=np.array([40]))
     for positives, message in (
         (csr_rows(np.array([0]), np.array([ITEMS]), 1), r"expected rows in \[0, 40\), .* 40 to 40"),
         (csr_rows(np.array([0]), np.array([1]), 41), "expected at most 40 rows, got 41"),
     ):
         with pytest.raises(InputError, match=f"positives: {message}"):
-            pool_from_pagerank(KEY, GRAPH, positives=positives)
+            make_pool(KEY, GRAPH, positives=positives)
     with pytest.raises(InputError, match=r"ranking: expected one of .*'walks'.*, got 'visits'"):
         make_pool(KEY, GRAPH, ranking="visits")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="count: expected at most the 4 items of a pool, got 5"):
-        draw_hard(KEY, POOL, jnp.array([0]), 5)
+        draw_hard(KEY, POOL, jnp.array([[0]]), 5)
 
 
 POOL = jnp.array([[7, 3, 5, 9], [2, -1, -1, -1], [-1, -1, -1, -1], [1, 4, 6, -1]])
@@ -305,7 +299,7 @@ hard = jax.jit(draw_hard, static_argnums=3)
 
 
 def test_draws_are_distinct_items_of_the_pool_in_random_order():
-    drawn = np.asarray(hard(KEY, POOL, jnp.zeros(20_000, jnp.int32), 3))
+    drawn = np.asarray(hard(KEY, POOL, jnp.zeros((20_000, 1), jnp.int32), 3))
     assert (np.diff(np.sort(drawn, axis=1), axis=1) > 0).all()
     law = np.bincount([7, 3, 5, 9])
     # In every place alike: a curriculum counts the first ones only.
@@ -314,7 +308,7 @@ def test_draws_are_distinct_items_of_the_pool_in_random_order():
 
 
 def test_a_short_pool_ends_in_padding():
-    drawn = np.asarray(hard(KEY, POOL, jnp.array([1, 2, 3, -1]), 4))
+    drawn = np.asarray(hard(KEY, POOL, jnp.array([[1], [2], [3], [-1]]), 4))
     assert drawn[0].tolist() == [2, -1, -1, -1]
     assert (drawn[[1, 3]] == -1).all()
     assert sorted(drawn[2].tolist()) == [-1, 1, 4, 6]
@@ -323,7 +317,7 @@ def test_a_short_pool_ends_in_padding():
 
 def test_a_bag_draws_from_the_pool_of_one_of_its_items():
     bags = jnp.tile(jnp.array([[0, -1, 3]]), (20_000, 1)).at[-1].set(-1)
-    drawn = np.asarray(jax.jit(draw_hard_of_bags, static_argnums=3)(KEY, POOL, bags, 2))
+    drawn = np.asarray(hard(KEY, POOL, bags, 2))
     assert (drawn[-1] == -1).all()
     drawn = drawn[:-1]
     first, third = np.isin(drawn, [7, 3, 5, 9]).all(axis=1), np.isin(drawn, [1, 4, 6]).all(axis=1)
