@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 from functools import partial
@@ -8,6 +9,10 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.training.losses import (
+    BPR,
+    Binary,
+    MaxMargin,
+    Softmax,
     batch_mean,
     binary_loss,
     bpr_all_pairs_loss,
@@ -42,13 +47,21 @@ BY_HAND = {
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
+@functools.cache
 def with_gradients(name):
     return jax.jit(jax.value_and_grad(LOSSES[name], argnums=(0, 1)))
 
 
+# Of a batch, compiled once for each loss and shape.
+mean_of = jax.jit(batch_mean, static_argnums=0)
+mean_with_gradient = jax.jit(jax.value_and_grad(batch_mean, argnums=(1, 2)), static_argnums=0)
+softmax = jax.jit(softmax_loss)
+each_bpr = jax.jit(jax.vmap(bpr_loss))
+
+
 @each_loss
 def test_one_row_by_hand(name):
-    got = LOSSES[name](jnp.float32(1.0), NEGATIVES, SOME)
+    got, _ = with_gradients(name)(jnp.float32(1.0), NEGATIVES, SOME)
     np.testing.assert_allclose(got, BY_HAND[name], rtol=1e-6)
 
 
@@ -75,7 +88,8 @@ def test_values_and_gradients_stay_finite(name):
 
 @each_loss
 def test_a_better_margin_never_costs_more(name):
-    values = [float(LOSSES[name](jnp.float32(p), NEGATIVES, SOME)) for p in (-3.0, 0.0, 1.0, 6.0)]
+    loss = with_gradients(name)
+    values = [float(loss(jnp.float32(p), NEGATIVES, SOME)[0]) for p in (-3.0, 0.0, 1.0, 6.0)]
     assert values == sorted(values, reverse=True)
     assert values[0] > values[-1]
 
@@ -87,8 +101,8 @@ VALID = jnp.array([[True, False, True], [True, True, True], [False, False, False
 
 @each_loss
 def test_the_batch_is_the_weighted_mean_of_the_rows_that_count(name):
-    first, second = (LOSSES[name](POSITIVES[i], ROWS[i], VALID[i]) for i in (0, 1))
-    mean = jax.jit(partial(batch_mean, LOSSES[name], POSITIVES, ROWS))
+    first, second = (with_gradients(name)(POSITIVES[i], ROWS[i], VALID[i])[0] for i in (0, 1))
+    mean = partial(mean_of, LOSSES[name], POSITIVES, ROWS)
     # The third row has no valid negative; a weight of 0 is padding.
     np.testing.assert_allclose(mean(VALID, jnp.ones(3)), (first + second) / 2, rtol=1e-6)
     np.testing.assert_allclose(mean(VALID, jnp.array([0.0, 1, 1])), second, rtol=1e-6)
@@ -100,15 +114,15 @@ def test_the_batch_is_the_weighted_mean_of_the_rows_that_count(name):
 
 def test_the_correction_is_shared_or_a_row_each():
     ones, correction = jnp.ones(3), jnp.array([0.5, -1.0, 2.0])
-    shared = batch_mean(softmax_loss, POSITIVES, ROWS, VALID, ones, correction)
+    shared = mean_of(softmax_loss, POSITIVES, ROWS, VALID, ones, correction)
     by_hand = [
         math.log1p(math.exp(2 - 0.5 - 1) + math.exp(-1 - 2 - 1)),
         math.log1p(math.exp(0 - 0.5 - 1) + math.exp(2 + 1 - 1) + math.exp(-3 - 2 - 1)),
     ]
     np.testing.assert_allclose(shared, sum(by_hand) / 2, rtol=1e-6)
-    own = batch_mean(softmax_loss, POSITIVES, ROWS, VALID, ones, jnp.tile(correction, (3, 1)))
+    own = mean_of(softmax_loss, POSITIVES, ROWS, VALID, ones, jnp.tile(correction, (3, 1)))
     np.testing.assert_allclose(own, shared, rtol=1e-6)
-    assert abs(shared - batch_mean(softmax_loss, POSITIVES, ROWS, VALID, ones)) > 0.1
+    assert abs(shared - mean_of(softmax_loss, POSITIVES, ROWS, VALID, ones)) > 0.1
 
 
 def test_all_items_as_negatives_are_the_full_softmax():
@@ -116,9 +130,7 @@ def test_all_items_as_negatives_are_the_full_softmax():
     seen = np.array([True, False, False, True, False, False])
     candidates = np.exp(scores) * (~seen | (np.arange(6) == 3))
     for log_expected in (None, jnp.zeros(6)):
-        got = softmax_loss(
-            jnp.float32(scores[3]), jnp.float32(scores), jnp.asarray(~seen), log_expected
-        )
+        got = softmax(jnp.float32(scores[3]), jnp.float32(scores), jnp.asarray(~seen), log_expected)
         np.testing.assert_allclose(got, -np.log(candidates[3] / candidates.sum()), rtol=1e-6)
 
 
@@ -128,10 +140,8 @@ def test_the_corrected_sum_is_unbiased():
     seen = np.array([False, True, False, False])
     draws = np.array(list(itertools.product(range(4), repeat=3)))
     with jax.enable_x64(True):
-        losses = jax.vmap(softmax_loss, in_axes=(None, 0, 0, 0))(
-            jnp.float64(0.4),
-            *map(jnp.asarray, (scores[draws], ~seen[draws], np.log(3 * law)[draws])),
-        )
+        each = jax.jit(jax.vmap(softmax_loss, in_axes=(None, 0, 0, 0)))
+        losses = each(0.4, scores[draws], ~seen[draws], np.log(3 * law)[draws])
         # The sum over the negatives, out of log(1 + sum / exp p).
         sums = np.expm1(np.asarray(losses)) * np.exp(0.4)
     expected = (law[draws].prod(axis=1) * sums).sum()
@@ -144,7 +154,7 @@ def test_a_large_sample_with_correction_is_the_full_softmax():
     drawn = rng.choice(20, 200_000, p=law)
     full = math.log1p(np.exp(scores - 0.7).sum())
     arguments = jnp.float32(0.7), jnp.float32(scores[drawn]), jnp.ones(len(drawn), bool)
-    got = softmax_loss(*arguments, jnp.float32(np.log(len(drawn) * law[drawn])))
+    got = softmax(*arguments, jnp.float32(np.log(len(drawn) * law[drawn])))
     np.testing.assert_allclose(got, full, rtol=0.02)
 
 
@@ -205,10 +215,10 @@ def test_sampled_bpr_is_all_pairs_on_average():
         positives = SCORES[user][SEEN[user]]
         draws = SCORES[user][np.array(list(itertools.product(unseen, repeat=2)))]
         with jax.enable_x64(True):
-            rows = jax.vmap(jax.vmap(bpr_loss, in_axes=(None, 0, None)), in_axes=(0, None, None))(
-                jnp.asarray(positives), jnp.asarray(draws), jnp.ones(2, bool)
-            )
-            means.append(float(rows.mean()))
+            both = itertools.product(positives, draws)
+            own, others = (np.array(side) for side in zip(*both, strict=True))
+            rows = each_bpr(own, others, np.ones(others.shape, bool))
+            means.append(np.asarray(rows).mean())
     np.testing.assert_allclose(np.mean(means), all_pairs(SCORES, SEEN), rtol=1e-12)
 
 
@@ -217,9 +227,7 @@ def test_a_masked_draw_from_all_items_is_a_draw_from_the_unseen():
     draws = np.array(list(itertools.product(range(6), repeat=3)))
     valid = ~SEEN[0][draws]
     with jax.enable_x64(True):
-        losses = jax.vmap(bpr_loss, in_axes=(None, 0, 0))(
-            jnp.float64(SCORES[0, 0]), jnp.asarray(SCORES[0][draws]), jnp.asarray(valid)
-        )
+        losses = each_bpr(np.full(len(draws), SCORES[0, 0]), SCORES[0][draws], valid)
         mean = np.asarray(losses)[valid.any(axis=1)].mean()
     exact = np.mean([softplus(SCORES[0, j] - SCORES[0, 0]) for j in np.flatnonzero(~SEEN[0])])
     np.testing.assert_allclose(mean, exact, rtol=1e-12)
@@ -229,46 +237,47 @@ class TestTwoUsersWhoRankPerfectly:
     """Both put their positive above every negative, so Recall@1 is 1, on scales far apart: one
     user's negatives score above the other's positive. BPR is content, the binary loss is not."""
 
-    positives = jnp.array([10.0, -5.0])
-    negatives = jnp.array([[5.0, 5.0], [-10.0, -10.0]])
-    valid = jnp.ones((2, 2), bool)
+    positives = np.float32([10, -5])
+    negatives = np.float32([[5, 5], [-10, -10]])
+    valid = np.ones((2, 2), bool)
     # Moves each user's scores so that both have 2.5 and −2.5.
-    moves = jnp.array([-7.5, 7.5])
+    moves = np.float32([-7.5, 7.5])
 
     def loss(self, loss, moves):
-        return batch_mean(
-            loss, self.positives + moves, self.negatives + moves[:, None], self.valid, jnp.ones(2)
-        )
+        """The loss where each user's scores are moved, and its derivative by the move."""
+        scores = self.positives + moves, self.negatives + moves[:, None]
+        value, slopes = mean_with_gradient(loss, *scores, self.valid, np.ones(2, np.float32))
+        return value, slopes[0] + slopes[1].sum(axis=1)
 
     def test_the_ranking_is_perfect_and_the_scales_overlap(self):
         assert (self.positives > self.negatives.max(axis=1)).all()
         assert self.negatives[0].min() > self.positives[1]
 
     def test_binary_punishes_and_wants_to_move_a_users_scores(self):
-        value, gradient = jax.value_and_grad(partial(self.loss, binary_loss))(jnp.zeros(2))
+        value, gradient = self.loss(binary_loss, np.zeros(2, np.float32))
         # softplus(−10) + softplus(5) for either user: 0.00005 + 5.00672.
         np.testing.assert_allclose(value, softplus(-10) + softplus(5), rtol=1e-6)
         assert value > 5
         # (σ(5) − σ(−10)) / 2 = 0.49663 a user: down with the first, up with the second.
         step = (1 / (1 + math.exp(-5)) - 1 / (1 + math.exp(10))) / 2
         np.testing.assert_allclose(gradient, [step, -step], rtol=1e-5)
-        moved = self.loss(binary_loss, self.moves)
+        moved, _ = self.loss(binary_loss, self.moves)
         np.testing.assert_allclose(moved, 2 * softplus(-2.5), rtol=1e-5)
         assert moved < 0.16
 
     @pytest.mark.parametrize("loss", [bpr_loss, softmax_loss])
     def test_ranking_losses_are_content_and_blind_to_the_scale(self, loss):
-        value, gradient = jax.value_and_grad(partial(self.loss, loss))(jnp.zeros(2))
+        value, gradient = self.loss(loss, np.zeros(2, np.float32))
         assert value < 0.014
         np.testing.assert_allclose(gradient, 0, atol=1e-8)
-        np.testing.assert_allclose(self.loss(loss, self.moves), value, rtol=1e-5)
-        np.testing.assert_allclose(self.loss(bpr_loss, self.moves), softplus(-5), rtol=1e-5)
+        np.testing.assert_allclose(self.loss(loss, self.moves)[0], value, rtol=1e-5)
+        np.testing.assert_allclose(self.loss(bpr_loss, self.moves)[0], softplus(-5), rtol=1e-5)
 
 
 def test_the_hardest_are_the_largest_valid_scores():
     pool = jnp.array([[3.0, 9.0, 1.0, 4.0], [0.0, 5.0, -2.0, 5.0], [1.0, 2.0, 3.0, 4.0]])
     valid = jnp.array([[1, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], bool)
-    scores, kept = hardest(pool, valid, 2)
+    scores, kept = jax.jit(hardest, static_argnums=2)(pool, valid, 2)
     assert kept.tolist() == [[True, True], [True, False], [False, False]]
     assert scores[0].tolist() == [4.0, 3.0]
     assert scores[1, 0] == -2.0
@@ -282,24 +291,55 @@ def test_gradients_flow_through_the_hardest_alone():
     def of_pool(pool):
         return batch_mean(bpr_loss, jnp.zeros(2), *hardest(pool, valid, 2), jnp.ones(2))
 
-    gradient = jax.grad(of_pool)(pool)
+    gradient = jax.jit(jax.grad(of_pool))(pool)
     # Two rows, two negatives each: σ(n) / 4.
     expected = np.where([[1, 0, 0, 1], [0, 1, 0, 1]], 1 / (1 + np.exp(-np.asarray(pool))) / 4, 0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
 
 
-USER_ROWS = jnp.array([[1.0, 0.0], [0.0, 2.0]])
-POSITIVE_ROWS = jnp.array([[1.0, 1.0], [0.5, 0.5]])
-NEGATIVE_ROWS = jnp.array([[2.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+USER_ROWS = np.float32([[1, 0], [0, 2]])
+POSITIVE_ROWS = np.float32([[1, 1], [0.5, 0.5]])
+NEGATIVE_ROWS = np.float32([[2, 0], [0, 1], [-1, -1]])
+penalty = jax.jit(l2_penalty)
 
 
 def test_l2_counts_all_negatives_as_one():
     # ‖u‖² = 1, 4; ‖pos‖² = 2, 0.5; ‖neg‖² = 4, 1, 2 with mean 7/3.
     expected = 0.5 * (1 + 4 + 2 + 0.5) / 2 + 0.5 * 7 / 3
-    ones = jnp.ones(2)
-    shared = l2_penalty(USER_ROWS, POSITIVE_ROWS, NEGATIVE_ROWS, ones)
+    ones = np.ones(2, np.float32)
+    shared = penalty(USER_ROWS, POSITIVE_ROWS, NEGATIVE_ROWS, ones)
     np.testing.assert_allclose(shared, expected, rtol=1e-6)
-    own = jnp.broadcast_to(NEGATIVE_ROWS, (2, 3, 2))
-    np.testing.assert_allclose(l2_penalty(USER_ROWS, POSITIVE_ROWS, own, ones), expected, rtol=1e-6)
-    first_only = l2_penalty(USER_ROWS, POSITIVE_ROWS, own, jnp.array([1.0, 0.0]))
+    own = np.broadcast_to(NEGATIVE_ROWS, (2, 3, 2))
+    np.testing.assert_allclose(penalty(USER_ROWS, POSITIVE_ROWS, own, ones), expected, rtol=1e-6)
+    first_only = penalty(USER_ROWS, POSITIVE_ROWS, own, np.float32([1, 0]))
     np.testing.assert_allclose(first_only, 0.5 * (1 + 2 + 7 / 3), rtol=1e-6)
+
+
+def test_l2_leaves_out_shared_negatives_that_are_padding():
+    weights, of_items = np.float32([1, 0]), np.float32([1, 0, 1])
+    found = penalty(USER_ROWS, POSITIVE_ROWS, NEGATIVE_ROWS, weights, of_items)
+    np.testing.assert_allclose(found, 0.5 * (1 + 2 + (4 + 2) / 2), rtol=1e-6)
+    assert penalty(USER_ROWS, POSITIVE_ROWS, NEGATIVE_ROWS, 0 * weights, 0 * of_items) == 0
+
+
+@pytest.mark.parametrize("loss", [BPR, Binary, Softmax])
+def test_scores_are_divided_by_the_temperature(loss):
+    positive, negatives = np.float32(1), np.asarray(NEGATIVES)
+    arguments = positive / np.float32(0.5), negatives / np.float32(0.5), np.asarray(SOME)
+    functions = {BPR: bpr_loss, Binary: binary_loss, Softmax: softmax_loss}
+    one_row = jax.jit(lambda loss, *row: loss(*row), static_argnums=0)
+    expected = one_row(functions[loss], *arguments)
+    found = one_row(loss(temperature=0.5), positive, negatives, np.asarray(SOME))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    plain = one_row(loss(), positive, negatives, np.asarray(SOME))
+    np.testing.assert_allclose(plain, BY_HAND[loss.__name__.lower()], rtol=1e-6)
+
+
+def test_values_take_the_correction_and_the_margin():
+    log_expected = np.float32([0.5, -1, 2])
+    row = np.float32(1), np.asarray(NEGATIVES), np.ones(3, bool)
+    found = jax.jit(Softmax(temperature=0.5))(*row, log_expected)
+    terms = np.exp((np.asarray(NEGATIVES) - 1) / 0.5 - log_expected)
+    np.testing.assert_allclose(found, math.log1p(terms.sum()), rtol=1e-6)
+    found = jax.jit(MaxMargin(margin=1.0))(row[0], row[1], np.asarray(SOME))
+    np.testing.assert_allclose(found, BY_HAND["max-margin"], rtol=1e-6)
