@@ -75,8 +75,6 @@ class Interactions:
     report: tuple[CountChange, ...] = ()
 
     def __post_init__(self) -> None:
-        check_rows("user_rows", self.user_rows, len(self.users))
-        check_rows("item_rows", self.item_rows, len(self.items))
         edges = len(self.user_rows)
         for name, values, dtype in (
             ("user_rows", self.user_rows, np.int32),
@@ -95,6 +93,8 @@ class Interactions:
             if name in ("ratings", "timestamps") and not np.isfinite(values).all():
                 at = int(np.argmin(np.isfinite(values)))
                 raise InputError(f"{name}[{at}]: expected a finite number, got {values[at]}")
+        check_rows("user_rows", self.user_rows, len(self.users))
+        check_rows("item_rows", self.item_rows, len(self.items))
         if self.parts is not None and edges and self.parts.max() > TEST:
             raise InputError(f"parts: expected 0, 1 or 2, got {self.parts.max()}")
 
