@@ -34,7 +34,12 @@ PLATFORMS = ("cpu", "gpu", "tpu")
 
 
 class Choice(NamedTuple):
-    """The name of a storage or of an ordering, and why it was taken."""
+    """What was taken of several, and why.
+
+    Attributes:
+        name: the name of a storage or of an ordering.
+        reason: a sentence without its full stop.
+    """
 
     name: str
     reason: str

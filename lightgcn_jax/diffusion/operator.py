@@ -7,7 +7,6 @@ storages share: the derivative, the batching rule, and that weights are constant
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import flax.struct
@@ -18,7 +17,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
 from lightgcn_jax.diffusion.choice import storage_of
-from lightgcn_jax.diffusion.storage import RescalableStorage, Restriction, RowStorage, Storage
+from lightgcn_jax.diffusion.storage import RescalableStorage, Restriction, Storage, restriction_of
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.csr import CsrMatrix
@@ -29,14 +28,6 @@ from lightgcn_jax.graph.normalization import (
     normalized_adjacency,
     normalized_interactions,
 )
-
-# An application is restricted where there is room for at most this share of the entries: a little
-# below the share at which both take the same time on Gowalla, D = 64, two cores, co-clustered nodes
-# (40 % and 12 %, `python -m benchmarks orders_and_rows`). The transposed one adds by a scatter.
-FORWARD_SHARE = 1 / 3
-BACKWARD_SHARE = 1 / 12
-# Room above the expected entries of a batch; a batch with more takes the full application.
-_HEADROOM = 1.25
 
 
 @flax.struct.dataclass
@@ -108,13 +99,7 @@ class Operator:
             The operator with its restriction, which is None where no application gains or where
             the storage cannot multiply single rows.
         """
-        restriction = None
-        if isinstance(self.storage, RowStorage):
-            capacity = math.ceil(_HEADROOM * float(entries))
-            share = capacity / max(1, self.storage.num_entries)
-            if share <= FORWARD_SHARE:
-                restriction = Restriction(capacity, share <= BACKWARD_SHARE)
-        return dataclasses.replace(self, restriction=restriction)
+        return dataclasses.replace(self, restriction=restriction_of(self.storage, entries))
 
 
 def diffusion_operator(

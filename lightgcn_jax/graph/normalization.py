@@ -34,9 +34,13 @@ _POWERS: dict[Normalization, tuple[float, float]] = {
     "column": (0.0, -1.0),
     "none": (0.0, 0.0),
 }
-_BY_POWERS = {powers: name for name, powers in _POWERS.items()}
+_BY_POWERS: dict[tuple[float, float], Normalization] = {
+    powers: name for name, powers in _POWERS.items()
+}
 
-TRANSPOSED = {name: _BY_POWERS[powers[::-1]] for name, powers in _POWERS.items()}
+TRANSPOSED: dict[Normalization, Normalization] = {
+    name: _BY_POWERS[column, row] for name, (row, column) in _POWERS.items()
+}
 """A is symmetric, so the transpose of a normalised A is A under another normalisation."""
 
 

@@ -103,10 +103,10 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
         return jax.lax.scan(step_or_skip, state, positions)
 
     def steps(states, keys, shuffles, traced, first_step, inputs):
-        replicas = states, keys, shuffles, traced
+        replicas: Any = (states, keys, shuffles, traced)
         if len(keys) == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
-            only = jax.tree.map(lambda leaf: leaf[0], replicas)
+            only: Any = jax.tree.map(lambda leaf: leaf[0], replicas)
             result = of_one_replica(*only, first_step, inputs)
             return jax.tree.map(lambda leaf: leaf[None], result)
         of_each = jax.vmap(of_one_replica, in_axes=(0, 0, 0, 0, None, None))

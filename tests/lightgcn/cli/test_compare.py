@@ -14,7 +14,7 @@ from lightgcn_jax.data import Pairs, generate_world, ratio_split
 from lightgcn_jax.runs import RunDirectory, fit
 from lightgcn_jax.runs.compare import compare_runs
 from lightgcn_jax.runs.evaluate import evaluate_run
-from lightgcn_jax.settings import TrainConfig
+from lightgcn_jax.settings import from_flat
 
 
 def call(*arguments):
@@ -56,8 +56,8 @@ def runs(tmp_path_factory):
     world = generate_world(users=120, items=80, mean_degree=12, groups=4, seed=1)
     split = ratio_split(world.interactions, seed=0)
     for model, settings in (("popular", {}), ("itemcf", {}), ("spectral", {"dim": 8})):
-        fit(split, TrainConfig(model=model, ks=(5, 10), **settings), out=folder / model)
-    legacy = TrainConfig(model="popular", ks=(5, 10), protocol="legacy")
+        fit(split, from_flat(dict(model=model, ks=(5, 10), **settings)), out=folder / model)
+    legacy = from_flat({"model": "popular", "ks": (5, 10), "protocol": "legacy"})
     fit(split, legacy, out=folder / "legacy")
     fit(ratio_split(world.interactions, seed=1), legacy, out=folder / "elsewhere")
     return folder
@@ -137,7 +137,7 @@ def test_few_test_users_are_said_below(runs, tmp_path):
     kept = split.test.users < 4
     few = dataclasses.replace(split, test=Pairs(split.test.users[kept], split.test.items[kept]))
     for model in ("popular", "itemcf"):
-        fit(few, TrainConfig(model=model, ks=(10,)), out=tmp_path / model)
+        fit(few, from_flat({"model": model, "ks": (10,)}), out=tmp_path / model)
     out = output_of("compare", tmp_path / "popular", tmp_path / "itemcf", "--k", 10)
     users = len(np.unique(few.test.users))
     assert f"Note: {users} test users are few: no difference can be told from chance" in out
