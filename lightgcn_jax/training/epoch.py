@@ -103,13 +103,14 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
         return jax.lax.scan(step_or_skip, state, positions)
 
     def steps(states, keys, shuffles, traced, first_step, inputs):
-        replicas: Any = (states, keys, shuffles, traced)
         if len(keys) == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
-            only: Any = jax.tree.map(lambda leaf: leaf[0], replicas)
-            result = of_one_replica(*only, first_step, inputs)
+            state, key, shuffle, own = jax.tree.map(
+                lambda leaf: leaf[0], (states, keys, shuffles, traced)
+            )
+            result = of_one_replica(state, key, shuffle, own, first_step, inputs)
             return jax.tree.map(lambda leaf: leaf[None], result)
         of_each = jax.vmap(of_one_replica, in_axes=(0, 0, 0, 0, None, None))
-        return of_each(*replicas, first_step, inputs)
+        return of_each(states, keys, shuffles, traced, first_step, inputs)
 
     return steps
