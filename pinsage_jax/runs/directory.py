@@ -4,7 +4,7 @@
 config.json                settings, how the data was made, format version; written first
 items.parquet, contexts…   external ids in row order
 columns.parquet            the items' raw feature columns; columns.json tells the kind of each
-task.npz                   training edges, pairs and held-out pairs as rows
+task.safetensors           training edges, pairs and held-out pairs as rows
 schema.json                how features are encoded, with the statistics of the training items
 metrics.jsonl              a line an epoch
 checkpoints/               the newest two checkpoints
@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -210,22 +209,23 @@ class PinSageRun:
         return FeatureSchema.from_json(read_json(self.path / "schema.json"))
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a NumPy archive.
+        """Write arrays as one safetensors file.
 
         Args:
             name: the file's name without its ending.
             arrays: the arrays by name.
         """
-        with replacing(self.path / f"{name}.npz") as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+        whole = {key: np.asarray(array, order="C") for key, array in arrays.items()}
+        with replacing(self.path / f"{name}.safetensors") as temporary:
+            safetensors.numpy.save_file(whole, temporary)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Read a NumPy archive.
+        """Read the arrays of a safetensors file.
 
         Args:
             name: the file's name without its ending.
         """
-        return read_npz(self.path / f"{name}.npz")
+        return read_tensors(self.path / f"{name}.safetensors")
 
     def write_params(self, params: Any) -> None:
         """Write the parameters of the best epoch.
@@ -234,8 +234,7 @@ class PinSageRun:
             params: a nested dictionary of arrays.
         """
         flat = {name: np.asarray(leaf) for name, leaf in _flat(params).items()}
-        with replacing(self.path / "model.safetensors") as temporary:
-            safetensors.numpy.save_file(flat, temporary)
+        self.write_arrays("model", flat)
 
     def read_params(self, template: Any) -> Any:
         """Read the parameters of the best epoch.
@@ -247,12 +246,7 @@ class PinSageRun:
             InputError: the file is missing or holds other arrays.
         """
         path = self.path / "model.safetensors"
-        try:
-            given = safetensors.numpy.load_file(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: expected this file, it is missing") from None
-        except safetensors.SafetensorError as error:
-            raise InputError(f"{path}: expected safetensors: {error}") from error
+        given = read_tensors(path)
         wanted = _flat(template)
         for name in sorted(wanted.keys() | given.keys()):
             shapes = [list(one[name].shape) if name in one else None for one in (wanted, given)]
@@ -296,23 +290,21 @@ def refuse_taken(path: Path) -> None:
         )
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a NumPy archive, none of them pickled.
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a safetensors file.
 
     Args:
         path: the file.
 
     Raises:
-        InputError: the file is missing, damaged or holds objects.
+        InputError: the file is missing or damaged.
     """
     try:
-        # Opened here: NumPy leaves its own file open where it is no archive.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return safetensors.numpy.load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: expected this file, it is missing") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: expected a NumPy archive: {error}") from error
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path}: expected safetensors: {error}") from error
 
 
 def _flat(params: Any, prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pinsage_jax.encoder.all_items import ItemVectors
 from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model, model_inputs
 from pinsage_jax.features.bags import TextEncoders
 from pinsage_jax.features.schema import FeatureSchema
-from pinsage_jax.runs.directory import PinSageRun, read_npz
+from pinsage_jax.runs.directory import PinSageRun, read_tensors
 from pinsage_jax.runs.fit import Fit
 from pinsage_jax.runs.stored_task import load_task
 from pinsage_jax.serving.live_items import LiveItems
@@ -113,8 +113,9 @@ def open_items(
         text_encoders=text_encoders,
     )
     if (run.fresh / "items.parquet").exists():
-        layers = read_npz(run.fresh / "layers.npz")
-        live.restore(PinSageRun(run.fresh).read_ids("items"), list(layers.values()))
+        layers = read_tensors(run.fresh / "layers.safetensors")
+        ids = PinSageRun(run.fresh).read_ids("items")
+        live.restore(ids, [layers[name] for name in sorted(layers)])
     return live
 
 

@@ -20,6 +20,7 @@ from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
 from pinsage_jax.tasks.task import HeldOut, Task
 
+_PAIRS = ("contexts", "histories", "explicit")
 _PARTS = ("valid", "test", "fresh")
 
 
@@ -65,7 +66,8 @@ def load_task(run: PinSageRun) -> Task:
     try:
         return _task_of(run, arrays)
     except KeyError as error:
-        raise InputError(f"{run.path}/task.npz: expected an array {error}, it is missing") from None
+        path = run.path / "task.safetensors"
+        raise InputError(f"{path}: expected an array {error}, it is missing") from None
 
 
 def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
@@ -105,12 +107,12 @@ def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
 
 def _pair_arrays(pairs: PairSource) -> dict[str, np.ndarray]:
     if isinstance(pairs, CooccurrencePairs):
-        return {"pairs": np.array("contexts")}
+        return {"pairs": np.array(_PAIRS.index("contexts"))}
     if isinstance(pairs, UserHistories):
-        return {"pairs": np.array("histories"), "last": np.array(pairs.last)}
+        return {"pairs": np.array(_PAIRS.index("histories")), "last": np.array(pairs.last)}
     if isinstance(pairs, ExplicitPairs):
         return {
-            "pairs": np.array("explicit"),
+            "pairs": np.array(_PAIRS.index("explicit")),
             "pair_queries": pairs.queries,
             "pair_positives": pairs.positives,
         }
@@ -118,7 +120,7 @@ def _pair_arrays(pairs: PairSource) -> dict[str, np.ndarray]:
 
 
 def _pairs_of(train: Interactions, arrays: dict[str, np.ndarray]) -> PairSource:
-    kind = str(arrays["pairs"])
+    kind = _PAIRS[min(int(arrays["pairs"]), len(_PAIRS) - 1)]
     if kind == "contexts":
         return CooccurrencePairs(train.item_rows, train.user_rows, train.num_users)
     if kind == "histories":

@@ -230,7 +230,7 @@ DAMAGE = [
     (missing("contexts.parquet"), open_items, "contexts.parquet: expected this file"),
     (content("schema.json", b"{}"), open_items, "schema: expected an object"),
     (missing("schema.json"), open_items, "schema.json: expected this file"),
-    (cut("task.npz"), open_items, "task.npz: expected a NumPy archive"),
+    (cut("task.safetensors"), open_items, "task.safetensors: expected safetensors"),
     (cut("model.safetensors"), open_items, "model.safetensors: expected safetensors"),
     (missing("model.safetensors"), open_items, "model.safetensors: expected this file"),
     (

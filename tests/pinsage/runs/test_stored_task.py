@@ -11,7 +11,7 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.features.columns import Column
 from pinsage_jax.features.table import FeatureTable
-from pinsage_jax.runs.directory import PinSageRun, read_npz
+from pinsage_jax.runs.directory import PinSageRun, read_tensors
 from pinsage_jax.runs.stored_task import load_task, read_table, save_task, write_table
 from pinsage_jax.tasks.holdout import cooccurrence_task, explicit_task, given_task, time_task
 
@@ -140,7 +140,7 @@ def test_pairs_that_a_run_cannot_keep(tmp_path):
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("item_rows", r"task.npz: expected an array 'item_rows', it is missing"),
+        ("item_rows", r"task.safetensors: expected an array 'item_rows', it is missing"),
         ("valid relevant offsets", "expected an array 'valid relevant offsets'"),
         ("test queries", "expected an array 'test queries'"),
         ("pairs", "expected an array 'pairs'"),
@@ -167,20 +167,17 @@ def test_arrays_that_do_not_fit_each_other_are_named(tmp_path):
             load_task(run)
 
 
-def test_damaged_archives_are_named(tmp_path):
-    path = tmp_path / "task.npz"
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "task.safetensors"
     with pytest.raises(InputError, match="expected this file, it is missing"):
-        read_npz(path)
-    path.write_bytes(b"no archive")
-    with pytest.raises(InputError, match="expected a NumPy archive"):
-        read_npz(path)
-    np.savez(path, objects=np.array([{}], object))
-    with pytest.raises(InputError, match="expected a NumPy archive"):
-        read_npz(path)
+        read_tensors(path)
+    path.write_bytes(b"no tensors")
+    with pytest.raises(InputError, match="expected safetensors"):
+        read_tensors(path)
     PinSageRun(tmp_path).write_arrays("task", {"one": np.arange(1000)})
     path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(InputError, match="expected a NumPy archive"):
-        read_npz(path)
+    with pytest.raises(InputError, match="expected safetensors"):
+        read_tensors(path)
 
 
 VECTORS = np.arange(9, dtype=np.float32).reshape(3, 3)

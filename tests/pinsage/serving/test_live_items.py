@@ -290,8 +290,8 @@ def test_damaged_files_of_added_items_are_named(run):
         PinSageRun(folder).write_arrays("layers", arrays)
         with pytest.raises(InputError, match="added items: expected 3 arrays of 3 rows or more"):
             open_items(run.path)
-    (folder / "layers.npz").unlink()
-    with pytest.raises(InputError, match=r"layers.npz: expected this file"):
+    (folder / "layers.safetensors").unlink()
+    with pytest.raises(InputError, match=r"layers.safetensors: expected this file"):
         open_items(run.path)
 
 
