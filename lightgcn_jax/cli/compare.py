@@ -13,7 +13,8 @@ import tyro
 from rich.console import Console
 
 from lightgcn_jax.cli.console import results, table
-from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.cli.runs import Names, Switch
+from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.significance import RESAMPLES, PairedComparison
 from lightgcn_jax.runs.compare import ComparedRun, Comparison, compare_runs
@@ -36,17 +37,10 @@ class Compare:
         json: print JSON.
     """
 
-    run_paths: Annotated[
-        tuple[Path, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN RUN [RUN ...]", help_behavior_hint=""),
-    ]
+    run_paths: Annotated[tuple[Path, ...], tyro.conf.Positional, flag("RUN RUN [RUN ...]")]
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
-    metric: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = (
-        "recall",
-        "ndcg",
-    )
-    baseline: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    metric: Names = ("recall", "ndcg")
+    baseline: Annotated[Path | None, flag("RUN")] = None
     json: Switch = False
 
     def run(self) -> int:

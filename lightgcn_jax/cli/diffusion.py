@@ -13,7 +13,8 @@ import tyro
 from rich.console import Console
 
 from lightgcn_jax.cli.console import facts, results, say, table
-from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.cli.runs import Names, Switch
+from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.diffusion.choice import (
     PLATFORMS,
@@ -82,13 +83,11 @@ class Report:
     layers: int = 3
     dtype: Literal["float32", "bfloat16"] = "float32"
     ordering: OrderingChoice = "none"
-    backend: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
-    target: Annotated[
-        str | None, tyro.conf.arg(metavar="PLATFORM[:TOPOLOGY]", help_behavior_hint="")
-    ] = None
+    backend: Names = ()
+    target: Annotated[str | None, flag("PLATFORM[:TOPOLOGY]")] = None
     repeats: int = 7
     json: Switch = False
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    plot: Annotated[Path | None, flag("FILE")] = None
 
     def run(self) -> int:
         # Before reading the data takes time, and libtpu before JAX looks for devices.

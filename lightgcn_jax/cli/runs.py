@@ -12,6 +12,7 @@ import tyro
 from rich.table import Table
 
 from lightgcn_jax.cli.console import metrics_table, results, say, table
+from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.errors import InputError
@@ -22,6 +23,7 @@ from lightgcn_jax.runs.evaluate import evaluate_run
 from lightgcn_jax.serving import Ranked, Recommender, export
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 Ids = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID [ID ...]")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 
@@ -46,14 +48,9 @@ class Evaluate:
     """
 
     run_path: RunPath
-    k: Annotated[
-        tuple[int, ...],
-        tyro.conf.arg(metavar="K [K ...]", help_behavior_hint="(default: the run's)"),
-    ] = ()
+    k: Annotated[tuple[int, ...], flag("K [K ...]", "(default: the run's)")] = ()
     beyond: Switch = False
-    groups: Annotated[
-        tuple[int, ...] | None, tyro.conf.arg(metavar="[N]", help_behavior_hint="")
-    ] = None
+    groups: Annotated[tuple[int, ...] | None, flag("[N]")] = None
     json: Switch = False
 
     def run(self) -> int:

@@ -1,4 +1,4 @@
-"""Flags of settings, of which only those that are given count."""
+"""What is printed of flags, and flags of settings, of which only those that are given count."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypedDict
 
 import tyro
+
+
+def flag(metavar: str, hint: str = "", name: str | None = None) -> Any:
+    """What tyro is to print of a flag.
+
+    Args:
+        metavar: stands for the value.
+        hint: stands behind the help text.
+        name: of the flag, where it is not the field's.
+    """
+    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=hint)
 
 
 def settings_type(kinds: Mapping[str, Any], documentation: str, hint: Callable[[str], str]) -> Any:

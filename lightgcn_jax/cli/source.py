@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from lightgcn_jax.data import (
-    FORMATS,
-    Interactions,
-    Split,
-    Unseen,
-    given_split,
-    leave_k_out_split,
-    load_dataset,
-    ratio_split,
-    read_interactions,
-    temporal_split,
-)
+from lightgcn_jax.cli.settings import flag
+from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
 from lightgcn_jax.errors import InputError
 
 SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
-Text = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
-Folder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")]
-_SPLIT_METAVAR = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
+Text = Annotated[str | None, flag("STR")]
+Folder = Annotated[Path | None, flag("FOLDER")]
+_SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
 
 @dataclass(frozen=True)
@@ -94,29 +83,18 @@ class Source:
         download: fetch a data set that is not there.
     """
 
-    dataset: Annotated[
-        str | None,
-        tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: synthetic, a generated world)"),
-    ] = None
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE-OR-FOLDER", help_behavior_hint="")] = (
-        None
-    )
+    dataset: Annotated[str | None, flag("NAME", "(default: synthetic, a generated world)")] = None
+    data: Annotated[Path | None, flag("FILE-OR-FOLDER")] = None
     file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = FileFormat()
-    min_rating: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = (
-        None
-    )
-    k_core: Annotated[int | None, tyro.conf.arg(metavar="K", help_behavior_hint="")] = None
+    min_rating: Annotated[float | None, flag("FLOAT")] = None
+    k_core: Annotated[int | None, flag("K")] = None
     split: Annotated[
-        SplitMethod | None,
-        tyro.conf.arg(
-            metavar=_SPLIT_METAVAR,
-            help_behavior_hint="(default: given where the files give one, else ratio)",
-        ),
+        SplitMethod | None, flag(_SPLITS, "(default: given where the files give one, else ratio)")
     ] = None
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     leave_k: int = 1
     split_seed: int = 0
-    unseen: Unseen = "keep"
+    unseen: splits.Unseen = "keep"
     data_dir: Folder = None
     download: bool = True
 
@@ -137,7 +115,13 @@ class Source:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is None:
-            interactions = self._load()
+            self.file_format.refuse("there is no --data")
+            interactions = load_dataset(
+                self.name,
+                data_dir=self.data_dir,
+                download=self.download,
+                apply_threshold=self.min_rating is None,
+            )
         elif self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
         else:
@@ -148,16 +132,7 @@ class Source:
             interactions = interactions.with_k_core(self.k_core, self.k_core)
         return interactions
 
-    def _load(self) -> Interactions:
-        self.file_format.refuse("there is no --data")
-        return load_dataset(
-            self.dataset or "synthetic",
-            data_dir=self.data_dir,
-            download=self.download,
-            apply_threshold=self.min_rating is None,
-        )
-
-    def split_up(self, interactions: Interactions, *, allow_empty: bool = False) -> Split:
+    def split_up(self, interactions: Interactions, *, allow_empty: bool = False) -> splits.Split:
         """The interactions under the split asked for.
 
         Args:
@@ -170,28 +145,21 @@ class Source:
         method = self.split or ("ratio" if interactions.parts is None else "given")
         if self.unseen != "keep" and method in ("ratio", "leave-k-out"):
             raise InputError(f"--unseen: belongs to given and temporal splits, got split {method}")
-        splits: dict[str, Callable[[], Split]] = {
-            "given": lambda: given_split(interactions, self.unseen),
-            "ratio": lambda: ratio_split(
-                interactions, *self.shares, seed=self.split_seed, allow_empty=allow_empty
-            ),
-            "leave-k-out": lambda: leave_k_out_split(
-                interactions, self.leave_k, seed=self.split_seed
-            ),
-            "temporal": lambda: temporal_split(interactions, *self.shares, unseen=self.unseen),
-            "temporal-per-user": lambda: temporal_split(
-                interactions, *self.shares, per_user=True, unseen=self.unseen
-            ),
-        }
-        return splits[method]()
+        shares, seed, unseen = self.shares, self.split_seed, self.unseen
+        if method == "given":
+            return splits.given_split(interactions, unseen)
+        if method == "ratio":
+            return splits.ratio_split(interactions, *shares, seed=seed, allow_empty=allow_empty)
+        if method == "leave-k-out":
+            return splits.leave_k_out_split(interactions, self.leave_k, seed=seed)
+        per_user = method == "temporal-per-user"
+        return splits.temporal_split(interactions, *shares, per_user=per_user, unseen=unseen)
 
     def record(self) -> dict[str, Any]:
         """What was given, as a JSON value, for the run to remember."""
         given = {"dataset": self.name} if self.data is None else {"data": str(self.data.resolve())}
-        skipped = ("dataset", "data", "file_format", "data_dir", "download")
-        values = {key: value for key, value in asdict(self).items() if key not in skipped}
-        return given | {
-            key: value
-            for key, value in (asdict(self.file_format) | values).items()
-            if value is not None
-        }
+        values = asdict(self)
+        values = values.pop("file_format") | values
+        for name in ("dataset", "data", "data_dir", "download"):
+            del values[name]
+        return given | {name: value for name, value in values.items() if value is not None}

@@ -13,7 +13,7 @@ import tyro
 
 from lightgcn_jax.cli.console import messages, metrics_table, results
 from lightgcn_jax.cli.runs import Switch, ranked_table
-from lightgcn_jax.cli.settings import settings_type, shown
+from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.data import PARTS, Interactions, Split
 from lightgcn_jax.data.protocol import apply_protocol
@@ -36,6 +36,7 @@ from lightgcn_jax.settings.config import metric_among
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
 from lightgcn_jax.settings.registry import readers
 
+Preset = Literal["default", "paper", "fast"]
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 
 
@@ -82,19 +83,11 @@ class Train:
 
     source: Annotated[Source, tyro.conf.arg(name="")]
     settings: Annotated[Settings, tyro.conf.arg(name="")]
-    preset: Annotated[
-        Literal["default", "paper", "fast"] | None,
-        tyro.conf.arg(metavar="{default,paper,fast}", help_behavior_hint="(default: default)"),
-    ] = None
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: runs/<data>-<time>)"),
-    ] = None
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
-    from_run: Annotated[
-        Path | None, tyro.conf.arg(name="from", metavar="RUN", help_behavior_hint="")
-    ] = None
-    refit: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    preset: Annotated[Preset | None, flag("{default,paper,fast}", "(default: default)")] = None
+    out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
+    resume: Annotated[Path | None, flag("RUN")] = None
+    from_run: Annotated[Path | None, flag("RUN", name="from")] = None
+    refit: Annotated[Path | None, flag("RUN")] = None
     quiet: Switch = False
 
     def run(self) -> int:
