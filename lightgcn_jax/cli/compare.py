@@ -46,7 +46,8 @@ class Compare:
     def run(self) -> int:
         found = compare_runs(self.run_paths, self.k, self.metric, self._baseline())
         if self.json:
-            print(json.dumps(_plain(found), indent=2))
+            plain = dataclasses.asdict(found, dict_factory=_without_nan)
+            print(json.dumps(plain, indent=2, default=str))
         else:
             print_comparison(results(), found)
         return 0
@@ -131,14 +132,7 @@ def _p(value: float) -> str:
     return f"{value:.4f}" if value >= 0.00005 else "<0.0001"
 
 
-def _plain(found: Any) -> Any:
-    """A JSON value of a comparison; NaN, which JSON lacks, is null."""
-    if dataclasses.is_dataclass(found):
-        found = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    if isinstance(found, dict):
-        return {name: _plain(value) for name, value in found.items()}
-    if isinstance(found, tuple):
-        return [_plain(value) for value in found]
-    if isinstance(found, Path):
-        return str(found)
-    return None if isinstance(found, float) and math.isnan(found) else found
+def _without_nan(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A record for JSON, which lacks NaN: it is null."""
+    missing = [name for name, value in fields if isinstance(value, float) and math.isnan(value)]
+    return dict(fields) | dict.fromkeys(missing)

@@ -46,14 +46,8 @@ class Storages:
         for platform in PLATFORMS:
             choice = choose_backend("auto", platform)
             console.print(f"auto takes {choice.name} on {platform}: {choice.reason}")
-        _print_obstacles(
-            console,
-            {
-                f"{name} on {platform}": reason
-                for platform, reasons in lacking.items()
-                for name, reason in reasons.items()
-            },
-        )
+        for platform, reasons in lacking.items():
+            _print_obstacles(console, reasons, f" on {platform}")
         return 0
 
 
@@ -224,10 +218,10 @@ def _cells(found: DiffusionReport, storage: str, program: Program) -> dict[str, 
     return cells
 
 
-def _print_obstacles(console: Console, reasons: Mapping[str, str | None]) -> None:
+def _print_obstacles(console: Console, reasons: Mapping[str, str | None], where: str = "") -> None:
     for name, reason in reasons.items():
         if reason is not None:
-            console.print(f"not available: {name}: {reason}")
+            console.print(f"not available: {name}{where}: {reason}")
 
 
 def _millions(number: float | None) -> str:

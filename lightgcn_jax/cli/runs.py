@@ -26,6 +26,7 @@ RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 Ids = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID [ID ...]")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
+Find = Callable[[list[str]], list[Ranked | None]]
 
 _GROUPS = 4
 
@@ -111,13 +112,8 @@ class Recommend:
         recommender = Recommender.from_run(self.run_path)
 
         def recommend(users: list[str]) -> list[Ranked | None]:
-            return recommender.recommend(
-                users,
-                self.k,
-                exclude_seen=not self.include_seen,
-                items=self.items or None,
-                filter_items=self.filter_items or None,
-            )
+            items, filter_items = self.items or None, self.filter_items or None
+            return recommender.recommend(users, self.k, not self.include_seen, items, filter_items)
 
         return _answer("user", "item", self.user, recommender.users, recommend, self.json)
 
@@ -215,12 +211,7 @@ def _cutoff_rows(metrics: Mapping[str, float], names: Sequence[str]) -> list[tup
 
 
 def _answer(
-    asked_kind: str,
-    kind: str,
-    asked: Sequence[str],
-    ids: IdMap,
-    find: Callable[[list[str]], list[Ranked | None]],
-    as_json: bool,
+    asked_kind: str, kind: str, asked: Sequence[str], ids: IdMap, find: Find, as_json: bool
 ) -> int:
     """Print what was found for the ids that are known, and name the others.
 

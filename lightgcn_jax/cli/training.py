@@ -42,9 +42,9 @@ _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 
 def _hint(name: str) -> str:
     """What reads the setting, and its value in every preset."""
-    values = {preset: flat(config).get(name) for preset, config in PRESETS.items()}
-    values = {preset: value for preset, value in values.items() if value is not None}
-    values = {"default": DEFAULTS[name]} | values
+    presets = {preset: flat(config) for preset, config in PRESETS.items()}
+    given = {preset: values[name] for preset, values in presets.items() if name in values}
+    values = {"default": DEFAULTS[name]} | given
     if len({repr(value) for value in values.values()}) == 1:
         values = {"default": DEFAULTS[name]}
     values = {} if values == {"default": None} else values
@@ -136,7 +136,10 @@ class Train:
         split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
             split = apply_protocol(split, config.protocol, seed=self.source.split_seed)
-        self._describe(interactions, split, config)
+        # Said before it takes time.
+        for line in data_lines(self.source, interactions, split):
+            self._note(line)
+        self._note(f"Protocol {label_of(config)}")
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         about = {"out": out, "reporter": self._reporter(config), "data": self.source.record()}
         if self.from_run is None:
@@ -167,12 +170,6 @@ class Train:
                 cutoff = default.partition("@")[2]
                 self._note(f"The epoch is selected by {config.metric}, as {cutoff} is not in --ks.")
         return config
-
-    def _describe(self, interactions: Interactions, split: Split, config: Config) -> None:
-        """Say what is trained on, before it takes time."""
-        for line in data_lines(self.source, interactions, split):
-            self._note(line)
-        self._note(f"Protocol {label_of(config)}")
 
     def _note(self, line: str) -> None:
         messages(quiet=self.quiet).print(line)
@@ -208,12 +205,12 @@ def data_lines(source: Source, interactions: Interactions, split: Split) -> Iter
 def _print_outcome(result: FitResult) -> None:
     """The figures, a taste of the recommendations, and what to do next."""
     console, summary, run = results(), result.summary, str(result.directory)
-    parts = {part: summary[part] for part in PARTS}
     config, recommender = result.config, Recommender.from_fit(result)
     made = f"Epoch {summary['best_epoch']}"
     if not config.is_trained:
         made = f"{model_name(config)}, fitted in {summary['fit_seconds']:.2f} s"
     console.print(f"{made}, protocol {summary['protocol_note']}")
+    parts = {part: summary[part] for part in PARTS}
     console.print(metrics_table(parts, summary.get("statistics")))
     if "embeddings_of_seed" in summary:
         console.print(
@@ -226,7 +223,9 @@ def _print_outcome(result: FitResult) -> None:
             f"{summary['parameters']:,} parameters: {in_tables:,} in embeddings, which grow with "
             f"users and items, {summary['parameters'] - in_tables:,} in weights, which do not"
         )
-    users = result.split.users.external(_sample_users(result.split))
+    # The first users with test items, or else with training items.
+    pairs = result.split.test if len(result.split.test) else result.split.train
+    users = result.split.users.external(sorted(set(pairs.users.tolist()))[:_SAMPLE_USERS])
     k = min(_SAMPLE_ITEMS, len(result.split.items))
     found = dict(zip(users, recommender.recommend(users, k), strict=True))
     console.print(ranked_table("user", "item", found))
@@ -240,9 +239,3 @@ def _print_outcome(result: FitResult) -> None:
         console.print(f"  lightgcn-jax similar {path} --item {item}")
     if isinstance(scorer, Embedded):
         console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
-
-
-def _sample_users(split: Split) -> list[int]:
-    """Rows of the first users with test items, or else with training items."""
-    pairs = split.test if len(split.test) else split.train
-    return sorted(set(pairs.users.tolist()))[:_SAMPLE_USERS]
