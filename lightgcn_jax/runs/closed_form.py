@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from lightgcn_jax.data.pairs import PARTS
-from lightgcn_jax.data.splits import Split
+from lightgcn_jax.data import PARTS, Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import EvaluationSets, evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.interrupt import Interrupted
+from lightgcn_jax.runs.interrupt import interruption
 from lightgcn_jax.runs.progress import Trained
 from lightgcn_jax.runs.reporter import Reporter
 from lightgcn_jax.runs.summary import split_figures, summarize
@@ -47,11 +45,7 @@ def fit_closed_form(
     try:
         return _fit_and_rank(split, config, directory, reporter)
     except KeyboardInterrupt:
-        where = "nothing was written, the run had no directory"
-        if directory is not None:
-            path = shlex.quote(str(directory.path))
-            where = f"start again with: lightgcn-jax train --resume {path}"
-        raise Interrupted(f"interrupted; {where}") from None
+        raise interruption("interrupted", "start again", directory) from None
 
 
 def _fit_and_rank(

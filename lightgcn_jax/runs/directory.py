@@ -33,15 +33,11 @@ import polars as pl
 import safetensors
 import safetensors.numpy
 
-from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.data.interactions import CountChange
-from lightgcn_jax.data.pairs import PARTS, Pairs
-from lightgcn_jax.data.splits import Split
+from lightgcn_jax.data import PARTS, CountChange, IdMap, Pairs, Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
 from lightgcn_jax.runs.own_objects import in_place_of
-from lightgcn_jax.settings.config import Config
-from lightgcn_jax.settings.names import flat, from_flat
+from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
 
 FORMAT_VERSION = 2
@@ -94,40 +90,28 @@ class RunDirectory:
                     f"{field}: expected a function with a name where a run is written, got a "
                     f"lambda, which nothing tells from another; define it by def"
                 )
+        settings = {
+            "format": FORMAT_VERSION,
+            "versions": _versions(),
+            "config": flat(config),
+            "own": own_objects(config),
+            "offset_columns": config.offset_columns,
+            "optimizer": optimizer,
+            "data": dict(data),
+            "split": {name: getattr(split, name) for name in ("description", "notes", "report")},
+        }
         with whole_folder(path) as temporary:
             run = cls(temporary)
-            run._write_start(split, config, data, optimizer)
+            for name, ids in (("users", split.users), ("items", split.items)):
+                with replacing(temporary / f"{name}.parquet") as file:
+                    pl.DataFrame({"id": ids.ids}).write_parquet(file)
+            pairs = {}
+            for part in PARTS:
+                rows: Pairs = getattr(split, part)
+                pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
+            run._write_tensors("pairs", pairs)
+            write_json(temporary / "config.json", settings)
             yield run
-
-    def _write_start(
-        self, split: Split, config: Config, data: Mapping[str, Any], optimizer: str
-    ) -> None:
-        path = self.path
-        for name, ids in (("users", split.users), ("items", split.items)):
-            with replacing(path / f"{name}.parquet") as temporary:
-                pl.DataFrame({"id": ids.ids}).write_parquet(temporary)
-        pairs = {}
-        for part in PARTS:
-            rows: Pairs = getattr(split, part)
-            pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
-        self._write_tensors("pairs", pairs)
-        write_json(
-            path / "config.json",
-            {
-                "format": FORMAT_VERSION,
-                "versions": _versions(),
-                "config": flat(config),
-                "own": own_objects(config),
-                "offset_columns": config.offset_columns,
-                "optimizer": optimizer,
-                "data": dict(data),
-                "split": {
-                    "description": split.description,
-                    "notes": list(split.notes),
-                    "report": [list(change) for change in split.report],
-                },
-            },
-        )
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -246,19 +230,17 @@ class RunDirectory:
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.path / 'config.json'}: split: cannot use {error}") from None
         users, items = self._ids("users"), self._ids("items")
-        train, valid, test = self._pairs()
+        path = self.path / "pairs.safetensors"
+        with _reading(path, "train, valid and test pairs"):
+            stored = safetensors.numpy.load_file(path)
+            pairs = [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
+        train, valid, test = pairs
         return Split(users, items, train, valid, test, description, notes, report)
 
     def _ids(self, name: str) -> IdMap:
         path = self.path / f"{name}.parquet"
         with _reading(path, "a Parquet file of ids"):
             return IdMap(pl.read_parquet(path)["id"])
-
-    def _pairs(self) -> list[Pairs]:
-        path = self.path / "pairs.safetensors"
-        with _reading(path, "train, valid and test pairs"):
-            stored = safetensors.numpy.load_file(path)
-            return [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
 
     @property
     def checkpoints(self) -> Path:
@@ -287,8 +269,7 @@ class RunDirectory:
         """The records of metrics.jsonl."""
         path = self.path / "metrics.jsonl"
         with _reading(path, "a JSON object a line"):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines]
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def write_embeddings(self, users: np.ndarray, items: np.ndarray) -> None:
         """Write the final embeddings of the best epoch atomically.
@@ -387,11 +368,8 @@ def _reading(path: Path, expected: str) -> Iterator[None]:
 
 
 def _versions() -> dict[str, str]:
-    names = (_PACKAGE, "jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {}
-    for name in names:
-        try:
+    versions = dict.fromkeys((_PACKAGE, "jax", "jaxlib", "flax", "optax", "numpy"), "not installed")
+    for name in versions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     return versions

@@ -16,9 +16,7 @@ from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Embedded, Scorer
-from lightgcn_jax.models.closed_form import ClosedForm
-from lightgcn_jax.models.heads import Score
-from lightgcn_jax.models.model import Model
+from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs.checkpoint import (
     checkpoint_folders,
     load_checkpoint,
@@ -35,9 +33,8 @@ from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import ClosedFormConfig, Config, TrainConfig
 from lightgcn_jax.settings.registry import model_name, with_embeddings
+from lightgcn_jax.training import NegativeSampler, TrainState
 from lightgcn_jax.training.losses import Loss
-from lightgcn_jax.training.samplers import NegativeSampler
-from lightgcn_jax.training.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,14 +145,13 @@ def fit(
             f"got {max(config.ks)}"
         )
     split = apply_protocol(split, config.protocol)
-    if isinstance(config, TrainConfig) and initial is None:
-        split = in_training_order(split, config)
     progress = Progress.start(config.seeds)
     arrays = None if initial is None else TrainArrays.start(initial)
     directory = None if out is None else RunDirectory(Path(out))
     reporter = reporter or SilentReporter()
     trainer = None
     if isinstance(config, TrainConfig):
+        split = in_training_order(split, config) if initial is None else split
         trainer = Trainer(split, config, optimizer, directory, reporter)
         _ = trainer.inputs  # What does not fit is refused here, before anything is written.
     if directory is not None:
@@ -298,12 +294,9 @@ def refit(
         )
     config = dataclasses.replace(old.config, protocol="fixed")
     if isinstance(config, TrainConfig):
-        before = config.optimization
-        optimization = dataclasses.replace(
-            before,
-            epochs=summary["best_epoch"],
-            schedule_epochs=before.schedule_epochs or before.epochs,
-        )
+        before, epochs = config.optimization, summary["best_epoch"]
+        over = before.schedule_epochs or before.epochs
+        optimization = dataclasses.replace(before, epochs=epochs, schedule_epochs=over)
         config = dataclasses.replace(config, optimization=optimization)
     data = {"refit_of": str(path), **old.data}
     return fit(old.split, config, out=out, reporter=reporter, data=data)

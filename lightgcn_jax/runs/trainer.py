@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -14,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.data.pairs import PARTS
-from lightgcn_jax.data.splits import Split
+from lightgcn_jax.data import PARTS, Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer, Tables
@@ -24,7 +22,7 @@ from lightgcn_jax.models.model import table_of
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.interrupt import Interrupted, deferred_interrupt
+from lightgcn_jax.runs.interrupt import deferred_interrupt, interruption
 from lightgcn_jax.runs.node_order import training_ordering
 from lightgcn_jax.runs.own_objects import check_own_objects, check_vectors
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
@@ -92,7 +90,7 @@ class Trainer:
         # Each replica's shuffled interactions: one sort an epoch, not one a call.
         self._shuffle_of = lru_cache(1)(lambda n: shuffles(self._shuffle_keys, jnp.int32(n)))
         self._score = jax.jit(lambda params, inputs: make_scorer(params, inputs, self.strategies))
-        self._keep_best = jax.jit(_keep_best, donate_argnums=0)
+        self._keep_best = jax.jit(jax.vmap(_keep_best), donate_argnums=0)
 
     @cached_property
     def inputs(self) -> StepInputs:
@@ -160,7 +158,8 @@ class Trainer:
                         self._save(arrays, progress)
                         saved_at = time.monotonic()
                     if interrupt.is_set():
-                        raise Interrupted(self._how_to_go_on(progress))
+                        when = f"interrupted in epoch {progress.epoch + 1}"
+                        raise interruption(when, "go on", self.directory)
         finally:
             self.reporter.stopped()
         return arrays
@@ -170,11 +169,14 @@ class Trainer:
         function = jax.jit(
             compile_steps(self.strategies, self._optimizer_of, self.plan), donate_argnums=0
         )
-        zero, shuffle = jnp.zeros((), jnp.int32), self._shuffle_of(progress.epoch)
-        arguments = (self._step_keys, shuffle, self._traced, zero, self.inputs)
-        compiled = function.lower(states, *arguments).compile()
+        compiled = function.lower(states, *self._arguments(progress)).compile()
         progress.compile_seconds += time.perf_counter() - start
         return compiled
+
+    def _arguments(self, progress: Progress) -> tuple:
+        """What the compiled steps take beside the states."""
+        first = jnp.int32(progress.call * self.plan.steps_per_call)
+        return self._step_keys, self._shuffle_of(progress.epoch), self._traced, first, self.inputs
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.config.selection.patience
@@ -185,14 +187,7 @@ class Trainer:
         start = time.perf_counter()
         epoch, plan = progress.epoch, self.plan
         first = progress.call * plan.steps_per_call
-        states, losses = steps(
-            arrays.states,
-            self._step_keys,
-            self._shuffle_of(epoch),
-            self._traced,
-            jnp.int32(first),
-            self.inputs,
-        )
+        states, losses = steps(arrays.states, *self._arguments(progress))
         each = np.asarray(losses.total, np.float64)
         seconds = time.perf_counter() - start
         count = min(plan.steps_per_call, plan.steps_per_epoch - first)
@@ -242,7 +237,7 @@ class Trainer:
             start = time.perf_counter()
             for index, record in enumerate(records):
                 scorer = self.scorer(arrays.states.params, index)
-                record |= self._metrics(scorer, ("train", part))
+                record |= rank_parts(scorer, self.sets, ("train", part), config.ks)
             arrays = self._select_best(arrays, progress, records, part)
             progress.evaluate_seconds += time.perf_counter() - start
         progress.history += records
@@ -258,9 +253,6 @@ class Trainer:
             index: the replica's.
         """
         return self._score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
-
-    def _metrics(self, scorer: Scorer, parts: tuple[str, ...]) -> dict[str, dict[str, float]]:
-        return rank_parts(scorer, self.sets, parts, self.config.ks)
 
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
@@ -290,13 +282,6 @@ class Trainer:
         step = progress.epoch * plan.steps_per_epoch + progress.call * plan.steps_per_call
         save_checkpoint(self.directory.checkpoints, step, arrays, dataclasses.asdict(progress))
 
-    def _how_to_go_on(self, progress: Progress) -> str:
-        where = f"interrupted in epoch {progress.epoch + 1}"
-        if self.directory is None:
-            return f"{where}; nothing was written, the run had no directory"
-        path = self.directory.path
-        return f"{where}; go on with: lightgcn-jax train --resume {shlex.quote(str(path))}"
-
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
         start, selected = time.perf_counter(), SELECTION_PART[self.config.protocol]
         if selected is None:
@@ -314,8 +299,7 @@ class Trainer:
                 f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
                 f"lower learning rate than {self.config.optimization.learning_rate:g}"
             )
-        details = self._details(arrays, progress, selected)
-        summary = summarize(self.config, ranked, chosen, details)
+        summary = summarize(self.config, ranked, chosen, self._details(arrays, progress))
         if self.directory is not None:
             assert isinstance(kept, Tables)
             self.directory.write_embeddings(*map(np.asarray, kept.embeddings()))
@@ -337,13 +321,13 @@ class Trainer:
         )
         known = {part: record[part] for part in wanted if part in record}
         rest = tuple(part for part in wanted if part not in record)
-        ranked = known | self._metrics(self.scorer(arrays.best, index), rest)
+        scorer = self.scorer(arrays.best, index)
+        ranked = known | rank_parts(scorer, self.sets, rest, self.config.ks)
         return label | {"best_epoch": best_epoch} | ranked
 
-    def _details(
-        self, arrays: TrainArrays, progress: Progress, selected: str | None
-    ) -> dict[str, Any]:
+    def _details(self, arrays: TrainArrays, progress: Progress) -> dict[str, Any]:
         """What the summary says beside the metrics."""
+        selected = SELECTION_PART[self.config.protocol]
         finished = progress.epoch >= self.config.optimization.epochs
         table = table_of(arrays.best.model)
         return {
@@ -362,7 +346,4 @@ class Trainer:
 
 
 def _keep_best(best: Params, current: Params, improved: jax.Array) -> Params:
-    def keep(old, new):
-        return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    return jax.tree.map(keep, best, current)
+    return jax.tree.map(lambda old, new: jnp.where(improved, new, old), best, current)
