@@ -13,13 +13,11 @@ from rich.table import Table
 
 from lightgcn_jax.cli.console import metrics_table, results, say, table
 from lightgcn_jax.cli.settings import flag
-from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.data.pairs import PARTS
+from lightgcn_jax.data import PARTS, IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import CATALOGUE_METRICS
 from lightgcn_jax.evaluation.metrics import USER_METRICS
-from lightgcn_jax.runs import RunDirectory
-from lightgcn_jax.runs.evaluate import evaluate_run
+from lightgcn_jax.runs import RunDirectory, evaluate_run
 from lightgcn_jax.serving import Ranked, Recommender, export
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -52,12 +52,13 @@ def _fit_and_rank(
     split: Split, config: ClosedFormConfig, directory: RunDirectory | None, reporter: Reporter
 ) -> Trained:
     sets, name = evaluation_sets(split), model_name(config)
-    kept, history = None, []
+    kept, history, per_seed = None, [], []
     fitting, evaluating = 0.0, 0.0
     for record, scorer, fit_seconds, rank_seconds in fits(sets, config, PARTS):
         which = f" with seed {record['seed']}" if config.seeds > 1 else ""
         reporter.noted(f"{name} fitted{which} in {fit_seconds:.2f} s")
         history.append({"epoch": 0} | record)
+        per_seed.append({"seed": record["seed"], "best_epoch": 0} | record)
         fitting, evaluating = fitting + fit_seconds, evaluating + rank_seconds
         kept = scorer if kept is None else kept
     assert kept is not None
@@ -71,10 +72,6 @@ def _fit_and_rank(
     }
     if reads(name, "backend"):
         details["backend"] = choose_backend(config.backend).name
-    per_seed = [
-        {"seed": record["seed"], "best_epoch": 0} | {part: record[part] for part in PARTS}
-        for record in history
-    ]
     summary = summarize(config, per_seed, 0, details)
     if directory is not None:
         directory.write_metrics(history)
@@ -100,9 +97,8 @@ def fits(
     graph = training_graph(sets.split)
     for seed in range(config.seed, config.seed + config.seeds):
         start = time.perf_counter()
-        scorer = jax.block_until_ready(
-            config.model.fit(graph, jax.random.key(seed), config.backend)
-        )
+        key = jax.random.key(seed)
+        scorer = jax.block_until_ready(config.model.fit(graph, key, config.backend))
         fitted = time.perf_counter()
         record = {"seed": seed} | rank_parts(scorer, sets, parts, config.ks)
         yield record, scorer, fitted - start, time.perf_counter() - fitted
@@ -120,10 +116,8 @@ def rebuild(directory: RunDirectory, config: ClosedFormConfig) -> Scorer:
             own that was not given.
     """
     split = directory.split
-    tensors = directory.model(config.model.tensors)
-    graph = training_graph(split)
-    arrays = {name: jax.numpy.asarray(tensor) for name, tensor in tensors.items()}
-    key = jax.random.key(config.seed)
+    arrays = jax.tree.map(jax.numpy.asarray, directory.model(config.model.tensors))
+    graph, key = training_graph(split), jax.random.key(config.seed)
     scorer = config.model.rebuilt(arrays, graph, key, config.backend)
     got = scorer.num_queries, scorer.num_items
     if got != (len(split.users), len(split.items)):

@@ -22,8 +22,7 @@ from lightgcn_jax.evaluation.significance import FEW_USERS, PairedComparison, co
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
 from lightgcn_jax.runs.own_objects import those_of
-from lightgcn_jax.settings.protocols import label_of
-from lightgcn_jax.settings.registry import model_name
+from lightgcn_jax.settings import label_of, model_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +153,7 @@ def compare_runs(
     runs = tuple(_compared(*parts) for parts in zip(directories, names, values, tests, strict=True))
     test = chosen.split.test
     users = len(np.unique(test.users))
-    notes = [*_few_users_notes(users), *_protocol_notes(runs)]
+    notes = _notes(users, runs)
     for directory, name in zip(directories, names, strict=True):
         notes += _data_notes(directory.split, name, chosen.split, names[baseline])
     distinct = tuple(dict.fromkeys(notes))
@@ -247,20 +246,18 @@ def _names(directories: Sequence[RunDirectory]) -> list[str]:
     ]
 
 
-def _few_users_notes(users: int) -> list[str]:
-    if users >= FEW_USERS:
-        return []
-    limit = "only a large difference can be told from chance"
-    if 2 / 2**users >= 0.05:
-        limit = f"no difference can be told from chance (p is at least {2 / 2**users:g})"
-    return [f"{users} test users are few: {limit}, and intervals are rough"]
-
-
-def _protocol_notes(runs: Sequence[ComparedRun]) -> list[str]:
-    if len({run.protocol for run in runs}) == 1:
-        return []
-    each = ", ".join(f"{run.name} {run.protocol}" for run in runs)
-    return [f"protocols differ, and figures with them: {each}"]
+def _notes(users: int, runs: Sequence[ComparedRun]) -> list[str]:
+    """What few test users and several protocols mean."""
+    notes = []
+    if users < FEW_USERS:
+        limit = "only a large difference can be told from chance"
+        if 2 / 2**users >= 0.05:
+            limit = f"no difference can be told from chance (p is at least {2 / 2**users:g})"
+        notes.append(f"{users} test users are few: {limit}, and intervals are rough")
+    if len({run.protocol for run in runs}) > 1:
+        each = ", ".join(f"{run.name} {run.protocol}" for run in runs)
+        notes.append(f"protocols differ, and figures with them: {each}")
+    return notes
 
 
 def _data_notes(split: Split, name: str, base: Split, base_name: str) -> list[str]:

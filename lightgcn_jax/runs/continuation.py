@@ -15,8 +15,7 @@ import optax
 from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.models.lightgcn import LightGCN
-from lightgcn_jax.models.mf import MF
+from lightgcn_jax.models import MF, LightGCN
 from lightgcn_jax.models.model import map_tables
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.directory import RunDirectory
@@ -25,9 +24,7 @@ from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainArrays
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.trainer import Trainer
-from lightgcn_jax.settings.config import TrainConfig
-from lightgcn_jax.settings.names import flat
-from lightgcn_jax.settings.registry import model_name
+from lightgcn_jax.settings import TrainConfig, flat, model_name
 from lightgcn_jax.training.step import TrainState, initial_params
 
 # Settings that the parameters' shapes or the parts of the split rest on.
@@ -174,16 +171,13 @@ def extend_states(states: TrainState, old: Split, new: Split, config: TrainConfi
     def with_zero_rows(leaf: jax.Array) -> jax.Array:
         return extended(leaf, jnp.zeros((leaf.shape[0], new_nodes, *leaf.shape[2:]), leaf.dtype))
 
-    def restarted(node: Any) -> Any:
-        if isinstance(node, optax.ScaleByScheduleState):
-            return node._replace(count=jnp.zeros_like(node.count))
-        return node
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
 
-    opt_state = jax.tree.map(
-        restarted,
-        states.opt_state,
-        is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState),
-    )
+    def restarted(node: Any) -> Any:
+        return node._replace(count=jnp.zeros_like(node.count)) if is_schedule(node) else node
+
+    opt_state = jax.tree.map(restarted, states.opt_state, is_leaf=is_schedule)
     return dataclasses.replace(
         states,
         params=map_tables(extended, states.params, drawn),

@@ -6,18 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.catalogue import catalogue_metrics
-from lightgcn_jax.evaluation.groups import item_groups, user_groups
-from lightgcn_jax.evaluation.metrics import evaluate
+from lightgcn_jax.evaluation import catalogue_metrics, evaluate, item_groups, user_groups
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.graph.bipartite import training_graph
-from lightgcn_jax.models.closed_form import ClosedForm
-from lightgcn_jax.models.heads import Score
-from lightgcn_jax.models.model import Model
+from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import load_scorer
-from lightgcn_jax.settings.protocols import label_of
-from lightgcn_jax.settings.registry import model_name
+from lightgcn_jax.settings import label_of, model_name
 
 
 def evaluate_run(

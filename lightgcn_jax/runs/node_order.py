@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend, choose_ordering
-from lightgcn_jax.graph.bipartite import training_graph
-from lightgcn_jax.graph.ordering import node_order
+from lightgcn_jax.graph import node_order, training_graph
 from lightgcn_jax.settings.config import TrainConfig
 
 

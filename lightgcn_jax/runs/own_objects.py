@@ -17,8 +17,7 @@ import numpy as np
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Tables
-from lightgcn_jax.models.closed_form import ClosedForm
-from lightgcn_jax.models.heads import Score
+from lightgcn_jax.models import ClosedForm, Score
 from lightgcn_jax.models.model import Model, table_of
 from lightgcn_jax.settings.config import Config, TrainConfig
 from lightgcn_jax.settings.registry import StandIn, described, own_objects
@@ -62,10 +61,8 @@ def in_place_of(
     Raises:
         InputError: an object was given where the run has a named one, or another object.
     """
-    objects: dict[str, Any] = {}
-    for field, value in given.items():
-        if value is None:
-            continue
+    objects = {field: value for field, value in given.items() if value is not None}
+    for field, value in objects.items():
         if field not in descriptions:
             raise InputError(
                 f"{field}: expected none, as the run {path} names its own, got {described(value)}"
@@ -75,7 +72,6 @@ def in_place_of(
                 f"{field}: expected {descriptions[field]}, with which {path} was started, "
                 f"got {described(value)}"
             )
-        objects[field] = value
     stand_ins = _STAND_INS if is_trained else {"model": _MISSING_CLOSED_FORM}
     for field in descriptions.keys() - objects.keys():
         objects[field] = stand_ins[field](descriptions[field], field)

@@ -10,10 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.evaluation.scorer import Scorer
-from lightgcn_jax.models.heads import Score
-from lightgcn_jax.models.model import split_nodes
-from lightgcn_jax.training.step import Params
-from lightgcn_jax.training.strategies import StepInputs, Strategies
+from lightgcn_jax.models import Score, split_nodes
+from lightgcn_jax.training import Params, StepInputs, Strategies
 
 
 def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> Scorer:

@@ -11,9 +11,7 @@ import scipy.stats
 
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.evaluation.parts import EvaluationSets
-from lightgcn_jax.settings.config import Config
-from lightgcn_jax.settings.protocols import label_of
-from lightgcn_jax.settings.registry import model_name
+from lightgcn_jax.settings import Config, label_of, model_name
 
 
 def seed_statistics(values: Sequence[float]) -> dict[str, float]:

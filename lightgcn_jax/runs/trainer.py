@@ -287,9 +287,8 @@ class Trainer:
         if selected is None:
             arrays = arrays._replace(best=arrays.states.params)
             progress.best_epochs = [progress.epoch] * len(self.replicas)
-        ranked = [
-            self._final_record(arrays, progress, index) for index in range(len(self.replicas))
-        ]
+        replicas = range(len(self.replicas))
+        ranked = [self._final_record(arrays, progress, index) for index in replicas]
         progress.evaluate_seconds += time.perf_counter() - start
         # Where nothing was selected the first replica is kept: test is no ground to choose by.
         chosen = 0 if selected is None else int(np.argmax(progress.best_values))
@@ -314,11 +313,8 @@ class Trainer:
         wanted = PARTS[:-1] if self.variants else PARTS
         label, best_epoch = self.replicas[index].label, progress.best_epochs[index]
         # What choosing the epoch has ranked is not ranked again.
-        [record] = (
-            record
-            for record in progress.history
-            if {"epoch": best_epoch, **label}.items() <= record.items()
-        )
+        best = {"epoch": best_epoch, **label}
+        [record] = (one for one in progress.history if best.items() <= one.items())
         known = {part: record[part] for part in wanted if part in record}
         rest = tuple(part for part in wanted if part not in record)
         scorer = self.scorer(arrays.best, index)

@@ -11,15 +11,9 @@ from lightgcn_jax.diffusion.choice import Backend, OrderingChoice
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.metrics import metric_names
 from lightgcn_jax.fields import Checked, Kind, at_least, one_of, optional, setting, several, whole
-from lightgcn_jax.models.closed_form import ClosedForm
-from lightgcn_jax.models.gfcf import GfCf
-from lightgcn_jax.models.heads import Inner, Score
-from lightgcn_jax.models.lightgcn import LightGCN
-from lightgcn_jax.models.model import Model
+from lightgcn_jax.models import ClosedForm, GfCf, Inner, LightGCN, Model, Score
+from lightgcn_jax.training import NegativeSampler, Optimization, SharedNegatives, Strategies
 from lightgcn_jax.training.losses import BPR, Loss
-from lightgcn_jax.training.optimizer import Optimization
-from lightgcn_jax.training.samplers import NegativeSampler, SharedNegatives
-from lightgcn_jax.training.strategies import Strategies
 
 _METRIC = "recall@20"
 
@@ -30,6 +24,7 @@ def _text(value: Any) -> str:
     return value
 
 
+_CUTOFFS = several(whole(1), "distinct cut-offs of at least 1")
 _METRIC_NAME = Kind("the name of a metric such as recall@20", _text)
 
 
@@ -53,9 +48,7 @@ class Selection(Checked):
 class _RunConfig(Checked):
     model: Any
     protocol: Protocol = setting("strict", one_of(Protocol))
-    ks: tuple[int, ...] = setting(
-        (10, 20, 50), several(whole(1), "distinct cut-offs of at least 1")
-    )
+    ks: tuple[int, ...] = setting((10, 20, 50), _CUTOFFS)
     seed: int = setting(0, whole(0))
     seeds: int = setting(1, whole(1))
     backend: Backend = setting("auto", one_of(Backend))
@@ -66,7 +59,7 @@ class _RunConfig(Checked):
             last = self.seed + self.seeds - 1
             raise InputError(f"seed: expected seeds below 2^31, got {last}")
         if not self.ks or len(set(self.ks)) < len(self.ks):
-            raise InputError(f"ks: expected distinct cut-offs of at least 1, got {self.ks}")
+            raise InputError(f"ks: expected {_CUTOFFS.expected}, got {self.ks}")
 
     def _check_auto(self, *names: str) -> None:
         for name in names:

@@ -27,8 +27,7 @@ from lightgcn_jax.settings.registry import (
     own_objects,
     owners,
 )
-from lightgcn_jax.training.optimizer import Optimization
-from lightgcn_jax.training.samplers import PerUserNegatives
+from lightgcn_jax.training import Optimization, PerUserNegatives
 
 _SHARING = ("shared", "per-user")
 _POPULARITY_POWER = 0.75

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from lightgcn_jax.models.heads import Cosine
-from lightgcn_jax.models.lightgcn import LightGCN
+from lightgcn_jax.models import Cosine, LightGCN
 from lightgcn_jax.settings.config import Selection, TrainConfig
-from lightgcn_jax.training.losses import Softmax
-from lightgcn_jax.training.optimizer import Optimization
-from lightgcn_jax.training.samplers import PerUserNegatives, SharedNegatives
+from lightgcn_jax.training import Optimization, PerUserNegatives, SharedNegatives, Softmax
 
 PRESETS: dict[str, TrainConfig] = {
     "default": TrainConfig(),

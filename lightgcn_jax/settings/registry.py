@@ -177,10 +177,8 @@ def model_name(config: Config) -> str:
 
 def with_embeddings() -> str:
     """The names of the models that have embeddings, for messages."""
-    closed = {name for name, made in MODELS.items() if issubclass(made, ClosedForm)}
-    return ", ".join(
-        name for name, made in MODELS.items() if name not in closed or made.has_embeddings
-    )
+    lacking = {name for name, made in MODELS.items() if not getattr(made, "has_embeddings", True)}
+    return ", ".join(name for name in MODELS if name not in lacking)
 
 
 def reads(model: str, setting: str) -> bool:
@@ -203,10 +201,9 @@ def readers(setting: str) -> str:
     names = [name for name in MODELS if reads(name, setting)]
     if {name for name, made in MODELS.items() if not issubclass(made, ClosedForm)} - {*names}:
         return ", ".join(names)
+    model = CHOSEN["model"]
     for choice in ("score", "loss", "negative_sampler"):
-        values = [
-            name for name in CHOICES[choice] if setting in _read_by(CHOSEN["model"], choice, name)
-        ]
+        values = [name for name in CHOICES[choice] if setting in _read_by(model, choice, name)]
         if len(values) < len(CHOICES[choice]):
             return f"{choice.replace('_', ' ')} {', '.join(values)}"
     return ""
