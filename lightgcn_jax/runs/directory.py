@@ -368,7 +368,8 @@ def _reading(path: Path, expected: str) -> Iterator[None]:
 
 
 def _versions() -> dict[str, str]:
-    versions = dict.fromkeys((_PACKAGE, "jax", "jaxlib", "flax", "optax", "numpy"), "not installed")
+    names = [_PACKAGE, "jax", "jaxlib", "flax", "optax", "numpy"]
+    versions = dict.fromkeys(names, "not installed")
     for name in versions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
