@@ -83,18 +83,13 @@ class RunDirectory:
         Raises:
             InputError: the directory already holds something, or a lambda is among the settings.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(
-                f"{path}: expected a new or empty directory, it already holds something; "
-                f"go on with a run by resuming it, or choose another name"
-            )
         for field, description in own_objects(config).items():
             if "<lambda>" in description:
                 raise InputError(
                     f"{field}: expected a function with a name where a run is written, got a "
                     f"lambda, which nothing tells from another; define it by def"
                 )
-        with whole_folder(path) as temporary:
+        with whole_folder(path, "run") as temporary:
             run = cls(temporary)
             run._write_start(split, config, data, optimizer)
             yield run
