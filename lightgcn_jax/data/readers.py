@@ -251,7 +251,7 @@ def _joined(parts: dict[int, Columns], source: Path) -> Interactions:
     if len(parts) > 1:
         codes = np.repeat(list(parts), [len(file.users) for file in files]).astype(np.uint8)
     rows = user_map.rows(users[:edges]), item_map.rows(items)
-    return Interactions(user_map, item_map, *rows, **numbers, parts=codes)
+    return Interactions(user_map, item_map, *rows, numbers["ratings"], numbers["timestamps"], codes)
 
 
 def _stacked(columns: list[pl.Series]) -> pl.Series:

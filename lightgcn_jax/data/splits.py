@@ -326,7 +326,8 @@ def _assemble(
                 f"{data.num_users:,} users (at most {np.bincount(users).max()} of one user) are "
                 "too few for this split; choose other shares or gather more interactions"
             )
-    split = Split(data.users, data.items, **parts, description=description, report=data.report)
+    pairs = parts["train"], parts["valid"], parts["test"]
+    split = Split(data.users, data.items, *pairs, description, report=data.report)
     return replace(split, notes=(*notes, *_unseen_notes(split)))
 
 
