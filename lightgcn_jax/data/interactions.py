@@ -237,12 +237,17 @@ class Interactions:
         for name, least in (("users", users), ("items", items)):
             if least < 1:
                 raise InputError(f"k-core {name}: expected an integer of 1 or more, got {least}")
-        mask, before = np.ones(len(self), dtype=bool), -1
-        while mask.sum() != before:
-            before = mask.sum()
-            enough_users = np.bincount(self.user_rows[mask], minlength=self.num_users) >= users
-            enough_items = np.bincount(self.item_rows[mask], minlength=self.num_items) >= items
-            mask = enough_users[self.user_rows] & enough_items[self.item_rows]
+        kept = np.arange(len(self), dtype=np.int64)
+        while True:
+            user_rows, item_rows = self.user_rows[kept], self.item_rows[kept]
+            enough_users = np.bincount(user_rows, minlength=self.num_users) >= users
+            enough_items = np.bincount(item_rows, minlength=self.num_items) >= items
+            stays = enough_users[user_rows] & enough_items[item_rows]
+            if stays.all():
+                break
+            kept = kept[stays]
+        mask = np.zeros(len(self), dtype=bool)
+        mask[kept] = True
         return self._filtered(f"k-core of users ≥ {users}, items ≥ {items}", mask)
 
     def taken(self, places: np.ndarray) -> "Interactions":
