@@ -9,7 +9,6 @@ the norm that degrees weigh.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -23,6 +22,7 @@ from jax.typing import ArrayLike
 from lightgcn_jax.arrays import NodeTable
 from lightgcn_jax.diffusion.operator import Operator, check_fits, check_square, diffuse
 from lightgcn_jax.diffusion.spectral import Svd
+from lightgcn_jax.diffusion.storage import exact_product
 from lightgcn_jax.errors import InputError
 
 
@@ -199,5 +199,4 @@ def ideal_low_pass(basis: NodeTable, x: NodeTable) -> NodeTable:
     Returns:
         ``float[N, D]``.
     """
-    multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    return multiply(basis, multiply(basis.T, x))
+    return exact_product(basis, exact_product(basis.T, x))

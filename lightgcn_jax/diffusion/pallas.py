@@ -126,8 +126,7 @@ class PallasStorage:
             weights = np.zeros(len(stream))
             weights[slots] = entry_weights
             weights, num_tiles = rounded(weights, kind), int(tile_starts[-1])
-            level = Level(jnp.asarray(tile_starts), jnp.asarray(stream), weights, num_tiles)
-            levels.append(level)
+            levels.append(Level(jnp.asarray(tile_starts), jnp.asarray(stream), weights, num_tiles))
         return cls(tuple(levels), entries, matrix.shape, matrix.num_entries, num_pieces)
 
     @classmethod

@@ -48,12 +48,10 @@ class Storage(Protocol):
         Returns:
             The storage.
         """
-        ...
 
     @property
     def shape(self) -> tuple[int, int]:
         """R and C, static."""
-        ...
 
     def multiply(self, x: NodeTable) -> NodeTable:
         """The product M x.
@@ -64,7 +62,6 @@ class Storage(Protocol):
         Returns:
             ``float[R, D]`` in the type of x.
         """
-        ...
 
 
 @runtime_checkable
@@ -80,7 +77,6 @@ class RescalableStorage(Storage, Protocol):
         Returns:
             A storage of the same structure.
         """
-        ...
 
 
 class WeightsInOrder:
@@ -110,7 +106,6 @@ class RowStorage(Storage, Protocol):
     @property
     def num_entries(self) -> int:
         """Stored entries of the whole matrix, static."""
-        ...
 
     def row_lengths(self, rows: Ids) -> Int[Array, " rows"]:
         """How many entries each of the rows has, ``int32[Q]``.
@@ -118,7 +113,6 @@ class RowStorage(Storage, Protocol):
         Args:
             rows: ``int32[Q]``, row ids; a row may stand among them twice.
         """
-        ...
 
     def multiply_rows(self, x: NodeTable, rows: Ids, capacity: int) -> Vectors:
         """(M x)[rows], computed from the entries of those rows.
@@ -132,7 +126,6 @@ class RowStorage(Storage, Protocol):
         Returns:
             ``float[Q, D]`` in the type of x.
         """
-        ...
 
     def multiply_rows_transposed(self, y: Vectors, rows: Ids, capacity: int) -> NodeTable:
         """M[rows]ᵀ y, computed from the entries of those rows.
@@ -145,7 +138,6 @@ class RowStorage(Storage, Protocol):
         Returns:
             ``float[C, D]`` in the type of y.
         """
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +164,19 @@ def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
         The wider type.
     """
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def exact_product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    """The matrix product a b. Accelerators would round float32 operands to fewer bits.
+
+    Args:
+        a: ``float[m, k]``.
+        b: ``float[k, n]``.
+
+    Returns:
+        ``float[m, n]``.
+    """
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def added_up(
