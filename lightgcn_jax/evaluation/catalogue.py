@@ -47,11 +47,7 @@ _BLOCK_COSINES = 1 << 22
 
 
 def catalogue_metrics(
-    ranked: np.ndarray,
-    train: BipartiteGraph,
-    ks: Sequence[int],
-    *,
-    users: np.ndarray | None = None,
+    ranked: np.ndarray, train: BipartiteGraph, ks: Sequence[int], *, users: np.ndarray | None = None
 ) -> dict[str, float]:
     """Every metric of the module at several cut-offs.
 

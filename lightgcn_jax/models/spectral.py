@@ -99,9 +99,8 @@ class Spectral(SvdModel):
         _, svd = self._decompose(graph, key, self.dim, backend, dtype)
         scale = (svd.values**self.singular_value_power)[None, :]
         item_degrees = graph.users_of_item.lengths().astype(dtype)
-        return InnerProduct(
-            svd.left * scale, (item_degrees**self.degree_power)[:, None] * svd.right * scale
-        )
+        items = (item_degrees**self.degree_power)[:, None] * svd.right * scale
+        return InnerProduct(svd.left * scale, items)
 
     def rebuilt(
         self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
