@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-import flax.struct
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
@@ -118,8 +117,7 @@ class NegativeSampler(Checked, abc.ABC):
         return float(np.asarray(graph.users_of_item.lengths(), np.float64).mean())
 
 
-@flax.struct.dataclass
-class _Weighted:
+class _Weighted(NamedTuple):
     graph: BipartiteGraph
     weights: ItemWeights | None
 
@@ -180,14 +178,12 @@ class PerUserNegatives(SharedNegatives):
         self, key: PRNGKey, prepared: Any, users: Ids, positives: Ids, weights: Weights
     ) -> Negatives:
         del weights
-        graph, of_items, count = prepared.graph, prepared.weights, self.negatives
-        items, valid = draw_per_user(
-            key, graph, users, count, of_items, self.reject_seen, positives
-        )
+        graph, law, count = prepared.graph, prepared.weights, self.negatives
+        items, valid = draw_per_user(key, graph, users, count, law, self.reject_seen, positives)
         if self.reject_seen:
-            expected = log_expected_unseen(graph, users, items, count, of_items)
+            expected = log_expected_unseen(graph, users, items, count, law)
         else:
-            expected = log_expected_drawn(graph, items, count, of_items)
+            expected = log_expected_drawn(graph, items, count, law)
         return Negatives(items, valid, expected)
 
     def num_items(self, batch_size: int, num_items: int) -> int:
@@ -254,10 +250,8 @@ class HardNegatives(NegativeSampler):
         self, key: PRNGKey, prepared: Any, users: Ids, positives: Ids, weights: Weights
     ) -> Negatives:
         del weights
-        items, valid = draw_shared(
-            key, prepared, users, self.hard_pool, None, self.reject_seen, positives
-        )
-        return Negatives(items, valid)
+        arguments = (users, self.hard_pool, None, self.reject_seen, positives)
+        return Negatives(*draw_shared(key, prepared, *arguments))
 
     def chosen(self, scores: BatchScores, valid: Mask) -> tuple[BatchScores, Mask]:
         return hardest(scores, valid, self.negatives)
