@@ -336,17 +336,19 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
     return _multiply(operator.storage, x)
 
 
-def check_square(operator: Operator) -> None:
-    """Refuse an operator that has no powers.
+def check_square(operator: Operator, x: NodeTable) -> None:
+    """Refuse an operator that has no powers, and a table that they do not apply to.
 
     Args:
         operator: R×C.
+        x: what should be a table of C rows.
 
     Raises:
-        InputError: R is not C.
+        InputError: R is not C, or x has another shape, or a type without fractions.
     """
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"operator: expected a square matrix, got shape {operator.shape}")
+    check_fits(operator, x)
 
 
 def check_fits(operator: Operator, x: NodeTable) -> None:
