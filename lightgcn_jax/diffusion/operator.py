@@ -155,8 +155,8 @@ def diffusion_operator(
     """
     maker = storage_of(backend, platform, 2 * graph.num_edges)
 
-    def stored(normalization: Normalization) -> Storage:
-        return _stored(maker, normalized_adjacency(graph, normalization), dtype, edge_dropout)
+    def stored(kind: Normalization) -> Storage:
+        return _stored(maker, normalized_adjacency(graph, kind), dtype, edge_dropout)
 
     storage, transposed = stored(normalization), TRANSPOSED[normalization]
     adjoint = None if transposed == normalization else stored(transposed)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import flax.struct
 import jax
@@ -197,8 +197,7 @@ def _product(platform: str):
     return importlib.import_module(_KERNELS[platform]).product
 
 
-@flax.struct.dataclass
-class _Cut:
+class _Cut(NamedTuple):
     """One level's pieces in the order of its entries.
 
     ``lengths`` and ``targets`` have one number a piece; ``num_pieces`` counts those that a later

@@ -203,8 +203,8 @@ def _similarities_to_earlier(lists: np.ndarray, train: BipartiteGraph) -> np.nda
 
 def _unit_vectors(train: BipartiteGraph) -> scipy.sparse.csr_array:
     """Each item's training users, scaled to length 1: I rows of U columns."""
-    columns, offsets = np.asarray(train.users_of_item.columns), train.users_of_item.offsets
+    rows, shape = train.users_of_item, (train.num_items, train.num_users)
+    columns, offsets = np.asarray(rows.columns), np.asarray(rows.offsets)
     lengths = np.diff(offsets)
     entries = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths)
-    shape = train.num_items, train.num_users
-    return scipy.sparse.csr_array((entries, columns, np.asarray(offsets)), shape=shape)
+    return scipy.sparse.csr_array((entries, columns, offsets), shape=shape)
