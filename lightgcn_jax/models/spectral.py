@@ -41,15 +41,9 @@ class SvdModel(ClosedForm):
                 f"graph: expected users and items, got {graph.num_users} and {graph.num_items}"
             )
         operator = interaction_operator(graph, backend=backend, dtype=dtype)
-        svd = truncated_svd(
-            operator,
-            key,
-            rank=min(rank, *operator.shape),
-            oversampling=self.oversampling,
-            iterations=self.svd_iterations,
-            dtype=dtype,
-        )
-        return operator, svd
+        own = {"oversampling": self.oversampling, "iterations": self.svd_iterations}
+        rank = min(rank, *operator.shape)
+        return operator, truncated_svd(operator, key, rank=rank, dtype=dtype, **own)
 
 
 @dataclasses.dataclass(frozen=True)
