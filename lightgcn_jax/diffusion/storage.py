@@ -48,10 +48,12 @@ class Storage(Protocol):
         Returns:
             The storage.
         """
+        ...
 
     @property
     def shape(self) -> tuple[int, int]:
         """R and C, static."""
+        ...
 
     def multiply(self, x: NodeTable) -> NodeTable:
         """The product M x.
@@ -62,6 +64,7 @@ class Storage(Protocol):
         Returns:
             ``float[R, D]`` in the type of x.
         """
+        ...
 
 
 @runtime_checkable
@@ -77,6 +80,7 @@ class RescalableStorage(Storage, Protocol):
         Returns:
             A storage of the same structure.
         """
+        ...
 
 
 class WeightsInOrder:
@@ -106,6 +110,7 @@ class RowStorage(Storage, Protocol):
     @property
     def num_entries(self) -> int:
         """Stored entries of the whole matrix, static."""
+        ...
 
     def row_lengths(self, rows: Ids) -> Int[Array, " rows"]:
         """How many entries each of the rows has, ``int32[Q]``.
@@ -113,6 +118,7 @@ class RowStorage(Storage, Protocol):
         Args:
             rows: ``int32[Q]``, row ids; a row may stand among them twice.
         """
+        ...
 
     def multiply_rows(self, x: NodeTable, rows: Ids, capacity: int) -> Vectors:
         """(M x)[rows], computed from the entries of those rows.
@@ -126,6 +132,7 @@ class RowStorage(Storage, Protocol):
         Returns:
             ``float[Q, D]`` in the type of x.
         """
+        ...
 
     def multiply_rows_transposed(self, y: Vectors, rows: Ids, capacity: int) -> NodeTable:
         """M[rows]ᵀ y, computed from the entries of those rows.
@@ -138,6 +145,7 @@ class RowStorage(Storage, Protocol):
         Returns:
             ``float[C, D]`` in the type of y.
         """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Scorer(Protocol):
         Returns:
             ``float[I, Q]``, finite.
         """
+        ...
 
 
 @runtime_checkable
@@ -55,6 +56,7 @@ class Embedded(Protocol):
 
     def embeddings(self) -> tuple[UserTable, ItemTable]:
         """``float[U, D]`` and ``float[I, D]``."""
+        ...
 
 
 @flax.struct.dataclass

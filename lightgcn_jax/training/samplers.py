@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
+import flax.struct
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
@@ -117,7 +118,8 @@ class NegativeSampler(Checked, abc.ABC):
         return float(np.asarray(graph.users_of_item.lengths(), np.float64).mean())
 
 
-class _Weighted(NamedTuple):
+@flax.struct.dataclass
+class _Weighted:
     graph: BipartiteGraph
     weights: ItemWeights | None
 
