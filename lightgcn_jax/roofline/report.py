@@ -207,8 +207,7 @@ def layers_and_gradient(operator: Operator, x: NodeTable, layers: int) -> tuple[
 
 
 def _check_some_fit(target: Target, storages: dict[str, StorageReport]) -> None:
-    pairs = [(found.application, found.layers) for found in storages.values()]
-    programs = [program for pair in pairs for program in pair if program is not None]
+    programs = [made for one in storages.values() for made in (one.application, one.layers) if made]
     if programs and all(program.executable is None for program in programs):
         raise InputError(f"no storage fits: {programs[0].not_run}; try a smaller dim")
     if not programs:

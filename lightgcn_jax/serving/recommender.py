@@ -110,10 +110,9 @@ class Recommender:
                     f"{field}: expected float32[{len(ids)}, D], one row for each id and one D for "
                     f"users and items, got {table.dtype}{list(table.shape)}"
                 )
-            host = np.asarray(table)
-            if not np.isfinite(host).all():
-                odd = host[~np.isfinite(host)][0]
-                raise InputError(f"{field}: expected finite numbers, got {odd}")
+            odd = np.asarray(table)[~np.isfinite(table)]
+            if odd.size:
+                raise InputError(f"{field}: expected finite numbers, got {odd[0]}")
 
     @classmethod
     def from_run(

@@ -203,10 +203,8 @@ class StepCost(NamedTuple):
         else:
             user = edges / max(1, (degrees > 0).sum())
         entries = batch_size * (user + positive_degree(graph))
+        entries += read * sampler.expected_degree(graph)
         tables = (9 + 2 * model.layers) * nodes * width
         batch = 3 * batch_size * per_row + 3 * (2 * batch_size + read) * width
-        return cls(
-            entries=float(entries + read * sampler.expected_degree(graph)),
-            moved_bytes=(4 * model.layers * edges + 12 * nodes) * 4 * width,
-            held_bytes=4 * (tables + batch + edges),
-        )
+        moved = (4 * model.layers * edges + 12 * nodes) * 4 * width
+        return cls(float(entries), moved, 4 * (tables + batch + edges))
