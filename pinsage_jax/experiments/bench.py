@@ -52,7 +52,7 @@ _PAIRS = 256
 
 Say = Callable[[str], None]
 # Figures by name, and further values for a reader of their file.
-_Found = tuple[dict[str, float], dict[str, Any]]
+Found = tuple[dict[str, float], dict[str, Any]]
 
 
 class Bench:
@@ -86,7 +86,7 @@ class Bench:
         for note in (*items.notes, *self.task.notes, *self.prepared.notes):
             say(f"  {note}")
 
-    def run(self, variant: Variant) -> _Found:
+    def run(self, variant: Variant) -> Found:
         """Train or score a variant.
 
         Args:
@@ -106,7 +106,7 @@ class Bench:
             figures, details = self._trained(config, prepared)
         return figures | {"seconds": time.perf_counter() - started + used}, details
 
-    def _ranked(self, variant: Variant) -> _Found:
+    def _ranked(self, variant: Variant) -> Found:
         """The figures of a variant that needs no training."""
         task = self.task
         pool = np.flatnonzero(task.train_items)
@@ -132,7 +132,7 @@ class Bench:
             figures |= fresh_figures(figures_of(task.fresh, None), figures_of(task.test, None))
         return figures, {"ranked_items": len(pool)}
 
-    def _trained(self, config: PinSageConfig, prepared: Prepared) -> _Found:
+    def _trained(self, config: PinSageConfig, prepared: Prepared) -> Found:
         result = fit(self.task, config, prepared=prepared)
         figures, vectors = dict(result.summary["test"]), directions(result.items.vectors)
         if self.task.fresh is not None:

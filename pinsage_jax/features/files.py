@@ -225,8 +225,8 @@ def _id_column(columns: list[str], wanted: str | None, where: str) -> str:
         raise InputError(f"{where}: expected a column {wanted!r} of ids, there are {known}")
     if not columns:
         raise InputError(f"{where}: expected a column of ids, there are no columns")
-    usual = (name for name in (wanted, *_ID_COLUMNS) if name in columns)
-    return next(usual, columns[0])
+    usual = _ID_COLUMNS if wanted is None else (wanted,)
+    return next((name for name in usual if name in columns), columns[0])
 
 
 def _with_numbers(frame: pl.DataFrame, written: set[str]) -> pl.DataFrame:
