@@ -127,8 +127,8 @@ def extract(
         raise InputError(
             f"{archive}: cannot be unpacked ({error}); remove it and download it again."
         ) from error
-    except OSError as error:
-        raise InputError(f"{archive}: cannot unpack into {folder}: {error}.") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{archive}: {error.strerror}.") from error
     return targets
 
 
