@@ -348,7 +348,7 @@ def test_archives_are_unpacked_and_removed(site, cache, monkeypatch):
     (site.folder / "set.zip").unlink()
     with monkeypatch.context() as disk:
         disk.setattr(shutil, "copyfileobj", full)
-        with pytest.raises(InputError, match="cannot write to .*No space left"):
+        with pytest.raises(InputError, match=r"cannot write to .*No space left"):
             load_dataset("tiny", cache_dir=cache)
     # The archive is whole: the next try does not fetch it again.
     assert sorted(os.listdir(cache / "tiny")) == ["fingerprint.txt", "set.zip"]
