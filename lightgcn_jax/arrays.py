@@ -4,7 +4,11 @@ U users, I items, N = U + I nodes (users first, item i is node U + i), E interac
 D dimensions, B batch, M shared negatives, K cut-off.
 """
 
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array as Array
+from jaxtyping import Bool as Bool
+from jaxtyping import Float as Float
+from jaxtyping import Int as Int
+from jaxtyping import Key
 
 NodeTable = Float[Array, "nodes dim"]
 UserTable = Float[Array, "users dim"]
@@ -16,20 +20,3 @@ Ids = Int[Array, " batch"]
 RankedIds = Int[Array, "batch cutoff"]
 Mask = Bool[Array, "..."]
 PRNGKey = Key[Array, ""]
-
-__all__ = [
-    "Array",
-    "Bool",
-    "Float",
-    "Ids",
-    "Int",
-    "ItemTable",
-    "Mask",
-    "NodeTable",
-    "PRNGKey",
-    "RankedIds",
-    "Scalar",
-    "UserTable",
-    "Vector",
-    "Vectors",
-]

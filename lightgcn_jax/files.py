@@ -6,7 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,15 +34,12 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk refused the bytes; the error names ``target``.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
-        # mkstemp files are private; give what a plain open() would have given.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        temporary.chmod(mode)  # what a plain open() gives; some writers make private files
         temporary.replace(target)
     except OSError as error:
         # The user knows the target's name, not the temporary one, which most errors lack anyway.
@@ -54,20 +51,24 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
     """Write a folder whole or not at all.
 
     Args:
         target: the folder; nothing, or an empty folder, may stand there when the block ends.
             Missing parents are made.
+        kind: what is to lie there, to refuse a folder that is taken at once.
 
     Yields:
         A temporary folder beside it to fill, ``.NAME.….tmp``. It takes the name of ``target`` when
         the block ends without an error, and is removed otherwise; only a killed process leaves it.
 
     Raises:
+        InputError: ``target`` holds something, and ``kind`` is given.
         OSError: ``target`` holds something, or the disk refused.
     """
+    if kind is not None:
+        refuse_taken(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     name = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     temporary = Path(name)
@@ -78,6 +79,23 @@ def whole_folder(target: Path) -> Iterator[Path]:
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_taken(path: Path, kind: str = "run") -> None:
+    """Refuse a directory in which something new would overwrite what it holds.
+
+    Args:
+        path: the directory.
+        kind: what is to lie there, for the message.
+
+    Raises:
+        InputError: it is no directory, or not empty.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(
+            f"{path}: expected a new or empty directory, it already holds something; "
+            f"go on with a {kind} by resuming it, or choose another name"
+        )
 
 
 def write_text(target: Path, text: str) -> None:

@@ -13,15 +13,7 @@ import tyro
 
 from lightgcn_jax.cli.console import facts, results, say, table
 from lightgcn_jax.cli.source import FileFormat, Folder
-from lightgcn_jax.data import (
-    TEST,
-    TRAIN,
-    VALID,
-    Interactions,
-    dataset_names,
-    describe,
-    load_dataset,
-)
+from lightgcn_jax.data import PARTS, Counts, Interactions, dataset_names, describe, load_dataset
 from lightgcn_jax.errors import InputError
 
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -41,8 +33,7 @@ class List:
         rows = []
         for name in dataset_names():
             about = describe(name, data_dir=self.data_dir)
-            counts = _counts(about)
-            rows.append((name, *counts, _whereabouts(about), about["licence"]))
+            rows.append((name, *_counts(about), _whereabouts(about), about["licence"]))
         columns = ("name", "users", "items", "interactions", "at hand", "licence")
         results().print(table(columns, rows, numbers=columns[1:4]))
         return 0
@@ -117,15 +108,11 @@ class Data:
 def _counts(about: dict[str, Any]) -> tuple[str, ...]:
     """Users, items and interactions of the edition listed last, the one to download."""
     if about["editions"]:
-        counts = about["editions"][-1]
+        counts = [about["editions"][-1][key] for key in ("users", "items", "interactions")]
     else:
         generated = load_dataset(about["name"])
-        counts = {
-            "users": generated.num_users,
-            "items": generated.num_items,
-            "interactions": len(generated),
-        }
-    return tuple(f"{counts[key]:,}" for key in ("users", "items", "interactions"))
+        counts = [generated.num_users, generated.num_items, len(generated)]
+    return tuple(f"{count:,}" for count in counts)
 
 
 def _whereabouts(about: dict[str, Any]) -> str:
@@ -141,12 +128,7 @@ def _known(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "home page", about["homepage"]
     for edition in about["editions"]:
         label = f"edition of {edition['label']}" if edition["label"] else "holds"
-        parts = f", {edition['test']:,} of them test" if edition["test"] else ""
-        yield (
-            label,
-            f"{edition['users']:,} users, {edition['items']:,} items, "
-            f"{edition['interactions']:,} interactions{parts}",
-        )
+        yield label, str(Counts(*(edition[field] for field in Counts._fields)))
     if about["min_rating"] is not None:
         yield "counts as an interaction", f"a rating of {about['min_rating']:g} or more"
     if about["remark"]:
@@ -164,26 +146,20 @@ def _figures(interactions: Interactions) -> Iterator[tuple[str, str]]:
     yield "repeated pairs", f"{len(interactions) - distinct:,}"
     yield "density", f"{distinct / (interactions.num_users * interactions.num_items):.4%}"
     for kind, rows, number in (
-        ("user", interactions.user_rows, interactions.num_users),
-        ("item", interactions.item_rows, interactions.num_items),
+        ("a user", interactions.user_rows, interactions.num_users),
+        ("an item", interactions.item_rows, interactions.num_items),
     ):
         degrees = np.bincount(rows, minlength=number)
-        yield (
-            f"interactions of {'a' if kind == 'user' else 'an'} {kind}",
-            f"{degrees.min():,} to {degrees.max():,}, median {np.median(degrees):g}",
-        )
-    if interactions.ratings is not None:
-        ratings = interactions.ratings
+        median = f"median {np.median(degrees):g}"
+        yield f"interactions of {kind}", f"{degrees.min():,} to {degrees.max():,}, {median}"
+    if (ratings := interactions.ratings) is not None:
         yield "ratings", f"{ratings.min():g} to {ratings.max():g}, mean {ratings.mean():.3g}"
-    if interactions.timestamps is not None:
-        first, last = interactions.timestamps.min(), interactions.timestamps.max()
-        yield "times", f"{_moment(first)} to {_moment(last)}"
+    if (times := interactions.timestamps) is not None:
+        yield "times", f"{_moment(times.min())} to {_moment(times.max())}"
     if interactions.parts is not None:
-        counts = np.bincount(interactions.parts, minlength=TEST + 1)
-        yield (
-            "split given",
-            f"{counts[TRAIN]:,} train, {counts[VALID]:,} valid, {counts[TEST]:,} test",
-        )
+        counts = np.bincount(interactions.parts, minlength=len(PARTS))
+        parts = [f"{count:,} {part}" for count, part in zip(counts, PARTS, strict=True)]
+        yield "split given", ", ".join(parts)
 
 
 def _moment(seconds: float) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,13 +58,8 @@ def describe(
     """
     entry = _entry(name)
     found = _find(entry, _folders(name, data_dir, cache_dir))
-    return {
-        "name": entry.name,
-        "description": entry.description,
-        "homepage": entry.homepage,
-        "licence": entry.licence,
-        "min_rating": entry.min_rating,
-        "remark": entry.remark,
+    plain = ("name", "description", "homepage", "licence", "min_rating", "remark")
+    return {field: getattr(entry, field) for field in plain} | {
         "urls": [source.url for source in entry.sources],
         "formats": {" + ".join(file_set.files): file_set.format for file_set in entry.file_sets},
         "editions": [
@@ -144,23 +138,17 @@ def fingerprint(interactions: Interactions) -> str:
     keys = user_places[interactions.user_rows] * np.uint64(len(item_texts))
     keys += item_places[interactions.item_rows]
     keys *= np.uint64(len(PARTS))
+    names = pl.Series(["-"])
     if interactions.parts is not None:
         keys += interactions.parts
+        names = pl.Series(PARTS)
     keys = np.unique(keys)
     digest = hashlib.sha256()
     for start in range(0, keys.size, _CHUNK):
         pairs, parts = np.divmod(keys[start : start + _CHUNK], np.uint64(len(PARTS)))
         users, items = np.divmod(pairs, np.uint64(len(item_texts)))
-        lines = pl.select(
-            pl.concat_str(
-                user_texts.gather(users),
-                item_texts.gather(items),
-                pl.lit("-")
-                if interactions.parts is None
-                else pl.Series(PARTS).gather(parts.astype(np.int64)),
-                separator="\t",
-            ).alias("line")
-        )["line"]
+        cells = user_texts.gather(users), item_texts.gather(items), names.gather(parts)
+        lines = pl.select(line=pl.concat_str(*cells, separator="\t"))["line"]
         digest.update("\n".join(lines.to_list()).encode())
         digest.update(b"\n")
     return digest.hexdigest()
@@ -207,13 +195,8 @@ def _read_checked(
     entry: DatasetEntry, folder: Path, file_set: FileSet, *, in_cache: bool
 ) -> Interactions:
     interactions = read_interactions(file_set.path(folder), format=file_set.format).deduplicated()
-    parts = interactions.parts
-    counts = Counts(
-        len(interactions.users),
-        len(interactions.items),
-        len(interactions),
-        0 if parts is None else int((parts == TEST).sum()),
-    )
+    test = 0 if interactions.parts is None else int((interactions.parts == TEST).sum())
+    counts = Counts(interactions.num_users, interactions.num_items, len(interactions), test)
     edition = next((edition for edition in entry.editions if edition.counts == counts), None)
     if edition is None:
         expected = " or ".join(str(edition.counts) for edition in entry.editions)
@@ -250,7 +233,7 @@ def _download_checked(entry: DatasetEntry, folder: Path) -> Interactions:
         with locked(folder / ".lock", busy, leave=False):
             for source in entry.sources:
                 if not all((folder / file).is_file() for file in source.kept):
-                    _fetch(source, folder, fetched.append)
+                    fetched += _fetch(source, folder)
     except OSError as error:
         raise InputError(
             f"{entry.name}: cannot write to {folder}: {error.strerror}. "
@@ -268,22 +251,21 @@ def _download_checked(entry: DatasetEntry, folder: Path) -> Interactions:
         raise
 
 
-def _fetch(source: Source, folder: Path, note: Callable[[Path], None]) -> None:
-    """Download one source into the folder, noting each file that it adds."""
+def _fetch(source: Source, folder: Path) -> list[Path]:
+    """Download one source into the folder; the files that it adds."""
     file = folder / source.file_name
     if not file.is_file():  # an archive may have been put there by hand
         download_file(source.url, file)
     if not source.members:
-        note(file)
-        return
+        return [file]
     try:
-        for path in extract(file, source.members, folder):
-            note(path)
+        paths = extract(file, source.members, folder)
     except InputError:
         # Damaged: the next try must fetch it anew. After a full disk or Ctrl-C it is still good.
         file.unlink()
         raise
     file.unlink()
+    return paths
 
 
 def _instructions(entry: DatasetEntry, folder: Path) -> str:

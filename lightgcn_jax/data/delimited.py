@@ -8,6 +8,7 @@ wherever that loses nothing, numbers as floats.
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -20,6 +21,9 @@ from lightgcn_jax.errors import InputError
 
 _NAMED_SEPARATORS = {"\t": "tab", " ": "space", ",": "comma", ";": "semicolon"}
 _UNDECODABLE = "\ufffd"  # what a lossy decoder leaves in the place of bytes that are no UTF-8
+_scan_csv = partial(
+    pl.scan_csv, has_header=False, encoding="utf8-lossy", row_index_name="number", glob=False
+)
 
 
 @dataclass(frozen=True)
@@ -215,15 +219,8 @@ def _read_quoted(path: Path, layout: Layout) -> Columns:
     a record; where a record looks odd, a second and slower reading settles what is the matter.
     """
     width = len(layout.names)
-    records = pl.scan_csv(
-        path,
-        has_header=False,
-        separator=layout.separator,
-        schema={f"field_{at}": pl.String for at in range(width)},
-        encoding="utf8-lossy",
-        row_index_name="number",
-        glob=False,
-    )
+    schema = {f"field_{at}": pl.String for at in range(width)}
+    records = _scan_csv(path, separator=layout.separator, schema=schema)
     # Only blank lines precede the header, and each of them counts as a record.
     header = layout.header_line - 1
     table = records.filter(pl.col("number") > header).select(
@@ -355,16 +352,9 @@ def _scan(path: Path) -> pl.LazyFrame:
     """The lines of a text file: ``number`` (from 1) and ``line`` (null where it is empty)."""
     if not path.stat().st_size:
         raise InputError(f"{path}: expected interactions, but the file is empty")
-    return pl.scan_csv(
-        path,
-        has_header=False,
-        separator="\x1e",  # no file has a record separator within a line, so a line is one field
-        quote_char=None,
-        schema={"line": pl.String},
-        encoding="utf8-lossy",
-        row_index_name="number",
-        row_index_offset=1,
-        glob=False,
+    # No file has a record separator within a line, so a line is one field.
+    return _scan_csv(
+        path, separator="\x1e", quote_char=None, schema={"line": pl.String}, row_index_offset=1
     )
 
 

@@ -5,30 +5,24 @@ from __future__ import annotations
 import email.utils
 import http.client
 import os
+import shutil
 import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, NoReturn
 
+import rich.progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked
+from lightgcn_jax.files import locked, replacing
 from lightgcn_jax.files import sha256 as sha256_of
 
 _BLOCK = 1 << 18  # bytes
@@ -112,23 +106,20 @@ def extract(
             are larger than allowed. Then no file of `folder` was changed.
     """
     targets = [folder / _safe_name(archive, member) for member in members]
-    temporaries = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in targets]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(archive) as contents:
+        with zipfile.ZipFile(archive) as contents, ExitStack() as whole:
             needed = sum(contents.getinfo(member).file_size for member in members)
             if needed > limit_bytes:
                 raise InputError(
                     f"{archive}: its members unpack to {needed:,} bytes, more than the"
                     f" {limit_bytes:,} allowed; the archive is not what was expected."
                 )
-            for member, temporary in zip(members, temporaries, strict=True):
+            for member, target in zip(members, targets, strict=True):
+                temporary = whole.enter_context(replacing(target))
                 # zipfile stops at the declared size, so the sum above bounds what is written.
                 with contents.open(member) as source, temporary.open("wb") as sink:
-                    while block := source.read(_BLOCK):
-                        sink.write(block)
-        for temporary, path in zip(temporaries, targets, strict=True):
-            os.replace(temporary, path)
+                    shutil.copyfileobj(source, sink, _BLOCK)
     except KeyError as error:
         raise InputError(f"{archive}: {error.args[0]}; is it the right archive?") from error
     # zipfile raises the last two for an unknown compression and for an encrypted member.
@@ -136,11 +127,8 @@ def extract(
         raise InputError(
             f"{archive}: cannot be unpacked ({error}); remove it and download it again."
         ) from error
-    except OSError as error:
-        raise InputError(f"{archive}: cannot unpack into {folder}: {error}.") from error
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{archive}: {error.strerror}.") from error
     return targets
 
 
@@ -152,10 +140,8 @@ class _Version(NamedTuple):
     total: int | None  # bytes
 
     def agrees_with(self, other: _Version) -> bool:
-        known = [
-            (a, b) for a, b in zip(self, other, strict=True) if a is not None and b is not None
-        ]
-        return bool(known) and all(a == b for a, b in known)
+        known = [pair for pair in zip(self, other, strict=True) if None not in pair]
+        return bool(known) and all(mine == its for mine, its in known)
 
 
 class _InterruptedTransferError(Exception):
@@ -223,11 +209,9 @@ def _receive(
     if partial.version is None:
         partial.clear()
     have = partial.length()
-    headers = _headers(have, partial.version)
     try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=timeout_seconds
-        )
+        request = urllib.request.Request(url, headers=_headers(have, partial.version))
+        response = urllib.request.urlopen(request, timeout=timeout_seconds)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and _full_length(error.headers) == have and size in (None, have):
@@ -359,12 +343,11 @@ def _progress_bar(name: str, wanted: bool) -> Iterator[_Report]:
         yield lambda _have, _total: None
         return
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        rich.progress.BarColumn(),
+        rich.progress.DownloadColumn(),
+        rich.progress.TransferSpeedColumn(),
+        rich.progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with rich.progress.Progress("{task.description}", *columns, console=console) as bar:
         task = bar.add_task(name, total=None)
         yield lambda have, total: bar.update(task, completed=have, total=total)

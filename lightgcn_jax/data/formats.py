@@ -33,6 +33,12 @@ COLUMN_NAMES = {
 }
 """Usual names of the columns of each role."""
 _COMPRESSION = (".gz", ".zst", ".zlib")
+_SINGLE_FILES = {
+    "ratings.csv": "movielens",
+    "ratings.dat": "movielens",
+    "u.data": "movielens",
+    "user_artists.dat": "hetrec",
+}
 _PART_FILES = (
     {TRAIN: "train.txt", VALID: "valid.txt", TEST: "test.txt"},
     {TRAIN: "data1.txt", VALID: "valid1.txt", TEST: "test1.txt"},
@@ -79,14 +85,9 @@ def files_of(source: Path, format: str) -> dict[int, Path]:
         for names in _PART_FILES:
             if names[TRAIN] in inside and names[TEST] in inside:
                 return {part: inside[name] for part, name in names.items() if name in inside}
-    singles = {
-        "movielens": ("ratings.csv", "ratings.dat", "u.data"),
-        "hetrec": ("user_artists.dat",),
-    }
-    for known, names in singles.items():
-        for name in names:
-            if format in ("auto", known) and name in inside:
-                return {TRAIN: inside[name]}
+    for name, known in _SINGLE_FILES.items():
+        if format in ("auto", known) and name in inside:
+            return {TRAIN: inside[name]}
     raise InputError(
         f"{source}: this folder holds no file that a folder is read by; {_known(format)}; "
         "or name a file in it"
@@ -123,23 +124,10 @@ def recognised_format(paths: Sequence[Path], source: Path) -> str:
     """
     path = paths[0]
     name = plain_name(path)
-    by_name = {
-        "ratings.csv": "movielens",
-        "ratings.dat": "movielens",
-        "u.data": "movielens",
-        "user_artists.dat": "hetrec",
-        "data1.txt": "triples",
-        "test1.txt": "triples",
-    }
-    by_suffix = {
-        ".inter": "recbole",
-        ".parquet": "parquet",
-        ".pq": "parquet",
-        ".csv": "csv",
-        ".tsv": "tsv",
-    }
-    format = by_name.get(name) or by_suffix.get(Path(name).suffix)
-    if format:
+    by_name = {**_SINGLE_FILES, "data1.txt": "triples", "test1.txt": "triples"}
+    by_suffix = {".inter": "recbole", ".pq": "parquet", ".parquet": "parquet"}
+    by_suffix |= {".csv": "csv", ".tsv": "tsv"}
+    if format := by_name.get(name) or by_suffix.get(Path(name).suffix):
         return format
     lines = [line for _, line in first_lines(path, 1000)]
     if "::" in lines[0]:

@@ -1,7 +1,7 @@
 """Interactions: who met what, under contiguous rows, beside the ids of the outside world."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,12 +100,7 @@ class Interactions:
 
     @classmethod
     def from_arrays(
-        cls,
-        users: Any,
-        items: Any,
-        ratings: Any = None,
-        timestamps: Any = None,
-        parts: Any = None,
+        cls, users: Any, items: Any, ratings: Any = None, timestamps: Any = None, parts: Any = None
     ) -> "Interactions":
         """Builds interactions from columns of equal length.
 
@@ -158,23 +153,14 @@ class Interactions:
             InputError: A column is not there, or its values do not fit.
         """
         names, column = _columns(frame)
-        for role, wanted in (
-            ("user", user),
-            ("item", item),
-            ("rating", rating),
-            ("timestamp", timestamp),
-        ):
+        roles = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+        for role, wanted in roles.items():
             if wanted is not None and wanted not in names:
                 raise InputError(
                     f"{role}={wanted!r}: no such column; the columns are "
                     f"{', '.join(str(name) for name in names) or 'none'}"
                 )
-        return cls.from_arrays(
-            column(user),
-            column(item),
-            None if rating is None else column(rating),
-            None if timestamp is None else column(timestamp),
-        )
+        return cls.from_arrays(*(None if one is None else column(one) for one in roles.values()))
 
     def __len__(self) -> int:
         return len(self.user_rows)
@@ -264,6 +250,18 @@ class Interactions:
         mask[kept] = True
         return self._filtered(f"k-core of users ≥ {users}, items ≥ {items}", mask)
 
+    def taken(self, places: np.ndarray) -> "Interactions":
+        """The interactions at some places, in the order of these.
+
+        Args:
+            places: int[n].
+        """
+        names = ("user_rows", "item_rows", "ratings", "timestamps", "parts")
+        columns = {name: getattr(self, name) for name in names}
+        return replace(
+            self, **{name: one[places] for name, one in columns.items() if one is not None}
+        )
+
     def _filtered(self, step: str, mask: np.ndarray) -> "Interactions":
         """The interactions where ``mask`` (bool[E]) holds, under maps of the ids still present."""
         if not mask.any():
@@ -273,41 +271,34 @@ class Interactions:
         if self.parts is not None and mask.all():
             # Published splits are compared by their counts, ids without interactions included.
             return self._kept(step, np.arange(len(self)))
-        users = np.bincount(self.user_rows[mask], minlength=self.num_users) > 0
-        items = np.bincount(self.item_rows[mask], minlength=self.num_items) > 0
-        return self._kept(step, np.flatnonzero(mask), users, items)
+        return self._kept(step, np.flatnonzero(mask), all_ids=False)
 
-    def _kept(
-        self,
-        step: str,
-        keep: np.ndarray,
-        users: np.ndarray | None = None,
-        items: np.ndarray | None = None,
-    ) -> "Interactions":
+    def _kept(self, step: str, keep: np.ndarray, *, all_ids: bool = True) -> "Interactions":
         """The interactions at ``keep`` (int[n]), with the step's counts added to the report.
 
-        ``users`` (bool[U]) and ``items`` (bool[I]) say which ids stay; None keeps all of them.
+        ``all_ids`` says whether ids that have lost all their interactions stay in the maps.
         """
-        user_map, user_rows = _compacted(self.users, self.user_rows[keep], users)
-        item_map, item_rows = _compacted(self.items, self.item_rows[keep], items)
+        kept = self.taken(keep)
+        if not all_ids:
+            users, user_rows = _compacted(self.users, kept.user_rows)
+            items, item_rows = _compacted(self.items, kept.item_rows)
+            kept = replace(kept, users=users, items=items, user_rows=user_rows, item_rows=item_rows)
         change = CountChange(
-            step, len(self), len(keep), self.num_users, len(user_map), self.num_items, len(item_map)
+            step,
+            len(self),
+            len(kept),
+            self.num_users,
+            kept.num_users,
+            self.num_items,
+            kept.num_items,
         )
-        return Interactions(
-            users=user_map,
-            items=item_map,
-            user_rows=user_rows,
-            item_rows=item_rows,
-            ratings=None if self.ratings is None else self.ratings[keep],
-            timestamps=None if self.timestamps is None else self.timestamps[keep],
-            parts=None if self.parts is None else self.parts[keep],
-            report=(*self.report, change),
-        )
+        return replace(kept, report=(*self.report, change))
 
 
-def _compacted(ids: IdMap, rows: np.ndarray, stays: np.ndarray | None) -> tuple[IdMap, np.ndarray]:
-    """The ids where ``stays`` (bool[n]) holds, and ``rows`` in the numbers of that map."""
-    if stays is None or stays.all():
+def _compacted(ids: IdMap, rows: np.ndarray) -> tuple[IdMap, np.ndarray]:
+    """The ids that ``rows`` name, and ``rows`` in the numbers of that map."""
+    stays = np.bincount(rows, minlength=len(ids)) > 0
+    if stays.all():
         return ids, rows
     new_row = np.cumsum(stays, dtype=np.int64).astype(np.int32) - np.int32(1)
     return IdMap(ids.ids.filter(pl.Series(stays))), new_row[rows]

@@ -64,11 +64,7 @@ class Pairs:
         Args:
             other: Pairs of the same rows.
         """
-        if not len(self):
-            return 0
-        keys, wanted = self.keys, other.keys
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return int((keys[place] == wanted).sum())
+        return len(np.intersect1d(self.keys, other.keys, assume_unique=True))
 
     def __len__(self) -> int:
         return len(self.users)

@@ -33,8 +33,6 @@ from lightgcn_jax.data.interactions import Interactions
 from lightgcn_jax.data.times import epoch_seconds
 from lightgcn_jax.errors import InputError
 
-_OPTIONAL = ("rating", "timestamp")
-
 
 @dataclass(frozen=True)
 class _Choice:
@@ -107,7 +105,7 @@ def _places(path: Path, names: Sequence[str], choice: _Choice) -> dict[str, int]
         place = usual_column(role, names) if wanted is None else list(names).index(wanted)
         if place is not None:
             places[role] = place
-        elif role not in _OPTIONAL:
+        elif role in ("user", "item"):
             raise InputError(
                 f"{path}: expected a header with a column of {role} ids (such as "
                 f"{COLUMN_NAMES[role][0]}), got {', '.join(names)}; pass {role}_column, "
@@ -159,16 +157,16 @@ def _read_recbole(path: Path, choice: _Choice) -> Columns:
 
 def _read_triples(path: Path, choice: _Choice) -> Columns:
     number, first = first_lines(path, 1)[0]
-    separator = choice.separator or next(
-        (mark for mark in ("::", "\t", ",", ";") if mark in first), " "
-    )
-    names = tuple(COLUMN_NAMES)[: len(first.split(separator))]
-    if len(first.split(separator)) not in (2, 3, 4):
+    usual = (mark for mark in ("::", "\t", ",", ";") if mark in first)
+    separator = choice.separator or next(usual, " ")
+    width = len(first.split(separator))
+    if width not in (2, 3, 4):
         raise InputError(
             f"{path}:{number}: expected 'user item [rating [timestamp]]', got {first[:80]!r}"
         )
     _refuse_column_names(path, choice)
-    return read_table(path, Layout(separator, names, {name: at for at, name in enumerate(names)}))
+    places = {role: at for at, role in enumerate(COLUMN_NAMES) if at < width}
+    return read_table(path, Layout(separator, tuple(places), places))
 
 
 def _read_movielens(path: Path, choice: _Choice) -> Columns:
@@ -252,15 +250,8 @@ def _joined(parts: dict[int, Columns], source: Path) -> Interactions:
     codes = None
     if len(parts) > 1:
         codes = np.repeat(list(parts), [len(file.users) for file in files]).astype(np.uint8)
-    return Interactions(
-        users=user_map,
-        items=item_map,
-        user_rows=user_map.rows(users[:edges]),
-        item_rows=item_map.rows(items),
-        ratings=numbers["ratings"],
-        timestamps=numbers["timestamps"],
-        parts=codes,
-    )
+    rows = user_map.rows(users[:edges]), item_map.rows(items)
+    return Interactions(user_map, item_map, *rows, numbers["ratings"], numbers["timestamps"], codes)
 
 
 def _stacked(columns: list[pl.Series]) -> pl.Series:

@@ -4,6 +4,7 @@ Every function here gives the same split for the same interactions and seed, in 
 interactions came: pairs are sorted before anything is drawn.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
-from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, new_rows
+from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, merge_pairs, new_rows
 from lightgcn_jax.errors import InputError
 
 Unseen = Literal["keep", "drop", "error"]
@@ -49,9 +50,8 @@ class Split:
             check_rows(f"{name}.items", pairs.items, len(self.items))
         if not len(self.train):
             raise InputError("train: expected at least one interaction, got none")
-        for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            shared = parts[one].count_shared(parts[other])
-            if shared:
+        for one, other in itertools.combinations(PARTS, 2):
+            if shared := parts[one].count_shared(parts[other]):
                 raise InputError(
                     f"{one} and {other} share {shared:,} pairs; a pair may stand in one part only"
                 )
@@ -94,9 +94,9 @@ def given_split(interactions: Interactions, unseen: Unseen = "keep") -> Split:
             "the files gave no split (a train and a test file); "
             "choose a ratio, leave-k-out or temporal split"
         )
-    data, order = _ordered_pairs(interactions)
+    data = _ordered_pairs(interactions)
     assert data.parts is not None
-    return _assemble(data, order, data.parts[order], "split given by the files", unseen=unseen)
+    return _assemble(data, data.parts, "split given by the files", unseen=unseen)
 
 
 def ratio_split(
@@ -124,18 +124,11 @@ def ratio_split(
         InputError: The shares do not fit, or a part that was asked for stays empty.
     """
     _check_ratios(train, valid, test)
-    data, order = _ordered_pairs(interactions)
-    counts = np.bincount(data.user_rows, minlength=data.num_users)
-    valid_counts, test_counts = _ratio_counts(counts, valid, test)
-    users = data.user_rows[order]
-    codes = _last_of_each_user(users, _shuffled(users, seed), valid_counts, test_counts)
-    return _assemble(
-        data,
-        order,
-        codes,
-        f"random share of each user: train {train:g}, valid {valid:g}, test {test:g}, seed {seed}",
-        asked=() if allow_empty else _asked(valid, test),
-    )
+    data = _ordered_pairs(interactions)
+    codes = _shares_of_each_user(data.user_rows, _shuffled(data.user_rows, seed), valid, test)
+    shares = f"train {train:g}, valid {valid:g}, test {test:g}"
+    description = f"random share of each user: {shares}, seed {seed}"
+    return _assemble(data, codes, description, asked=() if allow_empty else _asked(valid, test))
 
 
 def leave_k_out_split(
@@ -157,23 +150,17 @@ def leave_k_out_split(
         raise InputError(f"k: expected an integer of 1 or more, got {k}")
     if latest is None:
         latest = interactions.timestamps is not None
-    data, order = _ordered_pairs(interactions)
-    users = data.user_rows[order]
-    counts = np.bincount(users, minlength=data.num_users)
+    data = _ordered_pairs(interactions)
+    users = data.user_rows
+    counts = np.bincount(users)
     withheld = np.where(counts >= 2 * k + 1, k, 0)
-    ranking = np.lexsort((_times(data)[order], users)) if latest else _shuffled(users, seed)
+    ranking = np.lexsort((_times(data), users)) if latest else _shuffled(users, seed)
     codes = _last_of_each_user(users, ranking, withheld, withheld)
     short = int(((counts > 0) & (withheld == 0)).sum())
     notes = (f"{short:,} users with fewer than {2 * k + 1} interactions stay wholly in train",)
     how = "latest" if latest else f"random, seed {seed}"
-    return _assemble(
-        data,
-        order,
-        codes,
-        f"leave {k} out: {k} valid and {k} test interactions of each user, {how}",
-        notes=notes if short else (),
-        asked=("valid", "test"),
-    )
+    description = f"leave {k} out: {k} valid and {k} test interactions of each user, {how}"
+    return _assemble(data, codes, description, notes if short else (), asked=("valid", "test"))
 
 
 def temporal_split(
@@ -202,27 +189,13 @@ def temporal_split(
         InputError: No timestamps, shares that do not fit, or a part asked for stays empty.
     """
     _check_ratios(train, valid, test)
-    data, order = _ordered_pairs(interactions)
-    users, times = data.user_rows[order], _times(data)[order]
-    if per_user:
-        counts = np.bincount(users, minlength=data.num_users)
-        valid_counts, test_counts = _ratio_counts(counts, valid, test)
-        ranking = np.lexsort((times, users))
-        codes = _last_of_each_user(users, ranking, valid_counts, test_counts)
-    else:
-        # One history for all: everything belongs to one common user.
-        valid_counts, test_counts = _ratio_counts(np.array([len(users)]), valid, test)
-        ranking = np.argsort(times, kind="stable")
-        codes = _last_of_each_user(np.zeros_like(users), ranking, valid_counts, test_counts)
+    data = _ordered_pairs(interactions)
+    # One history for all: everything belongs to one common user.
+    users = data.user_rows if per_user else np.zeros_like(data.user_rows)
+    codes = _shares_of_each_user(users, np.lexsort((_times(data), users)), valid, test)
     scope = "each user's history" if per_user else "all interactions"
-    return _assemble(
-        data,
-        order,
-        codes,
-        f"temporal cut of {scope}: train {train:g}, valid {valid:g}, test {test:g}",
-        unseen=unseen,
-        asked=_asked(valid, test),
-    )
+    description = f"temporal cut of {scope}: train {train:g}, valid {valid:g}, test {test:g}"
+    return _assemble(data, codes, description, unseen=unseen, asked=_asked(valid, test))
 
 
 def carve_validation(split: Split, ratio: float = 0.1, seed: int = 0) -> Split:
@@ -241,22 +214,17 @@ def carve_validation(split: Split, ratio: float = 0.1, seed: int = 0) -> Split:
     if not 0 < ratio < 1:
         raise InputError(f"ratio: expected a share between 0 and 1, got {ratio}")
     users, items = split.train.users, split.train.items
-    counts = np.bincount(users, minlength=len(split.users))
-    moved_counts, none = _ratio_counts(counts, ratio, 0.0)
-    moved = _last_of_each_user(users, _shuffled(users, seed), moved_counts, none) == VALID
+    moved = _shares_of_each_user(users, _shuffled(users, seed), ratio, 0.0) == VALID
     if not moved.any():
         raise InputError(
             f"ratio={ratio:g} leaves validation empty: a user needs "
             f"{max(2, int(np.ceil(0.5 / ratio)))} training interactions to give one and the "
-            f"largest has {counts.max()}; choose a larger ratio"
+            f"largest has {np.bincount(users).max()}; choose a larger ratio"
         )
     carved = replace(
         split,
         train=Pairs(users[~moved], items[~moved]),
-        valid=Pairs.from_rows(
-            np.concatenate([split.valid.users, users[moved]]),
-            np.concatenate([split.valid.items, items[moved]]),
-        ),
+        valid=merge_pairs(split.valid, Pairs(users[moved], items[moved])),
         description=f"{split.description}; valid: {ratio:g} of each user's train, seed {seed}",
     )
     # An item may have lost its last training interaction, so those counts are taken anew.
@@ -266,10 +234,10 @@ def carve_validation(split: Split, ratio: float = 0.1, seed: int = 0) -> Split:
     return replace(carved, notes=(*kept, note, *_unseen_notes(carved)))
 
 
-def _ordered_pairs(interactions: Interactions) -> tuple[Interactions, np.ndarray]:
-    """Interactions without repeated pairs, and the order int64[E] that sorts their pairs."""
+def _ordered_pairs(interactions: Interactions) -> Interactions:
+    """Interactions without repeated pairs, in ascending order of (user, item)."""
     data = interactions.deduplicated() if interactions.has_duplicates else interactions
-    return data, np.argsort(data.pair_keys, kind="stable")
+    return data.taken(np.argsort(data.pair_keys, kind="stable"))
 
 
 def _shuffled(users: np.ndarray, seed: int) -> np.ndarray:
@@ -280,8 +248,11 @@ def _shuffled(users: np.ndarray, seed: int) -> np.ndarray:
     return np.argsort(users.astype(np.int64) << 32 | draws, kind="stable")
 
 
-def _ratio_counts(counts: np.ndarray, valid: float, test: float) -> tuple[np.ndarray, np.ndarray]:
-    """How many of ``counts`` (int[U]) go to valid and to test, int[U] each."""
+def _shares_of_each_user(
+    users: np.ndarray, ranking: np.ndarray, valid: float, test: float
+) -> np.ndarray:
+    """As ``_last_of_each_user``, by shares of every user's interactions in place of counts."""
+    counts = np.bincount(users)
 
     # A product such as 100 · 0.145 falls a hair short of the half that it is meant to be.
     def rounded(ratio: float) -> np.ndarray:
@@ -289,7 +260,8 @@ def _ratio_counts(counts: np.ndarray, valid: float, test: float) -> tuple[np.nda
 
     spare = np.maximum(counts - 1, 0)
     test_counts = np.minimum(rounded(test), spare)
-    return np.minimum(rounded(valid), spare - test_counts), test_counts
+    valid_counts = np.minimum(rounded(valid), spare - test_counts)
+    return _last_of_each_user(users, ranking, valid_counts, test_counts)
 
 
 def _last_of_each_user(
@@ -318,19 +290,18 @@ def _last_of_each_user(
 
 def _assemble(
     data: Interactions,
-    order: np.ndarray,
     codes: np.ndarray,
     description: str,
     notes: tuple[str, ...] = (),
     unseen: Unseen = "keep",
     asked: tuple[str, ...] = (),
 ) -> Split:
-    """Builds the split in which the pair at ``order[e]`` belongs to part ``codes[e]``."""
+    """Builds the split in which the pair e of ordered ones belongs to part ``codes[e]``."""
     if unseen not in ("keep", "drop", "error"):
         raise InputError(f"unseen: expected keep, drop or error, got {unseen!r}")
     if not len(data):
         raise InputError("expected at least one interaction to split, got none")
-    users, items = data.user_rows[order], data.item_rows[order]
+    users, items = data.user_rows, data.item_rows
     seen_users = np.bincount(users[codes == TRAIN], minlength=data.num_users) > 0
     seen_items = np.bincount(items[codes == TRAIN], minlength=data.num_items) > 0
     is_unseen = ~(seen_users[users] & seen_items[items])
@@ -346,7 +317,7 @@ def _assemble(
             notes = (*notes, f"{count} dropped: no training interaction names their user or item")
     parts = {
         name: Pairs(users[codes == code], items[codes == code])
-        for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST))
+        for name, code in zip(PARTS, (TRAIN, VALID, TEST), strict=True)
     }
     for name in asked:
         if not len(parts[name]):
@@ -363,14 +334,10 @@ def _assemble(
 def _unseen_notes(split: Split) -> tuple[str, ...]:
     """How many users and items of the withheld parts no training interaction names."""
     notes = []
-    for name, pairs in (("valid", split.valid), ("test", split.test)):
-        for kind, rows, trained in (
-            ("users", pairs.users, split.train.users),
-            ("items", pairs.items, split.train.items),
-        ):
-            unknown = len(np.setdiff1d(rows, trained))
-            if unknown:
-                notes.append(f"{unknown:,} {name} {kind} have no training interaction")
+    for part, kind in itertools.product(("valid", "test"), ("users", "items")):
+        rows, trained = getattr(getattr(split, part), kind), getattr(split.train, kind)
+        if unknown := len(np.setdiff1d(rows, trained)):
+            notes.append(f"{unknown:,} {part} {kind} have no training interaction")
     return tuple(notes)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from lightgcn_jax.data.ids import IdMap
@@ -22,6 +23,9 @@ _CHUNK = 1 << 22  # slots drawn at a time: bounds the temporaries, whatever the 
 _ROUNDS = 16  # of drawing anew what a user had already; what is still repeated then is dropped
 _START = 1_577_836_800.0  # 2020-01-01 in seconds
 _SPAN = 2 * 365 * 86_400.0
+
+_Rows = NDArray[np.int32]
+_Keys = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ class World:
     """
 
     interactions: Interactions
-    user_groups: NDArray[np.int32]
-    item_groups: NDArray[np.int32]
+    user_groups: _Rows
+    item_groups: _Rows
     item_popularity: NDArray[np.float64]
     affinity: float
 
@@ -60,9 +64,8 @@ class World:
         mass = np.bincount(self.item_groups, weights=self.item_popularity)
         inside = self.affinity / mass[groups]
         # With one group nothing is outside, and the mass there is a zero that nothing uses.
-        outside = (1 - self.affinity) / np.maximum(
-            mass.sum() - mass[groups], np.finfo(np.float64).tiny
-        )
+        others = np.maximum(mass.sum() - mass[groups], np.finfo(np.float64).tiny)
+        outside = (1 - self.affinity) / others
         own = groups[:, None] == self.item_groups[items][None, :]
         weight = np.where(own, inside[:, None], outside[:, None])
         return weight * self.item_popularity[items][None, :]
@@ -114,18 +117,11 @@ def generate_world(
     user_groups, activity = _ranked_population(rng, users, groups, activity_exponent)
     item_groups, popularity = _ranked_population(rng, items, groups, popularity_exponent)
     degrees = _degrees(rng, activity, mean_degree, most)
-    catalogue = _Catalogue.of(item_groups, popularity, groups)
+    catalogue = _Catalogue(item_groups, popularity, groups)
     user_rows, item_rows = _draw_edges(rng, degrees, user_groups, catalogue, affinity)
-    interactions = Interactions(
-        users=IdMap(_external_ids("user", users, string_ids)),
-        items=IdMap(_external_ids("item", items, string_ids)),
-        user_rows=user_rows,
-        item_rows=item_rows,
-        ratings=None,
-        timestamps=np.floor(_START + _SPAN * rng.random(user_rows.size)),
-        parts=None,
-        report=(),
-    )
+    ids = _external_ids("user", users, string_ids), _external_ids("item", items, string_ids)
+    times = np.floor(_START + _SPAN * rng.random(user_rows.size))
+    interactions = Interactions(*ids, user_rows, item_rows, timestamps=times)
     return World(interactions, user_groups, item_groups, popularity, affinity)
 
 
@@ -173,40 +169,24 @@ def block_world(
     within = np.tile(np.arange(items_per_group), users)
     item_rows = user_rows // users_per_group * items_per_group + within
     parts = np.where(within == withheld[user_rows], TEST, TRAIN).astype(np.uint8)
-    shuffled = rng.permutation(user_rows.size)
-    return Interactions(
-        users=IdMap(_external_ids("user", users, True)),
-        items=IdMap(_external_ids("item", items, True)),
-        user_rows=user_rows[shuffled].astype(np.int32),
-        item_rows=item_rows[shuffled].astype(np.int32),
-        ratings=None,
-        timestamps=None,
-        parts=parts[shuffled],
-        report=(),
-    )
+    ids = _external_ids("user", users), _external_ids("item", items)
+    rows = user_rows.astype(np.int32), item_rows.astype(np.int32)
+    return Interactions(*ids, *rows, parts=parts).taken(rng.permutation(user_rows.size))
 
 
-@dataclass(frozen=True)
 class _Catalogue:
     """Items in the order of their groups, with cumulative popularity for inverse-CDF draws."""
 
-    item_groups: NDArray[np.int32]  # [I]
-    by_group: NDArray[np.int32]  # [I] item rows, group after group
-    bounds: NDArray[np.int64]  # [groups + 1] where each group starts in by_group
-    cumulative: NDArray[np.float64]  # [I + 1] popularity before each place of by_group
+    def __init__(self, item_groups: _Rows, popularity: NDArray[np.float64], groups: int):
+        self.item_groups = item_groups  # [I]
+        # [I] item rows, group after group
+        self.by_group = np.argsort(item_groups, kind="stable").astype(np.int32)
+        # [groups + 1] where each group starts in by_group
+        self.bounds = np.append(0, np.cumsum(np.bincount(item_groups, minlength=groups)))
+        # [I + 1] popularity before each place of by_group
+        self.cumulative = np.append(0.0, np.cumsum(popularity[self.by_group]))
 
-    @classmethod
-    def of(
-        cls, item_groups: NDArray[np.int32], popularity: NDArray[np.float64], groups: int
-    ) -> _Catalogue:
-        by_group = np.argsort(item_groups, kind="stable").astype(np.int32)
-        bounds = np.concatenate([[0], np.cumsum(np.bincount(item_groups, minlength=groups))])
-        cumulative = np.concatenate([[0.0], np.cumsum(popularity[by_group])])
-        return cls(item_groups, by_group, bounds, cumulative)
-
-    def draw(
-        self, rng: np.random.Generator, groups: NDArray[np.int32], inside: NDArray[np.bool_]
-    ) -> NDArray[np.int32]:
+    def draw(self, rng: Generator, groups: _Rows, inside: NDArray[np.bool_]) -> _Rows:
         """One item row a slot: within the slot's group where inside, among all others elsewhere."""
         low = self.cumulative[self.bounds[groups]]
         width = self.cumulative[self.bounds[groups + 1]] - low
@@ -219,12 +199,8 @@ class _Catalogue:
 
 
 def _draw_edges(
-    rng: np.random.Generator,
-    degrees: NDArray[np.int64],
-    user_groups: NDArray[np.int32],
-    catalogue: _Catalogue,
-    affinity: float,
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    rng: Generator, degrees: _Keys, user_groups: _Rows, catalogue: _Catalogue, affinity: float
+) -> tuple[_Rows, _Rows]:
     """Distinct edges, a run of users at a time: runs share no edge, so each is finished alone."""
     ends = np.cumsum(degrees)
     cuts = np.searchsorted(ends, np.arange(_CHUNK, ends[-1], _CHUNK))
@@ -241,17 +217,13 @@ def _draw_edges(
 
 
 def _draw_keys(
-    rng: np.random.Generator,
-    users: NDArray[np.int64],
-    inside: NDArray[np.bool_],
-    user_groups: NDArray[np.int32],
-    catalogue: _Catalogue,
-) -> NDArray[np.int64]:
+    rng: Generator, users: _Keys, inside: NDArray[np.bool_], groups: _Rows, catalogue: _Catalogue
+) -> _Keys:
     """Sorted distinct user * I + item keys for the slots; a repeated pair is drawn anew in kind."""
     items = catalogue.item_groups.size
     keys = np.empty(0, np.int64)
     for _ in range(_ROUNDS):
-        drawn = users * items + catalogue.draw(rng, user_groups[users], inside)
+        drawn = users * items + catalogue.draw(rng, groups[users], inside)
         drawn.sort()
         # A stable sort merges two sorted runs in linear time.
         keys = np.sort(np.concatenate([keys, drawn]), kind="stable") if keys.size else drawn
@@ -259,14 +231,14 @@ def _draw_keys(
         users, taken = np.divmod(keys[repeated], items)
         if users.size == 0:
             break
-        inside = user_groups[users] == catalogue.item_groups[taken]
+        inside = groups[users] == catalogue.item_groups[taken]
         keys = keys[~repeated]
     return keys
 
 
 def _ranked_population(
-    rng: np.random.Generator, count: int, groups: int, exponent: float
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    rng: Generator, count: int, groups: int, exponent: float
+) -> tuple[_Rows, NDArray[np.float64]]:
     """Group and power-law weight of each row; every group gets its share of head and tail."""
     rank = rng.permutation(count)
     return (rank % groups).astype(np.int32), np.power(rank + 1.0, -exponent, dtype=np.float64)
@@ -280,9 +252,7 @@ def _largest_degree(items: int, groups: int, affinity: float) -> float:
     return max(1.0, min(inside, outside) / 2)
 
 
-def _degrees(
-    rng: np.random.Generator, activity: NDArray[np.float64], mean: float, most: float
-) -> NDArray[np.int64]:
+def _degrees(rng: Generator, activity: NDArray[np.float64], mean: float, most: float) -> _Keys:
     """Slots of each user: proportional to activity within limits, with the mean asked for."""
     least = max(1.0, mean / 4)
     low, high = np.log(least), np.log(most) - np.log(activity.min())
@@ -296,11 +266,10 @@ def _degrees(
     return np.floor(expected + rng.random(activity.size)).astype(np.int64)
 
 
-def _external_ids(kind: str, count: int, string_ids: bool) -> pl.Series:
-    rows = pl.int_range(count, eager=True)
-    if not string_ids:
-        return rows.alias(kind)
-    return pl.select(pl.format(f"{kind}-{{}}", rows).alias(kind)).to_series()
+def _external_ids(kind: str, count: int, string_ids: bool = True) -> IdMap:
+    rows = pl.int_range(count, eager=True).alias(kind)
+    text = pl.format(f"{kind}-{{}}", rows).alias(kind)
+    return IdMap(pl.select(text).to_series() if string_ids else rows)
 
 
 def _check_range(name: str, value: float, low: float, high: float, hint: str = "") -> None:

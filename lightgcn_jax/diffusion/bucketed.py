@@ -76,15 +76,15 @@ class BucketedStorage:
         Returns:
             The storage.
         """
-        rows = _Rows(matrix.offsets[:-1], matrix.lengths, matrix.columns, matrix.weights)
         places = np.full(matrix.shape[0], np.iinfo(np.int32).max, np.int32)
         unfinished = np.flatnonzero(matrix.lengths)
-        rows = rows.chosen(unfinished)
+        starts, lengths = matrix.offsets[unfinished], matrix.lengths[unfinished]
+        rows = _Rows(starts, lengths, matrix.columns, matrix.weights)
         levels, sums = [], 0
         while len(unfinished):
             pieces, first_pieces = _cut(rows)
             buckets, piece_places = _bucket(pieces, dtype, rescalable and not levels)
-            levels.append(buckets)
+            levels.append(tuple(buckets))
             whole = rows.lengths <= LONGEST_PIECE
             places[unfinished[whole]] = sums + piece_places[first_pieces[whole]]
             unfinished = unfinished[~whole]
@@ -92,8 +92,7 @@ class BucketedStorage:
             # The next level's columns are where this level leaves the pieces' sums.
             of_cut_rows = _ranges(first_pieces[~whole], counts)
             starts = np.cumsum(counts) - counts
-            ones = np.ones(len(of_cut_rows))
-            rows = _Rows(starts, counts, piece_places[of_cut_rows], ones)
+            rows = _Rows(starts, counts, piece_places[of_cut_rows], np.ones(len(of_cut_rows)))
             sums += len(piece_places)
         return cls(tuple(levels), jnp.asarray(places), matrix.shape)
 
@@ -175,9 +174,6 @@ class _Rows(NamedTuple):
     columns: np.ndarray
     weights: np.ndarray
 
-    def chosen(self, rows: np.ndarray) -> _Rows:
-        return self._replace(starts=self.starts[rows], lengths=self.lengths[rows])
-
 
 def _pieces(lengths: np.ndarray) -> np.ndarray:
     return -(-lengths // LONGEST_PIECE)
@@ -199,9 +195,7 @@ def _cut(rows: _Rows) -> tuple[_Rows, np.ndarray]:
     return rows._replace(starts=starts, lengths=lengths), first
 
 
-def _bucket(
-    pieces: _Rows, dtype: DTypeLike, rescalable: bool
-) -> tuple[tuple[Bucket, ...], np.ndarray]:
+def _bucket(pieces: _Rows, dtype: DTypeLike, rescalable: bool) -> tuple[list[Bucket], np.ndarray]:
     """The buckets, and where each piece's sum stands when they are put one after another."""
     # Stable sorting of 16-bit keys is a radix sort: linear.
     order = np.argsort(pieces.lengths.astype(np.uint16), kind="stable")
@@ -218,14 +212,10 @@ def _bucket(
         entries = np.where(padding, starts, starts + slot)
         weights = pieces.weights[entries]
         weights[padding] = 0
-        buckets.append(
-            Bucket(
-                jnp.asarray(pieces.columns[entries]),
-                rounded(weights, dtype),
-                jnp.asarray(entries) if rescalable else None,
-            )
-        )
-    return tuple(buckets), places
+        kept = jnp.asarray(entries) if rescalable else None
+        columns = jnp.asarray(pieces.columns[entries])
+        buckets.append(Bucket(columns, rounded(weights, dtype), kept))
+    return buckets, places
 
 
 def bucket_widths(counts: np.ndarray) -> np.ndarray:

@@ -17,6 +17,9 @@ Backend = Literal["auto", "csr", "bucketed", "pallas", "segment", "bcoo"]
 
 OrderingChoice = Literal["auto", "none", "degree", "rcm", "co-clustering"]
 
+Maker = type[Storage] | Storage
+"""What makes a storage, by its ``from_csr``."""
+
 STORAGES: dict[str, type[Storage]] = {
     "csr": CsrStorage,
     "bucketed": BucketedStorage,
@@ -60,7 +63,7 @@ def obstacles(platform: str) -> dict[str, str | None]:
     return {name: _obstacle(storage, platform) for name, storage in STORAGES.items()}
 
 
-def _obstacle(storage: type[Storage] | Storage, platform: str) -> str | None:
+def _obstacle(storage: Maker, platform: str) -> str | None:
     if platform not in PLATFORMS:
         raise InputError(f"platform: expected one of {PLATFORMS}, got {platform!r}")
     obstacle = getattr(storage, "obstacle", None)
@@ -88,8 +91,7 @@ def choose_backend(
     if backend != "auto":
         if backend not in STORAGES:
             raise InputError(f"backend: expected auto or one of {list(STORAGES)}, got {backend!r}")
-        obstacle = obstacles(platform)[backend]
-        if obstacle is not None:
+        if (obstacle := obstacles(platform)[backend]) is not None:
             raise InputError(f"backend: {backend} can't run on {platform}: {obstacle}")
         note = "; experimental, never timed on hardware" if backend in _EXPERIMENTAL else ""
         return Choice(backend, f"asked for{note}")
@@ -107,9 +109,7 @@ def choose_backend(
     )
 
 
-def storage_of(
-    backend: str | type[Storage] | Storage, platform: str | None, num_entries: int
-) -> type[Storage] | Storage:
+def storage_of(backend: str | Maker, platform: str | None, num_entries: int) -> Maker:
     """Find what makes the storage of a matrix, by name or as the caller gives it.
 
     Args:
@@ -132,8 +132,7 @@ def storage_of(
             f"got {backend!r}"
         )
     platform = platform or jax.default_backend()
-    obstacle = _obstacle(backend, platform)
-    if obstacle is not None:
+    if (obstacle := _obstacle(backend, platform)) is not None:
         raise InputError(f"backend: {backend!r} can't run on {platform}: {obstacle}")
     return backend
 

@@ -66,12 +66,8 @@ class CsrStorage(WeightsInOrder):
         """
         del rescalable
         weights = rounded(matrix.weights, dtype)
-        return cls(
-            jnp.asarray(matrix.offsets),
-            jnp.asarray(matrix.columns),
-            weights.astype(sum_dtype(weights.dtype)),
-            matrix.shape,
-        )
+        weights = weights.astype(sum_dtype(weights.dtype))
+        return cls(jnp.asarray(matrix.offsets), jnp.asarray(matrix.columns), weights, matrix.shape)
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:
@@ -160,9 +156,8 @@ class CsrStorage(WeightsInOrder):
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         ends = jnp.cumsum(lengths)
-        slots = jnp.repeat(
-            jnp.arange(len(rows), dtype=jnp.int32), lengths, total_repeat_length=capacity
-        )
+        numbers = jnp.arange(len(rows), dtype=jnp.int32)
+        slots = jnp.repeat(numbers, lengths, total_repeat_length=capacity)
         places = jnp.arange(capacity, dtype=jnp.int32)
         entries = places + (starts - (ends - lengths))[slots]
         weights = self.weights.at[entries].get(mode="clip")

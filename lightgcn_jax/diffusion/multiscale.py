@@ -9,13 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, NodeTable
-from lightgcn_jax.diffusion.operator import (
-    ConstantOperator,
-    Operator,
-    check_fits,
-    check_square,
-    diffuse,
-)
+from lightgcn_jax.diffusion.operator import ConstantOperator, Operator, check_square, diffuse
 from lightgcn_jax.diffusion.storage import sum_dtype
 from lightgcn_jax.errors import InputError
 
@@ -80,8 +74,7 @@ def layer_weights(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence
     Raises:
         InputError: the operator is not square, x does not fit it, or alphas are no K + 1 numbers.
     """
-    check_square(operator)
-    check_fits(operator, x)
+    check_square(operator, x)
     weights = jnp.asarray(alphas, sum_dtype(x.dtype))
     if weights.ndim != 1 or not weights.size:
         raise InputError(f"alphas: expected K + 1 weights, got shape {weights.shape}")

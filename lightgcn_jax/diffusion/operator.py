@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
-from lightgcn_jax.diffusion.choice import storage_of
+from lightgcn_jax.diffusion.choice import Maker, storage_of
 from lightgcn_jax.diffusion.storage import RescalableStorage, Restriction, Storage, restriction_of
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
@@ -105,7 +105,7 @@ class Operator:
 def diffusion_operator(
     graph: BipartiteGraph,
     *,
-    backend: str | type[Storage] | Storage = "auto",
+    backend: str | Maker = "auto",
     dtype: DTypeLike = jnp.float32,
     normalization: Normalization = "symmetric",
     platform: str | None = None,
@@ -154,21 +154,20 @@ def diffusion_operator(
         InputError: an unknown name, or a storage that the platform lacks or that is no storage.
     """
     maker = storage_of(backend, platform, 2 * graph.num_edges)
-    forward = normalized_adjacency(graph, normalization)
-    backward = None
-    if TRANSPOSED[normalization] != normalization:
-        backward = normalized_adjacency(graph, TRANSPOSED[normalization])
-    return Operator(
-        _stored(maker, forward, dtype, edge_dropout),
-        None if backward is None else _stored(maker, backward, dtype, edge_dropout),
-        jnp.asarray(edge_reversal(graph)) if edge_dropout else None,
-    )
+
+    def stored(kind: Normalization) -> Storage:
+        return _stored(maker, normalized_adjacency(graph, kind), dtype, edge_dropout)
+
+    storage, transposed = stored(normalization), TRANSPOSED[normalization]
+    adjoint = None if transposed == normalization else stored(transposed)
+    reversal = jnp.asarray(edge_reversal(graph)) if edge_dropout else None
+    return Operator(storage, adjoint, reversal)
 
 
 def interaction_operator(
     graph: BipartiteGraph,
     *,
-    backend: str | type[Storage] | Storage = "auto",
+    backend: str | Maker = "auto",
     dtype: DTypeLike = jnp.float32,
     normalization: Normalization = "symmetric",
     platform: str | None = None,
@@ -195,7 +194,7 @@ def interaction_operator(
 def operator_of(
     matrix: CsrMatrix,
     *,
-    backend: str | type[Storage] | Storage = "auto",
+    backend: str | Maker = "auto",
     dtype: DTypeLike = jnp.float32,
     platform: str | None = None,
 ) -> Operator:
@@ -217,9 +216,7 @@ def operator_of(
     return Operator(_stored(maker, matrix, dtype), _stored(maker, matrix.transposed(), dtype))
 
 
-def _stored(
-    maker: type[Storage] | Storage, matrix: CsrMatrix, dtype: DTypeLike, rescalable: bool = False
-) -> Storage:
+def _stored(maker: Maker, matrix: CsrMatrix, dtype: DTypeLike, rescalable: bool = False) -> Storage:
     """The matrix in a storage, which is checked: JAX would complain late and far away."""
     storage: Any = maker.from_csr(matrix, dtype, rescalable=rescalable)
     if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(storage)):
@@ -281,13 +278,8 @@ class ConstantOperator:
         Args:
             operator: its leaves hold a value and whether it is differentiated.
         """
-
-        def is_primal(node):
-            return hasattr(node, "perturbed")
-
-        leaves = jax.tree.leaves(operator, is_leaf=is_primal)
-        constants = jax.tree.map(lambda leaf: leaf.value, operator, is_leaf=is_primal)
-        return cls(constants, any(leaf.perturbed for leaf in leaves))
+        constants = jax.custom_derivatives.custom_vjp_primal_tree_values(operator)
+        return cls(constants, any(leaf.perturbed for leaf in jax.tree.leaves(operator)))
 
     def transpose(self) -> Operator:
         """The transposed operator, for the cotangent of the table.
@@ -344,17 +336,19 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
     return _multiply(operator.storage, x)
 
 
-def check_square(operator: Operator) -> None:
-    """Refuse an operator that has no powers.
+def check_square(operator: Operator, x: NodeTable) -> None:
+    """Refuse an operator that has no powers, and a table that they do not apply to.
 
     Args:
         operator: R×C.
+        x: what should be a table of C rows.
 
     Raises:
-        InputError: R is not C.
+        InputError: R is not C, or x has another shape, or a type without fractions.
     """
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"operator: expected a square matrix, got shape {operator.shape}")
+    check_fits(operator, x)
 
 
 def check_fits(operator: Operator, x: NodeTable) -> None:

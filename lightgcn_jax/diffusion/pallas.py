@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import flax.struct
 import jax
@@ -126,8 +126,7 @@ class PallasStorage:
             weights = np.zeros(len(stream))
             weights[slots] = entry_weights
             weights, num_tiles = rounded(weights, kind), int(tile_starts[-1])
-            level = Level(jnp.asarray(tile_starts), jnp.asarray(stream), weights, num_tiles)
-            levels.append(level)
+            levels.append(Level(jnp.asarray(tile_starts), jnp.asarray(stream), weights, num_tiles))
         return cls(tuple(levels), entries, matrix.shape, matrix.num_entries, num_pieces)
 
     @classmethod
@@ -198,8 +197,7 @@ def _product(platform: str):
     return importlib.import_module(_KERNELS[platform]).product
 
 
-@flax.struct.dataclass
-class _Cut:
+class _Cut(NamedTuple):
     """One level's pieces in the order of its entries.
 
     ``lengths`` and ``targets`` have one number a piece; ``num_pieces`` counts those that a later

@@ -122,9 +122,8 @@ def _kernel(stream, weights, source, table, *scratch, num_tiles, first_piece, bl
             buffer = tile % _IN_FLIGHT
             for place in range(pallas.GROUP):
                 index = stream[tile * pallas.GROUP + place] + (first_piece or 0)
-                make_async_copy(
-                    row(source, index), fetched.at[buffer, pl.ds(place, 1), :], arrived.at[buffer]
-                ).start()
+                slot = fetched.at[buffer, pl.ds(place, 1), :]
+                make_async_copy(row(source, index), slot, arrived.at[buffer]).start()
 
     def accumulate(tile):
         buffer = tile % _IN_FLIGHT
@@ -147,9 +146,8 @@ def _kernel(stream, weights, source, table, *scratch, num_tiles, first_piece, bl
         total[...] = jnp.zeros_like(total)
         for place in range(pallas.GROUP):
             target = ~stream[tile * pallas.GROUP + place]
-            make_async_copy(
-                outgoing.at[buffer, pl.ds(place, 1), :], row(table, target), left.at[buffer]
-            ).start()
+            slot = outgoing.at[buffer, pl.ds(place, 1), :]
+            make_async_copy(slot, row(table, target), left.at[buffer]).start()
         finished[0] = count + 1
 
     @pl.when(step == 0)

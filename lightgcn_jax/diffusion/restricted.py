@@ -18,7 +18,9 @@ from jax.typing import ArrayLike, DTypeLike
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, Vectors
 from lightgcn_jax.diffusion.multiscale import layer_weights
 from lightgcn_jax.diffusion.operator import ConstantOperator, Operator, diffuse
-from lightgcn_jax.diffusion.storage import Restriction, RowStorage, sum_dtype
+from lightgcn_jax.diffusion.storage import RowStorage, sum_dtype
+
+Scales = Float[Array, "scales rows dim"]
 
 # Accelerators would round float32 operands to fewer bits, which multiscale does not.
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -57,15 +59,11 @@ def _multiscale_rows(operator, x, alphas, rows):
     return _weighted(alphas, scales).astype(x.dtype)
 
 
-def _weighted(
-    alphas: Float[Array, " scales"], scales: Float[Array, "scales rows dim"]
-) -> Float[Array, "rows dim"]:
+def _weighted(alphas: Float[Array, " scales"], scales: Scales) -> Vectors:
     return jnp.tensordot(alphas, scales, 1, precision=_HIGHEST)
 
 
-def _scales(
-    operator: Operator, x: NodeTable, count: int, rows: Ids
-) -> Float[Array, "scales rows dim"]:
+def _scales(operator: Operator, x: NodeTable, count: int, rows: Ids) -> Scales:
     """(Ã^k x)[rows] for k = 0 … count − 1, in the type that sums run in."""
 
     def step(power, _):
@@ -88,7 +86,7 @@ def _last(operator: Operator, x: NodeTable, rows: Ids) -> Vectors:
     def few(x, storage, capacity):
         return storage.multiply_rows(x, rows, capacity)
 
-    return _restricted(operator.restriction, operator, rows, few, full, x)
+    return _restricted(operator, rows, few, full, x)
 
 
 def _first_transposed(operator: Operator, y: Vectors, rows: Ids, dtype: DTypeLike) -> NodeTable:
@@ -101,24 +99,18 @@ def _first_transposed(operator: Operator, y: Vectors, rows: Ids, dtype: DTypeLik
     def few(y, storage, capacity):
         return storage.multiply_rows_transposed(y, rows, capacity)
 
-    restriction = operator.restriction
-    if restriction is not None and not restriction.backward:
-        restriction = None
-    return _restricted(restriction, operator, rows, few, full, y)
+    if operator.restriction is not None and not operator.restriction.backward:
+        return full(y)
+    return _restricted(operator, rows, few, full, y)
 
 
 def _restricted(
-    restriction: Restriction | None,
-    operator: Operator,
-    rows: Ids,
-    few: Callable[[Vectors, RowStorage, int], Vectors],
-    full: Callable[[Vectors], Vectors],
-    x: Vectors,
+    operator: Operator, rows: Ids, few: Callable, full: Callable[[Vectors], Vectors], x: Vectors
 ) -> Vectors:
     """``few`` where the rows' entries find room in the restriction, else ``full``."""
-    if restriction is None:
+    if operator.restriction is None:
         return full(x)
-    storage, capacity = cast(RowStorage, operator.storage), restriction.capacity
+    storage, capacity = cast(RowStorage, operator.storage), operator.restriction.capacity
     lengths = storage.row_lengths(rows)
     # Past 2^31 the whole number wraps around; the rounded one is never far from it before that.
     fits = (lengths.sum() <= capacity) & (lengths.astype(jnp.float32).sum() < 2.0**30)
@@ -144,9 +136,7 @@ def _backward(residual, cotangent):
         return None, None, None, None
     # A row that is read often gets many cotangents: they too add up in the type of sums.
     dtype, wide = cotangent.dtype, cotangent.astype(alphas.dtype)
-    by_alpha = None
-    if scales is not None:
-        by_alpha = jnp.tensordot(scales, wide, 2, precision=_HIGHEST)
+    by_alpha = None if scales is None else jnp.tensordot(scales, wide, 2, precision=_HIGHEST)
 
     def step(total, alpha):
         spread = total.at[rows].add(alpha * wide).astype(dtype)

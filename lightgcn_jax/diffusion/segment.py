@@ -49,12 +49,8 @@ class SegmentStorage(WeightsInOrder):
         """
         del rescalable
         receivers = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), matrix.lengths)
-        return cls(
-            senders=jnp.asarray(matrix.columns),
-            receivers=jnp.asarray(receivers),
-            weights=rounded(matrix.weights, dtype),
-            shape=matrix.shape,
-        )
+        places = jnp.asarray(matrix.columns), jnp.asarray(receivers)
+        return cls(*places, rounded(matrix.weights, dtype), matrix.shape)
 
     def multiply(self, x: NodeTable) -> NodeTable:
         """M x; holds one message for each edge, ``[entries, D]``, up to :data:`MESSAGE_BYTES`.

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, NodeTable, PRNGKey
 from lightgcn_jax.diffusion.operator import Operator, diffuse
+from lightgcn_jax.diffusion.storage import exact_product
 from lightgcn_jax.errors import InputError
 
 # Squared singular values below this many units of rounding of the largest are taken for zero.
@@ -97,12 +98,12 @@ def _truncated_svd(
     # M ≈ Q Qᵀ M = Q (Mᵀ Q)ᵀ with Mᵀ Q = P T, and only the small T is left to decompose.
     projected = diffuse(adjoint, basis)
     outer = _orthonormal(projected)
-    inner_left, values, inner_right = jnp.linalg.svd(_multiply(outer.T, projected).T)
+    inner_left, values, inner_right = jnp.linalg.svd(exact_product(outer.T, projected).T)
     values = values[:rank]
     present = values > math.sqrt(_NEGLIGIBLE * jnp.finfo(dtype).eps) * values[0]
-    right = _multiply(outer, inner_right[:rank].T)
+    right = exact_product(outer, inner_right[:rank].T)
     signs = jnp.where(present[None, :], _signs(right), 0)
-    left = _multiply(basis, inner_left[:, :rank])
+    left = exact_product(basis, inner_left[:, :rank])
     return Svd(left * signs, jnp.where(present, values, 0), right * signs)
 
 
@@ -112,20 +113,15 @@ def _conditioned(block: NodeTable) -> NodeTable:
     By the eigenvectors of the small Gram matrix: three times faster than Householder's QR on two
     cores, matrix products nearly throughout, and nothing to go wrong where the block is singular.
     """
-    squares, vectors = jnp.linalg.eigh(_multiply(block.T, block))
+    squares, vectors = jnp.linalg.eigh(exact_product(block.T, block))
     present = squares > _NEGLIGIBLE * jnp.finfo(block.dtype).eps * squares[-1]
     scales = jnp.where(present, jax.lax.rsqrt(jnp.where(present, squares, 1)), 0)
-    return _multiply(block, vectors * scales[None, :])
+    return exact_product(block, vectors * scales[None, :])
 
 
 def _orthonormal(block: NodeTable) -> NodeTable:
     # The Gram matrix squares the block's condition number; once conditioned, that is about 1.
     return _conditioned(_conditioned(block))
-
-
-def _multiply(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
-    # Accelerators would round float32 operands to fewer bits, and orthogonality with them.
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _signs(vectors: NodeTable) -> Float[Array, "1 rank"]:

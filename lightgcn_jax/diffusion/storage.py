@@ -174,6 +174,19 @@ def sum_dtype(dtype: DTypeLike) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def exact_product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    """The matrix product a b. Accelerators would round float32 operands to fewer bits.
+
+    Args:
+        a: ``float[m, k]``.
+        b: ``float[k, n]``.
+
+    Returns:
+        ``float[m, n]``.
+    """
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 def added_up(
     add: Callable[[Int[Array, ""] | int, int, Array], Array], total: Array, count: int, block: int
 ) -> Array:

@@ -47,11 +47,7 @@ _BLOCK_COSINES = 1 << 22
 
 
 def catalogue_metrics(
-    ranked: np.ndarray,
-    train: BipartiteGraph,
-    ks: Sequence[int],
-    *,
-    users: np.ndarray | None = None,
+    ranked: np.ndarray, train: BipartiteGraph, ks: Sequence[int], *, users: np.ndarray | None = None
 ) -> dict[str, float]:
     """Every metric of the module at several cut-offs.
 
@@ -207,12 +203,8 @@ def _similarities_to_earlier(lists: np.ndarray, train: BipartiteGraph) -> np.nda
 
 def _unit_vectors(train: BipartiteGraph) -> scipy.sparse.csr_array:
     """Each item's training users, scaled to length 1: I rows of U columns."""
-    lengths = np.asarray(train.users_of_item.lengths())
-    return scipy.sparse.csr_array(
-        (
-            np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths),
-            np.asarray(train.users_of_item.columns),
-            np.asarray(train.users_of_item.offsets),
-        ),
-        shape=(train.num_items, train.num_users),
-    )
+    rows, shape = train.users_of_item, (train.num_items, train.num_users)
+    columns, offsets = np.asarray(rows.columns), np.asarray(rows.offsets)
+    lengths = np.diff(offsets)
+    entries = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths)
+    return scipy.sparse.csr_array((entries, columns, offsets), shape=shape)

@@ -155,20 +155,15 @@ def item_groups(
     pairs = tally(np.asarray(relevant.columns))
     recalls: list[dict[str, float]] = [{} for _ in range(size)]
     shares: list[dict[str, float]] = [{} for _ in range(size)]
-    for k in _cutoffs(evaluation):
+    for k in sorted({int(name.partition("@")[2]) for name in evaluation.metrics}):
         ranked, hits = evaluation.ranked[:, :k], evaluation.hits[:, :k]
         found, recommended = tally(ranked[hits]), tally(ranked[ranked >= 0])
         for group in range(size):
             shares[group][f"recommended@{k}"] = float(recommended[group] / recommended.sum())
             if pairs[group]:
                 recalls[group][f"recall@{k}"] = float(found[group] / pairs[group])
+    columns = zip(groups.labels, sizes, pairs, recalls, shares, strict=True)
     return [
         ItemGroup(label, int(items), int(tested), float(tested / pairs.sum()), recall, share)
-        for label, items, tested, recall, share in zip(
-            groups.labels, sizes, pairs, recalls, shares, strict=True
-        )
+        for label, items, tested, recall, share in columns
     ]
-
-
-def _cutoffs(evaluation: Evaluation) -> list[int]:
-    return sorted({int(name.partition("@")[2]) for name in evaluation.metrics})

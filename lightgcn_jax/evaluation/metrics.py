@@ -172,10 +172,8 @@ def evaluate(
     ranked = np.asarray(rank(ready, rows, max(ks), seen=seen).items)
     # Places that could not be filled hold −1, which no row contains.
     hits = _contains(relevant, rows[:, None], ranked)
-    per_user = {
-        name: np.asarray(values)
-        for name, values in user_metrics(hits, num_relevant[rows], ks).items()
-    }
+    figures = user_metrics(hits, num_relevant[rows], ks)
+    per_user = {name: np.asarray(values) for name, values in figures.items()}
     means = {name: float(values.mean(dtype=np.float64)) for name, values in per_user.items()}
     for k in ks:
         recommended = np.bincount(ranked[:, :k][ranked[:, :k] >= 0], minlength=num_items)

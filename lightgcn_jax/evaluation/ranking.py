@@ -190,15 +190,10 @@ def _few_items(scorer: Scorer, chosen: np.ndarray, total: int) -> ReadyScorer:
     items = np.pad(chosen, (0, count - size), constant_values=-1)
     # As many as there are rows, most of them out of range, so that their number tells nothing.
     excluded = np.where(np.arange(count) < size, count, np.arange(count)).astype(np.int32)
-    return ReadyScorer(
-        jax.device_put(restricted_to(scorer, jnp.asarray(items.clip(0)))),
-        jnp.asarray(excluded),
-        jnp.asarray(places),
-        items,
-        size,
-        total,
-        group_width(count, min(count, _LEAST_CUT_OFF)),
-    )
+    filled = jax.device_put(restricted_to(scorer, jnp.asarray(items.clip(0))))
+    group = group_width(count, min(count, _LEAST_CUT_OFF))
+    others, places = jnp.asarray(excluded), jnp.asarray(places)
+    return ReadyScorer(filled, others, places, items, size, total, group)
 
 
 def _power_of_two(least: int) -> int:
@@ -283,11 +278,8 @@ def rank(
         most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
     arrays = ready.scorer, ready.excluded, ready.places, seen
-    static = {
-        "k": k,
-        "width": min(ready.group, group_width(ready.scorer.num_items, k)),
-        "seen_capacity": capacity,
-    }
+    width = min(ready.group, group_width(ready.scorer.num_items, k))
+    static = {"k": k, "width": width, "seen_capacity": capacity}
     if len(blocks) == 1 or jax.debug_nans.value:
         ranked = [jax.device_get(_rank_block(block, *arrays, **static)) for block in blocks]
     else:
@@ -295,8 +287,7 @@ def rank(
         program = _rank_block.lower(blocks[0], *arrays, **static).compile()
         with ThreadPoolExecutor(_WORKERS) as workers:
             ranked = list(workers.map(lambda rows: jax.device_get(program(rows, *arrays)), blocks))
-    best = np.concatenate([block.items for block in ranked])[: len(rows)]
-    scores = np.concatenate([block.scores for block in ranked])[: len(rows)]
+    best, scores = (np.concatenate(blocks)[: len(rows)] for blocks in zip(*ranked, strict=True))
     if ready.items is not None:
         best = np.where(best >= 0, ready.items[best], -1)
     return Ranking(best, scores)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, UserTable
+from lightgcn_jax.diffusion.storage import exact_product
 
 
 class Scorer(Protocol):
@@ -100,7 +101,7 @@ class InnerProduct(Tables):
         Args:
             rows: ``int32[Q]``, queries.
         """
-        return jnp.matmul(self.items, self.queries[rows].T, precision=jax.lax.Precision.HIGHEST)
+        return exact_product(self.items, self.queries[rows].T)
 
 
 @flax.struct.dataclass

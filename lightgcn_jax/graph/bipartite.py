@@ -99,13 +99,8 @@ class BipartiteGraph:
                 f"graph: nodes and directed edges are counted in 32 bits, at most {_INT32_MAX:,}, "
                 f"got {num_users + num_items:,} and {2 * users.size:,}"
             )
-        return cls(
-            items_of_user=csr_rows(users, items, num_users),
-            users_of_item=csr_rows(items, users, num_items),
-            num_users=num_users,
-            num_items=num_items,
-            num_edges=int(users.size),
-        )
+        both_ways = csr_rows(users, items, num_users), csr_rows(items, users, num_items)
+        return cls(*both_ways, num_users, num_items, num_edges=int(users.size))
 
     def reordered(self, users: np.ndarray, items: np.ndarray) -> BipartiteGraph:
         """The same graph with other rows: row p holds what row ``users[p]``, ``items[p]`` held.
@@ -120,14 +115,11 @@ class BipartiteGraph:
         Raises:
             InputError: an order leaves a row out.
         """
-        user_rows = new_rows("users", users, self.num_users)
-        item_rows = new_rows("items", items, self.num_items)
         old_users, old_items = self.pairs()
+        users = new_rows("users", users, self.num_users)[old_users]
+        items = new_rows("items", items, self.num_items)[old_items]
         return BipartiteGraph.from_pairs(
-            user_rows[old_users],
-            item_rows[old_items],
-            num_users=self.num_users,
-            num_items=self.num_items,
+            users, items, num_users=self.num_users, num_items=self.num_items
         )
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:

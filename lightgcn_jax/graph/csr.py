@@ -47,15 +47,11 @@ class CsrMatrix:
             object.__setattr__(self, field, getattr(self, field).astype(kind, copy=False))
 
     def _check_shapes(self) -> None:
-        fields = ("offsets", "iu"), ("columns", "iu"), ("weights", "f")
-        for field, kinds in fields:
+        kinds = {"offsets": "integer", "columns": "integer", "weights": "floating-point"}
+        for field, kind in kinds.items():
             array = getattr(self, field)
-            if (
-                not isinstance(array, np.ndarray)
-                or array.ndim != 1
-                or array.dtype.kind not in kinds
-            ):
-                kind = "integer" if kinds == "iu" else "floating-point"
+            is_vector = isinstance(array, np.ndarray) and array.ndim == 1
+            if not is_vector or array.dtype.kind not in ("iu" if kind == "integer" else "f"):
                 raise InputError(
                     f"{field}: expected a one-dimensional NumPy array of {kind} type, "
                     f"got {getattr(array, 'dtype', type(array).__name__)}"
@@ -128,9 +124,4 @@ class CsrMatrix:
     def transposed(self) -> CsrMatrix:
         """The C×R matrix; O(entries) by a counting sort."""
         columnwise = self.as_scipy().tocsc()
-        return CsrMatrix(
-            columnwise.indptr.astype(np.int32),
-            columnwise.indices.astype(np.int32),
-            columnwise.data,
-            self.shape[0],
-        )
+        return CsrMatrix(columnwise.indptr, columnwise.indices, columnwise.data, self.shape[0])

@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
 from lightgcn_jax.diffusion.operator import Operator, diffuse, interaction_operator
+from lightgcn_jax.diffusion.storage import exact_product
 from lightgcn_jax.fields import at_least, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, fold_rows
 from lightgcn_jax.models.closed_form import Tensors
@@ -88,7 +88,7 @@ class GfCfScorer:
         """
         roots = self.item_roots[:, None]
         scaled = jnp.where(roots > 0, signals / jnp.where(roots > 0, roots, 1), 0)
-        return self._filtered(signals, _exact(self.vectors.T, scaled))
+        return self._filtered(signals, exact_product(self.vectors.T, scaled))
 
     def signals(self, rows: Ids) -> Float[Array, "items queries"]:
         """The users' rows of R as columns, ``float[I, Q]``.
@@ -108,11 +108,8 @@ class GfCfScorer:
     ) -> Float[Array, "items queries"]:
         """The linear filter of the signals and the low-pass one of their spectrum."""
         linear = diffuse(self.operator.transpose(), diffuse(self.operator, signals))
-        return linear + self.weight * self.item_roots[:, None] * _exact(self.vectors, spectrum)
-
-
-def _exact(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+        scales = self.weight * self.item_roots[:, None]
+        return linear + scales * exact_product(self.vectors, spectrum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,23 +159,14 @@ class GfCf(SvdModel):
         operator, svd = self._decompose(graph, key, self.singular_vectors, backend, dtype)
         user_degrees = graph.items_of_user.lengths().astype(dtype)
         item_degrees = graph.users_of_item.lengths().astype(dtype)
-        return GfCfScorer(
-            operator=operator,
-            interactions=graph.items_of_user,
-            item_roots=jnp.sqrt(item_degrees),
-            vectors=svd.right,
-            # R D_I^-½ = D_U^½ R̃.
-            users=jnp.sqrt(user_degrees)[:, None] * diffuse(operator, svd.right),
-            weight=self.low_pass_weight,
-        )
+        # R D_I^-½ = D_U^½ R̃.
+        users = jnp.sqrt(user_degrees)[:, None] * diffuse(operator, svd.right)
+        tensors = {"item_roots": jnp.sqrt(item_degrees), "vectors": svd.right, "users": users}
+        return GfCfScorer(operator, graph.items_of_user, weight=self.low_pass_weight, **tensors)
 
     def rebuilt(
         self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> GfCfScorer:
         del key
-        return GfCfScorer(
-            operator=interaction_operator(graph, backend=backend),
-            interactions=graph.items_of_user,
-            weight=self.low_pass_weight,
-            **tensors,
-        )
+        operator = interaction_operator(graph, backend=backend)
+        return GfCfScorer(operator, graph.items_of_user, weight=self.low_pass_weight, **tensors)

@@ -10,7 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
+from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable, Vectors
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
 from lightgcn_jax.fields import Checked, at_least, setting, whole
 
@@ -43,9 +43,7 @@ class Score(Checked):
         """
         del key, width
 
-    def __call__(
-        self, head: Any, users: Float[Array, "batch dim"], items: Array
-    ) -> Float[Array, "batch items"]:
+    def __call__(self, head: Any, users: Vectors, items: Array) -> Float[Array, "batch items"]:
         """The score of each user and each of its items.
 
         Args:
@@ -118,9 +116,7 @@ class Cosine(Inner):
             training and in ranking. A cosine alone cannot say that everybody likes an item.
     """
 
-    def __call__(
-        self, head: Any, users: Float[Array, "batch dim"], items: Array
-    ) -> Float[Array, "batch items"]:
+    def __call__(self, head: Any, users: Vectors, items: Array) -> Float[Array, "batch items"]:
         """The cosine of each user and each of its items; else as :meth:`Score.__call__`.
 
         Args:
@@ -163,9 +159,7 @@ class MLP(Score):
         """
         return MLPHead(self.hidden).init(key, jnp.zeros((1, width)), jnp.zeros((1, width)))
 
-    def __call__(
-        self, head: Any, users: Float[Array, "batch dim"], items: Array
-    ) -> Float[Array, "batch items"]:
+    def __call__(self, head: Any, users: Vectors, items: Array) -> Float[Array, "batch items"]:
         """The network's score of each user and each of its items.
 
         Args:

@@ -61,9 +61,8 @@ def nearest_items(graph: BipartiteGraph, neighbours: int) -> Neighbours:
     inverse_lengths = 1 / np.sqrt(np.where(squared_lengths > 0, squared_lengths, 1))
 
     most = min(neighbours, max(1, num_items - 1))
-    found = Neighbours(
-        np.full((num_items, most), num_items, np.int32), np.zeros((num_items, most), np.float32)
-    )
+    shape = num_items, most
+    found = Neighbours(np.full(shape, num_items, np.int32), np.zeros(shape, np.float32))
     # What a row of the product can hold at most.
     bounds = np.minimum(items.astype(np.int64) @ degrees.astype(np.int64), num_items)
     ends = np.cumsum(bounds)
@@ -115,58 +114,6 @@ def _places(marked: np.ndarray, offsets: np.ndarray, lengths: np.ndarray) -> np.
 
 
 @flax.struct.dataclass
-class ItemCfScorer:
-    """Scores an item by the summed cosines of a user's items to it.
-
-    The sums run over the block's entries in a fixed order; an accelerator whose scatters are not
-    deterministic may differ in the last bit.
-
-    Attributes:
-        neighbours: ``int32[I, T]``, see :class:`Neighbours`.
-        cosines: ``float32[I, T]``.
-        items_of_user: row u holds user u's training items.
-    """
-
-    neighbours: Int[Array, "items neighbours"]
-    cosines: Float[Array, "items neighbours"]
-    items_of_user: CsrRows
-
-    @property
-    def num_queries(self) -> int:
-        """U."""
-        return self.items_of_user.num_rows
-
-    @property
-    def num_items(self) -> int:
-        """I."""
-        return self.neighbours.shape[0]
-
-    @property
-    def block_bytes_per_query(self) -> int:
-        """The query's sums, before they are turned."""
-        return 4 * self.num_items
-
-    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
-        """Scores of all items for some users.
-
-        Args:
-            rows: ``int32[Q]``, users.
-        """
-        blank = jnp.zeros((rows.shape[0], self.num_items), jnp.float32)
-        width = max(1, _ADDED_AT_ONCE // self.neighbours.shape[1])
-
-        def add(totals: Array, slots: Array, items: Array) -> Array:
-            places = slots[:, None], self.neighbours[items]
-            return totals.at[places].add(self.cosines[items], mode="drop")
-
-        return fold_rows(self.items_of_user, rows, width, add, blank).T
-
-    def item_similarity(self) -> ItemCosines:
-        """The kept cosines themselves, for similar items."""
-        return ItemCosines(self.neighbours, self.cosines)
-
-
-@flax.struct.dataclass
 class ItemCosines:
     """Scores an item for an item by their cosine, 0 where it was not kept.
 
@@ -202,6 +149,51 @@ class ItemCosines:
         blank = jnp.zeros((self.num_items, rows.shape[0]), jnp.float32)
         slots = jnp.arange(rows.shape[0], dtype=jnp.int32)
         return blank.at[self.neighbours[rows], slots[:, None]].set(self.cosines[rows], mode="drop")
+
+
+@flax.struct.dataclass
+class ItemCfScorer(ItemCosines):
+    """Scores an item by the summed cosines of a user's items to it.
+
+    The sums run over the block's entries in a fixed order; an accelerator whose scatters are not
+    deterministic may differ in the last bit.
+
+    Attributes:
+        neighbours: ``int32[I, T]``, see :class:`Neighbours`.
+        cosines: ``float32[I, T]``.
+        items_of_user: row u holds user u's training items.
+    """
+
+    items_of_user: CsrRows
+
+    @property
+    def num_queries(self) -> int:
+        """U."""
+        return self.items_of_user.num_rows
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        """The query's sums, before they are turned."""
+        return 4 * self.num_items
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some users.
+
+        Args:
+            rows: ``int32[Q]``, users.
+        """
+        blank = jnp.zeros((rows.shape[0], self.num_items), jnp.float32)
+        width = max(1, _ADDED_AT_ONCE // self.neighbours.shape[1])
+
+        def add(totals: Array, slots: Array, items: Array) -> Array:
+            places = slots[:, None], self.neighbours[items]
+            return totals.at[places].add(self.cosines[items], mode="drop")
+
+        return fold_rows(self.items_of_user, rows, width, add, blank).T
+
+    def item_similarity(self) -> ItemCosines:
+        """The kept cosines themselves, for similar items."""
+        return ItemCosines(self.neighbours, self.cosines)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -15,6 +16,9 @@ from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import diffuse
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.models.model import Model, TableParams, normal_table
+
+glorot_dense = partial(nn.Dense, use_bias=False, kernel_init=nn.initializers.glorot_uniform())
+"""A linear map without bias; weights uniform as in Glorot and Bengio (2010)."""
 
 
 class Neighbourhood(NamedTuple):
@@ -27,6 +31,10 @@ class Neighbourhood(NamedTuple):
 
     neighbours: Callable[[NodeTable], Vectors]
     own: Callable[[NodeTable], Vectors]
+
+
+Layers = Sequence[Neighbourhood]
+"""What each layer reads, one for each k."""
 
 
 class ReluLayers(nn.Module):
@@ -42,18 +50,16 @@ class ReluLayers(nn.Module):
     joined: Callable[[Vectors, Vectors], Vectors]
 
     @nn.compact
-    def __call__(self, nodes: NodeTable, layers: Sequence[Neighbourhood]) -> Vectors:
+    def __call__(self, nodes: NodeTable, layers: Layers) -> Vectors:
         """h(K), ``float[N, D]`` or ``float[Q, D]``.
 
         Args:
             nodes: ``float[N, D]``, h(0).
             layers: what each layer reads, one for each k.
         """
-        glorot = nn.initializers.glorot_uniform()
         for k, layer in enumerate(layers):
             joined = self.joined(layer.own(nodes), layer.neighbours(nodes))
-            linear = nn.Dense(self.dim, use_bias=False, kernel_init=glorot, name=f"layer_{k}")
-            nodes = nn.relu(linear(joined))
+            nodes = nn.relu(glorot_dense(self.dim, name=f"layer_{k}")(joined))
         return nodes
 
 
@@ -122,6 +128,6 @@ class LayeredModel(Model):
             return diffuse(operator, x)
         return multiscale_rows(operator, x, (0.0, 1.0), rows)
 
-    def _vectors(self, params: TableParams, layers: Sequence[Neighbourhood], *rest: Any) -> Vectors:
+    def _vectors(self, params: TableParams, layers: Layers, *rest: Any) -> Vectors:
         assert params.weights is not None
         return cast(Vectors, self.module.apply(params.weights, params.table, layers, *rest))

@@ -102,11 +102,9 @@ class Model(Checked, abc.ABC):
         """
         if self.normalization is None:
             return Nodes(graph.num_users)
+        drops = self.edge_dropout > 0
         return diffusion_operator(
-            graph,
-            backend=backend,
-            normalization=self.normalization,
-            edge_dropout=self.edge_dropout > 0,
+            graph, backend=backend, normalization=self.normalization, edge_dropout=drops
         )
 
     def _with_dropped_edges(self, operator: Operator, key: PRNGKey | None) -> Operator:

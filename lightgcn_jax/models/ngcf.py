@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.fields import POSITIVE, SHARE, setting, whole
-from lightgcn_jax.models.layers import LayeredModel, Neighbourhood
+from lightgcn_jax.models.layers import LayeredModel, Layers, glorot_dense
 from lightgcn_jax.models.model import TableParams
 
 # The slope in the authors' code; the paper gives none.
@@ -41,11 +41,7 @@ class NGCFLayers(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        nodes: NodeTable,
-        layers: Sequence[Neighbourhood],
-        rows: Ids | None = None,
-        key: PRNGKey | None = None,
+        self, nodes: NodeTable, layers: Layers, rows: Ids | None = None, key: PRNGKey | None = None
     ) -> Vectors:
         """[E(0), …, E(K)], ``float[N, D (K + 1)]`` or ``float[Q, D (K + 1)]``.
 
@@ -56,9 +52,7 @@ class NGCFLayers(nn.Module):
             key: randomness of what is dropped; without one nothing is dropped.
         """
         outputs = [nodes]
-        linear = partial(
-            nn.Dense, self.dim, use_bias=False, kernel_init=nn.initializers.glorot_uniform()
-        )
+        linear = partial(glorot_dense, self.dim)
         for k, layer in enumerate(layers):
             node_key = message_key = None
             if key is not None:
@@ -76,11 +70,7 @@ class NGCFLayers(nn.Module):
 
 
 def _drop(
-    key: PRNGKey | None,
-    table: Vectors,
-    rate: float,
-    shape: tuple[int, ...],
-    rows: Ids | None = None,
+    key: PRNGKey | None, table: Vectors, rate: float, shape: Sequence[int], rows: Ids | None = None
 ) -> Vectors:
     """Zeros with probability ``rate``, draws of ``shape`` for each row; the rest / (1 − rate).
 

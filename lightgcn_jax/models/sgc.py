@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from typing import cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import PRNGKey, Vectors
+from lightgcn_jax.models.layers import glorot_dense
 from lightgcn_jax.models.lightgcn import MultiscaleModel
 from lightgcn_jax.models.model import TableParams, normal_table
 
@@ -41,14 +41,9 @@ class SGC(MultiscaleModel):
             num_nodes: N.
         """
         table_key, weights_key = jax.random.split(key)
-        weights = self._linear.init(weights_key, jnp.zeros((1, self.dim)))
+        weights = glorot_dense(self.dim).init(weights_key, jnp.zeros((1, self.dim)))
         return TableParams(normal_table(table_key, num_nodes, self.dim, self.init_std), weights)
-
-    @property
-    def _linear(self) -> nn.Dense:
-        glorot = nn.initializers.glorot_uniform()
-        return nn.Dense(self.dim, use_bias=False, kernel_init=glorot)
 
     def _final(self, params: TableParams, vectors: Vectors) -> Vectors:
         assert params.weights is not None
-        return cast(Vectors, self._linear.apply(params.weights, vectors))
+        return cast(Vectors, glorot_dense(self.dim).apply(params.weights, vectors))

@@ -41,15 +41,9 @@ class SvdModel(ClosedForm):
                 f"graph: expected users and items, got {graph.num_users} and {graph.num_items}"
             )
         operator = interaction_operator(graph, backend=backend, dtype=dtype)
-        svd = truncated_svd(
-            operator,
-            key,
-            rank=min(rank, *operator.shape),
-            oversampling=self.oversampling,
-            iterations=self.svd_iterations,
-            dtype=dtype,
-        )
-        return operator, svd
+        own = {"oversampling": self.oversampling, "iterations": self.svd_iterations}
+        rank = min(rank, *operator.shape)
+        return operator, truncated_svd(operator, key, rank=rank, dtype=dtype, **own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +93,8 @@ class Spectral(SvdModel):
         _, svd = self._decompose(graph, key, self.dim, backend, dtype)
         scale = (svd.values**self.singular_value_power)[None, :]
         item_degrees = graph.users_of_item.lengths().astype(dtype)
-        return InnerProduct(
-            svd.left * scale, (item_degrees**self.degree_power)[:, None] * svd.right * scale
-        )
+        items = (item_degrees**self.degree_power)[:, None] * svd.right * scale
+        return InnerProduct(svd.left * scale, items)
 
     def rebuilt(
         self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"

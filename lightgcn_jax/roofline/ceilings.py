@@ -72,12 +72,11 @@ def fastest_gather(x: NodeTable, columns: Ids) -> Callable[[NodeTable, Ids], Arr
     # The last way is one turn without a loop: what a device with many threads wants.
     ways = sorted({*_GATHER_ROWS, max(1, -(-entries // _GATHERS_A_TURN))})
     programs = [jax.jit(functools.partial(_gather_and_add, rows=rows)) for rows in ways]
-    best: dict[int, float] = {}
-    for index, program in enumerate(programs):
-        for _ in range(WARM_UP):
-            jax.block_until_ready(program(x, columns))
-        best[index] = min(elapsed_seconds(program, x, columns) for _ in range(3))
-    return programs[min(best, key=best.__getitem__)]
+
+    def seconds(program: Callable) -> float:
+        return min([elapsed_seconds(program, x, columns) for _ in range(WARM_UP + 3)][WARM_UP:])
+
+    return min(programs, key=seconds)
 
 
 def _gather_and_add(x: NodeTable, columns: Ids, rows: int) -> Float[Array, "rows dim"]:

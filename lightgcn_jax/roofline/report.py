@@ -25,7 +25,6 @@ from lightgcn_jax.diffusion.operator import Operator, diffuse, diffusion_operato
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import checked, one_of, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import normalized_adjacency
 from lightgcn_jax.graph.ordering import node_order
 from lightgcn_jax.roofline.ceilings import Ceilings
@@ -155,6 +154,8 @@ def diffusion_report(
     matrix = normalized_adjacency(graph)
     table = jax.ShapeDtypeStruct((graph.num_nodes, dim), dtype)
     timer = Timer.of(device, matrix, table, repeats) if target is None else None
+    both_ways = functools.partial(layers_and_gradient, layers=layers)
+    functions = (diffuse, 1), (both_ways, 2 * layers)
     storages = {}
     for name in names:
         if reasons[name] is not None:
@@ -164,7 +165,9 @@ def diffusion_report(
         operator = diffusion_operator(graph, backend=name, dtype=dtype, platform=device.platform)
         jax.block_until_ready(operator)
         built = time.perf_counter() - start
-        storages[name] = _examine(device, operator, matrix, table, layers, timer, built)
+        work = application_work(operator, matrix, dim, dtype)
+        programs = time_programs(device, operator, table, work, functions, timer)
+        storages[name] = StorageReport(None, storage_bytes(operator), built, *programs)
     _check_some_fit(device, storages)
     return DiffusionReport(
         target=device.name,
@@ -204,26 +207,9 @@ def layers_and_gradient(operator: Operator, x: NodeTable, layers: int) -> tuple[
 
 
 def _check_some_fit(target: Target, storages: dict[str, StorageReport]) -> None:
-    pairs = [(found.application, found.layers) for found in storages.values()]
-    programs = [program for pair in pairs for program in pair if program is not None]
+    programs = [made for one in storages.values() for made in (one.application, one.layers) if made]
     if programs and all(program.executable is None for program in programs):
         raise InputError(f"no storage fits: {programs[0].not_run}; try a smaller dim")
     if not programs:
         reasons = "; ".join(f"{name}: {found.obstacle}" for name, found in storages.items())
         raise InputError(f"no storage runs on {target.platform}: {reasons}")
-
-
-def _examine(
-    target: Target,
-    operator: Operator,
-    matrix: CsrMatrix,
-    table: jax.ShapeDtypeStruct,
-    layers: int,
-    timer: Timer | None,
-    build_seconds: float,
-) -> StorageReport:
-    work = application_work(operator, matrix, table.shape[1], table.dtype)
-    both_ways = functools.partial(layers_and_gradient, layers=layers)
-    functions = ((diffuse, 1), (both_ways, 2 * layers))
-    application, both = time_programs(target, operator, table, work, functions, timer)
-    return StorageReport(None, storage_bytes(operator), build_seconds, application, both)

@@ -24,6 +24,9 @@ from lightgcn_jax.roofline.hlo import Executable, compile_executable
 from lightgcn_jax.roofline.targets import ExceedsMemoryError, Target
 from lightgcn_jax.roofline.work import Work
 
+Samples = tuple[list[float], list[float]]
+"""Seconds of a program's calls, and of the plain gather before each."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -103,9 +106,7 @@ class Timer:
         bandwidth = copy_bandwidth(target, repeats)
         return cls(x, columns, fastest_gather(x, columns), bandwidth, repeats, [])
 
-    def measure(
-        self, operator: Operator, runs: Sequence[Callable]
-    ) -> list[tuple[list[float], list[float]]]:
+    def measure(self, operator: Operator, runs: Sequence[Callable]) -> list[Samples]:
         """Run every program and take its samples, a plain gather before each.
 
         Args:
@@ -118,7 +119,7 @@ class Timer:
         for run in runs:
             for _ in range(WARM_UP):
                 elapsed_seconds(run, operator, self.x)
-        samples: list[tuple[list[float], list[float]]] = [([], []) for _ in runs]
+        samples: list[Samples] = [([], []) for _ in runs]
         for _ in range(self.repeats):
             for run, (taken, gathers) in zip(runs, samples, strict=True):
                 gathers.append(elapsed_seconds(self.gather, self.x, self.columns))
@@ -126,27 +127,24 @@ class Timer:
         self.gather_samples.extend(one for _, gathers in samples for one in gathers)
         return samples
 
-    def measurement(
-        self, work: Work, applications: int, samples: Sequence[float], gathers: Sequence[float]
-    ) -> Measurement:
+    def measurement(self, work: Work, applications: int, samples: Samples) -> Measurement:
         """Sum a program's samples up.
 
         Args:
             work: what the program must move.
             applications: how many applications it is.
-            samples: its seconds.
-            gathers: the seconds of the gathers before it.
+            samples: its seconds, and those of the gathers before it.
 
         Returns:
             The median, and its ratio to each ceiling.
         """
-        taken = statistics.median(samples)
+        taken, gathers = map(statistics.median, samples)
         return Measurement(
             seconds=taken,
-            samples=tuple(samples),
+            samples=tuple(samples[0]),
             compulsory_bandwidth=work.compulsory_bytes / taken,
             uncached_bandwidth=work.uncached_bytes / taken,
-            gather_ratio=taken / (applications * statistics.median(gathers)),
+            gather_ratio=taken / (applications * gathers),
             copy_ratio=taken / (work.compulsory_bytes / self.copy_bandwidth),
         )
 
@@ -180,40 +178,34 @@ def time_programs(
     Returns:
         A program for each function.
     """
-    compiled = [_compiled(target, function, operator, table, timer) for function, _ in functions]
+
+    def compiled_of(function: Callable) -> tuple[Callable | None, Executable | None, str | None]:
+        """The program, what is known of it, and why it is not run."""
+
+        # A new function each time, so that its compilation is timed and not found in a cache.
+        def program(operator: Operator, x: NodeTable) -> Any:
+            return function(operator, x)
+
+        try:
+            run, executable = compile_executable(target, program, operator, table)
+        except ExceedsMemoryError as error:
+            return None, None, str(error)
+        if timer is None:
+            return run, executable, "compiled only"
+        # Its arguments are there already.
+        needed = executable.temporary_bytes + executable.output_bytes
+        available = target.available_bytes()
+        fits = available is None or needed <= available
+        not_run = None if fits else f"needs {needed:,} bytes, {available:,} are available"
+        return run, executable, not_run
+
+    compiled = [compiled_of(function) for function, _ in functions]
     runs = [run for run, _, not_run in compiled if run is not None and not_run is None]
     samples = iter(() if timer is None else timer.measure(operator, runs))
     programs = []
     for (_, applications), (_, executable, not_run) in zip(functions, compiled, strict=True):
         total, measurement = work.times(applications), None
         if timer is not None and not_run is None:
-            measurement = timer.measurement(total, applications, *next(samples))
+            measurement = timer.measurement(total, applications, next(samples))
         programs.append(Program(total, executable, measurement, not_run))
     return programs
-
-
-def _compiled(
-    target: Target,
-    function: Callable,
-    operator: Operator,
-    table: jax.ShapeDtypeStruct,
-    timer: Timer | None,
-) -> tuple[Callable | None, Executable | None, str | None]:
-    """The program, what is known of it, and why it is not run."""
-
-    # A new function each time, so that its compilation is timed and not found in a cache.
-    def program(operator: Operator, x: NodeTable) -> Any:
-        return function(operator, x)
-
-    try:
-        compiled, executable = compile_executable(target, program, operator, table)
-    except ExceedsMemoryError as error:
-        return None, None, str(error)
-    not_run = "compiled only"
-    if timer is not None:
-        # Its arguments are there already.
-        needed = executable.temporary_bytes + executable.output_bytes
-        available = target.available_bytes()
-        fits = available is None or needed <= available
-        not_run = None if fits else f"needs {needed:,} bytes, {available:,} are available"
-    return compiled, executable, not_run

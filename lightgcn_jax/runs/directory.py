@@ -79,11 +79,6 @@ class RunDirectory:
         Raises:
             InputError: the directory already holds something, or a lambda is among the settings.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(
-                f"{path}: expected a new or empty directory, it already holds something; "
-                f"go on with a run by resuming it, or choose another name"
-            )
         for field, description in own_objects(config).items():
             if "<lambda>" in description:
                 raise InputError(
@@ -100,7 +95,7 @@ class RunDirectory:
             "data": dict(data),
             "split": {name: getattr(split, name) for name in ("description", "notes", "report")},
         }
-        with whole_folder(path) as temporary:
+        with whole_folder(path, "run") as temporary:
             run = cls(temporary)
             for name, ids in (("users", split.users), ("items", split.items)):
                 with replacing(temporary / f"{name}.parquet") as file:

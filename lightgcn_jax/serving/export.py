@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,9 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
             f"score {recommender.scorer.score}; a run directory holds its vectors in "
             "embeddings.safetensors and what its score learnt in model.safetensors"
         )
-    return write_tables(
-        target,
-        {
-            "user": (recommender.users, recommender.user_embeddings),
-            "item": (recommender.items, recommender.item_embeddings),
-        },
-    )
+    users = recommender.users, recommender.user_embeddings
+    items = recommender.items, recommender.item_embeddings
+    return write_tables(target, {"user": users, "item": items})
 
 
 Tables = Mapping[str, tuple[IdMap, np.ndarray]]
@@ -105,17 +101,13 @@ def write_tables(target: Path, tables: Tables) -> Path:
 
 
 def _write_npz(tables: Tables, path: Path) -> None:
-    arrays: dict[str, Any] = {f"{kind}s": table for kind, (_, table) in tables.items()}
-    arrays |= {f"{kind}_ids": _id_array(ids) for kind, (ids, _) in tables.items()}
     with path.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **_arrays(tables, _id_array))
 
 
 def _write_safetensors(tables: Tables, path: Path) -> None:
     # Ids not in the metadata: a header is read whole and must stay below 100 MB.
-    tensors = {f"{kind}s": np.ascontiguousarray(table) for kind, (_, table) in tables.items()}
-    tensors |= {f"{kind}_ids": _id_tensor(ids) for kind, (ids, _) in tables.items()}
-    safetensors.numpy.save_file(tensors, path)
+    safetensors.numpy.save_file(_arrays(tables, _id_tensor), path)
 
 
 def _write_parquet(tables: Tables, path: Path) -> None:
@@ -139,6 +131,12 @@ EXPORT_SUFFIXES = tuple(_WRITERS)
 """What a file name may end in."""
 
 
+def _arrays(tables: Tables, array_of: Callable[[IdMap], np.ndarray]) -> dict[str, Any]:
+    """The tables and their ids by the names that files give them."""
+    arrays = {f"{kind}s": np.ascontiguousarray(table) for kind, (_, table) in tables.items()}
+    return arrays | {f"{kind}_ids": array_of(ids) for kind, (ids, _) in tables.items()}
+
+
 def _id_array(ids: IdMap) -> np.ndarray:
     """Ids as ``int64[n]`` or ``str[n]``, never as Python objects."""
     return ids.ids.to_numpy() if ids.ids.dtype == pl.Int64 else np.array(ids.ids.to_list(), str)
@@ -146,5 +144,5 @@ def _id_array(ids: IdMap) -> np.ndarray:
 
 def _id_tensor(ids: IdMap) -> np.ndarray:
     if ids.ids.dtype == pl.Int64:
-        return np.ascontiguousarray(ids.ids.to_numpy())
+        return np.ascontiguousarray(_id_array(ids))
     return np.frombuffer(json.dumps(ids.ids.to_list(), ensure_ascii=False).encode(), np.uint8)

@@ -43,6 +43,16 @@ class Ranked(NamedTuple):
     scores: np.ndarray
 
 
+Asked = int | str | ExternalIds
+"""One external id, or several."""
+Best = Callable[[np.ndarray], Ranking]
+"""From rows ``int32[Q]`` to their ranking."""
+Answer = Ranked | list[Ranked | None]
+"""What one id is answered, or several."""
+Filter = Iterable[int | str] | None
+"""External ids of items; None filters nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Recommender:
     """A model that scores items, with the ids of the outside world.
@@ -100,10 +110,9 @@ class Recommender:
                     f"{field}: expected float32[{len(ids)}, D], one row for each id and one D for "
                     f"users and items, got {table.dtype}{list(table.shape)}"
                 )
-            host = np.asarray(table)
-            if not np.isfinite(host).all():
-                odd = host[~np.isfinite(host)][0]
-                raise InputError(f"{field}: expected finite numbers, got {odd}")
+            odd = np.asarray(table)[~np.isfinite(table)]
+            if odd.size:
+                raise InputError(f"{field}: expected finite numbers, got {odd[0]}")
 
     @classmethod
     def from_run(
@@ -155,8 +164,8 @@ class Recommender:
         users: int | str,
         k: int = 20,
         exclude_seen: bool = True,
-        items: Iterable[int | str] | None = None,
-        filter_items: Iterable[int | str] | None = None,
+        items: Filter = None,
+        filter_items: Filter = None,
     ) -> Ranked: ...
     @overload
     def recommend(
@@ -164,17 +173,17 @@ class Recommender:
         users: ExternalIds,
         k: int = 20,
         exclude_seen: bool = True,
-        items: Iterable[int | str] | None = None,
-        filter_items: Iterable[int | str] | None = None,
+        items: Filter = None,
+        filter_items: Filter = None,
     ) -> list[Ranked | None]: ...
     def recommend(
         self,
-        users: int | str | ExternalIds,
+        users: Asked,
         k: int = 20,
         exclude_seen: bool = True,
-        items: Iterable[int | str] | None = None,
-        filter_items: Iterable[int | str] | None = None,
-    ) -> Ranked | list[Ranked | None]:
+        items: Filter = None,
+        filter_items: Filter = None,
+    ) -> Answer:
         """The items of highest score for one user or for several.
 
         Args:
@@ -193,7 +202,7 @@ class Recommender:
         """
         candidates = self._candidates(items, filter_items)
         available = len(self.items) if candidates is None else len(candidates)
-        k = _checked_k(k, len(self.items), "items")
+        k = whole_number("k", k, 1, len(self.items), ", the number of items")
 
         def best(rows: np.ndarray) -> Ranking:
             seen = self.seen if exclude_seen else None
@@ -205,9 +214,7 @@ class Recommender:
     def similar_items(self, items: int | str, k: int = 20) -> Ranked: ...
     @overload
     def similar_items(self, items: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
-    def similar_items(
-        self, items: int | str | ExternalIds, k: int = 20
-    ) -> Ranked | list[Ranked | None]:
+    def similar_items(self, items: Asked, k: int = 20) -> Answer:
         """The items with the highest cosine to one item or to several, itself left out.
 
         Cosines of the items' vectors, where a vector of zeros has the cosine 0 to all; those of
@@ -223,15 +230,13 @@ class Recommender:
         Raises:
             InputError: the single item is unknown, k does not fit, or the model compares no items.
         """
-        return _neighbours(items, self.items, *self._item_cosines, k, "item")
+        return _neighbours(items, self.items, self._item_cosines, k, "item")
 
     @overload
     def similar_users(self, users: int | str, k: int = 20) -> Ranked: ...
     @overload
     def similar_users(self, users: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
-    def similar_users(
-        self, users: int | str | ExternalIds, k: int = 20
-    ) -> Ranked | list[Ranked | None]:
+    def similar_users(self, users: Asked, k: int = 20) -> Answer:
         """The users with the highest cosine to one user or to several, itself left out.
 
         Args:
@@ -244,7 +249,7 @@ class Recommender:
         Raises:
             InputError: the single user is unknown, k does not fit, or the model has no vectors.
         """
-        return _neighbours(users, self.users, *self._user_cosines, k, "user")
+        return _neighbours(users, self.users, self._user_cosines, k, "user")
 
     @cached_property
     def _ready(self) -> ReadyScorer:
@@ -252,16 +257,14 @@ class Recommender:
         return ready_scorer(self.scorer)
 
     @cached_property
-    def _user_cosines(self) -> tuple[ReadyScorer, CsrRows]:
-        """Scores users for users, and the only one that each leaves out: itself."""
-        cosines = self._cosines(self.user_embeddings)
-        return ready_scorer(cosines), _itself(len(self.users))
+    def _user_cosines(self) -> ReadyScorer:
+        """Scores users for users."""
+        return ready_scorer(self._cosines(self.user_embeddings))
 
     @cached_property
-    def _item_cosines(self) -> tuple[ReadyScorer, CsrRows]:
+    def _item_cosines(self) -> ReadyScorer:
         own = getattr(self.scorer, "item_similarity", None)
-        cosines = self._cosines(self.item_embeddings) if own is None else own()
-        return ready_scorer(cosines), _itself(len(self.items))
+        return ready_scorer(self._cosines(self.item_embeddings) if own is None else own())
 
     def _cosines(self, table: np.ndarray) -> InnerProduct:
         """Inner products of the rows scaled to length 1; a row of zeros stays as it is."""
@@ -271,9 +274,7 @@ class Recommender:
         rows = unit_rows(jnp.asarray(vectors / np.where(largest > 0, largest, 1)))
         return InnerProduct(rows, rows)
 
-    def _candidates(
-        self, items: Iterable[int | str] | None, filter_items: Iterable[int | str] | None
-    ) -> np.ndarray | None:
+    def _candidates(self, items: Filter, filter_items: Filter) -> np.ndarray | None:
         """The item rows that may be ranked, ascending ``int32[C]``; None for all."""
         if items is None and filter_items is None:
             return None
@@ -287,14 +288,8 @@ class Recommender:
 
 
 def _answer(
-    asked: int | str | ExternalIds,
-    ids: IdMap,
-    ranked_ids: IdMap,
-    best: Callable[[np.ndarray], Ranking],
-    kind: str,
-    *,
-    empty: bool = False,
-) -> Ranked | list[Ranked | None]:
+    asked: Asked, ids: IdMap, ranked_ids: IdMap, best: Best, kind: str, *, empty: bool = False
+) -> Answer:
     """Ranks for the known ids among those asked for, and puts external ids on what comes back.
 
     Args:
@@ -315,9 +310,7 @@ def _answer(
     return [next(known) if row >= 0 else None for row in rows]
 
 
-def _answers(
-    rows: np.ndarray, ranked_ids: IdMap, best: Callable[[np.ndarray], Ranking], empty: bool
-) -> list[Ranked]:
+def _answers(rows: np.ndarray, ranked_ids: IdMap, best: Best, empty: bool) -> list[Ranked]:
     if empty or not len(rows):
         return [Ranked([], np.zeros(0, np.float32)) for _ in rows]
     # Queries are filled up to a power of two, so that batches of many sizes share few programs.
@@ -330,15 +323,11 @@ def _answers(
     return answers
 
 
-def _neighbours(
-    asked: int | str | ExternalIds,
-    ids: IdMap,
-    cosines: ReadyScorer,
-    itself: CsrRows,
-    k: int,
-    kind: str,
-) -> Ranked | list[Ranked | None]:
-    k = _checked_k(k, len(ids), f"{kind}s")
+def _neighbours(asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int, kind: str) -> Answer:
+    k = whole_number("k", k, 1, len(ids), f", the number of {kind}s")
+    # Each leaves out one row, its own.
+    places = jnp.arange(len(ids) + 1, dtype=jnp.int32)
+    itself = CsrRows(places, places[:-1], longest=1)
 
     def best(rows: np.ndarray) -> Ranking:
         ranking = rank(cosines, rows, k, seen=itself)
@@ -348,20 +337,10 @@ def _neighbours(
     return _answer(asked, ids, ids, best, kind)
 
 
-def _itself(size: int) -> CsrRows:
-    """Rows of which each holds its own number."""
-    rows = jnp.arange(size + 1, dtype=jnp.int32)
-    return CsrRows(rows, rows[:-1], longest=1)
-
-
 def _seen(split: Split) -> CsrRows:
     """Training and validation items of each user."""
     known = merge_pairs(split.train, split.valid)
     return csr_rows(known.users, known.items, len(split.users))
-
-
-def _checked_k(k: int, most: int, kind: str) -> int:
-    return whole_number("k", k, 1, most, f", the number of {kind}")
 
 
 def _row(ids: IdMap, asked: Any, kind: str) -> int:

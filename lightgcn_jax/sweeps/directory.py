@@ -71,12 +71,7 @@ class SweepDirectory:
         Raises:
             InputError: the directory already holds something.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(
-                f"{path}: expected a new or empty directory, it already holds something; "
-                f"go on with a sweep by resuming it, or choose another name"
-            )
-        with whole_folder(path) as temporary:
+        with whole_folder(path, "sweep") as temporary:
             with RunDirectory.creating(temporary / "split", split, config.shared, data, "none"):
                 pass
             plan = {"format": FORMAT_VERSION, "config": dataclasses.asdict(config)}

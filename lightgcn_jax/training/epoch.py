@@ -105,9 +105,8 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
     def steps(states, keys, shuffles, traced, first_step, inputs):
         if len(keys) == 1:
             # A batch axis of one would widen every gather and scatter for nothing.
-            state, key, shuffle, own = jax.tree.map(
-                lambda leaf: leaf[0], (states, keys, shuffles, traced)
-            )
+            only = states, keys, shuffles, traced
+            state, key, shuffle, own = jax.tree.map(lambda leaf: leaf[0], only)
             result = of_one_replica(state, key, shuffle, own, first_step, inputs)
             return jax.tree.map(lambda leaf: leaf[None], result)
         of_each = jax.vmap(of_one_replica, in_axes=(0, 0, 0, 0, None, None))

@@ -180,14 +180,12 @@ class PerUserNegatives(SharedNegatives):
         self, key: PRNGKey, prepared: Any, users: Ids, positives: Ids, weights: Weights
     ) -> Negatives:
         del weights
-        graph, of_items, count = prepared.graph, prepared.weights, self.negatives
-        items, valid = draw_per_user(
-            key, graph, users, count, of_items, self.reject_seen, positives
-        )
+        graph, law, count = prepared.graph, prepared.weights, self.negatives
+        items, valid = draw_per_user(key, graph, users, count, law, self.reject_seen, positives)
         if self.reject_seen:
-            expected = log_expected_unseen(graph, users, items, count, of_items)
+            expected = log_expected_unseen(graph, users, items, count, law)
         else:
-            expected = log_expected_drawn(graph, items, count, of_items)
+            expected = log_expected_drawn(graph, items, count, law)
         return Negatives(items, valid, expected)
 
     def num_items(self, batch_size: int, num_items: int) -> int:
@@ -254,10 +252,8 @@ class HardNegatives(NegativeSampler):
         self, key: PRNGKey, prepared: Any, users: Ids, positives: Ids, weights: Weights
     ) -> Negatives:
         del weights
-        items, valid = draw_shared(
-            key, prepared, users, self.hard_pool, None, self.reject_seen, positives
-        )
-        return Negatives(items, valid)
+        arguments = (users, self.hard_pool, None, self.reject_seen, positives)
+        return Negatives(*draw_shared(key, prepared, *arguments))
 
     def chosen(self, scores: BatchScores, valid: Mask) -> tuple[BatchScores, Mask]:
         return hardest(scores, valid, self.negatives)

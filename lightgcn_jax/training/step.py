@@ -157,9 +157,8 @@ def initial_params(key: PRNGKey, num_nodes: int, strategies: Strategies) -> Para
     if not jax.tree.leaves(head):
         return Params(strategies.model.init(key, num_nodes))
     model_key, head_key = jax.random.split(key)
-    return Params(
-        strategies.model.init(model_key, num_nodes), strategies.score.init(head_key, width)
-    )
+    model = strategies.model.init(model_key, num_nodes)
+    return Params(model, strategies.score.init(head_key, width))
 
 
 def initial_state(

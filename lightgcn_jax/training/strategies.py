@@ -50,11 +50,9 @@ class Strategies:
     def __post_init__(self):
         object.__setattr__(self, "negatives", as_sampler(self.negatives))
         for field, kind in (("model", Model), ("score", Score), ("optimization", Optimization)):
-            if not isinstance(getattr(self, field), kind):
-                raise InputError(
-                    f"{field}: expected an instance of {kind.__name__}, "
-                    f"got {getattr(self, field)!r}"
-                )
+            found = getattr(self, field)
+            if not isinstance(found, kind):
+                raise InputError(f"{field}: expected an instance of {kind.__name__}, got {found!r}")
         if not callable(self.loss):
             raise InputError(
                 f"loss: expected a function of positive, negatives and valid, got {self.loss!r}"
@@ -110,12 +108,8 @@ class TracedSettings(NamedTuple):
             strategies: the run's.
         """
         loss, optimization = strategies.loss, strategies.optimization
-        return cls(
-            optimization.learning_rate,
-            optimization.l2,
-            getattr(loss, "temperature", 1.0),
-            getattr(loss, "margin", 0.0),
-        )
+        temperature, margin = getattr(loss, "temperature", 1.0), getattr(loss, "margin", 0.0)
+        return cls(optimization.learning_rate, optimization.l2, temperature, margin)
 
     @classmethod
     def stacked(cls, strategies: Sequence[Strategies]) -> TracedSettings:
@@ -165,16 +159,11 @@ class StepInputs(NamedTuple):
         # Under vmap a condition runs both its branches.
         if replicas == 1 and isinstance(operator, Operator) and strategies.model.layers:
             operator = operator.planned_for(StepCost.of(graph, strategies).entries)
-        with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths()))
-        offset = strategies.score.popularity_offset
-        users = graph.users_of_item.lengths()
-        return cls(
-            graph=graph,
-            operator=operator,
-            sampler=strategies.sampler.prepare(graph),
-            users_with_items=jnp.asarray(with_items.astype(np.int32)),
-            offsets=offset * jnp.log1p(users.astype(float)) if offset else None,
-        )
+        sampler = strategies.sampler.prepare(graph)
+        with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths())).astype(np.int32)
+        offset, users = strategies.score.popularity_offset, graph.users_of_item.lengths()
+        offsets = offset * jnp.log1p(users.astype(float)) if offset else None
+        return cls(graph, operator, sampler, jnp.asarray(with_items), offsets)
 
 
 class StepCost(NamedTuple):
@@ -214,10 +203,8 @@ class StepCost(NamedTuple):
         else:
             user = edges / max(1, (degrees > 0).sum())
         entries = batch_size * (user + positive_degree(graph))
+        entries += read * sampler.expected_degree(graph)
         tables = (9 + 2 * model.layers) * nodes * width
         batch = 3 * batch_size * per_row + 3 * (2 * batch_size + read) * width
-        return cls(
-            entries=float(entries + read * sampler.expected_degree(graph)),
-            moved_bytes=(4 * model.layers * edges + 12 * nodes) * 4 * width,
-            held_bytes=4 * (tables + batch + edges),
-        )
+        moved = (4 * model.layers * edges + 12 * nodes) * 4 * width
+        return cls(float(entries), moved, 4 * (tables + batch + edges))

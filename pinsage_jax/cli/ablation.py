@@ -13,6 +13,7 @@ from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.source import Folder
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import write_json
+from pinsage_jax.cli.flags import File, flag
 from pinsage_jax.experiments.ablation import Outcome, Result, carry_out, planned
 from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
 from pinsage_jax.experiments.experiment import Experiment, narrowed
@@ -56,22 +57,16 @@ class Ablation:
     """
 
     datasets: Annotated[
-        Names,
-        tyro.conf.arg(
-            metavar=f"{{{','.join(DATASETS)}}} ...",
-            help_behavior_hint="(default: pins, without --grid and --claims)",
-        ),
+        Names, flag(f"{{{','.join(DATASETS)}}} ...", "(default: pins, without --grid and --claims)")
     ] = ()
-    only: Annotated[
-        Names, tyro.conf.arg(metavar="VARIANT [VARIANT ...]", help_behavior_hint="(default: all)")
-    ] = ()
+    only: Annotated[Names, flag("VARIANT [VARIANT ...]", "(default: all)")] = ()
     seeds: int = 3
-    epochs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
+    epochs: Annotated[int | None, flag("INT")] = None
+    minutes: Annotated[float | None, flag("FLOAT")] = None
     grid: Switch = False
     claims: Switch = False
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("ablation")
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    json: File = None
     data_dir: Folder = None
     quiet: Switch = False
 

@@ -10,10 +10,11 @@ from typing import Annotated
 import polars as pl
 import tyro
 
-from lightgcn_jax.cli.console import results, say
+from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.runs import RunPath, Switch
-from lightgcn_jax.cli.source import FileFormat
+from lightgcn_jax.cli.source import FileFormat, Text
 from lightgcn_jax.data.ids import IdMap
+from pinsage_jax.cli.flags import File
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import Items, read_items
@@ -42,8 +43,8 @@ class Embed:
 
     run_path: RunPath
     items: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    id_column: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
-    contexts: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    id_column: Text = None
+    contexts: File = None
     file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = _AS_IT_COMES
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 5
     slack: int = 1024
@@ -63,10 +64,7 @@ class Embed:
             f"{added.ignored_columns} columns not read"
         )
         if not self.quiet:
-            shown = added.ids[:3]
-            features = PinSageRun.open(self.run_path)
-            console = results()
-            print_neighbours(console, neighbours_of(live, shown, self.k), live, features)
+            print_neighbours(neighbours_of(live, added.ids[:3], self.k), live, self.run_path)
         return 0
 
     def _items(self) -> Items:

@@ -6,22 +6,19 @@ from collections.abc import Sequence
 
 from lightgcn_jax.cli.program import Program, run
 
+_COMMANDS = {
+    "train": ("train", "Train", "Train an encoder on a data set or on your own items."),
+    "evaluate": ("runs", "Evaluate", "Rank a run's held-out pairs again, and probe its vectors."),
+    "similar": ("runs", "Similar", "Find the neighbours of items, of one run or several."),
+    "embed": ("embed", "Embed", "Add items that did not exist at training time."),
+    "export": ("runs", "Export", "Write vectors and ids to one file."),
+    "ablation": ("ablation", "Ablation", "Run the paper's table 1 on your own machine."),
+}
 PINSAGE = Program(
     name="pinsage-jax",
     description="Item embeddings from features and random-walk neighbourhoods (PinSAGE).",
     package="pinsage_jax.cli",
-    commands={
-        "train": ("train", "Train", "Train an encoder on a data set or on your own items."),
-        "evaluate": (
-            "runs",
-            "Evaluate",
-            "Rank a run's held-out pairs again, and probe its vectors.",
-        ),
-        "similar": ("runs", "Similar", "Find the neighbours of items, of one run or several."),
-        "embed": ("embed", "Embed", "Add items that did not exist at training time."),
-        "export": ("runs", "Export", "Write vectors and ids to one file."),
-        "ablation": ("ablation", "Ablation", "Run the paper's table 1 on your own machine."),
-    },
+    commands=_COMMANDS,
     out_of_memory="try a smaller --dim, --batch-size, --negatives, --neighbors or --hard-cap",
 )
 

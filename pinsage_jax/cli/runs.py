@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from rich.console import Console
+from rich.table import Table
 
 from lightgcn_jax.cli.console import results, say, table
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving.export import check_target, write_tables
-from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.cli.flags import File, flag
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
@@ -24,11 +24,7 @@ from pinsage_jax.runs.stored_task import read_table
 from pinsage_jax.serving.contact_sheet import SUFFIXES, contact_sheet, neighbours_table
 from pinsage_jax.serving.live_items import LiveItems, Neighbours
 
-RunPaths = Annotated[
-    tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
-]
-
-PngFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+RunPaths = Annotated[tuple[Path, ...], flag("RUN [RUN ...]")]
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Evaluate:
 
     run_path: RunPath
     probe: Switch = True
-    plot: PngFile = None
+    plot: File = None
     json: Switch = False
 
     def run(self) -> int:
@@ -58,19 +54,13 @@ class Evaluate:
             print(json.dumps(figures, indent=2))
             return 0
         console = results()
-        names = list(figures["parts"]["test"])
-        rows = [
-            (part, *(f"{values[name]:.4f}" for name in names))
-            for part, values in figures["parts"].items()
-        ]
-        console.print(table(("part", *names), rows, numbers=names))
+        console.print(parts_table(figures["parts"]))
         if "added" in figures:
             console.print(_of_added(figures["added"]))
         if "not_added" in figures:
             console.print(f"Items held out: left out, {figures['not_added']}")
-        console.print(
-            f"Triplets: a related item is nearer than a random one in {figures['triplets']:.1%}"
-        )
+        share = figures["triplets"]
+        console.print(f"Triplets: a related item is nearer than a random one in {share:.1%}")
         for label, probe in figures["probe"].items():
             values = ", ".join(
                 f"{name} {value:.3f} ({probe['baseline'][name]:.3f} without vectors)"
@@ -80,6 +70,17 @@ class Evaluate:
         for label, reason in figures["not_probed"].items():
             console.print(f"Linear probe of {label}: left out, {reason}")
         return 0
+
+
+def parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
+    """Make a table of the metrics of each part.
+
+    Args:
+        parts: the values by part, that of test among them, and metric.
+    """
+    names = list(parts["test"])
+    rows = [(part, *(f"{values[name]:.4f}" for name in names)) for part, values in parts.items()]
+    return table(("part", *names), rows, numbers=names)
 
 
 def _of_added(figures: dict[str, dict[str, float]]) -> str:
@@ -112,13 +113,9 @@ class Similar:
     item: Ids
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 10
     compare: RunPaths = ()
-    sheet: PngFile = None
-    pictures: Annotated[
-        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: this folder)")
-    ] = None
-    picture_column: Annotated[
-        str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")
-    ] = None
+    sheet: File = None
+    pictures: Annotated[Path | None, flag("FOLDER", "(default: this folder)")] = None
+    picture_column: Annotated[str | None, flag("COLUMN")] = None
     json: Switch = False
 
     def run(self) -> int:
@@ -136,21 +133,17 @@ class Similar:
         elif known and self.compare:
             results().print(_side_by_side(found))
         elif known:
-            print_neighbours(
-                results(), found[str(self.run_path)], live, PinSageRun.open(self.run_path)
-            )
+            print_neighbours(found[str(self.run_path)], live, self.run_path)
         if unknown:
             say(f"error: unknown item ids: {', '.join(map(repr, unknown))}")
             return 2
         return 0
 
     def _check_pictures(self) -> None:
-        for flag, value in (
-            ("--pictures", self.pictures),
-            ("--picture-column", self.picture_column),
-        ):
+        given = {"--pictures": self.pictures, "--picture-column": self.picture_column}
+        for name, value in given.items():
             if self.sheet is None and value is not None:
-                raise InputError(f"{flag}: says what is drawn, but there is no --sheet")
+                raise InputError(f"{name}: says what is drawn, but there is no --sheet")
         if self.pictures is not None and not self.pictures.is_dir():
             raise InputError(f"{self.pictures}: no such folder of pictures")
 
@@ -161,7 +154,7 @@ class Similar:
         if self.picture_column is None:
             names: list[str | None] = [None] * len(live.items)
             # A folder is asked for what is drawn, not for the whole catalogue.
-            shown = np.unique(np.concatenate([queries, ids.ravel()]))
+            shown = np.union1d(queries, ids)
             for row, item in zip(shown, live.items.external(shown), strict=True):
                 names[row] = _named_by_id(folder, item)
         else:
@@ -193,11 +186,8 @@ def _column_of(path: Path, column: str, num_items: int) -> list[str | None]:
 
 
 def _say_drawn(path: Path | None) -> None:
-    say(
-        "no picture is drawn: matplotlib is missing, see the extra plot"
-        if path is None
-        else f"wrote {path}"
-    )
+    missing = "no picture is drawn: matplotlib is missing, see the extra plot"
+    say(missing if path is None else f"wrote {path}")
 
 
 @dataclass(frozen=True)
@@ -231,29 +221,25 @@ def neighbours_of(live: LiveItems, ids: Sequence[int | str], k: int) -> dict[int
     return dict(zip(ids, live.similar(ids, k), strict=True))
 
 
-def print_neighbours(
-    console: Console, found: Mapping[int | str, Neighbours], live: LiveItems, run: PinSageRun
-) -> None:
+def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, path: Path) -> None:
     """Print a line for each neighbour with its features; items that were added later have none.
 
     Args:
-        console: where the table is printed.
         found: the neighbours of each item.
         live: the items of the run.
-        run: the run.
+        path: the run directory.
     """
-    features = read_table(run.path)
+    features = read_table(path)
     added = len(live.items) - features.num_rows
     rows = np.concatenate([np.arange(features.num_rows), np.full(added, -1)])
     ids = np.stack([live.items.rows(one.ids) for one in found.values()])
     scores = np.stack([one.scores for one in found.values()])
-    drawn = neighbours_table(
-        live.items.rows(list(found)), ids, scores, features.take(rows), live.items
-    )
-    console.print(table(drawn.columns, drawn.rows, numbers=drawn.numbers))
+    queries, known = live.items.rows(list(found)), features.take(rows)
+    drawn = neighbours_table(queries, ids, scores, known, live.items)
+    results().print(table(drawn.columns, drawn.rows, numbers=drawn.numbers))
 
 
-def _side_by_side(found: Mapping[str, Mapping[int | str, Neighbours]]) -> Any:
+def _side_by_side(found: Mapping[str, Mapping[int | str, Neighbours]]) -> Table:
     """A column of neighbours for each run."""
     first = next(iter(found.values()))
     rows = [
@@ -271,12 +257,8 @@ def _cell(neighbours: Neighbours, place: int) -> str:
 
 
 def _plain(found: Mapping[int | str, Neighbours]) -> list[dict[str, Any]]:
+    pairs = {item: zip(*near, strict=True) for item, near in found.items()}
     return [
-        {
-            "item": item,
-            "neighbours": [
-                {"id": one, "score": float(score)} for one, score in zip(*near, strict=True)
-            ],
-        }
-        for item, near in found.items()
+        {"item": item, "neighbours": [{"id": one, "score": float(score)} for one, score in near]}
+        for item, near in pairs.items()
     ]

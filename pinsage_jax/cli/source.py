@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lightgcn_jax.cli.source import FileFormat, Folder
+from lightgcn_jax.cli.source import FileFormat, Folder, Text
 from lightgcn_jax.errors import InputError
+from pinsage_jax.cli.flags import File, flag
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, from_files, load_items
 from pinsage_jax.data.world import PinWorld, generate_pins
@@ -44,22 +45,14 @@ class ItemSource:
         data_dir: folder with one folder for each data set.
     """
 
-    dataset: Annotated[
-        str | None,
-        tyro.conf.arg(metavar="{" + ",".join(SOURCES) + "}", help_behavior_hint="(default: pins)"),
-    ] = None
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE-OR-FOLDER", help_behavior_hint="")] = (
-        None
-    )
+    dataset: Annotated[str | None, flag("{" + ",".join(SOURCES) + "}", "(default: pins)")] = None
+    data: Annotated[Path | None, flag("FILE-OR-FOLDER")] = None
     file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = _AS_THEY_COME
-    features: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    id_column: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
+    features: File = None
+    id_column: Text = None
     items: int = 2_000
     world_seed: int = 0
-    task: Annotated[
-        TaskName | None,
-        tyro.conf.arg(metavar="{items,users}", help_behavior_hint="(default: by the data set)"),
-    ] = None
+    task: Annotated[TaskName | None, flag("{items,users}", "(default: by the data set)")] = None
     valid: float = 0.1
     test: float = 0.1
     fresh: float = 0.1
@@ -79,7 +72,7 @@ class ItemSource:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is not None:
-            return self._own()
+            return self._own(self.data)
         self.file_format.refuse("there is no --data")
         if self.features is not None:
             raise InputError("--features: belongs to --data, a data set brings its own")
@@ -88,11 +81,10 @@ class ItemSource:
         data = load_items(self.name, data_dir=self.data_dir)
         return data, list(data.notes)
 
-    def _own(self) -> tuple[ItemData, list[str]]:
-        assert self.data is not None
+    def _own(self, path: Path) -> tuple[ItemData, list[str]]:
         if self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
-        interactions = self.file_format.read(self.data)
+        interactions = self.file_format.read(path)
         if self.features is None:
             return from_files(interactions, None), ["no --features: the graph alone is read"]
         frame = read_features(self.features)
@@ -105,22 +97,13 @@ class ItemSource:
         Args:
             data: the items.
         """
-        if self._task(data) == "items":
-            return cooccurrence_task(
-                data,
-                valid=self.valid,
-                test=self.test,
-                held_out_items=self.fresh,
-                seed=self.split_seed,
-            )
-        if data.interactions.parts is not None:
-            return given_task(data, last=self.last, valid=self.valid, seed=self.split_seed)
-        return time_task(data, valid=self.valid, test=self.test, last=self.last)
-
-    def _task(self, data: ItemData) -> TaskName:
-        if self.task is not None:
-            return self.task
-        return "users" if data.interactions.parts is not None else "items"
+        given, seed = data.interactions.parts is not None, self.split_seed
+        shares: dict[str, Any] = {"valid": self.valid, "test": self.test}
+        if self.task == "items" or (self.task is None and not given):
+            return cooccurrence_task(data, **shares, held_out_items=self.fresh, seed=seed)
+        if given:
+            return given_task(data, last=self.last, valid=self.valid, seed=seed)
+        return time_task(data, **shares, last=self.last)
 
     def record(self) -> dict[str, Any]:
         """The flags as a JSON value, which the run keeps."""

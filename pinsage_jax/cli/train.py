@@ -12,10 +12,12 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lightgcn_jax.cli.console import messages, results, table
+from lightgcn_jax.cli.console import messages, results
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import settings_type, shown
 from lightgcn_jax.errors import InputError
+from pinsage_jax.cli.flags import flag
+from pinsage_jax.cli.runs import parts_table
 from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PinSageConfig, settings_from
 from pinsage_jax.runs.directory import PinSageRun
@@ -54,11 +56,8 @@ class Train:
 
     source: Annotated[ItemSource, tyro.conf.arg(name="")]
     settings: Annotated[Settings, tyro.conf.arg(name="")]
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: runs/<data>-<time>)"),
-    ] = None
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
+    resume: Annotated[Path | None, flag("RUN")] = None
     quiet: Switch = False
 
     def run(self) -> int:
@@ -145,9 +144,7 @@ def print_outcome(result: Fit) -> None:
         f"Epoch {summary['best_epoch']}, chosen by {summary['selected_by']}; held-out positives "
         f"ranked among all {summary['ranked_items']:,} training items"
     )
-    names = list(summary["test"])
-    rows = [(part, *(f"{summary[part][name]:.4f}" for name in names)) for part in ("valid", "test")]
-    console.print(table(("part", *names), rows, numbers=names))
+    console.print(parts_table({part: summary[part] for part in ("valid", "test")}))
     console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")
     console.print(f"The run lies in {path}. Next:")
     item = shlex.quote(str(result.task.data.interactions.items.ids[0]))

@@ -87,7 +87,8 @@ def linear_probe(
         InputError: shapes or types do not fit, a vector is not finite, or there are fewer than two
             classes or ten labelled items.
     """
-    vectors, labels = _checked(np.asarray(vectors), np.asarray(labels), penalties)
+    vectors, labels = np.asarray(vectors), np.asarray(labels)
+    _check(vectors, labels, penalties)
     several = labels.ndim == 2
     labelled = np.flatnonzero(labels.any(axis=1) if several else labels >= 0)
     classes = labels.shape[1] if several else int(labels.max(initial=-1)) + 1
@@ -105,34 +106,23 @@ def linear_probe(
     kept[: max(1, round(_CHOICE_SHARE * len(train)))] = 0
     rows = (jnp.asarray(inputs[train]), jnp.asarray(targets[train], jnp.float32))
     model, penalty = _choose(rows, jnp.asarray(kept), penalties, several)
-    threshold = None
+    prior = np.broadcast_to(targets[train].mean(axis=0), targets.shape)
+    threshold = prior_threshold = None
     if several:
-        choice = kept == 0
-        truth = targets[train[choice]]
-        threshold = best_threshold(_scores(model, inputs[train[choice]]), truth)
-    model, steps = _fit(model, *rows, jnp.ones(len(train)), penalty, several=several)
-
-    truth = targets[test]
-    frequencies = targets[train].mean(axis=0)
-    prior = np.broadcast_to(frequencies, truth.shape)
-    scores = _scores(model, inputs[test])
-    if several:
+        choice = train[kept == 0]
+        threshold = best_threshold(_scores(model, inputs[choice]), targets[choice])
         # The baseline chooses its threshold on what it has: the training rows.
-        prior_train = np.broadcast_to(frequencies, targets[train].shape)
-        prior_threshold = best_threshold(prior_train, targets[train])
-        metrics = _several(scores, truth, threshold)
-        baseline = _several(prior, truth, prior_threshold)
-    else:
-        metrics, baseline = _single(scores, truth), _single(prior, truth)
+        prior_threshold = best_threshold(prior[train], targets[train])
+    model, steps = _fit(model, *rows, jnp.ones(len(train)), penalty, several=several)
+    metrics = _figures(_scores(model, inputs[test]), targets[test], threshold)
+    baseline = _figures(prior[test], targets[test], prior_threshold)
     return ProbeResult(
         metrics, baseline, classes, len(train), len(test), len(labels) - len(labelled),
         penalty, threshold, int(steps),
     )  # fmt: skip
 
 
-def _checked(
-    vectors: np.ndarray, labels: np.ndarray, penalties: tuple[float, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def _check(vectors: np.ndarray, labels: np.ndarray, penalties: tuple[float, ...]) -> None:
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
         raise InputError(
             f"vectors: expected finite float[items, dimensions], "
@@ -149,7 +139,6 @@ def _checked(
         raise InputError(f"labels: expected classes of 0 or more, or −1, got {labels.min()}")
     if not penalties or min(penalties) <= 0:
         raise InputError(f"penalties: expected positive numbers, got {penalties}")
-    return vectors, labels
 
 
 def _standardised(vectors: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -172,7 +161,7 @@ def _choose(
     best, found = np.inf, (model, penalties[0])
     for penalty in sorted(penalties, reverse=True):
         model, _ = _fit(model, inputs, targets, kept, penalty, several=several)
-        loss = float(_mean_loss(model, inputs, targets, 1 - kept, several))
+        loss = float(_loss(model, inputs, targets, 1 - kept, several))
         if loss < best:
             best, found = loss, (model, float(penalty))
     return found
@@ -180,13 +169,7 @@ def _choose(
 
 @functools.partial(jax.jit, static_argnames="several")
 def _fit(
-    model: _Model,
-    inputs: Array,
-    targets: Array,
-    row_weights: Array,
-    penalty: float,
-    *,
-    several: bool,
+    model: _Model, inputs: Array, targets: Array, weight: Array, penalty: float, *, several: bool
 ) -> tuple[_Model, Array]:
     """L-BFGS on all rows of weight 1 at once (Liu and Nocedal 1989), until the gradient is small.
 
@@ -194,7 +177,7 @@ def _fit(
     """
 
     def loss(model: _Model) -> Array:
-        mean = _mean_loss(model, inputs, targets, row_weights, several)
+        mean = _loss(model, inputs, targets, weight, several)
         return mean + 0.5 * penalty * jnp.square(model.weights).sum()
 
     optimizer = optax.lbfgs()
@@ -202,10 +185,8 @@ def _fit(
 
     def step(carry: Any) -> Any:
         model, state, _, count = carry
-        value, gradient = value_and_grad(model, state=state)
-        updates, state = optimizer.update(
-            gradient, state, model, value=value, grad=gradient, value_fn=loss
-        )
+        value, grad = value_and_grad(model, state=state)
+        updates, state = optimizer.update(grad, state, model, value=value, grad=grad, value_fn=loss)
         largest = optax.tree.norm(optax.tree.get(state, "grad"), ord=jnp.inf)
         return optax.apply_updates(model, updates), state, largest, count + 1
 
@@ -219,15 +200,14 @@ def _fit(
 
 
 @functools.partial(jax.jit, static_argnames="several")
-def _mean_loss(
-    model: _Model, inputs: Array, targets: Array, row_weights: Array, several: bool
-) -> Array:
+def _loss(model: _Model, inputs: Array, targets: Array, weight: Array, several: bool) -> Array:
+    """The mean over the rows, each with its weight."""
     logits = inputs @ model.weights + model.bias[None, :]
     if several:
         each = optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=1)
     else:
         each = optax.softmax_cross_entropy(logits, targets)
-    return (each * row_weights).sum() / row_weights.sum()
+    return (each * weight).sum() / weight.sum()
 
 
 def _scores(model: _Model, inputs: np.ndarray) -> np.ndarray:
@@ -235,11 +215,10 @@ def _scores(model: _Model, inputs: np.ndarray) -> np.ndarray:
     return inputs @ np.asarray(model.weights) + np.asarray(model.bias)
 
 
-def _single(scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    return {"accuracy": float((scores.argmax(axis=1) == truth.argmax(axis=1)).mean())}
-
-
-def _several(scores: np.ndarray, truth: np.ndarray, threshold: float | None) -> dict[str, float]:
+def _figures(scores: np.ndarray, truth: np.ndarray, threshold: float | None) -> dict[str, float]:
+    """The accuracy where there is no threshold, since an item has one class."""
+    if threshold is None:
+        return {"accuracy": float((scores.argmax(axis=1) == truth.argmax(axis=1)).mean())}
     precisions = average_precisions(scores, truth)
     return {
         "micro_f1": micro_f1(scores >= threshold, truth),

@@ -118,17 +118,16 @@ def evaluate_items(
     if not ks or ks[0] < 1 or ks[-1] > pool:
         raise InputError(f"ks: expected cut-offs of 1 to {pool} (items of the pool), got {ks}")
     ranks = ranks_of(scorer, held_out, candidates=candidates)
-    owners = np.repeat(np.arange(len(rows)), counts[rows])
-    ranked = ranks > 0
+    positives, ranked = counts[rows], ranks > 0
+    owners = np.repeat(np.arange(len(rows)), positives)
     per_pair: dict[str, np.ndarray] = {f"hit_rate@{k}": ranked & (ranks <= k) for k in ks}
-    per_pair[_mrr_name(mrr_scale)] = reciprocal_ranks(ranks, mrr_scale)
-    per_query = {
-        name: np.bincount(owners, values) / counts[rows] for name, values in per_pair.items()
-    }
+    mrr = "mrr" if mrr_scale == 1 else f"mrr/{mrr_scale}"
+    per_pair[mrr] = reciprocal_ranks(ranks, mrr_scale)
+    per_query = {name: np.bincount(owners, values) / positives for name, values in per_pair.items()}
     within = ranked & (ranks <= ks[-1])
     hits = np.zeros((len(rows), ks[-1]), bool)
     hits[owners[within], ranks[within] - 1] = True
-    by_list = user_metrics(jnp.asarray(hits), jnp.asarray(counts[rows]), ks)
+    by_list = user_metrics(jnp.asarray(hits), jnp.asarray(positives), ks)
     for name in (f"{metric}@{k}" for metric in ("recall", "ndcg") for k in ks):
         per_query[name] = np.asarray(by_list[name])
     return ItemMetrics(
@@ -262,7 +261,3 @@ def _places_in(
     places = jnp.sort(jnp.where(pool[places] == items, places, size), axis=1)
     repeated = jnp.pad(places[:, 1:] == places[:, :-1], ((0, 0), (1, 0)))
     return jnp.sort(jnp.where(repeated, size, places), axis=1)
-
-
-def _mrr_name(scale: int) -> str:
-    return "mrr" if scale == 1 else f"mrr/{scale}"

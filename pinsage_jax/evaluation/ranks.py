@@ -196,27 +196,22 @@ def held_out_scorer(model: Scorer | ItemTable | np.ndarray, held_out: HeldOut) -
     Raises:
         InputError: as for :func:`ranks_of`.
     """
-    num_queries = held_out.relevant.num_rows
-    if held_out.seen.num_rows != num_queries or len(held_out.queries) != num_queries:
+    wanted = held_out.relevant.num_rows
+    if held_out.seen.num_rows != wanted or len(held_out.queries) != wanted:
         raise InputError(
-            f"held_out: expected {num_queries} rows of queries, relevant and seen items alike, "
+            f"held_out: expected {wanted} rows of queries, relevant and seen items alike, "
             f"got {len(held_out.queries)} queries and {held_out.seen.num_rows} rows of seen items"
         )
     if isinstance(model, np.ndarray | jax.Array):
         vectors = checked_vectors(model)
-        queries = jnp.asarray(held_out.queries)
-        scorer: Scorer = InnerProduct(compose_queries(vectors, queries), vectors)
-    else:
-        scorer = model
-    if scorer.num_queries != num_queries:
-        raise InputError(
-            f"model: expected a scorer of {num_queries} queries, got {scorer.num_queries}"
-        )
+        model = InnerProduct(compose_queries(vectors, jnp.asarray(held_out.queries)), vectors)
+    if model.num_queries != wanted:
+        raise InputError(f"model: expected a scorer of {wanted} queries, got {model.num_queries}")
     named = (held_out.queries, held_out.relevant.columns, held_out.seen.columns)
     largest = max(int(np.asarray(rows).max(initial=-1)) for rows in named)
-    if largest >= scorer.num_items:
-        raise InputError(f"held_out: expected item rows below {scorer.num_items}, got {largest}")
-    return scorer
+    if largest >= model.num_items:
+        raise InputError(f"held_out: expected item rows below {model.num_items}, got {largest}")
+    return model
 
 
 def checked_vectors(vectors: ItemTable | np.ndarray) -> ItemTable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +24,6 @@ from pinsage_jax.evaluation.baselines import (
 )
 from pinsage_jax.evaluation.metrics import CUTOFFS, directions, evaluate_items, triplet_accuracy
 from pinsage_jax.experiments.experiment import DataSet, Variant
-from pinsage_jax.features.schema import FeatureArrays
 from pinsage_jax.runs.evaluate import evaluate_fresh
 from pinsage_jax.runs.finished import FinishedRun
 from pinsage_jax.runs.fit import fit
@@ -53,6 +51,8 @@ _OF_INTERACTIONS: Mapping[str, Callable[[Task, HeldOut], Scorer]] = {
 _PAIRS = 256
 
 Say = Callable[[str], None]
+# Figures by name, and further values for a reader of their file.
+Found = tuple[dict[str, float], dict[str, Any]]
 
 
 class Bench:
@@ -86,7 +86,7 @@ class Bench:
         for note in (*items.notes, *self.task.notes, *self.prepared.notes):
             say(f"  {note}")
 
-    def run(self, variant: Variant) -> tuple[dict[str, float], dict[str, Any]]:
+    def run(self, variant: Variant) -> Found:
         """Train or score a variant.
 
         Args:
@@ -98,17 +98,15 @@ class Bench:
         started = time.perf_counter()
         config = variant.settings(self._data.config, self._seed)
         if config is None:
-            read = {"features"} if variant.kind == "cosine" else set()
-            used = {name: taken for name, taken in self.prepared.seconds.items() if name in read}
+            used = self.prepared.seconds.get("features", 0) if variant.kind == "cosine" else 0
             figures, details = self._ranked(variant)
         else:
             prepared = shared(self.task, self.prepared, self._config, config)
-            used, started = prepared.seconds, time.perf_counter()
+            used, started = sum(prepared.seconds.values()), time.perf_counter()
             figures, details = self._trained(config, prepared)
-        seconds = time.perf_counter() - started + sum(used.values())
-        return figures | {"seconds": seconds}, details
+        return figures | {"seconds": time.perf_counter() - started + used}, details
 
-    def _ranked(self, variant: Variant) -> tuple[dict[str, float], dict[str, Any]]:
+    def _ranked(self, variant: Variant) -> Found:
         """The figures of a variant that needs no training."""
         task = self.task
         pool = np.flatnonzero(task.train_items)
@@ -122,9 +120,8 @@ class Bench:
                 scorer = _OF_INTERACTIONS[variant.kind](task, held_out)
             else:
                 columns = self.prepared.schema.columns
-                inputs = [one.inputs() for one in columns if one.name == variant.name]
-                arrays: FeatureArrays = {**self.prepared.features}
-                scorer = feature_cosine([*itertools.chain(*inputs)], arrays, held_out.queries)
+                inputs = [one for of in columns if of.name == variant.name for one in of.inputs()]
+                scorer = feature_cosine(inputs, {**self.prepared.features}, held_out.queries)
             size = scorer.num_items if candidates is None else len(candidates)
             ks = [k for k in CUTOFFS if k <= size]
             return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
@@ -135,9 +132,7 @@ class Bench:
             figures |= fresh_figures(figures_of(task.fresh, None), figures_of(task.test, None))
         return figures, {"ranked_items": len(pool)}
 
-    def _trained(
-        self, config: PinSageConfig, prepared: Prepared
-    ) -> tuple[dict[str, float], dict[str, Any]]:
+    def _trained(self, config: PinSageConfig, prepared: Prepared) -> Found:
         result = fit(self.task, config, prepared=prepared)
         figures, vectors = dict(result.summary["test"]), directions(result.items.vectors)
         if self.task.fresh is not None:
@@ -158,36 +153,30 @@ class Bench:
     @functools.cached_property
     def _unseen_hard(self) -> np.ndarray:
         """Hard negatives of the test queries that no training draws, ``int32[I, P]``, −1 pads."""
-        prepared, queries = self.prepared, self.task.test.queries
-        config = self._config
+        task, config, trained = self.task, self._config, self.prepared.hard
         key = jax.random.fold_in(stream(config, "hard"), 1)
-        drawn = hard_pool_of(key, prepared.graph, self.task, config, np.unique(queries))
-        ids = np.asarray(drawn.ids)
-        if prepared.hard is None:
-            return ids
-        trained = np.asarray(prepared.hard.ids)
+        queries = np.unique(task.test.queries)
+        ids = np.asarray(hard_pool_of(key, self.prepared.graph, task, config, queries).ids)
         seen = np.zeros(ids.shape, bool)
-        for column in trained.T:
+        for column in np.asarray(trained.ids).T if trained is not None else ():
             seen |= ids == column[:, None]
         return np.where(seen, np.int32(-1), ids)
 
 
-def shared(
-    task: Task, prepared: Prepared, before: PinSageConfig, config: PinSageConfig
-) -> Prepared:
+def shared(task: Task, prepared: Prepared, old: PinSageConfig, config: PinSageConfig) -> Prepared:
     """Take over what other settings prepared, or prepare anew where the settings differ in it.
 
     Args:
         task: what is trained on.
         prepared: what was prepared.
-        before: the settings that prepared it.
+        old: the settings that prepared it.
         config: the settings that need it now.
     """
-    agree = all(getattr(before, name) == getattr(config, name) for name in _PREPARED_BY)
+    agree = all(getattr(old, name) == getattr(config, name) for name in _PREPARED_BY)
     if not agree or (config.hard_negatives and prepared.hard is None):
         return prepare(task, config)
     table, seconds = prepared.table, dict(prepared.seconds)
-    if config.uses_graph != before.uses_graph:
+    if config.uses_graph != old.uses_graph:
         table = neighbors_of(prepared.graph, config, epoch=0)
     if not config.uses_graph:
         seconds.pop("neighbours")

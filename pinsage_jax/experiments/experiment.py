@@ -135,7 +135,6 @@ def narrowed(
         if epochs is not None:
             config = dataclasses.replace(data.config, epochs=epochs)
             data = dataclasses.replace(data, config=config)
-        kept = tuple(one for one in variants if not only or one.name in only)
-        if kept:
+        if kept := tuple(one for one in variants if not only or one.name in only):
             found.append(Experiment(data, kept))
     return found

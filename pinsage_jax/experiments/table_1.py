@@ -42,8 +42,9 @@ PAPER: Mapping[str, PaperFigures] = MappingProxyType(
 )
 
 
-def _trained(name: str, **changes: Any) -> Variant:
-    return Variant(name, "trained", changes, PAPER[name])
+def _row(name: str, **changes: Any) -> Variant:
+    """An encoder with its row of the paper, if it has one."""
+    return Variant(name, "trained", changes, PAPER.get(name))
 
 
 RANDOM = Variant("random", "random")
@@ -54,27 +55,21 @@ GRAPH = (
     Variant("pagerank", "pagerank"),
 )
 """Scores from the training graph without any feature. They are not in the paper."""
-COMBINED = _trained("combined", pooling="none", curriculum="none", loss="max-margin")
+COMBINED = _row("combined", pooling="none", curriculum="none", loss="max-margin")
 """All features, the log-degree among them, go through the encoder's layers without neighbours."""
-PINSAGE = _trained("pinsage", pooling="importance", curriculum="paper", loss="max-margin")
+PINSAGE = _row("pinsage", pooling="importance", curriculum="paper", loss="max-margin")
 TRAINED = (
     COMBINED,
-    _trained("max-pooling", pooling="max", curriculum="none", loss="max-margin"),
-    _trained("mean-pooling", pooling="mean", curriculum="none", loss="max-margin"),
+    _row("max-pooling", pooling="max", curriculum="none", loss="max-margin"),
+    _row("mean-pooling", pooling="mean", curriculum="none", loss="max-margin"),
     # The paper names the loss of its reference 18 (Hamilton et al. 2017, equation 1).
-    _trained(
-        "mean-pooling-xent", pooling="mean", curriculum="none", loss="binary", temperature=1.0
-    ),
-    _trained("mean-pooling-hard", pooling="mean", curriculum="paper", loss="max-margin"),
+    _row("mean-pooling-xent", pooling="mean", curriculum="none", loss="binary", temperature=1.0),
+    _row("mean-pooling-hard", pooling="mean", curriculum="paper", loss="max-margin"),
     PINSAGE,
 )
 BEYOND = (
-    Variant(
-        "mean-pooling-softmax",
-        "trained",
-        {"pooling": "mean", "curriculum": "none", "loss": "softmax"},
-    ),
-    Variant("pinsage-softmax", "trained", {**PINSAGE.changes, "loss": "softmax"}),
+    _row("mean-pooling-softmax", pooling="mean", curriculum="none", loss="softmax"),
+    _row("pinsage-softmax", **{**PINSAGE.changes, "loss": "softmax"}),
 )
 """Cross-entropy over the positive and all negatives of its row; it is not in the paper."""
 
@@ -87,11 +82,9 @@ DATASETS: Mapping[str, DataSet] = {
         # The same kind of world drawn again; no setting was ever chosen by looking at this one.
         DataSet("pins-1", UNIT, _PIN_COLUMNS, PinWorld(), world_seed=1),
         DataSet(
-            "ml-latest-small",
-            SETTINGS,
-            {"title": "annotation", "genres": "annotation", "tags": "annotation"},
+            "ml-latest-small", SETTINGS, dict.fromkeys(("title", "genres", "tags"), "annotation")
         ),
-        DataSet("hetrec-lastfm", SETTINGS, {"name": "annotation", "tags": "annotation"}),
+        DataSet("hetrec-lastfm", SETTINGS, dict.fromkeys(("name", "tags"), "annotation")),
     )
 }
 """The data sets that ``--datasets`` knows. Pairs of one context are asked for, which have no time,

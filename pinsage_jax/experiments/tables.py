@@ -95,14 +95,16 @@ def rows_of(results: Iterable[Result]) -> dict[str, list[Row]]:
     return {name: list(rows.values()) for name, rows in found.items()}
 
 
-def difference(first: Row, second: Row, name: str) -> Difference | None:
+def difference(first: Row | None, second: Row | None, name: str) -> Difference | None:
     """Compute the first variant less the second; None without a seed that has both figures.
 
     Args:
-        first: a row.
-        second: a row of the same data set.
+        first: a row; None where the variant did not run.
+        second: a row of the same data set, or None.
         name: the figure.
     """
+    if first is None or second is None:
+        return None
     both = [
         first.seeds[seed][name] - second.seeds[seed][name]
         for seed in first.seeds
@@ -142,7 +144,8 @@ def ablation_table(rows: Sequence[Row]) -> Table:
         rows: the rows of the data set.
     """
     shown = QUALITY | FRESHNESS | SECONDS
-    return variants_table(rows, {name: title for name, title in shown.items() if _any(rows, name)})
+    there = {name for row in rows for name in row.names()}
+    return variants_table(rows, {name: title for name, title in shown.items() if name in there})
 
 
 def verdict(rows: Sequence[Row], name: str, best: str = "pinsage") -> str | None:
@@ -156,11 +159,9 @@ def verdict(rows: Sequence[Row], name: str, best: str = "pinsage") -> str | None
     Returns:
         The line; None where there is nothing to compare.
     """
-    mine = next((row for row in rows if row.variant.name == best), None)
-    others = [row for row in rows if row is not mine]
-    if mine is None:
-        return None
-    found = {row.variant.name: difference(mine, row, name) for row in others}
+    others = _by_name(rows)
+    mine = others.pop(best, None)
+    found = {other: difference(mine, row, name) for other, row in others.items()}
     pairs = {other: one for other, one in found.items() if one is not None}
     if not pairs:
         return None
@@ -186,16 +187,10 @@ def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> Table:
     titles = ["graph", "features", "seeds", "popularity", "combined", "pinsage", "difference", ""]
     lines = []
     for rows in cells:
-        by_name = {row.variant.name: row for row in rows}
-        world = rows[0].data.world
+        by_name, world = _by_name(rows), rows[0].data.world
         assert world is not None
-        shown = [
-            _cell(by_name[one], name) if one in by_name else "–"
-            for one in ("popularity", "combined", "pinsage")
-        ]
-        found = None
-        if "combined" in by_name and "pinsage" in by_name:
-            found = difference(by_name["pinsage"], by_name["combined"], name)
+        shown = [_cell(by_name.get(one), name) for one in ("popularity", "combined", "pinsage")]
+        found = difference(by_name.get("pinsage"), by_name.get("combined"), name)
         words = "" if found is None else ("", "pinsage is better", "features alone are")[found.sign]
         signals = (f"{world.graph_signal:g}", f"{world.visual_signal:g}")
         seeds = max(len(row.seeds) for row in rows)
@@ -219,12 +214,8 @@ def statement(rows: Sequence[Row], claim: Claim) -> str | None:
         rows: the rows of the claims.
         claim: the claim.
     """
-    by_name = {row.variant.name: row for row in rows}
-    if claim.first not in by_name or claim.second not in by_name:
-        return None
-    first, second = by_name[claim.first], by_name[claim.second]
-    titles = QUALITY | TRIPLETS
-    parts = []
+    by_name, titles, parts = _by_name(rows), QUALITY | TRIPLETS, []
+    first, second = by_name.get(claim.first), by_name.get(claim.second)
     for name in claim.figures:
         if (found := difference(first, second, name)) is not None:
             words = ("not told apart", "better", "worse")[found.sign]
@@ -254,19 +245,19 @@ def as_json(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _compared(rows: Sequence[Row], row: Row) -> dict[str, Any] | None:
-    mine = next((one for one in rows if one.variant.name == "pinsage"), None)
+    mine = _by_name(rows).get("pinsage")
     if mine is None or mine is row:
         return None
     found = {name: difference(mine, row, name) for name in ("hit_rate@10", "mrr")}
     return {name: one._asdict() for name, one in found.items() if one is not None}
 
 
-def _any(rows: Sequence[Row], name: str) -> bool:
-    return any(row.statistics(name) for row in rows)
+def _by_name(rows: Sequence[Row]) -> dict[str, Row]:
+    return {row.variant.name: row for row in rows}
 
 
-def _cell(row: Row, name: str) -> str:
-    found = row.statistics(name)
+def _cell(row: Row | None, name: str) -> str:
+    found = row.statistics(name) if row else {}
     if not found:
         return "–"
     digits = 1 if name == "seconds" else 4

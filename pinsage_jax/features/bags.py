@@ -180,8 +180,7 @@ class TextSchema:
             most: words of a text that count at most.
             encoder: what makes sentence vectors of the texts, if anything does.
         """
-        texts = [column.values[row] for row in rows.tolist()]
-        sentence = None
+        texts, sentence = column.take(rows).values, None
         if encoder is not None:
             values, missing = _sentences(name, texts, encoder, None)
             sentence = Statistics.fit(values, np.flatnonzero(~missing))
@@ -239,11 +238,10 @@ class CategorySchema:
 
     def __post_init__(self) -> None:
         require(isinstance(self.name, str) and self.name, "name", "a string", self.name)
-        values, most = self.vocabulary, MAX_VOCABULARY
-        fine = type(values) is tuple and len(values) <= most
-        fine = fine and all(isinstance(one, str) and one for one in values)
-        fine = fine and len(set(values)) == len(values)
-        require(fine, "vocabulary", f"at most {most} strings, each once", values)
+        values = self.vocabulary
+        fine = type(values) is tuple and all(isinstance(one, str) and one for one in values)
+        fine = fine and len(set(values)) == len(values) <= MAX_VOCABULARY
+        require(fine, "vocabulary", f"at most {MAX_VOCABULARY} strings, each once", values)
         fine = type(self.width) is int and 1 <= self.width <= MAX_CATEGORIES
         require(fine, "width", f"an integer from 1 to {MAX_CATEGORIES}", self.width)
 
@@ -256,8 +254,7 @@ class CategorySchema:
             column: the values of all items.
             rows: ``int[n]``, the training items.
         """
-        values = _lists(column)
-        lists = [values[row] for row in rows.tolist()]
+        lists = _lists(column.take(rows))
         counts = Counter(value for one in lists for value in one)
         # Ties by name: the schema does not depend on the order of the items.
         frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_VOCABULARY]
@@ -297,21 +294,17 @@ def _sentences(
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
         vectors = np.asarray(encoder(given))
         vectors = vectors.astype(np.float32) if vectors.dtype.kind in "fiu" else vectors
-    if (
-        vectors.ndim != 2
-        or len(vectors) != len(given)
-        or vectors.shape[1] != (width or max(1, vectors.shape[1]))
-        or vectors.dtype != np.float32
-    ):
+    # A width that is not known yet is any but 0.
+    wanted = len(given), width or max((1, *vectors.shape[1:]))
+    if vectors.shape != wanted or vectors.dtype != np.float32:
         raise InputError(
             f"text_encoders: expected that of {name!r} to give numbers of shape "
             f"[{len(given)}, {width or 'w'}], got {vectors.dtype} of shape {vectors.shape}"
         )
-    if not np.isfinite(vectors).all():
-        at = int((~np.isfinite(vectors).all(axis=1)).argmax())
+    if (broken := ~np.isfinite(vectors).all(axis=1)).any():
         raise InputError(
             f"text_encoders: expected that of {name!r} to give finite numbers, "
-            f"it does not for {given[at][:60]!r}"
+            f"it does not for {given[broken.argmax()][:60]!r}"
         )
     values = np.zeros((len(texts), vectors.shape[1]), np.float32)
     values[~empty] = vectors

@@ -17,7 +17,7 @@ written form, and a String column declared ``categories`` is split at ``|``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -67,20 +67,16 @@ class Column:
         Args:
             rows: ``int[n]``; −1 gives a row without a value.
         """
-        none = rows < 0
         if self.kind in ("vector", "number"):
-            values = np.zeros((len(rows), *self.values.shape[1:]), self.values.dtype)
-            values[~none] = self.values[rows[~none]]
-            if self.kind == "number":
-                values[none] = np.nan
-                return Column(self.kind, values)
-            missing = none.copy()
-            missing[~none] |= self.absent()[rows[~none]]
-            return Column(self.kind, values, missing if missing.any() else None)
-        lists = self.kind == "categories"
-        empty = ([] if lists else None for _ in rows)
-        taken = (self.values[row] if row >= 0 else next(empty) for row in rows.tolist())
-        return Column(self.kind, list(taken))
+            blank, there = 0 if self.kind == "vector" else np.nan, rows >= 0
+            values = np.full((len(rows), *self.values.shape[1:]), blank, self.values.dtype)
+            values[there] = self.values[rows[there]]
+            # −1 is the last row, which is added here and below.
+            missing = np.append(self.absent(), True)[rows]
+            whole = self.kind == "number" or not missing.any()
+            return Column(self.kind, values, None if whole else missing)
+        texts = [*self.values, [] if self.kind == "categories" else None]
+        return Column(self.kind, [texts[row] for row in rows.tolist()])
 
 
 def kind_of(series: pl.Series) -> Kind:
@@ -137,7 +133,13 @@ def column_of(name: str, values: Any, kind: Kind | None, missing: Missing) -> Co
     if not isinstance(values, pl.Series):
         values = _series(name, values)
     kind = kind or kind_of(values.alias(name))
-    return _FROM_SERIES[kind](name, values, missing)
+    if kind == "vector":
+        return _series_vectors(name, values, missing)
+    if kind == "number":
+        return _series_numbers(name, values)
+    if kind == "categories":
+        return _series_categories(name, values)
+    return Column(kind, _cast(name, values, pl.String).to_list())
 
 
 def _series(name: str, values: Any) -> pl.Series:
@@ -177,7 +179,7 @@ def _series_vectors(name: str, series: pl.Series, missing: Missing) -> Column:
     values = np.zeros((len(series), width), np.float32 if real == pl.Float32 else np.float64)
     # A null within a vector becomes NaN, which is no number either.
     values[~absent] = _cast(name, present, pl.Array(real, width)).to_numpy()
-    return _vectors(name, values, absent if absent.any() else None, missing)
+    return _vectors(name, values, absent, missing)
 
 
 def _vectors(name: str, values: Any, absent: np.ndarray | None, missing: Missing) -> Column:
@@ -190,23 +192,21 @@ def _vectors(name: str, values: Any, absent: np.ndarray | None, missing: Missing
         )
     with np.errstate(over="ignore"):
         vectors = given.astype(np.float32)
-    if absent is not None:
-        absent = np.asarray(absent)
-        if absent.shape != (len(given),) or absent.dtype != bool:
-            raise InputError(f"column {name!r}: expected missing as a truth value for each row")
-        vectors[absent] = 0
-    broken = np.asarray(~np.isfinite(vectors).all(axis=1))
-    if broken.any():
-        if missing == "error":
-            row = int(broken.argmax())
-            at = int((~np.isfinite(vectors[row])).argmax())
-            raise _odd(name, row, "finite numbers that float32 holds", given[row, at].item())
-        vectors[broken] = 0
-        absent = broken if absent is None else broken | absent
-    return Column("vector", vectors, absent if absent is not None and absent.any() else None)
+    absent = np.zeros(len(given), bool) if absent is None else np.asarray(absent)
+    if absent.shape != (len(given),) or absent.dtype != bool:
+        raise InputError(f"column {name!r}: expected missing as a truth value for each row")
+    vectors[absent] = 0
+    broken = ~np.isfinite(vectors).all(axis=1)
+    if missing == "error" and broken.any():
+        row = int(broken.argmax())
+        at = int((~np.isfinite(vectors[row])).argmax())
+        raise _odd(name, row, "finite numbers that float32 holds", given[row, at].item())
+    vectors[broken] = 0
+    absent = absent | broken
+    return Column("vector", vectors, absent if absent.any() else None)
 
 
-def _series_numbers(name: str, series: pl.Series, _: Missing) -> Column:
+def _series_numbers(name: str, series: pl.Series) -> Column:
     if series.dtype == pl.String:
         written = series.str.strip_chars()
         written = written.set(written == "", None)
@@ -221,30 +221,13 @@ def _series_numbers(name: str, series: pl.Series, _: Missing) -> Column:
     return Column("number", numbers.fill_null(np.nan).to_numpy())
 
 
-def _series_texts(name: str, series: pl.Series, _: Missing) -> Column:
-    return Column("text", _cast(name, series, pl.String).to_list())
-
-
-def _series_category(name: str, series: pl.Series, _: Missing) -> Column:
-    return Column("category", _cast(name, series, pl.String).to_list())
-
-
-def _series_categories(name: str, series: pl.Series, _: Missing) -> Column:
+def _series_categories(name: str, series: pl.Series) -> Column:
     if series.dtype == pl.String:
         parts = series.str.split(SEPARATOR).to_list()
         return Column("categories", [[one.strip() for one in row or ()] for row in parts])
     if not isinstance(series.dtype, (pl.List, pl.Array)) and series.dtype != pl.Null:
         raise InputError(f"column {name!r}: expected lists of values, got {series.dtype}")
     return Column("categories", _cast(name, series, pl.List(pl.String)).to_list())
-
-
-_FROM_SERIES = {
-    "vector": _series_vectors,
-    "text": _series_texts,
-    "category": _series_category,
-    "categories": _series_categories,
-    "number": _series_numbers,
-}
 
 
 def checked_column(name: str, column: Column, num_rows: int) -> Column:
@@ -261,23 +244,16 @@ def checked_column(name: str, column: Column, num_rows: int) -> Column:
     where, kinds = f"column {name!r}", get_args(Kind)
     fine = isinstance(column, Column) and column.kind in kinds
     require(fine, where, f"a Column of kind {', '.join(kinds)}", column)
-    require(len(column.values) == num_rows, where, f"{num_rows} rows", len(column.values))
+    values = column.values
+    require(len(values) == num_rows, where, f"{num_rows} rows", len(values))
     if column.kind == "vector":
-        return _vectors(name, column.values, column.missing, "error")
+        return _vectors(name, values, column.missing, "error")
     require(column.missing is None, where, "missing for vectors alone", column.kind)
     if column.kind == "number":
-        return Column("number", _numbers(name, column.values))
-    values: Sequence[Any] = (
-        column.values.tolist() if hasattr(column.values, "tolist") else column.values
-    )
-    if column.kind == "text":
-        for row, value in enumerate(values):
-            if value is not None and not isinstance(value, str):
-                raise _odd(name, row, "a string or None", value)
-        return Column("text", list(values))
-    if column.kind == "category":
-        return Column("category", [_category(name, row, one) for row, one in enumerate(values)])
-    return Column("categories", [_categories(name, row, one) for row, one in enumerate(values)])
+        return Column("number", _numbers(name, values))
+    values = values.tolist() if hasattr(values, "tolist") else values
+    read = {"text": _text, "category": _category, "categories": _categories}[column.kind]
+    return Column(column.kind, [read(name, row, one) for row, one in enumerate(values)])
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
@@ -291,6 +267,12 @@ def _numbers(name: str, values: Any) -> np.ndarray:
         row = int(odd.argmax())
         raise _odd(name, row, "a finite number that float32 holds", numbers[row].item())
     return numbers
+
+
+def _text(name: str, row: int, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise _odd(name, row, "a string or None", value)
+    return value
 
 
 def _category(name: str, row: int, value: Any) -> str | None:

@@ -223,11 +223,10 @@ def _id_column(columns: list[str], wanted: str | None, where: str) -> str:
     if wanted is not None and wanted not in columns:
         known = ", ".join(columns) or "none"
         raise InputError(f"{where}: expected a column {wanted!r} of ids, there are {known}")
-    usual = [name for name in _ID_COLUMNS if name in columns]
-    for name in (wanted, *usual, *columns):
-        if name is not None:
-            return name
-    raise InputError(f"{where}: expected a column of ids, there are no columns")
+    if not columns:
+        raise InputError(f"{where}: expected a column of ids, there are no columns")
+    usual = _ID_COLUMNS if wanted is None else (wanted,)
+    return next((name for name in usual if name in columns), columns[0])
 
 
 def _with_numbers(frame: pl.DataFrame, written: set[str]) -> pl.DataFrame:

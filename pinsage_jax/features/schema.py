@@ -19,6 +19,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +28,8 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.errors import InputError
-from pinsage_jax.features.bags import (
-    MAX_BUCKETS,
-    MAX_WORDS,
-    CategorySchema,
-    TextEncoders,
-    TextSchema,
-)
+from pinsage_jax.features import bags
+from pinsage_jax.features.bags import CategorySchema, TextEncoders, TextSchema
 from pinsage_jax.features.columns import Column, Kind
 from pinsage_jax.features.inputs import Input, Statistics, checked_integers, require
 from pinsage_jax.features.table import FeatureTable, check_known
@@ -124,10 +120,8 @@ class FeatureSchema:
         names = [one.name for one in self.inputs()]
         if not names:
             raise InputError("columns: expected at least one column where log_degree is off")
-        if repeated := [name for name, count in Counter(names).items() if count > 1]:
-            raise InputError(
-                f"columns: two inputs would be called {repeated[0]!r}; rename a column"
-            )
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise InputError(f"columns: two inputs would be called {twice[0]!r}; rename a column")
 
     def inputs(self) -> tuple[Input, ...]:
         """The arrays that ``encode`` makes, in the encoder's order; the degree comes last."""
@@ -187,7 +181,7 @@ class FeatureSchema:
 
     def as_json(self) -> dict[str, Any]:
         """The schema as plain values, from which ``from_json`` makes an equal one."""
-        return {"version": _VERSION} | _plain(self)
+        return {"version": _VERSION} | json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_json(cls, value: Any) -> FeatureSchema:
@@ -232,8 +226,8 @@ def fit_schema(
         log_degree: whether the encoder sees the degree.
         text_encoders: by text column, what makes a sentence vector of its texts.
     """
-    require(1 <= buckets <= MAX_BUCKETS, "buckets", f"1 to {MAX_BUCKETS}", buckets)
-    require(1 <= max_words <= MAX_WORDS, "max_words", f"1 to {MAX_WORDS}", max_words)
+    require(1 <= buckets <= bags.MAX_BUCKETS, "buckets", f"1 to {bags.MAX_BUCKETS}", buckets)
+    require(1 <= max_words <= bags.MAX_WORDS, "max_words", f"1 to {bags.MAX_WORDS}", max_words)
     rows = np.unique(checked_integers("train_rows", train_rows, 0, table.num_rows))
     require(len(rows), "train_rows", "at least one row", train_rows)
     degrees = _checked_degrees(degrees, table.num_rows)
@@ -256,13 +250,6 @@ def _checked_degrees(degrees: Any, num_rows: int) -> np.ndarray:
     given = checked_integers("degrees", degrees, 0, 2**62)
     require(len(given) == num_rows, "degrees", f"one for each of {num_rows} items", len(given))
     return given
-
-
-def _plain(value: Any) -> Any:
-    """A dataclass as a dictionary, a tuple as a list."""
-    if dataclasses.is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 _SCHEMAS = {

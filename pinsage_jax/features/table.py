@@ -33,10 +33,8 @@ class FeatureTable:
     def __post_init__(self) -> None:
         for name in self.columns:
             require(isinstance(name, str) and name, "columns", "names", name)
-        sound = {
-            name: checked_column(name, column, self.num_rows)
-            for name, column in self.columns.items()
-        }
+        given, rows = self.columns.items(), self.num_rows
+        sound = {name: checked_column(name, column, rows) for name, column in given}
         object.__setattr__(self, "columns", sound)
 
     @classmethod
@@ -59,12 +57,8 @@ class FeatureTable:
         Raises:
             InputError: a column does not fit its kind, or has a type without one.
         """
-        return cls.from_mapping(
-            {series.name: series for series in frame.iter_columns()},
-            kinds,
-            num_rows=frame.height,
-            missing=missing,
-        )
+        columns = {series.name: series for series in frame.iter_columns()}
+        return cls.from_mapping(columns, kinds, num_rows=frame.height, missing=missing)
 
     @classmethod
     def from_mapping(
@@ -83,14 +77,10 @@ class FeatureTable:
             num_rows: I, needed where there is no column.
             missing: as ``from_frame`` takes it.
         """
-        kinds = dict(kinds or {})
-        policies = get_args(Missing)
+        policies, kinds = get_args(Missing), kinds or {}
         require(missing in policies, "missing", " or ".join(policies), missing)
         check_known("kinds", kinds, columns)
-        made = {
-            name: column_of(name, values, kinds.get(name), missing)
-            for name, values in columns.items()
-        }
+        made = {key: column_of(key, one, kinds.get(key), missing) for key, one in columns.items()}
         if num_rows is None:
             require(made, "num_rows", "the number of items where no column tells it", None)
             num_rows = len(next(iter(made.values())).values)

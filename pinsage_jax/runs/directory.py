@@ -62,8 +62,7 @@ class PinSageRun:
         Raises:
             InputError: the directory already holds something.
         """
-        refuse_taken(path)
-        with whole_folder(path) as temporary:
+        with whole_folder(path, "run") as temporary:
             yield cls(temporary)
 
     @classmethod
@@ -272,22 +271,6 @@ class PinSageRun:
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except ValueError as error:  # no JSON, or no UTF-8
             raise InputError(f"{path}: expected a JSON object a line: {error}") from error
-
-
-def refuse_taken(path: Path) -> None:
-    """Refuse a directory in which a new run would overwrite something.
-
-    Args:
-        path: the directory.
-
-    Raises:
-        InputError: it is no directory, or not empty.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(
-            f"{path}: expected a new or empty directory, it already holds something; "
-            f"go on with a run by resuming it, or choose another name"
-        )
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import write_json
+from lightgcn_jax.files import refuse_taken, write_json
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors, embed_all
 from pinsage_jax.evaluation.parts import evaluate_parts
 from pinsage_jax.features.schema import TextEncoders
-from pinsage_jax.runs.directory import PinSageRun, refuse_taken
+from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.stored_task import load_task, save_task
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Prepared, prepare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import warnings
 from collections.abc import Sequence
@@ -80,18 +81,17 @@ def neighbours_table(
         InputError: shapes do not fit, or a column or an item row is not there.
     """
     queries, ids, scores = _checked(queries, ids, len(items), scores)
-    names = tuple(features.columns) if columns is None else tuple(columns)
-    unknown = [name for name in names if name not in features.columns]
-    if unknown:
+    known = features.columns
+    names = tuple(known if columns is None else columns)
+    if unknown := [name for name in names if name not in known]:
         raise InputError(
-            f"columns: expected some of {', '.join(features.columns) or 'none'}, "
-            f"got {', '.join(unknown)}"
+            f"columns: expected some of {', '.join(known) or 'none'}, got {', '.join(unknown)}"
         )
 
     def row(query: int, place: str, item: int, score: str) -> tuple[str, ...]:
         query_id, item_id = (_shown(value, longest) for value in items.external([query, item]))
-        known = (_value(features.columns[name], item) for name in names)
-        return query_id, place, item_id, score, *(_shown(value, longest) for value in known)
+        values = (_value(known[name], item) for name in names)
+        return query_id, place, item_id, score, *(_shown(value, longest) for value in values)
 
     rows = []
     for at, query in enumerate(queries):
@@ -146,9 +146,8 @@ def contact_sheet(
         cell.set_axis_off()
         if item < 0:
             continue
-        label = _shown(items.external([item])[0], 18)
         # An id is plain text, in which $ must not start a formula.
-        cell.set_title(label, fontsize=7, parse_math=False)
+        cell.set_title(_shown(items.external([item])[0], 18), fontsize=7, parse_math=False)
         picture, why = _read_picture(folder, pictures[item])
         counts[why] += 1
         if picture is None:
@@ -170,25 +169,20 @@ def _read_picture(folder: Path, name: str | None) -> tuple[np.ndarray | None, st
     # whatever the file's name; here two formats are tried, and the size is known before the pixels.
     from PIL import Image
 
-    try:
+    # A decoder may fail in any way on bytes that are not trusted. One broken picture must not cost
+    # the whole sheet; it is counted.
+    with contextlib.suppress(Exception):
         root = folder.resolve()
         file = (root / name).resolve()
-        if not file.is_relative_to(root) or file.suffix.lower() not in SUFFIXES:
-            return None, "broken"
-        if not file.is_file() or file.stat().st_size > LARGEST_FILE:
-            return None, "broken"
-        with warnings.catch_warnings():
+        allowed = file.is_relative_to(root) and file.suffix.lower() in SUFFIXES
+        if allowed and file.is_file() and file.stat().st_size <= LARGEST_FILE:
             # A size that Pillow only warns of is beyond the limit below.
-            warnings.simplefilter("ignore")
-            with Image.open(file, formats=_FORMATS) as picture:
-                if picture.width * picture.height > LARGEST_PICTURE:
-                    return None, "broken"
-                picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-                return np.asarray(picture.convert("RGB")), "shown"
-    except Exception:
-        # A decoder may fail in any way on bytes that are not trusted. One broken picture must not
-        # cost the whole sheet; it is counted.
-        return None, "broken"
+            ignoring = warnings.catch_warnings(action="ignore")
+            with ignoring, Image.open(file, formats=_FORMATS) as picture:
+                if picture.width * picture.height <= LARGEST_PICTURE:
+                    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+                    return np.asarray(picture.convert("RGB")), "shown"
+    return None, "broken"
 
 
 def _value(column: Column, item: int) -> Any:

@@ -38,6 +38,10 @@ _BATCH = 64
 _QUERIES = 16
 _EDGES_AN_ITEM = 64
 
+ExternalIds = Sequence[int | str]
+# The contexts that hold each of several items.
+Contexts = Sequence[ExternalIds]
+
 
 class Added(NamedTuple):
     """The vectors of new items, and counts of what was left out.
@@ -104,8 +108,7 @@ class LiveItems:
         """
         self.items, self._contexts = items, contexts
         self._model, self._params, self._config, self._schema = model, params, config, schema
-        self._text_encoders = text_encoders
-        self._slack = slack
+        self._text_encoders, self._slack = text_encoders, slack
         self._graph = ItemGraph.from_pairs(
             *edges,
             num_items=len(items),
@@ -113,20 +116,17 @@ class LiveItems:
             item_slack=slack,
             edge_slack=slack * _EDGES_AN_ITEM,
         )
-        room = ((0, slack), (0, 0))
-        self._layers = tuple(jnp.asarray(np.pad(layer, room)) for layer in embedded.layers)
-        self._vectors = jnp.asarray(np.pad(embedded.vectors, room))
+        room, below = ((0, slack), (0, 0)), embedded.layers
+        # The layers and, last, the vectors.
+        self._arrays = tuple(jnp.asarray(np.pad(one, room)) for one in (*below, embedded.vectors))
 
     @property
     def vectors(self) -> np.ndarray:
         """z of all known items, ``float32[known, D]``, new ones last."""
-        return np.asarray(self._vectors)[: len(self.items)]
+        return np.asarray(self._arrays[-1])[: len(self.items)]
 
     def add(
-        self,
-        ids: Sequence[int | str],
-        features: FeatureTable,
-        contexts: Sequence[Sequence[int | str]] | None = None,
+        self, ids: ExternalIds, features: FeatureTable, contexts: Contexts | None = None
     ) -> Added:
         """Embed new items, which ``similar`` finds from now on.
 
@@ -148,35 +148,22 @@ class LiveItems:
             encoded |= {ID_INPUT: np.full((len(ids), 1), -1, np.int32)}
         graph = self._graph.with_items(rows, known_contexts)
         new: list[tuple[np.ndarray, tuple[Array, ...]]] = []
+        model, config, layers = self._model, self._config, self._arrays[:-1]
         for start in range(0, len(ids), _BATCH):
             part = slice(start, start + _BATCH)
             given = {name: _filled(values[part]) for name, values in encoded.items()}
             filled = _filled(rows[part].astype(np.int32))
-            embedded = _embed_new(
-                jax.random.fold_in(stream(self._config, "new items"), int(rows[start])),
-                self._params,
-                given,
-                graph,
-                filled,
-                self._layers,
-                model=self._model,
-                config=self._config,
-            )
-            new.append((filled, embedded))
+            key = jax.random.fold_in(stream(config, "new items"), int(rows[start]))
+            made = _embed_new(key, self._params, given, graph, filled, layers, model, config)
+            new.append((filled, made))
         # Only now, so that an error leaves everything as it was.
-        for filled, embedded in new:
-            *layers, self._vectors = _written((*self._layers, self._vectors), filled, embedded)
-            self._layers = tuple(layers)
+        for filled, made in new:
+            self._arrays = _written(self._arrays, filled, made)
         self.items, self._graph = grown, graph
-        return Added(
-            list(ids),
-            np.asarray(self._vectors[rows]),
-            int((degrees == 0).sum()),
-            unknown,
-            len(self._schema.ignored(features)),
-        )
+        vectors, ignored = np.asarray(self._arrays[-1][rows]), len(self._schema.ignored(features))
+        return Added(list(ids), vectors, int((degrees == 0).sum()), unknown, ignored)
 
-    def similar(self, ids: Sequence[int | str], k: int = 10) -> list[Neighbours]:
+    def similar(self, ids: ExternalIds, k: int = 10) -> list[Neighbours]:
         """Find the k items with the highest scores for each given one, which is left out itself.
 
         Args:
@@ -193,10 +180,10 @@ class LiveItems:
         for start in range(0, len(rows), _QUERIES):
             part = rows[start : start + _QUERIES]
             asked = np.pad(part, (0, _QUERIES - len(part)), mode="edge")
-            best, scores = _nearest(self._vectors, asked, np.int32(len(self.items)), k=k)
-            for place in range(len(part)):
-                names = self.items.external(np.asarray(best[place]))
-                found.append(Neighbours(names, np.asarray(scores[place])))
+            answers = _nearest(self._arrays[-1], asked, np.int32(len(self.items)), k=k)
+            # Those to what the batch was filled up with come last, and are not read.
+            for _, near, scores in zip(part, *map(np.asarray, answers), strict=False):
+                found.append(Neighbours(self.items.external(near), scores))
         return found
 
     def layer_rows(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -205,7 +192,7 @@ class LiveItems:
         Args:
             rows: ``int[n]``.
         """
-        return [np.asarray(array[rows]) for array in (*self._layers, self._vectors)]
+        return [np.asarray(array[rows]) for array in self._arrays]
 
     def restore(self, ids: IdMap, arrays: Sequence[np.ndarray]) -> None:
         """Take back items that were added before, with the rows that :meth:`layer_rows` returned.
@@ -219,29 +206,19 @@ class LiveItems:
             InputError: there is no room, or the arrays do not fit the ids.
         """
         first, added = len(self.items), len(ids) - len(self.items)
-        if added > self._slack:
-            raise InputError(self._no_room(added))
-        kept = (*self._layers, self._vectors)
+        self._check_room(added)
+        kept, dims = self._arrays, self._arrays[-1].shape[1:]
         fits = len(arrays) == len(kept) and added >= 0
-        if not fits or any(
-            len(one) < added or one.shape[1:] != kept[0].shape[1:] for one in arrays
-        ):
+        if not fits or any(len(one) < added or one.shape[1:] != dims for one in arrays):
             raise InputError(
                 f"added items: expected {len(kept)} arrays of {added} rows or more, "
                 f"got {[list(one.shape) for one in arrays]}"
             )
-        rows = slice(first, len(ids))
-        *layers, self._vectors = (
-            into.at[rows].set(one[:added]) for into, one in zip(kept, arrays, strict=True)
-        )
-        self._layers, self.items = tuple(layers), ids
+        pairs, rows = zip(kept, arrays, strict=True), slice(first, len(ids))
+        self._arrays = tuple(into.at[rows].set(one[:added]) for into, one in pairs)
+        self.items = ids
 
-    def _grown(
-        self,
-        ids: Sequence[int | str],
-        features: FeatureTable,
-        contexts: Sequence[Sequence[int | str]] | None,
-    ) -> IdMap:
+    def _grown(self, ids: ExternalIds, features: FeatureTable, contexts: Contexts | None) -> IdMap:
         """The id map with the new items, checked."""
         if not len(ids):
             raise InputError("ids: expected at least one new item, got none")
@@ -254,20 +231,17 @@ class LiveItems:
             lengths["contexts"] = len(contexts)
         if len(set(lengths.values())) > 1:
             raise InputError(f"expected one row for each new item, got {lengths}")
-        room = self._vectors.shape[0] - len(self.items)
-        if len(ids) > room:
-            raise InputError(self._no_room(len(ids)))
+        self._check_room(len(ids))
         return self.items.grow(list(ids))
 
-    def _no_room(self, wanted: int) -> str:
-        return (
-            f"expected at most {self._slack:,} new items, {wanted:,} more do not fit; open the run "
-            "with a larger slack, or train again"
-        )
+    def _check_room(self, wanted: int) -> None:
+        if wanted > len(self._arrays[-1]) - len(self.items):
+            raise InputError(
+                f"expected at most {self._slack:,} new items, {wanted:,} more do not fit; open the "
+                "run with a larger slack, or train again"
+            )
 
-    def _context_rows(
-        self, contexts: Sequence[Sequence[int | str]]
-    ) -> tuple[list[np.ndarray], int]:
+    def _context_rows(self, contexts: Contexts) -> tuple[list[np.ndarray], int]:
         """Rows of the known contexts of each item, and how many were not known."""
         known, unknown = [], 0
         for given in contexts:
@@ -285,7 +259,6 @@ def _embed_new(
     graph: ItemGraph,
     rows: Ids,
     layers: tuple[Array, ...],
-    *,
     model: PinSage,
     config: PinSageConfig,
 ) -> tuple[Array, ...]:
@@ -296,11 +269,10 @@ def _embed_new(
     new = [h]
     for k in range(model.layers):
         assert near is not None
-        size, count = near.ids.shape
         # Only the neighbours' messages are computed, each for the row that asks for it.
         below = layers[k][jnp.maximum(near.ids, 0).reshape(-1)]
         messages = applied(model, params, "messages", k, below)
-        places = jnp.arange(size * count, dtype=jnp.int32).reshape(size, count)
+        places = jnp.arange(near.ids.size, dtype=jnp.int32).reshape(near.ids.shape)
         h = applied(model, params, "convolve", k, h, messages, places, near.weights)
         new.append(h)
     return *new[: len(layers)], applied(model, params, "head", h)

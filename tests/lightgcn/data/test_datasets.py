@@ -1,9 +1,11 @@
 """Named data sets: what is accepted, what is refused, and what a user is told."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -319,7 +321,7 @@ def test_places_are_searched_in_order(site, cache, tmp_path):
     assert sorted(os.listdir(ours / "tiny")) == ["test.txt", "train.txt"]  # nothing recorded there
 
 
-def test_archives_are_unpacked_and_removed(site, cache):
+def test_archives_are_unpacked_and_removed(site, cache, monkeypatch):
     with zipfile.ZipFile(site.folder / "set.zip", "w") as archive:
         archive.writestr("set/u.data", "1\t1\t5\t10\n1\t2\t3\t11\n2\t1\t4\t12\n2\t1\t5\t13\n")
         archive.writestr("set/README", "terms")
@@ -338,4 +340,16 @@ def test_archives_are_unpacked_and_removed(site, cache):
     with pytest.raises(InputError, match="cannot be unpacked"):
         load_dataset("tiny", cache_dir=cache)
     assert os.listdir(cache / "tiny") == ["fingerprint.txt"]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.copy(site.folder / "set.zip", cache / "tiny")
+    (site.folder / "set.zip").unlink()
+    with monkeypatch.context() as disk:
+        disk.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(InputError, match=r"cannot write to .*No space left"):
+            load_dataset("tiny", cache_dir=cache)
+    # The archive is whole: the next try does not fetch it again.
+    assert sorted(os.listdir(cache / "tiny")) == ["fingerprint.txt", "set.zip"]
     load_dataset("tiny", cache_dir=cache)

@@ -218,9 +218,9 @@ def test_adding_and_asking_again_compiles_nothing(live):
 def test_new_rows_are_written_in_place(live):
     """The stored arrays are not copied, and vectors that were read before stay as they were."""
     rows, contexts = held_back(2)
-    before = [one.unsafe_buffer_pointer() for one in (*live._layers, live._vectors)]
+    before = [one.unsafe_buffer_pointer() for one in live._arrays]
     live.add(["a"], features_of(rows[:1]), contexts[:1])
-    assert [one.unsafe_buffer_pointer() for one in (*live._layers, live._vectors)] == before
+    assert [one.unsafe_buffer_pointer() for one in live._arrays] == before
     read = live.vectors
     kept = read.copy()
     live.add(["b"], features_of(rows[1:]), contexts[1:])
