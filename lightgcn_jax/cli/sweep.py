@@ -14,6 +14,7 @@ from rich.table import Table
 
 from lightgcn_jax.cli.console import messages, metrics_table, results, table
 from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.cli.training import Settings, data_lines
 from lightgcn_jax.data import PARTS
@@ -27,10 +28,6 @@ from lightgcn_jax.sweeps.space import Sampler, named, shown
 
 _WORDS = {"none": None, "true": True, "false": False}
 Texts = tuple[str, ...]
-
-
-def _flag(metavar: str, hint: str = "", name: str | None = None) -> Any:
-    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=hint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,19 +62,19 @@ class Sweep:
 
     source: Annotated[Source, tyro.conf.arg(name="")]
     settings: Annotated[Settings, tyro.conf.arg(name="")]
-    values: Annotated[Texts, _flag("NAME=VALUE,… [NAME=VALUE,… ...]", name="set")] = ()
-    ranges: Annotated[Texts, _flag("NAME=LOW..HIGH [NAME=LOW..HIGH ...]", name="range")] = ()
-    trials: Annotated[int | None, _flag("N", "(default: the whole grid)")] = None
+    values: Annotated[Texts, flag("NAME=VALUE,… [NAME=VALUE,… ...]", name="set")] = ()
+    ranges: Annotated[Texts, flag("NAME=LOW..HIGH [NAME=LOW..HIGH ...]", name="range")] = ()
+    trials: Annotated[int | None, flag("N", "(default: the whole grid)")] = None
     sampler: Annotated[
-        Sampler | None, _flag("{grid,random,tpe}", "(default: random with --trials, else grid)")
+        Sampler | None, flag("{grid,random,tpe}", "(default: random with --trials, else grid)")
     ] = None
     draw_seed: int = 0
     together: int = 8
     study: Switch = False
     train_best: Switch = False
     refit: Switch = False
-    out: Annotated[Path | None, _flag("FOLDER", "(default: runs/<data>-sweep-<time>)")] = None
-    resume: Annotated[Path | None, _flag("FOLDER")] = None
+    out: Annotated[Path | None, flag("FOLDER", "(default: runs/<data>-sweep-<time>)")] = None
+    resume: Annotated[Path | None, flag("FOLDER")] = None
     quiet: Switch = False
 
     def run(self) -> int:
