@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import tyro
@@ -17,6 +18,9 @@ def flag(metavar: str, hint: str = "", name: str | None = None) -> Any:
         name: of the flag, where it is not the field's.
     """
     return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=hint)
+
+
+File = Annotated[Path | None, flag("FILE")]
 
 
 def settings_type(kinds: Mapping[str, Any], documentation: str, hint: Callable[[str], str]) -> Any:

@@ -12,9 +12,9 @@ import tyro
 
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.runs import RunPath, Switch
+from lightgcn_jax.cli.settings import File
 from lightgcn_jax.cli.source import FileFormat, Text
 from lightgcn_jax.data.ids import IdMap
-from pinsage_jax.cli.flags import File
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import Items, read_items

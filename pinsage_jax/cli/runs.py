@@ -14,9 +14,9 @@ from rich.table import Table
 
 from lightgcn_jax.cli.console import results, say, table
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch
+from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving.export import check_target, write_tables
-from pinsage_jax.cli.flags import File, flag
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.cli.source import FileFormat, Folder, Text
 from lightgcn_jax.errors import InputError
-from pinsage_jax.cli.flags import File, flag
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, from_files, load_items
 from pinsage_jax.data.world import PinWorld, generate_pins

@@ -14,9 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightgcn_jax.cli.console import messages, results
 from lightgcn_jax.cli.runs import Switch
-from lightgcn_jax.cli.settings import settings_type, shown
+from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.errors import InputError
-from pinsage_jax.cli.flags import flag
 from pinsage_jax.cli.runs import parts_table
 from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PinSageConfig, settings_from
