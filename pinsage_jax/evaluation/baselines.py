@@ -1,12 +1,15 @@
 """Baselines: rankings of held-out pairs that need no training.
 
-Each is a ``Scorer`` with a query for every row of a :class:`~pinsage_jax.tasks.task.HeldOut`, which
-:func:`pinsage_jax.evaluation.metrics.evaluate_items` ranks like any model.
+Each makes of a task a ``Scorer`` with a query for every row of a
+:class:`~pinsage_jax.tasks.task.HeldOut`, which
+:func:`pinsage_jax.evaluation.metrics.evaluate_items` ranks like any model. ``BASELINES`` has them
+by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import flax.struct
 import jax
@@ -14,14 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.diffusion.operator import diffuse
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import Scorer
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.itemcf import ItemCf, ItemCfScorer, nearest_items
 from lightgcn_jax.models.trivial import PopularScorer, RandomScorer
-from pinsage_jax.features.inputs import Input
-from pinsage_jax.features.schema import FeatureArrays
-from pinsage_jax.graph.pagerank import Chain, pagerank_columns
-from pinsage_jax.tasks.task import HeldOut, Task, graph_of
+from pinsage_jax.evaluation.feature_cosine import FeatureCosine, feature_cosine
+from pinsage_jax.evaluation.metrics import ranked_metrics
+from pinsage_jax.features.schema import fit_schema
+from pinsage_jax.graph.pagerank import Chain
+from pinsage_jax.tasks.task import HeldOut, Task, graph_of, with_fresh_edges
 
 
 def popularity(task: Task, held_out: HeldOut) -> PopularScorer:
@@ -70,6 +76,9 @@ def item_cosine(task: Task, held_out: HeldOut, model: ItemCf | None = None) -> I
 class GraphScores:
     """Scores an item by where walks from a query's items lead, a mean over these items.
 
+    Walks are linear in where they start, so one column that starts at all of a query's items holds
+    the mean of their columns.
+
     Attributes:
         chain: the two steps of a traversal.
         queries: ``int32[Q, n]``, item rows, −1 pads.
@@ -95,7 +104,7 @@ class GraphScores:
     @property
     def block_bytes_per_query(self) -> int:
         """What a query takes beside its scores: columns of items and of contexts."""
-        return 12 * self.queries.shape[1] * sum(self.chain.to_items.shape)
+        return 12 * sum(self.chain.to_items.shape)
 
     def scores(self, rows: Ids) -> Float[Array, "items queries"]:
         """Scores of all items for some queries.
@@ -106,9 +115,15 @@ class GraphScores:
         items = self.queries[rows]
         valid = (items >= 0).astype(jnp.float32)
         shares = valid / jnp.maximum(valid.sum(axis=1), 1)[:, None]
-        starts = jnp.maximum(items, 0).reshape(-1)
-        found = pagerank_columns(self.chain, starts, self.restart, self.iterations)
-        return jnp.einsum("bni,bn->ib", found.reshape(*items.shape, -1), shares)
+        slots = jnp.arange(rows.shape[0], dtype=jnp.int32)
+        place = jnp.maximum(items, 0), slots[:, None]
+        start = jnp.zeros((self.num_items, rows.shape[0]), jnp.float32).at[place].add(shares)
+
+        def step(_, x: Array) -> Array:
+            moved = diffuse(self.chain.to_items, diffuse(self.chain.to_contexts, x))
+            return ((1 - self.restart) * moved).at[place].add(self.restart * shares)
+
+        return jax.lax.fori_loop(0, self.iterations, step, start)
 
 
 def cooccurrence(task: Task, held_out: HeldOut) -> GraphScores:
@@ -132,154 +147,86 @@ def personal_pagerank(task: Task, held_out: HeldOut, *, restart: float = 0.15) -
     return GraphScores(Chain.of(graph_of(task)), jnp.asarray(held_out.queries), restart, 10)
 
 
-@flax.struct.dataclass
-class FeatureCosine:
-    """Scores an item by the mean of the cosines of its features with those of a query's items.
+def features(task: Task, held_out: HeldOut, columns: Sequence[str] | None = None) -> FeatureCosine:
+    """Score an item by the cosine of its features with those of a query's items.
 
-    An item's vector has two kinds of parts. All dense inputs stand side by side and are scaled to
-    length 1 together, so that a wide input says more than a narrow one. Every bag has the counts of
-    its ids, scaled to length 1. The parts stand side by side and the whole is scaled to length 1.
-    An item without any feature scores 0.
-
-    Attributes:
-        queries: ``int32[Q, n]``, item rows, −1 pads.
-        dense: ``float32[I, w]``, the part of the dense inputs.
-        ids: ``int32[I, W]``, the entries of all bags, each bag's ids shifted past those before it.
-        weights: ``float32[I, W]``, how much an entry adds to its id; 0 for padding.
-        num_ids: how many ids all bags have together; static.
-    """
-
-    queries: Int[Array, "queries items"]
-    dense: Float[Array, "items width"]
-    ids: Int[Array, "items entries"]
-    weights: Float[Array, "items entries"]
-    num_ids: int = flax.struct.field(pytree_node=False)
-
-    @property
-    def num_queries(self) -> int:
-        """Q."""
-        return self.queries.shape[0]
-
-    @property
-    def num_items(self) -> int:
-        """I."""
-        return self.dense.shape[0]
-
-    @property
-    def block_bytes_per_query(self) -> int:
-        """What a query takes beside its scores: its bags written out, and two columns of items."""
-        mine = self.queries.shape[1] * (self.dense.shape[1] + 3 * self.ids.shape[1])
-        return 4 * (self.num_ids + 2 * self.num_items + mine)
-
-    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
-        """Scores of all items for some queries.
-
-        Args:
-            rows: ``int32[B]``, queries.
-        """
-        items = self.queries[rows]
-        valid = (items >= 0).astype(jnp.float32)
-        shares = valid / jnp.maximum(valid.sum(axis=1), 1)[:, None]
-        items = jnp.maximum(items, 0)
-        scores = self.dense @ (self.dense[items] * shares[:, :, None]).sum(axis=1).T
-        if not self.num_ids:
-            return scores
-        # The queries' bags written out, an id a row; the items' stay lists of entries.
-        slots = jnp.broadcast_to(
-            jnp.arange(rows.shape[0], dtype=jnp.int32)[:, None, None],
-            (*items.shape, self.ids.shape[1]),
-        )
-        bags = jnp.zeros((self.num_ids, rows.shape[0]), jnp.float32)
-        bags = bags.at[self.ids[items], slots].add(self.weights[items] * shares[:, :, None])
-
-        def add(total, entry):
-            ids, weights = entry
-            return total + weights[:, None] * bags[ids], ()
-
-        return jax.lax.scan(add, scores, (self.ids.T, self.weights.T))[0]
-
-
-def feature_cosine(
-    inputs: Sequence[Input], arrays: FeatureArrays, queries: np.ndarray
-) -> FeatureCosine:
-    """Score items by their encoded features alone, without a graph and without training.
+    Columns are encoded as the encoder reads them, by the statistics of the task's training items;
+    the number of contexts is no feature here.
 
     Args:
-        inputs: the inputs that are compared.
-        arrays: the encoded features of I items, by input name.
-        queries: ``int32[Q, n]``, item rows, −1 pads.
+        task: its items' features are compared.
+        held_out: Q queries.
+        columns: the columns that are compared; None for all.
 
     Raises:
-        InputError: there is no input, an array is missing or does not fit its input, or a query
-            names an item that is not there.
+        InputError: the items have no columns, or a column is not there.
     """
-    if not inputs:
-        raise InputError("inputs: expected at least one input to compare by, got none")
-    parts = {entry.name: _checked(entry, arrays) for entry in inputs}
-    num_items = len(next(iter(parts.values())))
-    queries = np.asarray(queries, np.int32)
-    if queries.ndim != 2 or queries.max(initial=-1) >= num_items or queries.min(initial=-1) < -1:
+    table = task.data.features
+    if columns is not None:
+        table = table.select(columns)
+    if not table.columns:
         raise InputError(
-            f"queries: expected int32[queries, n] with rows of −1 to {num_items - 1}, "
-            f"got {list(queries.shape)}, from {queries.min(initial=0)} to {queries.max(initial=0)}"
+            f"features: expected at least one column to compare by, {task.data.name} has none"
         )
-    dense = [parts[entry.name] for entry in inputs if entry.kind == "dense"]
-    dense = np.concatenate([np.zeros((num_items, 0), np.float32), *dense], axis=1)
-    dense = _unit(dense, np.sqrt(np.square(dense).sum(axis=1)))
-    ids, weights, shift = [], [], 0
-    for entry in inputs:
-        if entry.kind == "bag":
-            bag = parts[entry.name]
-            ids.append(np.where(bag >= 0, bag + shift, 0))
-            weights.append(_unit((bag >= 0).astype(np.float32), _bag_lengths(bag)))
-            shift += entry.size
-    filled = [dense.any(axis=1), *(weight.any(axis=1) for weight in weights)]
-    whole = np.sqrt(np.sum(filled, axis=0, dtype=np.float32))
-    blank = np.zeros((num_items, 0), np.int32)
-    return FeatureCosine(
-        queries=jnp.asarray(queries),
-        dense=jnp.asarray(_unit(dense, whole)),
-        ids=jnp.asarray(np.concatenate([blank, *ids], axis=1), jnp.int32),
-        weights=jnp.asarray(_unit(np.concatenate([blank, *weights], axis=1), whole), jnp.float32),
-        num_ids=shift,
-    )
+    degrees = np.zeros(table.num_rows, np.int64)
+    schema = fit_schema(table, np.flatnonzero(task.train_items), degrees, log_degree=False)
+    return feature_cosine(schema.inputs(), {**schema.encode(table, degrees)}, held_out.queries)
 
 
-def _checked(entry: Input, arrays: FeatureArrays) -> np.ndarray:
-    if entry.name not in arrays:
-        raise InputError(
-            f"arrays: expected the input {entry.name!r}, got {', '.join(arrays) or 'none'}"
-        )
-    values = np.asarray(arrays[entry.name])
-    num_items = len(next(iter(arrays.values())))
-    if values.shape != (num_items, entry.width):
-        raise InputError(
-            f"{entry.name}: expected shape {[num_items, entry.width]}, got {list(values.shape)}"
-        )
-    if entry.kind == "bag" and not (
-        values.min(initial=-1) >= -1 and values.max(initial=-1) < entry.size
-    ):
-        raise InputError(
-            f"{entry.name}: expected ids below {entry.size} and −1, "
-            f"got values from {values.min()} to {values.max()}"
-        )
-    if entry.kind == "dense" and not np.isfinite(values).all():
-        raise InputError(f"{entry.name}: expected finite numbers")
-    return values
+Baseline = Callable[[Task, HeldOut], Scorer]
+
+BASELINES: Mapping[str, Baseline] = MappingProxyType(
+    {
+        "popularity": popularity,
+        "cooccurrence": cooccurrence,
+        "item-cosine": item_cosine,
+        "pagerank": personal_pagerank,
+        "features": features,
+    }
+)
+"""The baselines by name."""
 
 
-def _unit(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Rows divided by lengths; rows of length 0 stay as they are."""
-    return (rows / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+def evaluate_baseline(task: Task, name: str) -> dict[str, dict[str, float]]:
+    """Evaluate a baseline on all parts of a task.
+
+    Args:
+        task: the training edges and the held-out pairs.
+        name: one of ``BASELINES``.
+
+    Returns:
+        As :func:`evaluate_scores`.
+
+    Raises:
+        InputError: there is none of that name, or the items lack what it compares.
+    """
+    if name not in BASELINES:
+        raise InputError(f"unknown baseline {name!r}: expected one of {', '.join(BASELINES)}")
+    return evaluate_scores(task, BASELINES[name])
 
 
-def _bag_lengths(bag: np.ndarray) -> np.ndarray:
-    """Length of each row's vector of counts, ``float64[I]``."""
-    ordered = np.sort(bag, axis=1)
-    # Σ over ids of count² is Σ over entries of their id's count: 2 · (places within equals) + 1.
-    lengths, run = np.zeros(len(bag)), np.zeros(len(bag))
-    for at in range(bag.shape[1]):
-        same = ordered[:, at] == ordered[:, at - 1] if at else np.zeros(len(bag), bool)
-        run = np.where(same, run + 1, 0)
-        lengths += np.where(ordered[:, at] >= 0, 2 * run + 1, 0)
-    return np.sqrt(lengths)
+def evaluate_scores(task: Task, baseline: Baseline) -> dict[str, dict[str, float]]:
+    """Evaluate anything that scores without training, on all parts of a task.
+
+    Added items are the held-out ones with those of their edges that the task gives back. Scores are
+    made anew of all edges that there are then.
+
+    Args:
+        task: the training edges and the held-out pairs.
+        baseline: makes the scores.
+
+    Returns:
+        The metrics of :mod:`pinsage_jax.evaluation.metrics` by part: ``valid`` and ``test``, ranked
+        among the training items; where the task holds items out also ``fresh``, the pairs whose
+        positive was added, and ``known``, the pairs of test, both ranked among all items.
+    """
+    pool = np.flatnonzero(task.train_items)
+    parts = {
+        "valid": ranked_metrics(baseline(task, task.valid), task.valid, pool),
+        "test": ranked_metrics(baseline(task, task.test), task.test, pool),
+    }
+    if task.fresh is not None:
+        grown = with_fresh_edges(task)
+        parts["fresh"] = ranked_metrics(baseline(grown, task.fresh), task.fresh)
+        parts["known"] = ranked_metrics(baseline(grown, task.test), task.test)
+    return parts

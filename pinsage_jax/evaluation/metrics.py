@@ -146,6 +146,22 @@ def evaluate_items(
     )
 
 
+def ranked_metrics(
+    scorer: Scorer, held_out: HeldOut, candidates: np.ndarray | None = None
+) -> dict[str, float]:
+    """Compute the metrics of held-out pairs at the usual cut-offs.
+
+    Args:
+        scorer: scores of Q queries.
+        held_out: the pairs.
+        candidates: ``int[C]``, the items that are ranked; None for all.
+    """
+    pool = scorer.num_items if candidates is None else len(candidates)
+    # A catalogue smaller than every cut-off is ranked whole.
+    ks = [k for k in CUTOFFS if k <= pool] or [pool]
+    return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
+
+
 def chance(num_pool: int, k: int) -> float:
     """Compute the hit-rate by chance: the probability that a uniformly random rank is at most K.
 

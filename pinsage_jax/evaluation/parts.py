@@ -12,7 +12,7 @@ import numpy as np
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.evaluation import InnerProduct
 from pinsage_jax.encoder.pinsage import PinSage, applied
-from pinsage_jax.evaluation.metrics import CUTOFFS, evaluate_items
+from pinsage_jax.evaluation.metrics import ranked_metrics
 from pinsage_jax.tasks.task import HeldOut, Task
 
 
@@ -57,11 +57,9 @@ def evaluate_part(
     Returns:
         The metrics of :mod:`pinsage_jax.evaluation.metrics`, by name.
     """
-    scorer = query_scorer(model, params, vectors, held_out.queries)
-    pool = len(vectors) if candidates is None else len(candidates)
-    # A catalogue smaller than every cut-off is ranked whole.
-    ks = [k for k in CUTOFFS if k <= pool] or [pool]
-    return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
+    return ranked_metrics(
+        query_scorer(model, params, vectors, held_out.queries), held_out, candidates
+    )
 
 
 def evaluate_parts(

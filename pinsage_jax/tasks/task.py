@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,3 +78,28 @@ def graph_of(task: Task) -> ItemGraph:
     return ItemGraph.from_pairs(
         train.item_rows, train.user_rows, num_items=train.num_items, num_contexts=train.num_users
     )
+
+
+def with_fresh_edges(task: Task) -> Task:
+    """Add the held-out items, with the edges that the task gives them back.
+
+    Args:
+        task: a task with held-out items.
+
+    Returns:
+        The task with all items and these edges in train; its held-out pairs are the same.
+
+    Raises:
+        InputError: the task holds no items out.
+    """
+    if task.fresh_edges is None:
+        raise InputError("fresh_edges: expected a task with held-out items, it has none")
+    items, contexts = task.fresh_edges
+    train = dataclasses.replace(
+        task.train,
+        user_rows=np.concatenate([task.train.user_rows, contexts]),
+        item_rows=np.concatenate([task.train.item_rows, items]),
+        ratings=None,
+        timestamps=None,
+    )
+    return dataclasses.replace(task, train=train, train_items=np.ones_like(task.train_items))

@@ -11,12 +11,12 @@ from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.models.itemcf import ItemCf
 from pinsage_jax.evaluation.baselines import (
     cooccurrence,
-    feature_cosine,
     item_cosine,
     personal_pagerank,
     popularity,
     random_scores,
 )
+from pinsage_jax.evaluation.feature_cosine import feature_cosine
 from pinsage_jax.evaluation.metrics import ranks_of
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.tasks.task import HeldOut, Task
