@@ -126,6 +126,7 @@ class Pins:
         board_topics: ``int32[C]``, the topic of each board.
         board_styles: ``int32[C]``, the style of each board.
         look_vectors: ``float32[looks, width]``, around which the visual vectors lie before scaling.
+        popularity: ``float64[I]``, in proportion to which pins are drawn.
     """
 
     data: ItemData
@@ -133,6 +134,7 @@ class Pins:
     board_topics: np.ndarray
     board_styles: np.ndarray
     look_vectors: np.ndarray
+    popularity: np.ndarray
 
 
 def generate_pins(config: PinWorld | None = None, seed: int = 0) -> Pins:
@@ -179,7 +181,7 @@ def generate_pins(config: PinWorld | None = None, seed: int = 0) -> Pins:
         FeatureTable(columns, config.items),
         {"topic": topics, "look": looks, "use": uses, "style": styles},
     )
-    return Pins(data, config, topics[founders], styles[founders], vectors)
+    return Pins(data, config, topics[founders], styles[founders], vectors, popularity)
 
 
 class _Groups:
