@@ -20,16 +20,17 @@ from pinsage_jax.experiments.experiment import Experiment, narrowed
 from pinsage_jax.experiments.table_1 import DATASETS, named
 from pinsage_jax.experiments.tables import (
     PAPER_NOTE,
+    QUALITY,
     ablation_table,
     as_json,
     claims_table,
     grid_table,
+    new_pairs_table,
     rows_of,
     statement,
     verdict,
 )
 
-_VERDICTS = ("hit_rate@10", "mrr")
 _NAMED = 5  # of the runs that are left
 Names = tuple[str, ...]
 
@@ -124,7 +125,9 @@ def print_results(found: list[Result]) -> None:
     for name, rows in tables.items():
         console.print(f"\n{name}")
         console.print(ablation_table(rows))
-        for figure in _VERDICTS:
+        if (later := new_pairs_table(rows)) is not None:
+            console.print(later)
+        for figure in QUALITY:
             if (line := verdict(rows, figure)) is not None:
                 console.print(line)
     if tables:

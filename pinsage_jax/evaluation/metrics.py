@@ -36,6 +36,7 @@ from pinsage_jax.evaluation.ranks import (
     ranks_of,
     reciprocal_ranks,
 )
+from pinsage_jax.tasks.new_partners import NewPartners
 from pinsage_jax.tasks.task import HeldOut
 
 CUTOFFS = (10, 100)
@@ -160,6 +161,30 @@ def ranked_metrics(
     # A catalogue smaller than every cut-off is ranked whole.
     ks = [k for k in CUTOFFS if k <= pool] or [pool]
     return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
+
+
+def new_partner_metrics(
+    model: Scorer | ItemTable | np.ndarray,
+    found: NewPartners,
+    candidates: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Compute hit-rates and MRR among items that the query is not known to go with.
+
+    Args:
+        model: a scorer of the queries, or item vectors. It is to score by what was seen before
+            partners were added to it, where it reads that at all.
+        found: the pairs.
+        candidates: ``int[C]``, the items that are ranked; None for all.
+
+    Returns:
+        ``new_partner/hit_rate@10``, …, ``new_partner/mrr``; nothing where no pair is left.
+    """
+    if not found.kept:
+        return {}
+    scorer = held_out_scorer(model, found.held_out)
+    metrics = ranked_metrics(scorer, found.held_out, candidates)
+    named = (name for name in metrics if name.startswith(("hit_rate", "mrr")))
+    return {f"new_partner/{name}": metrics[name] for name in named}
 
 
 def chance(num_pool: int, k: int) -> float:

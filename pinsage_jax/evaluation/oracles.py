@@ -6,6 +6,8 @@ and use, and the style is told by the boards alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import flax.struct
@@ -19,6 +21,9 @@ from pinsage_jax.tasks.task import HeldOut
 
 Known = Literal["topic", "all"]
 """What an oracle knows beside popularity: look and use, or all planted factors."""
+
+ORACLES: Mapping[str, Known] = MappingProxyType({"oracle-topic": "topic", "oracle-all": "all"})
+"""The oracles by name, and what each knows."""
 
 
 @flax.struct.dataclass

@@ -21,7 +21,7 @@ from lightgcn_jax.files import locked, read_json, write_json
 from pinsage_jax.experiments.bench import TASK, Bench, Say
 from pinsage_jax.experiments.experiment import DataSet, Experiment, Variant
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Run(NamedTuple):
@@ -204,6 +204,6 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _in_short(result: Result) -> str:
-    names = ("hit_rate@10", "mrr")
+    names = ("hit_rate@10", "hit_rate@100", "mrr")
     parts = [f"{name} {result.figures[name]:.4f}" for name in names if name in result.figures]
     return f"{', '.join(parts)}, {result.figures['seconds']:.1f} s"

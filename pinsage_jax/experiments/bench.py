@@ -10,24 +10,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from lightgcn_jax.evaluation import Scorer
+from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig, settings_from, stream
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.encoder.pinsage import make_model
 from pinsage_jax.evaluation.baselines import (
-    cooccurrence,
-    feature_cosine,
-    item_cosine,
-    personal_pagerank,
-    popularity,
+    BASELINES,
+    Baseline,
+    evaluate_scores,
+    features,
     random_scores,
 )
-from pinsage_jax.evaluation.metrics import CUTOFFS, directions, evaluate_items, triplet_accuracy
+from pinsage_jax.evaluation.metrics import directions, new_partner_metrics, triplet_accuracy
+from pinsage_jax.evaluation.oracles import ORACLES, oracle
+from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.experiments.experiment import DataSet, Variant
 from pinsage_jax.runs.evaluate import evaluate_fresh
 from pinsage_jax.runs.finished import FinishedRun
 from pinsage_jax.runs.fit import fit
 from pinsage_jax.tasks.holdout import cooccurrence_task
+from pinsage_jax.tasks.new_partners import only_new_partners
 from pinsage_jax.tasks.task import HeldOut, Task
 from pinsage_jax.training.preparation import Prepared, hard_pool_of, neighbors_of, prepare
 
@@ -40,13 +42,6 @@ _PREPARED_BY = (
     *("neighbors", "walks", "walk_length", "restart"),
     *("hard_band", "hard_pool", "hard_ranking", "hard_visits"),
 )
-# Baselines that score items by the training interactions alone.
-_OF_INTERACTIONS: Mapping[str, Callable[[Task, HeldOut], Scorer]] = {
-    "popularity": popularity,
-    "co-occurrence": cooccurrence,
-    "item-cosine": item_cosine,
-    "pagerank": personal_pagerank,
-}
 # How many pairs are compared with their hard negatives at a time.
 _PAIRS = 256
 
@@ -58,8 +53,9 @@ Found = tuple[dict[str, float], dict[str, Any]]
 class Bench:
     """Carries out the runs of one data set and seed, on one task.
 
-    A run has these figures: the metrics of test; those of added items, as :func:`fresh_figures`
-    names them; ``triplets`` and ``hard_triplets`` where the data set asks for them; ``seconds``,
+    A run has these figures: the metrics of test; hit-rates and MRR of its pairs that share no
+    training context, ``new_partner/…``; those of added items, as :func:`fresh_figures` names them;
+    ``triplets`` and ``hard_triplets`` where the data set asks for them; ``seconds``,
     which contain the whole preparation that the run reads, even where other runs share it.
 
     Attributes:
@@ -74,6 +70,8 @@ class Bench:
         if not trained:
             self._config = settings_from(self._config, pooling="none", curriculum="none")
         self.prepared = prepare(self.task, self._config)
+        self._pool = np.flatnonzero(self.task.train_items)
+        self._new_partners = only_new_partners(self.task, self.task.test)
 
     def introduce(self, say: Say) -> None:
         """Describe the data set, the task and what was prepared.
@@ -83,7 +81,8 @@ class Bench:
         """
         items = self.task.data
         say(f"{self._data.name} seed {self._seed}: {items.describe()}")
-        for note in (*items.notes, *self.task.notes, *self.prepared.notes):
+        partners = f"test: {self._new_partners.describe()}"
+        for note in (*items.notes, *self.task.notes, partners, *self.prepared.notes):
             say(f"  {note}")
 
     def run(self, variant: Variant) -> Found:
@@ -95,46 +94,48 @@ class Bench:
         Returns:
             Its figures, and further values for a reader of its file.
         """
-        started = time.perf_counter()
         config = variant.settings(self._data.config, self._seed)
         if config is None:
-            used = self.prepared.seconds.get("features", 0) if variant.kind == "cosine" else 0
-            figures, details = self._ranked(variant)
+            started = time.perf_counter()
+            figures, details = self._ranked(self._baseline(variant))
         else:
             prepared = shared(self.task, self.prepared, self._config, config)
-            used, started = sum(prepared.seconds.values()), time.perf_counter()
+            started = time.perf_counter() - sum(prepared.seconds.values())
             figures, details = self._trained(config, prepared)
-        return figures | {"seconds": time.perf_counter() - started + used}, details
+        return figures | {"seconds": time.perf_counter() - started}, details
 
-    def _ranked(self, variant: Variant) -> Found:
+    def _baseline(self, variant: Variant) -> Baseline:
+        """What scores the items of a variant that needs no training."""
+        if variant.kind == "random":
+            return functools.partial(random_scores, stream(self._config, "evaluation"))
+        if variant.kind == "cosine":
+            return functools.partial(features, columns=(variant.name,))
+        if variant.kind == "oracle":
+            return self._oracle(variant.name)
+        return BASELINES[variant.name]
+
+    def _oracle(self, name: str) -> Baseline:
+        pins = self._data.generated()
+        if pins is None:
+            raise InputError(f"{name}: {self._data.name} is no generated world")
+        return lambda _, held_out: oracle(pins, held_out, ORACLES[name])
+
+    def _ranked(self, baseline: Baseline) -> Found:
         """The figures of a variant that needs no training."""
-        task = self.task
-        pool = np.flatnonzero(task.train_items)
-        key = stream(self._config, "evaluation")
-
-        def figures_of(held_out: HeldOut, candidates: np.ndarray | None) -> dict[str, float]:
-            scorer: Scorer
-            if variant.kind == "random":
-                scorer = random_scores(key, task, held_out)
-            elif variant.kind in _OF_INTERACTIONS:
-                scorer = _OF_INTERACTIONS[variant.kind](task, held_out)
-            else:
-                columns = self.prepared.schema.columns
-                inputs = [one for of in columns if of.name == variant.name for one in of.inputs()]
-                scorer = feature_cosine(inputs, {**self.prepared.features}, held_out.queries)
-            size = scorer.num_items if candidates is None else len(candidates)
-            ks = [k for k in CUTOFFS if k <= size]
-            return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
-
-        figures = figures_of(task.test, pool)
-        if variant.kind == "cosine" and task.fresh is not None:
-            # All items of the data are the ordinary and the added ones.
-            figures |= fresh_figures(figures_of(task.fresh, None), figures_of(task.test, None))
-        return figures, {"ranked_items": len(pool)}
+        parts = evaluate_scores(self.task, baseline)
+        scorer = baseline(self.task, self.task.test)
+        figures = parts["test"] | new_partner_metrics(scorer, self._new_partners, self._pool)
+        if "fresh" in parts:
+            figures |= fresh_figures(parts["fresh"], parts["known"])
+        return figures, {"ranked_items": len(self._pool)}
 
     def _trained(self, config: PinSageConfig, prepared: Prepared) -> Found:
         result = fit(self.task, config, prepared=prepared)
         figures, vectors = dict(result.summary["test"]), directions(result.items.vectors)
+        scorer = query_scorer(
+            prepared.model, result.params, result.items.vectors, self.task.test.queries
+        )
+        figures |= new_partner_metrics(scorer, self._new_partners, self._pool)
         if self.task.fresh is not None:
             found = evaluate_fresh(FinishedRun.of(result))
             figures |= fresh_figures(found["fresh"], found["test"])
@@ -144,9 +145,8 @@ class Bench:
 
     def _triplets(self, vectors: np.ndarray) -> dict[str, float]:
         """Triplets with random items, and with hard negatives where there is a pool."""
-        pool = np.flatnonzero(self.task.train_items)
         key = stream(self._config, "evaluation")
-        random = triplet_accuracy(key, vectors, self.task.test, candidates=pool)
+        random = triplet_accuracy(key, vectors, self.task.test, candidates=self._pool)
         hard = hard_triplets(vectors, self.task.test, self._unseen_hard)
         return {"triplets": random.accuracy} | ({} if hard is None else {"hard_triplets": hard})
 

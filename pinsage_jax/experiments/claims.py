@@ -28,7 +28,7 @@ CONFIG = dataclasses.replace(UNIT, batch_size=512)
 FEW, MANY = 50, 2_000
 """Other numbers of shared negatives. Each row has separate ones of its own, therefore only few."""
 
-QUALITY = ("hit_rate@10", "mrr")
+QUALITY = ("hit_rate@10", "hit_rate@100", "mrr")
 DISTINCTIONS = ("mrr", "triplets", "hard_triplets")
 
 

@@ -12,11 +12,9 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig, settings_from
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import load_items
-from pinsage_jax.data.world import PinWorld, generate_pins
+from pinsage_jax.data.world import Pins, PinWorld, generate_pins
 
-Kind = Literal[
-    "random", "popularity", "co-occurrence", "item-cosine", "pagerank", "cosine", "trained"
-]
+Kind = Literal["random", "baseline", "cosine", "oracle", "trained"]
 
 
 class PaperFigures(NamedTuple):
@@ -37,9 +35,9 @@ class Variant:
 
     Attributes:
         name: the variant's name, which also names the files of its runs.
-        kind: what ranks the items: ``random`` scores, ``popularity``, the training graph by
-            ``co-occurrence``, ``item-cosine`` or ``pagerank``, the ``cosine`` of the feature column
-            that the variant is named after, or a ``trained`` encoder.
+        kind: what ranks the items: ``random`` scores, the ``baseline`` of that name, the
+            ``cosine`` of the feature column that the variant is named after, the ``oracle`` of that
+            name, which only a generated world has, or a ``trained`` encoder.
         changes: how its settings differ from those of the data set.
         paper: the row of table 1 that it stands for.
     """
@@ -89,9 +87,12 @@ class DataSet:
             data_dir: folder with one folder for each data set; None takes the folder that the
                 environment variable GRAPHREC_DATA names.
         """
-        if self.world is None:
-            return load_items(self.name, data_dir)
-        return generate_pins(self.world, self.world_seed).data
+        pins = self.generated()
+        return load_items(self.name, data_dir) if pins is None else pins.data
+
+    def generated(self) -> Pins | None:
+        """Generate the world; None for a data set of ``load_items``."""
+        return None if self.world is None else generate_pins(self.world, self.world_seed)
 
     def record(self) -> dict[str, Any]:
         """The data set as a JSON value, which is kept with its runs."""

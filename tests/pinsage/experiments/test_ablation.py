@@ -1,5 +1,6 @@
 """Runs of the ablation are kept and taken up, and judged as they say."""
 
+import copy
 import dataclasses
 import json
 
@@ -11,10 +12,12 @@ from lightgcn_jax.graph.bipartite import csr_rows
 from pinsage_jax.cli import main
 from pinsage_jax.config import PinSageConfig, settings_from
 from pinsage_jax.data.world import PinWorld
+from pinsage_jax.evaluation.baselines import BASELINES, evaluate_baseline, features
+from pinsage_jax.evaluation.metrics import evaluate_items, ranks_of
 from pinsage_jax.experiments.ablation import Outcome, Run, carry_out, planned
 from pinsage_jax.experiments.bench import Bench, fresh_figures, hard_triplets, shared
 from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
-from pinsage_jax.experiments.experiment import DataSet, Experiment, narrowed
+from pinsage_jax.experiments.experiment import DataSet, Experiment, Variant, narrowed
 from pinsage_jax.experiments.table_1 import (
     COMBINED,
     DATASETS,
@@ -28,6 +31,7 @@ from pinsage_jax.experiments.table_1 import (
 from pinsage_jax.runs.evaluate import evaluate_fresh, renumbered, with_fresh_items
 from pinsage_jax.runs.finished import FinishedRun
 from pinsage_jax.runs.fit import fit
+from pinsage_jax.tasks.new_partners import only_new_partners
 from pinsage_jax.tasks.task import HeldOut
 from pinsage_jax.training.preparation import prepare
 
@@ -69,6 +73,12 @@ def bench():
 
 
 @pytest.fixture(scope="module")
+def plain():
+    """A bench where nothing is trained."""
+    return Bench(TINY, TINY.load(), 0, trained=False)
+
+
+@pytest.fixture(scope="module")
 def fitted(bench):
     """Features alone: what compiles fastest."""
     config = COMBINED.settings(CONFIG, 0)
@@ -83,7 +93,7 @@ def test_table_1_has_all_rows_of_the_paper():
     variants = table_1(DATASETS["pins"]).variants
     assert [one.paper for one in variants if one.paper] == list(PAPER.values())
     assert [one.name for one in variants[2:7]] == [
-        *("co-occurrence", "item-cosine", "pagerank", "visual", "words")
+        *("cooccurrence", "item-cosine", "pagerank", "visual", "words")
     ]
     settings = {one.name: one.settings(CONFIG, 3) for one in variants if one.kind == "trained"}
     assert all(one.seed == 3 and one.dim == CONFIG.dim for one in settings.values())
@@ -93,6 +103,8 @@ def test_table_1_has_all_rows_of_the_paper():
     assert with_hard == ["mean-pooling-hard", "pinsage", "pinsage-softmax"]
     words = [one.name for one in table_1(DATASETS["ml-latest-small"]).variants]
     assert words[5:8] == ["title", "genres", "tags"]
+    assert [one.name for one in variants[-2:]] == ["oracle-topic", "oracle-all"]
+    assert not any(name.startswith("oracle") for name in words)
 
 
 def test_seeds_come_before_variants():
@@ -154,7 +166,9 @@ def test_trained_runs_have_all_figures(done):
     for run, figures, _ in done[0].results:
         assert figures["seconds"] > 0
         assert 0 <= figures["hit_rate@10"] <= figures["hit_rate@100"] <= 1
-        assert ("fresh/hit_rate@10" in figures) == (run.variant.kind in ("cosine", "trained"))
+        assert 0 <= figures["fresh/hit_rate@10"] <= figures["fresh/hit_rate@100"] <= 1
+        assert 0 <= figures["new_partner/hit_rate@10"] <= figures["new_partner/hit_rate@100"] <= 1
+        assert 0 < figures["new_partner/mrr"] < 1
         assert ("hard_triplets" in figures) == (run.variant.kind == "trained")
 
 
@@ -231,6 +245,54 @@ def test_sharing_changes_nothing(bench):
 def test_other_settings_share_nothing(bench):
     config = settings_from(CONFIG, curriculum="none", log_degree=False)
     assert "log_degree" not in shared(bench.task, bench.prepared, CONFIG, config).features
+
+
+# What is compared without training.
+
+
+@pytest.mark.parametrize("variant", table_1(TINY).variants[1:5], ids=lambda one: one.name)
+def test_a_baseline_s_row_is_that_of_its_name(variant, plain):
+    figures, details = plain.run(variant)
+    parts, pool = (
+        evaluate_baseline(plain.task, variant.name),
+        np.flatnonzero(plain.task.train_items),
+    )
+    assert {name: figures[name] for name in parts["test"]} == parts["test"]
+    assert figures["fresh/mrr"] == parts["fresh"]["mrr"]
+    assert figures["known/mrr"] == parts["known"]["mrr"]
+    assert details == {"ranked_items": len(pool)}
+    # The scores are those of the ordinary ranking: partners are left out, they are not liked less.
+    scorer = BASELINES[variant.name](plain.task, plain.task.test)
+    new = only_new_partners(plain.task, plain.task.test).held_out
+    ranks = ranks_of(scorer, new, candidates=pool)
+    assert figures["new_partner/mrr"] == pytest.approx((1 / ranks).mean())
+    assert figures["new_partner/hit_rate@10"] == pytest.approx((ranks <= 10).mean())
+
+
+def test_a_column_s_row_is_the_cosine_of_that_column(plain):
+    figures, _ = plain.run(VISUAL)
+    pool = np.flatnonzero(plain.task.train_items)
+    scorer = features(plain.task, plain.task.test, ["visual"])
+    expected = evaluate_items(scorer, plain.task.test, candidates=pool).metrics
+    assert {name: figures[name] for name in expected} == expected
+
+
+def test_oracles_know_more_than_anything_else(plain):
+    rows = {one.name: one for one in table_1(TINY).variants}
+    names = ("oracle-all", "oracle-topic", "popularity", "random")
+    figures = [plain.run(rows[name])[0] for name in names]
+    for name in ("hit_rate@100", "mrr"):
+        values = [one[name] for one in figures]
+        assert values == sorted(values, reverse=True)
+    for name in ("new_partner/mrr", "fresh/mrr"):
+        assert figures[0][name] > figures[1][name]
+
+
+def test_data_without_a_world_have_no_oracle(plain):
+    bench = copy.copy(plain)
+    bench._data = dataclasses.replace(TINY, world=None)
+    with pytest.raises(InputError, match="oracle-all: tiny is no generated world"):
+        bench.run(Variant("oracle-all", "oracle"))
 
 
 # Items that come later.

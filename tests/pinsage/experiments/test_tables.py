@@ -18,6 +18,7 @@ from pinsage_jax.experiments.tables import (
     claims_table,
     difference,
     grid_table,
+    new_pairs_table,
     rows_of,
     statement,
     verdict,
@@ -90,6 +91,20 @@ def test_ablation_table_holds_means_and_the_papers_figures():
         *("pinsage", "2", "0.2500", "±0.0000", "0.5000", "±0.0000", "0.1500", "±0.6353"),
         *("61.3", "0.67", "0.59"),
     ]
+
+
+def test_new_partners_and_added_items_have_a_table_of_their_own():
+    names = [
+        *("new_partner/hit_rate@10", "new_partner/hit_rate@100", "new_partner/mrr"),
+        *("fresh/hit_rate@10", "fresh/hit_rate@100", "fresh/known hit_rate@100"),
+    ]
+    figures = {name: (at + 1) / 10 for at, name in enumerate(names)}
+    rows = rows_of([result(PINSAGE, 0, **figures), *results(RANDOM, [0.01])])["tiny"]
+    lines = lines_of(new_pairs_table(rows))
+    assert lines[0].split()[:4] == ["variant", "seeds", "new", "hit-rate@10"]
+    assert lines[2].split() == ["pinsage", "1", *(f"{value:.4f}" for value in figures.values())]
+    assert lines[3].split() == ["random", "1", *["–"] * 6]
+    assert new_pairs_table(rows[1:]) is None
 
 
 def test_grid_table_says_who_is_better():
