@@ -79,7 +79,12 @@ def parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
         parts: the values by part, that of test among them, and metric.
     """
     names = list(parts["test"])
-    rows = [(part, *(f"{values[name]:.4f}" for name in names)) for part, values in parts.items()]
+
+    def cell(values: Mapping[str, float], name: str) -> str:
+        # A part with more items may be ranked at other cut-offs, where these are few.
+        return f"{values[name]:.4f}" if name in values else "–"
+
+    rows = [(part, *(cell(values, name) for name in names)) for part, values in parts.items()]
     return table(("part", *names), rows, numbers=names)
 
 

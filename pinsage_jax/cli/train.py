@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -19,10 +20,14 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.runs import parts_table
 from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PinSageConfig, settings_from
+from pinsage_jax.evaluation.baselines import BASELINES, evaluate_baseline
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
+from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.trainer import METRIC, Reporter, SilentReporter
 
+PINSAGE = "pinsage"
+MODELS = (PINSAGE, *BASELINES)
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(PinSageConfig)}
 
 
@@ -41,25 +46,31 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train an encoder and write a run directory.
+    """Train an encoder and write a run directory, or rank by a baseline, which writes none.
 
     Without --dataset and --data a generated world of pins and boards is used.
 
     Attributes:
         source: the items and the task on them.
         settings: the settings of the run.
+        model: the encoder, `pinsage`, or a baseline that has no settings, on the same items and
+            task: the training graph by `popularity`, `cooccurrence`, `item-cosine` or `pagerank`,
+            or the cosine of all `features`. A baseline's figures are printed, it writes no run.
         out: the new run directory.
         resume: go on with a run that was broken off, with its own stored settings.
-        quiet: print only the run directory.
+        quiet: print only the run directory, or only the table of a baseline.
     """
 
     source: Annotated[ItemSource, tyro.conf.arg(name="")]
     settings: Annotated[Settings, tyro.conf.arg(name="")]
+    model: Annotated[str, flag("{" + ",".join(MODELS) + "}", f"(default: {PINSAGE})")] = PINSAGE
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
     resume: Annotated[Path | None, flag("RUN")] = None
     quiet: Switch = False
 
     def run(self) -> int:
+        if self.model != PINSAGE:
+            return self._rank()
         result = self._train() if self.resume is None else self._resume(self.resume)
         if self.quiet:
             print(result.path)
@@ -78,15 +89,42 @@ class Train:
 
     def _train(self) -> Fit:
         config = settings_from(PinSageConfig(), **self.settings)
+        task = self._task()
+        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        with self._reporter(config.epochs) as reporter:
+            return fit(task, config, out=out, data=self.source.record(), reporter=reporter)
+
+    def _rank(self) -> int:
+        """Rank by a baseline."""
+        if self.model not in BASELINES:
+            raise InputError(f"--model: expected one of {', '.join(MODELS)}, got {self.model!r}")
+        given = [f"--{name.replace('_', '-')}" for name in self.settings]
+        if given:
+            raise InputError(
+                f"{', '.join(given)}: settings of the encoder, which --model {self.model} has not"
+            )
+        for name, path in (("--out", self.out), ("--resume", self.resume)):
+            if path is not None:
+                raise InputError(f"{name}: --model {self.model} has no run directory")
+        task = self._task()
+        started = time.perf_counter()
+        parts = evaluate_baseline(task, self.model)
+        seconds = time.perf_counter() - started
+        if self.quiet:
+            results().print(parts_table(parts))
+        else:
+            print_ranked(parts, task, self.model, seconds)
+        return 0
+
+    def _task(self) -> Task:
+        """The task, and what is worth telling of it."""
         data, notes = self.source.load()
         task = self.source.held_out(data)
         console = messages(quiet=self.quiet)
         console.print(f"Data {self.source.name}: {data.describe()}")
         for note in (*notes, *task.notes):
             console.print(f"  {note}")
-        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        with self._reporter(config.epochs) as reporter:
-            return fit(task, config, out=out, data=self.source.record(), reporter=reporter)
+        return task
 
     def _reporter(self, epochs: int) -> ConsoleReporter:
         return ConsoleReporter(messages(quiet=self.quiet), epochs)
@@ -150,3 +188,27 @@ def print_outcome(result: Fit) -> None:
     written = shlex.quote(str(path))
     console.print(f"  pinsage-jax similar {written} --item {item}")
     console.print(f"  pinsage-jax evaluate {written}")
+
+
+def print_ranked(
+    parts: Mapping[str, Mapping[str, float]], task: Task, name: str, seconds: float
+) -> None:
+    """Print the figures of a baseline.
+
+    Args:
+        parts: its metrics by part.
+        task: what was ranked.
+        name: the baseline.
+        seconds: how long it took.
+    """
+    console = results()
+    console.print(
+        f"{name}, without training: held-out positives ranked among all "
+        f"{int(task.train_items.sum()):,} training items, in {seconds:.1f} s"
+    )
+    console.print(parts_table(parts))
+    if "fresh" in parts:
+        console.print(
+            "fresh: held-out items, added with half of their contexts; known: the pairs of test; "
+            f"both ranked among all {len(task.train_items):,} items"
+        )

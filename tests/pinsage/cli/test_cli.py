@@ -1,5 +1,6 @@
 """The command line, in this process: output, streams and exit statuses of every command."""
 
+import io
 import json
 import shutil
 
@@ -7,10 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 import safetensors.numpy
+from rich.console import Console
 
-from pinsage_jax import open_items
+from pinsage_jax import PinWorld, cooccurrence_task, generate_pins, open_items
 from pinsage_jax.cli import main
 from pinsage_jax.cli.program import PINSAGE
+from pinsage_jax.cli.runs import parts_table
+from pinsage_jax.evaluation.baselines import evaluate_baseline
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.negative_distances import negative_distances
@@ -109,6 +113,56 @@ def test_resuming(call, error_of, copy):
     assert "the run is not finished" in error_of("similar", copy, "--item", "pin-0")
     assert call("train", "--resume", copy, "--quiet") == (0, f"{copy}\n", "")
     assert PinSageRun(copy).summary["test"] == summary["test"]
+
+
+@pytest.mark.parametrize("name", ["pagerank", "features"])
+def test_a_baseline_is_ranked_on_the_same_task(name, call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    task = cooccurrence_task(generate_pins(PinWorld(items=300)).data)
+    figures = evaluate_baseline(task, name)
+    status, printed, err = call("train", "--model", name, *WORLD)
+    assert status == 0
+    assert "Data pins: 300 items" in err
+    assert "edges trained on" in err
+    assert f"{name}, without training: held-out positives ranked among all " in printed
+    assert "both ranked among all 300 items" in printed
+    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.strip()}
+    assert lines["part"] == list(figures["test"])
+    for part, values in figures.items():
+        assert lines[part] == [f"{value:.4f}" for value in values.values()]
+    status, quiet, err = call("train", "--model", name, *WORLD, "--quiet")
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in quiet.splitlines() if line[1:2].isalpha()] == [
+        *("part", "valid", "test", "fresh", "known")
+    ]
+    assert not list(tmp_path.iterdir())  # no run is written
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dim", "4", "--no-mask-targets"), "--dim, --mask-targets: settings of the encoder, wh"),
+        (("--seed", "1"), "--seed: settings of the encoder, which --model pagerank has not"),
+        (("--out", "here"), "--out: --model pagerank has no run directory"),
+        (("--resume", "here"), "--resume: --model pagerank has no run directory"),
+    ],
+)
+def test_a_baseline_has_no_settings_and_no_run(flags, message, error_of):
+    assert message in error_of("train", "--model", "pagerank", *WORLD, *flags)
+
+
+def test_a_model_that_is_not_there_is_named(error_of):
+    refused = error_of("train", "--model", "rank")
+    assert "--model: expected one of pinsage, popularity, cooccurrence, item-cosine, " in refused
+
+
+def test_a_part_without_a_figure_has_a_dash():
+    stream = io.StringIO()
+    parts = {"test": {"hit_rate@8": 0.5}, "fresh": {"hit_rate@9": 0.25}}
+    Console(file=stream).print(parts_table(parts))
+    rows = [line.split() for line in stream.getvalue().splitlines()]
+    assert ["test", "0.5000"] in rows
+    assert ["fresh", "–"] in rows
 
 
 def test_evaluate(call, run):
