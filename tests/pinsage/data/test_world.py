@@ -91,6 +91,16 @@ def test_boards_gather_their_cell_and_relatives():
     assert 0.25 < degrees[-150:].sum() / degrees.sum() < 0.5
 
 
+def test_popularity_is_that_of_the_draws():
+    ranks = np.arange(1, 1501.0)
+    np.testing.assert_allclose(np.sort(PINS.popularity), np.sort(ranks**-0.6))
+    degrees = np.bincount(PINS.data.interactions.item_rows, minlength=1500)
+    order = np.argsort(-PINS.popularity)
+    tenths = degrees[order].reshape(10, 150).mean(axis=1)
+    assert (np.diff(tenths[:5]) < 0).all()
+    assert tenths[0] > 3 * tenths[-1]
+
+
 @pytest.mark.parametrize("source", ["visual_signal", "text_signal", "graph_signal"])
 def test_without_signal_a_source_is_noise_and_the_others_stay(source):
     pins = generate_pins(dataclasses.replace(CONFIG, **{source: 0.0}), seed=1)
