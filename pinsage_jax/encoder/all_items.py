@@ -26,7 +26,7 @@ import numpy as np
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import read_json, write_json
-from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, applied
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 _CHUNK = 8_192
@@ -38,7 +38,7 @@ class ItemVectors(NamedTuple):
 
     Attributes:
         layers: h⁰ … h^{K−1}, ``float32[R, D]`` each, which a new item's neighbours contribute.
-        vectors: z, ``float32[R, D]``.
+        vectors: z, ``float32[R, D']``, where D' is wider than D by the structure.
     """
 
     layers: tuple[np.ndarray, ...]
@@ -67,13 +67,12 @@ def _convolve(
     layer: int,
 ) -> Array:
     places = jnp.maximum(ids, 0)
-    h = applied(model, params, "convolve", layer, own, messages, places, weights)
-    return applied(model, params, "head", h) if layer == model.layers - 1 else h
+    return applied(model, params, "convolve", layer, own, messages, places, weights)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _head(params: Any, top: Array, *, model: PinSage) -> Array:
-    return applied(model, params, "head", top)
+def _head(params: Any, top: Array, features: dict[str, Array], *, model: PinSage) -> Array:
+    return applied(model, params, "head", top, features)
 
 
 def embed_all(
@@ -104,16 +103,26 @@ def embed_all(
     rows = table.ids.shape[0]
     # Without layers the head alone follows the features.
     steps = max(1, model.layers) + 1
-    store = _Store(out, rows, model.dim, steps, chunk)
+    widths = [model.dim] * (steps - 1) + [model.width]
+    store = _Store(out, rows, widths, chunk)
     if out is not None:
         store.open(_fingerprint(model, params, features, table))
 
     def rows_of(step: int) -> Callable[[slice], Array]:
         if step == 0:
             return _encoder(model, params, features, chunk)
-        if not model.layers:
-            return lambda part: _head(params, _filled(layers[0][part], chunk), model=model)
-        return _convolution(model, params, layers[step - 1], table, step - 1, chunk)
+        top = _rows_of(layers[0], chunk)
+        if model.layers:
+            top = _convolution(model, params, layers[step - 1], table, step - 1, chunk)
+        if step < steps - 1:
+            return top
+        structure = {STRUCTURE: features[STRUCTURE]} if model.structure else {}
+
+        def head(part: slice) -> Array:
+            given = {name: _filled(values[part], chunk) for name, values in structure.items()}
+            return _head(params, top(part), given, model=model)
+
+        return head
 
     layers: list[np.ndarray] = []
     for step in range(steps):
@@ -154,6 +163,10 @@ def _convolution(
     return rows
 
 
+def _rows_of(values: np.ndarray, chunk: int) -> Callable[[slice], Array]:
+    return lambda part: jnp.asarray(_filled(values[part], chunk))
+
+
 def _filled(values: np.ndarray, rows: int) -> np.ndarray:
     """The last chunk is filled up, so that one program serves all."""
     return np.pad(values, ((0, rows - len(values)), (0, 0)), mode="edge")
@@ -162,11 +175,11 @@ def _filled(values: np.ndarray, rows: int) -> np.ndarray:
 class _Store:
     """The layers of all items: arrays in memory, or files and how far they are written."""
 
-    def __init__(self, folder: Path | None, rows: int, dim: int, steps: int, chunk: int):
-        self._folder, self._shape, self._chunk = folder, (rows, dim), chunk
-        self._done = [0] * steps
+    def __init__(self, folder: Path | None, rows: int, widths: list[int], chunk: int):
+        self._folder, self._rows, self._widths, self._chunk = folder, rows, widths, chunk
+        self._done = [0] * len(widths)
         self._fingerprint = ""
-        self._layers: list[np.ndarray | None] = [None] * steps
+        self._layers: list[np.ndarray | None] = [None] * len(widths)
 
     def open(self, fingerprint: str) -> None:
         assert self._folder is not None
@@ -194,28 +207,28 @@ class _Store:
         return kept
 
     def _make(self, step: int) -> np.ndarray:
+        shape = self._rows, self._widths[step]
         if self._folder is None:
-            return np.empty(self._shape, np.float32)
+            return np.empty(shape, np.float32)
         path = self._folder / f"layer-{step}.npy"
         if self._done[step]:
             array = np.lib.format.open_memmap(path, mode="r+")
-            if array.shape != self._shape or array.dtype != np.float32:
+            if array.shape != shape or array.dtype != np.float32:
                 raise InputError(
-                    f"{path}: expected float32{list(self._shape)}, "
-                    f"got {array.dtype}{list(array.shape)}"
+                    f"{path}: expected float32{list(shape)}, got {array.dtype}{list(array.shape)}"
                 )
             return array
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=self._shape)
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
     def unfinished(self, step: int) -> bool:
         """Whether rows of a layer are left to compute."""
-        return self._done[step] < self._shape[0]
+        return self._done[step] < self._rows
 
     def chunks(self, step: int) -> Iterator[tuple[slice, np.ndarray]]:
         """What is left to compute of a layer, and where it goes."""
         layer = self.layer(step)
-        for start in range(self._done[step], self._shape[0], self._chunk):
-            part = slice(start, min(start + self._chunk, self._shape[0]))
+        for start in range(self._done[step], self._rows, self._chunk):
+            part = slice(start, min(start + self._chunk, self._rows))
             yield part, layer[part]
 
     def keep(self, step: int, rows: int) -> None:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int
-from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
+from pinsage_jax.encoder.pinsage import STRUCTURE, Features, Params, PinSage, applied
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 Capacities = tuple[int, ...]
@@ -245,4 +245,10 @@ def embed_blocks(
             messages = applied(model, params, "messages", k, h)
             own = h[layer.own]
         h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
-    return applied(model, params, "head", h)
+    top = {}
+    if model.structure:
+        place = jnp.arange(nodes)
+        for layer in blocks:
+            place = place[layer.own]
+        top = {STRUCTURE: features[STRUCTURE][place]}
+    return applied(model, params, "head", h, top)

@@ -5,8 +5,9 @@ follows: at the start all items point one way, and training spends its first epo
 Here biases and scales of the dense layers are set from a batch of items, layer by layer, so that
 every unit has mean 0 and deviation 1 over the batch before its ReLU. CONVOLVE joins an item's own
 vector and that of its neighbours; the two are first brought to one deviation, so that the small
-differences between neighbours count. The last layer is scaled so that the vectors' mean square
-length is 1 in every dimension, and a margin means the same for each.
+differences between neighbours count. Before them the inputs are brought to one deviation: whatever
+their number and width, each has the same share in h⁰. The last layer is scaled so that the vectors'
+mean square length is 1, and beside a structure far less.
 
 This is not part of the paper, which leaves the initial values open. The encoder stays the same
 function.
@@ -32,6 +33,8 @@ from pinsage_jax.graph.neighborhoods import NeighborTable
 
 # A unit that hardly differs between items is not blown up.
 _LEAST_DEVIATION = 1e-4
+# The first ranking is that of the structure, to which learning adds.
+_BESIDE_STRUCTURE = 0.1
 
 
 def standardised(
@@ -51,8 +54,8 @@ def standardised(
         items: ``int32[n]``, distinct rows, the batch.
 
     Returns:
-        New parameters, with other kernels of ``combine``, ``message``, ``hidden`` and ``out``
-        layers and other biases; words, maps and a query tower are as they were.
+        New parameters, with other kernels of ``map``, ``combine``, ``message``, ``hidden`` and
+        ``out`` layers and other biases; words and a query tower are as they were.
     """
     most = bounds(len(items), table.ids.shape[1], model.layers, table.ids.shape[0])
     marks = _marks(table, jnp.asarray(items), model.layers, most)
@@ -71,6 +74,11 @@ def _layer_by_layer(
     model: PinSage, params: Any, of_nodes: dict[str, Array], blocks: tuple[LayerBlock, ...]
 ) -> Any:
     params = dict(params)
+    values = applied(model, params, "read", of_nodes)
+    for one, given in zip(model.inputs, values, strict=True):
+        kernel = params[f"map_{one.name}"]["kernel"]
+        share = _inverse(_deviation(given @ kernel)) / len(values) ** 0.5
+        params[f"map_{one.name}"] = {"kernel": kernel * share}
     encoded = applied(model, params, "encode", of_nodes)
     mean = encoded.mean(axis=0)
     params["bias"], h = params["bias"] - mean, encoded - mean[None, :]
@@ -90,8 +98,9 @@ def _layer_by_layer(
         h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
     params["hidden"] = _standardised(params["hidden"], h)
     if not model.unit_length:
-        length = jnp.sqrt(jnp.square(applied(model, params, "head", h)).sum(axis=1).mean())
-        params["out"] = {"kernel": params["out"]["kernel"] * _inverse(length)}
+        length = jnp.sqrt(jnp.square(applied(model, params, "learnt", h)).sum(axis=1).mean())
+        scale = _inverse(length) * (_BESIDE_STRUCTURE if model.structure else 1)
+        params["out"] = {"kernel": params["out"]["kernel"] * scale}
     return params
 
 

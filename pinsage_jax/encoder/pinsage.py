@@ -7,14 +7,15 @@ adds up to 1), layer k is algorithm 1 of the paper, CONVOLVE:
     h'_u   = ReLU(W [h_u ; n_u] + w)
     h_u    = h'_u / ‖h'_u‖₂
 
-and the result is z_u = G₂ ReLU(G₁ h_u + g). A pair scores ⟨z_q, z_p⟩, so the length of z can tell
-how popular an item is. Other poolings weigh all neighbours alike (``mean``) or take the largest
-entry of their messages (``max``).
+and the result is z_u = [G₂ ReLU(G₁ h_u + g) ; γ s_u], where s is the structure of the item
+(:mod:`pinsage_jax.graph.structure`) and γ a learnt number. A pair scores ⟨z_q, z_p⟩, so the length
+of z can tell how popular an item is. Other poolings weigh all neighbours alike (``mean``) or take
+the largest entry of their messages (``max``).
 
-Deviations: Each kind of feature has a linear map of its own, and their results are added up; the
-paper leaves that open. With ``unit_length`` z is made unit length, so that scores are cosines, a
-margin means the same for every pair and distance-weighted sampling is defined. Vectors are divided
-by √(‖h‖² + ε), which keeps the gradient of a zero vector finite.
+Deviations: The paper has no structure. Each kind of feature has a linear map of its own, and their
+results are added up; the paper leaves that open. With ``unit_length`` z is made unit length, so
+that scores are cosines, a margin means the same for every pair and distance-weighted sampling is
+defined. Vectors are divided by √(‖h‖² + ε), which keeps the gradient of a zero vector finite.
 
 References:
     Ying et al. 2018, "Graph convolutional neural networks for web-scale recommender systems",
@@ -45,11 +46,14 @@ Features = dict[str, Array]
 ID_INPUT = "item_id"
 """The input, a bag of one id, by which an item's own learnt vector is looked up."""
 
+STRUCTURE = "structure"
+"""The input that tells where an item stands in the graph."""
+
 _EPSILON = 1e-12
 # Neighbours up to which the loop over them is unrolled.
 _UNROLLED = 16
-# A word is about as large as an entry of a standardised vector.
-_BAG_INIT = nn.initializers.normal(1.0)
+# Adam moves all parameters alike: small vectors of words soon tell words apart.
+_BAG_INIT = nn.initializers.normal(0.1)
 
 
 def unit(vectors: Vectors) -> Vectors:
@@ -154,8 +158,8 @@ class PinSage(nn.Module):
 
     Attributes:
         inputs: the arrays of features, in the order in which they are added.
-        dim, word_dim, layers, pooling, query, unit_length: the settings of these names in
-            :class:`pinsage_jax.config.PinSageConfig`.
+        dim, word_dim, layers, pooling, query, unit_length, structure: the settings of these names
+            in :class:`pinsage_jax.config.PinSageConfig`.
     """
 
     inputs: tuple[Input, ...]
@@ -165,6 +169,12 @@ class PinSage(nn.Module):
     pooling: Pooling
     query: Query
     unit_length: bool
+    structure: int = 0
+
+    @property
+    def width(self) -> int:
+        """The entries of z: D, and those of the structure."""
+        return self.dim + self.structure
 
     def setup(self) -> None:
         """Name the layers, as flax asks for it."""
@@ -180,8 +190,11 @@ class PinSage(nn.Module):
         self.combine = [dense(self.dim, name=f"combine_{k}") for k in range(self.layers)]
         self.hidden = dense(self.dim, name="hidden")
         self.out = dense(self.dim, use_bias=False, name="out")
+        if self.structure:
+            gain = nn.initializers.constant(2 * self.structure**-0.5)
+            self.gain = self.param("structure_gain", gain, ())
         if self.query == "tower":
-            self.tower = [dense(self.dim, name=f"tower_{k}") for k in range(2)]
+            self.tower = [dense(self.width, name=f"tower_{k}") for k in range(2)]
 
     def encode(self, features: Mapping[str, Array]) -> Vectors:
         """Compute h⁰ of items, ``float[n, D]``: the linear maps of the inputs, added up.
@@ -264,13 +277,25 @@ class PinSage(nn.Module):
         pooled = pool(messages, places, weights, self.pooling)
         return unit(nn.relu(self.combine[layer](jnp.concatenate([own, pooled], axis=1))))
 
-    def head(self, top: Vectors) -> Vectors:
-        """Compute z = G₂ ReLU(G₁ h + g).
+    def head(self, top: Vectors, features: Mapping[str, Array]) -> Vectors:
+        """Compute z = [G₂ ReLU(G₁ h + g) ; γ s], without s where there is no structure.
+
+        Args:
+            top: ``float[n, D]``, h of the last layer.
+            features: of the same n items, of which only the structure s is read.
+        """
+        z = self.learnt(top)
+        if self.structure:
+            z = jnp.concatenate([z, self.gain * features[STRUCTURE]], axis=1)
+        return self._scaled(z)
+
+    def learnt(self, top: Vectors) -> Vectors:
+        """Compute G₂ ReLU(G₁ h + g), ``float[n, D]``.
 
         Args:
             top: ``float[n, D]``, h of the last layer.
         """
-        return self._scaled(self.out(nn.relu(self.hidden(top))))
+        return self.out(nn.relu(self.hidden(top)))
 
     def _scaled(self, vectors: Vectors) -> Vectors:
         return unit(vectors) if self.unit_length else vectors
@@ -300,7 +325,7 @@ class PinSage(nn.Module):
         for layer in range(self.layers):
             ones = jnp.ones((h.shape[0], 1), h.dtype)
             h = self.convolve(layer, h, self.messages(layer, h), places, ones)
-        z = self.head(h)
+        z = self.head(h, features)
         return self.compose(z[:, None, :], jnp.ones((h.shape[0], 1), bool))
 
 
@@ -319,6 +344,7 @@ def make_model(inputs: tuple[Input, ...], config: PinSageConfig) -> PinSage:
         pooling=config.pooling,
         query=config.query,
         unit_length=config.unit_length,
+        structure=config.structure,
     )
 
 
@@ -359,6 +385,8 @@ def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -
     inputs = schema.inputs()
     if config.id_embedding:
         inputs = (*inputs, Input(ID_INPUT, "bag", num_items, 1))
+    if config.structure:
+        inputs = (*inputs, Input.dense(STRUCTURE, config.structure))
     return inputs
 
 

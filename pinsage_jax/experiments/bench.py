@@ -31,7 +31,7 @@ from pinsage_jax.runs.fit import fit
 from pinsage_jax.tasks.holdout import cooccurrence_task
 from pinsage_jax.tasks.new_partners import only_new_partners
 from pinsage_jax.tasks.task import HeldOut, Task
-from pinsage_jax.training.preparation import Prepared, hard_pool_of, neighbors_of, prepare
+from pinsage_jax.training.preparation import Prepared, hard_pool_of, prepare
 
 TASK: Mapping[str, Any] = {"valid": 0.1, "test": 0.1, "held_out_items": 0.1}
 """The shares that are held out of every data set."""
@@ -39,7 +39,8 @@ TASK: Mapping[str, Any] = {"valid": 0.1, "test": 0.1, "held_out_items": 0.1}
 # The settings that decide what is prepared; variants that agree in them share it.
 _PREPARED_BY = (
     *("columns", "log_degree", "id_embedding", "seed"),
-    *("neighbors", "walks", "walk_length", "restart"),
+    *("neighbors", "walks", "walk_length", "restart", "fan"),
+    *("structure", "folds", "uses_graph"),
     *("hard_band", "hard_pool", "hard_ranking", "hard_visits"),
 )
 # How many pairs are compared with their hard negatives at a time.
@@ -175,15 +176,10 @@ def shared(task: Task, prepared: Prepared, old: PinSageConfig, config: PinSageCo
     agree = all(getattr(old, name) == getattr(config, name) for name in _PREPARED_BY)
     if not agree or (config.hard_negatives and prepared.hard is None):
         return prepare(task, config)
-    table, seconds = prepared.table, dict(prepared.seconds)
-    if config.uses_graph != old.uses_graph:
-        table = neighbors_of(prepared.graph, config, epoch=0)
-    if not config.uses_graph:
-        seconds.pop("neighbours")
+    seconds = dict(prepared.seconds)
     if not config.hard_negatives:
         seconds.pop("hard negatives", None)
     return prepared._replace(
-        table=table,
         hard=prepared.hard if config.hard_negatives else None,
         model=make_model(prepared.model.inputs, config),
         seconds=seconds,

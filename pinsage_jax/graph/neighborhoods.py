@@ -1,12 +1,15 @@
 """Importance neighbourhoods: the items that walks visit most, and how often (PinSAGE, section 3.2).
 
-Counting is sorting: a row's visits are sorted, the lengths of its runs are the counts, and a second
-sort of (count, place) packed into one word ranks them.
+Counting is sorting: a row's visits are sorted, the lengths of its runs are the counts, and the
+smallest of (count, place) packed into one word are the most visited. Walks run on the device; their
+visits are counted on the host, in threads, because NumPy sorts rows of words with vector
+instructions and XLA's sort on a CPU compares them one by one.
 """
 
 from __future__ import annotations
 
-import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import flax.struct
 import jax
@@ -18,12 +21,13 @@ from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
 from pinsage_jax.graph.hashing import salts, scrambled, unscrambled
 from pinsage_jax.graph.item_graph import ItemGraph
-from pinsage_jax.graph.sorted_rows import sorted_rows
 from pinsage_jax.graph.walks import WalkConfig, walk
 
 _NOBODY = np.uint32(0xFFFFFFFF)
 # A count and a place share a word of 32 bits.
 _MOST_VISITS = 65_535
+# Visits that a thread counts at a time, so that its arrays stay in the cache.
+_COUNTED_AT_ONCE = 1 << 17
 # Words of 4 bytes that live at the same time for each visit: random bits, ids, runs, ranks.
 _WORDS_PER_VISIT = 8
 
@@ -55,9 +59,8 @@ class NeighborTable:
         return NeighborTable(ids=self.ids[rows], weights=self.weights[rows])
 
 
-@functools.partial(jax.jit, static_argnames="count")
 def importance_neighbors(
-    key: PRNGKey, seeds: Ids, visits: Int[Array, "batch visits"], count: int
+    key: PRNGKey, seeds: np.ndarray, visits: np.ndarray, count: int
 ) -> NeighborTable:
     """Keep the T most visited items of each row; of equally visited ones any, by a hash.
 
@@ -73,7 +76,7 @@ def importance_neighbors(
         key: of the order of equals; consumed.
         seeds: ``int32[B]``.
         visits: ``int32[B, V]`` item rows, −1 where there is none; V ≤ 65,535.
-        count: T, static; where fewer items were visited, the rest is padded.
+        count: T; where fewer items were visited, the rest is padded.
 
     Returns:
         A table of B rows.
@@ -81,41 +84,53 @@ def importance_neighbors(
     Raises:
         InputError: there are more visits than count, or T is less than 1.
     """
+    seeds, visits = np.asarray(seeds), np.asarray(visits)
     num_visits = visits.shape[1]
     if num_visits > _MOST_VISITS:
         raise InputError(f"visits: expected at most {_MOST_VISITS:,} a seed, got {num_visits:,}")
     _check_count(count)
-    salt = salts(seeds.astype(jnp.uint32) ^ jax.random.bits(key, (), jnp.uint32))[:, None]
+    salt = salts(seeds.astype(np.uint32) ^ np.asarray(jax.random.bits(key, (), jnp.uint32)))
+    ids = np.full((len(seeds), count), -1, np.int32)
+    weights = np.zeros((len(seeds), count), np.float32)
+
+    def keep(part: slice) -> None:
+        ids[part], weights[part] = _most_visited(seeds[part], visits[part], salt[part], count)
+
+    size = max(1, _COUNTED_AT_ONCE // num_visits)
+    with ThreadPoolExecutor(os.cpu_count()) as counting:
+        parts = (slice(start, start + size) for start in range(0, len(seeds), size))
+        list(counting.map(keep, parts))
+    return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
+
+
+def _most_visited(
+    seeds: np.ndarray, visits: np.ndarray, salt: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """``int32[B, T]`` items and ``float32[B, T]`` weights of a few rows."""
+    num_visits = visits.shape[1]
     nobody = (visits < 0) | (visits == seeds[:, None])
-    words = jnp.where(nobody, _NOBODY, scrambled(visits.astype(jnp.uint32), salt))
-    visited, lengths = _runs(words)
+    words = np.where(nobody, _NOBODY, scrambled(visits.astype(np.uint32), salt[:, None]))
+    words.sort(axis=1)
+    ends = np.ones(words.shape, bool)
+    np.not_equal(words[:, 1:], words[:, :-1], out=ends[:, :-1])
+    last = np.flatnonzero(ends)
+    lengths = np.diff(last, prepend=-1).astype(np.uint32)
     # The most visits come first, then the lowest place, which is the lowest scrambled id.
     bits = num_visits.bit_length()
-    places = jnp.arange(num_visits, dtype=jnp.uint32)[None, :]
-    ranks = ((num_visits - lengths).astype(jnp.uint32) << bits) | places
-    best = sorted_rows(jnp.where(lengths > 0, ranks, _NOBODY))[:, :count]
-    best = jnp.pad(best, ((0, 0), (0, count - best.shape[1])), constant_values=_NOBODY)
+    ranks = np.full(words.shape, _NOBODY)
+    places = (last % num_visits).astype(np.uint32)
+    ranks.flat[last] = (num_visits - lengths << bits) | places
+    ranks[words == _NOBODY] = _NOBODY
+    kept = min(count, num_visits)
+    best = np.sort(np.partition(ranks, kept - 1, axis=1)[:, :kept], axis=1)
     there = best != _NOBODY
-    place = jnp.where(there, best & ((1 << bits) - 1), 0).astype(jnp.int32)
-    ids = unscrambled(jnp.take_along_axis(visited, place, axis=1), salt).astype(jnp.int32)
-    counts = jnp.where(there, num_visits - (best >> bits).astype(jnp.int32), 0)
-    total = jnp.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return NeighborTable(ids=jnp.where(there, ids, -1), weights=counts / total)
-
-
-def _runs(words: Int[Array, "batch visits"]) -> tuple[Array, Array]:
-    """Each row sorted, and at the last place of a run of equal words its length, elsewhere 0.
-
-    Returns:
-        ``uint32[B, V]`` and ``int32[B, V]``; nobody is the largest word, comes last and has no run.
-    """
-    ordered = sorted_rows(words)
-    edge = jnp.ones((len(words), 1), bool)
-    changes = ordered[:, 1:] != ordered[:, :-1]
-    places = jnp.arange(words.shape[1], dtype=jnp.int32)[None, :]
-    opened = jnp.where(jnp.concatenate([edge, changes], axis=1), places, 0)
-    ends = jnp.concatenate([changes, edge], axis=1) & (ordered != _NOBODY)
-    return ordered, jnp.where(ends, places - jax.lax.cummax(opened, axis=1) + 1, 0)
+    found = np.take_along_axis(words, np.where(there, best & ((1 << bits) - 1), 0), axis=1)
+    counts = np.where(there, num_visits - (best >> bits), 0)
+    total = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    room = ((0, 0), (0, count - kept))
+    ids = np.where(there, unscrambled(found, salt[:, None]).astype(np.int32), -1)
+    weights = (counts / total).astype(np.float32)
+    return np.pad(ids, room, constant_values=-1), np.pad(weights, room)
 
 
 def build_table(
@@ -162,7 +177,7 @@ def build_table(
     padded = np.full(-(-len(rows) // chunk) * chunk, -1, np.int32)
     padded[: len(rows)] = rows
     parts = [
-        walked_neighbors(key, graph, jnp.asarray(seeds), count=neighbors, config=config)
+        walked_neighbors(key, graph, seeds, count=neighbors, config=config)
         for seeds in padded.reshape(-1, chunk)
     ]
     if not parts:
@@ -174,9 +189,8 @@ def build_table(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("count", "config"))
 def walked_neighbors(
-    key: PRNGKey, graph: ItemGraph, seeds: Ids, *, count: int, config: WalkConfig
+    key: PRNGKey, graph: ItemGraph, seeds: np.ndarray, *, count: int, config: WalkConfig
 ) -> NeighborTable:
     """Walk from some items and keep each one's most visited.
 
@@ -184,16 +198,39 @@ def walked_neighbors(
         key: consumed.
         graph: the graph that is walked.
         seeds: ``int32[B]`` item rows; −1 pads, and has no neighbours.
-        count: T, static.
-        config: how many walks, how long; static.
+        count: T.
+        config: how many walks, how long.
 
     Returns:
         A table of B rows.
     """
     walk_key, tie_key = jax.random.split(key)
-    return importance_neighbors(tie_key, seeds, walk(walk_key, graph, seeds, config=config), count)
+    visits = walk(walk_key, graph, jnp.asarray(seeds), config=config)
+    return importance_neighbors(tie_key, seeds, np.asarray(visits), count)
 
 
 def _check_count(count: int) -> None:
     if count < 1:
         raise InputError(f"neighbors: expected at least 1, got {count}")
+
+
+def agreement(one: NeighborTable, other: NeighborTable) -> float:
+    """Measure how much two draws of neighbourhoods agree: the weight that they share.
+
+    Σ_v min(α_uv, α'_uv), a mean over the items that have neighbours in both.
+
+    Args:
+        one: a table of R items.
+        other: of the same items, drawn with another key.
+
+    Returns:
+        From 0 to 1; NaN where no item has neighbours.
+    """
+    ids, weights = np.asarray(one.ids), np.asarray(one.weights)
+    others, their_weights = np.asarray(other.ids), np.asarray(other.weights)
+    shared = np.zeros(len(ids))
+    for place in range(ids.shape[1]):
+        same = (others == ids[:, place, None]) & (others >= 0)
+        shared += np.minimum(weights[:, place], (same * their_weights).sum(axis=1))
+    there = (ids[:, 0] >= 0) & (others[:, 0] >= 0)
+    return float(shared[there].mean()) if there.any() else float("nan")

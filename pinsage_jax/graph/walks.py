@@ -14,14 +14,15 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lightgcn_jax.arrays import Array, Bool, Ids, Int, PRNGKey
 from lightgcn_jax.errors import InputError
 from pinsage_jax.graph.hashing import hashed
 from pinsage_jax.graph.item_graph import Adjacency, ItemGraph
 
-# Random words for each traversal: to restart or not, which context, which item.
-_WORDS = 3
+# Random words for each traversal: to restart or not, which context, which item, which visits.
+_WORDS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +33,17 @@ class WalkConfig:
     fixed, and a walker that would end goes back to its seed instead. Each visit is distributed as
     in random walks with restart; walks only start there.
 
+    The last step of a traversal need not be drawn once: with a fan of F it is drawn F times, while
+    the walker goes on from one item as ever. The draws are systematic: a context's list is cut into
+    F equal parts, and each gives the item at the same share of its length, drawn anew for each
+    traversal. Every item is as likely as in F independent draws, and a short list is read whole, so
+    the counts vary far less. The paper has F = 1.
+
     Attributes:
         walks: W, the walkers of each seed, ≥ 1.
         length: L, the traversals of each walker, ≥ 1.
         restart: the probability of going back to the seed before a traversal, in [0, 1).
+        fan: F, the visits of a traversal, ≥ 1.
 
     Raises:
         InputError: a setting is out of range.
@@ -44,9 +52,10 @@ class WalkConfig:
     walks: int = 50
     length: int = 10
     restart: float = 0.15
+    fan: int = 1
 
     def __post_init__(self):
-        for field in ("walks", "length"):
+        for field in ("walks", "length", "fan"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{field}: expected an integer ≥ 1, got {value!r}")
@@ -55,8 +64,8 @@ class WalkConfig:
 
     @property
     def visits(self) -> int:
-        """V = W · L, the visits of a seed."""
-        return self.walks * self.length
+        """V = W · L · F, the visits of a seed."""
+        return self.walks * self.length * self.fan
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -66,7 +75,8 @@ def walk(
     """Walk from each seed, and return the items that are visited.
 
     A walker starts at its seed. A traversal takes one of the item's contexts and one of that
-    context's items (the item itself may come again), and its end is a visit. Before every
+    context's items (the item itself may come again), and its end is a visit; with a fan above 1
+    the visits are F of the context's items. Before every
     traversal but the first the walker goes back to its seed with the restart's probability. Where
     there is no context, or no item in it, nothing is visited and the walker goes back.
 
@@ -80,8 +90,8 @@ def walk(
         config: how many walks, how long; static.
 
     Returns:
-        ``int32[B, V]``; the visit of walker w at traversal t stands at t · W + w, −1 where there
-        is none.
+        ``int32[B, V]``; the visits of walker w at traversal t stand from (t · W + w) · F on, −1
+        where there is none.
     """
     batch = seeds.shape[0]
     if graph.items_of_context.columns.shape[0] == 0:
@@ -96,15 +106,18 @@ def walk(
     to_items = _bounds(graph.items_of_context)
 
     def traverse(item, words_of_step):
-        restart, first, second = (hashed(of_walker ^ word) for word in words_of_step)
+        restart, first, second, third = (hashed(of_walker ^ word) for word in words_of_step)
         item = jnp.where(restart < threshold, home, item)
         context, some = _hop(graph.contexts_of_item, to_contexts, item, first)
         item, others = _hop(graph.items_of_context, to_items, context, second)
         found = some & others & (home >= 0)
-        return jnp.where(found, item, home), jnp.where(found, item, -1)
+        fan = item[:, None]
+        if config.fan > 1:
+            fan = _spread(graph.items_of_context, to_items, context, third, config.fan)
+        return jnp.where(found, item, home), jnp.where(found[:, None], fan, -1)
 
     _, visits = jax.lax.scan(traverse, home, words[2:].reshape(config.length, _WORDS))
-    visits = visits.reshape(config.length, batch, config.walks)
+    visits = visits.reshape(config.length, batch, config.walks * config.fan)
     return jnp.moveaxis(visits, 0, 1).reshape(batch, config.visits)
 
 
@@ -116,6 +129,27 @@ def _hop(
     starts, lengths = of_row[:, 0], of_row[:, 1]
     places = _scaled(word, lengths.astype(jnp.uint32)).astype(jnp.int32)
     return _look_up(adjacency.columns, starts + places), lengths > 0
+
+
+def _spread(
+    adjacency: Adjacency,
+    bounds: Int[Array, "rows two"],
+    rows: Ids,
+    word: Int[Array, " batch"],
+    count: int,
+) -> Int[Array, "batch count"]:
+    """Entries of each row in equal steps from a random start, each as likely as any other.
+
+    The start and the steps are shares of the row's length, in units of 2⁻³²: a row shorter than
+    the count gives every entry, some of them once more than others.
+    """
+    of_row = _look_up(bounds, rows)
+    starts, lengths = of_row[:, :1], of_row[:, 1:].astype(jnp.uint32)
+    steps = jnp.asarray(np.arange(count, dtype=np.uint64) * (2**32 // count), jnp.uint32)
+    places = _scaled(word[:, None] // jnp.uint32(count) + steps[None, :], lengths)
+    return _look_up(adjacency.columns, (starts + places.astype(jnp.int32)).reshape(-1)).reshape(
+        places.shape
+    )
 
 
 def _bounds(adjacency: Adjacency) -> Int[Array, "rows two"]:

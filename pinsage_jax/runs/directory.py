@@ -8,6 +8,7 @@ task.safetensors           training edges, pairs and held-out pairs as rows
 schema.json                how features are encoded, with the statistics of the training items
 metrics.jsonl              a line an epoch
 checkpoints/               the newest two checkpoints
+structure.safetensors      what items' structure is made of, where the encoder reads it
 model.safetensors          the parameters of the best epoch
 vectors/                   layer-0.npy … of all items; the last one holds their vectors
 fresh/                     items that were added later, if any
@@ -37,7 +38,7 @@ from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.features.schema import FeatureSchema
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _SEPARATOR = "/"
 
 

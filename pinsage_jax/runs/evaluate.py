@@ -120,6 +120,7 @@ def with_fresh_items(run: FinishedRun, text_encoders: TextEncoders | None = None
         embedded=ItemVectors(
             tuple(layer[ordinary] for layer in embedded.layers), embedded.vectors[ordinary]
         ),
+        structure=run.structure,
         slack=len(fresh),
         text_encoders=text_encoders,
     )

@@ -15,6 +15,7 @@ from pinsage_jax.encoder.all_items import ItemVectors
 from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model, model_inputs
 from pinsage_jax.features.bags import TextEncoders
 from pinsage_jax.features.schema import FeatureSchema
+from pinsage_jax.graph.structure import Structure
 from pinsage_jax.runs.directory import PinSageRun, read_tensors
 from pinsage_jax.runs.fit import Fit
 from pinsage_jax.runs.stored_task import load_task
@@ -32,6 +33,7 @@ class FinishedRun(NamedTuple):
         model: the encoder.
         params: the encoder's parameters after the best epoch.
         items: vectors of all R items of its data, and the layers below them.
+        structure: what items' structure is made of; None where the encoder reads none.
     """
 
     config: PinSageConfig
@@ -40,6 +42,7 @@ class FinishedRun(NamedTuple):
     model: PinSage
     params: Any
     items: ItemVectors
+    structure: Structure | None
 
     @classmethod
     def of(cls, result: Fit) -> FinishedRun:
@@ -50,7 +53,13 @@ class FinishedRun(NamedTuple):
         """
         prepared = result.prepared
         return cls(
-            result.config, result.task, prepared.schema, prepared.model, result.params, result.items
+            result.config,
+            result.task,
+            prepared.schema,
+            prepared.model,
+            result.params,
+            result.items,
+            prepared.structure,
         )
 
     @property
@@ -78,7 +87,8 @@ def read_finished(path: Path) -> FinishedRun:
     config, schema = run.config, run.read_schema()
     items = read_vectors(run, config)
     model, params = read_model(run, config, schema, len(items.vectors))
-    return FinishedRun(config, load_task(run), schema, model, params, items)
+    structure = read_structure(run, config)
+    return FinishedRun(config, load_task(run), schema, model, params, items, structure)
 
 
 def open_items(
@@ -109,6 +119,7 @@ def open_items(
         contexts=run.read_ids("contexts"),
         edges=(arrays["item_rows"], arrays["context_rows"]),
         embedded=read_vectors(run, config),
+        structure=read_structure(run, config),
         slack=slack,
         text_encoders=text_encoders,
     )
@@ -164,6 +175,26 @@ def read_model(
     return model, run.read_params(template)
 
 
+def read_structure(run: PinSageRun, config: PinSageConfig) -> Structure | None:
+    """Read what items' structure is made of; None where the encoder reads none.
+
+    Args:
+        run: the run.
+        config: its settings.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    if not config.structure:
+        return None
+    arrays, path = run.read_arrays("structure"), run.path / "structure.safetensors"
+    shape = len(run.read_ids("contexts")), config.structure
+    got = {name: array.shape for name, array in arrays.items()}
+    if got != {"contexts": shape}:
+        raise InputError(f"{path}: expected contexts of shape {list(shape)}, got {got}")
+    return Structure(**arrays)
+
+
 def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
     """Read the layers and vectors that a finished run wrote; they stay on disk, memory-mapped.
 
@@ -174,7 +205,7 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
     Raises:
         InputError: a file is missing or damaged.
     """
-    steps, shape = max(1, config.layers) + 1, (len(run.read_ids("items")), config.dim)
+    steps, rows = max(1, config.layers) + 1, len(run.read_ids("items"))
     arrays = []
     for step in range(steps):
         path = run.vectors / f"layer-{step}.npy"
@@ -182,6 +213,7 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
         except (FileNotFoundError, ValueError, EOFError) as error:
             raise InputError(f"{path}: expected the vectors of a finished run: {error}") from error
+        shape = rows, config.dim + (config.structure if step == steps - 1 else 0)
         if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
             raise InputError(
                 f"{path}: expected float32{list(shape)}, "

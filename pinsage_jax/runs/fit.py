@@ -91,6 +91,8 @@ def fit(
         run.write_config(config, data or {}, prepared.notes)
         save_task(run, task)
         run.write_schema(prepared.schema)
+        if prepared.structure is not None:
+            run.write_arrays("structure", prepared.structure._asdict())
     run = PinSageRun.open(out)
     with run.held():
         return _finish(trainer, _train(trainer, trainer.start(), run, []), run)
@@ -162,7 +164,6 @@ def _progress(arrays: dict[str, Any], kept: dict[str, Any]) -> Progress:
 
 def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit:
     """Embed all items, evaluate them, and write what serving needs."""
-    trainer.use_neighbors_of(progress.best_epoch)
     task, config, prepared = trainer.task, trainer.config, trainer.prepared
     started = time.perf_counter()
     items = embed_all(

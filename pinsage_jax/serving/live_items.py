@@ -21,16 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.arrays import Array, Float, Ids, Int
 from lightgcn_jax.data.ids import IdMap, as_ids
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.all_items import ItemVectors
-from pinsage_jax.encoder.pinsage import ID_INPUT, PinSage, applied
+from pinsage_jax.encoder.pinsage import ID_INPUT, STRUCTURE, PinSage, applied
 from pinsage_jax.features.schema import FeatureSchema, TextEncoders
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.item_graph import ItemGraph
-from pinsage_jax.graph.neighborhoods import walked_neighbors
+from pinsage_jax.graph.neighborhoods import NeighborTable, walked_neighbors
+from pinsage_jax.graph.structure import Structure
 
 # New items embedded at a time; a smaller number is filled up to it.
 _BATCH = 64
@@ -89,6 +90,7 @@ class LiveItems:
         contexts: IdMap,
         edges: tuple[np.ndarray, np.ndarray],
         embedded: ItemVectors,
+        structure: Structure | None = None,
         slack: int = 1024,
         text_encoders: TextEncoders | None = None,
     ):
@@ -103,12 +105,13 @@ class LiveItems:
             contexts: external ids of the context rows.
             edges: ``int32[E]`` item rows and context rows that are walked.
             embedded: the layers and vectors of all items.
+            structure: what items' structure is made of, where the encoder reads it.
             slack: how many new items there is room for.
             text_encoders: by text column, the functions that the schema was fitted with.
         """
         self.items, self._contexts = items, contexts
         self._model, self._params, self._config, self._schema = model, params, config, schema
-        self._text_encoders, self._slack = text_encoders, slack
+        self._text_encoders, self._slack, self._structure = text_encoders, slack, structure
         self._graph = ItemGraph.from_pairs(
             *edges,
             num_items=len(items),
@@ -146,6 +149,8 @@ class LiveItems:
         encoded = self._schema.encode(features, degrees, self._text_encoders)
         if self._config.id_embedding:
             encoded |= {ID_INPUT: np.full((len(ids), 1), -1, np.int32)}
+        if self._structure is not None:
+            encoded |= {STRUCTURE: self._structure.new_items(known_contexts)}
         graph = self._graph.with_items(rows, known_contexts)
         new: list[tuple[np.ndarray, tuple[Array, ...]]] = []
         model, config, layers = self._model, self._config, self._arrays[:-1]
@@ -154,7 +159,11 @@ class LiveItems:
             given = {name: _filled(values[part]) for name, values in encoded.items()}
             filled = _filled(rows[part].astype(np.int32))
             key = jax.random.fold_in(stream(config, "new items"), int(rows[start]))
-            made = _embed_new(key, self._params, given, graph, filled, layers, model, config)
+            near = None
+            if model.layers:
+                walks, count = config.walk_config, config.neighbors
+                near = walked_neighbors(key, graph, filled, count=count, config=walks)
+            made = _embed_new(self._params, given, near, layers, model)
             new.append((filled, made))
         # Only now, so that an error leaves everything as it was.
         for filled, made in new:
@@ -251,21 +260,16 @@ class LiveItems:
         return known, unknown
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"))
+@functools.partial(jax.jit, static_argnames="model")
 def _embed_new(
-    key: PRNGKey,
     params: Any,
     features: dict[str, Array],
-    graph: ItemGraph,
-    rows: Ids,
+    near: NeighborTable | None,
     layers: tuple[Array, ...],
     model: PinSage,
-    config: PinSageConfig,
 ) -> tuple[Array, ...]:
     """The layers and, last, the vectors of new items, ``float32[batch, D]`` each."""
     h = applied(model, params, "encode", features)
-    walks, count = config.walk_config, config.neighbors
-    near = walked_neighbors(key, graph, rows, count=count, config=walks) if model.layers else None
     new = [h]
     for k in range(model.layers):
         assert near is not None
@@ -275,7 +279,7 @@ def _embed_new(
         places = jnp.arange(near.ids.size, dtype=jnp.int32).reshape(near.ids.shape)
         h = applied(model, params, "convolve", k, h, messages, places, near.weights)
         new.append(h)
-    return *new[: len(layers)], applied(model, params, "head", h)
+    return *new[: len(layers)], applied(model, params, "head", h, features)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

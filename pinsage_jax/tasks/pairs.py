@@ -53,6 +53,17 @@ class PairSource(Protocol):
         """
         ...
 
+    def apart(self, asked: np.ndarray) -> PairSource:
+        """Make a source whose positives are asked edges and whose queries are of all others.
+
+        Args:
+            asked: ``bool[E]``, for each of the edges that this source was made of, in their order.
+
+        Raises:
+            InputError: no asked edge has a query.
+        """
+        ...
+
 
 class ExplicitPairs:
     """Pairs as they are given; one that stands twice is drawn twice as often.
@@ -87,6 +98,15 @@ class ExplicitPairs:
         drawn = rng.integers(0, self.num_pairs, count)
         return Draws(self.queries[drawn][:, None], self.positives[drawn])
 
+    def apart(self, asked: np.ndarray) -> PairSource:
+        """Keep all pairs: they were given, and no edge says which items make one.
+
+        Args:
+            asked: is not read.
+        """
+        del asked
+        return self
+
     def positive_rows(self, num_items: int) -> CsrRows:
         """List the known positives of each item, each once: rows are queries, columns positives.
 
@@ -115,6 +135,7 @@ class CooccurrencePairs:
 
     def __init__(self, item_rows: np.ndarray, context_rows: np.ndarray, num_contexts: int):
         """Sort the edges by context, then item: ``int[E]`` each."""
+        self._edges = np.asarray(item_rows, np.int32), np.asarray(context_rows, np.int32)
         order = np.lexsort((item_rows, context_rows))
         self._contexts = np.asarray(context_rows, np.int32)[order]
         self._items = np.asarray(item_rows, np.int32)[order]
@@ -156,6 +177,71 @@ class CooccurrencePairs:
         places += np.where(places >= own, own_length, 0)
         return Draws(self._items[edges][:, None], self._items[places])
 
+    def apart(self, asked: np.ndarray) -> AskedEdges:
+        """Make pairs of the item of an asked edge and another item of its context.
+
+        Args:
+            asked: ``bool[E]``, in the order in which the edges were given. All copies of a repeated
+                edge have to agree.
+        """
+        return AskedEdges(*self._edges, asked)
+
+
+class AskedEdges:
+    """Pairs of asked edges: those of a context are to be found from the items that it keeps.
+
+    An asked edge (p, c) is uniform among those whose context keeps an edge, and the query uniform
+    among the kept entries of c.
+
+    Raises:
+        InputError: no context has both an asked and a kept edge.
+    """
+
+    query_items = 1
+
+    def __init__(self, items: np.ndarray, contexts: np.ndarray, asked: np.ndarray):
+        """Sort the kept edges by context: ``int[E]`` items and contexts, ``bool[E]`` asked."""
+        kept = np.flatnonzero(~asked)
+        kept = kept[np.lexsort((items[kept], contexts[kept]))]
+        self._items = items[kept]
+        starts, ends = (
+            np.searchsorted(contexts[kept], contexts[asked], side=side)
+            for side in ("left", "right")
+        )
+        usable = ends > starts
+        self._positives = items[asked][usable]
+        self._starts, self._counts = starts[usable], (ends - starts)[usable]
+        if not len(self._positives):
+            raise InputError(
+                f"folds: expected a context with an asked and a kept edge, got none of "
+                f"{int(asked.sum()):,} asked and {len(kept):,} kept edges"
+            )
+
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs an epoch has."""
+        return len(self._positives)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        """Draw pairs, as :class:`PairSource` describes it.
+
+        Args:
+            rng: the generator that is drawn from.
+            count: how many.
+        """
+        drawn = rng.integers(0, self.num_pairs, count)
+        places = self._starts[drawn] + rng.integers(0, self._counts[drawn])
+        return Draws(self._items[places][:, None], self._positives[drawn])
+
+    def apart(self, asked: np.ndarray) -> PairSource:
+        """Refuse: these are parts already.
+
+        Args:
+            asked: is not read.
+        """
+        del asked
+        raise InputError("folds: the edges are parted already")
+
 
 class UserHistories:
     """An item of a user, to be found from the user's items before it.
@@ -173,29 +259,46 @@ class UserHistories:
         InputError: ``last`` is below 1, or no user has two items.
     """
 
-    def __init__(self, interactions: Interactions, *, last: int = 10):
+    def __init__(
+        self, interactions: Interactions, *, last: int = 10, asked: np.ndarray | None = None
+    ):
+        """Order each user's events.
+
+        Args:
+            interactions: the events.
+            last: n.
+            asked: ``bool[E]``, for each distinct interaction in its order, whether it is a
+                positive and stands in no query; None makes every one both.
+        """
         if last < 1:
             raise InputError(f"last: expected an integer of 1 or more, got {last}")
         data = interactions.deduplicated() if interactions.has_duplicates else interactions
-        self.last, self._timed = last, data.timestamps is not None
+        self._events, self.last, self._timed = data, last, data.timestamps is not None
         by = [data.item_rows]
         if data.timestamps is not None:
             users, items = (rows.astype(np.uint32) for rows in (data.user_rows, data.item_rows))
             by = [hashed(hashed(users) ^ items), data.timestamps]
         order = np.lexsort((*by, data.user_rows))
-        self._users, self._items = data.user_rows[order], data.item_rows[order]
-        self._lengths = np.bincount(self._users, minlength=data.num_users)
+        users, items = data.user_rows[order], data.item_rows[order]
+        positive = np.ones(len(order), bool) if asked is None else asked[order]
+        # Histories hold what stands in queries.
+        kept = np.ones(len(order), bool) if asked is None else ~positive
+        self._items = items[kept]
+        self._lengths = np.bincount(users[kept], minlength=data.num_users)
         self._starts = np.cumsum(self._lengths) - self._lengths
-        place = np.arange(len(order)) - self._starts[self._users]
-        has_query = place > 0 if self._timed else self._lengths[self._users] > 1
-        self._usable = np.flatnonzero(has_query)
-        if not len(self._usable):
+        before = np.cumsum(kept) - kept
+        others = before - self._starts[users] if self._timed else self._lengths[users] - kept
+        usable = np.flatnonzero(positive & (others > 0))
+        self._users, self._positives = users[usable], items[usable]
+        # Where an event stands in the histories, or would stand, and whether it does.
+        self._places, self._own = before[usable], kept[usable]
+        if not len(usable):
             raise InputError("interactions: expected a user with two different items, got none")
 
     @property
     def num_pairs(self) -> int:
         """How many pairs an epoch has."""
-        return len(self._usable)
+        return len(self._positives)
 
     @property
     def query_items(self) -> int:
@@ -209,16 +312,24 @@ class UserHistories:
             rng: the generator that is drawn from.
             count: how many.
         """
-        edges = self._usable[rng.integers(0, self.num_pairs, count)]
-        users = self._users[edges]
+        drawn = rng.integers(0, self.num_pairs, count)
+        users, place, own = self._users[drawn], self._places[drawn], self._own[drawn]
         if self._timed:
-            places = self._before(edges, self._starts[users])
+            places = self._before(place, self._starts[users])
         else:
-            ranks = _distinct_ranks(rng, self._lengths[users] - 1, self.last)
+            ranks = _distinct_ranks(rng, self._lengths[users] - own, self.last)
             places = self._starts[users][:, None] + ranks
-            places += places >= edges[:, None]  # the positive is stepped over
+            places += own[:, None] & (places >= place[:, None])  # the positive is stepped over
             places[ranks < 0] = -1
-        return Draws(self._at(places), self._items[edges])
+        return Draws(self._at(places), self._positives[drawn])
+
+    def apart(self, asked: np.ndarray) -> UserHistories:
+        """Make pairs of asked events, with queries of all others.
+
+        Args:
+            asked: ``bool[E]``, in the order of the distinct interactions.
+        """
+        return UserHistories(self._events, last=self.last, asked=asked)
 
     def queries(self, rng: np.random.Generator, users: np.ndarray) -> np.ndarray:
         """Make queries that come after the last items of users: ``int32[Q, n]``, −1 pads.

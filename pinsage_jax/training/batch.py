@@ -13,7 +13,7 @@ from lightgcn_jax.arrays import Array, Bool, Float, Ids, Int, PRNGKey, Scalar
 from lightgcn_jax.training.weighted_draws import ItemWeights
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import take_features
-from pinsage_jax.encoder.pinsage import Features
+from pinsage_jax.encoder.pinsage import STRUCTURE, Features
 from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.negatives.hard import draw_hard
@@ -65,8 +65,8 @@ class ItemArrays:
         table: the items' neighbours.
         training_items: ``int32[n]``, rows that may be negatives.
         law: the weights by which these items are drawn; None for uniform draws.
-        log_law: ``float32[R]``, the logarithm of each item's probability in that law, −∞ for an
-            item that is never drawn; None for uniform draws.
+        log_draws: ``float32[R]``, the logarithm of how often each item is expected among the
+            negatives of a batch, −∞ for an item that is never drawn; None for uniform draws.
         hard_pool: ``int32[R, P]``, the hard negatives of each item; None without any.
         degree_of_none: ``float32[]``, the encoded log-degree of an item without contexts; None
             where the encoder does not see degrees.
@@ -76,7 +76,7 @@ class ItemArrays:
     table: NeighborTable
     training_items: Ids
     law: ItemWeights | None = None
-    log_law: Float[Array, " items"] | None = None
+    log_draws: Float[Array, " items"] | None = None
     hard_pool: Int[Array, "items pool"] | None = None
     degree_of_none: Scalar | None = None
 
@@ -90,7 +90,7 @@ class HostItemArrays(NamedTuple):
         weights: ``float32[R, T]``, their importance.
         training_items: ``int32[n]``, rows that may be negatives.
         law: ``float64[n]``, probabilities of the training items; None for uniform draws.
-        log_law: ``float32[R]``, as :class:`ItemArrays` has it.
+        log_draws: ``float32[R]``, as :class:`ItemArrays` has it.
         hard_pool: ``int32[R, P]``, the hard negatives of each item; None without any.
         degree_of_none: the encoded log-degree of an item without contexts; None where the encoder
             does not see degrees.
@@ -101,9 +101,19 @@ class HostItemArrays(NamedTuple):
     weights: np.ndarray
     training_items: np.ndarray
     law: np.ndarray | None = None
-    log_law: np.ndarray | None = None
+    log_draws: np.ndarray | None = None
     hard_pool: np.ndarray | None = None
     degree_of_none: float | None = None
+
+
+def of_none(items: ItemArrays | HostItemArrays) -> dict[str, Any]:
+    """List the inputs that an item without contexts has another value of, and that value.
+
+    Args:
+        items: the arrays of the items.
+    """
+    values = {} if items.degree_of_none is None else {LOG_DEGREE: items.degree_of_none}
+    return values | ({STRUCTURE: 0.0} if STRUCTURE in items.features else {})
 
 
 def num_targets(config: PinSageConfig, query_items: int) -> int:
@@ -148,26 +158,32 @@ def draw_targets(
     return Targets(batch.queries, batch.positives, negatives, hard)
 
 
-def log_expected_draws(negatives: Any, log_law: Any, config: PinSageConfig) -> Any:
-    """Compute the logarithm of how often each negative is expected among M draws, log(M q).
+def log_expected_draws(targets: Targets, log_draws: Any, config: PinSageConfig) -> Any:
+    """Look up the logarithm of how often each negative is expected among the draws of a batch.
 
     A softmax that subtracts it from the negatives' scores estimates the sum over all items that can
     be drawn, whatever the law of the draws; without it a law by degree would cancel what the scores
     learn of popularity.
 
     Args:
-        negatives: ``int32[M]`` or ``int32[B, M]``, item rows.
-        log_law: ``float32[R]``, log q of each item; None for uniform draws.
+        targets: their shared or separate negatives are looked up; behind them the positives, where
+            these are negatives of each other.
+        log_draws: as :class:`ItemArrays` has it.
         config: the settings.
 
     Returns:
-        ``float32`` in the shape of the negatives; None where no correction is known or wanted:
-        uniform draws, negatives chosen by distance, and losses other than softmax.
+        ``float32[M]``, ``[B, M]`` or, with the positives, ``[M + B]``; None where no correction is
+        known or wanted: uniform draws, negatives chosen by distance, and losses other than softmax.
     """
     corrected = config.loss == "softmax" and config.negative_choice != "distance-weighted"
-    if log_law is None or not corrected:
+    if log_draws is None or not corrected:
         return None
-    return log_law[negatives] + np.float32(np.log(config.negatives))
+    expected = log_draws[targets.negatives]
+    if config.in_batch:
+        # An operator that NumPy and JAX share joins them.
+        joined = (log_draws[part] for part in (targets.negatives, targets.positives))
+        expected = (jnp if isinstance(log_draws, jax.Array) else np).concatenate([*joined])
+    return expected
 
 
 class Partners(NamedTuple):
@@ -282,15 +298,17 @@ class TrainingView:
         return NeighborTable(ids=ids, weights=weights)
 
     def features(self, nodes: Ids) -> Features:
-        """Take the features of some rows; a row without contexts has the degree of none.
+        """Take the features of some rows; one without contexts has no degree and no structure.
 
         Args:
             nodes: ``int32[nodes]``.
         """
-        taken, nobody = take_features(self.items.features, nodes), self.items.degree_of_none
-        if self.lost is not None and nobody is not None:
-            degrees = jnp.where(self.lost[nodes][:, None], nobody, taken[LOG_DEGREE])
-            taken = taken | {LOG_DEGREE: degrees}
+        taken = take_features(self.items.features, nodes)
+        if self.lost is None:
+            return taken
+        lost = self.lost[nodes][:, None]
+        for name, value in of_none(self.items).items():
+            taken[name] = jnp.where(lost, value, taken[name])
         return taken
 
 
@@ -309,5 +327,5 @@ def training_view(
     lost = None
     if config.drop_contexts:
         lost = jax.random.bernoulli(key, config.drop_contexts, (num_items,))
-    partners = Partners.of(targets, num_items) if config.mask_targets else None
+    partners = Partners.of(targets, num_items) if config.hides_targets else None
     return TrainingView(items, partners, lost)

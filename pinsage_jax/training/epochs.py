@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,9 +18,17 @@ from lightgcn_jax.arrays import Array, PRNGKey, Scalar
 from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities, mark_layers
 from pinsage_jax.encoder.pinsage import PinSage
-from pinsage_jax.graph.neighborhoods import NeighborTable
+from pinsage_jax.tasks.pairs import PairSource
 from pinsage_jax.tasks.task import Task
-from pinsage_jax.training.batch import Batch, ItemArrays, draw_targets, num_targets, training_view
+from pinsage_jax.training.batch import (
+    Batch,
+    HostItemArrays,
+    ItemArrays,
+    draw_targets,
+    num_targets,
+    training_view,
+)
+from pinsage_jax.training.folds import Fold
 from pinsage_jax.training.host_pipeline import batches, draw, gather
 from pinsage_jax.training.preparation import Prepared, host_item_arrays, item_arrays
 from pinsage_jax.training.step import StepRecord, TrainState, batch_gradient, moved, train_step
@@ -32,14 +41,26 @@ Chunk = Callable[[TrainState, Batch, Array, Scalar, ItemArrays], tuple[TrainStat
 
 
 class _Epochs:
-    """The part that both ways of running an epoch share."""
+    """The part that both ways of running an epoch share.
+
+    Attributes:
+        folds: what the steps read, one fold after another.
+    """
 
     def __init__(self, task: Task, config: PinSageConfig, prepared: Prepared):
-        self._config, self._pairs = config, task.pairs
+        self._config, self.folds = config, prepared.folds
         num_items, neighbors = prepared.table.ids.shape
         self._most = bounds(
             num_targets(config, task.pairs.query_items), neighbors, config.layers, num_items
         )
+
+    def _turns(self, epoch: int, steps: int) -> Iterator[tuple[int, range]]:
+        """The folds of an epoch and the steps of each; another fold begins each time."""
+        count = len(self.folds)
+        ends = [(turn + 1) * steps // count for turn in range(count)]
+        for turn, (start, end) in enumerate(itertools.pairwise([0, *ends])):
+            if start < end:
+                yield (epoch + turn) % count, range(start, end)
 
     def _rng(self, epoch: int) -> np.random.Generator:
         # The 1 tells its numbers from those of a generated world, drawn from [seed, part].
@@ -68,13 +89,9 @@ class DeviceEpochs(_Epochs):
         self.capacities = self._declared()
         self._chunk = make_chunk(prepared.model, optimizer, config, self.capacities)
 
-    def take_table(self, table: NeighborTable) -> None:
-        """Go on with other neighbours.
-
-        Args:
-            table: neighbours of all items.
-        """
-        self._items = dataclasses.replace(self._items, table=table)
+    def _items_of(self, fold: Fold) -> ItemArrays:
+        features = {name: jnp.asarray(values) for name, values in fold.features.items()}
+        return dataclasses.replace(self._items, table=fold.table, features=features)
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
@@ -87,19 +104,24 @@ class DeviceEpochs(_Epochs):
             steps: how many steps it has.
             active: how many hard negatives of a query count in it.
         """
-        fold = jax.vmap(functools.partial(jax.random.fold_in, self._key(epoch)))
-        for start, chunk in self._chunks(epoch, steps):
-            places = start + jnp.arange(chunk.positives.shape[0])
-            state, records = self._chunk(state, chunk, fold(places), jnp.int32(active), self._items)
-            yield state, records
+        key_of = jax.vmap(functools.partial(jax.random.fold_in, self._key(epoch)))
+        rng = self._rng(epoch)
+        for turn, places in self._turns(epoch, steps):
+            fold = self.folds[turn]
+            items = self._items_of(fold)
+            for start, chunk in self._chunks(rng, fold.pairs, places):
+                keys = key_of(start + jnp.arange(chunk.positives.shape[0]))
+                state, records = self._chunk(state, chunk, keys, jnp.int32(active), items)
+                yield state, records
 
-    def _chunks(self, epoch: int, steps: int) -> Iterator[tuple[int, Batch]]:
-        rng, size = self._rng(epoch), self._config.batch_size
-        starts = list(range(0, steps, _STEPS_AT_ONCE))
+    def _chunks(
+        self, rng: np.random.Generator, pairs: PairSource, steps: range
+    ) -> Iterator[tuple[int, Batch]]:
+        size, starts = self._config.batch_size, steps[::_STEPS_AT_ONCE]
 
         def drawn(start: int) -> Batch:
-            count = min(_STEPS_AT_ONCE, steps - start)
-            return _stacked(self._pairs.draw(rng, count * size), count, size)
+            count = min(_STEPS_AT_ONCE, steps.stop - start)
+            return _stacked(pairs.draw(rng, count * size), count, size)
 
         with ThreadPoolExecutor(1) as drawing:
             ahead = drawing.submit(drawn, starts[0])
@@ -110,15 +132,16 @@ class DeviceEpochs(_Epochs):
                 yield start, ready
 
     def _declared(self) -> tuple[Capacities, ...]:
-        config = self._config
-        drawn = self._pairs.draw(self._rng(0), _TRIALS * config.batch_size)
+        config, fold = self._config, self.folds[0]
+        items = self._items_of(fold)
+        drawn = fold.pairs.draw(self._rng(0), _TRIALS * config.batch_size)
         trials = _stacked(drawn, _TRIALS, config.batch_size)
         keys = jax.random.split(self._key(0), _TRIALS)
         batches = [jax.tree.map(lambda part, at=at: part[at], trials) for at in range(_TRIALS)]
         counted = functools.partial(count_nodes, config=config, most=self._most)
         counts = [
             [
-                np.asarray(counted(key, batch, jnp.int32(active), self._items))
+                np.asarray(counted(key, batch, jnp.int32(active), items))
                 for key, batch in zip(keys, batches, strict=True)
             ]
             for active in _actives(config)
@@ -141,14 +164,9 @@ class HostEpochs(_Epochs):
         self.capacities = self._declared()
         self._step = make_host_step(prepared.model, optimizer, config)
 
-    def take_table(self, table: NeighborTable) -> None:
-        """Go on with other neighbours.
-
-        Args:
-            table: neighbours of all items.
-        """
-        ids, weights = np.asarray(table.ids), np.asarray(table.weights)
-        self._items = self._items._replace(ids=ids, weights=weights)
+    def _items_of(self, fold: Fold) -> HostItemArrays:
+        ids, weights = np.asarray(fold.table.ids), np.asarray(fold.table.weights)
+        return self._items._replace(ids=ids, weights=weights, features=fold.features)
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
@@ -161,19 +179,23 @@ class HostEpochs(_Epochs):
             steps: how many steps it has.
             active: how many hard negatives of a query count in it.
         """
-        key = self._key(epoch)
-        numbers = {"steps": steps, "active": active, "rng": self._rng(epoch)}
-        ahead = batches(self._pairs, self._items, self._config, self.capacities, **numbers)
-        for step, given in enumerate(ahead):
-            state, records = self._step(state, jax.random.fold_in(key, step), given)
-            yield state, records
+        key, rng = self._key(epoch), self._rng(epoch)
+        for turn, places in self._turns(epoch, steps):
+            fold = self.folds[turn]
+            numbers = {"steps": len(places), "active": active, "rng": rng}
+            items = self._items_of(fold)
+            ahead = batches(fold.pairs, items, self._config, self.capacities, **numbers)
+            for step, given in zip(places, ahead, strict=True):
+                state, records = self._step(state, jax.random.fold_in(key, step), given)
+                yield state, records
 
     def _declared(self) -> tuple[Capacities, ...]:
-        rng, config = self._rng(0), self._config
+        rng, config, fold = self._rng(0), self._config, self.folds[0]
+        items = self._items_of(fold)
 
         def trial(active: int) -> np.ndarray:
-            targets = draw(self._pairs, self._items, config, active, rng)
-            return gather(targets, self._items, config, (self._most,), rng).counts
+            targets = draw(fold.pairs, items, config, active, rng)
+            return gather(targets, items, config, (self._most,), rng).counts
 
         counts = [[trial(active) for _ in range(_TRIALS)] for active in _actives(config)]
         return declared_capacities(counts, self._most)

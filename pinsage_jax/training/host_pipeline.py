@@ -17,9 +17,14 @@ import numpy as np
 
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import Capacities, LayerBlock
-from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.tasks.pairs import PairSource
-from pinsage_jax.training.batch import HostItemArrays, Partners, Targets, log_expected_draws
+from pinsage_jax.training.batch import (
+    HostItemArrays,
+    Partners,
+    Targets,
+    log_expected_draws,
+    of_none,
+)
 
 _AHEAD = 3
 
@@ -157,7 +162,7 @@ def gather(
     placed = Targets._make(
         np.where(ids >= 0, np.searchsorted(top, ids), -1).astype(np.int32) for ids in targets
     )
-    log_expected = log_expected_draws(targets.negatives, items.log_law, config)
+    log_expected = log_expected_draws(targets, items.log_draws, config)
     return Gathered(view.features(nodes), blocks, placed, counts, tier, log_expected)
 
 
@@ -190,7 +195,7 @@ class _View:
         if config.drop_contexts:
             self._lost = rng.random(len(items.ids)) < config.drop_contexts
         self._partners = None
-        if config.mask_targets:
+        if config.hides_targets:
             self._partners = Partners.on_host(targets, len(items.ids))
 
     def neighbors(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,10 +212,11 @@ class _View:
         return np.where(weights > 0, ids, -1), weights
 
     def features(self, nodes: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of the nodes; a node without contexts has the degree of none."""
+        """Features of the nodes; one without contexts has no degree and no structure."""
         taken = {name: values[nodes] for name, values in self._items.features.items()}
-        nobody = self._items.degree_of_none
-        if self._lost is not None and nobody is not None:
-            lost = self._lost[nodes][:, None]
-            taken[LOG_DEGREE] = np.where(lost, np.float32(nobody), taken[LOG_DEGREE])
+        if self._lost is None:
+            return taken
+        lost = self._lost[nodes][:, None]
+        for name, value in of_none(self._items).items():
+            taken[name] = np.where(lost, np.float32(value), taken[name])
         return taken

@@ -13,15 +13,17 @@ from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.training.weighted_draws import ItemWeights, item_weights
 from pinsage_jax.config import PinSageConfig, stream
-from pinsage_jax.encoder.pinsage import PinSage, make_model, model_inputs, with_ids
+from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, make_model, model_inputs, with_ids
 from pinsage_jax.features.schema import FeatureSchema, TextEncoders, fit_schema
 from pinsage_jax.graph.item_graph import ItemGraph
-from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
+from pinsage_jax.graph.neighborhoods import NeighborTable, agreement, build_table
+from pinsage_jax.graph.structure import Structure
 from pinsage_jax.negatives.hard import HardPool, make_pool
 from pinsage_jax.negatives.shared import eligible_weights
 from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.tasks.task import Task, graph_of
 from pinsage_jax.training.batch import HostItemArrays, ItemArrays
+from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
 
 
 class Prepared(NamedTuple):
@@ -32,6 +34,8 @@ class Prepared(NamedTuple):
         features: encoded, on the host, ``[I, …]`` by input.
         graph: the items and contexts that are walked.
         table: the neighbours of all items.
+        structure: what items' structure is made of; None where the encoder reads none.
+        folds: what the steps read, one fold after another.
         hard: pools of hard negatives; None where there are none.
         model: the encoder.
         degree_of_none: the encoded log-degree of an item without contexts; None where the encoder
@@ -44,6 +48,8 @@ class Prepared(NamedTuple):
     features: dict[str, np.ndarray]
     graph: ItemGraph
     table: NeighborTable
+    structure: Structure | None
+    folds: tuple[Fold, ...]
     hard: HardPool | None
     model: PinSage
     degree_of_none: float | None
@@ -81,8 +87,21 @@ def prepare(
     if config.log_degree:
         nobody = float(schema.encode_degrees(np.zeros(1, np.int64))[0, 0])
     clock.lap("features")
+    structure = None
+    if config.structure:
+        structure = Structure.of(stream(config, "structure"), graph, config.structure)
+        features[STRUCTURE] = structure.items(graph)
+        clock.lap("structure")
     table = neighbors_of(graph, config, epoch=0)
+    if config.uses_graph:
+        notes.append(_agreement_note(graph, config, table))
     clock.lap("neighbours")
+    whole = Fold(task.pairs, table, features)
+    folds = folds_of(task, config, whole, schema, structure, epoch=0)
+    if len(folds) > 1:
+        asked = sum(fold.pairs.num_pairs for fold in folds)
+        notes.append(f"{len(folds)} folds; {asked:,} edges are asked about, each in one of them")
+        clock.lap("folds")
     hard = None
     if config.hard_negatives:
         hard = hard_pool_of(jax.random.fold_in(stream(config, "hard"), 0), graph, task, config)
@@ -92,7 +111,38 @@ def prepare(
     if isolated:
         notes.append(f"{isolated:,} training items have no context")
     model = make_model(model_inputs(schema, config, len(degrees)), config)
-    return Prepared(schema, features, graph, table, hard, model, nobody, tuple(notes), seconds)
+    return Prepared(
+        schema,
+        features,
+        graph,
+        table,
+        structure,
+        folds,
+        hard,
+        model,
+        nobody,
+        tuple(notes),
+        seconds,
+    )
+
+
+def _agreement_note(graph: ItemGraph, config: PinSageConfig, table: NeighborTable) -> str:
+    """How much of the neighbourhoods another draw would confirm, for some items."""
+    listed = np.flatnonzero(graph.item_degrees())
+    key = jax.random.fold_in(stream(config, "walks"), 2**31 - 1)
+    rows = np.asarray(jax.random.permutation(key, listed))[:_COMPARED]
+    again = build_table(
+        key, graph, neighbors=config.neighbors, config=config.walk_config, rows=rows
+    )
+    share = agreement(table.take(jnp.asarray(rows)), again)
+    return (
+        f"{config.walk_config.visits:,} visits an item: two draws of its {config.neighbors} "
+        f"neighbours share {share:.0%} of their weight"
+    )
+
+
+# Items whose neighbours are drawn twice.
+_COMPARED = 500
 
 
 class _Clock:
@@ -137,23 +187,6 @@ def hard_pool_of(
     )
 
 
-def neighbors_of(graph: ItemGraph, config: PinSageConfig, *, epoch: int) -> NeighborTable:
-    """Draw the neighbours of all items for an epoch; none where the encoder has no layers.
-
-    Args:
-        graph: the graph that is walked.
-        config: the settings.
-        epoch: the epoch before which they are drawn; 0 for the start.
-    """
-    if not config.uses_graph:
-        return NeighborTable(
-            ids=jnp.full((graph.num_items, 1), -1, jnp.int32),
-            weights=jnp.zeros((graph.num_items, 1), jnp.float32),
-        )
-    key = jax.random.fold_in(stream(config, "walks"), epoch)
-    return build_table(key, graph, neighbors=config.neighbors, config=config.walk_config)
-
-
 def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemArrays:
     """Put the arrays of a training step onto the device.
 
@@ -162,16 +195,14 @@ def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemAr
         prepared: features, neighbours and hard negatives of its items.
         config: the settings.
     """
-    law = log_law = None
-    if config.negative_law == "degree":
-        law = _degree_law(task)
-        log_law = jnp.asarray(_log_law(law, task))
+    law = _degree_law(task) if config.negative_law == "degree" else None
+    log_draws = _log_draws(task, law, config)
     return ItemArrays(
         features={name: jnp.asarray(values) for name, values in prepared.features.items()},
         table=prepared.table,
         training_items=jnp.asarray(np.flatnonzero(task.train_items).astype(np.int32)),
         law=law,
-        log_law=log_law,
+        log_draws=None if log_draws is None else jnp.asarray(log_draws),
         hard_pool=None if prepared.hard is None else prepared.hard.ids,
         degree_of_none=(
             None
@@ -189,17 +220,17 @@ def host_item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> H
         prepared: features, neighbours and hard negatives of its items.
         config: the settings.
     """
-    law = log_law = None
-    if config.negative_law == "degree":
-        weights = _degree_law(task)
-        law, log_law = _probabilities(weights), _log_law(weights, task)
+    law = None
+    weights = _degree_law(task) if config.negative_law == "degree" else None
+    if weights is not None:
+        law = _probabilities(weights)
     return HostItemArrays(
         features=prepared.features,
         ids=np.asarray(prepared.table.ids),
         weights=np.asarray(prepared.table.weights),
         training_items=np.flatnonzero(task.train_items).astype(np.int32),
         law=law,
-        log_law=log_law,
+        log_draws=_log_draws(task, weights, config),
         hard_pool=None if prepared.hard is None else np.asarray(prepared.hard.ids),
         degree_of_none=prepared.degree_of_none,
     )
@@ -219,8 +250,25 @@ def _probabilities(law: ItemWeights) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _log_law(law: ItemWeights, task: Task) -> np.ndarray:
-    """The logarithm of each item's probability in a draw, ``float32[I]``; −∞ if it is held out."""
-    logs = np.full(len(task.train_items), -np.inf, np.float32)
-    logs[task.train_items] = np.log(_probabilities(law))
-    return logs
+def _log_draws(task: Task, law: ItemWeights | None, config: PinSageConfig) -> np.ndarray | None:
+    """The logarithm of how often each item is expected among the negatives of a batch.
+
+    Of M draws by a law an item has M times its probability. Where the positives of a batch are
+    negatives too, each is drawn about in proportion to its training edges.
+
+    Returns:
+        ``float32[I]``, −∞ for an item that is held out; None where all are drawn alike.
+    """
+    if not config.sampling_corrected:
+        return None
+    known = task.train_items
+    expected = known / known.sum()
+    if law is not None:
+        expected = np.zeros(len(known))
+        expected[known] = _probabilities(law)
+    expected = config.negatives * expected
+    if config.in_batch:
+        edges = np.bincount(task.train.item_rows, minlength=len(known))
+        expected += config.batch_size * edges / edges.sum()
+    with np.errstate(divide="ignore"):
+        return np.log(expected).astype(np.float32)

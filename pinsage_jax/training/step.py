@@ -5,7 +5,8 @@ the loss of a row compares ⟨z_q, z_p⟩ with ⟨z_q, z_n⟩ over the negatives
 item of the batch is embedded once: the shared negatives cost M embeddings, not B × M.
 
 The loss is the weighted mean over the rows of a mean (max-margin, bpr, binary) or a sum (softmax)
-over the row's negatives, shared and hard ones together. There is no L2 penalty.
+over the row's negatives. Shared and hard ones stand together, or with ``hard_weight`` ω the loss is
+(1 − ω) times that of the shared and ω times that of the hard ones. There is no L2 penalty.
 
 References:
     Ying et al. 2018, section 3.3 (equation 1, shared and hard negatives).
@@ -115,12 +116,23 @@ def score_loss(
     others, valid = _other_scores(key, queries, of(targets.negatives), targets, config)
     hard = jnp.einsum("bd,bhd->bh", queries, of(targets.hard))
     hard_counts = hard_valid(targets.queries, targets.positives, targets.hard)
+    loss = loss_of(config)
+    if config.in_batch:
+        # The positives of the other pairs; in a row that fills up the batch there is none.
+        mates = shared_valid(targets.queries, targets.positives, targets.positives)
+        others = jnp.concatenate([others, queries @ of(targets.positives).T], axis=1)
+        valid = jnp.concatenate([valid, mates & (weights > 0)[None, :]], axis=1)
+    if config.hard_weight:
+        share = config.hard_weight * hard_counts.any()
+        ordinary = batch_mean(loss, positive, others, valid, weights, log_expected)
+        of_hard = batch_mean(loss, positive, hard, hard_counts, weights)
+        return (1 - share) * ordinary + share * of_hard
     scores = jnp.concatenate([others, hard], axis=1)
     valid = jnp.concatenate([valid, hard_counts], axis=1)
     if log_expected is not None:
         room = [(0, 0)] * (log_expected.ndim - 1) + [(0, hard.shape[1])]
         log_expected = jnp.pad(log_expected, room)
-    return batch_mean(loss_of(config), positive, scores, valid, weights, log_expected)
+    return batch_mean(loss, positive, scores, valid, weights, log_expected)
 
 
 def batch_gradient(
@@ -190,7 +202,7 @@ def loss_of(config: PinSageConfig) -> Loss:
         "max-margin": MaxMargin(config.margin),
         "bpr": BPR(temperature),
         "binary": Binary(temperature),
-        "softmax": Softmax(temperature, sampling_correction=config.negative_law != "uniform"),
+        "softmax": Softmax(temperature, sampling_correction=config.sampling_corrected),
     }[config.loss]
 
 
@@ -227,7 +239,7 @@ def train_step(
     """
     draw_key, view_key, choice_key = jax.random.split(key, 3)
     targets = draw_targets(draw_key, batch, items, active, config)
-    log_expected = log_expected_draws(targets.negatives, items.log_law, config)
+    log_expected = log_expected_draws(targets, items.log_draws, config)
     view = training_view(view_key, targets, items, config)
     marks = mark_layers(view, targets.ids, config.layers, capacities[-1])
 

@@ -26,7 +26,8 @@ from pinsage_jax.evaluation.parts import evaluate_part
 from pinsage_jax.negatives.curriculum import active_hard
 from pinsage_jax.tasks.task import HeldOut, Task
 from pinsage_jax.training.epochs import DeviceEpochs, HostEpochs
-from pinsage_jax.training.preparation import Prepared, neighbors_of
+from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
+from pinsage_jax.training.preparation import Prepared
 from pinsage_jax.training.step import TrainState
 
 # How many items the initial layers are shifted and scaled by.
@@ -112,12 +113,14 @@ class Trainer:
             raise InputError("pairs: expected at least one query–positive pair to train on")
         # Items that are ranked: one that training never sees is not asked for.
         self.pool = np.flatnonzero(task.train_items).astype(np.int32)
-        self.steps = config.steps_per_epoch or -(-pairs.num_pairs // config.batch_size)
+        filled, folds = -(-pairs.num_pairs // config.batch_size), len(prepared.folds)
+        # As many steps for each fold: one program serves them all.
+        self.steps = config.steps_per_epoch or -(-filled // folds) * folds
         self.optimizer = make_optimizer(config, self.steps)
         kind = DeviceEpochs if config.tables == "device" else HostEpochs
         self.epochs = kind(task, config, prepared, self.optimizer)
         self.tiers = np.zeros(len(self.epochs.capacities), int)
-        self._neighbors_drawn_at = 0
+        self._drawn_at = 0
 
     def start(self) -> Progress:
         """Draw the initial parameters: the progress before the first step."""
@@ -133,19 +136,23 @@ class Trainer:
         # A chunk gives up the state that it was handed, so the best parameters are a copy.
         return Progress(state, jax.tree.map(jnp.copy, params), 0, 0, -np.inf)
 
-    def use_neighbors_of(self, epoch: int) -> None:
+    def use_folds_of(self, epoch: int) -> None:
         """Take the neighbours that an epoch trains on, which are drawn anew every few epochs.
+
+        Those that validation and test are asked of stay as they were drawn at first.
 
         Args:
             epoch: the epoch, from 1; 0 for the start.
         """
         drawn_at = drawn_for(epoch, self.config.refresh_every)
-        if drawn_at == self._neighbors_drawn_at:
+        if drawn_at == self._drawn_at:
             return
-        table = neighbors_of(self.prepared.graph, self.config, epoch=drawn_at)
-        self.prepared = self.prepared._replace(table=table)
-        self.epochs.take_table(table)
-        self._neighbors_drawn_at = drawn_at
+        prepared, config = self.prepared, self.config
+        table = neighbors_of(prepared.graph, config, epoch=drawn_at)
+        whole = Fold(self.task.pairs, table, prepared.features)
+        schema, structure = prepared.schema, prepared.structure
+        self.epochs.folds = folds_of(self.task, config, whole, schema, structure, epoch=drawn_at)
+        self._drawn_at = drawn_at
 
     def train_epoch(self, progress: Progress) -> tuple[Progress, float]:
         """Train one epoch.
@@ -160,7 +167,7 @@ class Trainer:
             TrainingDiverged: a loss is NaN or infinite; the message names the step.
         """
         config, epoch = self.config, progress.epoch + 1
-        self.use_neighbors_of(epoch)
+        self.use_folds_of(epoch)
         active = active_hard(config.curriculum, epoch, config.hard_cap, config.epochs)
         state, losses, done = progress.state, [], 0
         before = time.perf_counter()
