@@ -19,7 +19,7 @@ from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.runs import parts_table
 from pinsage_jax.cli.source import ItemSource
-from pinsage_jax.config import PinSageConfig, settings_from
+from pinsage_jax.config import PRESETS, PinSageConfig, settings_from
 from pinsage_jax.evaluation.baselines import BASELINES, evaluate_baseline
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
@@ -53,9 +53,11 @@ class Train:
     Attributes:
         source: the items and the task on them.
         settings: the settings of the run.
+        preset: what settings that are not given are: the `default`, or those of the `paper`.
         model: the encoder, `pinsage`, or a baseline that has no settings, on the same items and
-            task: the training graph by `popularity`, `cooccurrence`, `item-cosine` or `pagerank`,
-            or the cosine of all `features`. A baseline's figures are printed, it writes no run.
+            task: the training graph by `popularity`, `cooccurrence`, `item-cosine`, `pagerank` or
+            `structure`, or the cosine of all `features`. A baseline's figures are printed, it
+            writes no run.
         out: the new run directory.
         resume: go on with a run that was broken off, with its own stored settings.
         quiet: print only the run directory, or only the table of a baseline.
@@ -63,6 +65,7 @@ class Train:
 
     source: Annotated[ItemSource, tyro.conf.arg(name="")]
     settings: Annotated[Settings, tyro.conf.arg(name="")]
+    preset: Annotated[str, flag("{" + ",".join(PRESETS) + "}", "(default: default)")] = "default"
     model: Annotated[str, flag("{" + ",".join(MODELS) + "}", f"(default: {PINSAGE})")] = PINSAGE
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
     resume: Annotated[Path | None, flag("RUN")] = None
@@ -79,7 +82,8 @@ class Train:
         return 0
 
     def _resume(self, path: Path) -> Fit:
-        if self.settings or self.out is not None or self.source != ItemSource():
+        given = self.settings or self.preset != "default" or self.out is not None
+        if given or self.source != ItemSource():
             raise InputError(
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
@@ -88,7 +92,9 @@ class Train:
             return resume(path, reporter=reporter)
 
     def _train(self) -> Fit:
-        config = settings_from(PinSageConfig(), **self.settings)
+        if self.preset not in PRESETS:
+            raise InputError(f"--preset: expected {' or '.join(PRESETS)}, got {self.preset!r}")
+        config = settings_from(PinSageConfig(), **{**PRESETS[self.preset], **self.settings})
         task = self._task()
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         with self._reporter(config.epochs) as reporter:
@@ -99,6 +105,7 @@ class Train:
         if self.model not in BASELINES:
             raise InputError(f"--model: expected one of {', '.join(MODELS)}, got {self.model!r}")
         given = [f"--{name.replace('_', '-')}" for name in self.settings]
+        given += ["--preset"] if self.preset != "default" else []
         if given:
             raise InputError(
                 f"{', '.join(given)}: settings of the encoder, which --model {self.model} has not"

@@ -19,14 +19,16 @@ import numpy as np
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.diffusion.operator import diffuse
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation import Scorer
+from lightgcn_jax.evaluation import InnerProduct, Scorer
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.itemcf import ItemCf, ItemCfScorer, nearest_items
 from lightgcn_jax.models.trivial import PopularScorer, RandomScorer
 from pinsage_jax.evaluation.feature_cosine import FeatureCosine, feature_cosine
 from pinsage_jax.evaluation.metrics import ranked_metrics
+from pinsage_jax.evaluation.ranks import compose_queries
 from pinsage_jax.features.schema import fit_schema
 from pinsage_jax.graph.pagerank import Chain
+from pinsage_jax.graph.structure import Structure
 from pinsage_jax.tasks.task import HeldOut, Task, graph_of, with_fresh_edges
 
 
@@ -136,6 +138,19 @@ def cooccurrence(task: Task, held_out: HeldOut) -> GraphScores:
     return GraphScores(Chain.counting(graph_of(task)), jnp.asarray(held_out.queries), 0.0, 1)
 
 
+def structure(task: Task, held_out: HeldOut, *, rank: int = 128) -> InnerProduct:
+    """Score an item by its structure and the mean structure of a query's items, without training.
+
+    Args:
+        task: its training interactions are diffused.
+        held_out: Q queries.
+        rank: entries of the structure.
+    """
+    graph = graph_of(task)
+    of_items = jnp.asarray(Structure.of(jax.random.key(0), graph, rank).items(graph))
+    return InnerProduct(compose_queries(of_items, jnp.asarray(held_out.queries)), of_items)
+
+
 def personal_pagerank(task: Task, held_out: HeldOut, *, restart: float = 0.15) -> GraphScores:
     """Score an item by its personalised PageRank from a query's items.
 
@@ -181,6 +196,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
         "cooccurrence": cooccurrence,
         "item-cosine": item_cosine,
         "pagerank": personal_pagerank,
+        "structure": structure,
         "features": features,
     }
 )
