@@ -38,6 +38,7 @@ from lightgcn_jax.runs.summary import seed_statistics
 from lightgcn_jax.settings import ClosedFormConfig, Config, TrainConfig
 from lightgcn_jax.training import Optimization, SharedNegatives
 from pinsage_jax import PinSageConfig, fit, given_task, time_task
+from pinsage_jax.config import PRESETS, settings_from
 from pinsage_jax.data.sources import load_items
 from pinsage_jax.evaluation.metrics import evaluate_items
 from pinsage_jax.evaluation.parts import query_scorer
@@ -74,7 +75,7 @@ _LIGHTGCN = TrainConfig(
     optimization=Optimization(batch_size=8192, learning_rate=0.02),
     ks=(20,),
 )
-_PINSAGE = PinSageConfig(columns=("title", "year", "genres"), dim=64, neighbors=50, batch_size=1024)
+_PINSAGE = PinSageConfig(columns=("title", "year", "genres"))
 _WITH_USERS = (
     Row("popular", ClosedFormConfig(Popular(), ks=(20,))),
     Row("item-based cosine", ClosedFormConfig(ItemCf(), ks=(20,))),
@@ -85,27 +86,22 @@ MOVIELENS = (
     *_WITH_USERS,
     Row(
         "features alone",
-        dataclasses.replace(_PINSAGE, pooling="none", layers=0, curriculum="none"),
+        settings_from(_PINSAGE, pooling="none", structure=0, folds=0),
     ),
     Row("PinSAGE", _PINSAGE),
-    Row("PinSAGE, softmax", dataclasses.replace(_PINSAGE, loss="softmax")),
-    Row("PinSAGE, softmax, tower", dataclasses.replace(_PINSAGE, loss="softmax", query="tower")),
+    Row("PinSAGE without structure", settings_from(_PINSAGE, structure=0, folds=0)),
+    Row("PinSAGE, tower", settings_from(_PINSAGE, query="tower")),
+    Row("PinSAGE, as in the paper", settings_from(_PINSAGE, **PRESETS["paper"])),
 )
 # A batch of any size reads nearly all of Gowalla's items, so that a large one costs little more.
 # The NGCF paper's PinSAGE has no hard negatives either.
-_IDS = dataclasses.replace(
-    _PINSAGE,
-    columns=None,
-    id_embedding=True,
-    word_dim=64,
-    neighbors=10,
-    curriculum="none",
-    batch_size=8192,
+_IDS = settings_from(
+    _PINSAGE, columns=None, id_embedding=True, word_dim=64, neighbors=10, batch_size=8192
 )
 GOWALLA = (
     *_WITH_USERS,
     Row("PinSAGE, ids", _IDS, _PUBLISHED),
-    Row("PinSAGE, ids, softmax", dataclasses.replace(_IDS, loss="softmax"), _PUBLISHED),
+    Row("PinSAGE, ids, without structure", settings_from(_IDS, structure=0, folds=0), _PUBLISHED),
 )
 
 
