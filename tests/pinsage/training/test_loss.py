@@ -214,5 +214,5 @@ def test_before_the_first_step_a_run_pays_what_a_constant_encoder_pays(layers):
         first[structure] = float(np.asarray(records.loss)[0])
     # A negative is the query or the positive of a row with probability 2 / 270.
     constant = np.log1p(config.negatives * (1 - 2 / task.train_items.sum()))
-    assert constant - 0.02 < first[0] < constant + 0.1
+    assert constant - 0.02 < first[0] < constant + 0.2
     assert first[32] < first[0] - 0.04
