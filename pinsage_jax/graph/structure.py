@@ -60,7 +60,7 @@ class Structure(NamedTuple):
         )
         counts.data *= np.repeat(of_items, np.diff(counts.indptr)) * of_contexts[counts.indices]
         found = min(rank, graph.num_items, graph.num_contexts)
-        svd = truncated_svd(operator_of(csr_matrix(counts), backend="bucketed"), key, rank=found)
+        svd = truncated_svd(operator_of(csr_matrix(counts)), key, rank=found)
         contexts = np.asarray(svd.right) * np.asarray(svd.values) * of_contexts[:, None]
         contexts = np.pad(contexts.astype(np.float32), ((0, 0), (0, rank - found)))
         if like is not None:
