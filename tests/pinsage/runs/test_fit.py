@@ -217,7 +217,7 @@ def other_vectors(path):
 DAMAGE = [
     (content("config.json"), PinSageRun.open, "config.json: expected JSON"),
     (content("config.json", b"[]"), PinSageRun.open, "config.json: expected an object"),
-    (edited(lambda r: r.update(format=9)), PinSageRun.open, "expected format 2, got 9"),
+    (edited(lambda r: r.update(format=9)), PinSageRun.open, "expected format 3, got 9"),
     (edited(lambda r: r["config"].update(dims=3)), open_items, "unknown settings: .'dims'."),
     (edited(lambda r: r.update(config=3)), open_items, "expected settings, got 3"),
     (
