@@ -34,14 +34,11 @@ def measure(edges: Edges, rounds: int, seed: int = 0) -> dict[str, list[float]]:
     on_device, key = jnp.asarray(seeds), jax.random.key(seed)
     contenders: dict[str, Callable[[], object]] = {
         "walks": lambda: jax.block_until_ready(walk(key, edges.graph, on_device, config=CONFIG)),
-        "neighbourhoods": lambda: jax.block_until_ready(_neighbors(key, edges.graph, on_device)),
+        "neighbourhoods": lambda: jax.block_until_ready(
+            walked_neighbors(key, edges.graph, seeds, count=NEIGHBORS, config=CONFIG)
+        ),
         "numba neighbourhoods": lambda: numba_peer(edges.graph, seeds),
     }
     if dgl := dgl_peer(edges, seeds):
         contenders["DGL neighbourhoods"] = dgl
     return alternate(contenders, rounds=rounds)
-
-
-@jax.jit
-def _neighbors(key, graph, seeds):
-    return walked_neighbors(key, graph, seeds, count=NEIGHBORS, config=CONFIG)

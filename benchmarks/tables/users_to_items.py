@@ -74,7 +74,7 @@ _LIGHTGCN = TrainConfig(
     optimization=Optimization(batch_size=8192, learning_rate=0.02),
     ks=(20,),
 )
-_PINSAGE = PinSageConfig(columns=("title", "year", "genres"), dim=64, neighbors=50, batch_size=1024)
+_PINSAGE = PinSageConfig(columns=("title", "year", "genres"))
 _WITH_USERS = (
     Row("popular", ClosedFormConfig(Popular(), ks=(20,))),
     Row("item-based cosine", ClosedFormConfig(ItemCf(), ks=(20,))),
@@ -85,11 +85,11 @@ MOVIELENS = (
     *_WITH_USERS,
     Row(
         "features alone",
-        dataclasses.replace(_PINSAGE, pooling="none", layers=0, curriculum="none"),
+        dataclasses.replace(_PINSAGE, pooling="none", layers=0, structure=0),
     ),
+    Row("PinSAGE, max-margin", dataclasses.replace(_PINSAGE, loss="max-margin")),
     Row("PinSAGE", _PINSAGE),
-    Row("PinSAGE, softmax", dataclasses.replace(_PINSAGE, loss="softmax")),
-    Row("PinSAGE, softmax, tower", dataclasses.replace(_PINSAGE, loss="softmax", query="tower")),
+    Row("PinSAGE, tower", dataclasses.replace(_PINSAGE, query="tower")),
 )
 # A batch of any size reads nearly all of Gowalla's items, so that a large one costs little more.
 # The NGCF paper's PinSAGE has no hard negatives either.
@@ -99,13 +99,12 @@ _IDS = dataclasses.replace(
     id_embedding=True,
     word_dim=64,
     neighbors=10,
-    curriculum="none",
     batch_size=8192,
 )
 GOWALLA = (
     *_WITH_USERS,
+    Row("PinSAGE, ids, max-margin", dataclasses.replace(_IDS, loss="max-margin"), _PUBLISHED),
     Row("PinSAGE, ids", _IDS, _PUBLISHED),
-    Row("PinSAGE, ids, softmax", dataclasses.replace(_IDS, loss="softmax"), _PUBLISHED),
 )
 
 
