@@ -42,3 +42,19 @@ def measure(edges: Edges, rounds: int, seed: int = 0) -> dict[str, list[float]]:
     if dgl := dgl_peer(edges, seeds):
         contenders["DGL neighbourhoods"] = dgl
     return alternate(contenders, rounds=rounds)
+
+
+def seconds_a_visit(samples: dict[str, list[float]], peer: str) -> tuple[list[float], list[float]]:
+    """Tell what a visit takes: the peer's walks end at random, ours start again.
+
+    Args:
+        samples: from :func:`measure`.
+        peer: the contender that ours is held against.
+
+    Returns:
+        The peer's seconds and ours.
+    """
+    stays = 1 - CONFIG.restart
+    length = (1 - stays**CONFIG.length) / CONFIG.restart
+    theirs = [seconds / (BATCH * CONFIG.walks * length) for seconds in samples[peer]]
+    return theirs, [seconds / (BATCH * CONFIG.visits) for seconds in samples["neighbourhoods"]]
