@@ -5,6 +5,7 @@ import numpy as np
 
 from lightgcn_jax.training.weighted_draws import ItemWeights
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.pinsage import STRUCTURE
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.training.batch import ItemArrays
@@ -25,6 +26,8 @@ INPUTS = (
     Input("name", "bag", 11, 4),
     Input("log_degree", "dense", 1, 1),
 )
+# The same and the structure, of three entries.
+STRUCTURED = (*INPUTS, Input.dense(STRUCTURE, 3))
 
 
 def random_features(seed=0, items=ITEMS):
@@ -37,6 +40,13 @@ def random_features(seed=0, items=ITEMS):
         "name": names,
         "log_degree": rng.normal(size=(items, 1)).astype(np.float32),
     }
+
+
+def structured_features():
+    """The features of ``STRUCTURED``; the last item has no structure."""
+    values = np.random.default_rng(7).normal(size=(ITEMS, 3)).astype(np.float32)
+    values[-1] = 0
+    return random_features() | {STRUCTURE: values}
 
 
 def random_table(seed=0, items=ITEMS, neighbors=NEIGHBORS):
