@@ -53,6 +53,13 @@ def busy_rows(count):
     return np.argsort(-np.bincount(train.item_rows, minlength=train.num_items))[:count]
 
 
+def ordinary_degree():
+    """That of three quarters of the items which stand in a context, or less."""
+    train = pins_task().train
+    degrees = np.bincount(train.item_rows, minlength=train.num_items)
+    return int(np.quantile(degrees[degrees > 0], 0.75))
+
+
 def features_of(rows):
     return pins_task().data.features.take(rows)
 
@@ -107,9 +114,11 @@ def test_a_new_item_s_vector_is_that_of_a_larger_catalogue(live, run):
         ids=np.concatenate([np.asarray(one.ids) for one in tables]),
         weights=np.concatenate([np.asarray(one.weights) for one in tables]),
     )
-    degrees = np.array([len(one) for one in contexts])
+    degrees = np.maximum([len(one) for one in contexts], ordinary_degree())
     encoded = run.prepared.schema.encode(features_of(rows), degrees)
-    encoded[STRUCTURE] = run.prepared.structure.items(graph)[places]
+    own = run.prepared.structure.items(graph)[places]
+    own *= (np.log1p(degrees) / np.log1p(graph.item_degrees()[places]))[:, None]
+    encoded[STRUCTURE] = own.astype(np.float32)
     features = {
         name: np.concatenate([values, encoded[name]])
         for name, values in run.prepared.features.items()
@@ -133,6 +142,12 @@ def test_a_new_item_s_vector_ends_with_its_structure(live, run):
     np.testing.assert_allclose(parts[3], parts[0], atol=1e-6)
     own = run.prepared.structure.items(run.prepared.graph)[rows]
     np.testing.assert_allclose(parts[:3], gain * own, atol=1e-5)
+    # In one context it counts as an ordinary item, which is a longer vector in its direction.
+    one = live.add(["g"], features_of(rows[:1]), [[first[0]]]).vectors[0, dim:]
+    degree = ordinary_degree()
+    assert 1 < degree < len(first)
+    length = np.log1p(degree) * np.sqrt(CONFIG.structure) / 2 * abs(gain)
+    assert np.linalg.norm(one) == pytest.approx(length, rel=1e-5)
     lonely = live.add(["e", "f"], features_of(rows[:2]), [[], ["no board"]])
     assert not lonely.vectors[:, dim:].any()
     assert lonely.vectors[:, :dim].any(axis=1).all()
