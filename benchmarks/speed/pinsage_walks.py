@@ -34,7 +34,9 @@ def measure(edges: Edges, rounds: int, seed: int = 0) -> dict[str, list[float]]:
     on_device, key = jnp.asarray(seeds), jax.random.key(seed)
     contenders: dict[str, Callable[[], object]] = {
         "walks": lambda: jax.block_until_ready(walk(key, edges.graph, on_device, config=CONFIG)),
-        "neighbourhoods": lambda: jax.block_until_ready(_neighbors(key, edges.graph, on_device)),
+        "neighbourhoods": lambda: jax.block_until_ready(
+            walked_neighbors(key, edges.graph, seeds, count=NEIGHBORS, config=CONFIG)
+        ),
         "numba neighbourhoods": lambda: numba_peer(edges.graph, seeds),
     }
     if dgl := dgl_peer(edges, seeds):
@@ -42,6 +44,17 @@ def measure(edges: Edges, rounds: int, seed: int = 0) -> dict[str, list[float]]:
     return alternate(contenders, rounds=rounds)
 
 
-@jax.jit
-def _neighbors(key, graph, seeds):
-    return walked_neighbors(key, graph, seeds, count=NEIGHBORS, config=CONFIG)
+def seconds_a_visit(samples: dict[str, list[float]], peer: str) -> tuple[list[float], list[float]]:
+    """Tell what a visit takes: the peer's walks end at random, ours start again.
+
+    Args:
+        samples: from :func:`measure`.
+        peer: the contender that ours is held against.
+
+    Returns:
+        The peer's seconds and ours.
+    """
+    stays = 1 - CONFIG.restart
+    length = (1 - stays**CONFIG.length) / CONFIG.restart
+    theirs = [seconds / (BATCH * CONFIG.walks * length) for seconds in samples[peer]]
+    return theirs, [seconds / (BATCH * CONFIG.visits) for seconds in samples["neighbourhoods"]]

@@ -30,7 +30,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Int, Mask, Vectors
 from pinsage_jax.config import PinSageConfig, Pooling, Query
@@ -388,19 +387,3 @@ def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -
     if config.structure:
         inputs = (*inputs, Input.dense(STRUCTURE, config.structure))
     return inputs
-
-
-def with_ids(
-    features: dict[str, np.ndarray], config: PinSageConfig, known: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Add the row of each item to its features, where items have learnt vectors of their own.
-
-    Args:
-        features: encoded, of all items, by input.
-        config: the settings.
-        known: ``bool[I]``, the training items; the others have no vector and get −1.
-    """
-    if not config.id_embedding:
-        return features
-    rows = np.where(known, np.arange(len(known)), -1).astype(np.int32)
-    return features | {ID_INPUT: rows[:, None]}

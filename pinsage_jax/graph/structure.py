@@ -54,7 +54,9 @@ class Structure(NamedTuple):
         )
         counts.data *= np.repeat(of_items, np.diff(counts.indptr)) * of_contexts[counts.indices]
         found = min(rank, graph.num_items, graph.num_contexts)
-        svd = truncated_svd(operator_of(csr_matrix(counts), backend="bucketed"), key, rank=found)
+        if not found:
+            return cls(np.zeros((graph.num_contexts, rank), np.float32))
+        svd = truncated_svd(operator_of(csr_matrix(counts)), key, rank=found)
         contexts = np.asarray(svd.right) * np.asarray(svd.values) * of_contexts[:, None]
         return cls(np.pad(contexts.astype(np.float32), ((0, 0), (0, rank - found))))
 

@@ -218,7 +218,7 @@ class LiveItems:
 
         Args:
             ids: all items, the added ones last.
-            arrays: layers and vectors of the added ones, ``float32[added or more, D]`` each; rows
+            arrays: layers and vectors of the added ones, ``float32[added or more, …]`` each; rows
                 without an id are ignored.
 
         Raises:
@@ -226,9 +226,9 @@ class LiveItems:
         """
         first, added = len(self.items), len(ids) - len(self.items)
         self._check_room(added)
-        kept, dims = self._arrays, self._arrays[-1].shape[1:]
-        fits = len(arrays) == len(kept) and added >= 0
-        if not fits or any(len(one) < added or one.shape[1:] != dims for one in arrays):
+        kept, widths = self._arrays, [array.shape[1:] for array in self._arrays]
+        fits = added >= 0 and [one.shape[1:] for one in arrays] == widths
+        if not fits or any(len(one) < added for one in arrays):
             raise InputError(
                 f"added items: expected {len(kept)} arrays of {added} rows or more, "
                 f"got {[list(one.shape) for one in arrays]}"

@@ -328,7 +328,16 @@ class UserHistories:
 
         Args:
             asked: ``bool[E]``, in the order of the distinct interactions.
+
+        Raises:
+            InputError: there are more or fewer of these, or no asked event has a query.
         """
+        distinct = len(self._events.user_rows)
+        if len(asked) != distinct:
+            raise InputError(
+                f"asked: expected bool[{distinct}], an entry for each distinct interaction, "
+                f"got bool[{len(asked)}]"
+            )
         return UserHistories(self._events, last=self.last, asked=asked)
 
     def queries(self, rng: np.random.Generator, users: np.ndarray) -> np.ndarray:

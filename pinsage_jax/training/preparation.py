@@ -13,7 +13,7 @@ from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.training.weighted_draws import ItemWeights, item_weights
 from pinsage_jax.config import PinSageConfig, stream
-from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, make_model, model_inputs, with_ids
+from pinsage_jax.encoder.pinsage import ID_INPUT, STRUCTURE, PinSage, make_model, model_inputs
 from pinsage_jax.features.schema import FeatureSchema, TextEncoders, fit_schema
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, agreement, build_table
@@ -82,7 +82,9 @@ def prepare(
     schema = fit_schema(
         raw, train_rows, degrees, log_degree=config.log_degree, text_encoders=text_encoders
     )
-    features = with_ids(schema.encode(raw, degrees, text_encoders), config, task.train_items)
+    features = schema.encode(raw, degrees, text_encoders)
+    if config.id_embedding:
+        features[ID_INPUT] = _own_rows(task.train_items)
     nobody = None
     if config.log_degree:
         nobody = float(schema.encode_degrees(np.zeros(1, np.int64))[0, 0])
@@ -124,6 +126,11 @@ def prepare(
         tuple(notes),
         seconds,
     )
+
+
+def _own_rows(known: np.ndarray) -> np.ndarray:
+    """The row of each item that has a learnt vector; −1 for one that training does not see."""
+    return np.where(known, np.arange(len(known)), -1).astype(np.int32)[:, None]
 
 
 def _agreement_note(graph: ItemGraph, config: PinSageConfig, table: NeighborTable) -> str:

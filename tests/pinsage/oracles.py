@@ -50,7 +50,7 @@ def convolve(params, layer, own, neighbors, weights, pooling):
 
 
 def vector(params, inputs, features, ids, weights, item, *, config):
-    """Algorithm 2 for one item: h of layer K by recursion, then G."""
+    """Algorithm 2 for one item: h of layer K by recursion, then G and, where there is one, γ s."""
 
     def h(item, layer):
         if layer == 0:
@@ -62,4 +62,7 @@ def vector(params, inputs, features, ids, weights, item, *, config):
 
     top = relu(affine(params, "hidden", h(item, config.layers)))
     z = affine(params, "out", top)
+    if config.structure:
+        own = np.asarray(features["structure"], np.float64)[item]
+        z = np.concatenate([z, float(params["structure_gain"]) * own])
     return unit(z) if config.unit_length else z

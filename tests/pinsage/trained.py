@@ -30,6 +30,10 @@ CONFIG = PinSageConfig(
     walk_length=5,
     hard_pool=8,
     hard_visits=256,
+    fan=2,
+    structure=8,
+    folds=2,
+    curriculum="paper",
 )
 
 

@@ -4,16 +4,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.training.weighted_draws import ItemWeights
+from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.pinsage import STRUCTURE
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.training.batch import ItemArrays
 
 ITEMS, NEIGHBORS = 40, 3
+# The paper's settings, for tests whose subject is none of what the defaults add to them.
+PLAIN = PinSageConfig(
+    structure=0,
+    folds=0,
+    fan=1,
+    loss="max-margin",
+    temperature=0.3,
+    curriculum="paper",
+    neighbors=NEIGHBORS,
+)
 INPUTS = (
     Input("looks", "dense", 5, 5),
     Input("name", "bag", 11, 4),
     Input("log_degree", "dense", 1, 1),
 )
+# The same and the structure, of three entries.
+STRUCTURED = (*INPUTS, Input.dense(STRUCTURE, 3))
 
 
 def random_features(seed=0, items=ITEMS):
@@ -26,6 +40,13 @@ def random_features(seed=0, items=ITEMS):
         "name": names,
         "log_degree": rng.normal(size=(items, 1)).astype(np.float32),
     }
+
+
+def structured_features():
+    """The features of ``STRUCTURED``; the last item has no structure."""
+    values = np.random.default_rng(7).normal(size=(ITEMS, 3)).astype(np.float32)
+    values[-1] = 0
+    return random_features() | {STRUCTURE: values}
 
 
 def random_table(seed=0, items=ITEMS, neighbors=NEIGHBORS):
@@ -47,15 +68,15 @@ def random_table(seed=0, items=ITEMS, neighbors=NEIGHBORS):
 LAW = np.arange(1, 21) / 210
 
 
-def by_degree():
-    """The arrays of that law, for :func:`item_arrays`."""
+def by_degree(draws):
+    """The arrays of so many draws by that law, for :func:`item_arrays`."""
     weights = np.arange(1, 21, dtype=np.int32)
     law = ItemWeights(
         jnp.asarray(weights), jnp.asarray(np.cumsum(weights)), jnp.zeros(1, jnp.int32)
     )
     logs = np.full(ITEMS, -np.inf, np.float32)
-    logs[10:30] = np.log(LAW)
-    return {"law": law, "log_law": jnp.asarray(logs)}
+    logs[10:30] = np.log(draws * LAW)
+    return {"law": law, "log_draws": jnp.asarray(logs)}
 
 
 def item_arrays(**changes):

@@ -20,7 +20,12 @@ from pinsage_jax.training.step import batch_gradient, in_places
 
 ITEMS, NEIGHBORS, BATCH, NEGATIVES, WIDTH = 40, 4, 8, 12, 5
 CONFIG = PinSageConfig(
-    dim=6, neighbors=NEIGHBORS, curriculum="none", unit_length=True, negatives=NEGATIVES
+    dim=6,
+    neighbors=NEIGHBORS,
+    structure=0,
+    loss="max-margin",
+    unit_length=True,
+    negatives=NEGATIVES,
 )
 INPUTS = (Input("visual", "dense", WIDTH, WIDTH), Input("log_degree", "dense", 1, 1))
 

@@ -128,7 +128,7 @@ def test_neighbours_are_the_most_visited_and_the_same_as_ours():
     np.testing.assert_array_equal(ids, everything[:, :kept])
     np.testing.assert_array_equal(counts, tallies[:, :kept])
     visits = walk(jax.random.key(1), graph, jnp.asarray(seeds), config=config)
-    ours = importance_neighbors(jax.random.key(2), jnp.asarray(seeds), visits, kept)
+    ours = importance_neighbors(jax.random.key(2), seeds, np.asarray(visits), kept)
     np.testing.assert_array_equal(ids, ours.ids)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     np.testing.assert_allclose(shares, ours.weights, atol=0.02)

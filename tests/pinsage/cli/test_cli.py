@@ -20,10 +20,13 @@ from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.negative_distances import negative_distances
 
 WORLD = ("--items", "300")
+SMALL = (
+    *("--dim", "16", "--neighbors", "5", "--walks", "10", "--walk-length", "5"),
+    *("--fan", "2", "--structure", "8", "--folds", "2"),
+)
 TINY = (
-    *("--dim", "16", "--word-dim", "8", "--layers", "1", "--neighbors", "5", "--walks", "10"),
-    *("--walk-length", "5", "--batch-size", "64", "--negatives", "32", "--steps-per-epoch", "4"),
-    *("--epochs", "2", "--curriculum", "none"),
+    *(*SMALL, "--word-dim", "8", "--layers", "1", "--batch-size", "64", "--negatives", "32"),
+    *("--steps-per-epoch", "4", "--epochs", "2"),
 )
 FLAT = (*TINY, "--pooling", "none", "--layers", "0")
 
@@ -326,7 +329,10 @@ def test_without_features_the_graph_alone_is_read(call, files):
         (("--columns", "nix"), "expected the columns 'nix', which are missing; there are 'visual'"),
         (("--features", "x.csv"), "--features: belongs to --data"),
         (("--user-column", "x"), "--user-column: says how to read a file, but there is no --data"),
-        (("--hard-band", "100", "5000"), "band: expected ranks up to the "),
+        (
+            ("--hard-band", "100", "5000", "--curriculum", "paper"),
+            "band: expected ranks up to the ",
+        ),
         (("--dataset", "nix"), "unknown data set 'nix': expected one of pins, "),
         (("--dataset", "pins", "--data", "x"), "expected --dataset or --data, got both"),
         (("--data", "nowhere.csv"), "nowhere.csv: no such file"),
@@ -340,7 +346,7 @@ def test_without_features_the_graph_alone_is_read(call, files):
 def test_what_a_user_can_mend_is_one_line(arguments, message, error_of, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     world = () if {"--data", "--resume"} & {*arguments} else WORLD
-    settings = () if {"--layers", "--dim", "--resume"} & {*arguments} else ("--dim", "16")
+    settings = () if {"--layers", "--dim", "--resume"} & {*arguments} else SMALL
     assert message in error_of("train", *world, *settings, *arguments)
 
 

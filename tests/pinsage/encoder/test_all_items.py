@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import embed_all
-from pinsage_jax.encoder.pinsage import init_params, make_model
-from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+from pinsage_jax.encoder.pinsage import STRUCTURE, init_params, make_model
+from tests.pinsage.worlds import ITEMS, PLAIN, STRUCTURED, random_table, structured_features
 
-CONFIG = PinSageConfig(dim=6, word_dim=4, neighbors=NEIGHBORS)
-MODEL = make_model(INPUTS, CONFIG)
+CONFIG = dataclasses.replace(PLAIN, dim=6, word_dim=4, structure=3)
+MODEL = make_model(STRUCTURED, CONFIG)
 PARAMS = init_params(jax.random.key(5), MODEL)
-FEATURES, TABLE = random_features(), random_table()
+FEATURES, TABLE = structured_features(), random_table()
 
 
 class Killed(Exception):
@@ -29,12 +28,18 @@ def embed(out=None, chunk=16, params=PARAMS, advanced=None):
 
 def test_chunks_change_nothing():
     whole, parts = embed(chunk=ITEMS), embed(chunk=16)
-    assert len(parts.layers) == 2
+    assert [one.shape for one in (*parts.layers, parts.vectors)] == [
+        (ITEMS, width) for width in (6, 6, 9)
+    ]
     for one, two in zip(
         (*whole.layers, whole.vectors), (*parts.layers, parts.vectors), strict=True
     ):
-        assert one.shape == (ITEMS, 6)
         np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_vectors_end_with_the_structure():
+    own = PARAMS["structure_gain"] * FEATURES[STRUCTURE]
+    np.testing.assert_allclose(embed().vectors[:, 6:], own, rtol=1e-6)
 
 
 @pytest.mark.parametrize("killed_after", [1, 3, 4, 8])
@@ -77,7 +82,7 @@ def test_a_folder_of_other_vectors_is_refused(tmp_path):
 def test_a_folder_of_another_model_s_vectors_is_refused(tmp_path, changes):
     """The same parameters give other vectors."""
     embed(tmp_path)
-    other = make_model(INPUTS, dataclasses.replace(CONFIG, **changes))
+    other = make_model(STRUCTURED, dataclasses.replace(CONFIG, **changes))
     with pytest.raises(InputError, match="holds the vectors of another model"):
         embed_all(other, PARAMS, FEATURES, TABLE, chunk=16, out=tmp_path)
 
@@ -89,6 +94,13 @@ def test_a_folder_of_exchanged_inputs_is_refused(tmp_path):
     other = {names.get(name, name): leaf for name, leaf in PARAMS.items()}
     with pytest.raises(InputError, match="holds the vectors of another model"):
         embed(tmp_path, params=other)
+
+
+def test_a_folder_of_another_structure_is_refused(tmp_path):
+    embed(tmp_path)
+    other = FEATURES | {STRUCTURE: FEATURES[STRUCTURE] + np.float32(1)}
+    with pytest.raises(InputError, match="holds the vectors of another model"):
+        embed_all(MODEL, PARAMS, other, TABLE, chunk=16, out=tmp_path)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):

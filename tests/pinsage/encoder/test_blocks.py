@@ -1,5 +1,6 @@
 """The part of the graph of a mini-batch: sets, capacities, and the vectors that all items have."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.blocks import (
     bounds,
@@ -18,8 +18,16 @@ from pinsage_jax.encoder.blocks import (
     mark_layers,
     take_features,
 )
-from pinsage_jax.encoder.pinsage import init_params, make_model
-from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+from pinsage_jax.encoder.pinsage import STRUCTURE, init_params, make_model
+from tests.pinsage.worlds import (
+    INPUTS,
+    ITEMS,
+    NEIGHBORS,
+    PLAIN,
+    STRUCTURED,
+    random_table,
+    structured_features,
+)
 
 LAYERS = 2
 TABLE = random_table()
@@ -83,11 +91,13 @@ def test_capacities_are_declared_from_trials():
 
 # The wider one takes the first layer's messages from the features in one product.
 @pytest.mark.parametrize(("dim", "spare"), [(6, 0), (32, 7)])
-def test_a_mini_batch_gives_the_vectors_of_all_items(dim, spare):
-    config = PinSageConfig(dim=dim, word_dim=4, neighbors=NEIGHBORS, layers=LAYERS)
-    model = make_model(INPUTS, config)
+@pytest.mark.parametrize("structure", [0, 3])
+def test_a_mini_batch_gives_the_vectors_of_all_items(dim, spare, structure):
+    changes = {"dim": dim, "word_dim": 4, "layers": LAYERS, "structure": structure}
+    config = dataclasses.replace(PLAIN, **changes)
+    model = make_model(STRUCTURED if structure else INPUTS, config)
     params = init_params(jax.random.key(3), model)
-    features = random_features()
+    features = structured_features()
     everything = embed_all(model, params, features, TABLE, chunk=16).vectors
     targets = jnp.array([3, 39, 3, 21, -1], jnp.int32)
     marks = marked(TABLE, targets)
@@ -101,5 +111,21 @@ def test_a_mini_batch_gives_the_vectors_of_all_items(dim, spare):
         return embed_blocks(model, params, taken, blocks.layers), blocks.place
 
     z, place = embedded(params)
+    assert z.shape[1] == dim + structure
     for item in (3, 39, 21):
         np.testing.assert_allclose(z[place[item]], everything[item], atol=1e-6)
+        if structure:
+            own = params["structure_gain"] * features[STRUCTURE][item]
+            np.testing.assert_allclose(z[place[item], dim:], own, rtol=1e-6)
+
+
+def test_without_layers_a_mini_batch_has_its_structure_too():
+    changes = {"dim": 6, "word_dim": 4, "layers": 0, "pooling": "none", "structure": 3}
+    model = make_model(STRUCTURED, dataclasses.replace(PLAIN, **changes))
+    params = init_params(jax.random.key(3), model)
+    features = structured_features()
+    nodes = jnp.array([5, 39, 2])
+    taken = take_features(jax.tree.map(jnp.asarray, features), nodes)
+    everything = embed_all(model, params, features, TABLE, chunk=16).vectors
+    found = embed_blocks(model, params, taken, ())
+    np.testing.assert_allclose(found, everything[np.asarray(nodes)], atol=1e-6)

@@ -9,21 +9,41 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import embed_all
-from pinsage_jax.encoder.pinsage import applied, init_params, make_model, pool, unit
+from pinsage_jax.encoder.pinsage import (
+    STRUCTURE,
+    applied,
+    init_params,
+    make_model,
+    model_inputs,
+    pool,
+    unit,
+)
+from pinsage_jax.features.schema import fit_schema
+from pinsage_jax.features.table import FeatureTable
 from tests.pinsage import oracles
-from tests.pinsage.worlds import INPUTS, ITEMS, NEIGHBORS, random_features, random_table
+from tests.pinsage.worlds import (
+    INPUTS,
+    ITEMS,
+    PLAIN,
+    STRUCTURED,
+    random_table,
+    structured_features,
+)
 
-CONFIG = PinSageConfig(dim=6, word_dim=4, neighbors=NEIGHBORS)
-FEATURES, TABLE = random_features(), random_table()
+CONFIG = dataclasses.replace(PLAIN, dim=6, word_dim=4)
+FEATURES, TABLE = structured_features(), random_table()
+
+
+def inputs_of(config):
+    return STRUCTURED if config.structure else INPUTS
 
 
 @functools.cache
 def trained_like(**changes):
     """A model with parameters whose biases are not zero."""
     config = dataclasses.replace(CONFIG, **changes)
-    model = make_model(INPUTS, config)
+    model = make_model(inputs_of(config), config)
     params = init_params(jax.random.key(1), model)
     leaves, form = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
@@ -44,24 +64,29 @@ def trained_like(**changes):
         {"layers": 2, "pooling": "mean"},
         {"layers": 1, "pooling": "max"},
         {"layers": 2, "pooling": "max"},
+        {"layers": 2, "structure": 3},
+        {"layers": 1, "structure": 3, "unit_length": True},
     ],
 )
 def test_vectors_follow_the_algorithm(changes):
     config, model, params = trained_like(**changes)
     ours = embed_all(model, params, FEATURES, TABLE, chunk=16).vectors
     ids, weights = np.asarray(TABLE.ids), np.asarray(TABLE.weights, np.float64)
+    inputs = inputs_of(config)
     wanted = [
-        oracles.vector(params, INPUTS, FEATURES, ids, weights, item, config=config)
+        oracles.vector(params, inputs, FEATURES, ids, weights, item, config=config)
         for item in range(ITEMS)
     ]
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 
-def test_features_alone():
-    config, model, params = trained_like(layers=0, pooling="none")
+@pytest.mark.parametrize("structure", [0, 3])
+def test_features_alone(structure):
+    config, model, params = trained_like(layers=0, pooling="none", structure=structure)
     ours = embed_all(model, params, FEATURES, TABLE, chunk=16).vectors
+    inputs = inputs_of(config)
     wanted = [
-        oracles.vector(params, INPUTS, FEATURES, None, None, item, config=config)
+        oracles.vector(params, inputs, FEATURES, None, None, item, config=config)
         for item in range(ITEMS)
     ]
     np.testing.assert_allclose(ours, wanted, atol=2e-6)
@@ -86,6 +111,31 @@ def test_the_first_messages_are_the_same_in_one_product():
     (_, messages), found = of(params, True)
     np.testing.assert_allclose(messages, plain, atol=1e-5)
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=2e-3), found, wanted)
+
+
+def test_scores_add_what_is_learnt_and_what_the_structure_says():
+    """⟨z_q, z_p⟩ = ⟨learnt⟩ + γ² ⟨s_q, s_p⟩."""
+    _, model, params = trained_like(structure=3)
+    assert model.width == 9
+    z = embed_all(model, params, FEATURES, TABLE, chunk=16).vectors.astype(np.float64)
+    own = np.asarray(FEATURES[STRUCTURE], np.float64)
+    scores = z[:, :6] @ z[:, :6].T + float(params["structure_gain"]) ** 2 * own @ own.T
+    np.testing.assert_allclose(z @ z.T, scores, atol=1e-5)
+    # What is learnt reads the structure too: it is one of the inputs of h⁰.
+    other = FEATURES | {STRUCTURE: FEATURES[STRUCTURE][::-1].copy()}
+    moved = embed_all(model, params, other, TABLE, chunk=16).vectors
+    assert np.abs(moved[:, :6] - z[:, :6]).max() > 1e-3
+
+
+def test_the_structure_begins_at_lengths_of_the_degree_and_is_an_input():
+    """γ = 2/√r turns a length of log(1 + d)·√r/2 into log(1 + d)."""
+    model = make_model(STRUCTURED, dataclasses.replace(CONFIG, structure=3))
+    params = init_params(jax.random.key(0), model)
+    assert float(params["structure_gain"]) == pytest.approx(2 / np.sqrt(3))
+    table = FeatureTable.from_mapping({"price": [1.0, 2.0]})
+    schema = fit_schema(table, np.arange(2), np.ones(2, np.int64))
+    inputs = model_inputs(schema, dataclasses.replace(CONFIG, structure=3), 2)
+    assert inputs == (*model_inputs(schema, CONFIG, 2), STRUCTURED[-1])
 
 
 def test_importance_pooling_is_the_weighted_mean_of_messages():
@@ -164,6 +214,17 @@ def test_a_query_is_composed_of_its_items(unit_length):
     np.testing.assert_array_equal(composed[1], np.zeros(6))
 
 
+def test_a_tower_reads_and_writes_the_structure_too():
+    _, model, params = trained_like(structure=3, query="tower")
+    z = jax.random.normal(jax.random.key(0), (2, 2, 9))
+    valid = jnp.array([[True, True], [True, False]])
+    composed = model.apply({"params": params}, z, valid, method="compose")
+    for row, mean in zip(composed, (np.mean(z[0], axis=0), z[1, 0]), strict=True):
+        hidden = oracles.relu(oracles.affine(params, "tower_0", np.asarray(mean, np.float64)))
+        wanted = mean + oracles.affine(params, "tower_1", hidden)
+        np.testing.assert_allclose(row, wanted, atol=1e-5)
+
+
 def test_a_query_of_one_item_is_that_item():
     _, model, params = trained_like()
     z = unit(jax.random.normal(jax.random.key(0), (4, 1, 6)))
@@ -189,6 +250,14 @@ def test_a_query_of_one_item_is_that_item():
         ({"batch_size": 1.5}, "batch_size: expected a whole number of at least 1, got 1.5"),
         ({"negatives": 0}, "negatives: expected a whole number of at least 1, got 0"),
         ({"columns": ("a", "a")}, "columns: expected each once"),
+        ({"fan": 0}, "fan: expected an integer ≥ 1, got 0"),
+        ({"structure": -1}, "structure: expected a whole number of at least 0, got -1"),
+        ({"folds": 1}, "folds: expected 0, or 2 and more, got 1: no edge would be walked"),
+        ({"hard_weight": 1.0}, "hard_weight: expected a share of at least 0 and below 1, got 1.0"),
+        (
+            {"in_batch": True, "negative_choice": "separate"},
+            "in_batch: expected negative_choice shared, got separate",
+        ),
         (
             {"negative_choice": "distance-weighted"},
             "negative_choice: distance-weighted negatives .* expected unit_length as well",

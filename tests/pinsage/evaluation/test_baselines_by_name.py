@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from pinsage_jax.evaluation import baselines
 from pinsage_jax.evaluation.baselines import BASELINES, evaluate_baseline, evaluate_scores, features
 from pinsage_jax.evaluation.metrics import evaluate_items
 from pinsage_jax.features.table import FeatureTable
+from pinsage_jax.graph.structure import Structure
 from pinsage_jax.tasks.holdout import cooccurrence_task, time_task
-from pinsage_jax.tasks.task import with_fresh_edges
+from pinsage_jax.tasks.task import graph_of, with_fresh_edges
 
 WORLD = PinWorld(items=200, boards=60, mean_board_size=8, looks=2, uses=2, styles=2)
 DATA = generate_pins(WORLD).data
@@ -33,6 +35,7 @@ def test_a_name_stands_for_a_function(name):
         "cooccurrence": baselines.cooccurrence,
         "item-cosine": baselines.item_cosine,
         "pagerank": baselines.personal_pagerank,
+        "structure": baselines.structure,
         "features": baselines.features,
     }
     assert BASELINES[name] is functions[name]
@@ -44,6 +47,14 @@ def test_a_name_stands_for_a_function(name):
     scorer = functions[name](grown, TASK.fresh)
     assert found["fresh"] == evaluate_items(scorer, TASK.fresh).metrics
     assert found["fresh"]["mrr"] > 0
+
+
+def test_structure_is_scored_by_inner_products():
+    graph = graph_of(TASK)
+    of_items = Structure.of(jax.random.key(3), graph, 128).items(graph).astype(np.float64)
+    queries = np.asarray(TASK.test.queries)[:, 0]
+    scores = scored(baselines.structure(TASK, TASK.test))
+    np.testing.assert_allclose(scores, of_items[queries] @ of_items.T, atol=1e-2, rtol=1e-3)
 
 
 def test_what_is_not_known_is_named():

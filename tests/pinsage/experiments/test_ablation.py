@@ -48,6 +48,10 @@ CONFIG = PinSageConfig(
     batch_size=16,
     steps_per_epoch=2,
     epochs=2,
+    fan=2,
+    structure=4,
+    folds=2,
+    curriculum="paper",
 )
 WORLD = PinWorld(items=160, boards=60, mean_board_size=8, looks=2, uses=2, styles=2)
 TINY = DataSet("tiny", CONFIG, {"visual": "visual", "words": "annotation"}, WORLD, triplets=True)

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightgcn_jax.errors import InputError
+from pinsage_jax.graph import neighborhoods
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import (
     NeighborTable,
+    agreement,
     build_table,
     importance_neighbors,
-    walked_neighbors,
 )
-from pinsage_jax.graph.walks import WalkConfig
+from pinsage_jax.graph.walks import WalkConfig, walk
 from tests.lightgcn.laws import LEVEL, chi_square
 
 ROWS, VISITS, COUNT = 3, 12, 4
@@ -49,7 +50,7 @@ def assert_counted(seeds, visits, table, count):
     arrays(np.int32, ROWS, elements=st.integers(0, 6)),
 )
 def test_neighbours_are_the_most_visited(visits, seeds):
-    table = importance_neighbors(KEY, jnp.asarray(seeds), jnp.asarray(visits), COUNT)
+    table = importance_neighbors(KEY, seeds, visits, COUNT)
     assert_counted(seeds.tolist(), visits, table, COUNT)
 
 
@@ -58,16 +59,37 @@ def test_large_ids_and_long_rows_are_counted_exactly():
     most = np.iinfo(np.int32).max
     visits = (most - rng.geometric(0.01, (2, 3_000))).astype(np.int32)
     seeds = np.array([most, most - 1], np.int32)
-    table = importance_neighbors(KEY, jnp.asarray(seeds), jnp.asarray(visits), 50)
+    table = importance_neighbors(KEY, seeds, visits, 50)
     assert_counted(seeds.tolist(), visits, table, 50)
 
 
+@pytest.mark.parametrize("at_once", [1, 100_000])
+def test_threads_count_their_rows_alone(monkeypatch, at_once):
+    """A row longer than what is counted at once stands alone, the last part is shorter."""
+    monkeypatch.setattr(neighborhoods, "_COUNTED_AT_ONCE", at_once)
+    rng = np.random.default_rng(2)
+    # Rows of a few items and of many, with more and fewer gaps.
+    spread = rng.integers(5, 5_000, (20, 1))
+    visits = (rng.random((20, 16_000)) ** 3 * spread - rng.integers(0, 2, (20, 1))).astype(np.int32)
+    seeds = rng.integers(0, 5, 20).astype(np.int32)
+    assert_counted(seeds.tolist(), visits, importance_neighbors(KEY, seeds, visits, 50), 50)
+
+
+def test_the_most_visits_that_a_row_may_have_are_counted():
+    visits = np.stack([np.full(65_535, 7), np.arange(65_535), np.full(65_535, -1)]).astype(np.int32)
+    visits[1, -40_000:] = 7
+    seeds = np.array([3, 3, 3], np.int32)
+    table = importance_neighbors(KEY, seeds, visits, 3)
+    assert_counted(seeds.tolist(), visits, table, 3)
+    assert table.ids[:, 0].tolist() == [7, 7, -1]
+
+
 def test_the_seed_is_left_out():
-    visits = jnp.array([[9, 3, 7, 3, 9, 5, 5, 5, 7, 5, -1, 1]])
-    table = importance_neighbors(KEY, jnp.array([5]), visits, 3)
+    visits = np.array([[9, 3, 7, 3, 9, 5, 5, 5, 7, 5, -1, 1]])
+    table = importance_neighbors(KEY, np.array([5]), visits, 3)
     assert set(table.ids[0].tolist()) == {3, 7, 9}
     np.testing.assert_allclose(table.weights, [[1 / 3] * 3], rtol=1e-6)
-    table = importance_neighbors(KEY, jnp.array([2]), visits, 3)
+    table = importance_neighbors(KEY, np.array([2]), visits, 3)
     assert table.ids[0, 0] == 5
     assert set(table.ids[0].tolist()) < {5, 3, 7, 9}
     np.testing.assert_allclose(table.weights, [[4 / 8, 2 / 8, 2 / 8]], rtol=1e-6)
@@ -75,8 +97,8 @@ def test_the_seed_is_left_out():
 
 def kept_of_equals(key, seeds):
     """The 4 that are kept of 30 items which are all visited once."""
-    visits = jnp.broadcast_to(jnp.arange(30, dtype=jnp.int32)[None, :], (len(seeds), 30))
-    return np.asarray(importance_neighbors(key, jnp.asarray(seeds), visits, 4).ids)
+    visits = np.broadcast_to(np.arange(30, dtype=np.int32), (len(seeds), 30))
+    return np.asarray(importance_neighbors(key, seeds, visits, 4).ids)
 
 
 def test_of_equally_visited_items_each_is_kept_as_often_as_any_other():
@@ -101,7 +123,7 @@ def test_the_order_of_equals_belongs_to_the_key_and_the_seed():
 
 
 def test_fewer_visits_than_neighbours_are_padded():
-    table = importance_neighbors(KEY, jnp.array([0, 1]), jnp.array([[2, 2, 1], [1, -1, -1]]), 5)
+    table = importance_neighbors(KEY, np.array([0, 1]), np.array([[2, 2, 1], [1, -1, -1]]), 5)
     assert table.ids.tolist() == [[2, 1, -1, -1, -1], [-1] * 5]
     np.testing.assert_allclose(table.weights, [[2 / 3, 1 / 3, 0, 0, 0], [0] * 5], rtol=1e-6)
     assert (table.ids.dtype, table.weights.dtype) == (jnp.int32, jnp.float32)
@@ -151,7 +173,7 @@ def test_chosen_rows_are_those_of_the_whole(graph):
 
 
 def test_one_program_serves_all_chunks_and_new_items(graph):
-    before = walked_neighbors._cache_size()
+    before = walk._cache_size()
     config = WalkConfig(walks=2, length=3)
     for rows in (None, np.arange(5), np.array([39, 2, 7, 4, 30, 11])):
         table = build_table(
@@ -162,8 +184,40 @@ def test_one_program_serves_all_chunks_and_new_items(graph):
     table = build_table(
         jax.random.key(0), grown, neighbors=2, config=config, memory_bytes=4 * 32 * config.visits
     )
-    assert walked_neighbors._cache_size() == before + 1
+    assert walk._cache_size() == before + 1
     assert (table.ids[39] >= 0).any()
+
+
+def table_of_rows(*rows):
+    """A table from {neighbour: weight} of each item."""
+    ids, weights = np.full((len(rows), 3), -1, np.int32), np.zeros((len(rows), 3), np.float32)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)], weights[place, : len(row)] = list(row), list(row.values())
+    return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
+
+
+def test_agreement_is_the_weight_that_two_draws_share():
+    one = table_of_rows({4: 0.5, 2: 0.25, 7: 0.25}, {1: 0.75, 0: 0.25}, {}, {5: 1.0}, {})
+    other = table_of_rows({2: 0.5, 4: 0.3, 9: 0.2}, {6: 1.0}, {3: 1.0}, {}, {})
+    # min(.5, .3) + min(.25, .5) and nothing; three items have no neighbours in one of the two.
+    assert agreement(one, other) == pytest.approx(0.55 / 2, rel=1e-6)
+    assert agreement(other, one) == pytest.approx(0.55 / 2, rel=1e-6)
+    assert agreement(one, one) == pytest.approx(1, rel=1e-6)
+    nobody = table_of_rows({}, {}, {}, {}, {})
+    assert np.isnan(agreement(one, nobody))
+    assert np.isnan(agreement(nobody, nobody))
+
+
+def test_more_visits_agree_more(graph):
+    shares = []
+    for walks, fan in ((2, 1), (2, 4), (100, 4)):
+        config = WalkConfig(walks=walks, length=5, fan=fan)
+        one, other = (
+            build_table(jax.random.key(key), graph, neighbors=COUNT, config=config)
+            for key in (0, 1)
+        )
+        shares.append(agreement(one, other))
+    assert 0 < shares[0] < shares[1] < shares[2] < 1
 
 
 def test_rows_that_do_not_fit(graph):
@@ -173,10 +227,10 @@ def test_rows_that_do_not_fit(graph):
 
 def test_settings_that_do_not_fit(graph):
     with pytest.raises(InputError, match="neighbors: expected at least 1, got 0"):
-        importance_neighbors(KEY, jnp.array([0]), jnp.zeros((1, 3), jnp.int32), 0)
+        importance_neighbors(KEY, np.array([0]), np.zeros((1, 3), np.int32), 0)
     with pytest.raises(InputError, match="neighbors: expected at least 1, got 0"):
         build_table(jax.random.key(0), graph, neighbors=0, config=CONFIG)
     with pytest.raises(InputError, match="visits: expected at most 65,535 a seed, got 65,536"):
-        importance_neighbors(KEY, jnp.array([0]), jnp.zeros((1, 65_536), jnp.int32), 2)
+        importance_neighbors(KEY, np.array([0]), np.zeros((1, 65_536), np.int32), 2)
     with pytest.raises(InputError, match=r"memory_bytes: expected at least 640, .* got 639"):
         table_of(graph, memory_bytes=ROW_BYTES - 1)

@@ -18,6 +18,7 @@ NUM_ITEMS, NUM_CONTEXTS = 6, 5
 SEEDS = np.array([0, 3, 5, 4], np.int32)
 CONFIG = WalkConfig(walks=20_000, length=4, restart=0.3)
 SMALL = WalkConfig(walks=3, length=4)
+FAN = WalkConfig(walks=20_000, length=3, restart=0.3, fan=3)
 
 
 def graph_of(**settings):
@@ -159,6 +160,87 @@ def test_a_seeds_walks_depend_on_the_key_and_the_seed_alone():
     assert (walked(np.array([0, 3, 5, 4], np.int32), SMALL, key=9) != together).any()
 
 
+def fans(graph, seeds, config, key=3):
+    """Visits by seed, traversal, walker and place in the fan."""
+    visits = walk(jax.random.key(key), graph, jnp.asarray(seeds), config=config)
+    return np.asarray(visits).reshape(len(seeds), config.length, config.walks, config.fan)
+
+
+def test_every_visit_of_a_fan_follows_the_law_of_a_single_one():
+    """One place of each fan, drawn by chance: the draws of a fan depend on each other."""
+    visits = fans(graph_of(), SEEDS, FAN)
+    places = np.random.default_rng(0).integers(0, FAN.fan, (*visits.shape[:3], 1))
+    found = np.take_along_axis(visits, places, axis=3)[..., 0]
+    for row, seed in enumerate(SEEDS):
+        if seed == 5:
+            assert (visits[row] == -1).all()
+            continue
+        for one, law in zip(found[row], laws(seed, FAN.restart), strict=False):
+            assert chi_square(np.bincount(one, minlength=NUM_ITEMS), law) > LEVEL
+
+
+# Longer than the fan and shorter, with and without a common divisor, and a fan that 2³² is no
+# multiple of.
+@pytest.mark.parametrize(("size", "fan"), [(37, 16), (7, 16), (8, 16), (24, 16), (5, 3), (2, 7)])
+def test_a_fan_cuts_a_context_into_equal_parts(size, fan):
+    """Place i reads the list at share (i + U) / F of its length, with one U for the whole fan."""
+    items = np.arange(size)
+    graph = ItemGraph.from_pairs(items, np.zeros_like(items), num_items=size, num_contexts=1)
+    config = WalkConfig(walks=30_000, length=1, fan=fan)
+    visits = fans(graph, [0], config)[0, 0]
+    assert (np.diff(visits, axis=1) >= 0).all()
+    counts = (visits[:, :, None] == items).sum(axis=1)
+    least, more = divmod(fan, size)
+    assert set(np.unique(counts)) <= {least, least + 1}
+    # An item is expected F / |c| times, so in this share of the traversals it comes once more.
+    for often in (counts == least + 1).sum(axis=0):
+        assert chi_square([often, len(visits) - often], [more, size - more]) > LEVEL
+    shares = np.arange(size + 1) / size
+    for place in range(fan):
+        inside = np.clip(shares * fan - place, 0, 1)
+        assert chi_square(np.bincount(visits[:, place], minlength=size), np.diff(inside)) > LEVEL
+
+
+def test_traversals_and_walkers_spread_their_fans_independently():
+    items = np.arange(6)
+    graph = ItemGraph.from_pairs(items, np.zeros_like(items), num_items=6, num_contexts=1)
+    visits = fans(graph, [0, 1], WalkConfig(walks=20_000, length=2, fan=4))[..., 0]
+    # The first of four draws comes from the first quarter of six items: 0 twice as often as 1.
+    both = np.outer([2, 1], [2, 1]).ravel()
+    for one, other in (
+        (visits[0, 0], visits[0, 1]),
+        (visits[0, 0], visits[1, 0]),
+        (visits[:, :, ::2], visits[:, :, 1::2]),
+    ):
+        assert chi_square(np.bincount((one * 2 + other).ravel(), minlength=4), both) > LEVEL
+
+
+def test_a_fan_leaves_the_walker_s_way_as_it_was():
+    """A fan reads a short context whole, and it is one that the walker's own visit came from."""
+    rng = np.random.default_rng(5)
+    contexts = [np.sort(rng.permutation(60)[: rng.integers(2, 5)]) for _ in range(40)]
+    graph = ItemGraph.from_pairs(
+        np.concatenate(contexts),
+        np.repeat(np.arange(40), [len(one) for one in contexts]),
+        num_items=60,
+        num_contexts=40,
+    )
+    held = {tuple(one) for one in contexts}
+    seeds = [int(one[0]) for one in contexts[:8]]
+    settings = {"walks": 5, "length": 6, "restart": 0.2}
+    alone = fans(graph, seeds, WalkConfig(**settings))[..., 0]
+    spread = fans(graph, seeds, WalkConfig(**settings, fan=4))
+    homes = np.broadcast_to(np.array(seeds)[:, None], alone[:, 0].shape)
+    for step in range(6):
+        for at, fan in np.ndenumerate(spread[:, step, :, 0]):
+            assert fan >= 0
+            context = set(spread[:, step][at])
+            assert tuple(sorted(context)) in held
+            assert alone[:, step][at] in context
+            before = {homes[at]} | ({alone[:, step - 1][at]} if step else set())
+            assert before & context
+
+
 def test_new_items_do_not_compile_anything_again():
     graph = graph_of(item_slack=2, edge_slack=4)
     config = WalkConfig(walks=5, length=2)
@@ -186,9 +268,11 @@ def test_new_items_do_not_compile_anything_again():
         ({"restart": float("nan")}, "restart: expected a probability"),
         ({"walks": 0}, "walks: expected an integer ≥ 1, got 0"),
         ({"length": 2.5}, "length: expected an integer ≥ 1, got 2.5"),
+        ({"fan": 0}, "fan: expected an integer ≥ 1, got 0"),
     ],
 )
 def test_settings_that_do_not_fit(settings, message):
     with pytest.raises(InputError, match=message):
         WalkConfig(**settings)
     assert WalkConfig().visits == 500
+    assert WalkConfig(fan=16).visits == 8_000

@@ -9,6 +9,7 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax import FeatureTable, fit, open_items
 from pinsage_jax.config import stream
 from pinsage_jax.encoder.all_items import embed_all
+from pinsage_jax.encoder.pinsage import STRUCTURE
 from pinsage_jax.evaluation.metrics import directions
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
@@ -31,7 +32,8 @@ def run(tmp_path_factory):
 def flat(tmp_path_factory):
     """A run that reads features alone, and knows each training item by a vector of its own."""
     out = tmp_path_factory.mktemp("runs") / "flat"
-    return fit(pins_task(), tiny(pooling="none", id_embedding=True, log_degree=False), out=out)
+    config = tiny(pooling="none", id_embedding=True, log_degree=False, structure=0)
+    return fit(pins_task(), config, out=out)
 
 
 @pytest.fixture
@@ -49,6 +51,13 @@ def busy_rows(count):
     """The items with the most contexts."""
     train = pins_task().train
     return np.argsort(-np.bincount(train.item_rows, minlength=train.num_items))[:count]
+
+
+def ordinary_degree():
+    """That of three quarters of the items which stand in a context, or less."""
+    train = pins_task().train
+    degrees = np.bincount(train.item_rows, minlength=train.num_items)
+    return int(np.quantile(degrees[degrees > 0], 0.75))
 
 
 def features_of(rows):
@@ -105,8 +114,11 @@ def test_a_new_item_s_vector_is_that_of_a_larger_catalogue(live, run):
         ids=np.concatenate([np.asarray(one.ids) for one in tables]),
         weights=np.concatenate([np.asarray(one.weights) for one in tables]),
     )
-    degrees = np.array([len(one) for one in contexts])
+    degrees = np.maximum([len(one) for one in contexts], ordinary_degree())
     encoded = run.prepared.schema.encode(features_of(rows), degrees)
+    own = run.prepared.structure.items(graph)[places]
+    own *= (np.log1p(degrees) / np.log1p(graph.item_degrees()[places]))[:, None]
+    encoded[STRUCTURE] = own.astype(np.float32)
     features = {
         name: np.concatenate([values, encoded[name]])
         for name, values in run.prepared.features.items()
@@ -116,6 +128,29 @@ def test_a_new_item_s_vector_is_that_of_a_larger_catalogue(live, run):
     np.testing.assert_array_equal(live.vectors[:300], run.items.vectors)
     for layer, expected in zip(live.layer_rows(places)[:-1], whole.layers, strict=True):
         np.testing.assert_allclose(layer, expected[300:], atol=2e-6)
+
+
+def test_a_new_item_s_vector_ends_with_its_structure(live, run):
+    """Its own, of the contexts that the run knows, each once; that of a twin is its sister's."""
+    gain, dim = np.asarray(run.params["structure_gain"]), CONFIG.dim
+    rows = busy_rows(3)
+    (first, *_), names = contexts_of(rows), ["a", "b", "c", "d"]
+    repeated = [*contexts_of(rows), [*first[::-1], first[0], "no board"]]
+    added = live.add(names, features_of([*rows, rows[0]]), repeated)
+    parts = added.vectors[:, dim:]
+    np.testing.assert_allclose(parts[:3], run.items.vectors[rows, dim:], atol=1e-5)
+    np.testing.assert_allclose(parts[3], parts[0], atol=1e-6)
+    own = run.prepared.structure.items(run.prepared.graph)[rows]
+    np.testing.assert_allclose(parts[:3], gain * own, atol=1e-5)
+    # In one context it counts as an ordinary item, which is a longer vector in its direction.
+    one = live.add(["g"], features_of(rows[:1]), [[first[0]]]).vectors[0, dim:]
+    degree = ordinary_degree()
+    assert 1 < degree < len(first)
+    length = np.log1p(degree) * np.sqrt(CONFIG.structure) / 2 * abs(gain)
+    assert np.linalg.norm(one) == pytest.approx(length, rel=1e-5)
+    lonely = live.add(["e", "f"], features_of(rows[:2]), [[], ["no board"]])
+    assert not lonely.vectors[:, dim:].any()
+    assert lonely.vectors[:, :dim].any(axis=1).all()
 
 
 def test_without_a_graph_a_twin_of_an_unknown_item_is_exact(flat):

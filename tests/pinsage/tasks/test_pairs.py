@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
 from pinsage_jax.tasks.pairs import (
+    AskedEdges,
     CooccurrencePairs,
     Draws,
     ExplicitPairs,
@@ -83,6 +84,63 @@ def test_explicit_pairs_are_uniform_over_their_copies():
     assert rows.columns.tolist() == [1, 2]
 
 
+# Copies of an edge are asked together: 0 in context 0, 3 in context 2.
+ASKED = np.array([0, 1, 0, 1, 1, 1, 1, 0, 1, 0, 1], bool)
+
+
+def asked_law(items, contexts, asked):
+    """Each asked edge whose context keeps one has weight 1, shared by the entries that are kept."""
+    law: dict[tuple, float] = defaultdict(float)
+    for positive, context in zip(items[asked].tolist(), contexts[asked], strict=True):
+        kept = items[~asked & (contexts == context)].tolist()
+        for query in kept:
+            law[(query,), positive] += 1 / len(kept)
+    return law
+
+
+def test_asked_edges_are_found_from_what_their_context_keeps():
+    source = CooccurrencePairs(ITEMS, CONTEXTS, NUM_CONTEXTS).apart(ASKED)
+    law = asked_law(ITEMS, CONTEXTS, ASKED)
+    # Contexts 1 and 2 keep nothing, context 0 asks for item 0 twice.
+    assert source.num_pairs == round(sum(law.values())) == 4
+    assert source.query_items == 1
+    drawn = source.draw(rng(), DRAWS)
+    assert drawn.queries.shape == (DRAWS, 1)
+    assert drawn.queries.dtype == drawn.positives.dtype == np.int32
+    assert fits(drawn, law)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=25),
+    st.integers(0, 2**30 - 1),
+)
+def test_asked_positives_and_kept_queries_share_a_context(edges, bits):
+    """Whatever the edges and whichever of them are asked, copies alike."""
+    items, contexts = np.array(edges).T
+    asked = (bits >> (items * 5 + contexts)) & 1 > 0
+    law = asked_law(items, contexts, asked)
+    if not law:
+        with pytest.raises(InputError, match="folds: expected a context with an asked and a kept"):
+            AskedEdges(items, contexts, asked)
+        return
+    source = AskedEdges(items, contexts, asked)
+    assert source.num_pairs == round(sum(law.values()))
+    drawn = source.draw(rng(1), 50)
+    assert (drawn.queries[:, 0] != drawn.positives).all()
+    assert set(zip(map(tuple, drawn.queries.tolist()), drawn.positives.tolist(), strict=True)) <= (
+        set(law)
+    )
+
+
+def test_parts_are_not_parted_again_and_given_pairs_stay():
+    parts = CooccurrencePairs(ITEMS, CONTEXTS, NUM_CONTEXTS).apart(ASKED)
+    with pytest.raises(InputError, match="folds: the edges are parted already"):
+        parts.apart(ASKED)
+    given_pairs = ExplicitPairs(np.array([0, 1]), np.array([1, 2]))
+    assert given_pairs.apart(ASKED) is given_pairs
+
+
 def logs(timed=True):
     """User 0: 3, 1, 1, 2 with an equal time at the end; user 1: 0 alone; user 2: 2, 3."""
     return Interactions.from_arrays(
@@ -129,6 +187,78 @@ def test_histories_without_times_are_random_others():
     assert (drawn.queries[:, 0] >= 0).all()
     found = np.sort(source.queries(rng(), np.array([1, 2])), axis=1)
     assert found.tolist() == [[-1, 0, 1], [-1, -1, 2]]
+
+
+def many_logs(timed, seed=0):
+    """Seven users of up to nine distinct items, at times that are all different."""
+    order = rng(seed).permutation(63)[:40]
+    users, items = order // 9, order % 9
+    times = rng(seed + 1).permutation(40) if timed else None
+    return Interactions.from_arrays(users, items, timestamps=times)
+
+
+def events_of(interactions, asked):
+    """The rows of each user, with whether they are asked, by time where there is one."""
+    events = defaultdict(list)
+    times = interactions.timestamps
+    order = np.arange(len(interactions.user_rows)) if times is None else np.argsort(times)
+    for event in order:
+        user, item = interactions.user_rows[event], interactions.item_rows[event]
+        events[int(user)].append((int(item), bool(asked[event])))
+    return events.values()
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_asked_events_follow_the_last_kept_ones_before_them(last):
+    interactions = many_logs(timed=True)
+    asked = rng(4).random(len(interactions.user_rows)) < 0.4
+    law: dict[tuple, float] = defaultdict(float)
+    for events in events_of(interactions, asked):
+        kept: list[int] = []
+        for item, is_asked in events:
+            if is_asked and kept:
+                query = kept[: -last - 1 : -1]
+                law[(*query, *[-1] * (last - len(query))), item] += 1
+            if not is_asked:
+                kept.append(item)
+    source = UserHistories(interactions, last=last).apart(asked)
+    assert source.num_pairs == sum(law.values()) < asked.sum()
+    assert (source.last, source.query_items) == (last, last)
+    assert fits(source.draw(rng(), DRAWS), law)
+
+
+def test_asked_events_without_times_are_found_from_kept_ones_at_random():
+    interactions = many_logs(timed=False)
+    asked = rng(4).random(len(interactions.user_rows)) < 0.4
+    law: dict[tuple, float] = defaultdict(float)
+    for events in events_of(interactions, asked):
+        kept = sorted(item for item, is_asked in events if not is_asked)
+        sets = list(itertools.combinations(kept, min(2, len(kept)))) if kept else []
+        for item, is_asked in events:
+            for query in sets if is_asked else []:
+                law[(*[-1] * (2 - len(query)), *query), item] += 1 / len(sets)
+    source = UserHistories(interactions, last=2).apart(asked)
+    assert source.num_pairs == round(sum(law.values()))
+    drawn = source.draw(rng(), DRAWS)
+    assert fits(Draws(np.sort(drawn.queries, axis=1), drawn.positives), law)
+
+
+def test_asked_events_are_told_in_the_order_of_distinct_interactions():
+    """Those are 3, 2, 1 of user 0, whom the hash meets 3, 1, 2; 0 of user 1; 2, 3 of user 2."""
+    asked = np.array([0, 1, 0, 0, 0, 1], bool)
+    source = UserHistories(logs(), last=2).apart(asked)
+    law = {((1, 3), 2): 1.0, ((2, -1), 3): 1.0}
+    assert source.num_pairs == 2
+    assert fits(source.draw(rng(), DRAWS), law)
+    with pytest.raises(InputError, match=r"asked: expected bool\[6\], .* got bool\[7\]"):
+        UserHistories(logs(), last=2).apart(np.zeros(7, bool))
+
+
+def test_who_keeps_or_asks_nothing_gives_no_pair():
+    interactions = many_logs(timed=True)
+    for asked in (np.zeros(40, bool), np.ones(40, bool)):
+        with pytest.raises(InputError, match="interactions: expected a user with two different"):
+            UserHistories(interactions, last=2).apart(asked)
 
 
 def test_distinct_ranks_give_every_set_alike():

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pinsage_jax.config import PinSageConfig
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.training.batch import (
     Batch,
@@ -17,9 +16,9 @@ from pinsage_jax.training.batch import (
     draw_targets,
     training_view,
 )
-from tests.pinsage.worlds import ITEMS, NEIGHBORS, item_arrays
+from tests.pinsage.worlds import ITEMS, NEIGHBORS, PLAIN, item_arrays
 
-CONFIG = PinSageConfig(neighbors=NEIGHBORS, batch_size=4, negatives=5, hard_cap=2)
+CONFIG = dataclasses.replace(PLAIN, batch_size=4, negatives=5, hard_cap=2)
 BATCH = Batch(
     jnp.array([[0], [1], [2], [39]], jnp.int32), jnp.array([4, 5, 6, 7], jnp.int32), jnp.ones(4)
 )

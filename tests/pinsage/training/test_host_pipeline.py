@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import bounds, make_blocks, mark_layers
 from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.training.batch import HostItemArrays, Targets, training_view
@@ -17,15 +16,14 @@ from tests.pinsage.worlds import (
     ITEMS,
     LAW,
     NEIGHBORS,
+    PLAIN,
     by_degree,
     item_arrays,
     random_features,
     random_table,
 )
 
-CONFIG = PinSageConfig(
-    dim=6, neighbors=NEIGHBORS, batch_size=4, negatives=6, hard_cap=2, drop_contexts=0.0
-)
+CONFIG = dataclasses.replace(PLAIN, dim=6, batch_size=4, negatives=6, hard_cap=2, drop_contexts=0.0)
 TABLE = random_table()
 MOST = bounds(4 * 4 + 6, NEIGHBORS, 2, ITEMS)
 PAIRS = ExplicitPairs(np.arange(20, dtype=np.int32), np.arange(20, 40, dtype=np.int32))
@@ -85,7 +83,7 @@ def test_draws_follow_the_rules():
 
 def test_expected_draws_go_with_the_negatives():
     config = dataclasses.replace(CONFIG, loss="softmax", negative_law="degree")
-    items = host_items(law=LAW, log_law=np.asarray(by_degree()["log_law"]))
+    items = host_items(law=LAW, log_draws=np.asarray(by_degree(config.negatives)["log_draws"]))
     targets = draw(PAIRS, items, config, 0, np.random.default_rng(0))
     given = gather(targets, items, config, (MOST,), np.random.default_rng(0))
     expected = np.log(config.negatives * LAW[targets.negatives - 10])

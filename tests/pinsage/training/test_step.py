@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 
-from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.blocks import bounds
 from pinsage_jax.encoder.pinsage import init_params, make_model
@@ -27,16 +26,17 @@ from tests.pinsage.worlds import (
     ITEMS,
     LAW,
     NEIGHBORS,
+    PLAIN,
     by_degree,
     item_arrays,
     random_features,
     random_table,
 )
 
-CONFIG = PinSageConfig(
+CONFIG = dataclasses.replace(
+    PLAIN,
     dim=6,
     word_dim=4,
-    neighbors=NEIGHBORS,
     batch_size=4,
     negatives=5,
     hard_cap=2,
@@ -128,7 +128,7 @@ def test_a_softmax_by_degree_weighs_each_negative_by_its_expected_draws(choice):
     config = dataclasses.replace(
         CONFIG, loss="softmax", negative_law="degree", negative_choice=choice
     )
-    items = item_arrays(**by_degree())
+    items = item_arrays(**by_degree(config.negatives))
     draw_key, _, _ = jax.random.split(jax.random.key(7), 3)
     targets = draw_targets(draw_key, BATCH, items, jnp.int32(2), config)
     negatives = np.broadcast_to(np.asarray(targets.negatives), (4, 5))

@@ -12,12 +12,13 @@ import pytest
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import Purpose, stream
 from pinsage_jax.training import trainer as trainer_module
-from pinsage_jax.training.preparation import neighbors_of, prepare
+from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
+from pinsage_jax.training.preparation import prepare
 from pinsage_jax.training.trainer import Trainer, drawn_for, is_finished, make_optimizer
 from tests.pinsage.trained import pins_task, tiny
 
 # Without layers: what is tested here is the same with them.
-CONFIG = tiny(pooling="none", epochs=3, evaluate_every=2)
+CONFIG = tiny(pooling="none", epochs=3, evaluate_every=2, loss="max-margin", learning_rate=1e-2)
 
 
 class Heard:
@@ -55,9 +56,11 @@ def test_validation_is_judged_where_it_is_due_and_at_the_end(trained):
 
 def test_an_epoch_s_loss_is_the_mean_over_its_steps(trained):
     _, heard, _ = trained
-    assert [(one["epoch"], one["share"]) for one in heard.advances] == [(1, 1), (2, 1), (3, 1)]
-    losses = [one["loss"] for one in heard.advances]
-    assert losses == pytest.approx([record["loss"] for record in heard.records])
+    # One call for each of two folds.
+    calls = [(epoch, share) for epoch in (1, 2, 3) for share in (0.5, 1)]
+    assert [(one["epoch"], one["share"]) for one in heard.advances] == calls
+    losses = np.reshape([one["loss"] for one in heard.advances], (3, 2)).mean(axis=1)
+    assert list(losses) == pytest.approx([record["loss"] for record in heard.records])
     assert losses[-1] < losses[0]
 
 
@@ -73,9 +76,12 @@ def test_an_epoch_has_as_many_steps_as_the_pairs_fill():
     task = SimpleNamespace(pairs=SimpleNamespace(num_pairs=0))
     with pytest.raises(InputError, match="expected at least one query–positive pair"):
         Trainer(task, CONFIG, None)
-    config = tiny(pooling="none", steps_per_epoch=0)
-    trainer = Trainer(pins_task(), config, prepare(pins_task(), config))
-    assert trainer.steps == -(-pins_task().pairs.num_pairs // 64)
+    pairs = pins_task().pairs.num_pairs
+    for folds in (0, 3):
+        config = tiny(pooling="none", steps_per_epoch=0, folds=folds)
+        trainer = Trainer(pins_task(), config, prepare(pins_task(), config))
+        # As many for each fold.
+        assert trainer.steps == -(-pairs // 64 // max(folds, 1)) * max(folds, 1)
 
 
 def test_initial_values_and_the_items_they_are_set_by_have_keys_of_their_own(monkeypatch):
@@ -98,7 +104,7 @@ def test_initial_values_and_the_items_they_are_set_by_have_keys_of_their_own(mon
 
 def test_every_purpose_has_a_key_of_its_own():
     keys = [stream(CONFIG, purpose) for purpose in get_args(Purpose)]
-    assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}) == 6
+    assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}) == len(keys)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 1.0, 2.0])
@@ -142,13 +148,32 @@ def test_which_draw_of_the_neighbours_an_epoch_trains_on(every, drawn):
 def test_neighbours_are_those_of_the_epoch_however_it_is_reached():
     """Going on from any epoch, or going back to the best one, takes the draw of that epoch."""
     config = tiny(layers=1, refresh_every=2, steps_per_epoch=1)
-    trainer = Trainer(pins_task(), config, prepare(pins_task(), config))
-    graph = trainer.prepared.graph
+    task = pins_task()
+    trainer = Trainer(task, config, prepare(task, config))
+    prepared, start = trainer.prepared, trainer.epochs.folds
     for epoch, drawn in ((5, 5), (2, 0), (4, 3), (3, 3), (0, 0)):
-        before = trainer.prepared.table
-        trainer.use_neighbors_of(epoch)
-        expected = neighbors_of(graph, config, epoch=drawn)
-        np.testing.assert_array_equal(trainer.prepared.table.ids, expected.ids)
-        assert trainer.epochs._items.table is trainer.prepared.table
+        before = trainer.epochs.folds
+        trainer.use_folds_of(epoch)
+        whole = Fold(task.pairs, prepared.table, prepared.features)
+        expected = folds_of(task, config, whole, prepared.schema, prepared.structure, epoch=drawn)
+        for one, two in zip(trainer.epochs.folds, expected, strict=True):
+            np.testing.assert_array_equal(one.table.ids, two.table.ids)
         # Nothing is drawn that is in use already.
-        assert (trainer.prepared.table is before) == (epoch == 3)
+        assert (trainer.epochs.folds is before) == (epoch == 3)
+        # What validation and test are asked of stays.
+        assert trainer.prepared is prepared
+    # The cut stays; what each fold leaves is walked anew.
+    trainer.use_folds_of(5)
+    for one, two in zip(trainer.epochs.folds, start, strict=True):
+        np.testing.assert_array_equal(one.pairs._positives, two.pairs._positives)
+        assert not np.array_equal(one.table.ids, two.table.ids)
+
+
+def test_without_folds_an_epoch_trains_on_a_new_draw_of_the_whole():
+    config = tiny(layers=1, refresh_every=2, folds=0)
+    trainer = Trainer(pins_task(), config, prepare(pins_task(), config))
+    trainer.use_folds_of(4)
+    (fold,) = trainer.epochs.folds
+    expected = neighbors_of(trainer.prepared.graph, config, epoch=3)
+    np.testing.assert_array_equal(fold.table.ids, expected.ids)
+    assert fold.features is trainer.prepared.features
