@@ -170,11 +170,9 @@ class ConsoleReporter(SilentReporter):
     def evaluated(self, record: dict[str, Any]) -> None:
         valid = record.get("valid")
         figures = "" if valid is None else f"  valid {METRIC} {valid[METRIC]:.4f}"
-        self._console.print(
-            f"epoch {record['epoch']}  loss {record['loss']:.4f}{figures}  "
-            f"{record['seconds']:.1f} s",
-            soft_wrap=True,
-        )
+        if record["epoch"]:
+            figures = f"  loss {record['loss']:.4f}{figures}  {record['seconds']:.1f} s"
+        self._console.print(f"epoch {record['epoch']}{figures}", soft_wrap=True)
 
 
 def print_outcome(result: Fit) -> None:

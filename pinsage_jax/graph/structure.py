@@ -21,7 +21,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 
 from lightgcn_jax.arrays import PRNGKey
@@ -41,18 +40,13 @@ class Structure(NamedTuple):
     contexts: np.ndarray
 
     @classmethod
-    def of(
-        cls, key: PRNGKey, graph: ItemGraph, rank: int, like: Structure | None = None
-    ) -> Structure:
+    def of(cls, key: PRNGKey, graph: ItemGraph, rank: int) -> Structure:
         """Diffuse signatures over a graph.
 
         Args:
             key: draws the signatures.
             graph: the graph.
             rank: r.
-            like: the structure of the same contexts in a graph of nearly the same edges. The result
-                is rotated towards it, since singular vectors of close values turn into each other
-                when a few edges change. A rotation changes no inner product.
         """
         counts = edge_counts(graph.contexts_of_item, graph.num_contexts)
         of_items, of_contexts = (
@@ -64,11 +58,7 @@ class Structure(NamedTuple):
             return cls(np.zeros((graph.num_contexts, rank), np.float32))
         svd = truncated_svd(operator_of(csr_matrix(counts)), key, rank=found)
         contexts = np.asarray(svd.right) * np.asarray(svd.values) * of_contexts[:, None]
-        contexts = np.pad(contexts.astype(np.float32), ((0, 0), (0, rank - found)))
-        if like is not None:
-            turn, _ = scipy.linalg.orthogonal_procrustes(contexts, like.contexts)
-            contexts = contexts @ turn.astype(np.float32)
-        return cls(contexts)
+        return cls(np.pad(contexts.astype(np.float32), ((0, 0), (0, rank - found))))
 
     def items(self, graph: ItemGraph) -> np.ndarray:
         """Compute s of all items of a graph.
@@ -79,13 +69,15 @@ class Structure(NamedTuple):
         Returns:
             ``float32[R, r]``; zeros for an item without contexts.
         """
-        return self._sums(edge_counts(graph.contexts_of_item, graph.num_contexts))
+        counts = edge_counts(graph.contexts_of_item, graph.num_contexts)
+        return self._sums(counts, graph.item_degrees())
 
-    def new_items(self, contexts: list[np.ndarray]) -> np.ndarray:
+    def new_items(self, contexts: list[np.ndarray], degrees: np.ndarray) -> np.ndarray:
         """Compute s of items that the graph does not have.
 
         Args:
             contexts: for each of n items the rows of its contexts.
+            degrees: ``int[n]``, d of each item.
 
         Returns:
             ``float32[n, r]``.
@@ -94,13 +86,11 @@ class Structure(NamedTuple):
         columns = np.concatenate([np.zeros(0, np.int64), *contexts])
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         shape = len(contexts), len(self.contexts)
-        return self._sums(
-            scipy.sparse.csr_array((np.ones(len(columns)), columns, offsets), shape=shape)
-        )
+        counts = scipy.sparse.csr_array((np.ones(len(columns)), columns, offsets), shape=shape)
+        return self._sums(counts, degrees)
 
-    def _sums(self, counts: scipy.sparse.csr_array) -> np.ndarray:
+    def _sums(self, counts: scipy.sparse.csr_array, degrees: np.ndarray) -> np.ndarray:
         sums = counts @ self.contexts
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        degrees = np.asarray(counts.sum(axis=1))[:, None]
-        scale = np.log1p(degrees) * np.sqrt(self.contexts.shape[1]) / 2
+        scale = np.log1p(degrees)[:, None] * np.sqrt(self.contexts.shape[1]) / 2
         return (sums / np.where(lengths > 0, lengths, 1) * scale).astype(np.float32)

@@ -126,12 +126,18 @@ def resume(
         if checkpoint is not None:
             progress = _progress(checkpoint.arrays, checkpoint.progress)
             trainer.tiers = np.array(checkpoint.progress["tiers"])
-        return _finish(trainer, _train(trainer, progress, run, records[: progress.epoch]), run)
+        records = [one for one in records if one["epoch"] <= progress.epoch]
+        return _finish(
+            trainer, _train(trainer, progress, run, records if progress.epoch else []), run
+        )
 
 
 def _train(
     trainer: Trainer, progress: Progress, run: PinSageRun | None, records: list[dict[str, Any]]
 ) -> Progress:
+    if not progress.epoch and trainer.config.structure:
+        progress, record = trainer.assess_start(progress)
+        records.append(record)
     while not trainer.finished(progress):
         progress, record = trainer.advance(progress)
         records.append(record)
@@ -139,7 +145,7 @@ def _train(
             kept = {
                 "epoch": progress.epoch,
                 "best_epoch": progress.best_epoch,
-                "best_value": progress.best_value if progress.best_epoch else None,
+                "best_value": progress.best_value if np.isfinite(progress.best_value) else None,
                 "tiers": trainer.tiers.tolist(),
             }
             run.append_metrics(records)

@@ -7,6 +7,10 @@ one walk and K small products, and its vectors are written in place. Nothing is 
 shapes are fixed, nothing is compiled again. One cost grows with the graph: every call of ``add``
 copies its adjacency lists, so many items should be added in one call.
 
+A new item has had less time than the others to be listed. Where popular items rank first, its few
+contexts would keep it from being found. So its degree counts as at least that of three quarters of
+the known items, except for one without any context.
+
 Contexts do not list the new items. Therefore the vectors of old items stay as they were, and new
 items do not become each other's neighbours. Training again with the new interactions changes both.
 """
@@ -38,6 +42,8 @@ _BATCH = 64
 # Queries answered at a time.
 _QUERIES = 16
 _EDGES_AN_ITEM = 64
+# The share of known items that are in no more contexts than a new item is taken to be in.
+_ORDINARY = 0.75
 
 ExternalIds = Sequence[int | str]
 # The contexts that hold each of several items.
@@ -119,6 +125,9 @@ class LiveItems:
             item_slack=slack,
             edge_slack=slack * _EDGES_AN_ITEM,
         )
+        listed = self._graph.item_degrees()
+        listed = listed[listed > 0]
+        self._ordinary_degree = int(np.quantile(listed, _ORDINARY)) if len(listed) else 0
         room, below = ((0, slack), (0, 0)), embedded.layers
         # The layers and, last, the vectors.
         self._arrays = tuple(jnp.asarray(np.pad(one, room)) for one in (*below, embedded.vectors))
@@ -145,12 +154,13 @@ class LiveItems:
         grown = self._grown(ids, features, contexts)
         rows = grown.rows(as_ids(list(ids)))
         known_contexts, unknown = self._context_rows(contexts or [()] * len(ids))
-        degrees = np.array([len(one) for one in known_contexts], np.int64)
+        found = np.array([len(one) for one in known_contexts], np.int64)
+        degrees = np.where(found > 0, np.maximum(found, self._ordinary_degree), 0)
         encoded = self._schema.encode(features, degrees, self._text_encoders)
         if self._config.id_embedding:
             encoded |= {ID_INPUT: np.full((len(ids), 1), -1, np.int32)}
         if self._structure is not None:
-            encoded |= {STRUCTURE: self._structure.new_items(known_contexts)}
+            encoded |= {STRUCTURE: self._structure.new_items(known_contexts, degrees)}
         graph = self._graph.with_items(rows, known_contexts)
         new: list[tuple[np.ndarray, tuple[Array, ...]]] = []
         model, config, layers = self._model, self._config, self._arrays[:-1]
@@ -170,7 +180,7 @@ class LiveItems:
             self._arrays = _written(self._arrays, filled, made)
         self.items, self._graph = grown, graph
         vectors, ignored = np.asarray(self._arrays[-1][rows]), len(self._schema.ignored(features))
-        return Added(list(ids), vectors, int((degrees == 0).sum()), unknown, ignored)
+        return Added(list(ids), vectors, int((found == 0).sum()), unknown, ignored)
 
     def similar(self, ids: ExternalIds, k: int = 10) -> list[Neighbours]:
         """Find the k items with the highest scores for each given one, which is left out itself.

@@ -115,6 +115,6 @@ def _fold(
         degrees = np.rint(graph.item_degrees() * config.folds / (config.folds - 1))
         features[LOG_DEGREE] = schema.encode_degrees(degrees.astype(np.int64))
     if structure is not None:
-        own = Structure.of(stream(config, "structure"), graph, config.structure, like=structure)
-        features[STRUCTURE] = own.items(graph)
+        # The contexts' vectors are those of all edges, in which an asked one is one of many.
+        features[STRUCTURE] = structure.items(graph)
     return Fold(task.pairs.apart(asked), neighbors_of(graph, config, epoch=epoch), features)

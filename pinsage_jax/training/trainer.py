@@ -85,8 +85,8 @@ class Progress(NamedTuple):
         state: parameters and moments after ``epoch``.
         best: parameters of the best epoch so far.
         epoch: how many epochs are done.
-        best_epoch: the best of them; 0 before the first evaluation.
-        best_value: its metric on validation.
+        best_epoch: the best of them; 0 for the start.
+        best_value: its metric on validation; −∞ before the first evaluation.
     """
 
     state: TrainState
@@ -224,6 +224,22 @@ class Trainer:
         self.reporter.evaluated(record)
         return progress, record
 
+    def assess_start(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
+        """Evaluate the parameters before the first step, which may turn out to be the best.
+
+        With a structure the first ranking is a good one: learning has to show that it adds to it.
+
+        Args:
+            progress: how far the run is: at its start.
+
+        Returns:
+            The progress, and the record of epoch 0.
+        """
+        valid = self.evaluate(progress.state.params, self.task.valid)
+        record: dict[str, Any] = {"epoch": 0, "valid": valid}
+        self.reporter.evaluated(record)
+        return progress._replace(best_value=valid[METRIC]), record
+
     def finished(self, progress: Progress) -> bool:
         """Tell whether no epoch is left, or patience is at its end.
 
@@ -257,12 +273,12 @@ def is_finished(config: PinSageConfig, epoch: int, best_epoch: int) -> bool:
     Args:
         config: the settings.
         epoch: epochs done.
-        best_epoch: the best of them; 0 before the first evaluation.
+        best_epoch: the best of them; 0 for the start, or before the first evaluation.
     """
     if epoch >= config.epochs:
         return True
     waited = (epoch - best_epoch) // config.evaluate_every
-    return bool(config.patience) and best_epoch > 0 and waited >= config.patience
+    return bool(config.patience) and waited >= config.patience
 
 
 def make_optimizer(config: PinSageConfig, steps_per_epoch: int) -> optax.GradientTransformation:
