@@ -265,6 +265,8 @@ def test_going_on_from_an_epoch_is_as_not_stopping(tables):
         return progress, losses
 
     whole, losses = trained(trainers[0], trainers[0].start(), 3)
+    gain = trainers[0].start().state.params["structure_gain"]
+    assert whole.state.params["structure_gain"] != gain
     first, start = trained(trainers[1], trainers[1].start(), 1)
     last, rest = trained(trainers[2], first, 2)
     assert start + rest == losses
