@@ -54,6 +54,18 @@ def test_validation_is_judged_where_it_is_due_and_at_the_end(trained):
     assert progress.best_epoch == max(values, key=values.__getitem__)
 
 
+def test_the_start_is_assessed_as_an_epoch_is(trained):
+    trainer, heard, _ = trained
+    start = trainer.start()
+    said = len(heard.records)
+    assessed, record = trainer.assess_start(start)
+    assert heard.records.pop() == record
+    assert len(heard.records) == said
+    figures = trainer.evaluate(start.best, trainer.task.valid)
+    assert record == {"epoch": 0, "valid": figures}
+    assert assessed == start._replace(best_value=figures["mrr"])
+
+
 def test_an_epoch_s_loss_is_the_mean_over_its_steps(trained):
     _, heard, _ = trained
     # One call for each of two folds.
