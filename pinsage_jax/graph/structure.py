@@ -49,8 +49,8 @@ class Structure(NamedTuple):
         Args:
             key: draws the signatures.
             graph: the graph.
-            rank: r. No more singular vectors are taken than a sixteenth of the contexts, or 16: more
-                would tell single contexts rather than groups of them.
+            rank: r. No more singular vectors are taken than a sixteenth of the contexts, or 16:
+                more would tell single contexts rather than groups of them.
         """
         counts = edge_counts(graph.contexts_of_item, graph.num_contexts)
         of_items, of_contexts = (
