@@ -115,6 +115,16 @@ def test_beyond_the_rank_of_the_graph_columns_are_zeros():
     np.testing.assert_allclose(inner(found), inner(full), atol=3e-3)
 
 
+def test_few_contexts_give_few_singular_vectors():
+    """A sixteenth of the contexts, and sixteen where that is fewer."""
+    rng = np.random.default_rng(1)
+    for num_contexts, found in ((30, 16), (320, 20)):
+        edges = rng.integers(0, 60, 4_000), rng.integers(0, num_contexts, 4_000)
+        graph = ItemGraph.from_pairs(*edges, num_items=60, num_contexts=num_contexts)
+        columns = Structure.of(KEY, graph, 24).contexts.any(axis=0)
+        assert columns.tolist() == [True] * found + [False] * (24 - found)
+
+
 def test_a_graph_without_edges_has_zeros():
     none = np.zeros(0, np.int64)
     for num_contexts in (3, 0):
