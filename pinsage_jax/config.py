@@ -53,7 +53,7 @@ class PinSageConfig:
             carry it along beside what is learnt.
         folds: into how many parts the training edges are cut. The pairs of a step are made of one
             part, and what the encoder sees of the graph of all others, as held-out pairs are asked
-            later. 0 trains on pairs of the walked graph itself.
+            later. 0 trains on pairs of the walked graph itself, as do pairs that were given.
         refresh_every: epochs after which the neighbours are drawn anew; 0 for never.
         drop_contexts: share of items that lose their contexts in a training step, so that the
             encoder learns to embed an item without any.
@@ -257,10 +257,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""Settings by the name of a preset: the defaults, which won on validation over all data sets that
-were tried, and those of Ying et al. 2018, without any of our additions. The paper does not give its
-margin, rates, visits and word vectors; its hard negatives' ranks are scaled to small catalogues,
-and its pairs are of one context where nobody gave others."""
+"""Settings by the name of a preset: the defaults, of which ``docs/pinsage.md`` says what they rest
+on, and those of Ying et al. 2018, without any of our additions. The paper does not give its margin,
+rates, visits and word vectors; its hard negatives' ranks are scaled to small catalogues, and its
+pairs are of one context where nobody gave others."""
 
 
 def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:

@@ -63,6 +63,11 @@ class Embed:
             f"{added.unknown_contexts:,} memberships in unknown contexts left out, "
             f"{added.ignored_columns} columns not read"
         )
+        if added.counted_up:
+            say(
+                f"{added.counted_up:,} of them count as in {added.ordinary_degree:,} contexts, as "
+                "many as three quarters of the known items at most have: new items had less time"
+            )
         if not self.quiet:
             print_neighbours(neighbours_of(live, added.ids[:3], self.k), live, self.run_path)
         return 0

@@ -61,6 +61,8 @@ class Added(NamedTuple):
         unknown_contexts: how many memberships were left out because the run does not know the
             context.
         ignored_columns: how many feature columns the run does not read.
+        counted_up: how many items count as in more contexts than the run knows of them.
+        ordinary_degree: the number of contexts that these count as in.
     """
 
     ids: list[int | str]
@@ -68,6 +70,8 @@ class Added(NamedTuple):
     without_contexts: int
     unknown_contexts: int
     ignored_columns: int
+    counted_up: int
+    ordinary_degree: int
 
 
 class Neighbours(NamedTuple):
@@ -180,7 +184,15 @@ class LiveItems:
             self._arrays = _written(self._arrays, filled, made)
         self.items, self._graph = grown, graph
         vectors, ignored = np.asarray(self._arrays[-1][rows]), len(self._schema.ignored(features))
-        return Added(list(ids), vectors, int((found == 0).sum()), unknown, ignored)
+        return Added(
+            ids=list(ids),
+            vectors=vectors,
+            without_contexts=int((found == 0).sum()),
+            unknown_contexts=unknown,
+            ignored_columns=ignored,
+            counted_up=int((degrees > found).sum()),
+            ordinary_degree=self._ordinary_degree,
+        )
 
     def similar(self, ids: ExternalIds, k: int = 10) -> list[Neighbours]:
         """Find the k items with the highest scores for each given one, which is left out itself.

@@ -180,7 +180,7 @@ def log_expected_draws(targets: Targets, log_draws: Any, config: PinSageConfig) 
         return None
     expected = log_draws[targets.negatives]
     if config.in_batch:
-        # An operator that NumPy and JAX share joins them.
+        # NumPy on the host, JAX within a step.
         joined = (log_draws[part] for part in (targets.negatives, targets.positives))
         expected = (jnp if isinstance(log_draws, jax.Array) else np).concatenate([*joined])
     return expected

@@ -3,8 +3,11 @@
 A pair of training is two items of one context. While that context stands in the graph that is
 walked, both items have its company among their neighbours, and the encoder learns to trust what no
 held-out pair will show it. Therefore the training edges are cut into K folds. The pairs of a step
-are made of one fold's edges; neighbours, degrees and structure come from all others. An epoch
-passes through all folds, so that every edge is asked about once.
+are made of one fold's edges; neighbours, degrees and the contexts whose vectors an item's structure
+sums come from all others. An epoch passes through all folds, so that every edge is asked about once.
+
+The vectors of contexts are those of all training edges. That is an approximation: in each of
+them an asked edge is one of many.
 
 Validation and test are asked of the graph of all training edges.
 """
@@ -78,8 +81,8 @@ def folds_of(
 
     Returns:
         The folds; ``whole`` alone where the settings ask for none, or the pairs were given and no
-        edge says which items make one. The cut is always the same, and
-        copies of a repeated edge share a fold.
+        edge says which items make one. The cut is always the same, and copies of a repeated edge
+        share a fold.
     """
     if not config.folds or isinstance(task.pairs, ExplicitPairs):
         return (whole,)
@@ -115,6 +118,5 @@ def _fold(
         degrees = np.rint(graph.item_degrees() * config.folds / (config.folds - 1))
         features[LOG_DEGREE] = schema.encode_degrees(degrees.astype(np.int64))
     if structure is not None:
-        # The contexts' vectors are those of all edges, in which an asked one is one of many.
         features[STRUCTURE] = structure.items(graph)
     return Fold(task.pairs.apart(asked), neighbors_of(graph, config, epoch=epoch), features)

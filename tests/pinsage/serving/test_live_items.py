@@ -192,8 +192,11 @@ def test_unknown_contexts_are_counted(live):
     (known,) = contexts_of(rows)
     added = live.add(["twin"], features_of(rows), [[*known, "no board", 7]])
     assert (added.unknown_contexts, added.without_contexts) == (2, 0)
+    assert added.counted_up == (len(known) < added.ordinary_degree)
     added = live.add(["stranger"], features_of(rows), [["no board"]])
-    assert (added.unknown_contexts, added.without_contexts) == (1, 1)
+    assert (added.unknown_contexts, added.without_contexts, added.counted_up) == (1, 1, 0)
+    added = live.add(["newcomer"], features_of(rows), [known[:1]])
+    assert (added.counted_up, added.ordinary_degree) == (1, ordinary_degree())
 
 
 def test_columns_that_the_run_does_not_read_are_counted(live):
