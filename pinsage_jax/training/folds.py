@@ -3,8 +3,9 @@
 A pair of training is two items of one context. While that context stands in the graph that is
 walked, both items have its company among their neighbours, and the encoder learns to trust what no
 held-out pair will show it. Therefore the training edges are cut into K folds. The pairs of a step
-are made of one fold's edges; neighbours, degrees and the contexts whose vectors an item's structure
-sums come from all others. An epoch passes through all folds, so that every edge is asked about once.
+are made of one fold's edges; neighbours, degrees and the contexts whose vectors are summed for an
+item's structure come from all others. An epoch passes through all folds, so that every edge is
+asked about once.
 
 The vectors of contexts are those of all training edges. That is an approximation: in each of
 them an asked edge is one of many.
