@@ -11,8 +11,10 @@ from jax.typing import ArrayLike
 from lightgcn_jax.arrays import Array, Float, NodeTable
 from lightgcn_jax.diffusion.application import multiply_add
 from lightgcn_jax.diffusion.operator import ConstantOperator, Operator, check_square, diffuse
-from lightgcn_jax.diffusion.storage import sum_dtype
+from lightgcn_jax.diffusion.storage import AccumulatingStorage, sum_dtype
 from lightgcn_jax.errors import InputError
+
+_CALLS_A_TURN = 8
 
 
 def uniform_alphas(layers: int) -> tuple[float, ...]:
@@ -89,13 +91,16 @@ def _multiscale(operator: Operator, x: NodeTable, alphas: Float[Array, " scales"
         return (alphas[0] * x).astype(x.dtype)
 
     # Horner's scheme, alpha_0 x + Ã(alpha_1 x + Ã(… + alpha_K Ã x)): one pass an application. A
-    # loop in the program, not K copies of its body: XLA then reuses one set of buffers.
+    # loop in the program, not K copies of its body: XLA then reuses one set of buffers. Of one call
+    # it makes copies, though, since the loop would copy the call's result at each turn.
     def step(total, factors):
         scale, alpha = factors
         return multiply_add(operator.storage, total, x, scale, alpha), None
 
     scales = jnp.append(jnp.ones_like(alphas[2:]), alphas[-1])
-    return jax.lax.scan(step, x, (scales, alphas[:-1]), reverse=True)[0]
+    in_one_call = isinstance(operator.storage, AccumulatingStorage)
+    unroll = min(len(scales), _CALLS_A_TURN) if in_one_call else 1
+    return jax.lax.scan(step, x, (scales, alphas[:-1]), reverse=True, unroll=unroll)[0]
 
 
 def _forward(operator, x, alphas):

@@ -6,8 +6,9 @@ import importlib.util
 from pathlib import Path
 
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
-_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast")
+FLAGS = ("-std=c++17", "-O3", "-g0", "-ffp-contract=fast")
 
 
 class BuildNative(build_ext):
@@ -20,13 +21,17 @@ class BuildNative(build_ext):
             ext: what to compile; its flags and folders are completed.
         """
         ext.include_dirs.append(str(header_folder()))
-        ext.extra_compile_args.extend(_FLAGS)
+        ext.extra_compile_args.extend(FLAGS)
         super().build_extension(ext)
 
 
 def header_folder() -> Path:
-    """Where jaxlib keeps the headers of XLA's foreign functions."""
+    """Where jaxlib keeps the headers of XLA's foreign functions.
+
+    Raises:
+        CompileError: there is no jaxlib; an optional extension is then left out.
+    """
     spec = importlib.util.find_spec("jaxlib")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("jaxlib, whose headers the extension needs, is not installed")
+        raise CompileError("jaxlib, whose headers the extension needs, is not installed")
     return Path(spec.origin).parent / "include"

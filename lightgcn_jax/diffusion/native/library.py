@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 CALLS = ("multiply", "multiply_add", "multiply_rows", "multiply_rows_transposed")
-_FOLDER, _NAME = Path(__file__).parent, "_kernels"
+_FOLDER = Path(__file__).parent
 # From the lowest to the highest, as the library counts them.
 _INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 
@@ -46,22 +47,21 @@ def load() -> Loaded:
     Returns:
         The library or why there is none.
     """
-    paths = sorted(_FOLDER.glob(f"{_NAME}*.so")) + sorted(_FOLDER.glob(f"{_NAME}*.pyd"))
-    if not paths:
+    paths = [_FOLDER / f"_kernels{suffix}" for suffix in EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         return Loaded(
             None,
             "its C++ kernels were not compiled when the package was installed: install a C++17 "
             "compiler, for instance g++, and the package once more from its source",
         )
     try:
-        library = ctypes.CDLL(str(paths[0]))
+        library = ctypes.CDLL(str(path))
         for call in CALLS:
             capsule = jax.ffi.pycapsule(getattr(library, call))
             jax.ffi.register_ffi_target(target_name(call), capsule, platform="cpu")
     except Exception as error:
-        return Loaded(
-            None, f"its kernels do not fit this system or JAX {jax.__version__}: {error}"
-        )
+        return Loaded(None, f"its kernels do not fit this system or JAX {jax.__version__}: {error}")
     return Loaded(library, None)
 
 

@@ -158,9 +158,7 @@ class NativeStorage(WeightsInOrder):
         """
         del capacity
         wide = y.astype(sum_dtype(y.dtype))
-        total = self._call(
-            "multiply_rows_transposed", self.shape[1], wide, rows.astype(jnp.int32)
-        )
+        total = self._call("multiply_rows_transposed", self.shape[1], wide, rows.astype(jnp.int32))
         return total.astype(y.dtype)
 
     def _call(self, call: str, rows: int, x: NodeTable, *more: Array) -> NodeTable:
