@@ -392,9 +392,14 @@ import pytest
 from lightgcn_jax.diffusion.native import library
 
 library._FOLDER = Path(sys.argv[1])
-sys.exit(pytest.main([sys.argv[2], "-n", "0", "-p", "no:cacheprovider", "-k",
+sys.exit(pytest.main([sys.argv[2], "-n", "0", "-s", "-p", "no:cacheprovider", "-k",
     "products or large or range or without_rows or 64_bits"]))
 """
+
+
+def path_of(name):
+    command = ["g++", f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
 
 
 @compiled_here
@@ -404,11 +409,12 @@ def test_sanitizers_find_nothing(tmp_path):
     source = Path(library.__file__).parent / "kernels.cc"
     target = tmp_path / f"_kernels{library.EXTENSION_SUFFIXES[0]}"
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g"]
-    command = ["g++", *build.FLAGS, *sanitize, "-shared", "-fPIC", f"-I{build.header_folder()}"]
-    subprocess.run([*command, source, "-o", target], check=True)
-    found = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, check=True)
+    command = ["g++", *build.FLAGS, *sanitize, "-shared", "-fPIC"]
+    command += ["-isystem", build.header_folder(), source, "-o", target]
+    subprocess.run(command, check=True)
     environment = os.environ | {
-        "LD_PRELOAD": found.stdout.decode().strip(),
+        # The second for the exceptions of what was linked to it before.
+        "LD_PRELOAD": f"{path_of('libasan.so')}:{path_of('libstdc++.so.6')}",
         # What Python and JAX hold until they end is none of our business.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
