@@ -18,6 +18,7 @@ STAGES = [
     "arrays",
     "fields",
     "files",
+    "allocator",
     "data",
     "graph",
     "diffusion",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import tyro
 
+from lightgcn_jax.allocator import keep_freed_memory
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.errors import InputError
 
@@ -90,6 +91,8 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    if argv is None:  # the process is this command's own
+        keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

@@ -8,12 +8,13 @@ import jax
 
 from lightgcn_jax.diffusion.bucketed import BucketedStorage
 from lightgcn_jax.diffusion.jax_sparse import BcooStorage, CsrStorage
+from lightgcn_jax.diffusion.native import NativeStorage
 from lightgcn_jax.diffusion.pallas import PallasStorage
 from lightgcn_jax.diffusion.segment import SegmentStorage
 from lightgcn_jax.diffusion.storage import Storage
 from lightgcn_jax.errors import InputError
 
-Backend = Literal["auto", "csr", "bucketed", "pallas", "segment", "bcoo"]
+Backend = Literal["auto", "native", "csr", "bucketed", "pallas", "segment", "bcoo"]
 
 OrderingChoice = Literal["auto", "none", "degree", "rcm", "co-clustering"]
 
@@ -21,6 +22,7 @@ Maker = type[Storage] | Storage
 """What makes a storage, by its ``from_csr``."""
 
 STORAGES: dict[str, type[Storage]] = {
+    "native": NativeStorage,
     "csr": CsrStorage,
     "bucketed": BucketedStorage,
     "pallas": PallasStorage,
@@ -33,6 +35,7 @@ _EXPERIMENTAL = ("pallas",)
 _ENTRIES_TO_BUCKET = 20_000
 # Fewer edges leave less to gain than the ordering costs: a second for a million edges.
 _EDGES_TO_ORDER = 300_000
+_ORDERED = ("native", "csr")
 PLATFORMS = ("cpu", "gpu", "tpu")
 
 
@@ -95,7 +98,10 @@ def choose_backend(
             raise InputError(f"backend: {backend} can't run on {platform}: {obstacle}")
         note = "; experimental, never timed on hardware" if backend in _EXPERIMENTAL else ""
         return Choice(backend, f"asked for{note}")
-    if obstacles(platform)["csr"] is None:
+    obstacle_of = obstacles(platform)
+    if obstacle_of["native"] is None:
+        return Choice("native", f"its own kernels are compiled for {platform}")
+    if obstacle_of["csr"] is None:
         return Choice("csr", f"JAX {jax.__version__} has a native CSR kernel for {platform}")
     # On GPU the order of a scatter's sums is not fixed, whatever the size.
     if platform == "tpu" and num_entries is not None and num_entries < _ENTRIES_TO_BUCKET:
@@ -156,8 +162,9 @@ def choose_ordering(
     platform = platform or jax.default_backend()
     if platform != "cpu":
         return Choice("none", f"orderings are measured on CPU only, not on {platform}")
-    if backend != "csr":
-        return Choice("none", f"orderings are measured with csr only, not with {backend}")
+    if backend not in _ORDERED:
+        known = " and ".join(_ORDERED)
+        return Choice("none", f"orderings are measured with {known} only, not with {backend}")
     if num_edges < _EDGES_TO_ORDER:
         return Choice("none", f"a table of so few nodes is near the caches: {num_edges:,} edges")
     return Choice("co-clustering", f"rows read together come to lie together: {num_edges:,} edges")

@@ -16,6 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Int, NodeTable
+from lightgcn_jax.diffusion.application import multiply
 from lightgcn_jax.diffusion.choice import Maker, storage_of
 from lightgcn_jax.diffusion.storage import RescalableStorage, Restriction, Storage, restriction_of
 from lightgcn_jax.errors import InputError
@@ -236,29 +237,6 @@ def _stored(maker: Maker, matrix: CsrMatrix, dtype: DTypeLike, rescalable: bool 
     return storage
 
 
-@jax.custom_batching.custom_vmap
-def _multiply(storage: Storage, x: NodeTable) -> NodeTable:
-    return storage.multiply(x)
-
-
-@_multiply.def_vmap
-def _multiply_batched(_, in_batched, storage, x):
-    storage_batched, x_batched = in_batched
-    if any(jax.tree.leaves(storage_batched)):
-        # No wider application exists, so the same kernel runs for one matrix after another. Only
-        # what is batched is sliced: matrices that differ in their weights share their structure.
-        axes = jax.tree.map(lambda batched: 0 if batched else None, (storage_batched, x_batched))
-        return jax.vmap(_multiply_in_turn, axes)(storage, x), True
-    # Several tables with one matrix are one application to a table that is as much wider.
-    tables, nodes, dim = x.shape
-    wide = jnp.moveaxis(x, 0, 1).reshape(nodes, tables * dim)
-    y = _multiply(storage, wide)
-    return jnp.moveaxis(y.reshape(len(y), tables, dim), 1, 0), True
-
-
-_multiply_in_turn = jax.custom_batching.sequential_vmap(_multiply)
-
-
 @flax.struct.dataclass
 class ConstantOperator:
     """An operator as a backward pass keeps it.
@@ -333,7 +311,7 @@ def diffuse(operator: Operator, x: NodeTable) -> NodeTable:
     """
     x = jnp.asarray(x)
     check_fits(operator, x)
-    return _multiply(operator.storage, x)
+    return multiply(operator.storage, x)
 
 
 def check_square(operator: Operator, x: NodeTable) -> None:
@@ -372,7 +350,7 @@ def check_fits(operator: Operator, x: NodeTable) -> None:
 
 def _diffuse_forward(operator, x):
     constant = ConstantOperator.of(operator)
-    # diffuse, not _multiply, here and below: a gradient of a gradient differentiates these lines.
+    # diffuse, not multiply, here and below: a gradient of a gradient differentiates these lines.
     return diffuse(constant.operator, x.value), constant
 
 

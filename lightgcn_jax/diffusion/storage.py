@@ -101,6 +101,31 @@ class WeightsInOrder:
 
 
 @runtime_checkable
+class AccumulatingStorage(Storage, Protocol):
+    """A storage that adds another table to its product in the same pass; this is optional."""
+
+    def multiply_add(
+        self,
+        x: NodeTable,
+        onto: NodeTable,
+        scale: Float[Array, ""] | float,
+        share: Float[Array, ""] | float,
+    ) -> NodeTable:
+        """scale · M x + share · onto, summed in :func:`sum_dtype` and rounded once.
+
+        Args:
+            x: ``float[C, D]``.
+            onto: ``float[R, D]`` in the type of x.
+            scale: a factor of the product.
+            share: a factor of ``onto``.
+
+        Returns:
+            ``float[R, D]`` in the type of x.
+        """
+        ...
+
+
+@runtime_checkable
 class RowStorage(Storage, Protocol):
     """A storage that can also multiply a few of its rows; whether a storage has this is optional.
 

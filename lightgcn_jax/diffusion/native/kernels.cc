@@ -1,0 +1,451 @@
+// y = M x for a sparse matrix M in compressed rows, as custom calls of XLA on CPU.
+//
+// Rows are shared out among XLA's own threads in runs that cost the same. One row of y is summed in
+// registers, in the order of its entries, by one thread: the same bits whatever the threads are.
+// Ids are not checked here; what makes a matrix has checked them.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <type_traits>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+constexpr int64_t kLineBytes = 64;
+constexpr int kSmallestRegister = 16;
+
+// A table whose rows are asked for this many bytes ahead leaves room in a cache of 32 KiB.
+constexpr int64_t kBytesAhead = 8192;
+constexpr int64_t kLeastAhead = 4, kMostAhead = 32;
+// From here on a result would push what is read out of the caches: it is written past them.
+constexpr int64_t kBytesToStream = int64_t{8} << 20;
+// Multiplications in one task: a tenth of a millisecond. Less in all is not worth a second thread.
+constexpr int64_t kTaskProducts = int64_t{1} << 20;
+// Of the rows that a transposed product adds to at a time: they stay in a cache of 1 MiB.
+constexpr int64_t kBytesAddedTo = int64_t{1} << 19;
+
+using Bf16 = uint16_t;
+
+// The type that sums over a table of T run in.
+template <class T>
+using SumOf = std::conditional_t<std::is_same_v<T, Bf16>, float, T>;
+
+constexpr uint32_t kUpperHalf = 0xffff0000, kJustBelowHalf = 0x7fff, kQuiet = 0x400000;
+
+template <class T>
+inline SumOf<T> Widened(T value) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    const uint32_t bits = static_cast<uint32_t>(value) << 16;
+    float widened;
+    std::memcpy(&widened, &bits, sizeof(widened));
+    return widened;
+  } else {
+    return value;
+  }
+}
+
+// To the nearest, ties to even; what is not a number stays none.
+template <class T>
+inline T Narrowed(SumOf<T> value) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    bits = value == value ? bits + kJustBelowHalf + ((bits >> 16) & 1) : (bits | kQuiet);
+    return static_cast<Bf16>(bits >> 16);
+  } else {
+    return value;
+  }
+}
+
+struct Range {
+  int64_t first, last;
+};
+
+// Entries [begin, end) of a row; x is asked for ahead of them, up to the entry last_asked.
+struct Entries {
+  int64_t begin, end, last_asked;
+};
+
+// Where rows begin: int32 or int64 numbers.
+struct Offsets {
+  const void* values;
+  bool wide;
+
+  int64_t operator[](int64_t row) const {
+    return wide ? static_cast<const int64_t*>(values)[row]
+                : static_cast<const int32_t*>(values)[row];
+  }
+};
+
+// y = alpha M x + beta onto, or without onto y = M x; of all rows of M or of those listed.
+template <class T>
+struct Product {
+  Offsets offsets;
+  const int32_t* columns;
+  const SumOf<T>* weights;  // null: all are 1
+  const T* x;
+  T* y;
+  int64_t matrix_rows, entries, dim;
+  const int32_t* listed = nullptr;  // null: all rows in their order
+  int64_t num_rows;                 // listed or all
+  const T* onto = nullptr;
+  SumOf<T> alpha = 1, beta = 0;
+  int64_t ahead;
+  bool stream = false;
+
+  Entries EntriesOf(int64_t row) const {
+    if (listed == nullptr) return {offsets[row], offsets[row + 1], entries - 1};
+    // As JAX reads tables: an id out of range becomes the nearest one.
+    const int64_t from = std::clamp<int64_t>(listed[row], 0, matrix_rows - 1);
+    const int64_t end = offsets[from + 1];
+    return {offsets[from], end, end - 1};
+  }
+};
+
+// The loops once for each instruction set, in one binary.
+#define STREAM(to, value) std::memcpy(to, &value, sizeof(value))
+#define FENCE()
+#define VECTOR_BYTES 16
+#define MOST_SUMS 8
+namespace baseline {
+#include "rows.inc"
+}  // namespace baseline
+#undef STREAM
+#undef FENCE
+#undef VECTOR_BYTES
+#undef MOST_SUMS
+
+#if defined(__x86_64__)
+#define FENCE() _mm_sfence()
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define VECTOR_BYTES 32
+#define MOST_SUMS 8
+#define STREAM(to, value) Stream(to, value)
+namespace avx2 {
+template <class Bits>
+inline void Stream(void* to, Bits bits) {
+  if constexpr (sizeof(bits) == VECTOR_BYTES) {
+    _mm256_stream_si256(static_cast<__m256i*>(to), (__m256i)bits);
+  } else {
+    std::memcpy(to, &bits, sizeof(bits));
+  }
+}
+#include "rows.inc"
+}  // namespace avx2
+#undef VECTOR_BYTES
+#undef MOST_SUMS
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx2,fma")
+#endif
+#define VECTOR_BYTES 64
+#define MOST_SUMS 16
+namespace avx512 {
+template <class Bits>
+inline void Stream(void* to, Bits bits) {
+  if constexpr (sizeof(bits) == VECTOR_BYTES) {
+    _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)bits);
+  } else {
+    std::memcpy(to, &bits, sizeof(bits));
+  }
+}
+#include "rows.inc"
+}  // namespace avx512
+#undef VECTOR_BYTES
+#undef MOST_SUMS
+#undef STREAM
+#undef FENCE
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+enum InstructionSet { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
+
+InstructionSet BestInstructionSet() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    return wide ? kAvx512 : kAvx2;
+  }
+#endif
+  return kBaseline;
+}
+
+std::atomic<int> instruction_set{BestInstructionSet()};
+
+template <class T>
+using Loop = void (*)(const Product<T>&, Range);
+
+template <class T>
+Loop<T> RowLoop() {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::Rows<T>;
+  if (instruction_set == kAvx2) return avx2::Rows<T>;
+#endif
+  return baseline::Rows<T>;
+}
+
+template <class T>
+Loop<T> TransposedLoop() {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::TransposedRows<T>;
+  if (instruction_set == kAvx2) return avx2::TransposedRows<T>;
+#endif
+  return baseline::TransposedRows<T>;
+}
+
+// Runs work(0) … work(tasks - 1) on XLA's threads and on this one, which may be one of them: it
+// takes tasks like the others, so that it waits for nothing but tasks that others are at.
+template <class Work>
+void Share(ffi::ThreadPool& pool, int64_t tasks, const Work& work) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  // A thread that comes late finds no task; this call may have returned, the state is there still.
+  auto state = std::make_shared<State>();
+  auto help = [state, tasks, &work] {
+    int64_t finished = 0;
+    for (int64_t task; (task = state->next.fetch_add(1)) < tasks; ++finished) work(task);
+    if (finished > 0 && state->done.fetch_add(finished) + finished == tasks) {
+      std::lock_guard<std::mutex> lock(state->mutex);
+      state->all_done.notify_all();
+    }
+  };
+  const int64_t helpers = std::min(pool.num_threads(), tasks) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(help)(help));
+  help();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == tasks; });
+}
+
+int64_t TasksOf(int64_t products) { return std::max<int64_t>(1, products / kTaskProducts); }
+
+// The first row of a task when all rows, with an entry's work for each one beside its entries, are
+// shared out evenly.
+int64_t FirstRow(const Offsets& offsets, int64_t rows, int64_t task, int64_t tasks) {
+  const int64_t goal = (offsets[rows] + rows) * task / tasks;
+  int64_t low = 0, high = rows;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (offsets[middle] + middle < goal) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+template <class T>
+void MultiplyAll(ffi::ThreadPool& pool, Product<T>& p) {
+  const int64_t register_bytes = instruction_set == kAvx512 ? 64 : 32;
+  const int64_t row_bytes = p.dim * sizeof(T);
+  p.stream = row_bytes % register_bytes == 0 && p.num_rows * row_bytes >= kBytesToStream &&
+             reinterpret_cast<uintptr_t>(p.y) % kLineBytes == 0;
+  const Loop<T> loop = RowLoop<T>();
+  const int64_t tasks = TasksOf((p.entries + p.num_rows) * p.dim);
+  Share(pool, tasks, [&](int64_t task) {
+    loop(p, {FirstRow(p.offsets, p.num_rows, task, tasks),
+             FirstRow(p.offsets, p.num_rows, task + 1, tasks)});
+  });
+}
+
+template <class T>
+void MultiplyListed(ffi::ThreadPool& pool, const Product<T>& p) {
+  int64_t entries = 0;
+  for (int64_t row = 0; row < p.num_rows; ++row) {
+    const Entries found = p.EntriesOf(row);
+    entries += found.end - found.begin;
+  }
+  const Loop<T> loop = RowLoop<T>();
+  const int64_t tasks = std::clamp<int64_t>(p.num_rows, 1, TasksOf(entries * p.dim));
+  Share(pool, tasks, [&](int64_t task) {
+    loop(p, {p.num_rows * task / tasks, p.num_rows * (task + 1) / tasks});
+  });
+}
+
+template <class T>
+void MultiplyListedTransposed(ffi::ThreadPool& pool, const Product<T>& p, int64_t columns) {
+  const Loop<T> loop = TransposedLoop<T>();
+  const int64_t row_bytes = std::max<int64_t>(1, p.dim * sizeof(T));
+  const int64_t rows = std::max<int64_t>(1, kBytesAddedTo / row_bytes);
+  const int64_t tasks = (columns + rows - 1) / rows;
+  Share(pool, tasks, [&](int64_t task) {
+    loop(p, {task * rows, std::min(columns, (task + 1) * rows)});
+  });
+}
+
+ffi::Error Refused(const char* why) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, why); }
+
+template <class T>
+constexpr ffi::DataType kTypeOf = std::is_same_v<T, Bf16>    ? ffi::DataType::BF16
+                                  : std::is_same_v<T, float> ? ffi::DataType::F32
+                                                             : ffi::DataType::F64;
+
+// The arguments that every call has.
+struct Matrix {
+  ffi::AnyBuffer offsets, columns, weights;
+
+  template <class T>
+  Product<T> TimesTable(const ffi::AnyBuffer& x, const ffi::AnyBuffer& y) const {
+    Product<T> p;
+    p.offsets = {offsets.untyped_data(), offsets.element_type() == ffi::DataType::S64};
+    p.columns = static_cast<const int32_t*>(columns.untyped_data());
+    p.weights = weights.element_count() == 0
+                    ? nullptr
+                    : static_cast<const SumOf<T>*>(weights.untyped_data());
+    p.x = static_cast<const T*>(x.untyped_data());
+    p.y = static_cast<T*>(y.untyped_data());
+    p.matrix_rows = p.num_rows = static_cast<int64_t>(offsets.element_count()) - 1;
+    p.entries = columns.element_count();
+    p.dim = x.dimensions()[1];
+    const int64_t row_bytes = std::max<int64_t>(1, p.dim * sizeof(T));
+    p.ahead = std::clamp(kBytesAhead / row_bytes, kLeastAhead, kMostAhead);
+    return p;
+  }
+
+  // Why the arrays cannot be multiplied, or null.
+  const char* Misfit(const ffi::AnyBuffer& x, const ffi::AnyBuffer& y) const {
+    const ffi::DataType kind = offsets.element_type(), table = x.element_type();
+    const ffi::DataType sums = table == ffi::DataType::BF16 ? ffi::DataType::F32 : table;
+    if (kind != ffi::DataType::S32 && kind != ffi::DataType::S64) return "offsets: no integers";
+    if (columns.element_type() != ffi::DataType::S32) return "columns: expected int32";
+    if (x.dimensions().size() != 2 || y.dimensions().size() != 2) return "tables: expected two axes";
+    if (x.dimensions()[1] != y.dimensions()[1]) return "tables: expected equal widths";
+    if (y.element_type() != table) return "tables: expected one type";
+    if (weights.element_type() != sums) return "weights: expected the type of sums";
+    if (weights.element_count() != 0 && weights.element_count() != columns.element_count()) {
+      return "weights: expected one for each entry, or none";
+    }
+    return nullptr;
+  }
+
+  // Why its rows cannot be listed so, or null.
+  const char* MisfitOf(const ffi::AnyBuffer& rows) const {
+    if (rows.element_type() != ffi::DataType::S32) return "rows: expected int32";
+    const bool empty = offsets.element_count() < 2;
+    return empty && rows.element_count() > 0 ? "rows: the matrix has none" : nullptr;
+  }
+};
+
+// Calls run with a value of the type of the table, where it is one of Types.
+template <class... Types, class Run>
+ffi::Error ForTypeOf(const ffi::AnyBuffer& table, const Run& run) {
+  const bool known =
+      ((table.element_type() == kTypeOf<Types> ? (run(Types{}), true) : false) || ...);
+  return known ? ffi::Error::Success() : Refused("table: a type that has no kernel");
+}
+
+ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer offsets, ffi::AnyBuffer columns,
+                    ffi::AnyBuffer weights, ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> y) {
+  const Matrix matrix{offsets, columns, weights};
+  if (const char* why = matrix.Misfit(x, *y)) return Refused(why);
+  return ForTypeOf<float, Bf16, double>(x, [&](auto kind) {
+    auto p = matrix.TimesTable<decltype(kind)>(x, *y);
+    MultiplyAll(pool, p);
+  });
+}
+
+ffi::Error MultiplyAdd(ffi::ThreadPool pool, ffi::AnyBuffer offsets, ffi::AnyBuffer columns,
+                       ffi::AnyBuffer weights, ffi::AnyBuffer x, ffi::AnyBuffer onto,
+                       ffi::AnyBuffer scales, ffi::Result<ffi::AnyBuffer> y) {
+  const Matrix matrix{offsets, columns, weights};
+  if (const char* why = matrix.Misfit(x, *y)) return Refused(why);
+  if (onto.element_type() != x.element_type() || onto.element_count() != y->element_count()) {
+    return Refused("onto: expected the type and the shape of the result");
+  }
+  if (scales.element_type() != weights.element_type() || scales.element_count() != 2) {
+    return Refused("scales: expected two numbers of the type of sums");
+  }
+  return ForTypeOf<float, Bf16, double>(x, [&](auto kind) {
+    using T = decltype(kind);
+    auto p = matrix.TimesTable<T>(x, *y);
+    p.onto = static_cast<const T*>(onto.untyped_data());
+    p.alpha = static_cast<const SumOf<T>*>(scales.untyped_data())[0];
+    p.beta = static_cast<const SumOf<T>*>(scales.untyped_data())[1];
+    MultiplyAll(pool, p);
+  });
+}
+
+ffi::Error MultiplyRows(ffi::ThreadPool pool, ffi::AnyBuffer offsets, ffi::AnyBuffer columns,
+                        ffi::AnyBuffer weights, ffi::AnyBuffer x, ffi::AnyBuffer rows,
+                        ffi::Result<ffi::AnyBuffer> y) {
+  const Matrix matrix{offsets, columns, weights};
+  if (const char* why = matrix.Misfit(x, *y)) return Refused(why);
+  if (const char* why = matrix.MisfitOf(rows)) return Refused(why);
+  return ForTypeOf<float, Bf16, double>(x, [&](auto kind) {
+    auto p = matrix.TimesTable<decltype(kind)>(x, *y);
+    p.listed = static_cast<const int32_t*>(rows.untyped_data());
+    p.num_rows = rows.element_count();
+    MultiplyListed(pool, p);
+  });
+}
+
+ffi::Error MultiplyRowsTransposed(ffi::ThreadPool pool, ffi::AnyBuffer offsets,
+                                  ffi::AnyBuffer columns, ffi::AnyBuffer weights, ffi::AnyBuffer x,
+                                  ffi::AnyBuffer rows, ffi::Result<ffi::AnyBuffer> y) {
+  const Matrix matrix{offsets, columns, weights};
+  if (const char* why = matrix.Misfit(x, *y)) return Refused(why);
+  if (const char* why = matrix.MisfitOf(rows)) return Refused(why);
+  return ForTypeOf<float, double>(x, [&](auto kind) {
+    auto p = matrix.TimesTable<decltype(kind)>(x, *y);
+    p.listed = static_cast<const int32_t*>(rows.untyped_data());
+    p.num_rows = rows.element_count();
+    MultiplyListedTransposed(pool, p, y->dimensions()[0]);
+  });
+}
+
+}  // namespace
+
+#define MATRIX_AND_TABLE         \
+  ffi::Ffi::Bind()               \
+      .Ctx<ffi::ThreadPool>()    \
+      .Arg<ffi::AnyBuffer>()     \
+      .Arg<ffi::AnyBuffer>()     \
+      .Arg<ffi::AnyBuffer>()     \
+      .Arg<ffi::AnyBuffer>()
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply, Multiply, MATRIX_AND_TABLE.Ret<ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    multiply_add, MultiplyAdd,
+    MATRIX_AND_TABLE.Arg<ffi::AnyBuffer>().Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_rows, MultiplyRows,
+                              MATRIX_AND_TABLE.Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_rows_transposed, MultiplyRowsTransposed,
+                              MATRIX_AND_TABLE.Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
+
+// Uses no instruction set above the given one (0 baseline, 1 AVX2, 2 AVX-512) from now on; returns
+// which one is used.
+extern "C" int limit_instructions(int highest) {
+  instruction_set = std::min<int>(highest, BestInstructionSet());
+  return instruction_set;
+}

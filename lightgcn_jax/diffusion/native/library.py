@@ -1,0 +1,83 @@
+"""The compiled kernels: where they are, and why they are not."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+CALLS = ("multiply", "multiply_add", "multiply_rows", "multiply_rows_transposed")
+_FOLDER = Path(__file__).parent
+# From the lowest to the highest, as the library counts them.
+_INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
+
+
+class Loaded(NamedTuple):
+    """The library, or what is in its way.
+
+    Attributes:
+        library: the open library; None where there is none.
+        obstacle: a sentence without its full stop; None where there is a library.
+    """
+
+    library: ctypes.CDLL | None
+    obstacle: str | None
+
+
+def target_name(call: str) -> str:
+    """What a call is named in a compiled program.
+
+    Args:
+        call: one of :data:`CALLS`.
+
+    Returns:
+        The name under which XLA knows it.
+    """
+    return f"lightgcn_jax_native_{call}"
+
+
+@functools.cache
+def load() -> Loaded:
+    """Open the library and tell XLA its calls, once a process.
+
+    Returns:
+        The library or why there is none.
+    """
+    paths = [_FOLDER / f"_kernels{suffix}" for suffix in EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return Loaded(
+            None,
+            "its C++ kernels were not compiled when the package was installed: install a C++17 "
+            "compiler, for instance g++, and the package once more from its source",
+        )
+    try:
+        library = ctypes.CDLL(str(path))
+        for call in CALLS:
+            capsule = jax.ffi.pycapsule(getattr(library, call))
+            jax.ffi.register_ffi_target(target_name(call), capsule, platform="cpu")
+    except Exception as error:
+        return Loaded(None, f"its kernels do not fit this system or JAX {jax.__version__}: {error}")
+    return Loaded(library, None)
+
+
+def limit_instructions(highest: str = _INSTRUCTION_SETS[-1]) -> str:
+    """Use no instruction set above a given one, in all programs of this process.
+
+    Args:
+        highest: ``baseline``, ``AVX2`` or ``AVX-512``.
+
+    Returns:
+        The one that is used: the highest that the processor has below that.
+
+    Raises:
+        RuntimeError: there is no library.
+    """
+    library, obstacle = load()
+    if library is None:
+        raise RuntimeError(obstacle)
+    return _INSTRUCTION_SETS[library.limit_instructions(_INSTRUCTION_SETS.index(highest))]
