@@ -116,7 +116,7 @@ class PinSageConfig:
     walk_length: int = 10
     restart: float = 0.15
     fan: int = 16
-    structure: int = 128
+    structure: int = 256
     folds: int = 5
     refresh_every: int = 0
     drop_contexts: float = 0.1

@@ -1,11 +1,11 @@
 """Users to items: PinSAGE beside what knows users, on one split and one ranking.
 
-On ml-latest-small every user's history is cut in time. What knows users (item-based cosine, GF-CF,
-LightGCN) ranks for a row of its own; PinSAGE has no users: a query is the mean of a user's last ten
-items. Features are title, year and genres; tags were given at all times, those of the held-out
-future among them. On gowalla, under the published split, there are no features: each item has a
-learnt vector of its own in their place, as in the NGCF paper's PinSAGE. Its files tell no times, so
-a query is twenty of a user's items, at random.
+On ml-latest-small and ml-100k every user's history is cut in time. What knows users (item-based
+cosine, GF-CF, LightGCN) ranks for a row of its own; PinSAGE has no users: a query is the mean of a
+user's last ten items. Features are title, year and genres; tags were given at all times, those of
+the held-out future among them. On gowalla, under the published split, there are no features; in one
+row each item has a learnt vector of its own in their place, as in the NGCF paper's PinSAGE. Its
+files tell no times, so a query is twenty of a user's items, at random.
 
 Every trained row has the same number of seconds for its training steps. What is fitted in one go
 takes what it takes. All ranks are among the items that the user has not met in train or validation.
@@ -32,6 +32,7 @@ from benchmarks.tables.budget import (
     steps_within,
 )
 from lightgcn_jax.data import Split, carve_validation, given_split, temporal_split
+from lightgcn_jax.evaluation import Scorer
 from lightgcn_jax.models import GfCf, ItemCf, LightGCN, Popular
 from lightgcn_jax.runs import fit as fit_users
 from lightgcn_jax.runs.summary import seed_statistics
@@ -40,12 +41,13 @@ from lightgcn_jax.training import Optimization, SharedNegatives
 from pinsage_jax import PinSageConfig, fit, given_task, time_task
 from pinsage_jax.config import PRESETS, settings_from
 from pinsage_jax.data.sources import load_items
+from pinsage_jax.evaluation.baselines import BASELINES
 from pinsage_jax.evaluation.metrics import evaluate_items
 from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import prepare
 
-SECONDS = {"ml-latest-small": 120, "gowalla": 600}
+SECONDS = {"ml-latest-small": 120, "ml-100k": 120, "gowalla": 600}
 """Budgets of a trained row's steps, by data set."""
 DATASETS = tuple(SECONDS)
 _METRICS = ("recall@20", "ndcg@20")
@@ -59,12 +61,13 @@ class Row(NamedTuple):
 
     Attributes:
         name: the model's name.
-        config: settings of ``lightgcn_jax`` or of ``pinsage_jax``.
+        config: settings of ``lightgcn_jax`` or of ``pinsage_jax``, or the name of a baseline of
+            ``pinsage_jax``.
         published: recall@20 and NDCG@20 of a paper on the same split; None where there are none.
     """
 
     name: str
-    config: Config | PinSageConfig
+    config: Config | PinSageConfig | str
     published: tuple[float, float] | None = None
 
 
@@ -82,12 +85,14 @@ _WITH_USERS = (
     Row("GF-CF", ClosedFormConfig(GfCf(), ks=(20,))),
     Row("LightGCN, 3 layers", _LIGHTGCN),
 )
+_STRUCTURE = Row("structure, not trained", "structure")
 MOVIELENS = (
     *_WITH_USERS,
     Row(
         "features alone",
         settings_from(_PINSAGE, pooling="none", structure=0, folds=0),
     ),
+    _STRUCTURE,
     Row("PinSAGE", _PINSAGE),
     Row("PinSAGE without structure", settings_from(_PINSAGE, structure=0, folds=0)),
     Row("PinSAGE, tower", settings_from(_PINSAGE, query="tower")),
@@ -100,6 +105,8 @@ _IDS = settings_from(
 )
 GOWALLA = (
     *_WITH_USERS,
+    _STRUCTURE._replace(published=_PUBLISHED),
+    Row("PinSAGE", PinSageConfig(), _PUBLISHED),
     Row("PinSAGE, ids", _IDS, _PUBLISHED),
     Row("PinSAGE, ids, without structure", settings_from(_IDS, structure=0, folds=0), _PUBLISHED),
 )
@@ -137,7 +144,7 @@ def run(args: argparse.Namespace) -> Report:
         The rows' figures; nothing is claimed of them.
     """
     task, split = load(args.dataset, args.data_dir)
-    rows = MOVIELENS if args.dataset == "ml-latest-small" else GOWALLA
+    rows = GOWALLA if args.dataset == "gowalla" else MOVIELENS
     seconds = args.seconds or SECONDS[args.dataset]
     lines = []
     for place, row in enumerate(rows, 1):
@@ -203,7 +210,9 @@ def line_of(row: Row, task: Task, split: Split, seeds: int, seconds: float) -> d
         The figures in plain types: means over seeds, and the spread where there is one.
     """
     started = time.perf_counter()
-    if isinstance(row.config, TrainConfig | ClosedFormConfig):
+    if isinstance(row.config, str):
+        runs = [Run(_figures(BASELINES[row.config](task, task.test), task), None)]
+    elif isinstance(row.config, TrainConfig | ClosedFormConfig):
         runs = _of_users(split, row.config, seeds, seconds)
     else:
         runs = _of_items(task, row.config, seeds, seconds)
@@ -255,9 +264,13 @@ def _of_items(task: Task, config: PinSageConfig, seeds: int, seconds: float) -> 
         scorer = query_scorer(
             result.prepared.model, result.params, result.items.vectors, task.test.queries
         )
-        metrics = evaluate_items(scorer, task.test, ks=(20,)).metrics
-        runs.append(Run({name: metrics[name] for name in _METRICS}, clock.train_seconds))
+        runs.append(Run(_figures(scorer, task), clock.train_seconds))
     return runs
+
+
+def _figures(scorer: Scorer, task: Task) -> dict[str, float]:
+    metrics = evaluate_items(scorer, task.test, ks=(20,)).metrics
+    return {name: metrics[name] for name in _METRICS}
 
 
 def table_of(dataset: str, lines: Sequence[Mapping[str, Any]]) -> Table:

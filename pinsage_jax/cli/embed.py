@@ -20,6 +20,7 @@ from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import Items, read_items
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added, open_items
+from pinsage_jax.serving.live_items import GROWTH
 
 _AS_IT_COMES = FileFormat()
 
@@ -38,6 +39,8 @@ class Embed:
         file_format: how to read that file.
         k: how many neighbours of the first few items to show.
         slack: how many new items there is room for, those of earlier calls included.
+        growth: how many times as many contexts as it is in a new item counts as in, from 1 on: it
+            had less time than the others to be listed.
         quiet: add, and show nothing.
     """
 
@@ -48,6 +51,7 @@ class Embed:
     file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = _AS_IT_COMES
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 5
     slack: int = 1024
+    growth: float = GROWTH
     quiet: Switch = False
 
     def run(self) -> int:
@@ -55,7 +59,7 @@ class Embed:
         contexts = None if self.contexts is None else self._contexts(self.contexts, given.ids)
         live = open_items(self.run_path, slack=self.slack)
         start = time.perf_counter()
-        added = live.add(given.ids.to_list(), given.table, contexts)
+        added = live.add(given.ids.to_list(), given.table, contexts, self.growth)
         keep_added(self.run_path, live)
         say(
             f"added {len(added.ids):,} items in {time.perf_counter() - start:.2f} s: "
@@ -63,10 +67,10 @@ class Embed:
             f"{added.unknown_contexts:,} memberships in unknown contexts left out, "
             f"{added.ignored_columns} columns not read"
         )
-        if added.counted_up:
+        if self.growth > 1 and added.without_contexts < len(added.ids):
             say(
-                f"{added.counted_up:,} of them count as in {added.ordinary_degree:,} contexts, as "
-                "many as three quarters of the known items at most have: new items had less time"
+                f"each counts as in {self.growth:g} times as many contexts as it is in, for new "
+                "items had less time to be listed (--growth)"
             )
         if not self.quiet:
             print_neighbours(neighbours_of(live, added.ids[:3], self.k), live, self.run_path)

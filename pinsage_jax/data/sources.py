@@ -6,6 +6,8 @@ Interactions come from the readers of ``lightgcn_jax``; here their items get fea
 pins              generated: visual vectors and words (see ``pinsage_jax.data.world``)
 ml-latest-small   contexts: users, all ratings with their times. Features: title, year, genres,
                   tags. Labels: genres
+ml-100k           contexts: users, all ratings with their times. Features, where the edition has
+                  ml-100k.item: title, year, genres
 hetrec-lastfm     contexts: listeners. Features: name, tags. Labels: the 20 most given tags
 gowalla           contexts: visitors, the published split. No features
 ================  ==============================================================================
@@ -17,6 +19,7 @@ future among them: leave the column out where features have to be older than wha
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -108,6 +111,33 @@ def _movielens(data_dir: Path | None) -> ItemData:
     )
 
 
+def _movielens_100k(data_dir: Path | None) -> ItemData:
+    name = "ml-100k"
+    interactions = load_dataset(name, data_dir=data_dir, apply_threshold=False)
+    reader = _Reader(name, data_dir, separator="\t", quote=None)
+    path = reader.path("ml-100k.item")
+    if not path.exists():
+        items = from_files(interactions, None, name)
+        return dataclasses.replace(items, notes=(f"{path.name} is not there: no features",))
+    id_name, title, year, genres = (
+        "item_id:token",
+        "movie_title:token_seq",
+        "release_year:token",
+        "class:token_seq",
+    )
+    films = reader.read(
+        path.name, {id_name: pl.Int64, title: pl.String, year: pl.String, genres: pl.String}
+    )
+    films = _in_order(interactions, films, id_name, path)
+    columns = {
+        "title": films[title],
+        "year": films[year].cast(pl.Float64, strict=False),
+        "genres": films[genres].str.split(" "),
+    }
+    table = FeatureTable.from_mapping(columns)
+    return ItemData(name, interactions, table, {}, notes=reader.notes())
+
+
 def _lastfm(data_dir: Path | None) -> ItemData:
     name = "hetrec-lastfm"
     interactions = load_dataset(name, data_dir=data_dir)
@@ -141,6 +171,7 @@ def _lastfm(data_dir: Path | None) -> ItemData:
 SOURCES: Mapping[str, Callable[[Path | None], ItemData]] = {
     "pins": _pins,
     "ml-latest-small": _movielens,
+    "ml-100k": _movielens_100k,
     "hetrec-lastfm": _lastfm,
     "gowalla": _gowalla,
 }

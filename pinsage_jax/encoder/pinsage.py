@@ -24,6 +24,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Int, Mask, Vectors
+from lightgcn_jax.diffusion.native import gathered_sums, on_platform, scattered_sums
 from pinsage_jax.config import PinSageConfig, Pooling, Query
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.features.schema import FeatureSchema
@@ -72,8 +74,8 @@ def pool(
 ) -> Float[Array, "rows dim"]:
     """Pool the messages of neighbours into one vector a row; zero for a row without neighbours.
 
-    Neighbours are added one column after another: the [rows, T, D] array of all their messages is
-    never made.
+    Neighbours are added one column after another, on a CPU by a kernel of our own where it was
+    compiled: the [rows, T, D] array of all their messages is never made.
 
     Args:
         messages: ``float[nodes, D]``, the message of each node.
@@ -93,6 +95,10 @@ def pool(
 
 @jax.custom_vjp
 def _weighted_sum(messages: Array, places: Array, weights: Array) -> Array:
+    return on_platform(gathered_sums, _sum_of_columns)(messages, places, weights)
+
+
+def _sum_of_columns(messages: Array, places: Array, weights: Array) -> Array:
     def add(pooled: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
         place, weight = column
         return pooled + weight[:, None] * messages[place], None
@@ -110,16 +116,23 @@ def _weighted_sum_backward(kept: Any, slope: Array) -> tuple[Array, None, Array]
     fill an array as large as the messages, and adding these up took most of a step's time."""
     messages, places, weights = kept
 
+    def of_weights(_: None, place: Array) -> tuple[None, Array]:
+        return None, (messages[place] * slope).sum(axis=1)
+
+    scatter = functools.partial(scattered_sums, nodes=len(messages))
+    columns_apart = functools.partial(_spread_by_columns, nodes=len(messages))
+    total = on_platform(scatter, columns_apart)(slope, places, weights)
+    _, columns = jax.lax.scan(of_weights, None, places.T)
+    return total, None, columns.T
+
+
+def _spread_by_columns(slope: Array, places: Array, weights: Array, *, nodes: int) -> Array:
     def spread(total: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
         place, weight = column
         return total.at[place].add(weight[:, None] * slope), None
 
-    def of_weights(_: None, place: Array) -> tuple[None, Array]:
-        return None, (messages[place] * slope).sum(axis=1)
-
-    total, _ = jax.lax.scan(spread, jnp.zeros_like(messages), (places.T, weights.T))
-    _, columns = jax.lax.scan(of_weights, None, places.T)
-    return total, None, columns.T
+    start = jnp.zeros((nodes, slope.shape[1]), slope.dtype)
+    return jax.lax.scan(spread, start, (places.T, weights.T))[0]
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)

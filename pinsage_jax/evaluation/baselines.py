@@ -138,7 +138,7 @@ def cooccurrence(task: Task, held_out: HeldOut) -> GraphScores:
     return GraphScores(Chain.counting(graph_of(task)), jnp.asarray(held_out.queries), 0.0, 1)
 
 
-def structure(task: Task, held_out: HeldOut, *, rank: int = 128) -> InnerProduct:
+def structure(task: Task, held_out: HeldOut, *, rank: int = 256) -> InnerProduct:
     """Score an item by its structure and the mean structure of a query's items, without training.
 
     Args:

@@ -1,15 +1,18 @@
 """Importance neighbourhoods: the items that walks visit most, and how often (PinSAGE, section 3.2).
 
-Counting is sorting: a row's visits are sorted, the lengths of its runs are the counts, and the
-smallest of (count, place) packed into one word are the most visited. Walks run on the device; their
-visits are counted on the host, in threads, because NumPy sorts rows of words with vector
-instructions and XLA's sort on a CPU compares them one by one.
+Walks run on the device; their visits are counted on the host, in threads, by a hash table in C++.
+Where that was not compiled, counting is sorting: a row's visits are sorted by NumPy, the lengths of
+its runs are the counts, and the smallest of (count, place) packed into one word are the most
+visited. Both give the same neighbours.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import flax.struct
 import jax
@@ -18,6 +21,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.diffusion.native.library import extension_path
 from lightgcn_jax.errors import InputError
 from pinsage_jax.graph.hashing import salts, scrambled, unscrambled
 from pinsage_jax.graph.item_graph import ItemGraph
@@ -93,8 +97,11 @@ def importance_neighbors(
     ids = np.full((len(seeds), count), -1, np.int32)
     weights = np.zeros((len(seeds), count), np.float32)
 
+    most_visited = _most_visited if _library() is None else _most_visited_by_hash
+
     def keep(part: slice) -> None:
-        ids[part], weights[part] = _most_visited(seeds[part], visits[part], salt[part], count)
+        ids[part], counts = most_visited(seeds[part], visits[part], salt[part], count)
+        weights[part] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     size = max(1, _COUNTED_AT_ONCE // num_visits)
     with ThreadPoolExecutor(os.cpu_count()) as counting:
@@ -106,7 +113,7 @@ def importance_neighbors(
 def _most_visited(
     seeds: np.ndarray, visits: np.ndarray, salt: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``int32[B, T]`` items and ``float32[B, T]`` weights of a few rows."""
+    """``int32[B, T]`` items and how often each was visited, of a few rows."""
     num_visits = visits.shape[1]
     nobody = (visits < 0) | (visits == seeds[:, None])
     words = np.where(nobody, _NOBODY, scrambled(visits.astype(np.uint32), salt[:, None]))
@@ -126,11 +133,35 @@ def _most_visited(
     there = best != _NOBODY
     found = np.take_along_axis(words, np.where(there, best & ((1 << bits) - 1), 0), axis=1)
     counts = np.where(there, num_visits - (best >> bits), 0)
-    total = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     room = ((0, 0), (0, count - kept))
     ids = np.where(there, unscrambled(found, salt[:, None]).astype(np.int32), -1)
-    weights = (counts / total).astype(np.float32)
-    return np.pad(ids, room, constant_values=-1), np.pad(weights, room)
+    return np.pad(ids, room, constant_values=-1), np.pad(counts, room)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """The compiled counter; None where there was no compiler when the package was installed."""
+    path = extension_path(Path(__file__).parent, "_visits")
+    return None if path is None else ctypes.CDLL(str(path))
+
+
+def _most_visited_by_hash(
+    seeds: np.ndarray, visits: np.ndarray, salt: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same by the compiled counter, which lets other threads run meanwhile."""
+    library = _library()
+    assert library is not None
+    ids = np.full((len(seeds), count), -1, np.int32)
+    counts = np.zeros((len(seeds), count), np.int32)
+    kinds = np.int32, np.int32, np.uint32
+    given = [
+        np.ascontiguousarray(array, kind)
+        for array, kind in zip((seeds, visits, salt), kinds, strict=True)
+    ]
+    pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*given, ids, counts)]
+    sizes = [ctypes.c_int64(size) for size in (*visits.shape, count)]
+    library.most_visited(*pointers[:3], *sizes, *pointers[3:])
+    return ids, counts
 
 
 def build_table(

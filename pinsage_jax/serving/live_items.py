@@ -8,8 +8,8 @@ shapes are fixed, nothing is compiled again. One cost grows with the graph: ever
 copies its adjacency lists, so many items should be added in one call.
 
 A new item has had less time than the others to be listed. Where popular items rank first, its few
-contexts would keep it from being found. So its degree counts as at least that of three quarters of
-the known items, except for one without any context.
+contexts would keep it from being found. So it counts as in more contexts than it is in: ``GROWTH``
+times as many, if nobody says otherwise.
 
 Contexts do not list the new items. Therefore the vectors of old items stay as they were, and new
 items do not become each other's neighbours. Training again with the new interactions changes both.
@@ -42,8 +42,10 @@ _BATCH = 64
 # Queries answered at a time.
 _QUERIES = 16
 _EDGES_AN_ITEM = 64
-# The share of known items that are in no more contexts than a new item is taken to be in.
-_ORDINARY = 0.75
+GROWTH = 1.75
+"""How many times as many contexts as it is in a new item counts as in.
+
+On validation worlds added items are then found about as often as ordinary ones."""
 
 ExternalIds = Sequence[int | str]
 # The contexts that hold each of several items.
@@ -61,8 +63,6 @@ class Added(NamedTuple):
         unknown_contexts: how many memberships were left out because the run does not know the
             context.
         ignored_columns: how many feature columns the run does not read.
-        counted_up: how many items count as in more contexts than the run knows of them.
-        ordinary_degree: the number of contexts that these count as in.
     """
 
     ids: list[int | str]
@@ -70,8 +70,6 @@ class Added(NamedTuple):
     without_contexts: int
     unknown_contexts: int
     ignored_columns: int
-    counted_up: int
-    ordinary_degree: int
 
 
 class Neighbours(NamedTuple):
@@ -129,9 +127,6 @@ class LiveItems:
             item_slack=slack,
             edge_slack=slack * _EDGES_AN_ITEM,
         )
-        listed = self._graph.item_degrees()
-        listed = listed[listed > 0]
-        self._ordinary_degree = int(np.quantile(listed, _ORDINARY)) if len(listed) else 0
         room, below = ((0, slack), (0, 0)), embedded.layers
         # The layers and, last, the vectors.
         self._arrays = tuple(jnp.asarray(np.pad(one, room)) for one in (*below, embedded.vectors))
@@ -142,7 +137,11 @@ class LiveItems:
         return np.asarray(self._arrays[-1])[: len(self.items)]
 
     def add(
-        self, ids: ExternalIds, features: FeatureTable, contexts: Contexts | None = None
+        self,
+        ids: ExternalIds,
+        features: FeatureTable,
+        contexts: Contexts | None = None,
+        growth: float = GROWTH,
     ) -> Added:
         """Embed new items, which ``similar`` finds from now on.
 
@@ -151,15 +150,19 @@ class LiveItems:
             features: a row for each.
             contexts: external ids of the contexts that hold each item; None where no context holds
                 any.
+            growth: how many times as many contexts as it is in an item counts as in, ≥ 1.
 
         Raises:
-            InputError: an id is known or stands twice, features do not fit, or there is no room.
+            InputError: an id is known or stands twice, features do not fit, there is no room, or
+                the growth is below 1.
         """
+        if not 1 <= growth < np.inf:
+            raise InputError(f"growth: expected a number from 1 on, got {growth}")
         grown = self._grown(ids, features, contexts)
         rows = grown.rows(as_ids(list(ids)))
         known_contexts, unknown = self._context_rows(contexts or [()] * len(ids))
         found = np.array([len(one) for one in known_contexts], np.int64)
-        degrees = np.where(found > 0, np.maximum(found, self._ordinary_degree), 0)
+        degrees = np.rint(found * growth).astype(np.int64)
         encoded = self._schema.encode(features, degrees, self._text_encoders)
         if self._config.id_embedding:
             encoded |= {ID_INPUT: np.full((len(ids), 1), -1, np.int32)}
@@ -190,8 +193,6 @@ class LiveItems:
             without_contexts=int((found == 0).sum()),
             unknown_contexts=unknown,
             ignored_columns=ignored,
-            counted_up=int((degrees > found).sum()),
-            ordinary_degree=self._ordinary_degree,
         )
 
     def similar(self, ids: ExternalIds, k: int = 10) -> list[Neighbours]:

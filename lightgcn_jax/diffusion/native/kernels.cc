@@ -12,6 +12,8 @@
 #include <memory>
 #include <mutex>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -107,6 +109,8 @@ struct Product {
   SumOf<T> alpha = 1, beta = 0;
   int64_t ahead;
   bool stream = false;
+
+  SumOf<T> WeightOf(int64_t entry) const { return weights == nullptr ? 1 : weights[entry]; }
 
   Entries EntriesOf(int64_t row) const {
     if (listed == nullptr) return {offsets[row], offsets[row + 1], entries - 1};
@@ -308,6 +312,63 @@ void MultiplyListedTransposed(ffi::ThreadPool& pool, const Product<T>& p, int64_
   });
 }
 
+// The transpose of M in compressed rows, without entries of weight 0. Each of its rows has its
+// entries in the order of M's rows, whatever the threads are.
+template <class T>
+struct Transpose {
+  std::unique_ptr<int64_t[]> offsets;
+  std::unique_ptr<int32_t[]> columns;
+  std::unique_ptr<SumOf<T>[]> weights;
+
+  Transpose(ffi::ThreadPool& pool, const Product<T>& p, int64_t rows)
+      : offsets(new int64_t[rows + 1]),
+        columns(new int32_t[p.entries]),
+        weights(new SumOf<T>[p.entries]) {
+    const int64_t parts = std::max<int64_t>(1, std::min(pool.num_threads(), p.entries / rows));
+    // How many entries of a part each row gets; then where the next of them goes.
+    std::vector<int64_t> places(parts * rows, 0);
+    const auto for_entries = [&](int64_t part, const auto& visit) {
+      int64_t* const own = places.data() + part * rows;
+      const int64_t last = FirstRow(p.offsets, p.matrix_rows, part + 1, parts);
+      for (int64_t row = FirstRow(p.offsets, p.matrix_rows, part, parts); row < last; ++row) {
+        for (int64_t entry = p.offsets[row]; entry < p.offsets[row + 1]; ++entry) {
+          if (p.WeightOf(entry) != 0) visit(own[p.columns[entry]], row, entry);
+        }
+      }
+    };
+    Share(pool, parts, [&](int64_t part) {
+      for_entries(part, [](int64_t& count, int64_t, int64_t) { ++count; });
+    });
+    int64_t total = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      offsets[row] = total;
+      for (int64_t part = 0; part < parts; ++part) {
+        total += std::exchange(places[part * rows + row], total);
+      }
+    }
+    offsets[rows] = total;
+    Share(pool, parts, [&](int64_t part) {
+      for_entries(part, [&](int64_t& place, int64_t row, int64_t entry) {
+        columns[place] = static_cast<int32_t>(row);
+        weights[place++] = p.WeightOf(entry);
+      });
+    });
+  }
+};
+
+template <class T>
+void MultiplyTransposed(ffi::ThreadPool& pool, const Product<T>& p, int64_t rows) {
+  if (rows == 0) return;
+  const Transpose<T> transpose(pool, p, rows);
+  Product<T> flipped = p;
+  flipped.offsets = {transpose.offsets.get(), true};
+  flipped.columns = transpose.columns.get();
+  flipped.weights = transpose.weights.get();
+  flipped.matrix_rows = flipped.num_rows = rows;
+  flipped.entries = transpose.offsets[rows];
+  MultiplyAll(pool, flipped);
+}
+
 ffi::Error Refused(const char* why) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, why); }
 
 template <class T>
@@ -428,6 +489,17 @@ ffi::Error MultiplyRowsTransposed(ffi::ThreadPool pool, ffi::AnyBuffer offsets,
   });
 }
 
+ffi::Error MultiplyTransposedTable(ffi::ThreadPool pool, ffi::AnyBuffer offsets,
+                                   ffi::AnyBuffer columns, ffi::AnyBuffer weights,
+                                   ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> y) {
+  const Matrix matrix{offsets, columns, weights};
+  if (const char* why = matrix.Misfit(x, *y)) return Refused(why);
+  return ForTypeOf<float, double>(x, [&](auto kind) {
+    const auto p = matrix.TimesTable<decltype(kind)>(x, *y);
+    MultiplyTransposed(pool, p, y->dimensions()[0]);
+  });
+}
+
 }  // namespace
 
 #define MATRIX_AND_TABLE         \
@@ -444,6 +516,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     MATRIX_AND_TABLE.Arg<ffi::AnyBuffer>().Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_rows, MultiplyRows,
                               MATRIX_AND_TABLE.Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_transposed, MultiplyTransposedTable,
+                              MATRIX_AND_TABLE.Ret<ffi::AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_rows_transposed, MultiplyRowsTransposed,
                               MATRIX_AND_TABLE.Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
 

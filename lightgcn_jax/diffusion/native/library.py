@@ -10,8 +10,13 @@ from typing import NamedTuple
 
 import jax
 
-CALLS = ("multiply", "multiply_add", "multiply_rows", "multiply_rows_transposed")
-_FOLDER = Path(__file__).parent
+CALLS = (
+    "multiply",
+    "multiply_add",
+    "multiply_transposed",
+    "multiply_rows",
+    "multiply_rows_transposed",
+)
 # From the lowest to the highest, as the library counts them.
 _INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 
@@ -26,6 +31,17 @@ class Loaded(NamedTuple):
 
     library: ctypes.CDLL | None
     obstacle: str | None
+
+
+def extension_path(folder: Path, name: str) -> Path | None:
+    """Where an extension of this interpreter lies; None where it was not compiled.
+
+    Args:
+        folder: of the package that it belongs to.
+        name: its name in that package.
+    """
+    paths = (folder / f"{name}{suffix}" for suffix in EXTENSION_SUFFIXES)
+    return next((path for path in paths if path.exists()), None)
 
 
 def target_name(call: str) -> str:
@@ -47,8 +63,7 @@ def load() -> Loaded:
     Returns:
         The library or why there is none.
     """
-    paths = [_FOLDER / f"_kernels{suffix}" for suffix in EXTENSION_SUFFIXES]
-    path = next((path for path in paths if path.exists()), None)
+    path = extension_path(Path(__file__).parent, "_kernels")
     if path is None:
         return Loaded(
             None,

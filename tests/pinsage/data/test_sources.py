@@ -62,6 +62,21 @@ def test_films_are_labelled_by_genre(films):
     assert np.isnan(column(films, "year")).sum() < 20
 
 
+def test_films_of_the_older_set_have_titles_years_and_genres_if_their_file_is_there(
+    real_data, tmp_path
+):
+    films = load_items("ml-100k", data_dir=real_data)
+    assert len(films.interactions) == 100_000
+    toys = films.interactions.items.row(1)
+    assert [column(films, name)[toys] for name in ("title", "year")] == ["Toy Story", 1995]
+    assert column(films, "genres")[toys] == ["Animation", "Children's", "Comedy"]
+    (tmp_path / "ml-100k").mkdir()
+    shutil.copy(real_data / "ml-100k" / "ml-100k.inter", tmp_path / "ml-100k")
+    alone = load_items("ml-100k", data_dir=tmp_path)
+    assert alone.notes == ("ml-100k.item is not there: no features",)
+    assert not alone.features.columns
+
+
 def test_artists_have_names_and_the_most_given_tags(artists):
     assert len(artists.interactions) == 92_834
     tags, labels = column(artists, "tags"), artists.labels["tags"]
@@ -166,6 +181,6 @@ def test_items_of_ones_own():
 
 
 def test_names():
-    assert tuple(SOURCES) == ("pins", "ml-latest-small", "hetrec-lastfm", "gowalla")
+    assert tuple(SOURCES) == ("pins", "ml-latest-small", "ml-100k", "hetrec-lastfm", "gowalla")
     with pytest.raises(InputError, match="unknown data set 'nobody': expected one of pins, ml-"):
         load_items("nobody")

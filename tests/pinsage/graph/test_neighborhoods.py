@@ -84,6 +84,20 @@ def test_the_most_visits_that_a_row_may_have_are_counted():
     assert table.ids[:, 0].tolist() == [7, 7, -1]
 
 
+@pytest.mark.skipif(neighborhoods._library() is None, reason="the counter was not compiled")
+@pytest.mark.parametrize(("width", "items", "count"), [(2_000, 300, 50), (7, 4, 10), (500, 9, 3)])
+def test_counting_by_sorting_gives_the_same_neighbours(monkeypatch, width, items, count):
+    """Ties too: which of equals is kept does not depend on who counts."""
+    rng = np.random.default_rng(width)
+    visits = rng.integers(-1, items, (40, width)).astype(np.int32)
+    seeds = rng.integers(0, items, 40).astype(np.int32)
+    counted = importance_neighbors(KEY, seeds, visits, count)
+    monkeypatch.setattr(neighborhoods, "_library", lambda: None)
+    by_sorting = importance_neighbors(KEY, seeds, visits, count)
+    np.testing.assert_array_equal(counted.ids, by_sorting.ids)
+    np.testing.assert_array_equal(counted.weights, by_sorting.weights)
+
+
 def test_the_seed_is_left_out():
     visits = np.array([[9, 3, 7, 3, 9, 5, 5, 5, 7, 5, -1, 1]])
     table = importance_neighbors(KEY, np.array([5]), visits, 3)

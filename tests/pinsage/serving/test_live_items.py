@@ -16,6 +16,7 @@ from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added
 from pinsage_jax.serving import live_items as fresh
+from pinsage_jax.serving.live_items import GROWTH
 from tests.pinsage.trained import pins_task, tiny
 
 # So many walks that two draws of one item give nearly the same neighbours.
@@ -51,13 +52,6 @@ def busy_rows(count):
     """The items with the most contexts."""
     train = pins_task().train
     return np.argsort(-np.bincount(train.item_rows, minlength=train.num_items))[:count]
-
-
-def ordinary_degree():
-    """That of three quarters of the items which stand in a context, or less."""
-    train = pins_task().train
-    degrees = np.bincount(train.item_rows, minlength=train.num_items)
-    return int(np.quantile(degrees[degrees > 0], 0.75))
 
 
 def features_of(rows):
@@ -114,7 +108,7 @@ def test_a_new_item_s_vector_is_that_of_a_larger_catalogue(live, run):
         ids=np.concatenate([np.asarray(one.ids) for one in tables]),
         weights=np.concatenate([np.asarray(one.weights) for one in tables]),
     )
-    degrees = np.maximum([len(one) for one in contexts], ordinary_degree())
+    degrees = np.rint([GROWTH * len(one) for one in contexts]).astype(int)
     encoded = run.prepared.schema.encode(features_of(rows), degrees)
     own = run.prepared.structure.items(graph)[places]
     own *= (np.log1p(degrees) / np.log1p(graph.item_degrees()[places]))[:, None]
@@ -136,18 +130,16 @@ def test_a_new_item_s_vector_ends_with_its_structure(live, run):
     rows = busy_rows(3)
     (first, *_), names = contexts_of(rows), ["a", "b", "c", "d"]
     repeated = [*contexts_of(rows), [*first[::-1], first[0], "no board"]]
-    added = live.add(names, features_of([*rows, rows[0]]), repeated)
+    added = live.add(names, features_of([*rows, rows[0]]), repeated, growth=1)
     parts = added.vectors[:, dim:]
     np.testing.assert_allclose(parts[:3], run.items.vectors[rows, dim:], atol=1e-5)
     np.testing.assert_allclose(parts[3], parts[0], atol=1e-6)
     own = run.prepared.structure.items(run.prepared.graph)[rows]
     np.testing.assert_allclose(parts[:3], gain * own, atol=1e-5)
-    # In one context it counts as an ordinary item, which is a longer vector in its direction.
-    one = live.add(["g"], features_of(rows[:1]), [[first[0]]]).vectors[0, dim:]
-    degree = ordinary_degree()
-    assert 1 < degree < len(first)
-    length = np.log1p(degree) * np.sqrt(CONFIG.structure) / 2 * abs(gain)
-    assert np.linalg.norm(one) == pytest.approx(length, rel=1e-5)
+    # By default it counts as in more contexts than it is in: a longer vector in its direction.
+    one = live.add(["g"], features_of(rows[:1]), [first]).vectors[0, dim:]
+    degrees = np.array([len(first), np.rint(GROWTH * len(first))])
+    np.testing.assert_allclose(one, parts[0] * np.divide(*np.log1p(degrees)[::-1]), rtol=1e-4)
     lonely = live.add(["e", "f"], features_of(rows[:2]), [[], ["no board"]])
     assert not lonely.vectors[:, dim:].any()
     assert lonely.vectors[:, :dim].any(axis=1).all()
@@ -192,11 +184,15 @@ def test_unknown_contexts_are_counted(live):
     (known,) = contexts_of(rows)
     added = live.add(["twin"], features_of(rows), [[*known, "no board", 7]])
     assert (added.unknown_contexts, added.without_contexts) == (2, 0)
-    assert added.counted_up == (len(known) < added.ordinary_degree)
     added = live.add(["stranger"], features_of(rows), [["no board"]])
-    assert (added.unknown_contexts, added.without_contexts, added.counted_up) == (1, 1, 0)
-    added = live.add(["newcomer"], features_of(rows), [known[:1]])
-    assert (added.counted_up, added.ordinary_degree) == (1, ordinary_degree())
+    assert (added.unknown_contexts, added.without_contexts) == (1, 1)
+
+
+@pytest.mark.parametrize("growth", [0.5, float("nan"), float("inf")])
+def test_no_item_counts_as_in_fewer_contexts_than_it_is_in(live, growth):
+    rows, contexts = held_back(1)
+    with pytest.raises(InputError, match=f"growth: expected a number from 1 on, got {growth}"):
+        live.add(["x"], features_of(rows), contexts, growth)
 
 
 def test_columns_that_the_run_does_not_read_are_counted(live):
