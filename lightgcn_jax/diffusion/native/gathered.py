@@ -6,7 +6,6 @@ holds it: its entries are arrays like any others.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,11 @@ def on_platform(native: Callable[..., Array], other: Callable[..., Array]) -> Ca
     """
     if load().library is None:
         return other
-    return functools.partial(jax.lax.platform_dependent, cpu=native, default=other)
+
+    def chosen(*given: Array) -> Any:
+        return jax.lax.platform_dependent(*given, cpu=native, default=other)
+
+    return chosen
 
 
 def gathered_sums(

@@ -17,6 +17,7 @@ CALLS = (
     "multiply_rows",
     "multiply_rows_transposed",
 )
+_FOLDER = Path(__file__).parent
 # From the lowest to the highest, as the library counts them.
 _INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 
@@ -63,7 +64,7 @@ def load() -> Loaded:
     Returns:
         The library or why there is none.
     """
-    path = extension_path(Path(__file__).parent, "_kernels")
+    path = extension_path(_FOLDER, "_kernels")
     if path is None:
         return Loaded(
             None,
