@@ -14,6 +14,7 @@ PEER_SECONDS = {
     "score products": 0.55,
     "forward, torch-csr": 0.010,
     "forward, gather-reduce": 0.0085,
+    "forward, gather-reduce in bfloat16": 0.0068,
     "forward, segment": 0.136,
     "k3, torch-csr": 0.303,
     "k3, torch-csr-symmetric": 0.060,

@@ -22,6 +22,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from benchmarks.peers.torch_sparse import Symmetric, csr_of
 from benchmarks.workloads.diffusion_contenders import (
     ALPHAS,
+    BFLOAT16_TOLERANCE,
     Contender,
     Need,
     Problem,
@@ -167,6 +168,13 @@ def peers() -> dict[str, Contender]:
         "embedding-bag-weighted": Contender(
             partial(_start_bag, weighted=True), _bare_need, tasks=("forward",)
         ),
+        "embedding-bag-bfloat16": Contender(
+            partial(_start_bag, weighted=False, dtype=torch.bfloat16),
+            _bare_need,
+            tasks=("forward",),
+            weighted=False,
+            tolerance=BFLOAT16_TOLERANCE,
+        ),
     }
 
 
@@ -273,9 +281,9 @@ def _gather_reduce(bounds, offsets, columns, weights, x):  # pragma: no cover - 
     return y
 
 
-def _start_bag(problem: Problem, *, weighted: bool) -> Started:
+def _start_bag(problem: Problem, *, weighted: bool, dtype: torch.dtype = torch.float32) -> Started:
     forms = forms_of(problem)
-    x, columns = forms.x, forms.columns
+    x, columns = forms.x.to(dtype), forms.columns
     offsets = torch.from_numpy(problem.matrix.offsets[:-1].copy())
     weights = forms.weights if weighted else None
 

@@ -64,11 +64,12 @@ class Found(NamedTuple):
     differences: dict[str, float]
 
 
-def measure(graph: BipartiteGraph, dim: int, rounds: int) -> Found:
+def measure(graph: BipartiteGraph, backend: str, dim: int, rounds: int) -> Found:
     """Time all applications of one graph in alternation.
 
     Args:
         graph: the interactions.
+        backend: name of the storage, which can multiply single rows.
         dim: D.
         rounds: samples of each.
 
@@ -83,7 +84,7 @@ def measure(graph: BipartiteGraph, dim: int, rounds: int) -> Found:
         order = node_order(graph, ordering)
         ordering_seconds[ordering] = time.perf_counter() - start
         reordered = graph if order is None else graph.reordered(*order)
-        operators[ordering] = diffusion_operator(reordered, backend="csr")
+        operators[ordering] = diffusion_operator(reordered, backend=backend)
         nodes[ordering] = _nodes(graph, order)
     key = jax.random.key(0)
     x = jax.random.normal(key, (graph.num_nodes, dim))

@@ -57,7 +57,8 @@ class Grid(NamedTuple):
     Attributes:
         samples: seconds of each call.
         reasons: why the cell was not run.
-        differences: the error of a cell's result, see :meth:`Problem.difference`.
+        differences: the error of a cell's result, see :meth:`Problem.difference`, in units of
+            what its contender may be off by.
         extra_arrays: XLA's temporaries in tables of N×D, residuals among them.
     """
 
@@ -194,9 +195,8 @@ def _warm_up(
     result = call()
     seconds = time.perf_counter() - start
     weighted = contenders[cell.contender].weighted
-    grid.differences[cell] = problem.difference(
-        cell.task, result, weighted=weighted, rows=ready.rows
-    )
+    difference = problem.difference(cell.task, result, weighted=weighted, rows=ready.rows)
+    grid.differences[cell] = difference / contenders[cell.contender].tolerance
     if seconds > limits.cell_seconds:
         grid.reasons[cell] = (
             f"too slow: the first call took {seconds_text(seconds)}, the limit is "

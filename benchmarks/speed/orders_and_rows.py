@@ -1,6 +1,6 @@
 """Applications of Ã with rows in other orders, for a few rows only, and to wide tables at once.
 
-All samples of a graph are in alternation. The storage is ``csr``.
+All samples of a graph are in alternation. The storage is ``native`` or ``csr``.
 
 The restricted applications read the rows of a training batch, in room for as many entries as
 training makes; what they take is divided by that room. Their break-even share is the share of all
@@ -35,6 +35,7 @@ from benchmarks.speed.applications import (
     wide_titles,
 )
 from benchmarks.workloads.graphs import GRAPHS, load_graph
+from lightgcn_jax.diffusion import choose_backend
 from lightgcn_jax.settings import TrainConfig
 
 _GRAPH, _DIM = "gowalla", 64
@@ -56,6 +57,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"graphs, of {', '.join(GRAPHS)} (default {_GRAPH})",
     )
     parser.add_argument(
+        "--backend",
+        choices=("native", "csr"),
+        default=choose_backend().name,
+        help="the storage (default: what `auto` takes)",
+    )
+    parser.add_argument(
         "--dim", type=whole_number, default=_DIM, help=f"width of a table (default {_DIM})"
     )
     parser.add_argument(
@@ -75,14 +82,14 @@ def run(args: argparse.Namespace) -> Report:
     found: dict[str, Found] = {}
     for name in args.graphs:
         note(f"{name}: loading")
-        found[name] = measure(load_graph(name, args.data_dir), args.dim, args.rounds)
+        found[name] = measure(load_graph(name, args.data_dir), args.backend, args.dim, args.rounds)
     return Report(
         name="orders_and_rows",
         settings={
             "graphs": list(args.graphs),
             "dim": args.dim,
             "rounds": args.rounds,
-            "backend": "csr",
+            "backend": args.backend,
             "applications_a_sample": LOOP,
             "tables": TABLES,
             "batch_size": TrainConfig().optimization.batch_size,

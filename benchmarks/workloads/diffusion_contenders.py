@@ -6,13 +6,14 @@ k = 0 … 3, and its gradient with respect to x.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, NodeTable
 from lightgcn_jax.diffusion import (
@@ -30,8 +31,10 @@ from lightgcn_jax.graph import BipartiteGraph, CsrMatrix, Ordering, node_order, 
 LAYERS = 3
 ALPHAS = uniform_alphas(LAYERS)
 TASKS = ("forward", "k3")
-CO_CLUSTERED = "csr-co-clustered"
-STORAGE_NAMES = (*STORAGES, CO_CLUSTERED)
+CO_CLUSTERED = {f"{name}-co-clustered": name for name in ("native", "csr")}
+NATIVE_BFLOAT16 = "native-bfloat16"
+STORAGE_NAMES = (*STORAGES, *CO_CLUSTERED, NATIVE_BFLOAT16)
+TOLERANCE, BFLOAT16_TOLERANCE = 1e-4, 2.0**-7
 _FLOAT = 4
 
 
@@ -95,6 +98,7 @@ class Contender(NamedTuple):
         need: a function that predicts its memory.
         tasks: names of the tasks that it has.
         weighted: False for one that adds rows up without Ã's weights.
+        tolerance: the largest error over the largest value that is no mistake.
         obstacle: why it can't run here; None where it can.
     """
 
@@ -102,6 +106,7 @@ class Contender(NamedTuple):
     need: Callable[[Sizes], Need]
     tasks: tuple[str, ...] = TASKS
     weighted: bool = True
+    tolerance: float = TOLERANCE
     obstacle: str | None = None
 
 
@@ -160,7 +165,9 @@ class Problem:
         else:
             _, found = result
             expected = polynomial(matrix, 2 * (polynomial(matrix, x) - target))
-        found = np.asarray(found)[:, :columns]
+        # NumPy does not know PyTorch's bfloat16.
+        found = np.asarray(found.float() if hasattr(found, "float") else found, np.float64)
+        found = found[:, :columns]
         error = np.abs((found if rows is None else found[rows]) - expected).max(initial=0)
         return float(error / max(np.abs(expected).max(initial=0), np.finfo(float).tiny))
 
@@ -183,18 +190,31 @@ def polynomial(matrix: Any, x: Any) -> Any:
 
 
 def storages() -> dict[str, Contender]:
-    """Our storages by name, those that the platform lacks with their obstacle; ``csr`` twice."""
+    """Our storages by name, those that the platform lacks with their obstacle, and variants."""
     contenders = {
         name: Contender(partial(_start, name), partial(_need, name), obstacle=obstacle)
         for name, obstacle in obstacles(jax.default_backend()).items()
     }
-    csr = contenders["csr"]
-    contenders[CO_CLUSTERED] = csr._replace(start=partial(_start, "csr", ordering="co-clustering"))
+    for variant, name in CO_CLUSTERED.items():
+        start = partial(_start, name, ordering="co-clustering")
+        contenders[variant] = contenders[name]._replace(start=start)
+    contenders[NATIVE_BFLOAT16] = contenders["native"]._replace(
+        start=partial(_start, "native", tasks=("forward",), dtype=jnp.bfloat16),
+        tasks=("forward",),
+        tolerance=BFLOAT16_TOLERANCE,
+    )
     return contenders
 
 
-def _start(name: str, problem: Problem, ordering: Ordering = "none") -> Started:
-    graph, tables, rows = problem.graph, problem.jax_tables, None
+def _start(
+    name: str,
+    problem: Problem,
+    ordering: Ordering = "none",
+    tasks: Sequence[str] = TASKS,
+    dtype: DTypeLike = jnp.float32,
+) -> Started:
+    graph, rows = problem.graph, None
+    tables = tuple(table.astype(dtype) for table in problem.jax_tables)
     order = node_order(graph, ordering)
     if order is not None:
         graph = graph.reordered(*order)
@@ -207,7 +227,8 @@ def _start(name: str, problem: Problem, ordering: Ordering = "none") -> Started:
         "k3": (jax.jit(jax.value_and_grad(_loss, argnums=1)), (operator, x, target)),
     }
     calls, temporaries = {}, {}
-    for task, (function, arguments) in programs.items():
+    for task in tasks:
+        function, arguments = programs[task]
         compiled = function.lower(*arguments).compile()
         calls[task] = partial(_run, compiled, arguments)
         temporaries[task] = compiled.memory_analysis().temp_size_in_bytes
@@ -226,7 +247,7 @@ def _need(name: str, sizes: Sizes) -> Need:
     """What a storage needs: XLA's statement of the compiled programs, rounded up to tables."""
     table, entries = sizes.table, sizes.entries
     match name:
-        case "csr":
+        case "csr" | "native":
             return Need(8 * entries, 3 * table, 7 * table)
         case "bcoo":
             messages = sizes.messages + 12 * entries

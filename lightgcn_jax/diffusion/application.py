@@ -6,14 +6,15 @@ matrices no wider product exists, so the same kernel runs for one after another.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Array, Float, NodeTable
-from lightgcn_jax.diffusion.storage import AccumulatingStorage, Storage, sum_dtype
+from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, Vectors
+from lightgcn_jax.diffusion.storage import AccumulatingStorage, RowStorage, Storage, sum_dtype
 
 Factor = Float[Array, ""] | float
 
@@ -82,6 +83,61 @@ def _multiply_add_batched(size, in_batched, storage, x, onto, scale, share):
 
 def _multiply_then_add(storage, x, onto, scale, share):
     return (scale * multiply(storage, x) + share * onto).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def multiply_rows(storage: RowStorage, x: NodeTable, rows: Ids, capacity: int) -> Vectors:
+    """(M x)[rows], with a derivative by x alone.
+
+    Args:
+        storage: R×C.
+        x: ``float[C, D]``.
+        rows: ``int32[Q]``, row ids.
+        capacity: static; the most entries that the rows may have.
+
+    Returns:
+        ``float[Q, D]`` in the type of x.
+    """
+    return storage.multiply_rows(x, rows, capacity)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def multiply_rows_transposed(
+    storage: RowStorage, y: Vectors, rows: Ids, capacity: int
+) -> NodeTable:
+    """M[rows]ᵀ y, with a derivative by y alone.
+
+    Args:
+        storage: R×C.
+        y: ``float[Q, D]``.
+        rows: ``int32[Q]``, row ids.
+        capacity: static; the most entries that the rows may have.
+
+    Returns:
+        ``float[C, D]`` in the type of y.
+    """
+    return storage.multiply_rows_transposed(y, rows, capacity)
+
+
+multiply_rows.defvjp(
+    lambda storage, x, rows, capacity: (multiply_rows(storage, x, rows, capacity), (storage, rows)),
+    lambda capacity, kept, cotangent: (
+        None,
+        multiply_rows_transposed(kept[0], cotangent, kept[1], capacity),
+        None,
+    ),
+)
+multiply_rows_transposed.defvjp(
+    lambda storage, y, rows, capacity: (
+        multiply_rows_transposed(storage, y, rows, capacity),
+        (storage, rows),
+    ),
+    lambda capacity, kept, cotangent: (
+        None,
+        multiply_rows(kept[0], cotangent, kept[1], capacity),
+        None,
+    ),
+)
 
 
 def _vmapped(function: Callable[..., NodeTable], in_batched: Any, *arguments: Any) -> NodeTable:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
-from lightgcn_jax.diffusion.storage import WeightsInOrder, rounded, sum_dtype
+from lightgcn_jax.diffusion.storage import BreakEven, WeightsInOrder, rounded, sum_dtype
 from lightgcn_jax.graph.csr import CsrMatrix
 
 sparse: Any
@@ -29,6 +29,10 @@ except ImportError:  # pragma: no cover - no such JAX exists yet
 _MISSING = "this JAX has no jax.experimental.sparse"
 # What the native product is called in a lowered program.
 _NATIVE_CALLS = {"cpu": "cpu_csr_sparse_dense", "gpu": "cusparse_csr_matmat"}
+# Restricted applications take room for entries that are not there, and the transposed one adds by a
+# scatter. A little below the shares at which both take the same time on Gowalla, D = 64, two cores,
+# co-clustered nodes (40 % and 12 %, `python -m benchmarks orders_and_rows --backend csr`).
+_BREAK_EVEN = BreakEven(1 / 3, 1 / 12)
 _LOWERING_NAMES = {"gpu": "cuda"}
 
 
@@ -106,6 +110,11 @@ class CsrStorage(WeightsInOrder):
     def num_entries(self) -> int:
         """Stored entries, static."""
         return len(self.columns)
+
+    @property
+    def break_even(self) -> BreakEven:
+        """Where an application to a few rows stops to save time."""
+        return _BREAK_EVEN
 
     def row_lengths(self, rows: Ids) -> Int[Array, " rows"]:
         """How many entries each of the rows has.

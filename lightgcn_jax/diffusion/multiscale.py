@@ -85,21 +85,35 @@ def layer_weights(operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence
     return weights
 
 
+def applications_a_turn(operator: Operator, applications: int) -> int:
+    """How many applications stand in the body of a loop over them.
+
+    One in general: XLA then reuses one set of buffers, and compiles the body once. An application
+    that is one call gives its result in a buffer of its own, which a loop of one would copy.
+
+    Args:
+        operator: what is applied.
+        applications: how many in all.
+
+    Returns:
+        At least 1, for ``unroll`` of :func:`jax.lax.scan`.
+    """
+    in_one_call = isinstance(operator.storage, AccumulatingStorage)
+    return max(1, min(applications, _CALLS_A_TURN)) if in_one_call else 1
+
+
 @jax.custom_vjp
 def _multiscale(operator: Operator, x: NodeTable, alphas: Float[Array, " scales"]) -> NodeTable:
     if len(alphas) == 1:
         return (alphas[0] * x).astype(x.dtype)
 
-    # Horner's scheme, alpha_0 x + Ã(alpha_1 x + Ã(… + alpha_K Ã x)): one pass an application. A
-    # loop in the program, not K copies of its body: XLA then reuses one set of buffers. Of one call
-    # it makes copies, though, since the loop would copy the call's result at each turn.
+    # Horner's scheme, alpha_0 x + Ã(alpha_1 x + Ã(… + alpha_K Ã x)): one pass an application.
     def step(total, factors):
         scale, alpha = factors
         return multiply_add(operator.storage, total, x, scale, alpha), None
 
     scales = jnp.append(jnp.ones_like(alphas[2:]), alphas[-1])
-    in_one_call = isinstance(operator.storage, AccumulatingStorage)
-    unroll = min(len(scales), _CALLS_A_TURN) if in_one_call else 1
+    unroll = applications_a_turn(operator, len(scales))
     return jax.lax.scan(step, x, (scales, alphas[:-1]), reverse=True, unroll=unroll)[0]
 
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, Vectors
-from lightgcn_jax.diffusion.multiscale import layer_weights
+from lightgcn_jax.diffusion.application import multiply_rows, multiply_rows_transposed
+from lightgcn_jax.diffusion.multiscale import applications_a_turn, layer_weights
 from lightgcn_jax.diffusion.operator import ConstantOperator, Operator, diffuse
 from lightgcn_jax.diffusion.storage import RowStorage, sum_dtype
 
@@ -70,7 +71,9 @@ def _scales(operator: Operator, x: NodeTable, count: int, rows: Ids) -> Scales:
         power = diffuse(operator, power)
         return power, power[rows]
 
-    power, scales = jax.lax.scan(step, x, length=max(0, count - 2))
+    length = max(0, count - 2)
+    unroll = applications_a_turn(operator, length)
+    power, scales = jax.lax.scan(step, x, length=length, unroll=unroll)
     scales = [x[rows][None], scales]
     if count > 1:
         scales.append(_last(operator, power, rows)[None])
@@ -84,7 +87,7 @@ def _last(operator: Operator, x: NodeTable, rows: Ids) -> Vectors:
         return diffuse(operator, x)[rows]
 
     def few(x, storage, capacity):
-        return storage.multiply_rows(x, rows, capacity)
+        return multiply_rows(storage, x, rows, capacity)
 
     return _restricted(operator, rows, few, full, x)
 
@@ -97,7 +100,7 @@ def _first_transposed(operator: Operator, y: Vectors, rows: Ids, dtype: DTypeLik
         return diffuse(operator.transpose(), spread.astype(dtype)).astype(y.dtype)
 
     def few(y, storage, capacity):
-        return storage.multiply_rows_transposed(y, rows, capacity)
+        return multiply_rows_transposed(storage, y, rows, capacity)
 
     if operator.restriction is not None and not operator.restriction.backward:
         return full(y)
@@ -147,7 +150,8 @@ def _backward(residual, cotangent):
     else:
         last = alphas[-1] * wide
         total = _first_transposed(operator, last, rows, dtype)
-        total, _ = jax.lax.scan(step, total, alphas[1:-1], reverse=True)
+        unroll = applications_a_turn(adjoint, len(alphas) - 2)
+        total, _ = jax.lax.scan(step, total, alphas[1:-1], reverse=True, unroll=unroll)
     x_bar = total.at[rows].add(alphas[0] * wide).astype(dtype)
     return None, x_bar, by_alpha, None
 

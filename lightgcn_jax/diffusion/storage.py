@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, Self, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,6 @@ from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 
-# An application is restricted where there is room for at most this share of the entries: a little
-# below the share at which both take the same time on Gowalla, D = 64, two cores, co-clustered nodes
-# (40 % and 12 %, `python -m benchmarks orders_and_rows`). The transposed one adds by a scatter.
-FORWARD_SHARE = 1 / 3
-BACKWARD_SHARE = 1 / 12
 # Room above the expected entries of a batch; a batch with more takes the full application.
 _HEADROOM = 1.25
 
@@ -83,6 +78,18 @@ class RescalableStorage(Storage, Protocol):
         ...
 
 
+class BreakEven(NamedTuple):
+    """Up to which share of all entries an application to the rows of a batch saves time.
+
+    Attributes:
+        forward: of M, whose rows are read.
+        backward: of the transpose, to which those rows add.
+    """
+
+    forward: float
+    backward: float
+
+
 class WeightsInOrder:
     """What storages share whose weights stand in the order of the CSR matrix."""
 
@@ -135,6 +142,11 @@ class RowStorage(Storage, Protocol):
     @property
     def num_entries(self) -> int:
         """Stored entries of the whole matrix, static."""
+        ...
+
+    @property
+    def break_even(self) -> BreakEven:
+        """Where an application to a few rows stops to save time."""
         ...
 
     def row_lengths(self, rows: Ids) -> Int[Array, " rows"]:
@@ -275,6 +287,6 @@ def restriction_of(storage: Storage, entries: float) -> Restriction | None:
     """
     if not isinstance(storage, RowStorage):
         return None
-    capacity = math.ceil(_HEADROOM * float(entries))
+    capacity, most = math.ceil(_HEADROOM * float(entries)), storage.break_even
     share = capacity / max(1, storage.num_entries)
-    return Restriction(capacity, share <= BACKWARD_SHARE) if share <= FORWARD_SHARE else None
+    return Restriction(capacity, share <= most.backward) if share <= most.forward else None

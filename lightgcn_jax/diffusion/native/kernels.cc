@@ -35,8 +35,11 @@ constexpr int64_t kLeastAhead = 4, kMostAhead = 32;
 constexpr int64_t kBytesToStream = int64_t{8} << 20;
 // Multiplications in one task: a tenth of a millisecond. Less in all is not worth a second thread.
 constexpr int64_t kTaskProducts = int64_t{1} << 20;
-// Of the rows that a transposed product adds to at a time: they stay in a cache of 1 MiB.
-constexpr int64_t kBytesAddedTo = int64_t{1} << 19;
+// Rows that a transposed product adds to at a time: they stay near, and each listed row of the
+// matrix is searched once for them. One is asked for some entries before it is added to.
+constexpr int64_t kBytesAddedTo = int64_t{4} << 20;
+constexpr int64_t kAddedAhead = 4;
+constexpr int64_t kTasksAThread = 4;
 
 using Bf16 = uint16_t;
 
@@ -301,7 +304,8 @@ template <class T>
 void MultiplyListedTransposed(ffi::ThreadPool& pool, const Product<T>& p, int64_t columns) {
   const Loop<T> loop = TransposedLoop<T>();
   const int64_t row_bytes = std::max<int64_t>(1, p.dim * sizeof(T));
-  const int64_t rows = std::max<int64_t>(1, kBytesAddedTo / row_bytes);
+  const int64_t shared = columns / (kTasksAThread * std::max<int64_t>(1, pool.num_threads()));
+  const int64_t rows = std::max<int64_t>(1, std::min(shared, kBytesAddedTo / row_bytes));
   const int64_t tasks = (columns + rows - 1) / rows;
   Share(pool, tasks, [&](int64_t task) {
     loop(p, {task * rows, std::min(columns, (task + 1) * rows)});

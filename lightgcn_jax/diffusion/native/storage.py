@@ -11,9 +11,13 @@ from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
 from lightgcn_jax.diffusion.native.library import load, target_name
-from lightgcn_jax.diffusion.storage import WeightsInOrder, rounded, sum_dtype
+from lightgcn_jax.diffusion.storage import BreakEven, WeightsInOrder, rounded, sum_dtype
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
+
+# Of room for a batch's entries, a quarter of which stays empty. On Gowalla, D = 64, an entry takes
+# 5.7 ns in the whole application, 10.6 among the rows of a batch, 13.4 where those rows add.
+_BREAK_EVEN = BreakEven(1 / 2, 2 / 5)
 
 
 @flax.struct.dataclass
@@ -70,6 +74,11 @@ class NativeStorage(WeightsInOrder):
     def num_entries(self) -> int:
         """Stored entries, static."""
         return len(self.columns)
+
+    @property
+    def break_even(self) -> BreakEven:
+        """Where an application to a few rows stops to save time."""
+        return _BREAK_EVEN
 
     def scaled(self, factors: Float[Array, " entries"]) -> Self:
         """The matrix with each entry times its factor.
@@ -165,5 +174,6 @@ class NativeStorage(WeightsInOrder):
         """A table of so many rows, as wide as x and in its type, by one of the kernels."""
         result = jax.ShapeDtypeStruct((rows, x.shape[1]), x.dtype)
         weights = self.weights.astype(sum_dtype(x.dtype))
-        function = jax.ffi.ffi_call(target_name(call), result)
+        # Operators lay several tables side by side; what is batched beyond that comes in turn.
+        function = jax.ffi.ffi_call(target_name(call), result, vmap_method="sequential")
         return function(self.offsets, self.columns, weights, x, *more)

@@ -303,6 +303,16 @@ def test_vmap_of_additions_is_a_loop():
             np.testing.assert_allclose(found[number], multiply_add(*chosen), rtol=1e-6)
 
 
+@compiled_here
+def test_rows_under_vmap_come_in_turn():
+    storage = NativeStorage.from_csr(csr_of(signed_matrix()), jnp.float32)
+    tables, rows = jnp.stack([table(COLUMNS, 4), table(COLUMNS, 4, seed=1)]), np.stack([LISTED] * 2)
+    rows[1] += 1
+    found = jax.jit(jax.vmap(lambda x, rows: storage.multiply_rows(x, rows, 0)))(tables, rows)
+    for one, x, listed in zip(found, tables, rows, strict=True):
+        np.testing.assert_array_equal(one, storage.multiply_rows(x, jnp.asarray(listed), 0))
+
+
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec as P

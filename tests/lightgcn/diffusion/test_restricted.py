@@ -13,6 +13,7 @@ from lightgcn_jax.diffusion import (
     diffusion_operator,
     multiscale,
     multiscale_rows,
+    obstacles,
 )
 from lightgcn_jax.errors import InputError
 from tests.lightgcn.programs import all_equations
@@ -22,6 +23,9 @@ NODES, DIM = NUM_USERS + NUM_ITEMS, 4
 ALPHAS = (0.4, 0.3, 0.2, 0.1)
 # Node 3 twice.
 ROWS = jnp.array([3, 3, 0, 12, 9], jnp.int32)
+
+# Those that can multiply single rows.
+BACKENDS = [name for name in ("native", "csr") if obstacles("cpu")[name] is None]
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -53,10 +57,11 @@ def loss_of(operator, restriction):
     [None, Restriction(100, True), Restriction(100, False), Restriction(2, True)],
     ids=["whole", "picked", "picked-forward", "overflow"],
 )
-def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, backend):
     operator = diffusion_operator(
         graph_of(*random_pairs(1)),
-        backend="csr",
+        backend=backend,
         dtype=jnp.float64,
         normalization=normalization,
     )
@@ -71,9 +76,10 @@ def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization):
         np.testing.assert_allclose(by_x, expected[1][0], rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("restriction", [None, Restriction(100, True)], ids=["whole", "picked"])
-def test_numerical_gradients_to_second_order(restriction):
-    operator = diffusion_operator(graph_of(*random_pairs(2)), backend="csr", dtype=jnp.float64)
+def test_numerical_gradients_to_second_order(restriction, backend):
+    operator = diffusion_operator(graph_of(*random_pairs(2)), backend=backend, dtype=jnp.float64)
     rows_alone, _ = loss_of(operator, restriction)
     jax.test_util.check_grads(rows_alone, (table(0), jnp.array(ALPHAS)), order=2, modes=("rev",))
 
@@ -118,6 +124,14 @@ def test_the_rule():
     # A second plan takes the place of the first, and the other ways to an operator keep it.
     assert planned.planned_for(entries).restriction is None
     assert planned.transpose().restriction == planned.restriction
+    # A kernel that reads single rows at little cost is asked to more often.
+    assert all(
+        diffusion_operator(graph_of(*random_pairs(1)), backend=name)
+        .planned_for(entries / 4)
+        .restriction.backward
+        for name in BACKENDS
+        if name != "csr"
+    )
     other = diffusion_operator(graph_of(*random_pairs(1)), backend="segment", dtype=jnp.float64)
     assert other.planned_for(0).restriction is None
 
