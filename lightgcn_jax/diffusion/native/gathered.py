@@ -7,7 +7,7 @@ holds it: its entries are arrays like any others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,10 @@ from lightgcn_jax.arrays import Array, Float, Int
 from lightgcn_jax.diffusion.native.library import load, target_name
 from lightgcn_jax.diffusion.storage import sum_dtype
 
+T = TypeVar("T")
 
-def on_platform(native: Callable[..., Array], other: Callable[..., Array]) -> Callable[..., Array]:
+
+def on_platform(native: Callable[..., T], other: Callable[..., T]) -> Callable[..., T]:
     """Make a function that calls the kernels in programs for a CPU, if they were compiled.
 
     Args:
