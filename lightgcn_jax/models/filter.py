@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -123,15 +124,7 @@ class FilterScorer:
         Returns:
             A scorer whose queries are the rows.
         """
-        shape = histories.num_rows, self.vectors.shape[1]
-        people = jnp.arange(histories.num_rows, dtype=jnp.int32)
-        scaled = self.vectors / self.low_pass_scales[:, None]
-
-        def add(sums: Array, slots: Array, items: Array) -> Array:
-            return sums.at[slots].add(scaled[items], mode="drop")
-
-        blank = jnp.zeros(shape, self.vectors.dtype)
-        users = fold_rows(histories, people, _CHUNK, add, blank)
+        users = _row_sums(histories, self.vectors / self.low_pass_scales[:, None])
         return dataclasses.replace(self, interactions=histories, users=users)
 
     def _filtered(
@@ -151,6 +144,18 @@ class FilterScorer:
             return scales * (filtered + self.low_pass[0] * low)
         both = jnp.stack([self.coefficients, self.low_pass], axis=1)
         return scales * chebyshev_sum(shifted, both, lambda c: c[0] * x + c[1] * low)
+
+
+@jax.jit
+def _row_sums(rows: CsrRows, table: ItemTable) -> UserTable:
+    """For each row of items the sum of their vectors."""
+
+    def add(sums: Array, slots: Array, items: Array) -> Array:
+        return sums.at[slots].add(table[items], mode="drop")
+
+    everybody = jnp.arange(rows.num_rows, dtype=jnp.int32)
+    blank = jnp.zeros((rows.num_rows, table.shape[1]), table.dtype)
+    return fold_rows(rows, everybody, _CHUNK, add, blank)
 
 
 _Kind = TypeVar("_Kind", bound=FilterScorer)

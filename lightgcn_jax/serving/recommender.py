@@ -19,7 +19,7 @@ from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, ready_scorer, whole_number
-from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
+from lightgcn_jax.evaluation.scorer import FromHistories, InnerProduct, Scorer, Tables
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.models import ClosedForm, Model, Score, unit_rows
@@ -210,6 +210,43 @@ class Recommender:
 
         return _answer(users, self.users, self.items, best, "user", empty=not available)
 
+    def recommend_from(
+        self, items: Iterable[int | str], k: int = 20, exclude_given: bool = True
+    ) -> Ranked:
+        """The items of highest score for somebody who was never seen, from items that they like.
+
+        Models that score a row of interactions do it as they score their own users: `filter`,
+        `gfcf` and `itemcf`.
+
+        Args:
+            items: external ids, each counted once.
+            k: items wanted, from 1 to I.
+            exclude_given: leave out those given.
+
+        Returns:
+            At most k items.
+
+        Raises:
+            InputError: an item is unknown, k does not fit, or the model scores no such list.
+        """
+        if not isinstance(self.scorer, FromHistories):
+            raise InputError(
+                f"recommend_from: expected a model that scores a list of items (filter, gfcf, "
+                f"itemcf), got {self.model}"
+            )
+        given = np.unique(_known_rows(self.items, items, "items"))
+        k = whole_number("k", k, 1, len(self.items), ", the number of items")
+        # Filled up to a power of two, so that lists of many lengths share few programs.
+        columns = np.pad(given, (0, _power_of_two(len(given)) - len(given)), constant_values=-1)
+        offsets = jnp.array([0, len(given)], jnp.int32)
+        history = CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest=len(columns))
+        scorer = self.scorer.of_histories(history)
+
+        def best(rows: np.ndarray) -> Ranking:
+            return rank(scorer, rows, k, seen=history if exclude_given else None)
+
+        return _answers(np.zeros(1, np.int32), self.items, best, empty=False)[0]
+
     @overload
     def similar_items(self, items: int | str, k: int = 20) -> Ranked: ...
     @overload
@@ -314,13 +351,17 @@ def _answers(rows: np.ndarray, ranked_ids: IdMap, best: Best, empty: bool) -> li
     if empty or not len(rows):
         return [Ranked([], np.zeros(0, np.float32)) for _ in rows]
     # Queries are filled up to a power of two, so that batches of many sizes share few programs.
-    padding = (1 << (len(rows) - 1).bit_length()) - len(rows)
+    padding = _power_of_two(len(rows)) - len(rows)
     ranking = best(np.pad(rows, (0, padding), mode="edge"))
     answers = []
     for found, scores in zip(ranking.items[: len(rows)], ranking.scores, strict=False):
         available = found >= 0
         answers.append(Ranked(ranked_ids.external(found[available]), scores[available]))
     return answers
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()
 
 
 def _neighbours(asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int, kind: str) -> Answer:

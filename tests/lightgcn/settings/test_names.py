@@ -54,7 +54,7 @@ def values_of(name):
 def flat_settings(draw):
     """Any choices, and any settings that are read beside them."""
     made = {choice: draw(st.sampled_from([*names])) for choice, names in CHOICES.items()}
-    if made["model"] in ("gfcf", "spectral", "itemcf", "popular", "random"):
+    if made["model"] in ("filter", "gfcf", "spectral", "itemcf", "popular", "random"):
         made = {"model": made["model"]}
     for name in KINDS:
         if name not in CHOICES and not misplaced(made, name) and draw(st.booleans()):
@@ -153,7 +153,7 @@ def test_numpy_scalars_are_taken_by_flat_names():
         ("select_by", "recall@7", "select_by: expected one of recall@10"),
         ("init_std", 0.0, "init_std: expected more than 0, got 0.0"),
         ("backend", "dense", "backend: expected one of"),
-        ("model", "svd", "model: expected one of .*'lightgcn', 'gfcf'"),
+        ("model", "svd", "model: expected one of .*'lightgcn', 'filter', 'gfcf'"),
         ("neighbours", 7, "neighbours: a setting of itemcf, which lightgcn does not read"),
         ("singular_vectors", 3, "singular_vectors: a setting of gfcf, which lightgcn does not"),
         ("temperature", 0.0, "temperature: expected more than 0, got 0.0"),
