@@ -27,6 +27,7 @@ from lightgcn_jax.training import (
 POSITIVE = st.floats(1e-6, 1e3)
 AT_LEAST_0 = st.floats(0, 1e3)
 SHARES = st.floats(0, 0.99)
+ANY = st.floats(-9, 9)
 COUNTS, SIZES = st.integers(1, 9), st.integers(0, 9)
 OF_KIND = {
     "dim": COUNTS, "layers": COUNTS, "init_std": POSITIVE, "edge_dropout": SHARES,
@@ -39,6 +40,9 @@ OF_KIND = {
     "learning_rate": POSITIVE, "schedule_epochs": st.just(0) | st.integers(9, 99),
     "warmup_epochs": AT_LEAST_0, "l2": AT_LEAST_0, "evaluate_every": COUNTS, "patience": SIZES,
     "ks": st.lists(COUNTS, min_size=1, unique=True).map(tuple), "seed": SIZES, "seeds": COUNTS,
+    "polynomial_degree": COUNTS, "flatness": AT_LEAST_0, "sharpening": AT_LEAST_0,
+    "low_pass_rank": SIZES, "low_pass_gain": AT_LEAST_0, "item_power": ANY, "low_pass_power": ANY,
+    "user_power": ANY, "svd_refinements": SIZES,
     "checkpoint_seconds": AT_LEAST_0, "alphas": st.none(), "select_by": st.none(),
 }  # fmt: skip
 
