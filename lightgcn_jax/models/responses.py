@@ -73,7 +73,8 @@ def chebycf(degree: int, flatness: float) -> Response:
     # Discrete orthogonality of T_0 … T_K over the Chebyshev points.
     coefficients = 2 / (degree + 1) * np.cos(np.outer(places, angles)) @ values
     coefficients[0] /= 2
-    return Response(coefficients, np.ones(1))
+    # g − ½ is odd about λ = ½: an even degree ends in 0, which costs an application of P.
+    return Response(coefficients[: degree + degree % 2], np.ones(1))
 
 
 def turbo() -> Response:
