@@ -32,7 +32,7 @@ ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
 # pages for every block, which made the matrix product three times slower.
 _BLOCK_SCORES = 4_000_000
 # What a scorer may hold for a block beside the scores.
-_BLOCK_BYTES = 32_000_000
+_BLOCK_BYTES = 48_000_000
 # Queries of a block come in multiples of this, so that a row of scores is whole vector registers:
 # 96 in place of 97 made inner products a tenth to a third faster, sparse products a third.
 _QUERIES_STEP = 32
