@@ -54,6 +54,10 @@ BENCHMARKS = {
         "benchmarks.speed.gfcf",
         "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",
     ),
+    "filter": Benchmark(
+        "benchmarks.speed.filter",
+        "polynomial filters of Gowalla: seconds of fit and full ranking, accuracy in full",
+    ),
     "pinsage": Benchmark(
         "benchmarks.speed.pinsage",
         "PinSAGE: walks, neighbours, a training step and all items, against peers",

@@ -86,20 +86,23 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Recommend:
-    """Recommend items to users, by their external ids.
+    """Recommend items to users, by their external ids, or to somebody new from a list of items.
 
     Attributes:
         run_path: the run directory.
         user: users to recommend to.
+        liked: items of somebody who was never seen, in place of users; of the models `filter`,
+            `gfcf` and `itemcf`.
         k: items for each user.
-        include_seen: recommend training and validation items of the user too.
+        include_seen: recommend training and validation items of the user too, or those liked.
         items: only these items may be recommended.
         filter_items: these items are left out.
         json: print JSON.
     """
 
     run_path: RunPath
-    user: Ids
+    user: Ids = ()
+    liked: Ids = ()
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
     include_seen: Switch = False
     items: Ids = ()
@@ -107,13 +110,27 @@ class Recommend:
     json: Switch = False
 
     def run(self) -> int:
+        if bool(self.user) == bool(self.liked):
+            raise InputError("recommend: expected either --user ID … or --liked ID …")
         recommender = Recommender.from_run(self.run_path)
+        if self.liked:
+            return self._recommend_to_somebody_new(recommender)
 
         def recommend(users: list[str]) -> list[Ranked | None]:
             items, filter_items = self.items or None, self.filter_items or None
             return recommender.recommend(users, self.k, not self.include_seen, items, filter_items)
 
         return _answer("user", "item", self.user, recommender.users, recommend, self.json)
+
+    def _recommend_to_somebody_new(self, recommender: Recommender) -> int:
+        if self.items or self.filter_items:
+            raise InputError("--liked: expected neither --items nor --filter-items beside it")
+        found = recommender.recommend_from(self.liked, self.k, not self.include_seen)
+        if self.json:
+            print(json.dumps({"items": _plain(found)}, indent=2))
+        else:
+            results().print(ranked_table("user", "item", {"new": found}))
+        return 0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.special
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import NodeTable
+from lightgcn_jax.arrays import Array, Float, NodeTable
 from lightgcn_jax.diffusion.operator import Operator, check_square, diffuse
 from lightgcn_jax.diffusion.spectral import Svd
 from lightgcn_jax.diffusion.storage import exact_product
@@ -74,16 +74,35 @@ def chebyshev_filter(operator: Operator, x: NodeTable, coefficients: ArrayLike) 
         raise InputError(
             f"coefficients: expected a vector of at least one, got shape {coefficients.shape}"
         )
+    return chebyshev_sum(lambda y: diffuse(operator, y), coefficients, lambda c: c * x)
+
+
+def chebyshev_sum(
+    apply: Callable[[NodeTable], NodeTable],
+    coefficients: Float[Array, "terms ..."],
+    term: Callable[[Float[Array, "..."]], NodeTable],
+) -> NodeTable:
+    """Σ_k T_k(M) x_k by K applications of M, in one loop (Clenshaw's recurrence).
+
+    Args:
+        apply: a linear map with eigenvalues in [−1, 1], from ``float[N, D]`` to the same.
+        coefficients: ``float[K + 1, …]``, what makes x_0 … x_K.
+        term: makes x_k, ``float[N, D]``: of one number and a table their product, for instance.
+
+    Returns:
+        ``float[N, D]``.
+    """
     if len(coefficients) == 1:
-        return coefficients[0] * x
+        return term(coefficients[0])
 
     def step(carry, coefficient):
         after, after_next = carry
-        return (coefficient * x + 2 * diffuse(operator, after) - after_next, after), None
+        return (term(coefficient) + 2 * apply(after) - after_next, after), None
 
-    start = coefficients[-1] * x, jnp.zeros_like(x)
+    last = term(coefficients[-1])
+    start = last, jnp.zeros_like(last)
     (first, second), _ = jax.lax.scan(step, start, coefficients[1:-1], reverse=True)
-    return coefficients[0] * x + diffuse(operator, first) - second
+    return term(coefficients[0]) + apply(first) - second
 
 
 def heat_coefficients(time: float, tolerance: float = 1e-6) -> np.ndarray:

@@ -25,6 +25,7 @@ from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import (
     TRANSPOSED,
     Normalization,
+    Powers,
     edge_reversal,
     normalized_adjacency,
     normalized_interactions,
@@ -170,7 +171,7 @@ def interaction_operator(
     *,
     backend: str | Maker = "auto",
     dtype: DTypeLike = jnp.float32,
-    normalization: Normalization = "symmetric",
+    normalization: Normalization | Powers = "symmetric",
     platform: str | None = None,
 ) -> Operator:
     """The U×I block R̃ of the normalised adjacency matrix; its transpose is I×U.
@@ -179,7 +180,7 @@ def interaction_operator(
         graph: the interactions.
         backend: as :func:`diffusion_operator` takes it.
         dtype: type of the edge weights.
-        normalization: as :func:`diffusion_operator` takes it.
+        normalization: as :func:`normalized_interactions` takes it.
         platform: where the operator will run; by default the platform that JAX runs on.
 
     Returns:

@@ -1,6 +1,7 @@
 """Score all items, leave out the seen ones, keep the top K: exact, in blocks, on the device.
 
-Ties are broken by the lower item row, as a stable sort of all items by descending score does.
+Ties are broken by the lower item row, as a stable sort of all items by descending score does. On a
+CPU with the compiled kernels the scores are read once; elsewhere :func:`exact_top_k` sorts a few.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, RankedIds
 from lightgcn_jax.data.pairs import Pairs, check_rows
+from lightgcn_jax.diffusion.native import largest_of_columns, on_platform
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Scorer, exact_scores, restricted_to
 from lightgcn_jax.fields import scalar
@@ -30,7 +32,7 @@ ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
 # pages for every block, which made the matrix product three times slower.
 _BLOCK_SCORES = 4_000_000
 # What a scorer may hold for a block beside the scores.
-_BLOCK_BYTES = 32_000_000
+_BLOCK_BYTES = 48_000_000
 # Queries of a block come in multiples of this, so that a row of scores is whole vector registers:
 # 96 in place of 97 made inner products a tenth to a third faster, sparse products a third.
 _QUERIES_STEP = 32
@@ -225,7 +227,8 @@ def _rank_block(
             columns = places[columns]
         columns = jnp.where(inside, columns, scores.shape[0])
         scores = scores.at[columns, slots].set(-jnp.inf, mode="drop")
-    ranked = exact_top_k(scores, k, width)
+    in_groups = functools.partial(exact_top_k, k=k, width=width)
+    ranked = on_platform(lambda given: Ranking(*largest_of_columns(given, k)), in_groups)(scores)
     return Ranking(jnp.where(ranked.scores > -jnp.inf, ranked.items, -1), ranked.scores)
 
 

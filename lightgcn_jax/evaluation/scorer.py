@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, UserTable
 from lightgcn_jax.diffusion.storage import exact_product
+from lightgcn_jax.graph.bipartite import CsrRows
 
 
 class Scorer(Protocol):
@@ -26,7 +27,8 @@ class Scorer(Protocol):
             returns; ranking takes blocks of as many queries as fit.
 
     A scorer that compares items in a way of its own has a method ``item_similarity() -> Scorer``
-    too, whose queries are the I items.
+    too, whose queries are the I items. One that scores anybody from a list of items is
+    :class:`FromHistories`.
     """
 
     @property
@@ -46,6 +48,19 @@ class Scorer(Protocol):
 
         Returns:
             ``float[I, Q]``, finite.
+        """
+        ...
+
+
+@runtime_checkable
+class FromHistories(Protocol):
+    """A model that scores people who were never seen, from their items."""
+
+    def of_histories(self, histories: CsrRows) -> Scorer:
+        """A scorer of the same items for people who were never seen.
+
+        Args:
+            histories: a row of items for each; they are the queries.
         """
         ...
 

@@ -25,8 +25,10 @@ from lightgcn_jax.graph.csr import CsrMatrix
 
 Normalization = Literal["symmetric", "left", "right", "row", "column", "none"]
 
-# Powers of the degrees that scale the rows and the columns.
-_POWERS: dict[Normalization, tuple[float, float]] = {
+Powers = tuple[float, float]
+"""Powers of the degrees that scale the rows and the columns."""
+
+_POWERS: dict[Normalization, Powers] = {
     "symmetric": (-0.5, -0.5),
     "left": (-0.5, 0.0),
     "right": (0.0, -0.5),
@@ -34,9 +36,7 @@ _POWERS: dict[Normalization, tuple[float, float]] = {
     "column": (0.0, -1.0),
     "none": (0.0, 0.0),
 }
-_BY_POWERS: dict[tuple[float, float], Normalization] = {
-    powers: name for name, powers in _POWERS.items()
-}
+_BY_POWERS: dict[Powers, Normalization] = {powers: name for name, powers in _POWERS.items()}
 
 TRANSPOSED: dict[Normalization, Normalization] = {
     name: _BY_POWERS[column, row] for name, (row, column) in _POWERS.items()
@@ -73,13 +73,14 @@ def normalized_adjacency(
 
 
 def normalized_interactions(
-    graph: BipartiteGraph, normalization: Normalization = "symmetric"
+    graph: BipartiteGraph, normalization: Normalization | Powers = "symmetric"
 ) -> CsrMatrix:
     """The U×I block R̃ of the normalised adjacency matrix.
 
     Args:
         graph: the interactions.
-        normalization: one of the six above.
+        normalization: one of the six above, or any powers of the degrees that scale users' rows
+            and items' columns.
 
     Returns:
         U×I.
@@ -114,14 +115,17 @@ def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
     return np.concatenate([of_user_edges + np.int32(graph.num_edges), of_item_edges])
 
 
-def _normalized(rows: CsrRows, num_columns: int, normalization: Normalization) -> CsrMatrix:
-    if normalization not in _POWERS:
+def _normalized(
+    rows: CsrRows, num_columns: int, normalization: Normalization | Powers
+) -> CsrMatrix:
+    if not (isinstance(normalization, tuple) or normalization in _POWERS):
         raise InputError(
             f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
         )
     offsets, columns = np.asarray(rows.offsets), np.asarray(rows.columns)
     lengths = np.diff(offsets)
-    row_power, column_power = _POWERS[normalization]
+    named = isinstance(normalization, str)
+    row_power, column_power = _POWERS[normalization] if named else normalization
     weights = np.repeat(_powers(lengths, row_power), lengths)
     if column_power:
         column_degrees = np.bincount(columns, minlength=num_columns)

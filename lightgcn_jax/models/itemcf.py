@@ -191,6 +191,17 @@ class ItemCfScorer(ItemCosines):
 
         return fold_rows(self.items_of_user, rows, width, add, blank).T
 
+    def of_histories(self, histories: CsrRows) -> ItemCfScorer:
+        """The same sums for people who were never seen.
+
+        Args:
+            histories: a row of items for each.
+
+        Returns:
+            A scorer whose queries are the rows.
+        """
+        return dataclasses.replace(self, items_of_user=histories)
+
     def item_similarity(self) -> ItemCosines:
         """The kept cosines themselves, for similar items."""
         return ItemCosines(self.neighbours, self.cosines)

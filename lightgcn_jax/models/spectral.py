@@ -18,6 +18,21 @@ from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.closed_form import ClosedForm, Tensors
 
 
+def check_not_empty(graph: BipartiteGraph) -> None:
+    """Refuse a graph that has no singular vectors.
+
+    Args:
+        graph: the interactions.
+
+    Raises:
+        InputError: it has no users or no items.
+    """
+    if not min(graph.num_users, graph.num_items):
+        raise InputError(
+            f"graph: expected users and items, got {graph.num_users} and {graph.num_items}"
+        )
+
+
 class SvdModel(ClosedForm):
     """A closed form of the leading singular vectors of R̃.
 
@@ -36,14 +51,17 @@ class SvdModel(ClosedForm):
         self, graph: BipartiteGraph, key: PRNGKey, rank: int, backend: Any, dtype: DTypeLike
     ) -> tuple[Operator, Svd]:
         """R̃ and its leading singular vectors: ``rank`` of them, or as many as there are."""
-        if not min(graph.num_users, graph.num_items):
-            raise InputError(
-                f"graph: expected users and items, got {graph.num_users} and {graph.num_items}"
-            )
+        check_not_empty(graph)
         operator = interaction_operator(graph, backend=backend, dtype=dtype)
-        own = {"oversampling": self.oversampling, "iterations": self.svd_iterations}
-        rank = min(rank, *operator.shape)
-        return operator, truncated_svd(operator, key, rank=rank, dtype=dtype, **own)
+        svd = truncated_svd(
+            operator,
+            key,
+            rank=min(rank, *operator.shape),
+            oversampling=self.oversampling,
+            iterations=self.svd_iterations,
+            dtype=dtype,
+        )
+        return operator, svd
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A finished run -> recommendations, similar users and items, and files for other programs."""
 
+from lightgcn_jax.serving.answers import Ranked
 from lightgcn_jax.serving.export import EXPORT_SUFFIXES, export
-from lightgcn_jax.serving.recommender import Ranked, Recommender
+from lightgcn_jax.serving.recommender import Recommender
 
 __all__ = ["EXPORT_SUFFIXES", "Ranked", "Recommender", "export"]

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, ready_scorer, whole_number
-from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
-from lightgcn_jax.fields import scalar
+from lightgcn_jax.evaluation.scorer import FromHistories, InnerProduct, Scorer, Tables
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.models import ClosedForm, Model, Score, unit_rows
 from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_scorer
+from lightgcn_jax.serving.answers import (
+    Answer,
+    Asked,
+    ExternalIds,
+    Ranked,
+    answer_for,
+    known_rows,
+    power_of_two,
+    ranked_rows,
+)
 from lightgcn_jax.settings import model_name
 
-ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
-"""Several external ids, integers or strings."""
-
-
-class Ranked(NamedTuple):
-    """The best of what may be recommended, best first; equal scores in the order of rows.
-
-    Attributes:
-        ids: k' ≤ k external ids; fewer than k where fewer are available.
-        scores: ``float32[k']``, the model's own (inner products of embeddings), or cosines for
-            similar users and items.
-    """
-
-    ids: list[int | str]
-    scores: np.ndarray
-
-
-Asked = int | str | ExternalIds
-"""One external id, or several."""
-Best = Callable[[np.ndarray], Ranking]
-"""From rows ``int32[Q]`` to their ranking."""
-Answer = Ranked | list[Ranked | None]
-"""What one id is answered, or several."""
 Filter = Iterable[int | str] | None
 """External ids of items; None filters nothing."""
 
@@ -208,7 +192,44 @@ class Recommender:
             seen = self.seen if exclude_seen else None
             return rank(self._ready, rows, min(k, available), seen=seen, candidates=candidates)
 
-        return _answer(users, self.users, self.items, best, "user", empty=not available)
+        return answer_for(users, self.users, self.items, best, "user", empty=not available)
+
+    def recommend_from(
+        self, items: Iterable[int | str], k: int = 20, exclude_given: bool = True
+    ) -> Ranked:
+        """The items of highest score for somebody who was never seen, from items that they like.
+
+        Models that score a row of interactions do it as they score their own users: `filter`,
+        `gfcf` and `itemcf`.
+
+        Args:
+            items: external ids, each counted once.
+            k: items wanted, from 1 to I.
+            exclude_given: leave out those given.
+
+        Returns:
+            At most k items.
+
+        Raises:
+            InputError: an item is unknown, k does not fit, or the model scores no such list.
+        """
+        if not isinstance(self.scorer, FromHistories):
+            raise InputError(
+                f"recommend_from: expected a model that scores a list of items (filter, gfcf, "
+                f"itemcf), got {self.model}"
+            )
+        given = np.unique(known_rows(self.items, items, "items"))
+        k = whole_number("k", k, 1, len(self.items), ", the number of items")
+        # Filled up to a power of two, so that lists of many lengths share few programs.
+        columns = np.pad(given, (0, power_of_two(len(given)) - len(given)), constant_values=-1)
+        offsets = jnp.array([0, len(given)], jnp.int32)
+        history = CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest=len(columns))
+        scorer = self.scorer.of_histories(history)
+
+        def best(rows: np.ndarray) -> Ranking:
+            return rank(scorer, rows, k, seen=history if exclude_given else None)
+
+        return ranked_rows(np.zeros(1, np.int32), self.items, best)[0]
 
     @overload
     def similar_items(self, items: int | str, k: int = 20) -> Ranked: ...
@@ -280,47 +301,11 @@ class Recommender:
             return None
         allowed = np.arange(len(self.items), dtype=np.int32)
         if items is not None:
-            allowed = np.unique(_known_rows(self.items, items, "items"))
+            allowed = np.unique(known_rows(self.items, items, "items"))
         if filter_items is not None:
-            removed = _known_rows(self.items, filter_items, "filter_items")
+            removed = known_rows(self.items, filter_items, "filter_items")
             allowed = np.setdiff1d(allowed, removed)
         return None if len(allowed) == len(self.items) else allowed
-
-
-def _answer(
-    asked: Asked, ids: IdMap, ranked_ids: IdMap, best: Best, kind: str, *, empty: bool = False
-) -> Answer:
-    """Ranks for the known ids among those asked for, and puts external ids on what comes back.
-
-    Args:
-        asked: one external id or several, of ``ids``.
-        best: from rows ``int32[Q]`` to their ranking, rows of ``ranked_ids``.
-        empty: nothing may be ranked, so that ``best`` cannot be called.
-    """
-    asked = scalar(asked)
-    if isinstance(asked, str) or not isinstance(asked, Iterable):
-        return _answers(np.array([_row(ids, asked, kind)]), ranked_ids, best, empty)[0]
-    asked = list(asked)
-    rows = ids.rows(asked)
-    unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
-    if unknown:
-        message = f"unknown {kind} ids: {', '.join(map(repr, unknown))}"
-        warnings.warn(message, UserWarning, stacklevel=3)
-    known = iter(_answers(rows[rows >= 0], ranked_ids, best, empty))
-    return [next(known) if row >= 0 else None for row in rows]
-
-
-def _answers(rows: np.ndarray, ranked_ids: IdMap, best: Best, empty: bool) -> list[Ranked]:
-    if empty or not len(rows):
-        return [Ranked([], np.zeros(0, np.float32)) for _ in rows]
-    # Queries are filled up to a power of two, so that batches of many sizes share few programs.
-    padding = (1 << (len(rows) - 1).bit_length()) - len(rows)
-    ranking = best(np.pad(rows, (0, padding), mode="edge"))
-    answers = []
-    for found, scores in zip(ranking.items[: len(rows)], ranking.scores, strict=False):
-        available = found >= 0
-        answers.append(Ranked(ranked_ids.external(found[available]), scores[available]))
-    return answers
 
 
 def _neighbours(asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int, kind: str) -> Answer:
@@ -334,28 +319,10 @@ def _neighbours(asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int, kind: st
         # Rounding may lead a hair past 1.
         return ranking._replace(scores=np.minimum(ranking.scores, np.float32(1)))
 
-    return _answer(asked, ids, ids, best, kind)
+    return answer_for(asked, ids, ids, best, kind)
 
 
 def _seen(split: Split) -> CsrRows:
     """Training and validation items of each user."""
     known = merge_pairs(split.train, split.valid)
     return csr_rows(known.users, known.items, len(split.users))
-
-
-def _row(ids: IdMap, asked: Any, kind: str) -> int:
-    try:
-        return ids.row(asked)
-    except InputError as error:
-        raise InputError(f"{kind}: {error}") from error
-
-
-def _known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray:
-    if isinstance(wanted, str):
-        raise InputError(f"{name}: expected several item ids, got the string {wanted!r}")
-    wanted = list(wanted)
-    rows = ids.rows(wanted)
-    unknown = [repr(one) for one, row in zip(wanted, rows, strict=True) if row < 0]
-    if unknown:
-        raise InputError(f"{name}: unknown item ids: {', '.join(unknown)}")
-    return rows

@@ -154,7 +154,7 @@ class ClosedFormConfig(_RunConfig):
     """Everything that decides the run of a model that is fitted in one go, but the data.
 
     Attributes:
-        model: GfCf, Spectral, ItemCf, Popular, Random, or a closed form of your own (see
+        model: Filter, GfCf, Spectral, ItemCf, Popular, Random, or a closed form of your own (see
             :class:`~lightgcn_jax.models.ClosedForm`).
         protocol: as in :class:`TrainConfig`.
         ks: cut-offs of the metrics.

@@ -158,8 +158,9 @@ class _Flags:
     Attributes:
         model: trained: `mf` (matrix factorisation), `gcn`, `sgc` (its linearisation), `ngcf`, `gnn`
             (aggregate and combine of your choice), `lightgcn`. Fitted in one go, without epochs:
-            `gfcf` (graph filters), `spectral` (singular vectors as embeddings), `itemcf`
-            (item-based cosine), `popular` (number of users) and `random`.
+            `filter` (a polynomial of the graph), `gfcf` (two graph filters), `spectral` (singular
+            vectors as embeddings), `itemcf` (item-based cosine), `popular` (number of users) and
+            `random`.
         score: of a user and an item, in training and in ranking: inner product, cosine, or a
             network of one hidden layer over both vectors (`mlp`).
         loss: `bpr`, `binary`, `softmax` (over the positive and the negatives) or `max-margin`.

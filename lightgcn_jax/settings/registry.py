@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lightgcn_jax.models.closed_form import ClosedForm
+from lightgcn_jax.models.filter import Filter
 from lightgcn_jax.models.gcn import GCN
 from lightgcn_jax.models.gfcf import GfCf
 from lightgcn_jax.models.gnn import GNN
@@ -47,6 +48,7 @@ MODELS: Classes = {
     "ngcf": NGCF,
     "gnn": GNN,
     "lightgcn": LightGCN,
+    "filter": Filter,
     "gfcf": GfCf,
     "spectral": Spectral,
     "itemcf": ItemCf,

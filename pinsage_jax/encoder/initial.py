@@ -28,7 +28,8 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array
 from pinsage_jax.encoder.blocks import LayerBlock, bounds, make_blocks, mark_layers
-from pinsage_jax.encoder.pinsage import PinSage, applied, pool
+from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.encoder.pooling import pool
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 # A unit that hardly differs between items is not blown up.

@@ -19,12 +19,19 @@ from typing import Any, NamedTuple
 
 from pinsage_jax.data.world import PinWorld
 from pinsage_jax.experiments.experiment import DataSet, Experiment, Variant
-from pinsage_jax.experiments.table_1 import COMBINED, PINSAGE, POPULARITY, UNIT
+from pinsage_jax.experiments.table_1 import COMBINED, DEFAULT, PINSAGE, POPULARITY, UNIT
 
 SIGNALS = (0.0, 0.5, 1.0)
 GRID_ITEMS, CLAIMS_ITEMS = 2_000, 5_000
 CONFIG = dataclasses.replace(UNIT, batch_size=512)
 """The ablation's settings, in smaller batches for smaller worlds."""
+BY_DEFAULT = Variant("default", "trained", {**DEFAULT.changes, "unit_length": False})
+FEATURES = Variant(
+    "features-alone",
+    "trained",
+    {**BY_DEFAULT.changes, "pooling": "none", "structure": 0, "folds": 0},
+)
+"""The default, and what it is without the graph."""
 FEW, MANY = 50, 2_000
 """Other numbers of shared negatives. Each row has separate ones of its own, therefore only few."""
 
@@ -40,7 +47,9 @@ def grid(items: int = GRID_ITEMS, signals: Sequence[float] = SIGNALS) -> list[Ex
         signals: the values of both signals.
     """
     return [
-        Experiment(_cell(items, graph, features), (POPULARITY, COMBINED, PINSAGE))
+        Experiment(
+            _cell(items, graph, features), (POPULARITY, COMBINED, PINSAGE, FEATURES, BY_DEFAULT)
+        )
         for graph in signals
         for features in signals
     ]

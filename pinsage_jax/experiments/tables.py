@@ -204,22 +204,28 @@ def verdict(rows: Sequence[Row], name: str, best: str = "pinsage") -> str | None
 def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> Table:
     """Make a table of worlds: PinSAGE, features alone, and their difference.
 
+    The paper's settings come first, then the default's.
+
     Args:
         cells: the rows of each world of :func:`pinsage_jax.experiments.claims.grid`.
         name: the figure.
     """
-    titles = ["graph", "features", "seeds", "popularity", "combined", "pinsage", "difference", ""]
+    pairs = (("combined", "pinsage"), ("features-alone", "default"))
+    titles = ["graph", "features", "seeds", "popularity"]
+    titles += [title for pair in pairs for title in (*pair, "difference")]
     lines = []
     for rows in cells:
         by_name, world = _by_name(rows), rows[0].data.world
         assert world is not None
-        shown = [_cell(by_name.get(one), name) for one in ("popularity", "combined", "pinsage")]
-        found = difference(by_name.get("pinsage"), by_name.get("combined"), name)
-        words = "" if found is None else ("", "pinsage is better", "features alone are")[found.sign]
+        shown: list[Any] = [_cell(by_name.get("popularity"), name)]
+        for alone, with_graph in pairs:
+            found = difference(by_name.get(with_graph), by_name.get(alone), name)
+            shown += [_cell(by_name.get(one), name) for one in (alone, with_graph)]
+            shown.append("–" if found is None else found)
         signals = (f"{world.graph_signal:g}", f"{world.visual_signal:g}")
         seeds = max(len(row.seeds) for row in rows)
-        lines.append((*signals, seeds, *shown, "–" if found is None else found, words))
-    return table(titles, lines, numbers=titles[:-1])
+        lines.append((*signals, seeds, *shown))
+    return table(titles, lines, numbers=titles)
 
 
 def claims_table(rows: Sequence[Row]) -> Table:

@@ -6,9 +6,8 @@ holds it: its entries are arrays like any others.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,10 @@ from lightgcn_jax.arrays import Array, Float, Int
 from lightgcn_jax.diffusion.native.library import load, target_name
 from lightgcn_jax.diffusion.storage import sum_dtype
 
+T = TypeVar("T")
 
-def on_platform(native: Callable[..., Array], other: Callable[..., Array]) -> Callable[..., Array]:
+
+def on_platform(native: Callable[..., T], other: Callable[..., T]) -> Callable[..., T]:
     """Make a function that calls the kernels in programs for a CPU, if they were compiled.
 
     Args:
@@ -27,7 +28,11 @@ def on_platform(native: Callable[..., Array], other: Callable[..., Array]) -> Ca
     """
     if load().library is None:
         return other
-    return functools.partial(jax.lax.platform_dependent, cpu=native, default=other)
+
+    def chosen(*given: Array) -> Any:
+        return jax.lax.platform_dependent(*given, cpu=native, default=other)
+
+    return chosen
 
 
 def gathered_sums(

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <type_traits>
@@ -37,6 +38,8 @@ constexpr int64_t kBytesToStream = int64_t{8} << 20;
 // To read a row costs as much as this many of them, however few columns it has.
 constexpr int64_t kTaskProducts = int64_t{1} << 20;
 constexpr int64_t kLeastColumns = 16;
+// Scores that one task looks at.
+constexpr int64_t kTaskScores = int64_t{1} << 20;
 // Rows that a transposed product adds to at a time: they stay near, and each listed row of the
 // matrix is searched once for them. One is asked for some entries before it is added to.
 constexpr int64_t kBytesAddedTo = int64_t{4} << 20;
@@ -123,6 +126,63 @@ struct Product {
   }
 };
 
+// The k largest entries of each column of scores with their rows, of equal ones the first.
+template <class T>
+struct Largest {
+  const T* scores;
+  int64_t rows, columns, k;
+  int32_t* items;
+  T* values;
+};
+
+// The k largest of what is added, in ascending order of their rows; no numbers at all once one of
+// them was none.
+template <class T>
+class Best {
+ public:
+  explicit Best(int64_t k) : k_(k) {}
+
+  // Returns what the next one has to exceed.
+  T Add(T score, int64_t row) {
+    spoilt_ = spoilt_ || score != score;
+    if (spoilt_) return std::numeric_limits<T>::infinity();
+    if (static_cast<int64_t>(heap_.size()) == k_) {
+      std::pop_heap(heap_.begin(), heap_.end());
+      heap_.pop_back();
+    }
+    heap_.push_back({score, static_cast<int32_t>(row)});
+    std::push_heap(heap_.begin(), heap_.end());
+    const bool full = static_cast<int64_t>(heap_.size()) == k_;
+    return full ? heap_.front().score : -std::numeric_limits<T>::infinity();
+  }
+
+  // Best first; -1 and -infinity where there were fewer.
+  void Write(int32_t* rows, T* scores) {
+    std::sort_heap(heap_.begin(), heap_.end());
+    if (spoilt_) heap_.assign(k_, {std::numeric_limits<T>::quiet_NaN(), -1});
+    for (int64_t place = 0; place < k_; ++place) {
+      const bool there = place < static_cast<int64_t>(heap_.size());
+      rows[place] = there ? heap_[place].row : -1;
+      // Zeros lose their sign.
+      scores[place] = there ? heap_[place].score + T(0) : -std::numeric_limits<T>::infinity();
+    }
+  }
+
+ private:
+  struct Entry {
+    T score;
+    int32_t row;
+
+    // Better first; a heap of these has the worst one on top.
+    bool operator<(const Entry& other) const {
+      return score != other.score ? score > other.score : row < other.row;
+    }
+  };
+  int64_t k_;
+  bool spoilt_ = false;
+  std::vector<Entry> heap_;
+};
+
 // The loops once for each instruction set, in one binary.
 #define STREAM(to, value) std::memcpy(to, &value, sizeof(value))
 #define FENCE()
@@ -130,6 +190,7 @@ struct Product {
 #define MOST_SUMS 8
 namespace baseline {
 #include "rows.inc"
+#include "top_k.inc"
 }  // namespace baseline
 #undef STREAM
 #undef FENCE
@@ -158,6 +219,7 @@ inline void Stream(void* to, Bits bits) {
   }
 }
 #include "rows.inc"
+#include "top_k.inc"
 }  // namespace avx2
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -182,6 +244,7 @@ inline void Stream(void* to, Bits bits) {
   }
 }
 #include "rows.inc"
+#include "top_k.inc"
 }  // namespace avx512
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -228,6 +291,15 @@ Loop<T> TransposedLoop() {
   if (instruction_set == kAvx2) return avx2::TransposedRows<T>;
 #endif
   return baseline::TransposedRows<T>;
+}
+
+template <class T>
+void (*ColumnLoop())(const Largest<T>&, Range) {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::LargestOfColumns<T>;
+  if (instruction_set == kAvx2) return avx2::LargestOfColumns<T>;
+#endif
+  return baseline::LargestOfColumns<T>;
 }
 
 // Runs work(0) … work(tasks - 1) on XLA's threads and on this one, which may be one of them: it
@@ -373,6 +445,18 @@ void MultiplyTransposed(ffi::ThreadPool& pool, const Product<T>& p, int64_t rows
   MultiplyAll(pool, flipped);
 }
 
+template <class T>
+void FindLargest(ffi::ThreadPool& pool, const Largest<T>& p) {
+  const auto loop = ColumnLoop<T>();
+  const int64_t lines = (p.columns * sizeof(T) + kLineBytes - 1) / kLineBytes;
+  const int64_t tasks = std::clamp<int64_t>(p.rows * p.columns / kTaskScores, 1, lines);
+  const int64_t a_line = kLineBytes / sizeof(T);
+  Share(pool, tasks, [&](int64_t task) {
+    loop(p, {lines * task / tasks * a_line,
+             std::min(p.columns, lines * (task + 1) / tasks * a_line)});
+  });
+}
+
 ffi::Error Refused(const char* why) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, why); }
 
 template <class T>
@@ -504,7 +588,31 @@ ffi::Error MultiplyTransposedTable(ffi::ThreadPool pool, ffi::AnyBuffer offsets,
   });
 }
 
+ffi::Error TopK(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::Result<ffi::BufferR2<ffi::S32>> items,
+                ffi::Result<ffi::AnyBuffer> values) {
+  if (scores.dimensions().size() != 2 || items->dimensions().size() != 2) {
+    return Refused("scores: expected two axes");
+  }
+  return ForTypeOf<float, double>(scores, [&](auto kind) {
+    using T = decltype(kind);
+    Largest<T> p{static_cast<const T*>(scores.untyped_data()),
+                 scores.dimensions()[0],
+                 scores.dimensions()[1],
+                 items->dimensions()[1],
+                 items->typed_data(),
+                 static_cast<T*>(values->untyped_data())};
+    FindLargest(pool, p);
+  });
+}
+
 }  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(top_k, TopK,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::BufferR2<ffi::S32>>()
+                                  .Ret<ffi::AnyBuffer>());
 
 #define MATRIX_AND_TABLE         \
   ffi::Ffi::Bind()               \

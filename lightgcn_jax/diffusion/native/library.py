@@ -16,6 +16,7 @@ CALLS = (
     "multiply_transposed",
     "multiply_rows",
     "multiply_rows_transposed",
+    "top_k",
 )
 _FOLDER = Path(__file__).parent
 # From the lowest to the highest, as the library counts them.

@@ -166,6 +166,8 @@ def test_every_setting_is_a_flag_with_its_text_and_its_default_in_each_preset(fl
         said = flags[name.replace("_", "-")]
         choices = ",".join(map(str, get_args(kind)))
         metavar = {int: "INT", float: "FLOAT", str: "STR", bool: ""}.get(kind, f"{{{choices}}}")
+        # A long list of names is broken into lines.
+        said = re.sub(r"(?<=,) (?=[^{}]*\})", "", said) if choices else said
         assert said.startswith(metavar) or name in ("ks", "alphas"), name
         text = said.removeprefix(metavar).rpartition("(")[0]
         assert len(text) > 10 or name == "select_by", name
@@ -342,6 +344,27 @@ def test_a_closed_form_from_the_command_line(source, run, tmp_path):
     assert "expected the run of a trained model to go on from, got gfcf" in error_of("train", *new)
     mixed = ("--from", run, "--data", "nowhere.csv", "--model", "gfcf")
     assert "--model: expected lightgcn as in" in error_of("train", *mixed)
+
+
+def test_somebody_new_is_recommended_to_by_what_they_like(source, run, tmp_path):
+    flags = ("--model", "filter", "--response", "gfcf", "--low-pass-rank", 3, "--ks", 5)
+    assert call("train", *source, *flags, "--out", tmp_path / "run").status == 0
+    recommender = Recommender.from_run(tmp_path / "run")
+    liked = recommender.items.ids[:2].to_list()
+    ask = ("recommend", tmp_path / "run", "--liked", *liked, "--k", 3)
+    expected = recommender.recommend_from(liked, 3)
+    found = json.loads(call(*ask, "--json").out)
+    assert [one["id"] for one in found["items"]] == expected.ids
+    assert all(one in call(*ask).out for one in expected.ids)
+    refusals = [
+        (("--user", "u"), "recommend: expected either --user ID … or --liked ID …"),
+        (("--items", liked[0]), "--liked: expected neither --items nor --filter-items beside it"),
+    ]
+    for flags, said in refusals:
+        assert said in error_of(*ask, *flags)
+    assert "expected either --user ID" in error_of("recommend", tmp_path / "run")
+    refusal = "expected a model that scores a list of items (filter, gfcf, itemcf), got lightgcn"
+    assert refusal in error_of("recommend", run, "--liked", liked[0])
 
 
 def test_models_without_vectors_say_so(source, tmp_path):

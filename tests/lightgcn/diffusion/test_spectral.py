@@ -96,6 +96,42 @@ def test_iterations_converge_to_the_leading_subspaces():
     assert many[1] < 1e-11
 
 
+@pytest.mark.usefixtures("x64")
+def test_accelerated_iterations_tell_close_values_apart():
+    """Three of them capture what thirty others do not, and no value exceeds the true one."""
+    spectrum = np.linspace(1, 0.7, 40)
+    matrix, _, exact = matrix_with(spectrum, 50, 60)
+    operator = operator_of_dense(matrix, jnp.float64)
+
+    def captured(**settings_):
+        _, values, right = svd_arrays(
+            operator, rank=10, oversampling=10, dtype=jnp.float64, **settings_
+        )
+        assert (values <= spectrum[:10] + 1e-12).all()
+        return np.square(exact[:, :10].T @ right).sum() / 10
+
+    assert captured(iterations=3, accelerated=True) > max(0.999, captured(iterations=30))
+
+
+@pytest.mark.parametrize("smallest", [1e-1, 1e-3, 0])
+def test_accelerated_iterations_bear_any_span_of_values(smallest):
+    """In float32, where a large growth would drown the small directions in rounding."""
+    spectrum = np.geomspace(1, max(smallest, 1e-3), 12)
+    spectrum[6:] *= smallest > 0
+    matrix, _, exact = matrix_with(spectrum, 40, 60)
+    found = truncated_svd(
+        operator_of_dense(matrix, jnp.float32),
+        KEY,
+        rank=8,
+        oversampling=2,
+        iterations=4,
+        accelerated=True,
+    )
+    np.testing.assert_allclose(found.values, spectrum[:8], atol=1e-5, rtol=2e-3)
+    kept = np.asarray(found.right)[:, :5]
+    np.testing.assert_allclose(np.square(exact[:, :5].T @ kept).sum(), 5, rtol=1e-4)
+
+
 def test_float32_reaches_its_rounding():
     spectrum = np.array([1.0, 0.7, 0.5, 0.2, 0.1])
     matrix, _, right = matrix_with(spectrum, 40, 60)

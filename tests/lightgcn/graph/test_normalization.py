@@ -64,6 +64,14 @@ def test_none_is_the_adjacency_matrix():
     np.testing.assert_array_equal(matrix.as_scipy().toarray(), expected + expected.T)
 
 
+def test_any_powers_of_the_degrees():
+    graph = graph_of(*random_pairs(0))
+    r = normalized_interactions(graph, "none").as_scipy().toarray()
+    users, items = np.maximum(r.sum(axis=1), 1), np.maximum(r.sum(axis=0), 1)
+    found = normalized_interactions(graph, (-0.7, 0.2)).as_scipy().toarray()
+    np.testing.assert_allclose(found, users[:, None] ** -0.7 * r * items**0.2, rtol=1e-14)
+
+
 def test_symmetric_has_spectral_radius_one():
     # D^½ 1 is an eigenvector of eigenvalue 1; a bipartite graph has -1 beside it.
     graph = graph_of(*random_pairs(3))

@@ -42,6 +42,7 @@ SETTINGS = {
     "ngcf": TRAINED | {"layers": 2},
     "gnn": TRAINED | {"layers": 2, "init_std": 0.5},
     "lightgcn": TRAINED,
+    "filter": {"low_pass_rank": 4},
     "gfcf": {"singular_vectors": 4},
     "spectral": {"dim": 4},
     "itemcf": {"neighbours": 7},
@@ -277,7 +278,7 @@ def test_embeddings_and_neighbours_or_a_clear_refusal(fitted, tmp_path):
             np.testing.assert_array_equal(stored["users"], fitted.user_embeddings)
         assert len(recommender.similar_users(recommender.users.ids[0], 4).ids) == 4
     else:
-        refusal = rf"expected a model that has them \(mf, .*, gfcf, spectral\), got {model}"
+        refusal = rf"expected a model that has them \(mf, .*, filter, gfcf, spectral\), got {model}"
         for ask in (
             lambda: export(recommender, tmp_path / "e.npz"),
             lambda: recommender.similar_users(recommender.users.ids[0]),
@@ -297,6 +298,26 @@ def test_embeddings_and_neighbours_or_a_clear_refusal(fitted, tmp_path):
         assert similarity == pytest.approx(dict(zip(*found[1], strict=True))[one], abs=1e-6) or (
             model == "itemcf"  # one of the two may have kept the other alone
         )
+
+
+def test_somebody_new_is_scored_by_their_items_or_a_clear_refusal(fitted, split):
+    recommender = Recommender.from_fit(fitted)
+    size, row = len(split.items), 3
+    items = split.items.external(split.train.items[split.train.users == row])
+    if model_name(fitted.config) not in ("filter", "gfcf", "itemcf"):
+        with pytest.raises(InputError, match="expected a model that scores a list of items"):
+            recommender.recommend_from(items)
+        return
+    known = recommender.recommend(recommender.users.ids[row], size, exclude_seen=False)
+    new = recommender.recommend_from(items, size, exclude_given=False)
+    scores = dict(zip(*known, strict=True))
+    np.testing.assert_allclose(new.scores, [scores[one] for one in new.ids], atol=1e-5)
+    # An item that is named twice counts once; those given are left out.
+    unseen = recommender.recommend_from([*items, items[0]], size)
+    assert set(unseen.ids) == set(new.ids) - set(items)
+    assert not recommender.recommend_from([], size).scores.any()
+    with pytest.raises(InputError, match="items: unknown item ids: 'none such'"):
+        recommender.recommend_from(["none such"])
 
 
 @pytest.mark.parametrize("model", CLOSED)

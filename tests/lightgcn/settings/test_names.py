@@ -27,6 +27,7 @@ from lightgcn_jax.training import (
 POSITIVE = st.floats(1e-6, 1e3)
 AT_LEAST_0 = st.floats(0, 1e3)
 SHARES = st.floats(0, 0.99)
+ANY = st.floats(-9, 9)
 COUNTS, SIZES = st.integers(1, 9), st.integers(0, 9)
 OF_KIND = {
     "dim": COUNTS, "layers": COUNTS, "init_std": POSITIVE, "edge_dropout": SHARES,
@@ -39,6 +40,9 @@ OF_KIND = {
     "learning_rate": POSITIVE, "schedule_epochs": st.just(0) | st.integers(9, 99),
     "warmup_epochs": AT_LEAST_0, "l2": AT_LEAST_0, "evaluate_every": COUNTS, "patience": SIZES,
     "ks": st.lists(COUNTS, min_size=1, unique=True).map(tuple), "seed": SIZES, "seeds": COUNTS,
+    "polynomial_degree": COUNTS, "flatness": AT_LEAST_0, "sharpening": AT_LEAST_0,
+    "low_pass_rank": SIZES, "low_pass_gain": AT_LEAST_0, "item_power": ANY, "low_pass_power": ANY,
+    "user_power": ANY, "svd_refinements": SIZES,
     "checkpoint_seconds": AT_LEAST_0, "alphas": st.none(), "select_by": st.none(),
 }  # fmt: skip
 
@@ -54,7 +58,7 @@ def values_of(name):
 def flat_settings(draw):
     """Any choices, and any settings that are read beside them."""
     made = {choice: draw(st.sampled_from([*names])) for choice, names in CHOICES.items()}
-    if made["model"] in ("gfcf", "spectral", "itemcf", "popular", "random"):
+    if made["model"] in ("filter", "gfcf", "spectral", "itemcf", "popular", "random"):
         made = {"model": made["model"]}
     for name in KINDS:
         if name not in CHOICES and not misplaced(made, name) and draw(st.booleans()):
@@ -153,7 +157,7 @@ def test_numpy_scalars_are_taken_by_flat_names():
         ("select_by", "recall@7", "select_by: expected one of recall@10"),
         ("init_std", 0.0, "init_std: expected more than 0, got 0.0"),
         ("backend", "dense", "backend: expected one of"),
-        ("model", "svd", "model: expected one of .*'lightgcn', 'gfcf'"),
+        ("model", "svd", "model: expected one of .*'lightgcn', 'filter', 'gfcf'"),
         ("neighbours", 7, "neighbours: a setting of itemcf, which lightgcn does not read"),
         ("singular_vectors", 3, "singular_vectors: a setting of gfcf, which lightgcn does not"),
         ("temperature", 0.0, "temperature: expected more than 0, got 0.0"),

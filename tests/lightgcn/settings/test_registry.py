@@ -164,7 +164,7 @@ def test_a_setting_of_something_that_was_not_chosen_is_misplaced():
 
 
 def test_models_with_embeddings_are_named():
-    assert with_embeddings() == "mf, gcn, sgc, ngcf, gnn, lightgcn, gfcf, spectral"
+    assert with_embeddings() == "mf, gcn, sgc, ngcf, gnn, lightgcn, filter, gfcf, spectral"
 
 
 @pytest.mark.parametrize("name", MODELS)

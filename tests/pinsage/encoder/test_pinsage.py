@@ -16,9 +16,9 @@ from pinsage_jax.encoder.pinsage import (
     init_params,
     make_model,
     model_inputs,
-    pool,
     unit,
 )
+from pinsage_jax.encoder.pooling import pool
 from pinsage_jax.features.schema import fit_schema
 from pinsage_jax.features.table import FeatureTable
 from tests.pinsage import oracles

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.experiments.ablation import Result, Run
-from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
+from pinsage_jax.experiments.claims import BY_DEFAULT, FEATURES, STATEMENTS, claims, grid
 from pinsage_jax.experiments.experiment import DataSet, Variant
 from pinsage_jax.experiments.table_1 import COMBINED, PINSAGE, RANDOM
 from pinsage_jax.experiments.tables import (
@@ -107,7 +107,7 @@ def test_new_partners_and_added_items_have_a_table_of_their_own():
     assert new_pairs_table(rows[1:]) is None
 
 
-def test_grid_table_says_who_is_better():
+def test_grid_table_has_differences_from_features_alone():
     cells = {(one.data.world.graph_signal, one.data.world.visual_signal): one for one in grid()}
     noise, clear = cells[0, 1].data, cells[1, 0].data
     rows = rows_of(
@@ -116,12 +116,16 @@ def test_grid_table_says_who_is_better():
             *results(PINSAGE, [0.20, 0.21, 0.22], data=noise),
             *results(COMBINED, [0.10, 0.11], data=clear),
             *results(PINSAGE, [0.20, 0.21], data=clear),
+            *results(FEATURES, [0.10, 0.11], data=clear),
+            *results(BY_DEFAULT, [0.30, 0.31], data=clear),
         ]
     )
     lines = lines_of(grid_table(list(rows.values())))
     assert lines[2].split()[:3] == ["0", "1", "3"]
-    assert lines[2].rstrip().endswith("-0.1000 ± 0.0000  features alone are")
-    assert lines[3].rstrip().endswith("+0.1000 ± 0.0000  pinsage is better")
+    assert "-0.1000 ± 0.0000" in lines[2]
+    assert lines[2].split()[-3:] == ["–"] * 3
+    assert "+0.1000 ± 0.0000" in lines[3]
+    assert lines[3].rstrip().endswith("+0.2000 ± 0.0000")
 
 
 def test_claims_are_stated_with_their_spread():

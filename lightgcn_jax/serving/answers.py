@@ -1,0 +1,131 @@
+"""Answers in external ids: what was asked for, what is known of it, and what comes back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.ranking import Ranking
+from lightgcn_jax.fields import scalar
+
+ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
+"""Several external ids, integers or strings."""
+
+
+class Ranked(NamedTuple):
+    """The best of what may be recommended, best first; equal scores in the order of rows.
+
+    Attributes:
+        ids: k' ≤ k external ids; fewer than k where fewer are available.
+        scores: ``float32[k']``, the model's own (inner products of embeddings), or cosines for
+            similar users and items.
+    """
+
+    ids: list[int | str]
+    scores: np.ndarray
+
+
+Asked = int | str | ExternalIds
+"""One external id, or several."""
+Best = Callable[[np.ndarray], Ranking]
+"""From rows ``int32[Q]`` to their ranking."""
+Answer = Ranked | list[Ranked | None]
+"""What one id is answered, or several."""
+
+
+def answer_for(
+    asked: Asked, ids: IdMap, ranked_ids: IdMap, best: Best, kind: str, *, empty: bool = False
+) -> Answer:
+    """Ranks for the known ids among those asked for, and puts external ids on what comes back.
+
+    Args:
+        asked: one external id or several, of ``ids``.
+        ids: of those that ask.
+        ranked_ids: of what is ranked.
+        best: from rows ``int32[Q]`` to their ranking, rows of ``ranked_ids``.
+        kind: what an error calls those that ask.
+        empty: nothing may be ranked, so that ``best`` cannot be called.
+
+    Raises:
+        InputError: the single id is unknown.
+    """
+    asked = scalar(asked)
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
+        return ranked_rows(np.array([_row(ids, asked, kind)]), ranked_ids, best, empty)[0]
+    asked = list(asked)
+    rows = ids.rows(asked)
+    unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
+    if unknown:
+        message = f"unknown {kind} ids: {', '.join(map(repr, unknown))}"
+        warnings.warn(message, UserWarning, stacklevel=3)
+    known = iter(ranked_rows(rows[rows >= 0], ranked_ids, best, empty))
+    return [next(known) if row >= 0 else None for row in rows]
+
+
+def ranked_rows(
+    rows: np.ndarray, ranked_ids: IdMap, best: Best, empty: bool = False
+) -> list[Ranked]:
+    """What is ranked for each row, in external ids.
+
+    Args:
+        rows: ``int[Q]``.
+        ranked_ids: of what is ranked.
+        best: from rows ``int32[Q]`` to their ranking, rows of ``ranked_ids``.
+        empty: nothing may be ranked, so that ``best`` cannot be called.
+    """
+    if empty or not len(rows):
+        return [Ranked([], np.zeros(0, np.float32)) for _ in rows]
+    # Queries are filled up to a power of two, so that batches of many sizes share few programs.
+    padding = power_of_two(len(rows)) - len(rows)
+    ranking = best(np.pad(rows, (0, padding), mode="edge"))
+    answers = []
+    for found, scores in zip(ranking.items[: len(rows)], ranking.scores, strict=False):
+        available = found >= 0
+        answers.append(Ranked(ranked_ids.external(found[available]), scores[available]))
+    return answers
+
+
+def power_of_two(least: int) -> int:
+    """The lowest power of two that is no smaller.
+
+    Args:
+        least: a whole number.
+    """
+    return 1 << max(0, least - 1).bit_length()
+
+
+def known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray:
+    """The rows of external ids, all of which must be known.
+
+    Args:
+        ids: the ids.
+        wanted: n external ids.
+        name: what an error calls them.
+
+    Returns:
+        ``int32[n]``.
+
+    Raises:
+        InputError: an id is unknown, or a single string came.
+    """
+    if isinstance(wanted, str):
+        raise InputError(f"{name}: expected several item ids, got the string {wanted!r}")
+    wanted = list(wanted)
+    rows = ids.rows(wanted)
+    unknown = [repr(one) for one, row in zip(wanted, rows, strict=True) if row < 0]
+    if unknown:
+        raise InputError(f"{name}: unknown item ids: {', '.join(unknown)}")
+    return rows
+
+
+def _row(ids: IdMap, asked: Any, kind: str) -> int:
+    try:
+        return ids.row(asked)
+    except InputError as error:
+        raise InputError(f"{kind}: {error}") from error
