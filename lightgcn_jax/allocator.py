@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 
 # Parameters of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -22,11 +23,25 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it is done.
     """
-    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is None:
+    mallopt = _function("mallopt")
+    set_up = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if mallopt is None or set_up:
         return False
     # One arena: those that glibc makes for threads hold no block of that size.
     settings = {_MMAP_THRESHOLD: _KEPT, _TRIM_THRESHOLD: _KEPT, _ARENA_MAX: 1}
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def give_back_unused() -> None:
+    """Give the system all pages that hold nothing: what a compiler leaves behind, for instance.
+
+    Nothing happens where the C library is not glibc.
+    """
+    malloc_trim = _function("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _function(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where it has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lightgcn_jax.allocator import give_back_unused
 from lightgcn_jax.data import PARTS, Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
@@ -171,6 +172,7 @@ class Trainer:
         )
         compiled = function.lower(states, *self._arguments(progress)).compile()
         progress.compile_seconds += time.perf_counter() - start
+        give_back_unused()
         return compiled
 
     def _arguments(self, progress: Progress) -> tuple:

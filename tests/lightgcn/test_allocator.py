@@ -36,3 +36,27 @@ def test_a_freed_block_is_used_again_without_new_pages():
 
 def test_what_the_environment_sets_up_is_left_alone():
     assert printed(MALLOC_MMAP_THRESHOLD_="4096") == [b"False", b"False"]
+
+
+RELEASED = """
+import numpy as np
+from pathlib import Path
+from lightgcn_jax.allocator import give_back_unused, keep_freed_memory
+
+def resident_pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+keep_freed_memory()
+np.full(2**27, 1, np.uint8)
+kept = resident_pages()
+give_back_unused()
+print(kept - resident_pages() > 0.9 * 2**27 / 4096)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets up glibc")
+def test_pages_that_hold_nothing_go_back_when_asked_for():
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    command = [sys.executable, "-c", RELEASED]
+    ended = subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert ended.stdout.split() == [b"True"]

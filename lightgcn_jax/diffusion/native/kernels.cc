@@ -35,7 +35,9 @@ constexpr int64_t kLeastAhead = 4, kMostAhead = 32;
 // From here on a result would push what is read out of the caches: it is written past them.
 constexpr int64_t kBytesToStream = int64_t{8} << 20;
 // Multiplications in one task: a tenth of a millisecond. Less in all is not worth a second thread.
+// To read a row costs as much as this many of them, however few columns it has.
 constexpr int64_t kTaskProducts = int64_t{1} << 20;
+constexpr int64_t kLeastColumns = 16;
 // Scores that one task looks at.
 constexpr int64_t kTaskScores = int64_t{1} << 20;
 // Rows that a transposed product adds to at a time: they stay near, and each listed row of the
@@ -326,7 +328,9 @@ void Share(ffi::ThreadPool& pool, int64_t tasks, const Work& work) {
   state->all_done.wait(lock, [&] { return state->done == tasks; });
 }
 
-int64_t TasksOf(int64_t products) { return std::max<int64_t>(1, products / kTaskProducts); }
+int64_t TasksOf(int64_t entries, int64_t dim) {
+  return std::max<int64_t>(1, entries * std::max(dim, kLeastColumns) / kTaskProducts);
+}
 
 // The first row of a task when all rows, with an entry's work for each one beside its entries, are
 // shared out evenly.
@@ -351,7 +355,7 @@ void MultiplyAll(ffi::ThreadPool& pool, Product<T>& p) {
   p.stream = row_bytes % register_bytes == 0 && p.num_rows * row_bytes >= kBytesToStream &&
              reinterpret_cast<uintptr_t>(p.y) % kLineBytes == 0;
   const Loop<T> loop = RowLoop<T>();
-  const int64_t tasks = TasksOf((p.entries + p.num_rows) * p.dim);
+  const int64_t tasks = TasksOf(p.entries + p.num_rows, p.dim);
   Share(pool, tasks, [&](int64_t task) {
     loop(p, {FirstRow(p.offsets, p.num_rows, task, tasks),
              FirstRow(p.offsets, p.num_rows, task + 1, tasks)});
@@ -366,7 +370,7 @@ void MultiplyListed(ffi::ThreadPool& pool, const Product<T>& p) {
     entries += found.end - found.begin;
   }
   const Loop<T> loop = RowLoop<T>();
-  const int64_t tasks = std::clamp<int64_t>(p.num_rows, 1, TasksOf(entries * p.dim));
+  const int64_t tasks = std::clamp<int64_t>(p.num_rows, 1, TasksOf(entries, p.dim));
   Share(pool, tasks, [&](int64_t task) {
     loop(p, {p.num_rows * task / tasks, p.num_rows * (task + 1) / tasks});
   });

@@ -49,7 +49,9 @@ def report_of(monkeypatch, entries, status=0, options=()):
 
 def test_claims_are_of_a_hundred_million_entries(monkeypatch):
     report = report_of(monkeypatch, 10**8)
-    assert all(claim.value == 31 and claim.holds for claim in report.claims)
+    assert all(claim.value == 31 for claim in report.claims)
+    # 31 s are too many for the storage that only copies three arrays.
+    assert [claim.name for claim in report.claims if not claim.holds] == ["native_seconds"]
     assert report.details["bucketed_slots_per_entry"] == pytest.approx(1.1)
     smaller = report_of(monkeypatch, 10**6)
     assert all("1,000,000 entries" in (claim.reason or "") for claim in smaller.claims)
@@ -66,4 +68,5 @@ def test_claims_are_medians_of_several_processes(monkeypatch):
 def test_a_process_that_fails_is_reported(monkeypatch):
     claims = {claim.name: claim for claim in report_of(monkeypatch, 10**8, status=-9).claims}
     assert claims.pop("bcoo_seconds").holds is None
+    assert claims.pop("native_seconds").value == 31
     assert all(claim.holds for claim in claims.values())
