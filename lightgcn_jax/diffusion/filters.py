@@ -25,6 +25,10 @@ from lightgcn_jax.diffusion.spectral import Svd
 from lightgcn_jax.diffusion.storage import exact_product
 from lightgcn_jax.errors import InputError
 
+# Steps of a recurrence in one body of its loop. A loop copies the tables that it hands on: degree 7
+# on Gowalla takes a sixth less time, and two tables fewer, without one.
+_STEPS_AT_ONCE = 8
+
 
 def chebyshev_coefficients(function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:
     """The polynomial of a degree that agrees with a function at the Chebyshev points of [−1, 1].
@@ -101,7 +105,9 @@ def chebyshev_sum(
 
     last = term(coefficients[-1])
     start = last, jnp.zeros_like(last)
-    (first, second), _ = jax.lax.scan(step, start, coefficients[1:-1], reverse=True)
+    (first, second), _ = jax.lax.scan(
+        step, start, coefficients[1:-1], reverse=True, unroll=_STEPS_AT_ONCE
+    )
     return term(coefficients[0]) + apply(first) - second
 
 

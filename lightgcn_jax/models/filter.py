@@ -68,7 +68,7 @@ class FilterScorer:
     @property
     def block_bytes_per_query(self) -> int:
         """What :meth:`scores` holds beside its result: columns of items, and one of users."""
-        # A recurrence of several steps holds two columns twice, as a loop hands them on.
+        # A recurrence that is a loop holds two columns twice, as it hands them on.
         columns = 3 if len(self.coefficients) < 3 else 7 + (len(self.low_pass) > 1)
         return (columns * self.num_items + self.operator.shape[0]) * self.vectors.dtype.itemsize
 
