@@ -177,7 +177,10 @@ def _applications(model: LightGCN, workload: Workload) -> Callable[[], Any]:
 
     @jax.jit
     def chain(operator, x):
-        return jax.lax.fori_loop(0, 2 * model.layers, lambda _, y: diffuse(operator, y), x)
+        # No loop, which would copy the result of each turn.
+        for _ in range(2 * model.layers):
+            x = diffuse(operator, x)
+        return x
 
     x = jnp.ones((workload.graph.num_nodes, model.dim), jnp.float32)
     return lambda: jax.block_until_ready(chain(workload.operator, x))

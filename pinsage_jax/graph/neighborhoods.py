@@ -32,6 +32,8 @@ _NOBODY = np.uint32(0xFFFFFFFF)
 _MOST_VISITS = 65_535
 # Visits that a thread counts at a time, so that its arrays stay in the cache.
 _COUNTED_AT_ONCE = 1 << 17
+# Chunks of rows under way at once.
+_CHUNKS_AT_ONCE = 2
 # Words of 4 bytes that live at the same time for each visit: random bits, ids, runs, ranks.
 _WORDS_PER_VISIT = 8
 
@@ -171,7 +173,7 @@ def build_table(
     neighbors: int,
     config: WalkConfig,
     rows: np.ndarray | None = None,
-    memory_bytes: int = 2**26,
+    memory_bytes: int = 2**27,
 ) -> NeighborTable:
     """Walk from every item, or from some, and keep each one's most visited.
 
@@ -185,7 +187,8 @@ def build_table(
         neighbors: T.
         config: how many walks, how long.
         rows: ``int[n]`` item rows; None for all R.
-        memory_bytes: what walking and sorting one chunk may take, beside the graph and the table.
+        memory_bytes: what walking and counting one chunk may take, beside the graph and the table;
+            two are under way at once.
 
     Returns:
         A table of R rows, or of n in the order of ``rows``.
@@ -207,10 +210,10 @@ def build_table(
     chunk = min(fitting, 1 << max(1, len(rows) - 1).bit_length())
     padded = np.full(-(-len(rows) // chunk) * chunk, -1, np.int32)
     padded[: len(rows)] = rows
-    parts = [
-        walked_neighbors(key, graph, seeds, count=neighbors, config=config)
-        for seeds in padded.reshape(-1, chunk)
-    ]
+    walked = functools.partial(walked_neighbors, key, graph, count=neighbors, config=config)
+    # One chunk is counted while the next one walks.
+    with ThreadPoolExecutor(_CHUNKS_AT_ONCE) as workers:
+        parts = list(workers.map(walked, padded.reshape(-1, chunk)))
     if not parts:
         empty = jnp.zeros((0, neighbors))
         return NeighborTable(ids=empty.astype(jnp.int32), weights=empty)
