@@ -15,8 +15,12 @@ import jax.numpy as jnp
 from lightgcn_jax.arrays import Array, Float, Int
 from lightgcn_jax.diffusion.native.library import load, target_name
 from lightgcn_jax.diffusion.storage import sum_dtype
+from lightgcn_jax.errors import InputError
 
 T = TypeVar("T")
+
+# Offsets are numbers of 32 bits.
+_MOST_PLACES = 2**31 - 1
 
 
 def on_platform(native: Callable[..., T], other: Callable[..., T]) -> Callable[..., T]:
@@ -77,9 +81,16 @@ def scattered_sums(
 
 def _call(call: str, rows: int, places: Array, weights: Array, table: Array, nodes: int) -> Any:
     count, width = places.shape
+    if count * width > _MOST_PLACES:
+        raise InputError(
+            f"places: expected at most {_MOST_PLACES:,}, got {count:,} rows of {width:,}"
+        )
     offsets = jnp.arange(count + 1, dtype=jnp.int32) * width
     # The kernels read where they are told: nothing checks the places after this.
     columns = jnp.clip(places.astype(jnp.int32), 0, max(nodes - 1, 0)).reshape(-1)
-    result = jax.ShapeDtypeStruct((rows, table.shape[1]), table.dtype)
+    # There are kernels of both calls for the types that sums run in.
+    kind = sum_dtype(table.dtype)
+    result = jax.ShapeDtypeStruct((rows, table.shape[1]), kind)
     function = jax.ffi.ffi_call(target_name(call), result, vmap_method="sequential")
-    return function(offsets, columns, weights.astype(sum_dtype(table.dtype)).reshape(-1), table)
+    sums = function(offsets, columns, weights.astype(kind).reshape(-1), table.astype(kind))
+    return sums.astype(table.dtype)

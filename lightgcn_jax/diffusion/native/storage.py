@@ -172,8 +172,18 @@ class NativeStorage(WeightsInOrder):
 
     def _call(self, call: str, rows: int, x: NodeTable, *more: Array) -> NodeTable:
         """A table of so many rows, as wide as x and in its type, by one of the kernels."""
+        kind = sum_dtype(x.dtype)
+        if x.dtype not in (kind, jnp.bfloat16):  # float16 has no kernel
+            # Other tables among the arguments have the type of x, or that of its sums already.
+            wide = self._call(call, rows, x.astype(kind), *(_widened(one, kind) for one in more))
+            return wide.astype(x.dtype)
         result = jax.ShapeDtypeStruct((rows, x.shape[1]), x.dtype)
-        weights = self.weights.astype(sum_dtype(x.dtype))
+        weights = self.weights.astype(kind)
         # Operators lay several tables side by side; what is batched beyond that comes in turn.
         function = jax.ffi.ffi_call(target_name(call), result, vmap_method="sequential")
         return function(self.offsets, self.columns, weights, x, *more)
+
+
+def _widened(array: Array, kind: DTypeLike) -> Array:
+    """An array of floats in a wider type, one of ids as it is."""
+    return array.astype(kind) if jnp.issubdtype(array.dtype, jnp.floating) else array

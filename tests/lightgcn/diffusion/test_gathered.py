@@ -7,6 +7,7 @@ import pytest
 
 from lightgcn_jax.diffusion.native import gathered_sums, on_platform, scattered_sums
 from lightgcn_jax.diffusion.native.library import load
+from lightgcn_jax.errors import InputError
 
 pytestmark = pytest.mark.skipif(load().library is None, reason=str(load().obstacle))
 
@@ -44,6 +45,25 @@ def test_a_place_out_of_range_is_the_nearest():
     table = jnp.arange(6.0).reshape(3, 2)
     sums = gathered_sums(table, jnp.array([[-5, 99]]), jnp.ones((1, 2)))
     np.testing.assert_array_equal(sums, table[:1] + table[2:])
+
+
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+def test_narrow_tables_are_summed_widely_and_rounded_once(kind):
+    places, weights, table, slopes = drawn(20, 30, 9, 8)
+    narrow, slopes = jnp.asarray(table, kind), jnp.asarray(slopes, kind)
+    given = jnp.asarray(places), jnp.asarray(weights, jnp.float32)
+    wide = gathered_sums(narrow.astype(jnp.float32), *given)
+    np.testing.assert_array_equal(gathered_sums(narrow, *given), wide.astype(kind))
+    wide = scattered_sums(slopes.astype(jnp.float32), *given, nodes=9)
+    np.testing.assert_array_equal(scattered_sums(slopes, *given, nodes=9), wide.astype(kind))
+
+
+def test_more_places_than_offsets_can_name_are_refused():
+    places = jax.ShapeDtypeStruct((2**26, 32), jnp.int32)
+    weights = jax.ShapeDtypeStruct((2**26, 32), jnp.float32)
+    table = jax.ShapeDtypeStruct((5, 4), jnp.float32)
+    with pytest.raises(InputError, match="places: expected at most 2,147,483,647, got 67,108,864"):
+        jax.eval_shape(gathered_sums, table, places, weights)
 
 
 def test_under_vmap_each_table_has_its_own_places():

@@ -61,6 +61,16 @@ def test_any_small_table(scores, k):
     assert_ranked(scores, k)
 
 
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+def test_narrow_scores_are_ranked_as_they_are(kind):
+    scores = jnp.asarray(np.random.default_rng(0).normal(size=(90, 7)), kind)
+    rows, best = largest_of_columns(scores, 5)
+    assert best.dtype == kind
+    expected, values = by_sorting(np.asarray(scores, np.float32), 5)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(best.astype(jnp.float32), values)
+
+
 def test_what_is_no_number_spoils_its_column_alone():
     scores = np.arange(120, dtype=np.float32).reshape(6, 20)
     scores[4, 3] = scores[5, 19] = np.nan

@@ -63,6 +63,16 @@ def test_shape_is_static_and_weights_have_the_type_asked_for(backend):
             assert isinstance(leaf, jax.Array)
 
 
+def test_float16_tables_come_back_in_float16(backend):
+    """No kernel of the processor takes them; they are widened for the product."""
+    operator = skewed_operator(backend)
+    x = table(34, dtype=jnp.float16)
+    for function in (diffuse, lambda operator, x: multiscale(operator, x, ALPHAS)):
+        y = jax.jit(function)(operator, x)
+        assert y.dtype == jnp.float16
+        np.testing.assert_allclose(y, function(operator, x.astype(jnp.float32)), atol=4e-3)
+
+
 def test_weights_are_rounded_to_the_type_asked_for(backend):
     dense = signed_matrix()
     got = materialised(operator_of(csr_of(dense), backend=backend, dtype=jnp.bfloat16))
