@@ -32,8 +32,6 @@ _NOBODY = np.uint32(0xFFFFFFFF)
 _MOST_VISITS = 65_535
 # Visits that a thread counts at a time, so that its arrays stay in the cache.
 _COUNTED_AT_ONCE = 1 << 17
-# Chunks of rows under way at once.
-_CHUNKS_AT_ONCE = 2
 # Words of 4 bytes that live at the same time for each visit: random bits, ids, runs, ranks.
 _WORDS_PER_VISIT = 8
 
@@ -90,12 +88,24 @@ def importance_neighbors(
     Raises:
         InputError: there are more visits than count, or T is less than 1.
     """
-    seeds, visits = np.asarray(seeds), np.asarray(visits)
+    ids, weights = _counted(_tie_word(key), np.asarray(seeds), np.asarray(visits), count)
+    return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
+
+
+def _tie_word(key: PRNGKey) -> np.ndarray:
+    """The 32 bits that settle, with a seed, the order of its equals."""
+    return np.asarray(jax.random.bits(key, (), jnp.uint32))
+
+
+def _counted(
+    tie_word: np.ndarray, seeds: np.ndarray, visits: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """``int32[B, T]`` items and ``float32[B, T]`` weights; nothing of it runs on the device."""
     num_visits = visits.shape[1]
     if num_visits > _MOST_VISITS:
         raise InputError(f"visits: expected at most {_MOST_VISITS:,} a seed, got {num_visits:,}")
     _check_count(count)
-    salt = salts(seeds.astype(np.uint32) ^ np.asarray(jax.random.bits(key, (), jnp.uint32)))
+    salt = salts(seeds.astype(np.uint32) ^ tie_word)
     ids = np.full((len(seeds), count), -1, np.int32)
     weights = np.zeros((len(seeds), count), np.float32)
 
@@ -109,7 +119,7 @@ def importance_neighbors(
     with ThreadPoolExecutor(os.cpu_count()) as counting:
         parts = (slice(start, start + size) for start in range(0, len(seeds), size))
         list(counting.map(keep, parts))
-    return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
+    return ids, weights
 
 
 def _most_visited(
@@ -210,16 +220,24 @@ def build_table(
     chunk = min(fitting, 1 << max(1, len(rows) - 1).bit_length())
     padded = np.full(-(-len(rows) // chunk) * chunk, -1, np.int32)
     padded[: len(rows)] = rows
-    walked = functools.partial(walked_neighbors, key, graph, count=neighbors, config=config)
-    # One chunk is counted while the next one walks.
-    with ThreadPoolExecutor(_CHUNKS_AT_ONCE) as workers:
-        parts = list(workers.map(walked, padded.reshape(-1, chunk)))
-    if not parts:
-        empty = jnp.zeros((0, neighbors))
-        return NeighborTable(ids=empty.astype(jnp.int32), weights=empty)
+    walk_key, tie_key = jax.random.split(key)
+    tie_word = _tie_word(tie_key)
+    ids = np.full((len(padded), neighbors), -1, np.int32)
+    weights = np.zeros((len(padded), neighbors), np.float32)
+    starts = range(0, len(padded), chunk)
+
+    def walked(start: int) -> Array:
+        seeds = jnp.asarray(padded[start : start + chunk])
+        return walk(walk_key, graph, seeds, config=config)
+
+    # The device walks from the next chunk while the host counts this one.
+    under_way = walked(0) if starts else None
+    for start in starts:
+        visits, part = under_way, slice(start, start + chunk)
+        under_way = walked(part.stop) if part.stop < len(padded) else None
+        ids[part], weights[part] = _counted(tie_word, padded[part], np.asarray(visits), neighbors)
     return NeighborTable(
-        ids=jnp.concatenate([part.ids for part in parts])[: len(rows)],
-        weights=jnp.concatenate([part.weights for part in parts])[: len(rows)],
+        ids=jnp.asarray(ids[: len(rows)]), weights=jnp.asarray(weights[: len(rows)])
     )
 
 
