@@ -22,7 +22,7 @@ from pinsage_jax.runs.finished import open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
 from pinsage_jax.runs.stored_task import read_table
 from pinsage_jax.serving.contact_sheet import SUFFIXES, contact_sheet, neighbours_table
-from pinsage_jax.serving.live_items import LiveItems, Neighbours
+from pinsage_jax.serving.live_items import GROWTH, LiveItems, Neighbours
 
 RunPaths = Annotated[tuple[Path, ...], flag("RUN [RUN ...]")]
 
@@ -94,7 +94,10 @@ def _of_added(figures: dict[str, dict[str, float]]) -> str:
         f"{name} {figures['fresh'][name]:.4f} (ordinary items {figures['test'][name]:.4f})"
         for name in names
     )
-    return f"Items held out, then added with half of their contexts: {values}"
+    return (
+        f"Items held out, then added with half of their contexts, which count {GROWTH:g} times: "
+        f"{values}"
+    )
 
 
 @dataclass(frozen=True)

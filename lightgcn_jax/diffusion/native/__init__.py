@@ -1,7 +1,8 @@
 """Diffusion by C++ kernels of our own, called from compiled programs on CPU."""
 
-from lightgcn_jax.diffusion.native.gathered import gathered_sums, on_platform, scattered_sums
+from lightgcn_jax.diffusion.native.gathered import gathered_sums, scattered_sums
 from lightgcn_jax.diffusion.native.largest import largest_of_columns
+from lightgcn_jax.diffusion.native.library import on_platform
 from lightgcn_jax.diffusion.native.storage import NativeStorage
 
 __all__ = ["NativeStorage", "gathered_sums", "largest_of_columns", "on_platform", "scattered_sums"]

@@ -6,37 +6,18 @@ holds it: its entries are arrays like any others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Int
-from lightgcn_jax.diffusion.native.library import load, target_name
+from lightgcn_jax.diffusion.native.library import target_name
 from lightgcn_jax.diffusion.storage import sum_dtype
 from lightgcn_jax.errors import InputError
 
-T = TypeVar("T")
-
 # Offsets are numbers of 32 bits.
 _MOST_PLACES = 2**31 - 1
-
-
-def on_platform(native: Callable[..., T], other: Callable[..., T]) -> Callable[..., T]:
-    """Make a function that calls the kernels in programs for a CPU, if they were compiled.
-
-    Args:
-        native: calls them, as :func:`gathered_sums` does.
-        other: the same by operations of XLA.
-    """
-    if load().library is None:
-        return other
-
-    def chosen(*given: Array) -> Any:
-        return jax.lax.platform_dependent(*given, cpu=native, default=other)
-
-    return chosen
 
 
 def gathered_sums(

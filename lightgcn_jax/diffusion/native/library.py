@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -21,6 +22,9 @@ CALLS = (
 _FOLDER = Path(__file__).parent
 # From the lowest to the highest, as the library counts them.
 _INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
+
+
+_T = TypeVar("_T")
 
 
 class Loaded(NamedTuple):
@@ -80,6 +84,22 @@ def load() -> Loaded:
     except Exception as error:
         return Loaded(None, f"its kernels do not fit this system or JAX {jax.__version__}: {error}")
     return Loaded(library, None)
+
+
+def on_platform(native: Callable[..., _T], other: Callable[..., _T]) -> Callable[..., _T]:
+    """Make a function that calls the kernels in programs for a CPU, if they were compiled.
+
+    Args:
+        native: calls them, as ``gathered_sums`` does.
+        other: the same by operations of XLA.
+    """
+    if load().library is None:
+        return other
+
+    def chosen(*given: Any) -> Any:
+        return jax.lax.platform_dependent(*given, cpu=native, default=other)
+
+    return chosen
 
 
 def limit_instructions(highest: str = _INSTRUCTION_SETS[-1]) -> str:

@@ -177,7 +177,7 @@ def test_evaluate(call, run):
     assert status == 0
     assert f"{figures['parts']['test']['hit_rate@10']:.4f}" in out
     fresh = figures["added"]["fresh"]["hit_rate@10"]
-    assert f"then added with half of their contexts: hit_rate@10 {fresh:.4f} (ord" in out
+    assert f"half of their contexts, which count 1.75 times: hit_rate@10 {fresh:.4f} (ord" in out
     assert "Triplets: a related item is nearer than a random one in" in out
     assert "Linear probe of topic: " in out
     assert "Linear probe" not in call("evaluate", run, "--no-probe")[1]
