@@ -34,41 +34,52 @@ class Counter {
  public:
   explicit Counter(int64_t visits) {
     while ((int64_t{1} << bits_) < 2 * visits) ++bits_;
-    items_.assign(size_t{1} << bits_, kNobody);
-    counts_.resize(items_.size());
+    slots_.assign(size_t{1} << bits_, {kNobody, 0});
   }
 
   void Add(int32_t item) {
-    const size_t mask = items_.size() - 1;
-    size_t slot = (static_cast<uint32_t>(item) * kGolden) >> (32 - bits_);
-    while (items_[slot] != item) {
-      if (items_[slot] == kNobody) {
-        items_[slot] = item;
-        counts_[slot] = 0;
-        used_.push_back(slot);
+    const uint32_t mask = static_cast<uint32_t>(slots_.size() - 1);
+    uint32_t place = (static_cast<uint32_t>(item) * kGolden) >> (32 - bits_);
+    while (slots_[place].item != item) {
+      if (slots_[place].item == kNobody) {
+        slots_[place].item = item;
+        used_.push_back(place);
         break;
       }
-      slot = (slot + 1) & mask;
+      place = (place + 1) & mask;
     }
-    ++counts_[slot];
+    ++slots_[place].count;
   }
 
-  // Gives all that was counted, and forgets it.
-  void Take(uint32_t salt, std::vector<Visited>& found) {
+  // Gives what may be among the `keep` visited most, unless fewer were visited, and forgets all.
+  void Take(uint32_t salt, int64_t keep, std::vector<Visited>& found) {
+    int64_t items_of_count[kHighest + 1] = {};
+    for (const uint32_t place : used_) ++items_of_count[std::min(slots_[place].count, kHighest)];
+    uint32_t least = kHighest;
+    for (int64_t enough = items_of_count[least]; enough < keep && least > 1;) {
+      enough += items_of_count[--least];
+    }
     found.clear();
-    for (const size_t slot : used_) {
-      const int32_t item = items_[slot];
-      found.push_back({counts_[slot], Scrambled(static_cast<uint32_t>(item), salt), item});
-      items_[slot] = kNobody;
+    for (const uint32_t place : used_) {
+      const Slot slot = slots_[place];
+      slots_[place] = {kNobody, 0};
+      if (slot.count < least) continue;
+      found.push_back({slot.count, Scrambled(static_cast<uint32_t>(slot.item), salt), slot.item});
     }
     used_.clear();
   }
 
  private:
+  // Counts from here on are alike in the search for the lowest that is kept.
+  static constexpr uint32_t kHighest = 63;
+
+  struct Slot {
+    int32_t item;
+    uint32_t count;
+  };
   int bits_ = 1;
-  std::vector<int32_t> items_;
-  std::vector<uint32_t> counts_;
-  std::vector<size_t> used_;
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> used_;
 };
 
 }  // namespace
@@ -85,7 +96,7 @@ extern "C" void most_visited(const int32_t* seeds, const int32_t* visits, const 
     for (int64_t place = row * width; place < (row + 1) * width; ++place) {
       if (visits[place] >= 0 && visits[place] != seeds[row]) counter.Add(visits[place]);
     }
-    counter.Take(salts[row], found);
+    counter.Take(salts[row], keep, found);
     const int64_t kept = std::min<int64_t>(keep, found.size());
     std::partial_sort(found.begin(), found.begin() + kept, found.end());
     for (int64_t k = 0; k < kept; ++k) {
