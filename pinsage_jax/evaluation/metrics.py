@@ -147,6 +147,22 @@ def evaluate_items(
     )
 
 
+def ranked_items(
+    scorer: Scorer, held_out: HeldOut, candidates: np.ndarray | None = None
+) -> ItemMetrics:
+    """Rank the positives of held-out pairs, with metrics at the usual cut-offs.
+
+    Args:
+        scorer: scores of Q queries.
+        held_out: the pairs.
+        candidates: ``int[C]``, the items that are ranked; None for all.
+    """
+    pool = scorer.num_items if candidates is None else len(candidates)
+    # A catalogue smaller than every cut-off is ranked whole.
+    ks = [k for k in CUTOFFS if k <= pool] or [pool]
+    return evaluate_items(scorer, held_out, ks=ks, candidates=candidates)
+
+
 def ranked_metrics(
     scorer: Scorer, held_out: HeldOut, candidates: np.ndarray | None = None
 ) -> dict[str, float]:
@@ -157,10 +173,7 @@ def ranked_metrics(
         held_out: the pairs.
         candidates: ``int[C]``, the items that are ranked; None for all.
     """
-    pool = scorer.num_items if candidates is None else len(candidates)
-    # A catalogue smaller than every cut-off is ranked whole.
-    ks = [k for k in CUTOFFS if k <= pool] or [pool]
-    return evaluate_items(scorer, held_out, ks=ks, candidates=candidates).metrics
+    return ranked_items(scorer, held_out, candidates).metrics
 
 
 def new_partner_metrics(

@@ -5,6 +5,10 @@ that was not.
 
 The learning rate rises linearly over the first epoch and then decays exponentially (Ying et al.
 2018, section 3.3, which gives no constants).
+
+The epoch kept is the best on validation. Where the parameters before the first step are judged too,
+a trained epoch replaces them only if its gain exceeds its standard error: of ten epochs that add
+nothing, one is above the start by chance.
 """
 
 from __future__ import annotations
@@ -22,9 +26,11 @@ from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.initial import standardised
 from pinsage_jax.encoder.pinsage import init_params
-from pinsage_jax.evaluation.parts import evaluate_part
+from pinsage_jax.evaluation.metrics import ItemMetrics, ranked_items
+from pinsage_jax.evaluation.parts import query_scorer
+from pinsage_jax.evaluation.ranks import reciprocal_ranks
 from pinsage_jax.negatives.curriculum import active_hard
-from pinsage_jax.tasks.task import HeldOut, Task
+from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.epochs import DeviceEpochs, HostEpochs
 from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
 from pinsage_jax.training.preparation import Prepared
@@ -121,6 +127,7 @@ class Trainer:
         self.epochs = kind(task, config, prepared, self.optimizer)
         self.tiers = np.zeros(len(self.epochs.capacities), int)
         self._drawn_at = 0
+        self._start_ranks: np.ndarray | None = None  # of validation's pairs before the first step
 
     def start(self) -> Progress:
         """Draw the initial parameters: the progress before the first step."""
@@ -188,16 +195,30 @@ class Trainer:
             before = now
         return progress._replace(state=state, epoch=epoch), float(np.concatenate(losses).mean())
 
-    def evaluate(self, params: Any, held_out: HeldOut) -> dict[str, float]:
-        """Rank the training items for the pairs of one part.
+    def validate(self, params: Any) -> ItemMetrics:
+        """Rank the training items for the pairs of validation.
 
         Args:
             params: the encoder's parameters.
-            held_out: the part.
         """
-        prepared = self.prepared
+        prepared, valid = self.prepared, self.task.valid
         vectors = embed_all(prepared.model, params, prepared.features, prepared.table).vectors
-        return evaluate_part(prepared.model, params, vectors, held_out, candidates=self.pool)
+        scorer = query_scorer(prepared.model, params, vectors, valid.queries)
+        return ranked_items(scorer, valid, self.pool)
+
+    def is_better(self, found: ItemMetrics, progress: Progress) -> bool:
+        """Tell whether an epoch replaces the best so far.
+
+        Args:
+            found: its ranks on validation.
+            progress: how far the run is.
+        """
+        value = found.metrics[METRIC]
+        if progress.best_epoch or not np.isfinite(progress.best_value):
+            return value > progress.best_value
+        if self._start_ranks is None:  # the run was resumed: the best is still the start
+            self._start_ranks = self.validate(progress.best).ranks
+        return exceeds_chance(reciprocal_ranks(found.ranks) - reciprocal_ranks(self._start_ranks))
 
     def advance(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
         """Train one epoch, and evaluate it on validation where that is due.
@@ -213,12 +234,13 @@ class Trainer:
         record: dict[str, Any] = {"epoch": progress.epoch, "loss": loss}
         due = progress.epoch % self.config.evaluate_every == 0
         if due or progress.epoch == self.config.epochs:
-            record["valid"] = self.evaluate(progress.state.params, self.task.valid)
-            if record["valid"][METRIC] > progress.best_value:
+            found = self.validate(progress.state.params)
+            record["valid"] = found.metrics
+            if self.is_better(found, progress):
                 progress = progress._replace(
                     best=jax.tree.map(jnp.copy, progress.state.params),
                     best_epoch=progress.epoch,
-                    best_value=record["valid"][METRIC],
+                    best_value=found.metrics[METRIC],
                 )
         record["seconds"] = time.perf_counter() - started
         self.reporter.evaluated(record)
@@ -235,10 +257,11 @@ class Trainer:
         Returns:
             The progress, and the record of epoch 0.
         """
-        valid = self.evaluate(progress.state.params, self.task.valid)
-        record: dict[str, Any] = {"epoch": 0, "valid": valid}
+        found = self.validate(progress.state.params)
+        self._start_ranks = found.ranks
+        record: dict[str, Any] = {"epoch": 0, "valid": found.metrics}
         self.reporter.evaluated(record)
-        return progress._replace(best_value=valid[METRIC]), record
+        return progress._replace(best_value=found.metrics[METRIC]), record
 
     def finished(self, progress: Progress) -> bool:
         """Tell whether no epoch is left, or patience is at its end.
@@ -265,6 +288,20 @@ def drawn_for(epoch: int, every: int) -> int:
         every: after how many epochs they are drawn anew; 0 for never.
     """
     return every * ((epoch - 1) // every) + 1 if every and epoch > every else 0
+
+
+def exceeds_chance(gains: np.ndarray) -> bool:
+    """Tell whether the mean of paired differences exceeds its standard error.
+
+    This is the rule of Breiman et al. 1984 (section 3.4.3) turned to the choice of an epoch: what
+    is simpler stays unless the other is better by more than one standard error.
+
+    Args:
+        gains: ``float[n]``; fewer than two tell nothing.
+    """
+    if len(gains) < 2:
+        return False
+    return bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 def is_finished(config: PinSageConfig, epoch: int, best_epoch: int) -> bool:

@@ -11,10 +11,17 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import Purpose, stream
+from pinsage_jax.evaluation.ranks import reciprocal_ranks
 from pinsage_jax.training import trainer as trainer_module
 from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
 from pinsage_jax.training.preparation import prepare
-from pinsage_jax.training.trainer import Trainer, drawn_for, is_finished, make_optimizer
+from pinsage_jax.training.trainer import (
+    Trainer,
+    drawn_for,
+    exceeds_chance,
+    is_finished,
+    make_optimizer,
+)
 from tests.pinsage.trained import pins_task, tiny
 
 # Without layers: what is tested here is the same with them.
@@ -61,9 +68,43 @@ def test_the_start_is_assessed_as_an_epoch_is(trained):
     assessed, record = trainer.assess_start(start)
     assert heard.records.pop() == record
     assert len(heard.records) == said
-    figures = trainer.evaluate(start.best, trainer.task.valid)
+    figures = trainer.validate(start.best).metrics
     assert record == {"epoch": 0, "valid": figures}
     assert assessed == start._replace(best_value=figures["mrr"])
+
+
+def test_a_gain_counts_if_it_exceeds_its_standard_error():
+    """Gains of −1, 0, 0 and 4 have mean 0.75 and standard error √(59/12)/2 = 1.109."""
+    gains = np.array([-1.0, 0.0, 0.0, 4.0])
+    assert not exceeds_chance(gains)
+    # Of seven times as many it is √(7 · 14.75 / 27 / 28) = 0.370.
+    assert exceeds_chance(np.tile(gains, 7))
+    assert not exceeds_chance(-np.tile(gains, 7))
+    assert not exceeds_chance(np.array([1.0]))
+    assert not exceeds_chance(np.zeros(3))
+
+
+def test_the_start_gives_way_only_to_what_exceeds_chance(trained):
+    trainer, heard, progress = trained
+    found = trainer.validate(progress.best)
+    start = trainer.start()
+    assert trainer.is_better(found, start)  # the start was not judged: every epoch is better
+    assessed, _ = trainer.assess_start(start)
+    heard.records.pop()
+    # What is no better than the start by a single pair stays behind it, though its mean is above.
+    at_start = trainer.validate(start.best)
+    ahead = at_start.ranks.copy()
+    ahead[np.argmax(ahead)] = 1
+    barely = at_start._replace(ranks=ahead, metrics={"mrr": float(reciprocal_ranks(ahead).mean())})
+    assert barely.metrics["mrr"] > assessed.best_value
+    assert not trainer.is_better(barely, assessed)
+    every = at_start._replace(ranks=np.ones_like(ahead), metrics={"mrr": 1.0})
+    assert trainer.is_better(every, assessed)
+    # A resumed run has lost the ranks of its start and finds the same.
+    trainer._start_ranks = None
+    assert not trainer.is_better(barely, assessed)
+    # Between trained epochs the larger mean decides.
+    assert trainer.is_better(barely, assessed._replace(best_epoch=1))
 
 
 def test_an_epoch_s_loss_is_the_mean_over_its_steps(trained):
