@@ -12,13 +12,19 @@ from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.cli.source import FileFormat, Folder, Text
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
-from pinsage_jax.data.sources import SOURCES, from_files, load_items
+from pinsage_jax.data.sources import SOURCES, from_files, load_items, with_pairs
 from pinsage_jax.data.world import PinWorld, generate_pins
 from pinsage_jax.features.files import align, read_features
-from pinsage_jax.tasks.holdout import cooccurrence_task, given_task, time_task
+from pinsage_jax.tasks.holdout import (
+    cooccurrence_task,
+    explicit_task,
+    given_task,
+    time_task,
+)
 from pinsage_jax.tasks.task import Task
 
 TaskName = Literal["items", "users"]
+PairsName = Literal["co-occurrence", "consecutive", "explicit"]
 _AS_THEY_COME = FileFormat()
 
 
@@ -37,10 +43,15 @@ class ItemSource:
         world_seed: the seed of the generated world.
         task: `items` pairs items that share a context; `users` pairs a user's last items with the
             next, and needs times or a given split. By default the data set decides.
+        pairs: what makes a query and its positive: `co-occurrence` in a context (task items), items
+            that are `consecutive` in a user's time (task users, with queries of one item), or
+            `explicit` pairs of --pairs-file, as the paper has them. (default: by the task)
+        pairs_file: a CSV, TSV or Parquet file with columns query and positive of item ids.
         valid: share that is held out to choose the epoch by.
         test: share that is held out to evaluate by.
         fresh: share of items that training does not see at all (task items).
-        last: how many items a user's query has (task users).
+        last: how many items a user's query has (task users). (default: 10, and 1 with --pairs
+            consecutive)
         split_seed: the seed of the choice of what is held out.
         data_dir: folder with one folder for each data set.
     """
@@ -53,10 +64,12 @@ class ItemSource:
     items: int = 2_000
     world_seed: int = 0
     task: Annotated[TaskName | None, flag("{items,users}", "(default: by the data set)")] = None
+    pairs: Annotated[PairsName | None, flag("{co-occurrence,consecutive,explicit}", "")] = None
+    pairs_file: File = None
     valid: float = 0.1
     test: float = 0.1
     fresh: float = 0.1
-    last: int = 10
+    last: Annotated[int | None, flag("INT", "")] = None
     split_seed: int = 0
     data_dir: Folder = None
 
@@ -96,14 +109,36 @@ class ItemSource:
 
         Args:
             data: the items.
+
+        Raises:
+            InputError: the flags contradict each other, or the data do not fit.
         """
         given, seed = data.interactions.parts is not None, self.split_seed
         shares: dict[str, Any] = {"valid": self.valid, "test": self.test}
-        if self.task == "items" or (self.task is None and not given):
+        pairs = self._what_makes_a_pair(given)
+        if self.pairs_file is not None:
+            return explicit_task(with_pairs(data, self.pairs_file), **shares, seed=seed)
+        if pairs == "co-occurrence":
             return cooccurrence_task(data, **shares, held_out_items=self.fresh, seed=seed)
+        last = self.last or (1 if self.pairs == "consecutive" else 10)
         if given:
-            return given_task(data, last=self.last, valid=self.valid, seed=seed)
-        return time_task(data, **shares, last=self.last)
+            return given_task(data, last=last, valid=self.valid, seed=seed)
+        return time_task(data, **shares, last=last)
+
+    def _what_makes_a_pair(self, given: bool) -> PairsName:
+        task_of = {"co-occurrence": "items", "consecutive": "users"}
+        if (
+            self.task is not None
+            and self.pairs is not None
+            and task_of.get(self.pairs) != self.task
+        ):
+            raise InputError(f"--pairs {self.pairs}: does not belong to --task {self.task}")
+        if (self.pairs == "explicit") != (self.pairs_file is not None):
+            raise InputError("expected --pairs explicit and --pairs-file together, got one of them")
+        if self.pairs is not None:
+            return self.pairs
+        of_items = self.task == "items" or (self.task is None and not given)
+        return "co-occurrence" if of_items else "consecutive"
 
     def record(self) -> dict[str, Any]:
         """The flags as a JSON value, which the run keeps."""

@@ -129,7 +129,7 @@ class Train:
         task = self.source.held_out(data)
         console = messages(quiet=self.quiet)
         console.print(f"Data {self.source.name}: {data.describe()}")
-        for note in (*notes, *task.notes):
+        for note in dict.fromkeys((*notes, *task.data.notes, *task.notes)):
             console.print(f"  {note}")
         return task
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.data import Interactions, describe, load_dataset
+from lightgcn_jax.data import Interactions, describe, load_dataset, read_interactions
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.world import generate_pins
@@ -70,6 +70,47 @@ def from_files(
     if features is None:
         features = FeatureTable({}, interactions.num_items)
     return ItemData(name, interactions, features, {})
+
+
+def with_pairs(data: ItemData, path: Path) -> ItemData:
+    """Give items the explicit pairs of a file.
+
+    Pairs that name an unknown item, or the same item twice, are left out, counted and noted.
+
+    Args:
+        data: the items.
+        path: a CSV, TSV or Parquet file with the columns ``query`` and ``positive``, ids of items.
+
+    Raises:
+        InputError: the file cannot be read, or most of its pairs name an item that is unknown.
+    """
+    found = read_interactions(path, user_column="query", item_column="positive")
+    known = data.interactions.items
+    queries, positives = (
+        known.rows(ids.ids)[rows]
+        for ids, rows in ((found.users, found.user_rows), (found.items, found.item_rows))
+    )
+    unknown, itself = (queries < 0) | (positives < 0), (queries == positives) & (queries >= 0)
+    if 2 * unknown.sum() > len(unknown):
+        at = int(unknown.argmax())
+        odd, rows = (found.users, found.user_rows)
+        if queries[at] >= 0:
+            odd, rows = (found.items, found.item_rows)
+        raise InputError(
+            f"{path}: {unknown.sum():,} of {len(unknown):,} pairs name an item that is unknown, "
+            f"such as {odd.ids[int(rows[at])]!r}; known ids look like {known.ids[0]!r}"
+        )
+    notes = [
+        f"{path.name}: {left.sum():,} of {len(left):,} pairs are left out: {why}"
+        for left, why in (
+            (unknown, "one of their items is unknown"),
+            (itself, "an item with itself"),
+        )
+        if left.any()
+    ]
+    kept = ~(unknown | itself)
+    pairs = (queries[kept], positives[kept])
+    return dataclasses.replace(data, pairs=pairs, notes=(*data.notes, *notes))
 
 
 def _pins(_: Path | None) -> ItemData:

@@ -10,10 +10,13 @@ import pytest
 import safetensors.numpy
 from rich.console import Console
 
+from lightgcn_jax.data import Interactions
 from pinsage_jax import PinWorld, cooccurrence_task, generate_pins, open_items
 from pinsage_jax.cli import main
 from pinsage_jax.cli.program import PINSAGE
 from pinsage_jax.cli.runs import parts_table
+from pinsage_jax.cli.source import ItemSource
+from pinsage_jax.data.sources import from_files
 from pinsage_jax.evaluation.baselines import evaluate_baseline
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
@@ -393,3 +396,34 @@ def test_wrong_usage(arguments, call):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--pairs", "explicit"), "expected --pairs explicit and --pairs-file together"),
+        (("--pairs-file", "pairs.csv"), "expected --pairs explicit and --pairs-file together"),
+        (("--task", "items", "--pairs", "consecutive"), "does not belong to --task items"),
+    ],
+)
+def test_pairs_that_contradict_each_other_are_refused(flags, expected, error_of):
+    assert expected in error_of("train", *WORLD, *FLAT, *flags)
+
+
+def test_pairs_of_a_file_and_of_a_user_s_time(tmp_path):
+    world = generate_pins(PinWorld(items=300)).data
+    ids = world.interactions.items.ids.to_list()
+    path = tmp_path / "pairs.csv"
+    rows = [f"{ids[at]},{ids[at + 1]}" for at in range(40)]
+    path.write_text("\n".join(["query,positive", *rows]))
+    task = ItemSource(pairs="explicit", pairs_file=path).held_out(world)
+    assert task.pairs.num_pairs == 32
+    assert len(np.asarray(task.test.relevant.columns)) == 4
+    log = Interactions.from_arrays(
+        ["u"] * 6 + ["v"] * 6, list("abcdefbcdefa"), timestamps=[1, 2, 3, 4, 5, 6] * 2
+    )
+    consecutive = ItemSource(pairs="consecutive", valid=0.2, test=0.2)
+    task = consecutive.held_out(from_files(log, None))
+    assert task.test.queries.shape[1] == 1
+    # The item before the test part, which is that of validation.
+    assert {log.items.ids[int(row)] for row in task.test.queries[:, 0]} == {"e", "f"}

@@ -6,7 +6,15 @@ import pytest
 
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
-from pinsage_jax.data.sources import SOURCES, _in_order, _Reader, _truths, from_files, load_items
+from pinsage_jax.data.sources import (
+    SOURCES,
+    _in_order,
+    _Reader,
+    _truths,
+    from_files,
+    load_items,
+    with_pairs,
+)
 from pinsage_jax.features.table import FeatureTable
 
 
@@ -184,3 +192,22 @@ def test_names():
     assert tuple(SOURCES) == ("pins", "ml-latest-small", "ml-100k", "hetrec-lastfm", "gowalla")
     with pytest.raises(InputError, match="unknown data set 'nobody': expected one of pins, ml-"):
         load_items("nobody")
+
+
+def test_explicit_pairs_of_a_file_are_rows_of_known_items(tmp_path):
+    items = from_files(Interactions.from_arrays(["a", "a", "b"], ["x", "y", "z"]), None)
+    path = tmp_path / "pairs.csv"
+    path.write_text("query,positive\nx,y\nz,x\ny,y\nx,new\n")
+    found = with_pairs(items, path)
+    rows = items.interactions.items.rows
+    assert {tuple(pair) for pair in np.transpose(found.pairs)} == {
+        tuple(rows(["x", "y"])),
+        tuple(rows(["z", "x"])),
+    }
+    assert found.notes == (
+        "pairs.csv: 1 of 4 pairs are left out: one of their items is unknown",
+        "pairs.csv: 1 of 4 pairs are left out: an item with itself",
+    )
+    path.write_text("query,positive\n1,x\n2,x\nx,y\n")
+    with pytest.raises(InputError, match=r"2 of 3 pairs name an item that is unknown, such as '1'"):
+        with_pairs(items, path)
