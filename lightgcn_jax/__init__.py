@@ -41,6 +41,7 @@ from lightgcn_jax.settings import PRESETS, ClosedFormConfig, Selection, TrainCon
 from lightgcn_jax.training import (
     BPR,
     AllItems,
+    BilateralSoftmax,
     Binary,
     HardNegatives,
     InBatchNegatives,
@@ -63,6 +64,7 @@ __all__ = [
     "PRESETS",
     "SGC",
     "AllItems",
+    "BilateralSoftmax",
     "Binary",
     "BipartiteGraph",
     "ClosedForm",

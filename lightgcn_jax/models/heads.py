@@ -12,14 +12,14 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable, Vectors
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
-from lightgcn_jax.fields import Checked, at_least, setting, whole
+from lightgcn_jax.fields import SWITCH, Checked, at_least, setting, whole
 
 # Hidden entries of the network that ranking holds at once for a query: it works through the items.
 _HIDDEN_AT_ONCE = 1 << 16
 
 
 class Score(Checked):
-    """How a user's and an item's vectors become a score, in training and in ranking alike.
+    """How a user's and an item's vectors become a score, in training and in ranking.
 
     A score of one's own derives from this class and defines ``__call__``, which is traced.
 
@@ -114,7 +114,11 @@ class Cosine(Inner):
     Attributes:
         popularity_offset: γ; γ·log(1 + an item's training users) is added to its scores, in
             training and in ranking. A cosine alone cannot say that everybody likes an item.
+        ranked_by_length: rank by inner products: training compares directions, and lengths, which
+            it leaves to the diffusion, tell popular items in ranking.
     """
+
+    ranked_by_length: bool = setting(False, SWITCH)
 
     def __call__(self, head: Any, users: Vectors, items: Array) -> Float[Array, "batch items"]:
         """The cosine of each user and each of its items; else as :meth:`Score.__call__`.
@@ -130,14 +134,17 @@ class Cosine(Inner):
     def vectors(
         self, users: UserTable, items: ItemTable, offsets: Float[Array, " items"] | None
     ) -> tuple[UserTable, ItemTable]:
-        """Vectors of length 1, whose inner products are the cosines; else as :meth:`Score.vectors`.
+        """Vectors of length 1, whose inner products are the cosines, or as they are where lengths
+        count; else as :meth:`Score.vectors`.
 
         Args:
             users: ``float[U, D']``.
             items: ``float[I, D']``.
             offsets: ``float[I]``, what is added to each item's scores; None for nothing.
         """
-        return super().vectors(unit_rows(users), unit_rows(items), offsets)
+        if not self.ranked_by_length:
+            users, items = unit_rows(users), unit_rows(items)
+        return super().vectors(users, items, offsets)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,7 +163,8 @@ class _Flags:
             `random`.
         score: of a user and an item, in training and in ranking: inner product, cosine, or a
             network of one hidden layer over both vectors (`mlp`).
-        loss: `bpr`, `binary`, `softmax` (over the positive and the negatives) or `max-margin`.
+        loss: `bpr`, `binary`, `softmax` (over the positive and the negatives), `bilateral-softmax`
+            (the negatives' side has a weight of its own) or `max-margin`.
         negative_sampler: `uniform`; `popularity`, in proportion to a power of an item's users;
             `in-batch`, the positives of the batch; `hard`, the items of a shared uniform pool that
             score highest; `all` items, for small catalogues.

@@ -29,7 +29,7 @@ from lightgcn_jax.models.sgc import SGC
 from lightgcn_jax.models.spectral import Spectral
 from lightgcn_jax.models.trivial import Popular, Random
 from lightgcn_jax.settings.config import ClosedFormConfig, Config, Selection, TrainConfig
-from lightgcn_jax.training.losses import BPR, Binary, MaxMargin, Softmax
+from lightgcn_jax.training.losses import BPR, BilateralSoftmax, Binary, MaxMargin, Softmax
 from lightgcn_jax.training.optimizer import Optimization
 from lightgcn_jax.training.samplers import (
     AllItems,
@@ -58,7 +58,13 @@ MODELS: Classes = {
 CHOICES: dict[str, Classes] = {
     "model": MODELS,
     "score": {"inner": Inner, "cosine": Cosine, "mlp": MLP},
-    "loss": {"bpr": BPR, "binary": Binary, "softmax": Softmax, "max-margin": MaxMargin},
+    "loss": {
+        "bpr": BPR,
+        "binary": Binary,
+        "softmax": Softmax,
+        "bilateral-softmax": BilateralSoftmax,
+        "max-margin": MaxMargin,
+    },
     "negative_sampler": {
         "uniform": SharedNegatives,
         "popularity": SharedNegatives,

@@ -4,9 +4,11 @@ from lightgcn_jax.training.batch import Batch, draw_batch, edge_users, epoch_shu
 from lightgcn_jax.training.epoch import compile_steps, plan_epoch
 from lightgcn_jax.training.losses import (
     BPR,
+    BilateralSoftmax,
     Binary,
     MaxMargin,
     Softmax,
+    bilateral_softmax_loss,
     binary_loss,
     bpr_loss,
     max_margin_loss,
@@ -36,6 +38,7 @@ __all__ = [
     "BPR",
     "AllItems",
     "Batch",
+    "BilateralSoftmax",
     "Binary",
     "HardNegatives",
     "InBatchNegatives",
@@ -52,6 +55,7 @@ __all__ = [
     "TracedSettings",
     "TrainState",
     "batch_loss",
+    "bilateral_softmax_loss",
     "binary_loss",
     "bpr_loss",
     "compile_steps",

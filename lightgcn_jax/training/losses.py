@@ -1,4 +1,4 @@
-"""Losses on scores: each of one row, and of a mini-batch as their ``jax.vmap``.
+"""Losses on scores, each of one row; :mod:`lightgcn_jax.training.batch_terms` has those of a batch.
 
 A row is the score of one positive and the scores of M negatives, from any score function: inner
 product, cosine, a network. Every loss has the signature ``loss(positive, negatives, valid)``, with
@@ -18,7 +18,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Array, Float, Mask, Scalar, Vectors
+from lightgcn_jax.arrays import Array, Float, Mask, Scalar
 from lightgcn_jax.fields import POSITIVE, SWITCH, Checked, at_least, setting
 
 Scores = Float[Array, " negatives"]
@@ -29,8 +29,13 @@ Loss = Callable[..., Scalar]
 has an attribute ``sampling_correction`` that is true."""
 
 
-def _mean(values: Array, valid: Mask) -> Scalar:
-    """The mean over the valid values; 0 where there are none."""
+def mean_of_valid(values: Array, valid: Mask) -> Scalar:
+    """The mean over the valid values; 0 where there are none.
+
+    Args:
+        values: ``float[M]``.
+        valid: ``bool[M]``.
+    """
     return jnp.where(valid, values, 0.0).sum() / jnp.maximum(valid.sum(), 1)
 
 
@@ -57,7 +62,7 @@ def bpr_loss(
         Rendle et al. 2009, equation 4; He et al. 2020, equation 15.
     """
     del log_expected
-    return _mean(jax.nn.softplus(negatives - positive), valid)
+    return mean_of_valid(jax.nn.softplus(negatives - positive), valid)
 
 
 def binary_loss(
@@ -80,7 +85,7 @@ def binary_loss(
         1.3862943649291992
     """
     del log_expected
-    return jax.nn.softplus(-positive) + _mean(jax.nn.softplus(negatives), valid)
+    return jax.nn.softplus(-positive) + mean_of_valid(jax.nn.softplus(negatives), valid)
 
 
 def softmax_loss(
@@ -119,6 +124,46 @@ def softmax_loss(
     return jax.nn.logsumexp(jnp.concatenate([jnp.zeros_like(terms, shape=1), terms]))
 
 
+def bilateral_softmax_loss(
+    positive: Scalar,
+    negatives: Scores,
+    valid: Mask,
+    log_expected: Scores | None = None,
+    *,
+    negative_weight: Scalar | float = 1.0,
+) -> Scalar:
+    """Softmax whose two sides weigh differently: −p + w log Σ exp(n_j) over valid j.
+
+    The positive is no part of the sum. A weight below 1 lets the hardest negatives, among which are
+    items that the user would like, push less.
+
+    Args:
+        positive: ``float[]``, p.
+        negatives: ``float[M]``, n.
+        valid: ``bool[M]``; False for a negative that does not count for the row.
+        log_expected: not used.
+        negative_weight: w, the ratio of the temperatures of both sides.
+
+    Returns:
+        The loss; 0 where no negative is valid.
+
+    Example:
+        >>> valid = jnp.array([True, True])
+        >>> loss = bilateral_softmax_loss(jnp.array(1.0), jnp.zeros(2), valid, negative_weight=2.0)
+        >>> float(loss)  # 2 log 2 − 1
+        0.3862943649291992
+
+    References:
+        Wu et al. 2024, "BSL: Understanding and improving softmax loss for recommendation",
+        equation 15, as its code has it.
+    """
+    del log_expected
+    counts = valid.any()
+    # The logarithm of an empty sum has no gradient: a row without negatives takes another.
+    total = jax.nn.logsumexp(jnp.where(valid | ~counts, negatives, -jnp.inf))
+    return jnp.where(counts, negative_weight * total - positive, 0.0)
+
+
 def max_margin_loss(
     positive: Scalar,
     negatives: Scores,
@@ -149,7 +194,7 @@ def max_margin_loss(
         Ying et al. 2018 (PinSAGE), equation 1.
     """
     del log_expected
-    return _mean(jax.nn.relu(negatives - positive + margin), valid)
+    return mean_of_valid(jax.nn.relu(negatives - positive + margin), valid)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +215,12 @@ class _WithTemperature(Checked):
             log_expected: ``float[M]``, for a softmax that corrects for sampling; else not used.
         """
         positive, negatives = positive / self.temperature, negatives / self.temperature
-        return type(self)._function(positive, negatives, valid, log_expected)
+        return type(self)._function(positive, negatives, valid, log_expected, **self._more)
+
+    @property
+    def _more(self) -> dict[str, float]:
+        """What the function takes beside scores."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +273,29 @@ class Softmax(_WithTemperature):
 
 
 @dataclasses.dataclass(frozen=True)
+class BilateralSoftmax(_WithTemperature):
+    """:func:`bilateral_softmax_loss` of scores divided by a temperature.
+
+    Attributes:
+        temperature: what scores are divided by.
+        negative_weight: how much the negatives' side weighs beside the positive's.
+
+    Example:
+        >>> loss = BilateralSoftmax(temperature=0.5, negative_weight=0.5)
+        >>> float(loss(jnp.array(1.0), jnp.array([1.0]), jnp.array([True])))
+        -1.0
+    """
+
+    negative_weight: float = setting(1.0, POSITIVE)
+
+    _function = staticmethod(bilateral_softmax_loss)
+
+    @property
+    def _more(self) -> dict[str, float]:
+        return {"negative_weight": self.negative_weight}
+
+
+@dataclasses.dataclass(frozen=True)
 class MaxMargin(Checked):
     """:func:`max_margin_loss` with its margin.
 
@@ -248,113 +321,3 @@ class MaxMargin(Checked):
             log_expected: not used.
         """
         return max_margin_loss(positive, negatives, valid, log_expected, margin=self.margin)
-
-
-def batch_mean(
-    loss: Loss,
-    positives: Float[Array, " batch"],
-    negatives: BatchScores,
-    valid: Mask,
-    weights: Float[Array, " batch"],
-    log_expected: Float[Array, "..."] | None = None,
-) -> Scalar:
-    """Weighted mean over the rows of a batch of ``jax.vmap(loss)``.
-
-    Args:
-        loss: the loss of one row, for instance ``MaxMargin(margin=0.1)``.
-        positives: ``float[B]``.
-        negatives: ``float[B, M]``.
-        valid: ``bool[B, M]``.
-        weights: ``float[B]``; 1 for a real row, 0 for padding. Rows without a valid negative
-            have nothing to rank and are left out of the mean as well.
-        log_expected: ``float[M]``, the same for all rows, or ``float[B, M]``; only for a loss that
-            takes it.
-
-    Returns:
-        The mean over the rows that count; 0 where there are none.
-    """
-    if log_expected is None:
-        losses = jax.vmap(loss)(positives, negatives, valid)
-    else:
-        axis = 0 if log_expected.ndim == 2 else None
-        losses = jax.vmap(loss, in_axes=(0, 0, 0, axis))(positives, negatives, valid, log_expected)
-    counted = weights * valid.any(axis=1)
-    total = counted.sum()
-    return (losses * counted).sum() / jnp.where(total > 0, total, 1.0)
-
-
-def bpr_all_pairs_loss(scores: Float[Array, "users items"], interactions: Mask) -> Scalar:
-    """BPR without sampling: for each user the mean over all pairs of a seen and an unseen item of
-    −log σ(score(seen) − score(unseen)), and of that the mean over users.
-
-    What sampled BPR estimates where users, their positives and their unseen items are uniform.
-    O(U·I²) work and memory: for small data.
-
-    Args:
-        scores: ``float[U, I]``.
-        interactions: ``bool[U, I]``.
-
-    Returns:
-        The mean over the users that have both a seen and an unseen item; 0 where there are none.
-    """
-
-    def of_user(scores: Array, seen: Mask) -> Scalar:
-        of_positives = jax.vmap(bpr_loss, in_axes=(0, None, None))(scores, scores, ~seen)
-        return _mean(of_positives, seen)
-
-    has_both = interactions.any(axis=1) & ~interactions.all(axis=1)
-    return _mean(jax.vmap(of_user)(scores, interactions), has_both)
-
-
-def hardest(negatives: BatchScores, valid: Mask, count: int) -> tuple[BatchScores, Mask]:
-    """Hard negatives: of each row's pool, the valid negatives that score highest now.
-
-    The choice is a constant to the gradient, which flows through the chosen scores. No correction
-    for sampling goes with it: what is chosen depends on the scores, not on a law of draws.
-
-    Args:
-        negatives: ``float[B, P]``, scores of the pool.
-        valid: ``bool[B, P]``.
-        count: how many to keep, at most P.
-
-    Returns:
-        ``float[B, count]`` scores in descending order and ``bool[B, count]``, False where the row
-        has fewer valid negatives.
-    """
-    known = jax.lax.stop_gradient(jnp.where(valid, negatives, -jnp.inf))
-    _, places = jax.lax.top_k(known, count)
-    take = jnp.take_along_axis
-    return take(negatives, places, axis=1), take(valid, places, axis=1)
-
-
-def l2_penalty(
-    users: Vectors,
-    positives: Vectors,
-    negatives: Array,
-    weights: Float[Array, " batch"],
-    negative_weights: Float[Array, " negatives"] | None = None,
-) -> Scalar:
-    """½ (Σ‖e_u‖² + Σ‖e_pos‖² + Σ‖e_neg‖²) / B on the layer-0 embeddings of the batch.
-
-    A user's negatives count together as one: n negatives a user are weighted 1/n each, M shared
-    ones B/M each, so the penalty's size does not depend on how negatives are drawn.
-
-    Args:
-        users, positives: ``float[B, D]`` layer-0 embeddings.
-        negatives: ``float[M, D]`` shared or ``float[B, n, D]``.
-        weights: ``float[B]``; 0 for padding, which is left out of the sums and of B.
-        negative_weights: ``float[M]``; 0 for shared negatives that are padding, which are left out
-            of their sum and of M. None where none are.
-    """
-
-    def squared(vectors: Array) -> Array:
-        return jnp.square(vectors).sum(axis=-1)
-
-    rows = jnp.maximum(weights.sum(), 1.0)
-    own = (weights * (squared(users) + squared(positives))).sum() / rows
-    if negative_weights is not None:
-        counted = jnp.maximum(negative_weights.sum(), 1.0)
-        return 0.5 * (own + (negative_weights * squared(negatives)).sum() / counted)
-    if negatives.ndim == 2:
-        return 0.5 * (own + squared(negatives).mean())
-    return 0.5 * (own + (weights * squared(negatives).mean(axis=1)).sum() / rows)

@@ -20,7 +20,8 @@ from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import SWITCH, Checked, at_least, optional, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.training.losses import BatchScores, hardest
+from lightgcn_jax.training.batch_terms import hardest
+from lightgcn_jax.training.losses import BatchScores
 from lightgcn_jax.training.negatives import (
     all_items,
     draw_per_user,

@@ -13,7 +13,7 @@ from lightgcn_jax.arrays import Array, Float, Int, PRNGKey, Scalar, Vectors
 from lightgcn_jax.fields import with_traced
 from lightgcn_jax.models.model import table_of
 from lightgcn_jax.training.batch import Batch
-from lightgcn_jax.training.losses import batch_mean, l2_penalty
+from lightgcn_jax.training.batch_terms import batch_mean, l2_penalty
 from lightgcn_jax.training.strategies import StepInputs, Strategies, TracedSettings
 
 

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import optax
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey, Scalar, Vectors
-from lightgcn_jax.training.losses import BPR, Binary, Loss, MaxMargin, Softmax, batch_mean
+from lightgcn_jax.training.batch_terms import batch_mean
+from lightgcn_jax.training.losses import BPR, Binary, Loss, MaxMargin, Softmax
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import (
     Capacities,

@@ -182,6 +182,18 @@ def test_ranking_uses_the_score_of_training(score, offset):
     assert scorer.embeddings()[1].shape == (11, width)
 
 
+@pytest.mark.usefixtures("x64")
+def test_cosines_ranked_by_length_are_compared_by_direction_in_training_alone():
+    score, users, items = Cosine(ranked_by_length=True), table(0, 8), table(1, 11)
+    unit_users, unit_items = (
+        rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (users, items)
+    )
+    of_training = jax.jit(score)(None, users, items)
+    np.testing.assert_allclose(of_training, unit_users @ unit_items.T, rtol=1e-12)
+    scorer = score.scorer(*score.vectors(users, items, None), None)
+    np.testing.assert_allclose(scores_of(scorer, np.arange(8)), items @ users.T, rtol=1e-12)
+
+
 @pytest.mark.parametrize("score", [Inner(0.3), Cosine(), Nearness(0.3), MLP(HIDDEN)])
 def test_ranking_multiplies_at_the_highest_precision(score):
     """Accelerators would round float32 operands to fewer bits."""

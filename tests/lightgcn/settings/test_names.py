@@ -35,7 +35,8 @@ OF_KIND = {
     "low_pass_weight": AT_LEAST_0, "svd_iterations": SIZES, "oversampling": SIZES,
     "singular_value_power": AT_LEAST_0, "degree_power": AT_LEAST_0, "neighbours": COUNTS,
     "popularity_offset": AT_LEAST_0, "hidden": COUNTS, "temperature": POSITIVE,
-    "margin": AT_LEAST_0, "negatives": COUNTS, "hard_pool": st.integers(9, 99),
+    "margin": AT_LEAST_0, "negative_weight": POSITIVE,
+    "negatives": COUNTS, "hard_pool": st.integers(9, 99),
     "popularity_power": AT_LEAST_0, "epochs": COUNTS, "batch_size": COUNTS,
     "learning_rate": POSITIVE, "schedule_epochs": st.just(0) | st.integers(9, 99),
     "warmup_epochs": AT_LEAST_0, "l2": AT_LEAST_0, "evaluate_every": COUNTS, "patience": SIZES,
@@ -189,7 +190,7 @@ def test_nonsense_is_refused(field, value, message):
     [
         (
             {"loss": "max-margin", "temperature": 0.1},
-            "temperature: a setting of loss bpr or binary or softmax, got loss max-margin",
+            "temperature: a setting of loss bpr or binary or softmax or bilateral-softmax, got",
         ),
         (
             {"loss": "softmax", "negative_sampler": "hard", "sampling_correction": True},

@@ -8,17 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightgcn_jax.training.batch_terms import batch_mean, bpr_all_pairs_loss, hardest, l2_penalty
 from lightgcn_jax.training.losses import (
     BPR,
+    BilateralSoftmax,
     Binary,
     MaxMargin,
     Softmax,
-    batch_mean,
+    bilateral_softmax_loss,
     binary_loss,
-    bpr_all_pairs_loss,
     bpr_loss,
-    hardest,
-    l2_penalty,
     max_margin_loss,
     softmax_loss,
 )
@@ -35,6 +34,7 @@ LOSSES = {
     "bpr": bpr_loss,
     "binary": binary_loss,
     "softmax": softmax_loss,
+    "bilateral-softmax": partial(bilateral_softmax_loss, negative_weight=0.5),
     "max-margin": partial(max_margin_loss, margin=1.0),
 }
 # Of a positive that scores 1 and the first and third negative, by hand.
@@ -42,6 +42,7 @@ BY_HAND = {
     "bpr": (softplus(2 - 1) + softplus(-1 - 1)) / 2,
     "binary": softplus(-1) + (softplus(2) + softplus(-1)) / 2,
     "softmax": -math.log(math.e / (math.e + math.exp(2) + math.exp(-1))),
+    "bilateral-softmax": 0.5 * math.log(math.exp(2) + math.exp(-1)) - 1,
     "max-margin": ((2 - 1 + 1) + 0) / 2,
 }
 each_loss = pytest.mark.parametrize("name", LOSSES)
@@ -341,5 +342,8 @@ def test_values_take_the_correction_and_the_margin():
     found = jax.jit(Softmax(temperature=0.5))(*row, log_expected)
     terms = np.exp((np.asarray(NEGATIVES) - 1) / 0.5 - log_expected)
     np.testing.assert_allclose(found, math.log1p(terms.sum()), rtol=1e-6)
+    found = jax.jit(BilateralSoftmax(temperature=0.5, negative_weight=0.5))(*row)
+    expected = 0.5 * math.log(np.exp(np.asarray(NEGATIVES) / 0.5).sum()) - 1 / 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-6)
     found = jax.jit(MaxMargin(margin=1.0))(row[0], row[1], np.asarray(SOME))
     np.testing.assert_allclose(found, BY_HAND["max-margin"], rtol=1e-6)
