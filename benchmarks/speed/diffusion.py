@@ -231,7 +231,8 @@ def _claims(grid: Grid, threads: int, explained: str | None) -> list[Claim]:
         if missing is not None:
             return Claim(name, None, "×", relation, target, reason=missing)
         above, below = (_fastest(grid, task, names) for names in (over, under))
-        reason = doubt(known, below if relation == "<=" else above, explained)
+        ours, peer = (above, below) if relation == "<=" else (below, above)
+        reason = doubt(known, peer, ours, explained)
         return ratio_claim(name, above, below, relation, target, reason)
 
     native, torch_csr, forward = ["native"], ["torch-csr"], "forward, torch-csr"

@@ -190,8 +190,8 @@ def _claims(
     products = min(
         (samples[_products_name(size)] for size in _PRODUCT_BLOCKS), key=statistics.median
     )
-    peer_doubt = different or doubt(f"evaluation, batch {BEST_BATCH}", peer, explained)
-    products_doubt = different or doubt("score products", products, explained)
+    peer_doubt = different or doubt(f"evaluation, batch {BEST_BATCH}", peer, ours, explained)
+    products_doubt = different or doubt("score products", products, ours, explained)
     claims = [
         agreement,
         ratio_claim("speedup_vs_torch", peer, ours, ">=", 3.0, peer_doubt),
@@ -202,6 +202,6 @@ def _claims(
         claims.append(ratio_claim(name, peer, ours, ">=", 15.0, "left out by --no-default-batch"))
     else:
         default = samples[_DEFAULT]
-        reason = different or doubt(f"evaluation, batch {DEFAULT_BATCH}", default, explained)
+        reason = different or doubt(f"evaluation, batch {DEFAULT_BATCH}", default, ours, explained)
         claims.append(ratio_claim(name, default, ours, ">=", 15.0, reason))
     return claims

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.harness import report as harness
-from benchmarks.harness.known_peers import PEER_SECONDS, doubt
+from benchmarks.harness.known_peers import KNOWN, doubt
 from benchmarks.harness.process import run_measured
 from benchmarks.harness.report import Claim, Report, alternate, ratio_claim, ratio_of_medians
 from benchmarks.speed.ingest import write_events
@@ -118,18 +118,31 @@ def test_a_claim_has_a_value_or_a_reason():
 
 
 def test_a_slow_peer_voids_the_claim_until_explained():
-    known = PEER_SECONDS["training step"]
-    assert doubt("training step", [1.25 * known]) is None
+    known, ours = KNOWN["training step"]
+    assert doubt("training step", [1.25 * known], [ours]) is None
     slow = [1.26 * known] * 3
-    reason = doubt("training step", slow)
+    reason = doubt("training step", slow, [ours])
     assert reason is not None
     assert "26% more" in reason
     claim = ratio_claim("speedup", slow, [0.1] * 3, ">=", 5.0, reason)
     assert (claim.value, claim.holds, claim.reason) == (None, None, reason)
-    explained = doubt("training step", slow, "half the memory bandwidth")
+    explained = doubt("training step", slow, [ours], "half the memory bandwidth")
     claim = ratio_claim("speedup", slow, [0.1] * 3, ">=", 5.0, explained)
     assert claim.value == pytest.approx(12.6 * known)
     assert claim.holds
+
+
+def test_a_slow_machine_slows_both_sides_and_voids_nothing():
+    known, ours = KNOWN["training step"]
+    busy = [3 * known] * 3
+    assert doubt("training step", busy, [3 * ours] * 3) is None
+    assert doubt("training step", busy, [2.41 * ours] * 3) is None  # 3 / 2.41 < 1.25
+    reason = doubt("training step", busy, [2.3 * ours] * 3)
+    assert reason is not None
+    assert "200% more than" in reason
+    assert "ours 130% more" in reason
+    # Ours that is faster than known is no sign of a fast machine.
+    assert doubt("training step", [1.2 * known], [0.5 * ours]) is None
 
 
 def test_the_json_has_everything(tmp_path):
