@@ -9,6 +9,7 @@ import polars as pl
 
 from lightgcn_jax.data.ids import IdMap, as_ids
 from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.reading import Reading
 from lightgcn_jax.data.times import times_of
 from lightgcn_jax.errors import InputError
 
@@ -63,6 +64,7 @@ class Interactions:
         timestamps: float64[E], seconds.
         parts: uint8[E], TRAIN, VALID or TEST, where the files gave a split.
         report: What the steps of preparation left out.
+        readings: How each file was read that they come from.
     """
 
     users: IdMap
@@ -73,6 +75,7 @@ class Interactions:
     timestamps: np.ndarray | None = None
     parts: np.ndarray | None = None
     report: tuple[CountChange, ...] = ()
+    readings: tuple[Reading, ...] = ()
 
     def __post_init__(self) -> None:
         edges = len(self.user_rows)
