@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
+from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.errors import InputError
 
 SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
@@ -18,25 +20,43 @@ Folder = Annotated[Path | None, flag("FOLDER")]
 _SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
 
+def _choices(*names: str) -> str:
+    return "{" + ",".join(("auto", *names)) + "}"
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """How to read a user's file.
 
     Attributes:
-        format: format of the files; `auto` goes by names and first lines.
-        user_column: name of the column of user ids; the usual names are found without it.
-        item_column: name of the column of item ids.
-        rating_column: name of the column of ratings.
-        timestamp_column: name of the column of times.
-        separator: what stands between fields, where it is not the format's own.
+        format: format of the files; `auto` goes by names and lines.
+        user_column: column of user ids, by its name, or by its place from 1 on (2, or #2 where a
+            column is named 2); the usual names are found without it.
+        item_column: column of item ids.
+        rating_column: column of ratings; `none` leaves them out.
+        timestamp_column: column of times; `none` leaves them out.
+        separator: what stands between fields, where it is not the format's own; `tab` is a tab.
+        header: whether the first line names the columns.
+        quoting: whether "…" may enclose a field, with a quotation mark inside doubled (csv) or
+            behind a backslash.
+        time_unit: what times are counted in; `auto` goes by their size.
+        encoding: encoding of text files, such as latin-1; `auto` is UTF-8, or what a mark says.
+        skip_bad_rows: leave out rows that do not fit, and say how many.
+        null_ids: whether ids such as "nan" and "NULL" are ids.
     """
 
-    format: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(("auto", *FORMATS)) + "}")] = "auto"
+    format: Annotated[str, tyro.conf.arg(metavar=_choices(*FORMATS))] = "auto"
     user_column: Text = None
     item_column: Text = None
     rating_column: Text = None
     timestamp_column: Text = None
     separator: Text = None
+    header: Literal["auto", "yes", "no"] = "auto"
+    quoting: Literal["auto", "csv", "backslash", "none"] = "auto"
+    time_unit: Annotated[str, tyro.conf.arg(metavar=_choices(*TIME_UNITS))] = "auto"
+    encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+    skip_bad_rows: bool = False
+    null_ids: Literal["refuse", "keep"] = "refuse"
 
     def refuse(self, why: str) -> None:
         """Refuse these flags where nothing is read by them.
@@ -52,13 +72,19 @@ class FileFormat:
                 flag = "--" + field.name.replace("_", "-")
                 raise InputError(f"{flag}: says how to read a file, but {why}")
 
-    def read(self, path: Path) -> Interactions:
-        """The interactions of a file or a folder.
+    def read(self, path: Path, *, quiet: bool = False) -> Interactions:
+        """The interactions of a file or a folder; how it was read is written to stderr.
 
         Args:
             path: the file or the folder.
+            quiet: write nothing.
         """
-        return read_interactions(path, **asdict(self))
+        interactions = read_interactions(path, **asdict(self))
+        if not quiet:
+            for reading in interactions.readings:
+                for line in reading.lines:
+                    say(line)
+        return interactions
 
 
 @dataclass(frozen=True)
@@ -108,8 +134,11 @@ class Source:
         """Whether no flag of these was given."""
         return self == Source()
 
-    def interactions(self) -> Interactions:
+    def interactions(self, *, quiet: bool = False) -> Interactions:
         """De-duplicated and filtered interactions.
+
+        Args:
+            quiet: whether nothing is said of how files are read.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
@@ -125,7 +154,7 @@ class Source:
         elif self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
         else:
-            interactions = self.file_format.read(self.data).deduplicated()
+            interactions = self.file_format.read(self.data, quiet=quiet).deduplicated()
         if self.min_rating is not None:
             interactions = interactions.with_min_rating(self.min_rating)
         if self.k_core is not None:
@@ -155,11 +184,17 @@ class Source:
         per_user = method == "temporal-per-user"
         return splits.temporal_split(interactions, *shares, per_user=per_user, unseen=unseen)
 
-    def record(self) -> dict[str, Any]:
-        """What was given, as a JSON value, for the run to remember."""
+    def record(self, interactions: Interactions | None = None) -> dict[str, Any]:
+        """What was given, as a JSON value, for the run to remember.
+
+        Args:
+            interactions: those that were read, whose readings are remembered as well.
+        """
         given = {"dataset": self.name} if self.data is None else {"data": str(self.data.resolve())}
         values = asdict(self)
         values = values.pop("file_format") | values
         for name in ("dataset", "data", "data_dir", "download"):
             del values[name]
-        return given | {name: value for name, value in values.items() if value is not None}
+        given |= {name: value for name, value in values.items() if value is not None}
+        readings = () if interactions is None else interactions.readings
+        return given | ({"readings": [one.record() for one in readings]} if readings else {})

@@ -131,7 +131,7 @@ class Train:
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
             raise InputError("--from: expected the new data as well, by --data or --dataset")
         config = self._config()
-        interactions = self.source.interactions()
+        interactions = self.source.interactions(quiet=self.quiet)
         # New data may be few: the run that they join has validation and test pairs already.
         split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
@@ -141,7 +141,8 @@ class Train:
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        about = {"out": out, "reporter": self._reporter(config), "data": self.source.record()}
+        data = self.source.record(interactions)
+        about = {"out": out, "reporter": self._reporter(config), "data": data}
         if self.from_run is None:
             return fit(split, config, **about)
         assert isinstance(config, TrainConfig)

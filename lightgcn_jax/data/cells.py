@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lightgcn_jax.data.ids import canonical_integers, judged_ids, id_fault
+from lightgcn_jax.data.faults import Faults
+from lightgcn_jax.data.ids import canonical_integers, id_fault, judged_ids
 from lightgcn_jax.data.reading import NONE, Options, Reading
 from lightgcn_jax.data.text import explained
 from lightgcn_jax.data.times import UNITS, epoch_seconds, in_seconds, time_fault, unit_of
 from lightgcn_jax.errors import InputError
 
-_SHOWN = 3  # bad rows that a note names
 _FEW = 0.01  # up to this share of ids that are no integers among integers is worth a note
 _LARGEST_RATING = 1e8  # a column of numbers from here on holds times
 _ENCLOSED = r'^".*"$'
@@ -56,7 +56,7 @@ class Rows(NamedTuple):
             text for each role. A lazy table, which may be read twice.
         names: role -> what a message calls the column.
         explain: why the row of a line does not fit.
-        header: role -> name in the header; a row with the same cells is the header again.
+        header: role -> name in the header, if any; a row with the same cells is the header again.
         by_name: roles that nobody asked for, found by the name of their column.
         by_place: whether roles were assumed by their place alone.
         quoted: whether quotation marks enclose fields.
@@ -67,94 +67,11 @@ class Rows(NamedTuple):
     table: pl.LazyFrame
     names: dict[str, str]
     explain: Callable[[int], str]
-    header: dict[str, str] = {}
+    header: dict[str, str] | None = None
     by_name: frozenset[str] = frozenset()
     by_place: bool = False
     quoted: bool = False
     place: str = "line"
-
-
-class Faults:
-    """Rows that do not fit, each with the first reason that was found."""
-
-    def __init__(self, path: Path, numbers: pl.Series, place: str = "line") -> None:
-        self._path = path
-        self._numbers = numbers
-        self._place = place
-        self._bad: pl.Series | None = None
-        self._reasons: list[tuple[pl.Series, Callable[[int], str]]] = []
-
-    def add(self, bad: pl.Series, reason: Callable[[int], str]) -> None:
-        """Refuse rows.
-
-        Args:
-            bad: Boolean [n].
-            reason: why, by the row's place.
-        """
-        if bad.any():
-            self._reasons.append((bad, reason))
-            self._bad = bad if self._bad is None else self._bad | bad
-
-    @property
-    def bad(self) -> pl.Series | None:
-        """Boolean [n], or None where every row fits."""
-        return self._bad
-
-    def join(self, others: "Faults") -> None:
-        """Takes over the faults of other columns of the same rows.
-
-        Args:
-            others: these.
-        """
-        for bad, reason in others._reasons:
-            self.add(bad, reason)
-
-    def first(self, count: int) -> list[tuple[int, str]]:
-        """The first bad rows: the number of each, and why it does not fit.
-
-        Args:
-            count: how many.
-        """
-        if self._bad is None:
-            return []
-        found = []
-        for at in self._bad.arg_true().head(count).to_list():
-            reason = next(reason for bad, reason in self._reasons if bad[at])
-            found.append((int(self._numbers[at]), reason(at)))
-        return found
-
-    def settle(self, skip: bool) -> tuple[pl.Series | None, tuple[str, ...]]:
-        """Refuses the file for its bad rows, or tells which rows stay.
-
-        Args:
-            skip: whether bad rows are left out.
-
-        Returns:
-            Boolean [n], the rows that stay, or None for all; and notes.
-
-        Raises:
-            InputError: there are bad rows, and they are not skipped or too many.
-        """
-        if self._bad is None:
-            return None, ()
-        count, rows = int(self._bad.sum()), len(self._bad)
-        bad = self.first(_SHOWN if skip else 1)
-        number, reason = bad[0]
-        where = f":{number}" if self._place == "line" else f": {self._place} {number}"
-        message = f"{self._path}{where}: {reason}"
-        if not skip:
-            if count > 1:
-                message += (
-                    f" ({count:,} of {rows:,} rows do not fit; --skip-bad-rows leaves them out)"
-                )
-            raise InputError(message)
-        if 2 * count > rows:
-            raise InputError(
-                f"{message}; {count:,} of {rows:,} rows do not fit, too many to be skipped: is "
-                "this another format?"
-            )
-        shown = "; ".join(f"{self._place} {number}: {reason}" for number, reason in bad)
-        return ~self._bad, (f"{count:,} of {rows:,} rows do not fit and are left out: {shown}",)
 
 
 def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
@@ -172,14 +89,11 @@ def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
         rows.table.select("number", "fits", *(_parsed(role) for role in rows.names)), rows.path
     )
     lines, fits = found["number"], found["fits"]
-    text = _Text(rows)
+    sheet = _Sheet(rows, fits, options)
     faults = Faults(rows.path, lines, rows.place)
     if not fits.all():
         faults.add(~fits, lambda at: rows.explain(int(lines[at])))
-    ids = {
-        role: _ids(rows, role, found[role], fits, faults, text, options)
-        for role in ("user", "item")
-    }
+    ids = {role: _ids(sheet, role, found[role], faults) for role in ("user", "item")}
     _refuse_second_header(rows, ids, faults)
     kept: dict[str, pl.Series] = {}
     settings, notes = dict(reading.settings), list(reading.notes)
@@ -188,7 +102,7 @@ def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
             settings[f"{role}_column"] = NONE
             continue
         own = Faults(rows.path, lines, rows.place)
-        numbers, unit = parse(rows, found[role], fits, own, text, options)
+        numbers, unit = parse(sheet, found[role], own)
         complaints = own.first(1)
         if complaints and role in rows.by_name:
             # Nobody asked for the column, so it must not stop a run.
@@ -226,14 +140,16 @@ def collected(table: pl.LazyFrame, path: Path) -> pl.DataFrame:
         return table.collect(engine="streaming")
 
 
-class _Text:
-    """The columns of rows as text, read where they are wanted."""
+class _Sheet(NamedTuple):
+    """The rows of a file, those of the right width (Boolean [n]), and what the caller says."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    rows: Rows
+    fits: pl.Series
+    options: Options
 
-    def __call__(self, role: str) -> pl.Series:
-        return collected(self._rows.table.select(role), self._rows.path)[role]
+    def text(self, role: str) -> pl.Series:
+        """A column as the file has it, read once more."""
+        return collected(self.rows.table.select(role), self.rows.path)[role]
 
 
 def _parsed(role: str) -> pl.Expr:
@@ -256,17 +172,14 @@ def integers(cell: pl.Expr) -> pl.Expr:
     return pl.when(number.cast(pl.String) == cell).then(number)
 
 
-def _ids(
-    rows: Rows, role: str, numbers: pl.Series, fits: pl.Series, faults: Faults, text: _Text,
-    options: Options,
-) -> pl.Series:  # fmt: skip
+def _ids(sheet: _Sheet, role: str, numbers: pl.Series, faults: Faults) -> pl.Series:
     """One column of ids, its faults noted."""
     if not numbers.null_count():
         return numbers
-    given, name = text(role), rows.names[role]
-    ids, bad = checked_ids(given, options, rows.quoted)
+    given, name, quoted = sheet.text(role), sheet.rows.names[role], sheet.rows.quoted
+    ids, bad = checked_ids(given, sheet.options, quoted)
     faults.add(
-        bad & fits, lambda at: f"{name}: expected an id, {fault_of_id(given[at], rows.quoted)}"
+        bad & sheet.fits, lambda at: f"{name}: expected an id, {fault_of_id(given[at], quoted)}"
     )
     return ids
 
@@ -318,58 +231,53 @@ def _refuse_second_header(rows: Rows, ids: dict[str, pl.Series], faults: Faults)
         )
 
 
-def _ratings(
-    rows: Rows, numbers: pl.Series, fits: pl.Series, faults: Faults, text: _Text, options: Options
-) -> tuple[pl.Series, str]:
-    bad = ~numbers.is_finite().fill_null(False) & fits
+def _ratings(sheet: _Sheet, numbers: pl.Series, faults: Faults) -> tuple[pl.Series, str]:
+    """Ratings, their faults noted."""
+    name, bad = sheet.rows.names["rating"], ~numbers.is_finite().fill_null(False) & sheet.fits
     if bad.any():
-        given = text("rating")
-        faults.add(bad, lambda at: _number_fault(rows.names["rating"], given[at]))
+        given = sheet.text("rating")
+        faults.add(bad, lambda at: _number_fault(name, given[at]))
     least = numbers.min()
-    if rows.by_place and isinstance(least, float) and least >= _LARGEST_RATING:
+    if sheet.rows.by_place and isinstance(least, float) and least >= _LARGEST_RATING:
         raise InputError(
-            f"{rows.path}: {rows.names['rating']} can be read in two ways, as ratings or as times, "
-            f"for the least number in it is {least:.0f}: say which by its place "
-            f"(--rating-column 3, or --timestamp-column 3)"
+            f"{sheet.rows.path}: {name} can be read in two ways, as ratings or as times, for the "
+            f"least number in it is {least:.0f}: say which by its place (--rating-column 3, or "
+            "--timestamp-column 3)"
         )
     return numbers, ""
 
 
 def _number_fault(name: str, value: str | None) -> str:
     fault = f"{name}: expected a finite number, got {value!r}"
-    if value and re.fullmatch(r"\s*[^\w\s-]?\s*-?\d+([., ]\d+)+\s*", value):
+    if value and re.fullmatch(r"\s*[^\w\s-]?\s*-?\d+([., ]\d+)*\s*[^\w\s]?\s*", value):
         fault += " (write 1234.5, without a comma or a sign of a currency)"
     return fault
 
 
-def _timestamps(
-    rows: Rows, numbers: pl.Series, fits: pl.Series, faults: Faults, text: _Text, options: Options
-) -> tuple[pl.Series, str]:
-    """Seconds, and the unit that the file has."""
-    name, unit = rows.names["timestamp"], options.time_unit
+def _timestamps(sheet: _Sheet, numbers: pl.Series, faults: Faults) -> tuple[pl.Series, str]:
+    """Seconds, their faults noted, and the unit that the file has."""
+    name, unit, fits = sheet.rows.names["timestamp"], sheet.options.time_unit, sheet.fits
     counted = unit in UNITS or unit == "yyyymmdd"
     missing = numbers.is_null() & fits
-    given = text("timestamp") if missing.any() or unit == "dates" else None
+    given = sheet.text("timestamp") if unit == "dates" or missing.any() else None
     if given is not None and not counted:
         seconds = epoch_seconds(given)
         if unit == "dates" or (seconds.is_not_null() & missing).any():
-            bad = (~seconds.is_finite().fill_null(False)) & fits
+            bad = ~seconds.is_finite().fill_null(False) & fits
             faults.add(bad, lambda at: time_fault(name, given[at], unit))
             return seconds, "dates"
     bad = ~numbers.is_finite().fill_null(False) & fits
     if bad.any():
-        given = text("timestamp") if given is None else given
-        faults.add(bad, lambda at: time_fault(name, given[at], unit))
+        cells = sheet.text("timestamp") if given is None else given
+        faults.add(bad, lambda at: time_fault(name, cells[at], unit))
     if not counted:
         unit, ways = unit_of(numbers)
         if ways is not None:
             faults.add(fits, lambda _: f"{name}: {ways}")
     seconds = in_seconds(numbers, unit)
     if unit == "yyyymmdd":
-        faults.add(
-            seconds.is_null() & ~bad & fits,
-            lambda at: f"{name}: expected a day such as 20240131, got {numbers[at]:.0f}",
-        )
+        no_day = seconds.is_null() & ~bad & fits
+        faults.add(no_day, lambda at: time_fault(name, f"{numbers[at]:.0f}", unit))
     return seconds, unit
 
 

@@ -7,7 +7,6 @@ as a whole; where a quotation mark may enclose a field, :mod:`quoted` reads the 
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl

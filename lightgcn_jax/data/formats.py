@@ -28,7 +28,11 @@ FORMATS = {
 SEPARATORS = ("\t", ",", ";", "|", " ")
 """What stands between the names of a header, the likeliest first."""
 _BY_SUFFIX = {
-    **{".inter": "recbole", ".pq": "parquet", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"},
+    ".inter": "recbole",
+    ".pq": "parquet",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl"),
 }
 _TORN = 0.9  # from this share of lines of one width on, the others may be torn

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 
 from lightgcn_jax.data.cells import Columns
-from lightgcn_jax.data.delimited import Layout, first_records, first_lines, read_lists, read_table
+from lightgcn_jax.data.delimited import Layout, first_lines, first_records, read_lists, read_table
 from lightgcn_jax.data.formats import SEPARATORS, header_separator, plain_name
 from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading, separator_name
-from lightgcn_jax.data.roles import Roles, is_place, roles_by_name, roles_by_place, usual_column
+from lightgcn_jax.data.roles import is_place, roles_by_name, roles_by_place, usual_column
 from lightgcn_jax.data.text import PlainText
 from lightgcn_jax.errors import InputError
 

@@ -33,7 +33,7 @@ _MARKS = {
 }
 _PAGE = "an HTML or XML page, such as a download leaves that has failed"
 _FOREIGN = {
-    b"version https://git-lfs": "a Git LFS pointer in the place of the file; `git lfs pull` gets it",
+    b"version https://git-lfs": "a Git LFS pointer, no data; `git lfs pull` fetches the file",
     b"<!doctype": _PAGE,
     b"<html": _PAGE,
     b"<?xml": _PAGE,
@@ -76,7 +76,7 @@ def plain_text(path: Path, encoding: str = AUTO) -> Iterator[PlainText]:
 
     Args:
         path: the file, compressed or not.
-        encoding: a text encoding that Python knows; auto is UTF-8, or what a mark at the start says.
+        encoding: a text encoding that Python knows; auto is UTF-8, or what a mark says.
 
     Raises:
         InputError: it cannot be read, is no text or is empty.

@@ -305,7 +305,7 @@ CSV = "user,item,rating,timestamp\n"
         ("a.csv", CSV + '"1\n",2,3,4\n"5",,3,4\n', "a.csv:4: column 'item'.*an empty field"),
         ("a.csv", CSV + '"1",2,3,4\n\n"5",2,3\n', "a.csv:4: expected 4 comma-sep.* got 3"),
         ("a.csv", CSV + '"1",2,3,4\n"5",2,3,4,5\n', "a.csv:3: expected 4 comma-sep.* got 5"),
-        ("a.csv", CSV + '1,2,3,4\n"5,2,3,4\n', "a.csv:3: .* a quotation mark opens a field here, and none closes it"),
+        ("a.csv", CSV + '1,2,3,4\n"5,2,3,4\n', "a.csv:3: .* a quotation mark opens"),
         ("a.csv", "", "a.csv: expected interactions, but the file is empty"),
         ("a.csv", "\n \n", "a.csv: expected interactions, but the file is empty"),
         ("a.csv", CSV, "a.csv: expected interactions, but the files hold none"),
@@ -317,7 +317,7 @@ CSV = "user,item,rating,timestamp\n"
         ("u.data", "1\n", "u.data: expected lines 'user item"),
         ("train.txt", b"1 2 3\n4 5\n6 7\n", None),
         ("a.parquet", "no table", "a.parquet: expected a Parquet table"),
-        ("a.log", "the quick brown fox\n", r"a.log: cannot tell the format, for .*a.log:1: expected numbers .* pass format=…"),
+        ("a.log", "the quick brown fox\n", "a.log: cannot tell the format, for .* pass format"),
         ("a.csv.gz", None, "a.csv.gz: cannot be read: "),
     ],
 )  # fmt: skip
