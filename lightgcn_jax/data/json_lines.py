@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from lightgcn_jax.data.cells import Columns, Rows, columns_of
-from lightgcn_jax.data.quoted import frame_of
 from lightgcn_jax.data.reading import Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
 from lightgcn_jax.data.text import PlainText
@@ -136,7 +135,7 @@ def _table(text: PlainText, keys: dict[str, str]) -> pl.LazyFrame:
         except _NotALine:
             rows.append((number, False, *(None for _ in keys)))
         if len(rows) == _ROWS:
-            frames.append(frame_of(rows, schema))
+            frames.append(pl.DataFrame(rows, schema=schema, orient="row"))
             rows = []
-    frames.append(frame_of(rows, schema))
+    frames.append(pl.DataFrame(rows, schema=schema, orient="row"))
     return pl.concat(frames).lazy()

@@ -118,23 +118,7 @@ def quoted_rows(
         else:
             rows.append((line, *nothing))
         if len(rows) == _ROWS:
-            frames.append(frame_of(rows, schema))
+            frames.append(pl.DataFrame(rows, schema=schema, orient="row"))
             rows = []
-    frames.append(frame_of(rows, schema))
+    frames.append(pl.DataFrame(rows, schema=schema, orient="row"))
     return pl.concat(frames).lazy()
-
-
-def frame_of(rows: list[tuple], schema: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
-    """Rows as a table, faster than polars turns rows into columns.
-
-    Args:
-        rows: the cells of each.
-        schema: names and types of the columns.
-    """
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    return pl.DataFrame(
-        [
-            pl.Series(name, cells, dtype=type_)
-            for (name, type_), cells in zip(schema.items(), columns, strict=True)
-        ]
-    )
