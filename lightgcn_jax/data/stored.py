@@ -31,7 +31,7 @@ def read_parquet(path: Path, options: Options) -> Columns:
     names = schema.names()
     roles = roles_by_name(path, names, options.columns)
     notes, cells = list(roles.notes), {}
-    settings = {"format": "parquet"}
+    settings, stored_times = {"format": "parquet"}, False
     for role, place in roles.places.items():
         name, type_ = names[place], schema[names[place]]
         fault = _type_fault(role, type_)
@@ -44,9 +44,9 @@ def read_parquet(path: Path, options: Options) -> Columns:
         settings[f"{role}_column"] = name
         cell = pl.col(name)
         if type_.is_temporal():
-            # Seconds, as all times are kept.
-            cell = cell.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6
-            options = replace(options, time_unit="seconds")
+            cell = cell.cast(pl.Datetime("us")).dt.epoch("us")
+            options = replace(options, time_unit="microseconds")
+            stored_times = True
         cells[role] = cell.cast(pl.String).alias(role)
     rows = Rows(
         path=path,
@@ -59,7 +59,11 @@ def read_parquet(path: Path, options: Options) -> Columns:
         quoted=True,
         place="row",
     )
-    return columns_of(rows, options, Reading(path.name, settings, notes=tuple(notes)))
+    columns = columns_of(rows, options, Reading(path.name, settings, notes=tuple(notes)))
+    if stored_times and columns.timestamps is not None:
+        read_as = {**columns.reading.settings, "time_unit": "dates"}
+        columns = replace(columns, reading=replace(columns.reading, settings=read_as))
+    return columns
 
 
 def _type_fault(role: str, type_: pl.DataType) -> str | None:
