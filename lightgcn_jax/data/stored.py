@@ -8,6 +8,7 @@ import polars as pl
 from lightgcn_jax.data.cells import Columns, Rows, columns_of
 from lightgcn_jax.data.reading import NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
+from lightgcn_jax.data.text import refuse_foreign
 from lightgcn_jax.errors import InputError
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
@@ -27,7 +28,12 @@ def read_parquet(path: Path, options: Options) -> Columns:
         table = pl.scan_parquet(path, glob=False)
         schema = table.collect_schema()
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: expected a Parquet table, which this file is not") from error
+        with path.open("rb") as file:
+            head = file.read(64)
+        if not head.startswith(b"PAR1"):
+            refuse_foreign(path, head)
+            raise InputError(f"{path}: expected a Parquet table, got {head[:20]!r} …") from error
+        raise InputError(f"{path}: expected a Parquet table; this one is damaged") from error
     names = schema.names()
     roles = roles_by_name(path, names, options.columns)
     notes, cells = list(roles.notes), {}
