@@ -11,6 +11,7 @@ import tyro
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
+from lightgcn_jax.data.reading import lines_of
 from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.errors import InputError
 
@@ -81,9 +82,8 @@ class FileFormat:
         """
         interactions = read_interactions(path, **asdict(self))
         if not quiet:
-            for reading in interactions.readings:
-                for line in reading.lines:
-                    say(line)
+            for line in lines_of(interactions.readings):
+                say(line)
         return interactions
 
 

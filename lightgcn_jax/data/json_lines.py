@@ -62,7 +62,6 @@ def read_json_lines(text: PlainText, format: str, options: Options) -> Columns:
         names={role: f"key {key!r}" for role, key in keys.items()},
         explain=explain,
         by_name=roles.assumed,
-        quoted=True,
     )
     settings = {"format": format} | {f"{role}_column": key for role, key in keys.items()}
     reading = Reading(text.source.name, settings, notes=(*text.notes, *roles.notes))

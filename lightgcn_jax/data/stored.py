@@ -62,7 +62,6 @@ def read_parquet(path: Path, options: Options) -> Columns:
         names={role: f"column {names[roles.places[role]]!r}" for role in cells},
         explain=lambda _: "expected a row of the table",
         by_name=roles.assumed,
-        quoted=True,
         place="row",
     )
     columns = columns_of(rows, options, Reading(path.name, settings, notes=tuple(notes)))

@@ -6,6 +6,7 @@ is none of text is refused before anything is taken for an id.
 """
 
 import codecs
+import errno
 import gzip
 import tempfile
 import zlib
@@ -131,6 +132,11 @@ def explained(path: Path) -> Iterator[None]:
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: cannot be read as text; is it damaged?") from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(
+                f"{path}: no space is left in {tempfile.gettempdir()} to unpack or decode it; "
+                "TMPDIR names another folder"
+            ) from error
         reason = error.strerror or "its compressed data are damaged"
         raise InputError(f"{path}: cannot be read: {reason}") from error
 

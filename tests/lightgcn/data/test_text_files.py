@@ -1,5 +1,6 @@
 """Files as people have them: what is guessed is said, what is damaged is refused."""
 
+import errno
 import gzip
 import json
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from lightgcn_jax.data.interactions import Interactions
 from lightgcn_jax.data.readers import read_interactions
+from lightgcn_jax.data.reading import lines_of
+from lightgcn_jax.data.text import explained
 from lightgcn_jax.errors import InputError
 
 
@@ -437,6 +440,33 @@ def test_compressed_files(tmp_path):
     damaged[20] ^= 255
     with pytest.raises(InputError, match=r"a.csv.gz: cannot be read: .* are damaged"):
         read_interactions(write(tmp_path / "a.csv.gz", bytes(damaged)))
+
+
+def test_zstandard(tmp_path):
+    frame = b"(\xb5/\xfd\x04X\x91\x00\x00user,item\n1,2\n3,4\n\xd4/p\xdf"
+    assert pairs(read_interactions(write(tmp_path / "a.csv.zst", frame))) == [(1, 2), (3, 4)]
+    for damaged in (frame[:-2], frame[:-1] + b"\x00"):
+        with pytest.raises(InputError, match=r"a.csv.zst: cannot be read: .* damaged"):
+            read_interactions(write(tmp_path / "a.csv.zst", damaged))
+    with pytest.raises(InputError, match="decompress it first"):
+        read_interactions(write(tmp_path / "a.csv.zst", frame), encoding="latin-1")
+
+
+def test_a_full_disk_is_named(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"a.csv.gz: no space is left in .*; TMPDIR names"),
+        explained(tmp_path / "a.csv.gz"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_files_that_are_read_alike_share_a_line(tmp_path):
+    write(tmp_path / "train.txt", "0 1 2 3\n1 2 3 4\n")
+    write(tmp_path / "test.txt", "0 4\n1 5\n2 nan\n")
+    data = read_interactions(tmp_path, format="adjacency", skip_bad_rows=True)
+    line, note = lines_of(data.readings)
+    assert line.startswith("train.txt … test.txt (2 files): read as --format adjacency")
+    assert note.startswith("note: test.txt: 1 of 3 rows do not fit")
 
 
 def test_nothing_stays_behind(tmp_path, monkeypatch):
