@@ -78,7 +78,10 @@ class Describe:
             self.file_format.refuse(f"{self.source} is a data set with a format of its own")
             known = _known(describe(self.source, data_dir=self.data_dir))
         elif Path(self.source).exists():
-            known = _figures(self.file_format.read(Path(self.source)))
+            interactions = self.file_format.read(Path(self.source), "allow")
+            for note in interactions.notes:
+                say(note)
+            known = _figures(interactions)
         else:
             raise InputError(
                 f"{self.source}: expected a file, a folder, or one of {', '.join(dataset_names())}"

@@ -89,6 +89,8 @@ class Report:
         if self.plot is not None:
             _check_picture(self.plot)
         split = self.source.split_up(self.source.interactions(), allow_empty=True)
+        for note in split.notes:
+            say(note)
         found = diffusion_report(
             training_graph(split),
             dim=self.dim,

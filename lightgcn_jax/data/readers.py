@@ -6,10 +6,9 @@ they have, is settled before. Files of one split are then put under common rows.
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.delimited import (
@@ -20,17 +19,20 @@ from lightgcn_jax.data.delimited import (
     read_lists,
     read_table,
 )
+from lightgcn_jax.data.folders import files_of
 from lightgcn_jax.data.formats import (
     COLUMN_NAMES,
     FORMATS,
-    files_of,
     plain_name,
     recognised_format,
     usual_column,
 )
-from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
+from lightgcn_jax.data.ids import as_ids, canonical_integers
 from lightgcn_jax.data.interactions import Interactions
+from lightgcn_jax.data.joining import ReadFile, joined
+from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.data.times import epoch_seconds
+from lightgcn_jax.data.unpacking import unpacked
 from lightgcn_jax.errors import InputError
 
 
@@ -51,6 +53,7 @@ def read_interactions(
     rating_column: str | None = None,
     timestamp_column: str | None = None,
     separator: str | None = None,
+    unknown_ids: UnknownIds = "refuse",
 ) -> Interactions:
     """Reads interactions from a file or a folder.
 
@@ -59,7 +62,8 @@ def read_interactions(
     Files that can be read in two ways are not read before ``format`` says which.
 
     Args:
-        path: The file (.gz and .zst are read as they are) or folder.
+        path: The file (.gz, .zst, .bz2, .xz and a .zip of one file are read as they are), or a
+            folder: a split, or one log in several files of the same columns.
         format: A key of ``FORMATS``, or "auto" to go by name and first lines.
         user_column: The name of the column with user ids, in formats with a header; None looks
             for the usual names, here and below.
@@ -67,9 +71,12 @@ def read_interactions(
         rating_column: The same for ratings.
         timestamp_column: The same for times: seconds, or ISO 8601 dates.
         separator: What stands between fields, where it is not the format's own.
+        unknown_ids: Whether the files of a split may be read where most users or items of one part
+            are unknown to train, `refuse` or `allow`.
 
     Raises:
-        InputError: The path, the format or a line of the file does not fit.
+        InputError: The path, the format or a line of the file does not fit, or the files do not
+            fit each other.
     """
     source = Path(path)
     if not source.exists():
@@ -85,11 +92,14 @@ def read_interactions(
         "timestamp": timestamp_column,
     }
     choice = _Choice({role: name for role, name in named.items() if name is not None}, separator)
-    files = files_of(source, format)
-    if format == "auto":
-        format = recognised_format(list(files.values()), source)
-    read = _READERS[format]
-    return _joined({part: read(file, choice) for part, file in files.items()}, source)
+    found = files_of(source, format)
+    with unpacked(found.all) as plain:
+        if format == "auto":
+            format = recognised_format(plain, source)
+        columns = [_READERS[format](file, choice) for file in plain]
+    files = [ReadFile(*file) for file in zip(found.all, found.part_of_each, columns, strict=True)]
+    interactions = joined(files, source, unknown_ids)
+    return replace(interactions, notes=(*found.notes, *interactions.notes))
 
 
 def _places(path: Path, names: Sequence[str], choice: _Choice) -> dict[str, int]:
@@ -229,36 +239,6 @@ def _stored_ids(path: Path, column: pl.Series) -> pl.Series:
         )
     numbers, is_integer = canonical_integers(ids)
     return numbers if is_integer.all() else ids
-
-
-def _joined(parts: dict[int, Columns], source: Path) -> Interactions:
-    """The files' columns under one map of users and one of items."""
-    files = list(parts.values())
-    edges = sum(len(file.users) for file in files)
-    if not edges:
-        raise InputError(f"{source}: expected interactions, but the files hold none")
-    idle = [file.idle_users for file in files if file.idle_users is not None]
-    users = _stacked([*(file.users for file in files), *idle])
-    items = _stacked([file.items for file in files])
-    user_map, item_map = IdMap.from_values(users), IdMap.from_values(items)
-    numbers: dict[str, np.ndarray | None] = {}
-    for name in ("ratings", "timestamps"):
-        columns = [column for file in files if (column := getattr(file, name)) is not None]
-        if columns and len(columns) < len(files):
-            raise InputError(f"{source}: expected {name} in every file of the split or in none")
-        numbers[name] = pl.concat(columns).to_numpy() if columns else None
-    codes = None
-    if len(parts) > 1:
-        codes = np.repeat(list(parts), [len(file.users) for file in files]).astype(np.uint8)
-    rows = user_map.rows(users[:edges]), item_map.rows(items)
-    return Interactions(user_map, item_map, *rows, numbers["ratings"], numbers["timestamps"], codes)
-
-
-def _stacked(columns: list[pl.Series]) -> pl.Series:
-    """Columns of ids one below the other, as strings if one of them holds strings."""
-    if any(column.dtype == pl.String for column in columns):
-        columns = [column.cast(pl.String) for column in columns]
-    return pl.concat([column.rename("id") for column in columns])
 
 
 _READERS: dict[str, Callable[[Path, _Choice], Columns]] = {
