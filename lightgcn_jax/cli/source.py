@@ -171,7 +171,10 @@ class Source:
     def _event_types(self, path: Path, interactions: Interactions) -> np.ndarray:
         """The type of event of each row, read as one reads items: once more, by another column."""
         events = replace(self.file_format, item_column=self.event_column, rating_column=None)
-        found = events.read(path, "allow")
+        try:
+            found = events.read(path, "allow")
+        except InputError as error:
+            raise InputError(str(error).replace("item_column", "event_column")) from error
         if not np.array_equal(found.user_rows, interactions.user_rows):
             raise InputError(
                 f"--event-column: expected an event in each of the {len(interactions):,} rows of "

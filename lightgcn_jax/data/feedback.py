@@ -39,11 +39,12 @@ def positives(
     Raises:
         InputError: A threshold without ratings, or one that nothing reaches.
     """
+    are_events = feedback == "events" or (feedback is None and _are_labels(interactions))
     if min_rating is None:
         kept = interactions.deduplicated()
-        return _with_notes(kept, _low_ratings(kept))
+        return _with_notes(kept, _no_click(interactions) if are_events else _low_ratings(kept))
     guess = () if feedback or interactions.ratings is None else _said(interactions)
-    if feedback == "events" or (feedback is None and _are_labels(interactions)):
+    if are_events:
         kept = interactions.with_min_rating(min_rating).deduplicated()
     else:
         kept = interactions.deduplicated().with_min_rating(min_rating)
@@ -98,6 +99,19 @@ def _said(interactions: Interactions) -> Iterator[str]:
         )
 
 
+def _no_click(interactions: Interactions) -> Iterator[str]:
+    """How many pairs have no positive row, though all count as positives."""
+    if interactions.ratings is None:
+        return
+    keys = interactions.pair_keys
+    pairs, clicked = len(np.unique(keys)), len(np.unique(keys[interactions.ratings > 0]))
+    if clicked < pairs:
+        yield (
+            f"{pairs - clicked:,} of {pairs:,} pairs have no row rated above 0, and count as "
+            "positives all the same; --min-rating leaves them out"
+        )
+
+
 def _low_ratings(interactions: Interactions) -> Iterator[str]:
     """How many ratings would hardly be called positive, though all count as positives."""
     ratings = interactions.ratings
@@ -106,7 +120,7 @@ def _low_ratings(interactions: Interactions) -> Iterator[str]:
     lowest, highest = float(ratings.min()), float(ratings.max())
     middle = (lowest + highest) / 2
     is_scale = lowest < highest and len(np.unique(ratings)) <= _MOST_LEVELS
-    # A label of 0 or 1 has a middle that nobody would name; counts of plays have none.
+    # Counts of plays have no middle that anybody would name.
     if is_scale and lowest > 0:
         low, called = ratings < middle, f"below {middle:g}, the middle of {lowest:g} … {highest:g}"
     else:

@@ -27,6 +27,7 @@ _NO_TEXT = {
     "Interactions.from_frame",
     b"\x80\x04": "a pickle of Python; pass what it holds to Interactions.from_frame",
     b"\x80\x05": "a pickle of Python; pass what it holds to Interactions.from_frame",
+    b"FEA1": "a table of Feather's first version; convert it to Parquet",
     b"ORC": "an ORC file; convert it to Parquet",
     b"Obj\x01": "an Avro file; convert it to Parquet",
     b"%PDF": "a PDF",
@@ -73,7 +74,7 @@ def _unpacked(file: Path, place: Path) -> Path:
     try:
         if head.startswith(b"ARROW1"):
             return _as_parquet(file, place)
-        if head.startswith(b"PK\x03\x04"):
+        if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             return _unpacked(_member(file, place), place)
         if open_packed := _OPENERS.get(file.suffix.lower()):
             target = place / file.stem
@@ -81,9 +82,8 @@ def _unpacked(file: Path, place: Path) -> Path:
                 shutil.copyfileobj(packed, plain, 1 << 20)
             return _unpacked(target, place)
     except _DAMAGED as error:
-        raise InputError(
-            f"{file}: cannot be unpacked: {str(error) or type(error).__name__}"
-        ) from error
+        reason = getattr(error, "strerror", None) or "it is damaged, incomplete or encrypted"
+        raise InputError(f"{file}: cannot be unpacked: {reason}") from error
     for mark, what in _NO_TEXT.items():
         if head.startswith(mark):
             raise InputError(f"{file}: expected a log of interactions, got {what}")
@@ -127,6 +127,6 @@ def _as_parquet(file: Path, place: Path) -> Path:
     target = place / f"{file.stem}.parquet"
     try:
         pl.scan_ipc(file, glob=False).sink_parquet(target)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{file}: expected a table of Arrow, which cannot be read") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{file}: expected a table of Arrow, and it cannot be read") from error
     return target

@@ -81,14 +81,14 @@ def continue_from(
             raise InputError(
                 f"{field}: expected {before.get(field)} as in {path}, got {after.get(field)}"
             )
+    merged = merge_splits(old.split, split, unknown_ids)
+    for note in merged.notes[len(split.notes) :]:
+        (reporter or SilentReporter()).noted(note)
     trainer = Trainer(old.split, old_config, None, old, SilentReporter())
     checkpoint = load_checkpoint(old.checkpoints, trainer.array_template())
     if checkpoint is None:
         raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
     # Rows are put in training order before the states are extended, and fit leaves them there.
-    merged = merge_splits(old.split, split, unknown_ids)
-    for note in merged.notes[len(split.notes) :]:
-        (reporter or SilentReporter()).noted(note)
     merged = in_training_order(merged, config)
     arrays: TrainArrays = checkpoint.arrays
     states = dataclasses.replace(arrays.states, params=arrays.best)
@@ -134,6 +134,9 @@ def merge_splits(old: Split, new: Split, unknown_ids: UnknownIds = "refuse") -> 
     )
     users, items = old.users.grow(new.users.ids), old.items.grow(new.items.ids)
     user_rows, item_rows = users.rows(new.users.ids), items.rows(new.items.ids)
+    for kind, before, after in (("users", old.users, users), ("items", old.items, items)):
+        if before.ids.dtype != after.ids.dtype:
+            notes += (f"the new data make strings of the {kind}' ids, which were integers",)
     known = merge_pairs(*(getattr(old, part) for part in PARTS))
     parts, added = {}, {}
     for part in PARTS:

@@ -72,7 +72,8 @@ def test_a_guess_that_changes_nothing_is_not_said():
     [
         ([1, 2, 3, 4, 5], r"2 of 5 ratings are below 3, the middle of 1 … 5"),
         ([0.5, 5, 5], r"1 of 3 ratings are below 2\.75, the middle of 0\.5 … 5"),
-        ([0, 1, 1, 0], "2 of 4 ratings are 0, and their pairs count as positives all the same"),
+        ([0, 1, 1, 0], "2 of 4 pairs have no row rated above 0, and count as positives all the"),
+        ([0, 3, 10], "1 of 3 ratings are 0, and their pairs count as positives all the same"),
         ([-1, 7, 8], "1 of 3 ratings are 0 or below"),
         ([1, 1, 1], None),
         (np.geomspace(1, 1e5, 40).round(), None),
@@ -94,6 +95,12 @@ def test_low_ratings_that_become_positives_are_counted(values, note):
 def test_low_ratings_are_those_of_the_pairs_that_stay():
     found = positives(log([("u", "a", 1), ("u", "a", 5), ("v", "b", 2), ("v", "c", 5)]))
     assert found.notes[0].startswith("1 of 3 ratings are below 3.5")
+
+
+def test_a_pair_with_one_click_is_no_low_one():
+    rows = [("u", "a", 1), ("u", "a", 0), ("v", "b", 0), ("v", "b", 0), ("v", "c", 1)]
+    assert positives(log(rows)).notes[0].startswith("1 of 3 pairs have no row rated above 0")
+    assert positives(log(rows), feedback="ratings").notes[0].startswith("2 of 3 ratings are 0,")
 
 
 def test_events_are_chosen_by_their_type():
