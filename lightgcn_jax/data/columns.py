@@ -21,17 +21,19 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _DURATIONS = (datetime.timedelta, np.timedelta64)
 
 
-def ids_of(values: Any, name: str) -> pl.Series:
+def ids_of(values: Any, name: str, *, null_ids: bool = False) -> pl.Series:
     """External ids, Int64 or String [n], by the policy of :func:`clean_ids`.
 
     Args:
         values: Integers or strings [n]: a list, an array, a Series of polars or of pandas.
         name: What an error calls them.
+        null_ids: Whether spellings of a missing value are ids.
 
     Raises:
-        InputError: An id is missing, masked, empty, or neither an integer nor a string.
+        InputError: An id is missing, masked, refused by the policy, or neither an integer nor a
+            string.
     """
-    return clean_ids(_present(values, name), name)
+    return clean_ids(_present(values, name), name, null_ids=null_ids)
 
 
 def numbers_of(values: Any, name: str, dtype: type[np.generic]) -> np.ndarray:

@@ -6,11 +6,12 @@ that are no positive leave, then repeated pairs are merged, so that a later impr
 click.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 
 from lightgcn_jax.data.interactions import Interactions
 from lightgcn_jax.errors import InputError
@@ -18,6 +19,7 @@ from lightgcn_jax.errors import InputError
 Feedback = Literal["events", "ratings"]
 """What the rows of a log are."""
 
+_MOST_SHOWN = 10  # types of events in a message
 _MOST_LEVELS = 21  # of a scale: half stars, or whole numbers up to 20
 
 
@@ -51,30 +53,30 @@ def positives(
     return _with_notes(kept, guess)
 
 
-def of_events(
-    interactions: Interactions, events: Sequence[str], wanted: Sequence[str]
-) -> Interactions:
+def of_events(interactions: Interactions, events: Any, wanted: Sequence[str]) -> Interactions:
     """The rows of some types of events.
 
     Args:
         interactions: Rows as they were read.
-        events: The type of each row, [E].
+        events: The type of each row, strings [E].
         wanted: The types to keep.
 
     Raises:
         InputError: No row has one of the types.
     """
-    types, places, counts = np.unique(np.asarray(events), return_inverse=True, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    held = ", ".join(f"{types[at]} ({counts[at]:,})" for at in order[:10])
-    held += f" and {len(order) - 10} more" if len(order) > 10 else ""
-    if unknown := [name for name in wanted if name not in types]:
+    types = pl.Series("type", events, dtype=pl.String)
+    counts = types.value_counts(sort=True).sort("count", "type", descending=[True, False]).rows()
+    held = ", ".join(f"{type_} ({count:,})" for type_, count in counts[:_MOST_SHOWN])
+    held += f" and {len(counts) - _MOST_SHOWN} more" if len(counts) > _MOST_SHOWN else ""
+    known = {type_ for type_, _ in counts}
+    if unknown := [name for name in wanted if name not in known]:
         raise InputError(f"event {unknown[0]!r}: no row has this type; the types are {held}")
-    kept = interactions.filtered(f"event {', '.join(wanted)}", np.isin(types, wanted)[places])
-    return _with_notes(kept, (f"events: {held}; {', '.join(wanted)} count",))
+    mask = types.is_in(list(wanted)).to_numpy()
+    kept = interactions.filtered(f"event {', '.join(wanted)}", mask)
+    return _with_notes(kept, [f"events: {held}; {', '.join(wanted)} count"])
 
 
-def _with_notes(interactions: Interactions, notes: Sequence[str]) -> Interactions:
+def _with_notes(interactions: Interactions, notes: Iterable[str]) -> Interactions:
     return replace(interactions, notes=(*interactions.notes, *notes))
 
 

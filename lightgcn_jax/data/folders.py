@@ -12,8 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from lightgcn_jax.data.formats import SINGLE_FILES, known_formats, plain_name, usual_column
+from lightgcn_jax.data.formats import SINGLE_FILES, known_formats, plain_name
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID
+from lightgcn_jax.data.roles import usual_column
 from lightgcn_jax.errors import InputError
 
 _PART_FILES = (

@@ -12,6 +12,15 @@ import polars as pl
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import scalar
 
+# What pandas takes for missing, and what databases and R write in the place of a missing value.
+NULL_SPELLINGS = (
+    *("nan", "NaN", "NAN", "-nan", "-NaN", "NaT", "null", "NULL", "Null", "None", "<NA>", "NA"),
+    *("n/a", "N/A", "#N/A", "#NA", "\\N", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""Ids that cannot be meant: spellings of a missing value."""
+# Control characters, blanks without width, marks of the byte order, and undecodable bytes.
+_UNSEEN = "\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\u2060\ufeff\ufffd"
+
 
 @dataclass(frozen=True, eq=False)
 class IdMap:
@@ -226,29 +235,26 @@ def _beyond_int64(values: Any) -> str:
     return type(values).__name__
 
 
-def clean_ids(values: Any, name: str = "ids") -> pl.Series:
-    """External ids by the one policy for them, wherever they come from.
-
-    Blanks around an id are left out, and an id must not be empty.
+def clean_ids(values: Any, name: str = "ids", *, null_ids: bool = False) -> pl.Series:
+    """External ids of arrays by the policy of :func:`judged_ids`.
 
     Args:
         values: As for :func:`as_ids`.
         name: What an error calls them.
+        null_ids: Whether spellings of a missing value are ids.
 
     Returns:
         Int64 or String [n].
 
     Raises:
-        InputError: An id is missing, empty, or neither an integer nor a string.
+        InputError: An id is refused by the policy, or is neither an integer nor a string.
     """
-    ids = as_ids(values, name)
-    if ids.dtype != pl.String:
-        return ids
-    stripped = ids.str.strip_chars()
-    if (stripped == "").any():
-        at = int((stripped == "").arg_max() or 0)
-        raise InputError(f"{name}[{at}]: expected an id, got {ids[at]!r}")
-    return stripped
+    given = as_ids(values, name)
+    ids, bad = judged_ids(given, null_ids=null_ids)
+    if bad.any():
+        at = int(bad.arg_max() or 0)
+        raise InputError(f"{name}[{at}]: expected an id, {id_fault(given[at])}")
+    return ids
 
 
 def canonical_integers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
@@ -265,3 +271,56 @@ def canonical_integers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
     numbers = column.cast(pl.Int64, strict=False)
     is_integer = (numbers.cast(pl.String) == column).fill_null(False)
     return numbers, is_integer.to_numpy()
+
+
+def judged_ids(column: pl.Series, *, null_ids: bool = False) -> tuple[pl.Series, pl.Series]:
+    """The one policy for ids, from wherever they come.
+
+    Blanks around an id are no part of it. An id is refused where it is missing or empty, holds a
+    character that nobody sees (a control character, a byte-order mark, a blank without width, a
+    byte that was no UTF-8), or is a spelling of a missing value (``NULL_SPELLINGS``). All others
+    are told apart by their code points: case and composed accents matter.
+
+    Args:
+        column: Int64 or String [n].
+        null_ids: Whether spellings of a missing value are ids.
+
+    Returns:
+        The ids [n], and Boolean [n], where one is refused; ``id_fault`` says why.
+    """
+    if column.dtype != pl.String:
+        return column, column.is_null()
+    ids = column.str.strip_chars()
+    # Few ids stand behind many interactions, and most columns have no fault.
+    distinct = ids.unique()
+    faulty = distinct.filter(_faulty(distinct, null_ids))
+    if not len(faulty):
+        return ids, pl.Series([False]).new_from_index(0, len(ids))
+    return ids, _faulty(ids, null_ids)
+
+
+def _faulty(ids: pl.Series, null_ids: bool) -> pl.Series:
+    faulty = (ids == "") | ids.str.contains(f"[{_UNSEEN}]")
+    if not null_ids:
+        faulty |= ids.is_in(NULL_SPELLINGS)
+    return faulty.fill_null(True)
+
+
+def id_fault(value: str | None) -> str:
+    """Why ``judged_ids`` refuses an id, in words behind "expected an id, ".
+
+    Args:
+        value: The id.
+    """
+    if value is None:
+        return "but it is missing"
+    if not value.strip():
+        return "got an empty field" if not value else f"got an empty field ({value!r})"
+    if "\ufffd" in value:
+        return f"got bytes that are no UTF-8 ({value!r}); pass encoding latin-1 if that is theirs"
+    if value.strip() in NULL_SPELLINGS:
+        return (
+            f"got {value!r}, which may be a missing value or an id; "
+            "pass null_ids keep (--null-ids keep) where it is an id"
+        )
+    return f"got {value!r}, which holds a character that cannot be seen"

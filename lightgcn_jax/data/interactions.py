@@ -10,6 +10,7 @@ import scipy.sparse
 from lightgcn_jax.data.columns import columns_of, ids_of, numbers_of, seconds_of
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.reading import Reading
 from lightgcn_jax.errors import InputError
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -63,6 +64,7 @@ class Interactions:
         timestamps: float64[E], seconds.
         parts: uint8[E], TRAIN, VALID or TEST, where the files gave a split.
         report: What the steps of preparation left out.
+        readings: How each file was read that they come from.
         notes: Lines that a user should read before work starts, guesses for instance.
     """
 
@@ -74,6 +76,7 @@ class Interactions:
     timestamps: np.ndarray | None = None
     parts: np.ndarray | None = None
     report: tuple[CountChange, ...] = ()
+    readings: tuple[Reading, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,7 +105,14 @@ class Interactions:
 
     @classmethod
     def from_arrays(
-        cls, users: Any, items: Any, ratings: Any = None, timestamps: Any = None, parts: Any = None
+        cls,
+        users: Any,
+        items: Any,
+        ratings: Any = None,
+        timestamps: Any = None,
+        parts: Any = None,
+        *,
+        null_ids: bool = False,
     ) -> "Interactions":
         """Builds interactions from columns of equal length.
 
@@ -112,12 +122,14 @@ class Interactions:
             ratings: Finite numbers [E], or None.
             timestamps: Seconds, dates or ISO 8601 strings [E], or None.
             parts: TRAIN, VALID or TEST [E], or None.
+            null_ids: Whether spellings of a missing value, such as "nan", are ids.
 
         Raises:
             InputError: Lengths differ, a value is missing, masked or of another kind, or a number
                 is not finite.
         """
-        user_ids, item_ids = ids_of(users, "user ids"), ids_of(items, "item ids")
+        user_ids = ids_of(users, "user ids", null_ids=null_ids)
+        item_ids = ids_of(items, "item ids", null_ids=null_ids)
         if len(user_ids) != len(item_ids):
             raise InputError(
                 f"expected as many item ids as user ids, got {len(item_ids)} and {len(user_ids)}"
@@ -141,6 +153,8 @@ class Interactions:
         item: str = "item",
         rating: str | None = None,
         timestamp: str | None = None,
+        *,
+        null_ids: bool = False,
     ) -> "Interactions":
         """Builds interactions from a table.
 
@@ -151,12 +165,13 @@ class Interactions:
             item: The column with item ids.
             rating: The column with ratings, or None for none.
             timestamp: The column with times, or None for none.
+            null_ids: Whether spellings of a missing value, such as "nan", are ids.
 
         Raises:
             InputError: A column is not there, or its values do not fit.
         """
         roles = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-        return cls.from_arrays(*columns_of(frame, roles))
+        return cls.from_arrays(*columns_of(frame, roles), null_ids=null_ids)
 
     @classmethod
     def from_scipy(cls, matrix: Any, users: Any = None, items: Any = None) -> "Interactions":
@@ -195,9 +210,10 @@ class Interactions:
                 "rated 0 (then pass rows, columns and values to Interactions.from_arrays)"
             )
         is_boolean = entries.dtype == bool
+        num_users, num_items = matrix.shape
         return cls(
-            users=_ids_of_axis(users, "users", entries.shape[0]),
-            items=_ids_of_axis(items, "items", entries.shape[1]),
+            users=_ids_of_axis(users, "users", num_users),
+            items=_ids_of_axis(items, "items", num_items),
             user_rows=entries.row.astype(np.int32),
             item_rows=entries.col.astype(np.int32),
             ratings=None if is_boolean else numbers_of(entries.data, "ratings", np.float32),

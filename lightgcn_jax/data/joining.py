@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.data.delimited import Columns
+from lightgcn_jax.data.cells import Columns
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TRAIN, Interactions
 from lightgcn_jax.data.pairs import PARTS
@@ -51,13 +51,10 @@ def joined(
     notes: list[str] = []
     for kind, ids in columns.items():
         notes += _type_notes(kind, files, ids)
-        of_part = {
-            part: _stacked([one for file, one in zip(files, ids, strict=True) if file.part == part])
-            for part in parts
-        }
         for part in parts[1:]:
-            names = (_name_of(files, one) for one in (TRAIN, part))
-            notes += check_fit(kind, of_part[TRAIN], of_part[part], *names, unknown_ids)
+            train, other = (_of_part(files, ids, one) for one in (TRAIN, part))
+            names = _name_of(files, TRAIN), _name_of(files, part)
+            notes += check_fit(kind, train, other, *names, unknown_ids)
     user_map = IdMap.from_values(_stacked(columns["users"]))
     item_map = IdMap.from_values(_stacked(columns["items"]))
     notes += [*twice_written("users", user_map.ids), *twice_written("items", item_map.ids)]
@@ -81,6 +78,10 @@ def _ids(file: ReadFile, kind: str) -> pl.Series:
     """All ids of a kind that a file names, users without items among them."""
     ids, idle = getattr(file.columns, kind), file.columns.idle_users
     return _stacked([ids, idle]) if kind == "users" and idle is not None else ids
+
+
+def _of_part(files: Sequence[ReadFile], ids: Sequence[pl.Series], part: int) -> pl.Series:
+    return _stacked([one for file, one in zip(files, ids, strict=True) if file.part == part])
 
 
 def _name_of(files: Sequence[ReadFile], part: int) -> str:

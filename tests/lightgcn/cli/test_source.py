@@ -103,5 +103,7 @@ def test_describe_says_what_was_noted(tmp_path):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         assert main(["data", "describe", str(tmp_path)]) == 0
-    assert err.getvalue() == "2 files are read as one log: day-1.csv … day-2.csv\n"
+    reading, note = err.getvalue().splitlines()
+    assert reading.startswith("day-1.csv … day-2.csv (2): read as --format csv ")
+    assert note == "note: 2 files are read as one log: day-1.csv … day-2.csv"
     assert " 40" in out.getvalue()

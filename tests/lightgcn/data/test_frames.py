@@ -110,8 +110,10 @@ SPANS = [dt.timedelta(1), dt.timedelta(2)]
         ({"timestamps": SPANS}, r"timestamps\[0\]: expected seconds.*timedelta"),
         ({"timestamps": np.array(SPANS, "timedelta64[s]")}, "ISO strings, got timedelta64"),
         ({"timestamps": [1j, 2]}, "timestamps: expected|timestamps.0.: expected"),
-        ({"users": ["a", "  "]}, r"user ids\[1\]: expected an id, got '  '"),
-        ({"items": ["", "a"]}, r"item ids\[0\]: expected an id, got ''"),
+        ({"users": ["a", "  "]}, r"user ids\[1\]: expected an id, got an empty field \('  '\)"),
+        ({"items": ["", "a"]}, r"item ids\[0\]: expected an id, got an empty field"),
+        ({"items": ["a", "nan"]}, r"item ids\[1\]: .* missing value or an id"),
+        ({"items": ["a\x00", "b"]}, r"item ids\[0\]: .* a character that cannot be seen"),
     ],
 )
 def test_what_is_no_value_is_named_by_its_row(columns, message):
@@ -138,6 +140,13 @@ def test_ids_of_arrays_follow_the_policy_of_files():
     assert data.user_rows.tolist() == [0, 0, 1]
     assert clean_ids([3, 1]).to_list() == [3, 1]
     assert clean_ids(["017", "17.0"]).to_list() == ["017", "17.0"]
+
+
+def test_spellings_of_a_missing_value_are_ids_where_that_is_said():
+    data = Interactions.from_arrays(["NA", "x"], ["nan", "null"], null_ids=True)
+    assert data.users.ids.to_list() == ["NA", "x"]
+    frame = {"user": ["NA", "x"], "item": ["nan", "null"]}
+    assert Interactions.from_frame(frame, null_ids=True).items.ids.to_list() == ["nan", "null"]
 
 
 def test_a_lazy_frame_is_computed_once():
