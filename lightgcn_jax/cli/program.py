@@ -18,7 +18,7 @@ import tyro
 
 from lightgcn_jax.allocator import keep_freed_memory
 from lightgcn_jax.cli.console import say
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 
 _OUT_OF_MEMORY = (
     "try a smaller --dim, --batch-size, --negatives, --seeds, --singular-vectors or --neighbours"
@@ -152,7 +152,7 @@ def _one_line(error: Exception) -> str:
     # Line ends become blanks. All else stays as it is, for blanks may be what is complained of;
     # what a terminal would obey is shown and not sent.
     text = " ".join(line.strip() for line in text.splitlines() if line.strip())
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    return printable(text)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -26,7 +26,7 @@ from lightgcn_jax.data.quoted import quoted_rows, records
 from lightgcn_jax.data.reading import NONE, Options, Reading, separator_name
 from lightgcn_jax.data.roles import Roles
 from lightgcn_jax.data.text import PlainText
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 
 _SHOWN = 100  # characters of a line that a message shows
 _scan_csv = partial(
@@ -56,7 +56,7 @@ class Layout:
 
     def describe(self) -> str:
         """What a line should look like, for messages."""
-        names = ", ".join(self.names[:8]) + (", …" if len(self.names) > 8 else "")
+        names = printable(", ".join(self.names[:8])) + (", …" if len(self.names) > 8 else "")
         return f"{len(self.names)} {_named(self.separator)}-separated fields ({names})"
 
     def title(self, role: str) -> str:

@@ -79,10 +79,8 @@ class Faults:
         where = f":{number}" if self._place == "line" else f": {self._place} {number}"
         message = f"{self._path}{where}: {reason}"
         if not skip:
-            if count > 1:
-                message += (
-                    f" ({count:,} of {rows:,} rows do not fit; --skip-bad-rows leaves them out)"
-                )
+            more = f"{count:,} of {rows:,} rows do not fit; " if count > 1 else ""
+            message += f" ({more}--skip-bad-rows leaves {'them' if more else 'such rows'} out)"
             raise InputError(message)
         if 2 * count > rows:
             raise InputError(

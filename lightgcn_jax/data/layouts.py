@@ -12,7 +12,7 @@ from lightgcn_jax.data.text import PlainText
 from lightgcn_jax.errors import InputError
 
 _HEAD = 100  # records that tell whether the first one is a header
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|\d{4}-\d\d-\d\d.*")
 
 
 def read_adjacency(text: PlainText, format: str, options: Options) -> Columns:
@@ -173,18 +173,18 @@ def _has_header(
     if headless or not {"user", "item"} <= options.columns.keys():
         return not headless
     body = [cells for _, cells in head[1:] if len(cells) == len(names)]
-    are_numbers = [all(_is_number(cells[at]) for cells in body) for at in range(len(names))]
-    if not body or not any(are_numbers):
+    are_values = [all(_is_value(cells[at]) for cells in body) for at in range(len(names))]
+    if not body or not any(are_values):
         raise InputError(
             f"{text.source}:{head[0][0]}: the first line can be read in two ways, as names of "
             f"columns or as a row, got {', '.join(names)[:80]!r}; pass header yes or no "
             "(--header …)"
         )
     return any(
-        is_column and not _is_number(name)
-        for name, is_column in zip(names, are_numbers, strict=True)
+        is_column and not _is_value(name) for name, is_column in zip(names, are_values, strict=True)
     )
 
 
-def _is_number(cell: str) -> bool:
-    return _NUMBER.fullmatch(cell.strip()) is not None
+def _is_value(cell: str) -> bool:
+    """Whether a cell holds a number or a date, as no name of a column does."""
+    return _VALUE.fullmatch(cell.strip()) is not None

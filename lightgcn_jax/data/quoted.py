@@ -81,7 +81,10 @@ def _explained(words: str, separator: str) -> str:
             "all marks for text)"
         )
     if "unexpected end" in words or "field larger" in words:
-        return "a quotation mark opens a field here, and none closes it (--quoting none: all text)"
+        return (
+            "a quotation mark opens a field here, and none closes it within "
+            f"{csv.field_size_limit():,} characters (--quoting none takes all marks for text)"
+        )
     if "new-line" in words:
         return "a carriage return stands within the line"
     return "the line does not follow the rules of quoted text"

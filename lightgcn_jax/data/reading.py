@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 
 AUTO = "auto"
 NONE = "none"
@@ -16,6 +16,10 @@ QUOTINGS = (AUTO, "csv", "backslash", NONE)
 """Whether "…" may enclose a field, with a quotation mark inside doubled (csv) or behind a
 backslash; none takes quotation marks for text."""
 NULL_IDS = ("refuse", "keep")
+_ORDER = (
+    *("format", "encoding", "separator", "header", "quoting", "user_column", "item_column"),
+    *("rating_column", "timestamp_column", "time_unit"),
+)
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 _NAMES = {"\t": "tab", " ": "space", ",": "comma", ";": "semicolon", "|": "pipe"}
 
@@ -66,23 +70,27 @@ class Reading:
     item_ids: str = ""
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        ordered = {name: self.settings[name] for name in _ORDER if name in self.settings}
+        object.__setattr__(self, "settings", ordered)
+
     def __str__(self) -> str:
         flags = " ".join(
-            f"--{name.replace('_', '-')} {shlex.quote(value)}"
+            f"--{name.replace('_', '-')} {printable(shlex.quote(value))}"
             for name, value in self.settings.items()
         )
         guessed = ", ".join(name.replace("_", " ") for name in self.guessed)
         if len(self.guessed) == len(self.settings):
             guessed = "all of it"
         ids = f"user ids are {self.user_ids}, item ids {self.item_ids}"
-        return f"{self.file}: read as {flags}; {ids}" + (
+        return f"{printable(self.file)}: read as {flags}; {ids}" + (
             f" (guessed: {guessed})" if guessed else ""
         )
 
     @property
     def lines(self) -> tuple[str, ...]:
         """What to print: how the file was read, then the notes."""
-        return (str(self), *(f"note: {self.file}: {note}" for note in self.notes))
+        return (str(self), *(f"note: {printable(self.file)}: {note}" for note in self.notes))
 
     def record(self) -> dict[str, Any]:
         """The same as a JSON value."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightgcn_jax.data.reading import NONE
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 
 # Names in the order of preference, compared without case, blanks, hyphens and underscores.
 COLUMN_NAMES = {
@@ -214,5 +214,5 @@ def _numbered(path: Path, wanted: str, width: int, role: str) -> int:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(name if name.isprintable() and name else repr(name) for name in names[:20])
+    shown = ", ".join(printable(name) or repr(name) for name in names[:20])
     return shown[:300] + (" …" if len(names) > 20 or len(shown) > 300 else "")

@@ -8,6 +8,7 @@ import polars as pl
 from lightgcn_jax.data.cells import Columns, Rows, columns_of
 from lightgcn_jax.data.reading import NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
+from lightgcn_jax.data.text import refuse_foreign
 from lightgcn_jax.errors import InputError
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
@@ -27,11 +28,16 @@ def read_parquet(path: Path, options: Options) -> Columns:
         table = pl.scan_parquet(path, glob=False)
         schema = table.collect_schema()
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: expected a Parquet table, which this file is not") from error
+        with path.open("rb") as file:
+            head = file.read(64)
+        if not head.startswith(b"PAR1"):
+            refuse_foreign(path, head)
+            raise InputError(f"{path}: expected a Parquet table, got {head[:20]!r} …") from error
+        raise InputError(f"{path}: expected a Parquet table; this one is damaged") from error
     names = schema.names()
     roles = roles_by_name(path, names, options.columns)
     notes, cells = list(roles.notes), {}
-    settings = {"format": "parquet"}
+    settings, stored_times = {"format": "parquet"}, False
     for role, place in roles.places.items():
         name, type_ = names[place], schema[names[place]]
         fault = _type_fault(role, type_)
@@ -44,9 +50,9 @@ def read_parquet(path: Path, options: Options) -> Columns:
         settings[f"{role}_column"] = name
         cell = pl.col(name)
         if type_.is_temporal():
-            # Seconds, as all times are kept.
-            cell = cell.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6
-            options = replace(options, time_unit="seconds")
+            cell = cell.cast(pl.Datetime("us")).dt.epoch("us")
+            options = replace(options, time_unit="microseconds")
+            stored_times = True
         cells[role] = cell.cast(pl.String).alias(role)
     rows = Rows(
         path=path,
@@ -59,7 +65,11 @@ def read_parquet(path: Path, options: Options) -> Columns:
         quoted=True,
         place="row",
     )
-    return columns_of(rows, options, Reading(path.name, settings, notes=tuple(notes)))
+    columns = columns_of(rows, options, Reading(path.name, settings, notes=tuple(notes)))
+    if stored_times and columns.timestamps is not None:
+        read_as = {**columns.reading.settings, "time_unit": "dates"}
+        columns = replace(columns, reading=replace(columns.reading, settings=read_as))
+    return columns
 
 
 def _type_fault(role: str, type_: pl.DataType) -> str | None:

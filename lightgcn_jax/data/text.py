@@ -95,7 +95,7 @@ def plain_text(path: Path, encoding: str = AUTO) -> Iterator[PlainText]:
                 text = _copied(_chunks(path, magic), Path(folder) / "unpacked")
             with text.open("rb") as file:
                 head = file.read(64)
-            _refuse_foreign(path, head)
+            refuse_foreign(path, head)
             if encoding == AUTO:
                 marks = (name for mark, name in _MARKS.items() if head.startswith(mark))
                 encoding = next(marks, "utf-8")
@@ -192,11 +192,20 @@ def _unpacked_by_polars(path: Path, target: Path, encoding: str) -> Path:
     return target
 
 
-def _refuse_foreign(path: Path, head: bytes) -> None:
+def refuse_foreign(path: Path, head: bytes) -> None:
+    """Refuses what stands in the place of a file of interactions.
+
+    Args:
+        path: The file.
+        head: Its first bytes.
+
+    Raises:
+        InputError: It is known to be something else.
+    """
     start = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     what = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), None)
     if what is not None:
-        raise InputError(f"{path}: expected a text file of interactions, got {what}")
+        raise InputError(f"{path}: expected interactions, got {what}")
 
 
 def _decoded(path: Path, text: Path, encoding: str, target: Path) -> Path:

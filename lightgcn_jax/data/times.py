@@ -67,7 +67,7 @@ def day_seconds(numbers: pl.Series) -> pl.Series:
     whole = numbers.cast(pl.Int64, strict=False)
     text = pl.select(pl.when(whole == numbers).then(whole.cast(pl.String))).to_series()
     days = text.str.to_date("%Y%m%d", strict=False)
-    return days.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6
+    return _divided(days.cast(pl.Datetime("us")).dt.epoch("us"), 1e6)
 
 
 def in_seconds(numbers: pl.Series, unit: str) -> pl.Series:
@@ -79,7 +79,13 @@ def in_seconds(numbers: pl.Series, unit: str) -> pl.Series:
     """
     if unit == "yyyymmdd":
         return day_seconds(numbers)
-    return numbers if unit == "seconds" else numbers / UNITS[unit]
+    return numbers if unit == "seconds" else _divided(numbers, UNITS[unit])
+
+
+def _divided(numbers: pl.Series, by: float) -> pl.Series:
+    """Numbers by a number, to the last bit, which polars gives up for a product."""
+    quotients = numbers.cast(pl.Float64).to_numpy() / by
+    return pl.Series(numbers.name, quotients).fill_nan(None)
 
 
 def epoch_seconds(column: pl.Series) -> pl.Series:
@@ -112,13 +118,13 @@ def epoch_seconds(column: pl.Series) -> pl.Series:
             zoned = iso.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="us", strict=False)
             moments.append(zoned.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
         for moment in moments:
-            at = moment.dt.epoch("us").cast(pl.Float64) / 1e6
+            at = _divided(moment.dt.epoch("us"), 1e6)
             seconds = seconds.zip_with(seconds.is_not_null(), at)
         return seconds
     if column.dtype == pl.Date:
         column = column.cast(pl.Datetime("us"))
     if isinstance(column.dtype, pl.Datetime):
-        return column.dt.epoch("us").cast(pl.Float64) / 1e6
+        return _divided(column.dt.epoch("us"), 1e6)
     if column.dtype.is_numeric():
         return column.cast(pl.Float64)
     return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
