@@ -1,4 +1,4 @@
-"""Formats: which files a path stands for, and which format they have by their names and lines."""
+"""Formats: what they look like, and which one files have by their names and lines."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 from lightgcn_jax.data.delimited import first_lines, shape_of_lines
-from lightgcn_jax.data.interactions import TEST, TRAIN, VALID
 from lightgcn_jax.data.reading import Options
 from lightgcn_jax.data.roles import is_place, usual_column
 from lightgcn_jax.data.text import PlainText
@@ -37,69 +36,22 @@ _BY_SUFFIX = {
 }
 _TORN = 0.9  # from this share of lines of one width on, the others may be torn
 
-_COMPRESSION = (".gz", ".zst", ".zlib")
-_SINGLE_FILES = {
+_COMPRESSION = (".gz", ".zst", ".zlib", ".bz2", ".xz", ".zip")
+SINGLE_FILES = {
     "ratings.csv": "movielens",
     "ratings.dat": "movielens",
     "u.data": "movielens",
     "user_artists.dat": "hetrec",
 }
-_PART_FILES = (
-    {TRAIN: "train.txt", VALID: "valid.txt", TEST: "test.txt"},
-    {TRAIN: "data1.txt", VALID: "valid1.txt", TEST: "test1.txt"},
-)
+"""Files that are known by their names, and their formats."""
 
 
-def files_of(source: Path, format: str) -> dict[int, Path]:
-    """The files to read.
+def known_formats(format: str) -> str:
+    """What a format looks like, or what all look like, for messages.
 
     Args:
-        source: A file, or a folder.
         format: A key of ``FORMATS``, or "auto".
-
-    Returns:
-        The files by the part that each of them is; a single file is under TRAIN.
-
-    Raises:
-        InputError: The folder holds no file that a folder is read by, or more than one could be
-            meant.
     """
-    if source.is_file():
-        return {TRAIN: source}
-    inside: dict[str, Path] = {}
-    for file in sorted(source.iterdir()):
-        if file.is_file():
-            inside.setdefault(plain_name(file), file)
-    if format in ("auto", "recbole"):
-        atomic = [name for name in inside if name.endswith(".inter")]
-        parts = {
-            part: [name for name in atomic if name.endswith(f".{suffix}.inter")]
-            for part, suffix in ((TRAIN, "train"), (VALID, "valid"), (TEST, "test"))
-        }
-        found = {part: inside[names[0]] for part, names in parts.items() if len(names) == 1}
-        if len(found) == len(atomic) and TRAIN in found and TEST in found:
-            return found
-        if len(atomic) == 1:
-            return {TRAIN: inside[atomic[0]]}
-        if atomic:
-            raise InputError(
-                f"{source}: expected one .inter file, or one each of .train.inter, .valid.inter "
-                f"and .test.inter, got {', '.join(atomic)}; name the file"
-            )
-    if format in ("auto", "adjacency", "triples"):
-        for names in _PART_FILES:
-            if names[TRAIN] in inside and names[TEST] in inside:
-                return {part: inside[name] for part, name in names.items() if name in inside}
-    for name, known in _SINGLE_FILES.items():
-        if format in ("auto", known) and name in inside:
-            return {TRAIN: inside[name]}
-    raise InputError(
-        f"{source}: this folder holds no file that a folder is read by; {_known(format)}; "
-        "or name a file in it"
-    )
-
-
-def _known(format: str) -> str:
     if format != "auto":
         return f"format {format} is {FORMATS[format]}"
     return "known formats: " + "; ".join(f"{name}: {form}" for name, form in FORMATS.items())
@@ -123,7 +75,7 @@ def recognised_format(
     """The format of files, by the name of the first and then by their lines.
 
     Args:
-        paths: The files of one split, or a single one.
+        paths: The files of a log or of one split.
         source: What the user named, for messages.
         options: What the caller says of them.
         opened: Gives the text of a file.
@@ -135,7 +87,7 @@ def recognised_format(
         InputError: No format fits, or more than one.
     """
     name = plain_name(paths[0])
-    by_name = {**_SINGLE_FILES, "data1.txt": "triples", "test1.txt": "triples"}
+    by_name = {**SINGLE_FILES, "data1.txt": "triples", "test1.txt": "triples"}
     if format := by_name.get(name) or _BY_SUFFIX.get(Path(name).suffix.lower()):
         return format
     _, first = first_lines(opened(paths[0]), 1)[0]
@@ -186,7 +138,7 @@ def _list_or_table(texts: Sequence[PlainText], source: Path) -> str:
             raise InputError(
                 f"{source}: cannot tell the format, for {text.source}:{shape.odd_line}: expected "
                 f"numbers apart by blanks, got {line!r}; pass format=… (--format …); "
-                f"{_known('auto')}"
+                f"{known_formats('auto')}"
             )
         shapes.append(shape)
     widths: Counter[int] = Counter()

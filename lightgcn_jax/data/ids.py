@@ -1,6 +1,7 @@
 """Ids: the names that the outside world gives users and items, and their rows here."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -204,14 +205,56 @@ def as_ids(values: Any, name: str = "ids") -> pl.Series:
             column = column.cast(pl.String if column.dtype == pl.String else pl.Int64)
         elif column.dtype in (pl.Categorical, pl.Enum):
             column = column.cast(pl.String)
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{name}: expected integers (64 bits) or strings: {error}") from error
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+        found = _beyond_int64(values)
+        raise InputError(f"{name}: expected integers of 64 bits or strings, got {found}") from None
+    if column.dtype == pl.Object:
+        raise InputError(
+            f"{name}: expected integers of 64 bits or strings, got {_beyond_int64(values)}"
+        )
     if column.dtype not in (pl.Int64, pl.String):
-        raise InputError(f"{name}: expected integers or strings, got {column.dtype}")
+        hint = ""
+        if column.dtype.is_float():
+            hint = (
+                "; pandas turns integers into floats where one is missing: leave such rows out, "
+                "then astype('int64')"
+            )
+        raise InputError(f"{name}: expected integers or strings, got {column.dtype}{hint}")
     if column.null_count():
         at = column.is_null().arg_max()
         raise InputError(f"{name}[{at}]: expected an integer or a string, but it is missing")
     return column
+
+
+def _beyond_int64(values: Any) -> str:
+    """The first integer that does not fit, or what the values are instead."""
+    with suppress(TypeError, ValueError):
+        for at, value in enumerate(values):
+            if isinstance(value, (int, np.integer)) and not -(2**63) <= value < 2**63:
+                return f"{value} at {at}"
+    return type(values).__name__
+
+
+def clean_ids(values: Any, name: str = "ids", *, null_ids: bool = False) -> pl.Series:
+    """External ids of arrays by the policy of :func:`judged_ids`.
+
+    Args:
+        values: As for :func:`as_ids`.
+        name: What an error calls them.
+        null_ids: Whether spellings of a missing value are ids.
+
+    Returns:
+        Int64 or String [n].
+
+    Raises:
+        InputError: An id is refused by the policy, or is neither an integer nor a string.
+    """
+    given = as_ids(values, name)
+    ids, bad = judged_ids(given, null_ids=null_ids)
+    if bad.any():
+        at = int(bad.arg_max() or 0)
+        raise InputError(f"{name}[{at}]: expected an id, {id_fault(given[at])}")
+    return ids
 
 
 def canonical_integers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:

@@ -5,24 +5,35 @@ by its format, and files of one split are put under common rows. Whatever was gu
 kept with the interactions, as the options that would have said it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.cells import Columns
-from lightgcn_jax.data.formats import FORMATS, files_of, recognised_format
-from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.folders import files_of
+from lightgcn_jax.data.formats import FORMATS, recognised_format
 from lightgcn_jax.data.interactions import Interactions
+from lightgcn_jax.data.joining import ReadFile, joined
 from lightgcn_jax.data.json_lines import read_json_lines
 from lightgcn_jax.data.layouts import read_adjacency, read_recbole, read_separated
-from lightgcn_jax.data.reading import AUTO, HEADERS, NULL_IDS, QUOTINGS, Options, separator_of
+from lightgcn_jax.data.reading import (
+    AUTO,
+    HEADERS,
+    NULL_IDS,
+    QUOTINGS,
+    Options,
+    Reading,
+    separator_of,
+)
+from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.data.stored import read_parquet
 from lightgcn_jax.data.text import PlainText, plain_text
 from lightgcn_jax.data.times import TIME_UNITS
+from lightgcn_jax.data.unpacking import unpacked
 from lightgcn_jax.errors import InputError
 
 
@@ -41,6 +52,7 @@ def read_interactions(
     encoding: str = AUTO,
     skip_bad_rows: bool = False,
     null_ids: str = "refuse",
+    unknown_ids: UnknownIds = "refuse",
 ) -> Interactions:
     """Reads interactions from a file or a folder.
 
@@ -50,7 +62,8 @@ def read_interactions(
     says what was guessed.
 
     Args:
-        path: The file (.gz and .zst are read as they are) or folder.
+        path: The file (.gz, .zst, .bz2, .xz and a .zip of one file are read as they are), or a
+            folder: a split, or one log in several files of the same columns.
         format: A key of ``FORMATS``, or "auto" to go by name and lines.
         user_column: The column with user ids: its name, or its place from 1 on; None looks for the
             usual names, here and below.
@@ -64,9 +77,12 @@ def read_interactions(
         encoding: A text encoding, or "auto" for UTF-8 and what a byte-order mark says.
         skip_bad_rows: Whether rows that do not fit are left out and counted.
         null_ids: Whether ids such as "nan" and "NULL" are ids ("keep") or faults ("refuse").
+        unknown_ids: Whether the files of a split may be read where most users or items of one part
+            are unknown to train, `refuse` or `allow`.
 
     Raises:
-        InputError: The path, the format or a line of the file does not fit.
+        InputError: The path, the format or a line of the file does not fit, or the files do not
+            fit each other.
     """
     source = Path(path)
     if not source.exists():
@@ -91,8 +107,8 @@ def read_interactions(
     ):
         if value not in known:
             raise InputError(f"{name}={value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
-    files = files_of(source, format)
-    with ExitStack() as stack:
+    found = files_of(source, format)
+    with unpacked(found.all) as plain, ExitStack() as stack:
         texts: dict[Path, PlainText] = {}
 
         def opened(file: Path) -> PlainText:
@@ -102,8 +118,8 @@ def read_interactions(
 
         kind = format
         if kind == AUTO:
-            kind = recognised_format(list(files.values()), source, options, opened)
-        parts = {part: _read(file, kind, options, opened) for part, file in files.items()}
+            kind = recognised_format(plain, source, options, opened)
+        read = [_read(file, kind, options, opened) for file in plain]
     given = {"format"} if format != AUTO else set()
     given |= {name for name in ("separator",) if separator is not None}
     given |= {
@@ -113,20 +129,35 @@ def read_interactions(
         if value != AUTO
     }  # fmt: skip
     given |= {f"{role}_column" for role in columns}
-    joined = _joined(parts, source)
+    files = [ReadFile(*file) for file in zip(found.all, found.part_of_each, read, strict=True)]
+    interactions = joined(files, source, unknown_ids)
     types = {
         kind: "integers" if ids.ids.dtype == pl.Int64 else "text"
-        for kind, ids in (("user_ids", joined.users), ("item_ids", joined.items))
+        for kind, ids in (("user_ids", interactions.users), ("item_ids", interactions.items))
     }
-    readings = tuple(
+    readings = [
         replace(
-            part.reading,
-            guessed=tuple(name for name in part.reading.settings if name not in given),
+            file.columns.reading,
+            file=file.path.name,
+            guessed=tuple(name for name in file.columns.reading.settings if name not in given),
             **types,
         )
-        for part in parts.values()
+        for file in files
+    ]
+    return replace(
+        interactions,
+        readings=tuple(_alike(readings)),
+        notes=(*found.notes, *interactions.notes),
     )
-    return replace(joined, readings=readings)
+
+
+def _alike(readings: Sequence[Reading]) -> Iterator[Reading]:
+    """Readings, those beside each other that differ in nothing but the file put together."""
+    for _, group in groupby(readings, lambda one: replace(one, file="")):
+        first, *others = group
+        if others:
+            first = replace(first, file=f"{first.file} … {others[-1].file} ({len(others) + 1})")
+        yield first
 
 
 def _wanted(role: str, name: str | int) -> str:
@@ -147,36 +178,6 @@ def _read(
     if format == "parquet":
         return read_parquet(file, options)
     return _READERS[format](opened(file), format, options)
-
-
-def _joined(parts: dict[int, Columns], source: Path) -> Interactions:
-    """The files' columns under one map of users and one of items."""
-    files = list(parts.values())
-    edges = sum(len(file.users) for file in files)
-    if not edges:
-        raise InputError(f"{source}: expected interactions, but the files hold none")
-    idle = [file.idle_users for file in files if file.idle_users is not None]
-    users = _stacked([*(file.users for file in files), *idle])
-    items = _stacked([file.items for file in files])
-    user_map, item_map = IdMap.from_values(users), IdMap.from_values(items)
-    numbers: dict[str, np.ndarray | None] = {}
-    for name in ("ratings", "timestamps"):
-        columns = [column for file in files if (column := getattr(file, name)) is not None]
-        if columns and len(columns) < len(files):
-            raise InputError(f"{source}: expected {name} in every file of the split or in none")
-        numbers[name] = pl.concat(columns).to_numpy() if columns else None
-    codes = None
-    if len(parts) > 1:
-        codes = np.repeat(list(parts), [len(file.users) for file in files]).astype(np.uint8)
-    rows = user_map.rows(users[:edges]), item_map.rows(items)
-    return Interactions(user_map, item_map, *rows, numbers["ratings"], numbers["timestamps"], codes)
-
-
-def _stacked(columns: list[pl.Series]) -> pl.Series:
-    """Columns of ids one below the other, as strings if one of them holds strings."""
-    if any(column.dtype == pl.String for column in columns):
-        columns = [column.cast(pl.String) for column in columns]
-    return pl.concat([column.rename("id") for column in columns])
 
 
 _READERS: dict[str, Callable[[PlainText, str, Options], Columns]] = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lightgcn_jax.errors import InputError, printable
@@ -64,7 +64,7 @@ class Reading:
     """
 
     file: str
-    settings: Mapping[str, str] = field(hash=False)
+    settings: Mapping[str, str]
     guessed: tuple[str, ...] = ()
     user_ids: str = ""
     item_ids: str = ""
@@ -90,7 +90,7 @@ class Reading:
     @property
     def lines(self) -> tuple[str, ...]:
         """What to print: how the file was read, then the notes."""
-        return lines_of([self])
+        return (str(self), *(f"note: {printable(self.file)}: {note}" for note in self.notes))
 
     def record(self) -> dict[str, Any]:
         """The same as a JSON value."""
@@ -102,26 +102,6 @@ class Reading:
             "item_ids": self.item_ids,
             "notes": list(self.notes),
         }
-
-
-def lines_of(readings: Sequence[Reading]) -> tuple[str, ...]:
-    """What to print of files: a line for those that were read alike, then their notes.
-
-    Args:
-        readings: of the files.
-    """
-    alike: dict[Reading, list[Reading]] = {}
-    for one in readings:
-        alike.setdefault(replace(one, file="", notes=()), []).append(one)
-    lines = []
-    for files in alike.values():
-        name = files[0].file
-        if len(files) > 1:
-            name = f"{name} … {files[-1].file} ({len(files)} files)"
-        lines.append(str(replace(files[0], file=name)))
-    for one in readings:
-        lines += [f"note: {printable(one.file)}: {note}" for note in one.notes]
-    return tuple(lines)
 
 
 def separator_of(text: str | None) -> str | None:

@@ -11,7 +11,6 @@ import pytest
 
 from lightgcn_jax.data.interactions import Interactions
 from lightgcn_jax.data.readers import read_interactions
-from lightgcn_jax.data.reading import lines_of
 from lightgcn_jax.data.text import explained
 from lightgcn_jax.errors import InputError
 
@@ -458,15 +457,6 @@ def test_a_full_disk_is_named(tmp_path):
         explained(tmp_path / "a.csv.gz"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_files_that_are_read_alike_share_a_line(tmp_path):
-    write(tmp_path / "train.txt", "0 1 2 3\n1 2 3 4\n")
-    write(tmp_path / "test.txt", "0 4\n1 5\n2 nan\n")
-    data = read_interactions(tmp_path, format="adjacency", skip_bad_rows=True)
-    line, note = lines_of(data.readings)
-    assert line.startswith("train.txt … test.txt (2 files): read as --format adjacency")
-    assert note.startswith("note: test.txt: 1 of 3 rows do not fit")
 
 
 def test_nothing_stays_behind(tmp_path, monkeypatch):
