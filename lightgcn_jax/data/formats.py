@@ -137,8 +137,8 @@ def _list_or_table(texts: Sequence[PlainText], source: Path) -> str:
             line = next(islice(text.open_lines(), shape.odd_line - 1, None)).strip()[:80]
             raise InputError(
                 f"{source}: cannot tell the format, for {text.source}:{shape.odd_line}: expected "
-                f"numbers apart by blanks, got {line!r}; pass format=… (--format …); "
-                f"{known_formats('auto')}"
+                f"numbers apart by blanks, got {line!r}; pass format=… (--format "
+                f"{'|'.join(FORMATS)})"
             )
         shapes.append(shape)
     widths: Counter[int] = Counter()

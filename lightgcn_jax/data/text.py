@@ -53,7 +53,7 @@ class PlainText:
         encoding: how the user's file is encoded.
         has_quotes: whether a quotation mark stands anywhere in it.
         has_returns: whether a carriage return stands within a line.
-        has_runs: whether two blanks stand beside each other.
+        has_runs: whether anything but single spaces may stand between words.
         notes: what is worth knowing, a line each.
     """
 
@@ -263,7 +263,7 @@ def _examined(path: Path, text: Path) -> _Seen:
                 seen.returns += chunk.removesuffix(b"\r").count(b"\r") - chunk.count(b"\r\n")
             seen.lines += chunk.count(b"\n")
             seen.quotes = seen.quotes or b'"' in chunk
-            seen.runs = seen.runs or b"  " in chunk or b" \t" in chunk or b"\t " in chunk
+            seen.runs = seen.runs or b"  " in chunk or b"\t" in chunk
     return seen
 
 

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,8 @@ def test_separators_have_names(tmp_path):
     blanks = write(tmp_path / "aligned.txt", "  1    2  3\n 10   20  4\n  1   30  5\n")
     assert pairs(read_interactions(blanks)) == [(1, 2), (10, 20), (1, 30)]
     # A message shows blanks as they are.
+    tabs = write(tmp_path / "tabs.txt", " 1 2 3\n1 \t5\t7 \n2 2 2\n")
+    assert pairs(read_interactions(tabs)) == [(1, 2), (1, 5), (2, 2)]
     mixed = write(tmp_path / "mixed.txt", "1 2 3\n  1    2  3\n")
     with pytest.raises(InputError, match=r"expected 3 space-separated .* got 9: '  1    2  3'"):
         read_interactions(mixed, format="triples", separator=" ")
@@ -226,6 +229,12 @@ def test_a_first_line_that_may_be_names_or_a_row_is_not_guessed(tmp_path):
     for header, expected in (("yes", 1), ("no", 2)):
         data = read_interactions(path, user_column=1, item_column=2, header=header)
         assert len(data) == expected
+
+
+def test_a_header_is_no_row_of_triples(tmp_path):
+    path = write(tmp_path / "log.txt", "user item\na b\nc d\n")
+    assert pairs(read_interactions(path, format="triples")) == [("a", "b"), ("c", "d")]
+    assert len(read_interactions(path, format="triples", header="no")) == 3
 
 
 def test_names_that_look_like_places_and_names_that_stand_twice(tmp_path):
@@ -457,6 +466,12 @@ def test_a_full_disk_is_named(tmp_path):
         explained(tmp_path / "a.csv.gz"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "log.csv")
+    with pytest.raises(InputError, match=r"log.csv: expected a file or a folder, got a pipe"):
+        read_interactions(tmp_path / "log.csv")
 
 
 def test_nothing_stays_behind(tmp_path, monkeypatch):
