@@ -26,9 +26,7 @@ def read_adjacency(text: PlainText, format: str, options: Options) -> Columns:
     Raises:
         InputError: It cannot be read, or a line does not fit.
     """
-    for name in ("header", "quoting"):
-        if getattr(options, name) not in (AUTO, "no", NONE):
-            raise InputError(f"{text.source}: {name}: format adjacency has none")
+    options.refuse(text.source, format, header="no", quoting=NONE, time_unit=AUTO)
     if options.columns:
         roles = ", ".join(f"{role}_column" for role in options.columns)
         raise InputError(
@@ -53,6 +51,7 @@ def read_recbole(text: PlainText, format: str, options: Options) -> Columns:
     Raises:
         InputError: It cannot be read, or a line does not fit.
     """
+    options.refuse(text.source, format, header="yes")
     separator = options.separator or "\t"
     quoting = _quoting(text, separator, NONE, options)
     number, cells = first_records(text, separator, quoting, False, 1)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lightgcn_jax.errors import InputError, printable
@@ -47,6 +48,25 @@ class Options:
     encoding: str = AUTO
     skip_bad_rows: bool = False
     null_ids: str = "refuse"
+
+    def refuse(self, path: Path, format: str, **idle: object) -> None:
+        """Refuses options that mean nothing in a format.
+
+        Args:
+            path: the file.
+            format: its format.
+            idle: names of options and the values, beside the defaults, that they may have.
+
+        Raises:
+            InputError: one of them was given.
+        """
+        for name, harmless in idle.items():
+            value = getattr(self, name)
+            if value not in (getattr(Options, name), harmless):
+                raise InputError(
+                    f"{path}: {name}={value!r} (--{name.replace('_', '-')}): means nothing in "
+                    f"format {format}; leave it out or pass another format"
+                )
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,33 @@ def test_a_first_line_that_may_be_names_or_a_row_is_not_guessed(tmp_path):
         assert len(data) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("log.txt", {"header": "yes"}),
+        ("log.txt", {"quoting": "csv"}),
+        ("log.txt", {"time_unit": "seconds"}),
+        ("log.jsonl", {"separator": "tab"}),
+        ("log.jsonl", {"header": "no"}),
+        ("log.parquet", {"encoding": "latin-1"}),
+        ("log.parquet", {"quoting": "csv"}),
+        ("log.inter", {"header": "no"}),
+    ],
+)
+def test_options_that_mean_nothing_in_a_format_are_refused(tmp_path, name, options):
+    path = tmp_path / name
+    if name == "log.parquet":
+        pl.DataFrame({"user": [1], "item": [2]}).write_parquet(path)
+    else:
+        texts = {"log.txt": "1 2\n", "log.jsonl": '{"user": 1, "item": 2}',
+                 "log.inter": "user_id:token\titem_id:token\n1\t2\n"}  # fmt: skip
+        write(path, texts[name])
+    format = {"format": "adjacency"} if name == "log.txt" else {}
+    assert pairs(read_interactions(path, **format)) == [(1, 2)]
+    with pytest.raises(InputError, match=rf"{name}: .*means nothing in format"):
+        read_interactions(path, **format, **options)
+
+
 def test_a_header_is_no_row_of_triples(tmp_path):
     path = write(tmp_path / "log.txt", "user item\na b\nc d\n")
     assert pairs(read_interactions(path, format="triples")) == [("a", "b"), ("c", "d")]
