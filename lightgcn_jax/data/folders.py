@@ -15,6 +15,7 @@ import polars as pl
 from lightgcn_jax.data.formats import SINGLE_FILES, known_formats, plain_name
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID
 from lightgcn_jax.data.roles import usual_column
+from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.errors import InputError
 
 _PART_FILES = (
@@ -237,7 +238,7 @@ def _columns_of(path: Path, format: str) -> tuple[str, ...]:
     suffix = Path(plain_name(path)).suffix.lower()
     names: list[str] = []
     # The reader has more to say about a file that cannot be read.
-    with suppress(OSError, pl.exceptions.PolarsError):
+    with suppress(OSError, *POLARS_ERRORS):
         if suffix in (".parquet", ".pq"):
             names = pl.scan_parquet(path, glob=False).collect_schema().names()
         elif format in ("csv", "tsv") or (format == "auto" and suffix in _TEXT_TABLES):

@@ -8,7 +8,7 @@ import polars as pl
 from lightgcn_jax.data.cells import Columns, Rows, columns_of
 from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
-from lightgcn_jax.data.text import refuse_foreign
+from lightgcn_jax.data.text import POLARS_ERRORS, refuse_foreign
 from lightgcn_jax.errors import InputError
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
@@ -28,7 +28,7 @@ def read_parquet(path: Path, options: Options) -> Columns:
     try:
         table = pl.scan_parquet(path, glob=False)
         schema = table.collect_schema()
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, *POLARS_ERRORS) as error:
         with path.open("rb") as file:
             head = file.read(64)
         if not head.startswith(b"PAR1"):

@@ -21,6 +21,8 @@ import polars as pl
 from lightgcn_jax.data.reading import AUTO
 from lightgcn_jax.errors import InputError
 
+POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises of a damaged file; a panic is no ``Exception``."""
 UNDECODABLE = "\ufffd"
 """What a lossy decoder leaves in the place of bytes that are no UTF-8."""
 _CHUNK = 1 << 22
@@ -129,7 +131,7 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: its compressed data are damaged") from error
-    except pl.exceptions.PolarsError as error:
+    except POLARS_ERRORS as error:
         raise InputError(f"{path}: cannot be read as text; is it damaged?") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:

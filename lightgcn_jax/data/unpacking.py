@@ -5,6 +5,7 @@ is written once into a temporary folder under its own name, so that formats are 
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.errors import InputError
 
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open}
@@ -82,7 +84,9 @@ def _unpacked(file: Path, place: Path) -> Path:
                 shutil.copyfileobj(packed, plain, 1 << 20)
             return _unpacked(target, place)
     except _DAMAGED as error:
-        reason = getattr(error, "strerror", None) or "it is damaged, incomplete or encrypted"
+        reason = getattr(error, "strerror", None)
+        if reason is None or getattr(error, "errno", None) == errno.EINVAL:
+            reason = "it is damaged, incomplete or encrypted"
         raise InputError(f"{file}: cannot be unpacked: {reason}") from error
     for mark, what in _NO_TEXT.items():
         if head.startswith(mark):
@@ -127,6 +131,9 @@ def _as_parquet(file: Path, place: Path) -> Path:
     target = place / f"{file.stem}.parquet"
     try:
         pl.scan_ipc(file, glob=False).sink_parquet(target)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, *POLARS_ERRORS) as error:
+        # polars takes a disk that is full for a damaged file; only the number tells them apart.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise InputError(f"{file}: expected a table of Arrow, and it cannot be read") from error
     return target
