@@ -16,6 +16,8 @@ HEADERS = (AUTO, "yes", "no")
 QUOTINGS = (AUTO, "csv", "backslash", NONE)
 """Whether "…" may enclose a field, with a quotation mark inside doubled (csv) or behind a
 backslash; none takes quotation marks for text."""
+BLANKS = "blanks"
+"""The separator of words: any number of spaces and tabs."""
 NULL_IDS = ("refuse", "keep")
 _ORDER = (
     *("format", "encoding", "separator", "header", "quoting", "user_column", "item_column"),
@@ -31,7 +33,8 @@ class Options:
 
     Attributes:
         columns: role -> a column's name, its place (#2, or 2 where no column is named so), or none.
-        separator: what stands between fields; None to go by the format and the first line.
+        separator: what stands between fields; ``BLANKS``; None to go by the format and the first
+            line.
         header: one of ``HEADERS``.
         quoting: one of ``QUOTINGS``.
         time_unit: one of ``TIME_UNITS`` or auto.

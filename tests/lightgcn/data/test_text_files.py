@@ -44,6 +44,8 @@ def notes(data: Interactions) -> str:
         ("a.csv", "user,item,rating,timestamp\n1,2,3,1500000000000\n2,3,4,1500000000001\n"),
         ("b.txt", "1 2 3 1500000000\n1 3 4 1500000001\n"),
         ("c.txt", "1 2 3\n2 4\n"),
+        ("k.txt", " 1   2 3\n 1  3\t4\n10 20 5\n"),
+        ("l.txt", "user   item\na      b\n c  d\n"),
         ("d.tsv", '"user id"\t"item\tid"\t"item"\n"a"\t"x"\t"b"\n'),
         ("e.jsonl", '{"user_id": "a", "asin": 5, "overall": 3.5, "date": "2020-01-01"}\n'),
         ("f.inter", "user_id:token\titem_id:token\na\tb\n"),
@@ -229,6 +231,18 @@ def test_a_first_line_that_may_be_names_or_a_row_is_not_guessed(tmp_path):
     for header, expected in (("yes", 1), ("no", 2)):
         data = read_interactions(path, user_column=1, item_column=2, header=header)
         assert len(data) == expected
+    # Names above numbers, though the format has none; the numbers that pandas gives to columns.
+    write(path, "who what\n1 2\n3 4\n")
+    with pytest.raises(InputError, match="can be read in two ways, as names of columns or as a"):
+        read_interactions(path, format="triples")
+    write(path, "0,1,2\n5,6,7\n8,9,7\n")
+    with pytest.raises(InputError, match="can be read in two ways, as names of columns or as a"):
+        read_interactions(path, user_column="#1", item_column="#2")
+    write(path, "1,2,3\n5,6,7\n")  # the places are no names, though the row holds them
+    assert len(read_interactions(path, user_column="1", item_column="2")) == 2
+    # No name is a number, so this is a row with a gap.
+    write(path, "a,1,NA\nb,2,5\nc,3,6\n")
+    assert len(read_interactions(path, user_column=1, item_column=2)) == 3
 
 
 @pytest.mark.parametrize(
