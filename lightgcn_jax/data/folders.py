@@ -169,6 +169,8 @@ def _log(source: Path, format: str) -> tuple[list[Path], list[str]]:
     if source.is_file():
         return [source], []
     found, keys = _within(source, format)
+    # Spark writes an empty file for a partition without rows.
+    found = [file for file in found if file.stat().st_size] or found
     plain = [file.with_name(plain_name(file)) for file in found]
     for at, name in enumerate(plain):
         if name in plain[:at]:
@@ -225,11 +227,12 @@ def _kind(path: Path, format: str) -> str:
     """The suffix of a table that a format may read; empty for other files."""
     suffix = Path(plain_name(path)).suffix.lower()
     if format == "auto":
-        return suffix if suffix in _TABLES else ""
+        is_spark = suffix == ".json" and path.name.startswith("part-")
+        return suffix if suffix in _TABLES or is_spark else ""
     if format in ("movielens", "hetrec", "recbole"):
         return ""
     # What has no telling suffix may be what the user says that it is: part-00000, day1.txt.
-    fits = (suffix in _BINARY_TABLES) == (format == "parquet")
+    fits = (suffix in _BINARY_TABLES) == (format == "parquet") or not suffix
     return (suffix or "none") if fits else ""
 
 
@@ -239,7 +242,7 @@ def _columns_of(path: Path, format: str) -> tuple[str, ...]:
     names: list[str] = []
     # The reader has more to say about a file that cannot be read.
     with suppress(OSError, *POLARS_ERRORS):
-        if suffix in (".parquet", ".pq"):
+        if suffix in (".parquet", ".pq") or format == "parquet":
             names = pl.scan_parquet(path, glob=False).collect_schema().names()
         elif format in ("csv", "tsv") or (format == "auto" and suffix in _TEXT_TABLES):
             head = pl.scan_csv(

@@ -105,6 +105,31 @@ def test_days_without_a_header_are_one_log_where_the_format_is_said(tmp_path):
     assert rows_of(data) == [(1, 5, 3.0), (1, 6, 3.0), (2, 5, 4.0)]
 
 
+def test_partitions_without_rows_are_passed_over(tmp_path):
+    written(LOG, tmp_path / "part-0.csv")
+    (tmp_path / "part-1.csv").touch()
+    (tmp_path / "part-2.csv").write_text("user_id,item_id,rating\n")
+    data = read_interactions(tmp_path)
+    assert rows_of(data) == EXPECTED
+    assert data.notes == ("2 files are read as one log: part-0.csv … part-2.csv",)
+
+
+def test_parts_of_lines_of_json_are_one_log(tmp_path):
+    for at in range(3):
+        rows = LOG[at * 10 : at * 10 + 10]
+        (tmp_path / f"part-0000{at}.json").write_bytes(rows.write_ndjson().encode())
+    assert rows_of(read_interactions(tmp_path)) == EXPECTED
+
+
+def test_parquet_parts_without_a_suffix_need_their_format(tmp_path):
+    for at in range(3):
+        rows = LOG[at * 10 : at * 10 + 10]
+        written(rows, tmp_path / "x.parquet").rename(tmp_path / f"00000{at}_0")
+    with pytest.raises(InputError, match="holds no file that a folder is read by"):
+        read_interactions(tmp_path)
+    assert rows_of(read_interactions(tmp_path, format="parquet")) == EXPECTED
+
+
 @pytest.mark.parametrize("names", [("train", "valid", "test"), ("Train", "validation", "TEST")])
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".arrow"])
 def test_a_split_of_one_s_own(tmp_path, suffix, names):
