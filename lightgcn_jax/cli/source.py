@@ -21,6 +21,7 @@ from lightgcn_jax.errors import InputError
 
 SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
 Text = Annotated[str | None, flag("STR")]
+IdType = Literal["auto", "integers", "text"]
 Folder = Annotated[Path | None, flag("FOLDER")]
 _SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
@@ -49,6 +50,8 @@ class FileFormat:
         encoding: encoding of text files, such as latin-1; `auto` is UTF-8, or what a mark says.
         skip_bad_rows: leave out rows that do not fit, and say how many.
         null_ids: whether ids such as "nan" and "NULL" are ids.
+        user_ids: type of user ids; `integers` makes others errors, `auto` is text where one is.
+        item_ids: type of item ids.
     """
 
     format: Annotated[str, tyro.conf.arg(metavar=_choices(*FORMATS))] = "auto"
@@ -63,6 +66,8 @@ class FileFormat:
     encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     skip_bad_rows: bool = False
     null_ids: Literal["refuse", "keep"] = "refuse"
+    user_ids: IdType = "auto"
+    item_ids: IdType = "auto"
 
     def refuse(self, why: str) -> None:
         """Refuse these flags where nothing is read by them.
