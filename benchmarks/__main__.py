@@ -15,6 +15,7 @@ from typing import NamedTuple
 from benchmarks.harness.report import print_report, write_json
 from lightgcn_jax.allocator import keep_freed_memory
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.interrupts import take_over
 
 
 class Benchmark(NamedTuple):
@@ -149,6 +150,7 @@ def _refuse(message: str) -> int:
 
 
 if __name__ == "__main__":
+    take_over()
     # For all sides of a race alike: PyTorch asks the same C library for its tables.
     keep_freed_memory()
     sys.exit(main(sys.argv[1:]))

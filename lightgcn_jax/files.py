@@ -6,10 +6,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +20,62 @@ import polars as pl
 import safetensors
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.interrupts import before_exit
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
+
+_YOUNGEST_LEFT = 1.0
+"""Seconds: between making a temporary file and locking it nobody takes it for abandoned."""
+
+_LONGEST_NAME = 200
+"""Bytes of a name that leave room for what a temporary one adds; file systems take 255."""
+
+_temporaries: set[Path] = set()
+
+
+@before_exit
+def _remove_temporaries() -> None:
+    for path in [*_temporaries]:
+        _remove(path)
 
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all, and to the disk before it takes its name.
 
     Args:
         target: the file, in a folder that exists; what stood there stays until the block has ended
             without an error (a full disk, Ctrl-C), and for good where it has not.
 
     Yields:
-        A temporary path beside it, which then takes its name.
+        A temporary path beside it, which then takes its name. What a killed process left there for
+        the same target is removed.
 
     Raises:
         OSError: the disk refused the bytes; the error names ``target``.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    temporary.touch()
-    mode = temporary.stat().st_mode
     try:
-        yield temporary
-        temporary.chmod(mode)  # what a plain open() gives; some writers make private files
-        temporary.replace(target)
+        with _temporary(target, Path.touch) as temporary:
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)  # what a plain open() gives; some writers make private files
+            _flush(temporary)
+            temporary.replace(target)
+            _flush(target.parent)
     except OSError as error:
         # The user knows the target's name, not the temporary one, which most errors lack anyway.
         raise OSError(error.errno, error.strerror or str(error), str(target)) from error
     except (safetensors.SafetensorError, pl.exceptions.PolarsError) as error:
         raise OSError(errno.EIO, f"cannot be written: {error}", str(target)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
-    """Write a folder whole or not at all.
+    """Write a folder whole or not at all, and to the disk before it takes its name.
 
     Args:
         target: the folder; nothing, or an empty folder, may stand there when the block ends.
@@ -61,7 +84,8 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
 
     Yields:
         A temporary folder beside it to fill, ``.NAME.….tmp``. It takes the name of ``target`` when
-        the block ends without an error, and is removed otherwise; only a killed process leaves it.
+        the block ends without an error, and is removed otherwise. Only a killed process leaves it,
+        until the same folder is written again.
 
     Raises:
         InputError: ``target`` holds something, and ``kind`` is given.
@@ -70,15 +94,89 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
     if kind is not None:
         refuse_taken(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    temporary = Path(name)
-    try:
+    with _temporary(target, Path.mkdir) as temporary:
         yield temporary
-        # mkdtemp makes private folders; this one is to be as readable as its surroundings.
-        temporary.chmod(target.parent.stat().st_mode)
+        if target.is_dir():  # one that is private stays so
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        for folder, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                _flush(Path(folder, name))
+            _flush(Path(folder))
         temporary.rename(target)
+        _flush(target.parent)
+
+
+@contextlib.contextmanager
+def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A file or folder beside the target; gone when the block ends, if it has no other name then.
+
+    It is locked while it is written, so that what nobody writes any more can be told.
+    """
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    for left in _named_like(target.parent, f".{name}.", ".tmp"):
+        with _lock_of(left) as free:
+            if free and time.time() - left.lstat().st_mtime > _YOUNGEST_LEFT:
+                _remove(left)
+    temporary = target.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
+    _temporaries.add(temporary)
+    try:
+        make(temporary)
+        with _lock_of(temporary):
+            yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+        _temporaries.discard(temporary)
+
+
+def _named_like(folder: Path, start: str, end: str) -> list[Path]:
+    """What a folder holds whose name begins and ends so, characters of patterns as they are."""
+    if not folder.is_dir():
+        return []
+    names = (entry.name for entry in os.scandir(folder))
+    return [folder / one for one in names if one.startswith(start) and one.endswith(end)]
+
+
+@contextlib.contextmanager
+def _lock_of(path: Path) -> Iterator[bool]:
+    """Whether nobody else holds this file or folder, which is held while the block runs."""
+    if fcntl is None:  # not a POSIX system: nothing is taken for abandoned
+        yield False
+        return
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # somebody removed it meanwhile, or it is a link
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(opened)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk keep what was written, so that a power cut does not take it."""
+    if os.name == "nt" and path.is_dir():  # which has no handle there
+        return
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def refuse_taken(path: Path, kind: str = "run") -> None:
@@ -96,6 +194,27 @@ def refuse_taken(path: Path, kind: str = "run") -> None:
             f"{path}: expected a new or empty directory, it already holds something; "
             f"go on with a {kind} by resuming it, or choose another name"
         )
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a directory whose files lie elsewhere: what is written or removed in a run that
+    somebody else made must not reach beyond it, and what is read must not hang.
+
+    Args:
+        folder: the directory; it may be a link itself.
+
+    Raises:
+        InputError: a link, a pipe or a device is in it, at any depth.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            mode = path.lstat().st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                kind = "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
+                raise InputError(
+                    f"{path}: expected a file or folder of the directory's own, got {kind}"
+                )
 
 
 def write_text(target: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Which commands there are, and how they end.
 
-Exit status: 0; 2 with one line on stderr for what a user can mend; 130 after Ctrl-C; 1 where
+Exit status: 0; 2 with one line on stderr for what a user can mend; 130 after Ctrl-C and 143 after
+SIGTERM, with one line that says how to go on; 1 where
 whoever read stdout closed it, without a word.
 """
 
@@ -19,6 +20,7 @@ import tyro
 from lightgcn_jax.allocator import keep_freed_memory
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.errors import InputError, printable
+from lightgcn_jax.interrupts import Interrupted
 
 _OUT_OF_MEMORY = (
     "try a smaller --dim, --batch-size, --negatives, --seeds, --singular-vectors or --neighbours"
@@ -105,6 +107,9 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             say("interrupted")
             return 130
+        except Interrupted as ending:
+            say(str(ending))
+            return ending.status
         except BrokenPipeError:
             # Whoever read stdout has enough (`| head`); the flush at exit must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,12 +118,6 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             say(f"error: {_one_line(error)}")
             return 2
         except Exception as error:
-            # Imported here for the sake of a fast --help.
-            from lightgcn_jax.runs import Interrupted
-
-            if isinstance(error, Interrupted):
-                say(str(error))
-                return 130
             if "RESOURCE_EXHAUSTED" in str(error):  # what XLA raises has no class of its own
                 say(f"error: out of memory: {_one_line(error)[:200]}; {program.out_of_memory}")
                 return 2

@@ -1,11 +1,11 @@
 """Runs on host and disk: fit, resume, continue, refit, evaluate, compare."""
 
+from lightgcn_jax.interrupts import Interrupted
 from lightgcn_jax.runs.compare import compare_runs
 from lightgcn_jax.runs.continuation import continue_from
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.evaluate import evaluate_run
 from lightgcn_jax.runs.fit import FitResult, embeddings_of, fit, load_scorer, refit, resume
-from lightgcn_jax.runs.interrupt import Interrupted
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.runs.reporter import ConsoleReporter, Reporter, SilentReporter
 

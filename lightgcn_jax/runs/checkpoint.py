@@ -69,7 +69,9 @@ def checkpoint_folders(folder: Path) -> list[Path]:
     Args:
         folder: holds a run's checkpoints.
     """
-    return sorted(folder.glob("step-*"), reverse=True)
+    if not folder.is_dir():
+        return []
+    return sorted((one for one in folder.iterdir() if one.name.startswith("step-")), reverse=True)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -78,8 +80,9 @@ def remove_unfinished(folder: Path) -> None:
     Args:
         folder: holds the checkpoints of a run that this process has locked.
     """
-    for unfinished in folder.glob(".step-*.tmp"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    for unfinished in folder.iterdir() if folder.is_dir() else ():
+        if unfinished.name.startswith(".step-") and unfinished.name.endswith(".tmp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path, template: Any) -> Checkpoint | None:

@@ -16,7 +16,7 @@ from lightgcn_jax.evaluation.parts import EvaluationSets, evaluation_sets, rank_
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.interrupt import interruption
+from lightgcn_jax.runs.interrupt import resumable
 from lightgcn_jax.runs.progress import Trained
 from lightgcn_jax.runs.reporter import Reporter
 from lightgcn_jax.runs.summary import split_figures, summarize
@@ -42,10 +42,8 @@ def fit_closed_form(
     Raises:
         Interrupted: Ctrl-C.
     """
-    try:
+    with resumable(directory, "start again"):
         return _fit_and_rank(split, config, directory, reporter)
-    except KeyboardInterrupt:
-        raise interruption("interrupted", "start again", directory) from None
 
 
 def _fit_and_rank(

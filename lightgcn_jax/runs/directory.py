@@ -35,7 +35,15 @@ import safetensors.numpy
 
 from lightgcn_jax.data import PARTS, CountChange, IdMap, Pairs, Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
+from lightgcn_jax.files import (
+    locked,
+    read_json,
+    refuse_links,
+    replacing,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
@@ -123,6 +131,7 @@ class RunDirectory:
             raise InputError(f"{path}: expected a run directory, there is none")
         if not (path / "config.json").exists():
             raise InputError(f"{path}: expected a run directory, it holds no config.json")
+        refuse_links(path)
         run = cls(path)
         found, versions = run._settings.get("format"), run._settings.get("versions")
         if found != FORMAT_VERSION:
@@ -235,7 +244,7 @@ class RunDirectory:
     def _ids(self, name: str) -> IdMap:
         path = self.path / f"{name}.parquet"
         with _reading(path, "a Parquet file of ids"):
-            return IdMap(pl.read_parquet(path)["id"])
+            return IdMap(pl.read_parquet(path, glob=False)["id"])
 
     @property
     def checkpoints(self) -> Path:

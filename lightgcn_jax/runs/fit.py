@@ -25,6 +25,7 @@ from lightgcn_jax.runs.checkpoint import (
 )
 from lightgcn_jax.runs.closed_form import fit_closed_form, rebuild
 from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.interrupt import resumable
 from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.own_objects import check_complete
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
@@ -160,7 +161,7 @@ def fit(
             if arrays is not None:
                 # Where the run goes on from can't be drawn again from its seeds.
                 save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
-    with nullcontext() if directory is None else directory.locked():
+    with nullcontext() if directory is None else directory.locked(), resumable(directory):
         if isinstance(config, ClosedFormConfig):
             trained = fit_closed_form(split, config, directory, reporter)
         else:
@@ -234,7 +235,7 @@ def resume(
             if optimizer is None
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
-    with directory.locked():
+    with directory.locked(), resumable(directory):
         if isinstance(config, TrainConfig):
             trainer = Trainer(directory.split, config, optimizer, directory, reporter)
             if not checkpoint_folders(directory.checkpoints):

@@ -1,22 +1,16 @@
-"""Ctrl-C that waits for the compiled steps under way."""
+"""What a run that was broken off says."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import signal
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
+from lightgcn_jax.interrupts import explained
 from lightgcn_jax.runs.directory import RunDirectory
 
 
-class Interrupted(Exception):
-    """Training was broken off by the user; the message says how to go on."""
-
-
-def interruption(when: str, how: str, directory: RunDirectory | None) -> Interrupted:
-    """The error of a run that was broken off.
+def way_on(when: str, how: str, directory: RunDirectory | None) -> str:
+    """The line of a run that was broken off.
 
     Args:
         when: what was interrupted, and where.
@@ -24,27 +18,16 @@ def interruption(when: str, how: str, directory: RunDirectory | None) -> Interru
         directory: the run's, if it has one.
     """
     if directory is None:
-        return Interrupted(f"{when}; nothing was written, the run had no directory")
+        return f"{when}; nothing was written, the run had no directory"
     path = shlex.quote(str(directory.path))
-    return Interrupted(f"{when}; {how} with: lightgcn-jax train --resume {path}")
+    return f"{when}; {how} with: lightgcn-jax train --resume {path}"
 
 
-@contextlib.contextmanager
-def deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that the steps under way can be saved; a second one
-    breaks off at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    previous = signal.getsignal(signal.SIGINT)
+def resumable(directory: RunDirectory | None, how: str = "go on") -> AbstractContextManager[None]:
+    """Say how to go on, while the block runs, if it is broken off.
 
-    def note(*_):
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    Args:
+        directory: the run's, if it has one.
+        how: what resuming the run does: it goes on, or starts again.
+    """
+    return explained(way_on("interrupted", how, directory))

@@ -19,11 +19,12 @@ from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer, Tables
 from lightgcn_jax.graph.bipartite import training_graph
+from lightgcn_jax.interrupts import Interrupted, deferred
 from lightgcn_jax.models.model import table_of
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.interrupt import deferred_interrupt, interruption
+from lightgcn_jax.runs.interrupt import way_on
 from lightgcn_jax.runs.node_order import training_ordering
 from lightgcn_jax.runs.own_objects import check_own_objects, check_vectors
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
@@ -149,18 +150,19 @@ class Trainer:
         )
         saved_at = time.monotonic()
         try:
-            with deferred_interrupt() as interrupt:
+            with deferred() as ending:
                 while not self._is_over(progress):
                     arrays = self._run_steps(steps, arrays, progress)
                     if progress.call == plan.calls:
                         arrays = self._end_epoch(arrays, progress)
                     due = time.monotonic() - saved_at >= config.checkpoint_seconds
-                    if due or interrupt.is_set() or self._is_over(progress):
+                    if due or ending or self._is_over(progress):
                         self._save(arrays, progress)
                         saved_at = time.monotonic()
-                    if interrupt.is_set():
+                    if ending:
                         when = f"interrupted in epoch {progress.epoch + 1}"
-                        raise interruption(when, "go on", self.directory)
+                        how = way_on(when, "go on", self.directory)
+                        raise Interrupted(how, ending.signal_number)
         finally:
             self.reporter.stopped()
         return arrays

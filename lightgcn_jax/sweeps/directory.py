@@ -30,7 +30,7 @@ import jax
 
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, whole_folder, write_json
+from lightgcn_jax.files import read_json, refuse_links, whole_folder, write_json
 from lightgcn_jax.graph.bipartite import BipartiteGraph, training_graph
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.replicas import PER_REPLICA
@@ -84,6 +84,7 @@ class SweepDirectory:
         path = self.path / "sweep.json"
         if not path.exists():
             raise InputError(f"{self.path}: expected a sweep, it holds no sweep.json")
+        refuse_links(self.path)
         plan = read_json(path)
         found = plan.get("format") if isinstance(plan, dict) else None
         if found != FORMAT_VERSION:

@@ -17,11 +17,11 @@ from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.files import locked
+from lightgcn_jax.interrupts import Interrupted, explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.closed_form import fits
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import FitResult, fit, refit, resume, train_on
-from lightgcn_jax.runs.interrupt import Interrupted
 from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.runs.replicas import PER_REPLICA
@@ -112,7 +112,8 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
     path, config, start = directory.path, directory.config, directory.start
     held = f"{path}: another process runs this sweep; wait for it or stop it"
     run = refitted = None
-    with locked(path / ".lock", held):
+    way_on = f"interrupted; go on with: lightgcn-jax sweep --resume {shlex.quote(str(path))}"
+    with locked(path / ".lock", held), explained(way_on):
         try:
             while group := directory.ask():
                 _train_group(directory, group, reporter)
@@ -137,10 +138,8 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
                     lambda out: refit(path / "best", out=out, reporter=reporter),
                     reporter,
                 )
-        except (Interrupted, KeyboardInterrupt):
-            raise Interrupted(
-                f"interrupted; go on with: lightgcn-jax sweep --resume {shlex.quote(str(path))}"
-            ) from None
+        except Interrupted as end:
+            raise end.saying(way_on) from None
     return SweepResult(path, config, trials, best, run, refitted, plot)
 
 
@@ -166,7 +165,7 @@ def _run(
 
 def _keep_curves(path: Path) -> None:
     """Free the space of the groups, all of which are recorded or not begun."""
-    for folder in (path / "groups").glob("*"):
+    for folder in (path / "groups").iterdir() if (path / "groups").is_dir() else ():
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         for name in ("embeddings.safetensors", "model.safetensors"):
             (folder / name).unlink(missing_ok=True)

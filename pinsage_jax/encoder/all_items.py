@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,7 +188,8 @@ class _Store:
         self._fingerprint = fingerprint
         progress = self._folder / _PROGRESS
         if not progress.exists():
-            if any(self._folder.iterdir()):
+            # A kill while the first progress was written leaves its temporary file.
+            if any(not one.name.startswith(f".{_PROGRESS}.") for one in self._folder.iterdir()):
                 raise InputError(f"{self._folder}: expected a new or empty folder for the vectors")
             self._write_progress()
             return
@@ -218,7 +220,7 @@ class _Store:
                     f"{path}: expected float32{list(shape)}, got {array.dtype}{list(array.shape)}"
                 )
             return array
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        return _mapped(path, shape)
 
     def unfinished(self, step: int) -> bool:
         """Whether rows of a layer are left to compute."""
@@ -242,6 +244,21 @@ class _Store:
     def _write_progress(self) -> None:
         assert self._folder is not None
         write_json(self._folder / _PROGRESS, {"fingerprint": self._fingerprint, "rows": self._done})
+
+
+def _mapped(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A new array of zeros in a file that has all its bytes: where the disk is full that is said
+    here, and not by a signal when a page of a sparse file is first touched."""
+    layer = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        opened = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(opened, 0, os.fstat(opened).st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        finally:
+            os.close(opened)
+    return layer
 
 
 def _fingerprint(

@@ -34,7 +34,15 @@ import safetensors.numpy
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
+from lightgcn_jax.files import (
+    locked,
+    read_json,
+    refuse_links,
+    replacing,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.features.schema import FeatureSchema
 
@@ -79,6 +87,7 @@ class PinSageRun:
         run = cls(Path(path))
         if not (run.path / "config.json").is_file():
             raise InputError(f"{path}: expected a run directory, config.json is missing")
+        refuse_links(run.path)
         version = run.record.get("format")
         if version != FORMAT_VERSION:
             raise InputError(
@@ -190,7 +199,7 @@ class PinSageRun:
         """
         path = self.path / f"{name}.parquet"
         try:
-            return IdMap(pl.read_parquet(path)["id"])
+            return IdMap(pl.read_parquet(path, glob=False)["id"])
         except FileNotFoundError:
             raise InputError(f"{path}: expected this file, it is missing") from None
         except (pl.exceptions.PolarsError, OSError) as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import refuse_taken, write_json
+from lightgcn_jax.interrupts import explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors, embed_all
@@ -94,7 +97,7 @@ def fit(
         if prepared.structure is not None:
             run.write_arrays("structure", prepared.structure._asdict())
     run = PinSageRun.open(out)
-    with run.held():
+    with run.held(), _resumable(run):
         return _finish(trainer, _train(trainer, trainer.start(), run, []), run)
 
 
@@ -114,7 +117,7 @@ def resume(
     run = PinSageRun.open(path)
     if run.is_finished:
         raise InputError(f"{path}: the run is finished already; there is nothing to resume")
-    with run.held():
+    with run.held(), _resumable(run):
         remove_unfinished(run.checkpoints)
         task, config, records = load_task(run), run.config, run.read_metrics()
         trainer = Trainer(task, config, prepare(task, config, text_encoders), reporter)
@@ -130,6 +133,12 @@ def resume(
         return _finish(
             trainer, _train(trainer, progress, run, records if progress.epoch else []), run
         )
+
+
+def _resumable(run: PinSageRun) -> AbstractContextManager[None]:
+    """Say how to go on, while the block runs, if it is broken off: from the last epoch's end."""
+    path = shlex.quote(str(run.path))
+    return explained(f"interrupted; go on with: pinsage-jax train --resume {path}")
 
 
 def _train(

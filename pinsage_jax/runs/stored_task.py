@@ -181,7 +181,7 @@ def read_table(folder: Path) -> FeatureTable:
     """
     path, kinds = folder / _TABLE, read_json(folder / _KINDS)
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except FileNotFoundError:
         raise InputError(f"{path}: expected this file, it is missing") from None
     except (pl.exceptions.PolarsError, OSError) as error:

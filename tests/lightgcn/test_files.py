@@ -1,10 +1,12 @@
 import multiprocessing
 import os
+import stat
+import time
 
 import pytest
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, replacing, whole_folder
+from lightgcn_jax.files import locked, refuse_links, replacing, whole_folder
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path):
@@ -16,8 +18,22 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
         assert folder.parent == target.parent
     assert sorted(path.name for path in target.iterdir()) == ["inside", "one"]
     assert list(target.parent.iterdir()) == [target]
-    # As readable as what surrounds it, unlike a temporary folder.
-    assert target.stat().st_mode == target.parent.stat().st_mode
+    # As readable as any new folder, unlike a temporary one.
+    (tmp_path / "plain").mkdir()
+    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_is_no_more_open_than_it_was(tmp_path):
+    shared, private = tmp_path / "shared", tmp_path / "private"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    private.mkdir()
+    private.chmod(0o700)
+    for target in (shared / "run", private):
+        with whole_folder(target) as folder:
+            (folder / "one").write_text("1")
+    assert stat.S_IMODE((shared / "run").stat().st_mode) & 0o022 == 0
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -90,3 +106,65 @@ def test_an_error_releases_the_lock(tmp_path):
         raise KeyError
     with locked(tmp_path / ".lock", "taken"):
         pass
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(tmp_path):
+    """What another process still writes stays, and so does what belongs to other names."""
+    names = (".run.1a2b3c4d.tmp", ".run[1].1a2b3c4d.tmp", ".other.1a2b3c4d.tmp")
+    left, of_pattern, of_other = (tmp_path / name for name in names)
+    before = time.time() - 60
+    for path in (left, of_pattern, of_other):
+        path.mkdir()
+        (path / "half").touch()
+        os.utime(path, (before, before))
+    with whole_folder(tmp_path / "run"):
+        assert not left.exists()
+        with whole_folder(tmp_path / "run[1]"):
+            pass
+        [own] = (one for one in tmp_path.iterdir() if one.name.startswith(".run."))
+        os.utime(own, (before, before))
+        with replacing(tmp_path / "run"):
+            assert own.exists()
+        (tmp_path / "run").unlink()
+    assert sorted(os.listdir(tmp_path)) == [".other.1a2b3c4d.tmp", "run", "run[1]"]
+
+
+def test_a_name_of_any_length_that_the_disk_takes(tmp_path):
+    for target in (tmp_path / ("n" * 255), tmp_path / ("é" * 127)):
+        with replacing(target) as temporary:
+            temporary.write_text("1")
+        assert target.read_text() == "1"
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_bytes_are_on_the_disk_before_a_name_tells_of_them(tmp_path, monkeypatch):
+    order = []
+    fsync = os.fsync
+
+    def noted(descriptor):
+        order.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("tells descriptors by /proc")
+    monkeypatch.setattr(os, "fsync", noted)
+    with whole_folder(tmp_path / "run") as folder:
+        (folder / "inside").mkdir()
+        (folder / "inside" / "one").write_text("1")
+    [one, inside, whole, parent] = order
+    assert one.endswith("/inside/one")
+    assert inside.endswith("/inside")
+    assert whole.endswith(".tmp")
+    assert parent == str(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/hosts"), os.mkfifo])
+def test_what_lies_elsewhere_or_never_ends_is_refused(tmp_path, make):
+    (tmp_path / "run" / "vectors").mkdir(parents=True)
+    (tmp_path / "run" / "one").touch()
+    refuse_links(tmp_path / "run")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    refuse_links(tmp_path / "link")
+    make(tmp_path / "run" / "vectors" / "layer-0.npy")
+    with pytest.raises(InputError, match=r"vectors/layer-0\.npy: expected a file or folder of"):
+        refuse_links(tmp_path / "run")

@@ -1,0 +1,171 @@
+"""Ctrl-C and SIGTERM at any moment: one line that says how to go on, and a status of their own.
+
+Python raises KeyboardInterrupt wherever the main thread stands: in an import, in a callback of XLA,
+in a checkpoint half written. Some of these swallow it, some crash, and while machine code is
+compiled none is raised at all. So a process that is one command (:func:`take_over`) looks at
+signals in a thread of its own. It ends the process at once, which files can bear: they are written
+under other names and renamed (:mod:`lightgcn_jax.files`). Where work is under way that can be saved
+(:func:`deferred`), the first signal waits for it and the second one does not.
+
+In other processes (a notebook, a test) signals stay as they are: KeyboardInterrupt, which
+:func:`deferred` puts off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
+
+
+class Interrupted(Exception):
+    """Work was broken off by the user; the message says how to go on.
+
+    Attributes:
+        status: the exit status of a process that ends by it.
+    """
+
+    def __init__(self, message: str, signal_number: int = signal.SIGINT):
+        super().__init__(message)
+        self.status = 128 + signal_number
+
+    def saying(self, message: str) -> Interrupted:
+        """The same with another message, of a larger piece of work.
+
+        Args:
+            message: how to go on.
+        """
+        return Interrupted(message, self.status - 128)
+
+
+class Request:
+    """Whether an end was asked for while work was under way.
+
+    Attributes:
+        signal_number: the signal that asked for it; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+
+    def __bool__(self) -> bool:
+        return self.signal_number != 0
+
+
+class _Watch:
+    """What the thread knows of the work of the main thread."""
+
+    def __init__(self) -> None:
+        self.taken_over = False
+        self.waiting: Request | None = None
+        self.how: list[str] = []
+        self.cleanups: list[Callable[[], None]] = []
+
+
+_watch = _Watch()
+
+
+def take_over() -> None:
+    """Let Ctrl-C and SIGTERM end this process as the module says; for the main thread of a process
+    that is one command."""
+    if _watch.taken_over:
+        return
+    _watch.taken_over = True
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # what nohup and `&` set
+            signal.signal(number, lambda *_: None)
+    threading.Thread(target=_look, args=(readable,), name="interrupts", daemon=True).start()
+
+
+def _look(readable: int) -> None:
+    while numbers := os.read(readable, 16):
+        for number in numbers:
+            if number in _SIGNALS:
+                _take(number)
+
+
+def _take(number: int) -> None:
+    request = _watch.waiting
+    if request is not None and not request:
+        request.signal_number = number
+        _write("stopping after the steps under way; once more stops at once")
+        return
+    for cleanup in _watch.cleanups:
+        with contextlib.suppress(Exception):
+            cleanup()
+    _write(_watch.how[0] if _watch.how else "interrupted")
+    os._exit(128 + number)
+
+
+def _write(line: str) -> None:
+    """Past Python's buffers, which the main thread may hold."""
+    # A progress bar may stand on the line of a terminal.
+    before = f"{_SHOW_CURSOR}\n" if os.isatty(2) else ""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{before}{line}\n".encode(errors="replace"))
+
+
+def before_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
+    """Have something done before a signal ends the process; a decorator.
+
+    Args:
+        cleanup: called in another thread than the main one; what it raises is passed over.
+    """
+    _watch.cleanups.append(cleanup)
+    return cleanup
+
+
+@contextlib.contextmanager
+def explained(how: str) -> Iterator[None]:
+    """Say how to go on after work that a signal breaks off.
+
+    Args:
+        how: the line, ``interrupted; go on with: …``. The outermost one counts.
+    """
+    _watch.how.append(how)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(how) from None
+    finally:
+        _watch.how.pop()
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Request]:
+    """Let the first signal wait for the work under way, which asks the request now and then; a
+    second one breaks off at once.
+
+    Yields:
+        What is true once an end was asked for.
+    """
+    request = Request()
+    if _watch.taken_over:
+        _watch.waiting = request
+        try:
+            yield request
+        finally:
+            _watch.waiting = None
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, _: object) -> None:
+        request.signal_number = number
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGINT, previous)

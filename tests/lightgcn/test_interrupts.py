@@ -1,0 +1,136 @@
+"""Signals end a command by one line and a status of their own, at any moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lightgcn_jax.interrupts import Interrupted, deferred, explained
+
+# What the main thread does, as a command: it takes signals over and says when it is at work.
+COMMAND = """
+import sys, threading, time
+from lightgcn_jax.interrupts import before_exit, deferred, explained, take_over
+take_over()
+def work():
+    print("at work", flush=True)
+    {work}
+{run}
+"""
+AT_WORK = {
+    "sleeping": "time.sleep(60)",
+    "in a loop": "while True: pass",
+    "swallowing": "\n    ".join(
+        ("while True:", "    try: time.sleep(0.01)", "    except BaseException: pass")
+    ),
+}
+EXPLAINED = "with explained('interrupted; go on with: x'), explained('within'): work()"
+ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+def started(work, run):
+    script = COMMAND.format(work=work, run=run)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "at work\n"
+    return process
+
+
+@pytest.mark.parametrize("doing", AT_WORK)
+@pytest.mark.parametrize(("number", "status"), ENDINGS)
+def test_a_signal_ends_a_command_by_one_line(doing, number, status):
+    process = started(AT_WORK[doing], EXPLAINED)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert said == "interrupted; go on with: x\n"
+
+
+def test_what_is_half_done_is_removed_first(tmp_path):
+    run = f"""
+from pathlib import Path
+from lightgcn_jax.files import replacing, whole_folder
+folder = Path({str(tmp_path)!r})
+with whole_folder(folder / "run"), replacing(folder / "file"): work()
+"""
+    process = started("time.sleep(60)", run)
+    assert len(os.listdir(tmp_path)) == 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert not os.listdir(tmp_path)
+
+
+DEFERRED = """
+ending = None
+with deferred() as ending:
+    work()
+    print("saved", flush=True)
+    assert ending.signal_number == {number}
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_work_that_can_be_saved_is_waited_for_once(number):
+    waits = "while not ending: time.sleep(0.01)"
+    process = started(waits, DEFERRED.format(number=int(number)))
+    process.send_signal(number)
+    out, said = process.communicate(timeout=30)
+    assert (process.returncode, out) == (7, "saved\n")
+    assert said == "stopping after the steps under way; once more stops at once\n"
+    process = started("time.sleep(60)", DEFERRED.format(number=int(number)))
+    for _ in range(2):
+        process.send_signal(number)
+        time.sleep(0.2)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+
+
+def test_in_other_processes_an_interrupt_is_an_exception():
+    with pytest.raises(Interrupted, match=r"^go on$") as caught, explained("go on"):
+        raise KeyboardInterrupt
+    assert caught.value.status == 130
+    assert caught.value.saying("other").status == 130
+    previous = signal.getsignal(signal.SIGINT)
+    with deferred() as ending:
+        assert not ending
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ending.signal_number == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is previous
+
+
+TRAIN = {
+    "lightgcn_jax": "train --dataset synthetic --epochs 30 --dim 16 --checkpoint-seconds 0.2",
+    "pinsage_jax": "train --items 300 --epochs 4 --steps-per-epoch 4 --dim 16 --walks 50",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", TRAIN)
+@pytest.mark.parametrize(("number", "status"), ENDINGS)
+def test_training_ends_by_one_line_at_twenty_moments_and_goes_on(package, number, status, tmp_path):
+    """Imports, compilation, steps and checkpoints; the last line of what a finished run says has no
+    traceback either."""
+    command = [sys.executable, "-m", package, *TRAIN[package].split()]
+    started_at = time.monotonic()
+    subprocess.run([*command, "--out", tmp_path / "whole"], check=True, capture_output=True)
+    whole = time.monotonic() - started_at
+    moments = random.Random(0)
+    for place in range(20):
+        run = tmp_path / f"run-{place}"
+        process = subprocess.Popen([*command, "--out", run], stderr=subprocess.PIPE, text=True)
+        time.sleep(0.2 + moments.random() * whole)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+        assert "Traceback" not in said
+        assert process.returncode in (0, status)
+        if process.returncode and run.exists():
+            assert said.splitlines()[-1].startswith("interrupted")
+            assert f"train --resume {run}" in said.splitlines()[-1]
+            resume = [sys.executable, "-m", package, "train", "--resume", run]
+            subprocess.run(resume, check=True, capture_output=True)
