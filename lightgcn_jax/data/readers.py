@@ -107,8 +107,8 @@ def read_interactions(
     ):
         if value not in known:
             raise InputError(f"{name}={value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
-    found = files_of(source, format)
-    with unpacked(found.all) as plain, ExitStack() as stack:
+    found = files_of(source, format, columns.values())
+    with unpacked(found.all, found.columns) as plain, ExitStack() as stack:
         texts: dict[Path, PlainText] = {}
 
         def opened(file: Path) -> PlainText:

@@ -61,21 +61,36 @@ def test_folders_of_hive_are_one_log(tmp_path):
     written(LOG[20:], tmp_path / "year=2021" / "day=1" / "part-0.parquet")
     data = read_interactions(tmp_path)
     assert rows_of(data) == EXPECTED
-    assert data.notes[1] == "year, day: stands in names of folders, which are not read"
-
-
-def test_ids_in_the_names_of_folders_are_not_lost(tmp_path):
-    for user in (1, 2):
-        frame = LOG.filter(pl.col("user_id") == user).drop("user_id")
-        written(frame, tmp_path / f"user_id={user}" / "part-0.parquet")
-    with pytest.raises(InputError, match=r"the user ids \(user_id\) stand in names of folders"):
-        read_interactions(tmp_path)
-    # What the error says to do.
-    data = Interactions.from_frame(
-        pl.scan_parquet(tmp_path, hive_partitioning=True), user="user_id", item="item_id"
+    assert data.notes[1] == "year, day: in the names of folders, and not read"
+    asked = read_interactions(tmp_path, rating_column="day")
+    assert asked.ratings.tolist() == [2.0] * 10 + [10.0] * 10 + [1.0] * 10
+    assert asked.notes[1:] == (
+        "day: read from the names of folders",
+        "year: in the names of folders, and not read",
     )
-    assert data.users.ids.to_list() == [1, 2]
-    assert len(data) == 10
+
+
+def test_folders_of_hive_hold_ids_and_times(tmp_path):
+    """What polars and Spark read as columns is one here, escapes and all."""
+    days = {"a b": "2020-01-01", "a/c": "2020-01-02"}
+    for user, day in days.items():
+        folder = tmp_path / f"user_id={user.replace('/', '%2F')}" / f"date={day}"
+        written(LOG[:3].drop("user_id"), folder / "part-0.parquet")
+    data = read_interactions(tmp_path)
+    assert data.users.external(data.user_rows) == ["a b"] * 3 + ["a/c"] * 3
+    assert data.timestamps.tolist() == [1577836800.0] * 3 + [1577923200.0] * 3
+    their = pl.scan_parquet(tmp_path, hive_partitioning=True).collect()
+    assert their["user_id"].to_list() == data.users.external(data.user_rows)
+    assert "user_id, date: read from the names of folders" in data.notes
+    (tmp_path / "user_id=a b").rename(tmp_path / "user_id=__HIVE_DEFAULT_PARTITION__")
+    with pytest.raises(InputError, match=r"HIVE.*part-0.parquet: row 1: column 'user_id'.*missing"):
+        read_interactions(tmp_path)
+
+
+def test_columns_in_the_names_of_folders_of_text_are_not_lost(tmp_path):
+    written(LOG.drop("user_id"), tmp_path / "user_id=3" / "part-0.csv")
+    with pytest.raises(InputError, match="user_id stands in the names of folders, which are read"):
+        read_interactions(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
