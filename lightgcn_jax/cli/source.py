@@ -40,7 +40,8 @@ class FileFormat:
         item_column: column of item ids.
         rating_column: column of ratings; `none` leaves them out.
         timestamp_column: column of times; `none` leaves them out.
-        separator: what stands between fields, where it is not the format's own; `tab` is a tab.
+        separator: what stands between fields, where it is not the format's own; `tab` is a tab,
+            `blanks` any number of spaces and tabs.
         header: whether the first line names the columns.
         quoting: whether "…" may enclose a field, with a quotation mark inside doubled (csv) or
             behind a backslash.

@@ -291,8 +291,10 @@ def _split_lines(text: PlainText, layout: Layout) -> pl.LazyFrame:
     """The rows of a text in which every separator stands between fields."""
     width, mark = len(layout.names), layout.separator
     line = pl.col("line")
-    if layout.runs and text.has_runs:
-        line = line.str.strip_chars().str.replace_all(r"[ \t]+", " ")
+    if layout.runs:
+        line = line.str.strip_chars()
+        if text.has_runs:
+            line = line.str.replace_all(r"\s+", " ")
     return (
         _scan(text)
         .filter((pl.col("number") > layout.header_line) & _is_filled())

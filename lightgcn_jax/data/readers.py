@@ -87,6 +87,11 @@ def read_interactions(
     source = Path(path)
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
+    if not (source.is_file() or source.is_dir()):
+        raise InputError(
+            f"{source}: expected a file or a folder, got a pipe or a device; write it to a file "
+            "first, for a file is read more than once"
+        )
     named = {
         "user": user_column,
         "item": item_column,

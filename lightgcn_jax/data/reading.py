@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lightgcn_jax.errors import InputError, printable
@@ -15,6 +16,8 @@ HEADERS = (AUTO, "yes", "no")
 QUOTINGS = (AUTO, "csv", "backslash", NONE)
 """Whether "…" may enclose a field, with a quotation mark inside doubled (csv) or behind a
 backslash; none takes quotation marks for text."""
+BLANKS = "blanks"
+"""The separator of words: any number of spaces and tabs."""
 NULL_IDS = ("refuse", "keep")
 _ORDER = (
     *("format", "encoding", "separator", "header", "quoting", "user_column", "item_column"),
@@ -30,7 +33,8 @@ class Options:
 
     Attributes:
         columns: role -> a column's name, its place (#2, or 2 where no column is named so), or none.
-        separator: what stands between fields; None to go by the format and the first line.
+        separator: what stands between fields; ``BLANKS``; None to go by the format and the first
+            line.
         header: one of ``HEADERS``.
         quoting: one of ``QUOTINGS``.
         time_unit: one of ``TIME_UNITS`` or auto.
@@ -47,6 +51,25 @@ class Options:
     encoding: str = AUTO
     skip_bad_rows: bool = False
     null_ids: str = "refuse"
+
+    def refuse(self, path: Path, format: str, **idle: object) -> None:
+        """Refuses options that mean nothing in a format.
+
+        Args:
+            path: the file.
+            format: its format.
+            idle: names of options and the values, beside the defaults, that they may have.
+
+        Raises:
+            InputError: one of them was given.
+        """
+        for name, harmless in idle.items():
+            value = getattr(self, name)
+            if value not in (getattr(Options, name), harmless):
+                raise InputError(
+                    f"{path}: {name}={value!r} (--{name.replace('_', '-')}): means nothing in "
+                    f"format {format}; leave it out or pass another format"
+                )
 
 
 @dataclass(frozen=True)
