@@ -119,7 +119,7 @@ def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
         ids = {role: column.filter(stays) for role, column in ids.items()}
         kept = {role: column.filter(stays) for role, column in kept.items()}
     for role in ids:
-        ids[role], odd = settled_ids(ids[role], role, lines)
+        ids[role], odd = settled_ids(ids[role], role, lines, options)
         notes += odd
     reading = replace(reading, settings=settings, notes=(*notes, *skipped))
     ratings, timestamps = kept.get("rating"), kept.get("timestamp")
@@ -181,6 +181,9 @@ def _ids(sheet: _Sheet, role: str, numbers: pl.Series, faults: Faults) -> pl.Ser
     faults.add(
         bad & sheet.fits, lambda at: f"{name}: expected an id, {fault_of_id(given[at], quoted)}"
     )
+    if sheet.options.ids_of(role) == "integers":
+        odd = numbers.is_null() & ~bad & sheet.fits
+        faults.add(odd, lambda at: f"{name}: expected an integer, got {given[at]!r}")
     return ids
 
 
@@ -291,17 +294,22 @@ def _left_out(rows: Rows, role: str, number: int, reason: str) -> str:
     )
 
 
-def settled_ids(ids: pl.Series, role: str, lines: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
-    """Ids as integers where all of them are, else as text.
+def settled_ids(
+    ids: pl.Series, role: str, lines: pl.Series, options: Options
+) -> tuple[pl.Series, tuple[str, ...]]:
+    """Ids as integers where all of them are and nobody wants text, else as text.
 
     Args:
         ids: Int64 or String [n].
         role: whose ids they are.
         lines: the line of each.
+        options: what the caller says of the file.
 
     Returns:
         The ids, and a note where only a few of them are no integers.
     """
+    if options.ids_of(role) == "text":
+        return ids.cast(pl.String), ()
     if ids.dtype != pl.String:
         return ids, ()
     numbers, is_integer = canonical_integers(ids)
@@ -314,5 +322,5 @@ def settled_ids(ids: pl.Series, role: str, lines: pl.Series) -> tuple[pl.Series,
     at = int(odd.arg_max() or 0)
     return ids, (
         f"{role} ids are text, for {count:,} of {len(ids):,} are no integers, such as "
-        f"{ids[at]!r} in line {lines[at]}",
+        f"{ids[at]!r} in line {lines[at]} (--{role}-ids integers makes them errors)",
     )

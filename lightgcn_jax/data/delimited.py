@@ -216,13 +216,23 @@ def read_lists(
                     f"{fault_of_id(given[at], False)}"
                 ),
             )
+            if options.ids_of(role) == "integers":
+                odd = found[role].is_null() & ~bad
+                odd = odd & ~idle if role == "item" else odd
+                faults.add(
+                    odd,
+                    lambda at, given=given, role=role: (
+                        f"{role}: expected an integer, got {given[at]!r}"
+                    ),
+                )
     stays, notes = faults.settle(options.skip_bad_rows)
     lines = found["number"]
     if stays is not None:
         idle, lines = idle.filter(stays), lines.filter(stays)
         ids = {role: column.filter(stays) for role, column in ids.items()}
-    users, odd_users = settled_ids(ids["user"], "user", lines)
-    items, odd_items = settled_ids(ids["item"].filter(~idle), "item", lines.filter(~idle))
+    users, odd_users = settled_ids(ids["user"], "user", lines, options)
+    items = ids["item"].filter(~idle)
+    items, odd_items = settled_ids(items, "item", lines.filter(~idle), options)
     return Columns(
         users.filter(~idle),
         items,

@@ -83,8 +83,8 @@ def test_the_line_names_all_and_the_types_of_ids(tmp_path):
     assert str(one) == (
         "log.csv: read as --format csv --separator comma --header yes --quoting csv --user-column "
         "user --item-column item --rating-column rating --timestamp-column timestamp --time-unit "
-        "milliseconds; user ids are integers, item ids text (guessed: format, header, quoting, "
-        "user column, item column, rating column, timestamp column, time unit)"
+        "milliseconds --user-ids integers --item-ids text (guessed: format, header, quoting, "
+        "user column, item column, rating column, timestamp column, time unit, user ids, item ids)"
     )
     assert json.loads(json.dumps(one.record()))["read_as"]["time_unit"] == "milliseconds"
 
@@ -418,6 +418,22 @@ def test_a_few_odd_ids_among_integers_are_noted(tmp_path):
     assert "item ids are text, for 1 of 300 are no integers, such as '21.5' in line 102" in notes(
         data
     )
+
+
+@pytest.mark.parametrize("name", ["log.csv", "lists.txt"])
+def test_the_type_of_ids_can_be_said(tmp_path, name):
+    mark, header = (",", "user,item\n") if name == "log.csv" else (" ", "")
+    rows = [f"{row}{mark}{10 + row}" for row in range(6)]
+    options = {} if name == "log.csv" else {"format": "adjacency"}
+    path = write(tmp_path / name, header + "\n".join(rows))
+    data = read_interactions(path, **options, item_ids="text")
+    assert pairs(data) == [(row, f"{10 + row}") for row in range(6)]
+    path = write(tmp_path / name, header + "\n".join([*rows, f"6{mark}017"]))
+    assert read_interactions(path, **options).items.ids.dtype == pl.String
+    with pytest.raises(InputError, match=r":.: .*item.*: expected an integer, got '017'"):
+        read_interactions(path, **options, item_ids="integers")
+    data = read_interactions(path, **options, item_ids="integers", skip_bad_rows=True)
+    assert pairs(data) == [(row, 10 + row) for row in range(6)]
 
 
 # Files that are no text, and texts of other kinds
