@@ -4,6 +4,8 @@ A folder may be a split (a train and a test file), one file that is known by its
 several files of the same columns: what Spark and Hive write, or a file a day.
 """
 
+import bz2
+import gzip
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -28,6 +30,8 @@ _TEXT_TABLES = (".csv", ".tsv")
 _BINARY_TABLES = (".parquet", ".pq", ".arrow", ".feather")
 _TABLES = (*_TEXT_TABLES, *_BINARY_TABLES, ".jsonl", ".ndjson")
 _TEXT_PARTS = {name for names in _PART_FILES for name in names.values()}
+_OPENERS = {"": open, ".csv": open, ".tsv": open, ".gz": gzip.open, ".bz2": bz2.open}
+_LONGEST_HEADER = 1 << 16
 _PART_NAMES = {"train": TRAIN, "valid": VALID, "validation": VALID, "val": VALID, "test": TEST}
 _PARTITION = re.compile(r"[^=]+=.*")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -184,15 +188,29 @@ def _log(source: Path, format: str) -> list[Path]:
             raise InputError(
                 f"{source}: {twin.name} and {file.name} may be the same file twice; keep one"
             )
-    columns = {file: _columns_of(file, format) for file in found if len(found) > 1}
-    for file, cells in columns.items():
-        if cells != columns[found[0]]:
-            raise InputError(
-                f"{source}: {len(found):,} files could be meant, and they are not one log: "
-                f"{found[0].name} has {_shown(columns[found[0]])}, {file.name} has "
-                f"{_shown(cells)}; name the file that is to be read"
-            )
+    if len(found) > 1:
+        columns = {file: names for file in found if (names := _columns_of(file, format))}
+        _check_alike(source, "suffix", {file: _kind(file, format) for file in found})
+        _check_alike(source, "columns", columns)
     return found
+
+
+def _check_alike(source: Path, what: str, told: Mapping[Path, str]) -> None:
+    """Refuse files that are not one log.
+
+    Args:
+        source: The folder.
+        what: What is compared.
+        told: That of each file.
+    """
+    for file, other in told.items():
+        first, own = next(iter(told.items()))
+        if other != own:
+            raise InputError(
+                f"{source}: several files could be meant, and they are not one log: {first.name} "
+                f"has the {what} {own[:80]!r}, {file.name} has the {what} {other[:80]!r}; name the "
+                "file that is to be read"
+            )
 
 
 def _within(folder: Path, format: str) -> list[Path]:
@@ -259,23 +277,18 @@ def _kind(path: Path, format: str) -> str:
     return (suffix or "none") if fits else ""
 
 
-def _columns_of(path: Path, format: str) -> tuple[str, ...]:
-    """What tells one table's columns from another's: its kind, and names or the header's line."""
+def _columns_of(path: Path, format: str) -> str:
+    """What tells one table's columns from another's: their names, or the header's line.
+
+    Nothing where that cannot be seen: the reader has more to say about such a file.
+    """
     suffix = Path(plain_name(path)).suffix.lower()
-    names: list[str] = []
-    # The reader has more to say about a file that cannot be read.
-    with suppress(OSError, *POLARS_ERRORS):
+    with suppress(OSError, EOFError, TypeError, *POLARS_ERRORS):
         if suffix in (".parquet", ".pq") or format == "parquet":
-            names = sorted(pl.scan_parquet(path, glob=False).collect_schema().names())
-        elif format in ("csv", "tsv") or (format == "auto" and suffix in _TEXT_TABLES):
-            head = pl.scan_csv(
-                path, has_header=False, separator="\x1e", quote_char=None, glob=False, n_rows=1
-            )
-            names = [str(cell).strip() for cell in head.collect().row(0)]
-    return _kind(path, format), *names
-
-
-def _shown(columns: tuple[str, ...]) -> str:
-    kind, *names = columns
-    cells = ", ".join(names)
-    return repr(cells[:80]) if cells else f"the suffix {kind}"
+            return ", ".join(sorted(pl.scan_parquet(path, glob=False).collect_schema().names()))
+        has_header = format in ("csv", "tsv") or (format == "auto" and suffix in _TEXT_TABLES)
+        opener = _OPENERS.get(path.suffix.lower())
+        if has_header and opener:
+            with opener(path, "rb") as file:
+                return file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip()
+    return ""

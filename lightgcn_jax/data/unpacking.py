@@ -60,7 +60,7 @@ def unpacked(
         for at, file in enumerate(files):
             place = Path(folder) / str(at)
             place.mkdir()
-            table = _unpacked(file, place)
+            table = _unpacked(_under_a_name(file, place), place)
             if columns and file in columns:
                 table = _extended(file, table, place, columns[file])
             plain.append(table)
@@ -74,6 +74,17 @@ def unpacked(
             if text == str(error):
                 raise
             raise InputError(text) from error
+
+
+def _under_a_name(file: Path, place: Path) -> Path:
+    """The file, or a link to one whose name no library takes, for its bytes are no UTF-8."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        link = place / file.name.encode("utf-8", "replace").decode()
+        link.symlink_to(file.absolute())
+        return link
+    return file
 
 
 def _unpacked(file: Path, place: Path) -> Path:

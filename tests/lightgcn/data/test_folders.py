@@ -40,6 +40,7 @@ def rows_of(data: Interactions):
     return list(zip(users, items, data.ratings.tolist(), strict=True))
 
 
+CSV = LOG.write_csv().encode()
 EXPECTED = [tuple(map(float, row)) for row in LOG.rows()]
 
 
@@ -181,12 +182,12 @@ def test_folders_that_can_be_read_in_two_ways_are_not_read(tmp_path):
     cases = [
         (
             folder("unlike", ("a.csv", LOG), ("movies.csv", others)),
-            r"2 files could be meant, and they are not one log: a.csv has 'user_id,item_id,rating'"
-            r", movies.csv has 'title,item_id,rating'; name the file",
+            r"not one log: a.csv has the columns 'user_id,item_id,rating', movies.csv has the "
+            r"columns 'title,item_id,rating'; name the file",
         ),
         (
             folder("kinds", ("a.csv", LOG), ("b.parquet", LOG)),
-            "not one log: a.csv has 'user_id,item_id,rating', b.parquet has",
+            "not one log: a.csv has the suffix '.csv', b.parquet has the suffix '.parquet'",
         ),
         (
             folder("half", ("train.csv", LOG), ("valid.csv", LOG)),
@@ -209,6 +210,26 @@ def test_folders_that_can_be_read_in_two_ways_are_not_read(tmp_path):
             read_interactions(path)
 
 
+def test_packed_and_plain_days_are_one_log(tmp_path):
+    written(LOG[:10], tmp_path / "1.csv")
+    for at, (suffix, pack) in enumerate(((".gz", gzip.compress), (".xz", lzma.compress)), 2):
+        content = pack(LOG[at * 10 - 10 : at * 10].write_csv().encode())
+        (tmp_path / f"{at}.csv{suffix}").write_bytes(content)
+    assert rows_of(read_interactions(tmp_path)) == EXPECTED
+    (tmp_path / "4.csv.bz2").write_bytes(bz2.compress(b"a,b\n1,2\n"))
+    with pytest.raises(InputError, match=r"1.csv has the columns .*, 4.csv.bz2 has the columns"):
+        read_interactions(tmp_path)
+
+
+def test_names_that_no_terminal_should_see_are_written_out(tmp_path):
+    for name in (b"day-1\xff.csv", b"day-2\x1b[31m.csv", b"day-3\n.csv"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(CSV)
+    data = read_interactions(tmp_path)
+    assert rows_of(data) == 3 * EXPECTED
+    assert data.notes == (r"3 files are read as one log: day-1\udcff.csv … day-3\n.csv",)
+
+
 # Packed files
 
 
@@ -229,7 +250,6 @@ def tarred(name: str, content: bytes) -> bytes:
     return made.getvalue()
 
 
-CSV = LOG.write_csv().encode()
 MAC = {"log.csv": CSV, "__MACOSX/._log.csv": b"x", ".DS_Store": b"x"}
 
 
