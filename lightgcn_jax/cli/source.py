@@ -15,6 +15,7 @@ from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
 from lightgcn_jax.data.feedback import Feedback, of_events, positives
+from lightgcn_jax.data.roles import EVENT_FLAG
 from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.errors import InputError
@@ -98,6 +99,15 @@ class FileFormat:
             for line in _told(interactions):
                 say(line)
         return interactions
+
+
+def _without_notes(interactions: Interactions, flag: str) -> Interactions:
+    """Interactions whose readings do not recommend a flag."""
+    readings = tuple(
+        replace(one, notes=tuple(note for note in one.notes if flag not in note))
+        for one in interactions.readings
+    )
+    return replace(interactions, readings=readings)
 
 
 def _told(interactions: Interactions) -> Iterator[str]:
@@ -204,7 +214,12 @@ class Source:
                 "--event and --event-column: expected both (--event-column type --event click,buy) "
                 "or neither"
             )
-        read = self.file_format.read(path, quiet=quiet, unknown_ids=self.unknown_ids)
+        read = self.file_format.read(path, quiet=True, unknown_ids=self.unknown_ids)
+        if self.event is not None:
+            read = _without_notes(read, EVENT_FLAG)
+        if not quiet:
+            for line in _told(read):
+                say(line)
         interactions, feedback = read, self.feedback
         if self.event is not None:
             wanted = [name.strip() for name in self.event.split(",")]
@@ -223,6 +238,8 @@ class Source:
             item_column=self.event_column,
             rating_column="none",
             timestamp_column="none",
+            null_ids="keep",
+            item_ids="text",
         )
         try:
             found = events.read(path, quiet=True, unknown_ids="allow")

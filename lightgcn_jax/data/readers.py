@@ -35,7 +35,7 @@ from lightgcn_jax.data.stored import read_parquet
 from lightgcn_jax.data.text import PlainText, plain_text
 from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.data.unpacking import unpacked
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 
 
 def read_interactions(
@@ -128,8 +128,8 @@ def read_interactions(
         for name, value in (("separator", separator), ("encoding", encoding))
         if value not in (None, AUTO)
     }
-    found = files_of(source, format)
-    with unpacked(found.all) as plain, ExitStack() as stack:
+    found = files_of(source, format, columns.values())
+    with unpacked(found.all, found.columns) as plain, ExitStack() as stack:
         texts: dict[Path, PlainText] = {}
 
         def opened(file: Path) -> PlainText:
@@ -156,7 +156,7 @@ def read_interactions(
     return replace(
         interactions,
         readings=tuple(_alike(readings)),
-        notes=(*found.notes, *interactions.notes),
+        notes=tuple(map(printable, (*found.notes, *interactions.notes))),
     )
 
 
