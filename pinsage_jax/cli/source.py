@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -14,12 +16,98 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, from_files, load_items
 from pinsage_jax.data.world import PinWorld, generate_pins
-from pinsage_jax.features.files import align, read_features
+from pinsage_jax.features.columns import Kind
+from pinsage_jax.features.delimited import Quotes
+from pinsage_jax.features.files import FeatureFile, align, load_features
+from pinsage_jax.features.spelling import UnknownIds
 from pinsage_jax.tasks.holdout import cooccurrence_task, given_task, time_task
 from pinsage_jax.tasks.task import Task
 
 TaskName = Literal["items", "users"]
 _AS_THEY_COME = FileFormat()
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureReading:
+    """How to read a file of features.
+
+    Attributes:
+        id_column: the column of item ids in it, where it is not called item or id nor the first.
+        kind: kinds of columns, where the cells would decide otherwise: `price=number`; one of
+            vector, text, category, categories and number.
+        skip_columns: columns that are left out unread.
+        feature_quotes: whether quotation marks in a CSV or TSV file `enclose` fields or are `text`;
+            `auto` goes by the file.
+    """
+
+    id_column: Text = None
+    kind: Annotated[tuple[str, ...], flag("NAME=KIND [NAME=KIND ...]")] = ()
+    skip_columns: Annotated[tuple[str, ...], flag("NAME [NAME ...]")] = ()
+    feature_quotes: Quotes = "auto"
+
+    def refuse(self, why: str) -> None:
+        """Refuse these flags where nothing is read by them.
+
+        Args:
+            why: why nothing is, for the message.
+
+        Raises:
+            InputError: one of them was given.
+        """
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) != field.default:
+                name = "--" + field.name.replace("_", "-")
+                raise InputError(f"{name}: says how to read features, but {why}")
+
+    def kinds(self) -> dict[str, Kind]:
+        """The declared kind of each column.
+
+        Raises:
+            InputError: one is not written NAME=KIND, or is no kind.
+        """
+        found: dict[str, Kind] = {}
+        for one in self.kind:
+            name, _, kind = one.rpartition("=")
+            if not name or kind not in get_args(Kind):
+                raise InputError(
+                    f"--kind: expected NAME=KIND with one of {', '.join(get_args(Kind))}, "
+                    f"got {one!r}"
+                )
+            found[name] = kind
+        return found
+
+    def load(self, path: Path, kinds: Mapping[str, Kind] | None = None, **more: Any) -> FeatureFile:
+        """Read the rows of a file.
+
+        Args:
+            path: the file.
+            kinds: kinds by column; flags overrule them.
+            more: further arguments of :func:`pinsage_jax.features.files.load_features`.
+        """
+        return load_features(
+            path,
+            id_column=self.id_column,
+            kinds={**(kinds or {}), **self.kinds()},
+            skip=self.skip_columns,
+            quotes=self.feature_quotes,
+            **more,
+        )
+
+
+_AS_THEY_ARE = FeatureReading()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's name before what an error says, where it is not there.
+
+    Args:
+        path: the file.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +120,8 @@ class ItemSource:
             sessions or users stand where other programs have users.
         file_format: how to read it.
         features: a Parquet, CSV or TSV file with a row for each item: its id and any columns.
-        id_column: the column of item ids in it, where it is not called item or id nor the first.
+        reading: how to read that file.
+        unknown_ids: whether to `refuse` or `allow` features of which most are of other items.
         items: how many pins the generated world has.
         world_seed: the seed of the generated world.
         task: `items` pairs items that share a context; `users` pairs a user's last items with the
@@ -49,7 +138,8 @@ class ItemSource:
     data: Annotated[Path | None, flag("FILE-OR-FOLDER")] = None
     file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = _AS_THEY_COME
     features: File = None
-    id_column: Text = None
+    reading: Annotated[FeatureReading, tyro.conf.arg(name="")] = _AS_THEY_ARE
+    unknown_ids: UnknownIds = "refuse"
     items: int = 2_000
     world_seed: int = 0
     task: Annotated[TaskName | None, flag("{items,users}", "(default: by the data set)")] = None
@@ -65,31 +155,43 @@ class ItemSource:
         """The name of a run on these items."""
         return self.dataset or (self.data.resolve().stem if self.data else "pins")
 
-    def load(self) -> tuple[ItemData, list[str]]:
+    def load(self, columns: Sequence[str] | None = None) -> tuple[ItemData, list[str]]:
         """Load the items, and lines worth telling a user.
+
+        Args:
+            columns: the feature columns that are asked for; others need not be readable.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is not None:
-            return self._own(self.data)
+            return self._own(self.data, columns)
         self.file_format.refuse("there is no --data")
         if self.features is not None:
             raise InputError("--features: belongs to --data, a data set brings its own")
+        self.reading.refuse("there are no --features")
         if self.name == "pins":
             return generate_pins(PinWorld(items=self.items), seed=self.world_seed).data, []
         data = load_items(self.name, data_dir=self.data_dir)
         return data, list(data.notes)
 
-    def _own(self, path: Path) -> tuple[ItemData, list[str]]:
+    def _own(self, path: Path, columns: Sequence[str] | None) -> tuple[ItemData, list[str]]:
         if self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
         interactions = self.file_format.read(path)
         if self.features is None:
+            self.reading.refuse("there are no --features")
             return from_files(interactions, None), ["no --features: the graph alone is read"]
-        frame = read_features(self.features)
-        table, report = align(frame, interactions.items, self.id_column)
-        return from_files(interactions, table), [str(report)]
+        file = self.reading.load(self.features, columns=columns)
+        with naming(self.features):
+            table, report = align(
+                file.frame,
+                interactions.items,
+                file.id_column,
+                kinds=self.reading.kinds(),
+                unknown_ids=self.unknown_ids,
+            )
+        return from_files(interactions, table), [*file.notes, str(report)]
 
     def held_out(self, data: ItemData) -> Task:
         """Make the task on the items.
@@ -108,6 +210,7 @@ class ItemSource:
     def record(self) -> dict[str, Any]:
         """The flags as a JSON value, which the run keeps."""
         values = dataclasses.asdict(self)
+        values |= values.pop("reading")
         skipped = ("file_format", "data_dir")
         kept = {
             name: str(value) if isinstance(value, Path) else value

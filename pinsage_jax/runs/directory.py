@@ -36,6 +36,7 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.schema import FeatureSchema
 
 FORMAT_VERSION = 3
@@ -189,12 +190,13 @@ class PinSageRun:
             InputError: the file is missing or damaged.
         """
         path = self.path / f"{name}.parquet"
+        frame = read_parquet(path)
+        if frame.columns != ["id"]:
+            raise InputError(f"{path}: expected one column, 'id', got {frame.columns}")
         try:
-            return IdMap(pl.read_parquet(path)["id"])
-        except FileNotFoundError:
-            raise InputError(f"{path}: expected this file, it is missing") from None
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"{path}: expected a Parquet file of ids: {error}") from error
+            return IdMap(frame["id"])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     def write_schema(self, schema: FeatureSchema) -> None:
         """Write how features are encoded.
@@ -252,7 +254,7 @@ class PinSageRun:
             shapes = [list(one[name].shape) if name in one else None for one in (wanted, given)]
             if shapes[0] != shapes[1]:
                 raise InputError(f"{path}: {name}: expected shape {shapes[0]}, got {shapes[1]}")
-        return _nested({name: jnp.asarray(array) for name, array in given.items()})
+        return _shaped_like(template, {name: jnp.asarray(one) for name, one in given.items()})
 
     def append_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write all epochs so far, a line each, so that a resumed run repeats none.
@@ -299,12 +301,11 @@ def _flat(params: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split(_SEPARATOR)
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[leaf] = value
-    return nested
+def _shaped_like(template: Any, flat: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Undo :func:`_flat`. The template tells where names end, for a feature's may hold a "/"."""
+    return {
+        name: _shaped_like(value, flat, f"{prefix}{name}{_SEPARATOR}")
+        if isinstance(value, Mapping)
+        else flat[prefix + name]
+        for name, value in template.items()
+    }
