@@ -65,15 +65,15 @@ class FeatureReading:
         Raises:
             InputError: one is not written NAME=KIND, or is no kind.
         """
+        kinds: dict[str, Kind] = {one: one for one in get_args(Kind)}
         found: dict[str, Kind] = {}
         for one in self.kind:
             name, _, kind = one.rpartition("=")
-            if not name or kind not in get_args(Kind):
+            if not name or kind not in kinds:
                 raise InputError(
-                    f"--kind: expected NAME=KIND with one of {', '.join(get_args(Kind))}, "
-                    f"got {one!r}"
+                    f"--kind: expected NAME=KIND with one of {', '.join(kinds)}, got {one!r}"
                 )
-            found[name] = kind
+            found[name] = kinds[kind]
         return found
 
     def load(self, path: Path, kinds: Mapping[str, Kind] | None = None, **more: Any) -> FeatureFile:

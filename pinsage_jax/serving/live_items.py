@@ -156,7 +156,8 @@ class LiveItems:
         new = AddedItems(table, held_by, np.full(len(ids), float(growth)))
         vectors = self._embed(rows, new)
         self.items = grown
-        self.added = new if self.added is None else self.added.followed_by(new)
+        in_order = new.take(np.argsort(rows))  # ids get their rows in ascending order
+        self.added = in_order if self.added is None else self.added.followed_by(in_order)
         return self._told(ids, vectors, new, unknown, features)
 
     def update(
