@@ -69,8 +69,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: cannot be read: {reason}") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InputError(
-            f"{path}: cannot be read: expected a Parquet file, got one that is damaged, cut off or "
-            "of another format"
+            f"{path}: expected a Parquet file, got one that is damaged, cut off or no such file"
         ) from error
 
 

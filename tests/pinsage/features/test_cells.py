@@ -47,7 +47,7 @@ def test_between_a_tenth_and_a_half_both_readings_are_named():
     cells = some(["S", "M", "L", "XL"])
     with pytest.raises(InputError, match=r"column 'c': can be read in two ways, 20 of 24 filled"):
         read(cells)
-    with pytest.raises(InputError, match="say --kind c=number, where .* or --kind c=text"):
+    with pytest.raises(InputError, match=r"say --kind c=number, where .* or --kind c=text"):
         read(cells)
     assert read(cells, "number").series.to_list() == [*range(20), None, None, None, None]
     assert read(cells, "text").series.to_list() == cells

@@ -29,7 +29,7 @@ def test_a_csv_aligned_to_the_items(csv):
     np.testing.assert_array_equal(table.columns["year"].values, [2001.5, 1999, np.nan])
     assert table.columns["genres"].values == [[], ["Drama", "War"], []]
     assert table.columns["code"].values == ["008", "007", None]
-    assert report == (3, 1, 1, {"title": 2, "year": 1, "genres": 2, "code": 1})
+    assert report == (3, 1, 1, {"title": 2, "year": 1, "genres": 2, "code": 1}, "")
     assert str(report) == (
         "1 of 3 items have no features; 1 rows of features belong to no item; "
         "title is missing for 2; year is missing for 1; genres is missing for 2; "
@@ -129,10 +129,10 @@ def test_files_that_cannot_be_read(tmp_path):
 
     refused("none.csv: expected this file, it is missing", "none.csv")
     refused("items.xlsx: expected a .parquet, .csv, .tsv or .txt file", "items.xlsx", b"x")
-    refused("bad.parquet: cannot be read", "bad.parquet", b"PAR1 no")
-    refused("long.csv: cannot be read", "long.csv", b"item,a\n1,2\n1,2,3\n")
-    refused("latin.csv: cannot be read", "latin.csv", b"item,a\n1,\xff\n")
-    refused("latin.txt: cannot be read", "latin.txt", b"\xff\n")
+    refused("bad.parquet: expected a Parquet file", "bad.parquet", b"PAR1 no")
+    refused("long.csv:3: expected 2 fields", "long.csv", b"item,a\n1,2\n1,2,3\n")
+    refused("latin.csv:2: cannot be read", "latin.csv", b"item,a\n1,\xff\n")
+    refused("latin.txt:1: cannot be read", "latin.txt", b"\xff\n")
     refused("a.csv: expected a column 'sku' of ids, .* item", "a.csv", b"item\n", id_column="sku")
 
 
