@@ -68,7 +68,23 @@ def read_delimited(path: Path, separator: str, quotes: Quotes = "auto") -> Delim
             not fit.
     """
     require(quotes in get_args(Quotes), "quotes", " or ".join(get_args(Quotes)), quotes)
-    text = read_text(path)
+    return parse_delimited(path, read_text(path), separator, quotes)
+
+
+def parse_delimited(path: Path, text: str, separator: str, quotes: Quotes = "auto") -> Delimited:
+    """Part the cells of a text that was read before.
+
+    Args:
+        path: the file that it comes from, for messages.
+        text: a header and rows.
+        separator: as :func:`read_delimited` takes it.
+        quotes: as :func:`read_delimited` takes it.
+
+    Raises:
+        InputError: as :func:`read_delimited`.
+    """
+    if not text.strip():
+        raise InputError(f"{path}: expected a header and rows, but the file is empty")
     try:
         if '"' not in text:
             return _plain(path, text, separator, None)
@@ -182,6 +198,9 @@ def _either(path: Path, text: str, separator: str) -> Delimited:
     try:
         enclosed = _enclosed(path, text, separator)
     except _Malformed:
+        # A header that is enclosed tells the writer's habit; then one mark is wrong.
+        if plain.cells.columns[0].startswith('"'):
+            raise
         return plain
     if enclosed.cells.equals(plain.cells):
         return plain
@@ -244,10 +263,8 @@ def _filled(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _wrong_width(line: int, fields: list[str], names: list[str]) -> _Malformed:
-    shown = ", ".join(names)[:200]
-    return _Malformed(
-        f"{line}: expected {len(names)} fields ({shown}), got {len(fields)}: {str(fields)[:200]}"
-    )
+    wanted = f"{len(names)} field{'s' * (len(names) > 1)} ({', '.join(names)[:200]})"
+    return _Malformed(f"{line}: expected {wanted}, got {len(fields)}: {str(fields)[:200]}")
 
 
 def _line(text: str, number: int) -> str:

@@ -176,7 +176,7 @@ def load_features(
         told.append(about)
     if told:
         notes.append(f"features of {source.name}: {', '.join(told)} (--kind, --skip-columns)")
-    return FeatureFile(pl.DataFrame(made), name, tuple(notes))
+    return FeatureFile(pl.DataFrame({one.name: one for one in made}), name, tuple(notes))
 
 
 def align(
@@ -373,6 +373,14 @@ def _check_written_ids(path: Path, ids: pl.Series, name: str, lines: np.ndarray)
             raise InputError(
                 f"{path}:{lines[at]}: column {name!r}: expected an id, got {what} ({ids[at]!r})"
             )
+    again = ~text.is_first_distinct()
+    if again.any():
+        at = int(again.arg_max() or 0)
+        first = int((text == text[at]).arg_max() or 0)
+        raise InputError(
+            f"{path}:{lines[at]}: column {name!r}: expected each id once, but {text[at]!r} stands "
+            f"in line {lines[first]} too"
+        )
 
 
 def _other_id_columns(frame: pl.DataFrame, items: IdMap, name: str) -> str:

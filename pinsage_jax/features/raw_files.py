@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,8 @@ def read_parquet(path: Path) -> pl.DataFrame:
         InputError: it is missing, or holds something else.
     """
     try:
-        return pl.read_parquet(path, glob=False)
+        with _silent():
+            return pl.read_parquet(path, glob=False)
     except FileNotFoundError:
         raise InputError(f"{path}: expected this file, it is missing") from None
     except OSError as error:
@@ -71,6 +75,23 @@ def read_parquet(path: Path) -> pl.DataFrame:
         raise InputError(
             f"{path}: expected a Parquet file, got one that is damaged, cut off or no such file"
         ) from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep stderr of the process for itself: polars prints a panic before it raises it."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def read_vectors(path: Path, rows: int, source: Path) -> np.ndarray:
