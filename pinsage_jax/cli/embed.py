@@ -19,9 +19,10 @@ from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
-from pinsage_jax.cli.source import FeatureReading, naming
+from pinsage_jax.cli.source import FeatureReading
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import Items, items_of_frame
+from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.spelling import UnknownIds, refuse_other_ids
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added, open_items

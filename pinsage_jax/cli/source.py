@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,6 +18,7 @@ from pinsage_jax.data.world import PinWorld, generate_pins
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.delimited import Quotes
 from pinsage_jax.features.files import FeatureFile, align, load_features
+from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.spelling import UnknownIds
 from pinsage_jax.tasks.holdout import cooccurrence_task, given_task, time_task
 from pinsage_jax.tasks.task import Task
@@ -95,19 +95,6 @@ class FeatureReading:
 
 
 _AS_THEY_ARE = FeatureReading()
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put a file's name before what an error says, where it is not there.
-
-    Args:
-        path: the file.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)

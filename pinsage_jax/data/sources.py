@@ -185,7 +185,8 @@ class _Reader:
         about = describe(name, data_dir=data_dir)
         self._folder = Path(about["folder"])
         self._origin = about["urls"][0]
-        self._separator, self._quotes = separator, quotes
+        self._separator = separator
+        self._quotes: Quotes = quotes
         self._broken: dict[str, int] = {}
 
     def path(self, file: str) -> Path:

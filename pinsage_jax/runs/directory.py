@@ -36,6 +36,7 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, read_json, replacing, whole_folder, write_json, write_text
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.schema import FeatureSchema
 
@@ -134,7 +135,8 @@ class PinSageRun:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in given.items()
         }
-        return PinSageConfig(**values)
+        with reading(self.path / "config.json"):
+            return PinSageConfig(**values)
 
     @property
     def is_finished(self) -> bool:
@@ -148,7 +150,10 @@ class PinSageRun:
             raise InputError(
                 f"{self.path}: the run is not finished; go on with pinsage-jax train --resume"
             )
-        return read_json(self.path / "summary.json")
+        summary = read_json(self.path / "summary.json")
+        if not isinstance(summary, dict):
+            raise InputError(f"{self.path}/summary.json: expected an object")
+        return summary
 
     def write_config(
         self, config: PinSageConfig, data: Mapping[str, Any], notes: tuple[str, ...]
@@ -193,10 +198,8 @@ class PinSageRun:
         frame = read_parquet(path)
         if frame.columns != ["id"]:
             raise InputError(f"{path}: expected one column, 'id', got {frame.columns}")
-        try:
+        with naming(path):
             return IdMap(frame["id"])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
 
     def write_schema(self, schema: FeatureSchema) -> None:
         """Write how features are encoded.
@@ -208,7 +211,9 @@ class PinSageRun:
 
     def read_schema(self) -> FeatureSchema:
         """Read how features are encoded."""
-        return FeatureSchema.from_json(read_json(self.path / "schema.json"))
+        path = self.path / "schema.json"
+        with reading(path):
+            return FeatureSchema.from_json(read_json(path))
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write arrays as one safetensors file.
@@ -276,6 +281,25 @@ class PinSageRun:
             raise InputError(f"{path}: expected a JSON object a line: {error}") from error
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file in whatever goes wrong while its contents are put together.
+
+    Args:
+        path: the file, which a run wrote; whoever reads it checks what can be checked.
+
+    Raises:
+        InputError: in place of an error of any kind.
+    """
+    with naming(path):
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # what a damaged file holds can be wrong in any way
+            raise InputError(f"{path}: expected what a run writes there; it is damaged") from error
+
+
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a safetensors file.
 
@@ -290,7 +314,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise InputError(f"{path}: expected this file, it is missing") from None
     except safetensors.SafetensorError as error:
-        raise InputError(f"{path}: expected safetensors: {error}") from error
+        raise InputError(
+            f"{path}: expected safetensors, got a file that is damaged or cut off"
+        ) from error
 
 
 def _flat(params: Any, prefix: str = "") -> dict[str, Any]:

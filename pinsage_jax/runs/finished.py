@@ -210,8 +210,11 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
         path = run.vectors / f"layer-{step}.npy"
         try:
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (FileNotFoundError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: expected the vectors of a finished run: {error}") from error
+        except Exception as error:  # the header is parsed as Python, which can fail in any way
+            found = "nothing" if isinstance(error, FileNotFoundError) else "a damaged file"
+            raise InputError(
+                f"{path}: expected the vectors of a finished run, got {found}"
+            ) from error
         shape = rows, config.dim + (config.structure if step == steps - 1 else 0)
         if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
             raise InputError(

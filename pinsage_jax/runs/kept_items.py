@@ -25,6 +25,7 @@ from lightgcn_jax.files import replacing, sha256
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
+from pinsage_jax.runs.directory import reading
 from pinsage_jax.runs.stored_task import stored_series
 from pinsage_jax.serving.added_items import AddedItems
 
@@ -99,10 +100,8 @@ def read_added(
     names = [_ID, _GROWTH, _CONTEXTS, *(f"{_LAYER}{step}" for step in range(layers)), *kinds]
     if frame.columns != names:
         raise InputError(f"{path}: expected the columns {names}, got {frame.columns}")
-    try:
+    with reading(path):
         return _added_of(frame, known, kinds, layers)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def _added_of(

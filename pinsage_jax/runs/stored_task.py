@@ -17,7 +17,7 @@ from pinsage_jax.data.items import ItemData
 from pinsage_jax.features.columns import Column
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
-from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
 from pinsage_jax.tasks.task import HeldOut, Task
 
@@ -63,12 +63,12 @@ def load_task(run: PinSageRun) -> Task:
     Raises:
         InputError: a file is missing or does not hold one.
     """
-    arrays = run.read_arrays("task")
-    try:
-        return _task_of(run, arrays)
-    except KeyError as error:
-        path = run.path / "task.safetensors"
-        raise InputError(f"{path}: expected an array {error}, it is missing") from None
+    arrays, path = run.read_arrays("task"), run.path / "task.safetensors"
+    with reading(path):
+        try:
+            return _task_of(run, arrays)
+        except KeyError as error:
+            raise InputError(f"expected an array {error}, it is missing") from None
 
 
 def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
@@ -185,7 +185,8 @@ def read_table(folder: Path) -> FeatureTable:
     if not isinstance(kinds, dict) or frame.columns != [_ROW, *kinds]:
         raise InputError(f"{path}: expected the columns that {_KINDS} names, got {frame.columns}")
     columns = {name: frame.get_column(name) for name in kinds}
-    return FeatureTable.from_mapping(columns, kinds, num_rows=frame.height, missing="zero")
+    with reading(path):
+        return FeatureTable.from_mapping(columns, kinds, num_rows=frame.height, missing="zero")
 
 
 def stored_series(name: str, column: Column) -> pl.Series:

@@ -1,0 +1,81 @@
+"""Run directories that were damaged at random: a run is refused by name, or works."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pinsage_jax import FeatureTable, cooccurrence_task, fit, from_files, keep_added, open_items
+from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.evaluate import evaluate_run
+from pinsage_jax.runs.finished import read_finished
+from tests.pinsage.mutations import damaged, refused
+from tests.pinsage.trained import pins, tiny
+
+CONFIG = tiny(walks=10, steps_per_epoch=2, epochs=1, log_degree=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose feature has a slash in its name, in a folder that looks like a pattern."""
+    features = {**pins().features.columns}
+    features["price/kg"] = FeatureTable.from_mapping({"n": np.arange(300.0)}).columns["n"]
+    data = from_files(pins().interactions, FeatureTable(features, 300))
+    path = tmp_path_factory.mktemp("runs") / "run[1]"
+    result = fit(cooccurrence_task(data), CONFIG, out=path)
+    live = open_items(path)
+    live.add(["a", "b"], data.features.take([0, 1]), [["board-0"], []])
+    keep_added(path, live)
+    assert result.path == path
+    return path
+
+
+def test_a_feature_may_have_a_slash_in_its_name(run):
+    assert evaluate_run(run)["parts"]["test"]["mrr"] > 0
+    live = open_items(run)
+    assert live.added is not None
+    assert live.added.table.columns["price/kg"].values.tolist() == [0, 1]
+    live.update(["a"], contexts=[["board-3"]])
+
+
+def test_another_run_beside_it_is_not_read(run, tmp_path):
+    """A folder called run[1] is no pattern that run1 fits."""
+    shutil.copytree(run, tmp_path / "run[1]")
+    shutil.copytree(run, tmp_path / "run1")
+    (tmp_path / "run[1]" / "items.parquet").unlink()
+    assert "items.parquet: expected this file" in (
+        refused(lambda: PinSageRun.open(tmp_path / "run[1]").read_ids("items")) or ""
+    )
+
+
+def outcomes(run, folder, seeds):
+    """How many damaged runs were refused and how many opened, by the file that was damaged."""
+    copy = folder / "copy"
+    shutil.copytree(run, copy)
+    files = sorted(
+        path.relative_to(copy)
+        for path in copy.rglob("*")
+        if path.is_file() and "checkpoints" not in path.parts and path.name != ".lock"
+    )
+    counts = {}
+    for file in files:
+        content = (copy / file).read_bytes()
+        counts[str(file)] = [0, 0]
+        for seed in seeds:
+            rng = np.random.default_rng(seed)
+            (copy / file).write_bytes(damaged(content, rng))
+            message = refused(lambda: (open_items(copy).similar(["pin-3"], 2), read_finished(copy)))
+            assert message is None or str(copy) in message, message
+            counts[str(file)][message is None] += 1
+        (copy / file).write_bytes(content)
+    return counts
+
+
+def test_damaged_runs_are_refused_or_opened(run, tmp_path):
+    counts = outcomes(run, tmp_path, range(2))
+    assert sum(refusals for refusals, _ in counts.values()) > 10
+
+
+@pytest.mark.slow
+def test_many_damaged_runs_are_refused_or_opened(run, tmp_path):
+    outcomes(run, tmp_path, range(100, 160))
