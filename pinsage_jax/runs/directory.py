@@ -259,6 +259,11 @@ class PinSageRun:
             shapes = [list(one[name].shape) if name in one else None for one in (wanted, given)]
             if shapes[0] != shapes[1]:
                 raise InputError(f"{path}: {name}: expected shape {shapes[0]}, got {shapes[1]}")
+            if given[name].dtype != wanted[name].dtype or not np.isfinite(given[name]).all():
+                raise InputError(
+                    f"{path}: {name}: expected finite numbers of {wanted[name].dtype}, got others "
+                    f"or {given[name].dtype}"
+                )
         return _shaped_like(template, {name: jnp.asarray(one) for name, one in given.items()})
 
     def append_metrics(self, records: list[dict[str, Any]]) -> None:

@@ -23,6 +23,9 @@ from pinsage_jax.runs.stored_task import load_task
 from pinsage_jax.serving.live_items import LiveItems
 from pinsage_jax.tasks.task import Task
 
+# Rows of vectors that are looked at in one go.
+_BLOCK = 1 << 16
+
 
 class FinishedRun(NamedTuple):
     """Everything that an evaluation reads of a run.
@@ -221,4 +224,14 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
                 f"{path}: expected float32{list(shape)}, "
                 f"got {arrays[-1].dtype}{list(arrays[-1].shape)}"
             )
+        _check_finite(path, arrays[-1])
     return ItemVectors(tuple(arrays[:-1]), arrays[-1])
+
+
+def _check_finite(path: Path, vectors: np.ndarray) -> None:
+    """Refuse vectors that nothing can be ranked by; block by block, for they lie on disk."""
+    for start in range(0, len(vectors), _BLOCK):
+        fine = np.isfinite(vectors[start : start + _BLOCK]).all(axis=1)
+        if not fine.all():
+            row = start + int((~fine).argmax())
+            raise InputError(f"{path}: expected finite numbers, got others in row {row}")

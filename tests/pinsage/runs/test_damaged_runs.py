@@ -9,7 +9,7 @@ from pinsage_jax import FeatureTable, cooccurrence_task, fit, from_files, keep_a
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import read_finished
-from tests.pinsage.mutations import damaged, refused
+from tests.pinsage.mutations import harmed, refused
 from tests.pinsage.trained import pins, tiny
 
 CONFIG = tiny(walks=10, steps_per_epoch=2, epochs=1, log_degree=True)
@@ -63,7 +63,7 @@ def outcomes(run, folder, seeds):
         counts[str(file)] = [0, 0]
         for seed in seeds:
             rng = np.random.default_rng(seed)
-            (copy / file).write_bytes(damaged(content, rng))
+            (copy / file).write_bytes(harmed(file.name, content, rng))
             message = refused(lambda: (open_items(copy).similar(["pin-3"], 2), read_finished(copy)))
             assert message is None or str(copy) in message, message
             counts[str(file)][message is None] += 1
