@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend."""
+"""The one kind of error that a user can mend, and how text stands in it."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,12 @@ class InputError(ValueError):
     The message is one sentence or two: which file, line or field; what was expected; what came.
     The command line prints it alone and exits with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """Text for a message, with what nobody sees written out.
+
+    Args:
+        text: any.
+    """
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

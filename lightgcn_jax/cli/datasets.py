@@ -78,7 +78,7 @@ class Describe:
             self.file_format.refuse(f"{self.source} is a data set with a format of its own")
             known = _known(describe(self.source, data_dir=self.data_dir))
         elif Path(self.source).exists():
-            known = _figures(self.file_format.read(Path(self.source)))
+            known = _figures(self.file_format.read(Path(self.source), unknown_ids="allow"))
         else:
             raise InputError(
                 f"{self.source}: expected a file, a folder, or one of {', '.join(dataset_names())}"

@@ -88,7 +88,10 @@ class Report:
         find_target(self.target)
         if self.plot is not None:
             _check_picture(self.plot)
-        split = self.source.split_up(self.source.interactions(), allow_empty=True)
+        interactions = self.source.interactions()
+        split = self.source.split_up(interactions, allow_empty=True)
+        for note in split.notes[len(interactions.notes) :]:
+            say(note)
         found = diffusion_report(
             training_graph(split),
             dim=self.dim,

@@ -18,7 +18,7 @@ import tyro
 
 from lightgcn_jax.allocator import keep_freed_memory
 from lightgcn_jax.cli.console import say
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 
 _OUT_OF_MEMORY = (
     "try a smaller --dim, --batch-size, --negatives, --seeds, --singular-vectors or --neighbours"
@@ -149,7 +149,10 @@ def _one_line(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         text = str(error) or type(error).__name__
-    return " ".join(text.split())
+    # Line ends become blanks. All else stays as it is, for blanks may be what is complained of;
+    # what a terminal would obey is shown and not sent.
+    text = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return printable(text)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

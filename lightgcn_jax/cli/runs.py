@@ -53,7 +53,10 @@ class Evaluate:
     json: Switch = False
 
     def run(self) -> int:
-        ks = self.k or RunDirectory.open(self.run_path).config.ks
+        run = RunDirectory.open(self.run_path)
+        ks = self.k or run.config.ks
+        for note in run.split.notes:
+            say(note)
         figures = evaluate_run(self.run_path, ks, beyond=self.beyond, groups=self._group_count())
         if self.json:
             print(json.dumps(figures, indent=2))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import polars as pl
 import tyro
 
+from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
+from lightgcn_jax.data.feedback import Feedback, of_events, positives
+from lightgcn_jax.data.spellings import UnknownIds
+from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.errors import InputError
 
 SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
@@ -18,25 +25,43 @@ Folder = Annotated[Path | None, flag("FOLDER")]
 _SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
 
+def _choices(*names: str) -> str:
+    return "{" + ",".join(("auto", *names)) + "}"
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """How to read a user's file.
 
     Attributes:
-        format: format of the files; `auto` goes by names and first lines.
-        user_column: name of the column of user ids; the usual names are found without it.
-        item_column: name of the column of item ids.
-        rating_column: name of the column of ratings.
-        timestamp_column: name of the column of times.
-        separator: what stands between fields, where it is not the format's own.
+        format: format of the files; `auto` goes by names and lines.
+        user_column: column of user ids, by its name, or by its place from 1 on (2, or #2 where a
+            column is named 2); the usual names are found without it.
+        item_column: column of item ids.
+        rating_column: column of ratings; `none` leaves them out.
+        timestamp_column: column of times; `none` leaves them out.
+        separator: what stands between fields, where it is not the format's own; `tab` is a tab.
+        header: whether the first line names the columns.
+        quoting: whether "…" may enclose a field, with a quotation mark inside doubled (csv) or
+            behind a backslash.
+        time_unit: what times are counted in; `auto` goes by their size.
+        encoding: encoding of text files, such as latin-1; `auto` is UTF-8, or what a mark says.
+        skip_bad_rows: leave out rows that do not fit, and say how many.
+        null_ids: whether ids such as "nan" and "NULL" are ids.
     """
 
-    format: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(("auto", *FORMATS)) + "}")] = "auto"
+    format: Annotated[str, tyro.conf.arg(metavar=_choices(*FORMATS))] = "auto"
     user_column: Text = None
     item_column: Text = None
     rating_column: Text = None
     timestamp_column: Text = None
     separator: Text = None
+    header: Literal["auto", "yes", "no"] = "auto"
+    quoting: Literal["auto", "csv", "backslash", "none"] = "auto"
+    time_unit: Annotated[str, tyro.conf.arg(metavar=_choices(*TIME_UNITS))] = "auto"
+    encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+    skip_bad_rows: bool = False
+    null_ids: Literal["refuse", "keep"] = "refuse"
 
     def refuse(self, why: str) -> None:
         """Refuse these flags where nothing is read by them.
@@ -52,13 +77,28 @@ class FileFormat:
                 flag = "--" + field.name.replace("_", "-")
                 raise InputError(f"{flag}: says how to read a file, but {why}")
 
-    def read(self, path: Path) -> Interactions:
-        """The interactions of a file or a folder.
+    def read(
+        self, path: Path, *, quiet: bool = False, unknown_ids: UnknownIds = "refuse"
+    ) -> Interactions:
+        """The interactions of a file or a folder; how it was read is written to stderr.
 
         Args:
             path: the file or the folder.
+            quiet: write nothing.
+            unknown_ids: whether files of a split may be read that do not know each other's ids.
         """
-        return read_interactions(path, **asdict(self))
+        interactions = read_interactions(path, **asdict(self), unknown_ids=unknown_ids)
+        if not quiet:
+            for line in _told(interactions):
+                say(line)
+        return interactions
+
+
+def _told(interactions: Interactions) -> Iterator[str]:
+    """How files were read, and what was noted."""
+    for reading in interactions.readings:
+        yield from reading.lines
+    yield from (f"note: {note}" for note in interactions.notes)
 
 
 @dataclass(frozen=True)
@@ -69,6 +109,10 @@ class Source:
         dataset: a data set by name; see `lightgcn-jax data list`.
         data: a file or a folder of your own.
         file_format: how to read it.
+        feedback: what a row of --data is: a rating, of which a pair's last counts before
+            --min-rating is looked at, or an event, of which one at --min-rating or above suffices.
+        event_column: name of a column of types of events.
+        event: types that count, as `click,buy`; other rows are left out.
         min_rating: keep interactions rated at least this; data sets of ratings have their own.
         k_core: keep the part in which every user and every item has at least K interactions.
         split: `given` by the files; `ratio` takes random shares of each user, `leave-k-out` K
@@ -79,6 +123,8 @@ class Source:
         split_seed: seed of the random splits.
         unseen: what becomes of withheld pairs (given and temporal splits) whose user or item no
             training interaction names.
+        unknown_ids: whether to go on where most users or items of a part of a split, or with --from
+            of the new data, are unknown to what it joins.
         data_dir: folder with one folder for each data set.
         download: fetch a data set that is not there.
     """
@@ -86,6 +132,11 @@ class Source:
     dataset: Annotated[str | None, flag("NAME", "(default: synthetic, a generated world)")] = None
     data: Annotated[Path | None, flag("FILE-OR-FOLDER")] = None
     file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = FileFormat()
+    feedback: Annotated[
+        Feedback | None, flag("{events,ratings}", "(default: events where all ratings are 0 or 1)")
+    ] = None
+    event_column: Text = None
+    event: Annotated[str | None, flag("TYPE[,TYPE]")] = None
     min_rating: Annotated[float | None, flag("FLOAT")] = None
     k_core: Annotated[int | None, flag("K")] = None
     split: Annotated[
@@ -95,6 +146,7 @@ class Source:
     leave_k: int = 1
     split_seed: int = 0
     unseen: splits.Unseen = "keep"
+    unknown_ids: UnknownIds = "refuse"
     data_dir: Folder = None
     download: bool = True
 
@@ -108,14 +160,21 @@ class Source:
         """Whether no flag of these was given."""
         return self == Source()
 
-    def interactions(self) -> Interactions:
-        """De-duplicated and filtered interactions.
+    def interactions(self, *, quiet: bool = False) -> Interactions:
+        """De-duplicated and filtered interactions; their notes say what was guessed.
+
+        Args:
+            quiet: whether nothing is written of how files are read and what was guessed.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is None:
             self.file_format.refuse("there is no --data")
+            for name in ("feedback", "event_column", "event"):
+                if getattr(self, name) is not None:
+                    flag = "--" + name.replace("_", "-")
+                    raise InputError(f"{flag}: says how to read a log, but there is no --data")
             interactions = load_dataset(
                 self.name,
                 data_dir=self.data_dir,
@@ -125,12 +184,51 @@ class Source:
         elif self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
         else:
-            interactions = self.file_format.read(self.data).deduplicated()
-        if self.min_rating is not None:
+            interactions = self._own(self.data, quiet)
+        if self.data is None and self.min_rating is not None:
             interactions = interactions.with_min_rating(self.min_rating)
         if self.k_core is not None:
             interactions = interactions.with_k_core(self.k_core, self.k_core)
         return interactions
+
+    def _own(self, path: Path, quiet: bool) -> Interactions:
+        """The positives of a log: one interaction for each pair."""
+        if (self.event is None) != (self.event_column is None):
+            raise InputError(
+                "--event and --event-column: expected both (--event-column type --event click,buy) "
+                "or neither"
+            )
+        read = self.file_format.read(path, quiet=quiet, unknown_ids=self.unknown_ids)
+        interactions, feedback = read, self.feedback
+        if self.event is not None:
+            wanted = [name.strip() for name in self.event.split(",")]
+            interactions = of_events(interactions, self._event_types(path, interactions), wanted)
+            feedback = feedback or "events"
+        interactions = positives(interactions, self.min_rating, feedback)
+        if not quiet:
+            for note in interactions.notes[len(read.notes) :]:
+                say(f"note: {note}")
+        return interactions
+
+    def _event_types(self, path: Path, interactions: Interactions) -> pl.Series:
+        """The type of event of each row, read as one reads items: once more, by another column."""
+        events = replace(
+            self.file_format,
+            item_column=self.event_column,
+            rating_column="none",
+            timestamp_column="none",
+        )
+        try:
+            found = events.read(path, quiet=True, unknown_ids="allow")
+        except InputError as error:
+            raise InputError(str(error).replace("item_column", "event_column")) from error
+        same_users = found.users == interactions.users
+        if not (same_users and np.array_equal(found.user_rows, interactions.user_rows)):
+            raise InputError(
+                f"--event-column: expected an event in each of the {len(interactions):,} rows of "
+                f"{path}, got {len(found):,}"
+            )
+        return found.items.ids.cast(pl.String).gather(found.item_rows)
 
     def split_up(self, interactions: Interactions, *, allow_empty: bool = False) -> splits.Split:
         """The interactions under the split asked for.
@@ -142,6 +240,10 @@ class Source:
         Raises:
             InputError: the split does not fit the interactions.
         """
+        split = self._split_up(interactions, allow_empty)
+        return replace(split, notes=(*interactions.notes, *split.notes))
+
+    def _split_up(self, interactions: Interactions, allow_empty: bool) -> splits.Split:
         method = self.split or ("ratio" if interactions.parts is None else "given")
         if self.unseen != "keep" and method in ("ratio", "leave-k-out"):
             raise InputError(f"--unseen: belongs to given and temporal splits, got split {method}")
@@ -155,11 +257,17 @@ class Source:
         per_user = method == "temporal-per-user"
         return splits.temporal_split(interactions, *shares, per_user=per_user, unseen=unseen)
 
-    def record(self) -> dict[str, Any]:
-        """What was given, as a JSON value, for the run to remember."""
+    def record(self, interactions: Interactions | None = None) -> dict[str, Any]:
+        """What was given, as a JSON value, for the run to remember.
+
+        Args:
+            interactions: those that were read, whose readings are remembered as well.
+        """
         given = {"dataset": self.name} if self.data is None else {"data": str(self.data.resolve())}
         values = asdict(self)
         values = values.pop("file_format") | values
         for name in ("dataset", "data", "data_dir", "download"):
             del values[name]
-        return given | {name: value for name, value in values.items() if value is not None}
+        given |= {name: value for name, value in values.items() if value is not None}
+        readings = () if interactions is None else interactions.readings
+        return given | ({"readings": [one.record() for one in readings]} if readings else {})

@@ -96,14 +96,14 @@ class Sweep:
 
     def _sweep(self) -> SweepResult:
         config, name = self.config(), self.source.name
-        interactions = self.source.interactions()
+        interactions = self.source.interactions(quiet=self.quiet)
         split = apply_protocol(
             self.source.split_up(interactions), "strict", seed=self.source.split_seed
         )
         for line in data_lines(self.source, interactions, split):
             messages(quiet=self.quiet).print(line)
         out = self.out or Path("runs") / f"{name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
-        reporter, data = self._reporter(config), self.source.record()
+        reporter, data = self._reporter(config), self.source.record(interactions)
         return run_sweep(split, config, out=out, reporter=reporter, data=data)
 
     def config(self) -> SweepConfig:

@@ -31,6 +31,7 @@ from lightgcn_jax.runs import (
 )
 from lightgcn_jax.runs.continuation import open_trained
 from lightgcn_jax.serving import Recommender
+from lightgcn_jax.serving.export import is_exportable
 from lightgcn_jax.settings import PRESETS, Config, TrainConfig, flat, label_of, model_name
 from lightgcn_jax.settings.config import metric_among
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
@@ -110,7 +111,10 @@ class Train:
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        config = RunDirectory.open(path).config
+        run = RunDirectory.open(path)
+        config = run.config
+        for note in run.split.notes:
+            self._note(note)
         self._note(f"Protocol {label_of(config)}")
         result = resume(path, reporter=self._reporter(config))
         if result.already_finished:
@@ -123,7 +127,10 @@ class Train:
                 "--refit: takes the run's own stored data and settings; leave the other flags out, "
                 "but for --out"
             )
-        config = RunDirectory.open(path).config
+        run = RunDirectory.open(path)
+        config = run.config
+        for note in run.split.notes:
+            self._note(note)
         out = self.out or path.with_name(f"{path.name}-refit")
         return refit(path, out=out, reporter=self._reporter(config))
 
@@ -131,7 +138,7 @@ class Train:
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
             raise InputError("--from: expected the new data as well, by --data or --dataset")
         config = self._config()
-        interactions = self.source.interactions()
+        interactions = self.source.interactions(quiet=self.quiet)
         # New data may be few: the run that they join has validation and test pairs already.
         split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
@@ -141,11 +148,14 @@ class Train:
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        about = {"out": out, "reporter": self._reporter(config), "data": self.source.record()}
+        data = self.source.record(interactions)
+        about = {"out": out, "reporter": self._reporter(config), "data": data}
         if self.from_run is None:
             return fit(split, config, **about)
         assert isinstance(config, TrainConfig)
-        return continue_from(self.from_run, split, config, **about)
+        return continue_from(
+            self.from_run, split, config, **about, unknown_ids=self.source.unknown_ids
+        )
 
     def _config(self) -> Config:
         """The preset's settings, or with --from the run's, under those that were given."""
@@ -198,7 +208,8 @@ def data_lines(source: Source, interactions: Interactions, split: Split) -> Iter
     )
     yield f"Split: {split.description}"
     yield "  " + ", ".join(f"{len(getattr(split, part)):,} {part}" for part in PARTS)
-    for note in split.notes:
+    # What was noted of the interactions was said when they were read.
+    for note in split.notes[len(interactions.notes) :]:
         yield f"  {note}"
 
 
@@ -237,5 +248,5 @@ def _print_outcome(result: FitResult) -> None:
     scorer = recommender.scorer
     if isinstance(scorer, Embedded) or hasattr(scorer, "item_similarity"):
         console.print(f"  lightgcn-jax similar {path} --item {item}")
-    if isinstance(scorer, Embedded):
+    if is_exportable(scorer):
         console.print(f"  lightgcn-jax export {path} --to embeddings.npz")

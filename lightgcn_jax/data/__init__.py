@@ -10,12 +10,14 @@ from lightgcn_jax.data.datasets import (
     fingerprint,
     load_dataset,
 )
+from lightgcn_jax.data.feedback import Feedback, of_events, positives
 from lightgcn_jax.data.formats import FORMATS
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, Edition, FileSet, Source
 from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.readers import read_interactions
+from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.data.splits import (
     Split,
     Unseen,
@@ -39,12 +41,14 @@ __all__ = [
     "Counts",
     "DatasetEntry",
     "Edition",
+    "Feedback",
     "FileSet",
     "IdMap",
     "Interactions",
     "Pairs",
     "Source",
     "Split",
+    "UnknownIds",
     "Unseen",
     "World",
     "block_world",
@@ -57,6 +61,8 @@ __all__ = [
     "given_split",
     "leave_k_out_split",
     "load_dataset",
+    "of_events",
+    "positives",
     "ratio_split",
     "read_interactions",
     "temporal_split",

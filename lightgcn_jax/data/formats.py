@@ -1,10 +1,14 @@
-"""Formats: which files a path stands for, and which format they have by their names and lines."""
+"""Formats: what they look like, and which one files have by their names and lines."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from lightgcn_jax.data.delimited import first_lines, shape_of_lines
-from lightgcn_jax.data.interactions import TEST, TRAIN, VALID
+from lightgcn_jax.data.reading import Options
+from lightgcn_jax.data.roles import is_place, usual_column
+from lightgcn_jax.data.text import PlainText
 from lightgcn_jax.errors import InputError
 
 FORMATS = {
@@ -13,88 +17,41 @@ FORMATS = {
     "a folder with train.txt and test.txt, or data1.txt and test1.txt",
     "csv": "comma-separated columns under a header",
     "tsv": "tab-separated columns under a header",
+    "jsonl": "a JSON object on each line, such as Amazon's and Yelp's reviews",
     "parquet": "a Parquet table",
     "recbole": "an atomic file X.inter, its folder, or X.train.inter, X.valid.inter, X.test.inter",
     "movielens": "ratings.csv, ratings.dat, u.data, or the folder of one of them",
     "hetrec": "user_artists.dat or its folder",
 }
 """The formats that ``read_interactions`` knows, and what each of them looks like."""
-
-# Names in the order of preference, compared without case, blanks, hyphens and underscores.
-COLUMN_NAMES = {
-    "user": ("userid", "user", "uid", "username", "reviewerid", "customerid", "visitorid"),
-    "item": (
-        *("itemid", "item", "iid", "movieid", "artistid", "productid", "parentasin", "asin"),
-        *("bookid", "businessid", "trackid", "songid", "venueid", "locationid"),
-        *("movie", "artist", "product", "track", "song", "book"),
-    ),
-    "rating": ("rating", "ratings", "score", "stars", "overall", "weight", "playcount", "count"),
-    "timestamp": ("timestamp", "ts", "time", "datetime", "date", "unixreviewtime"),
+SEPARATORS = ("\t", ",", ";", "|", " ")
+"""What stands between the names of a header, the likeliest first."""
+_BY_SUFFIX = {
+    ".inter": "recbole",
+    ".pq": "parquet",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "jsonl"),
 }
-"""Usual names of the columns of each role."""
-_COMPRESSION = (".gz", ".zst", ".zlib")
-_SINGLE_FILES = {
+_TORN = 0.9  # from this share of lines of one width on, the others may be torn
+
+_COMPRESSION = (".gz", ".zst", ".zlib", ".bz2", ".xz", ".zip")
+SINGLE_FILES = {
     "ratings.csv": "movielens",
     "ratings.dat": "movielens",
     "u.data": "movielens",
     "user_artists.dat": "hetrec",
 }
-_PART_FILES = (
-    {TRAIN: "train.txt", VALID: "valid.txt", TEST: "test.txt"},
-    {TRAIN: "data1.txt", VALID: "valid1.txt", TEST: "test1.txt"},
-)
+"""Files that are known by their names, and their formats."""
 
 
-def files_of(source: Path, format: str) -> dict[int, Path]:
-    """The files to read.
+def known_formats(format: str) -> str:
+    """What a format looks like, or what all look like, for messages.
 
     Args:
-        source: A file, or a folder.
         format: A key of ``FORMATS``, or "auto".
-
-    Returns:
-        The files by the part that each of them is; a single file is under TRAIN.
-
-    Raises:
-        InputError: The folder holds no file that a folder is read by, or more than one could be
-            meant.
     """
-    if source.is_file():
-        return {TRAIN: source}
-    inside: dict[str, Path] = {}
-    for file in sorted(source.iterdir()):
-        if file.is_file():
-            inside.setdefault(plain_name(file), file)
-    if format in ("auto", "recbole"):
-        atomic = [name for name in inside if name.endswith(".inter")]
-        parts = {
-            part: [name for name in atomic if name.endswith(f".{suffix}.inter")]
-            for part, suffix in ((TRAIN, "train"), (VALID, "valid"), (TEST, "test"))
-        }
-        found = {part: inside[names[0]] for part, names in parts.items() if len(names) == 1}
-        if len(found) == len(atomic) and TRAIN in found and TEST in found:
-            return found
-        if len(atomic) == 1:
-            return {TRAIN: inside[atomic[0]]}
-        if atomic:
-            raise InputError(
-                f"{source}: expected one .inter file, or one each of .train.inter, .valid.inter "
-                f"and .test.inter, got {', '.join(atomic)}; name the file"
-            )
-    if format in ("auto", "adjacency", "triples"):
-        for names in _PART_FILES:
-            if names[TRAIN] in inside and names[TEST] in inside:
-                return {part: inside[name] for part, name in names.items() if name in inside}
-    for name, known in _SINGLE_FILES.items():
-        if format in ("auto", known) and name in inside:
-            return {TRAIN: inside[name]}
-    raise InputError(
-        f"{source}: this folder holds no file that a folder is read by; {_known(format)}; "
-        "or name a file in it"
-    )
-
-
-def _known(format: str) -> str:
     if format != "auto":
         return f"format {format} is {FORMATS[format]}"
     return "known formats: " + "; ".join(f"{name}: {form}" for name, form in FORMATS.items())
@@ -109,12 +66,19 @@ def plain_name(path: Path) -> str:
     return path.stem if path.suffix in _COMPRESSION else path.name
 
 
-def recognised_format(paths: Sequence[Path], source: Path) -> str:
+def recognised_format(
+    paths: Sequence[Path],
+    source: Path,
+    options: Options,
+    opened: Callable[[Path], PlainText],
+) -> str:
     """The format of files, by the name of the first and then by their lines.
 
     Args:
-        paths: The files of one split, or a single one.
+        paths: The files of a log or of one split.
         source: What the user named, for messages.
+        options: What the caller says of them.
+        opened: Gives the text of a file.
 
     Returns:
         A key of ``FORMATS``.
@@ -122,64 +86,87 @@ def recognised_format(paths: Sequence[Path], source: Path) -> str:
     Raises:
         InputError: No format fits, or more than one.
     """
-    path = paths[0]
-    name = plain_name(path)
-    by_name = {**_SINGLE_FILES, "data1.txt": "triples", "test1.txt": "triples"}
-    by_suffix = {".inter": "recbole", ".pq": "parquet", ".parquet": "parquet"}
-    by_suffix |= {".csv": "csv", ".tsv": "tsv"}
-    if format := by_name.get(name) or by_suffix.get(Path(name).suffix):
+    name = plain_name(paths[0])
+    by_name = {**SINGLE_FILES, "data1.txt": "triples", "test1.txt": "triples"}
+    if format := by_name.get(name) or _BY_SUFFIX.get(Path(name).suffix.lower()):
         return format
-    lines = [line for _, line in first_lines(path, 1000)]
-    if "::" in lines[0]:
-        return "movielens"
-    for separator, format in (("\t", "tsv"), (",", "csv")):
-        names = [cell.strip().strip('"') for cell in lines[0].split(separator)]
-        if all(usual_column(role, names) is not None for role in ("user", "item")):
-            return format
-    if all(_is_number(cell) for line in lines[:20] for cell in line.split()):
-        return _list_or_table(paths, source)
-    raise InputError(f"{source}: cannot tell the format; pass format=…; {_known('auto')}")
+    _, first = first_lines(opened(paths[0]), 1)[0]
+    if first.lstrip().startswith("{"):
+        return "jsonl"
+    if options.header != "yes" and "::" in first:
+        return "triples"
+    if header_separator(first, options) is not None or options.header == "yes":
+        return "tsv" if "\t" in first and options.separator in (None, "\t") else "csv"
+    if options.header == "no" or any(map(is_place, options.columns.values())):
+        return "triples"
+    return _list_or_table([opened(path) for path in paths], source)
 
 
-def _list_or_table(paths: Sequence[Path], source: Path) -> str:
+def header_separator(first: str, options: Options) -> str | None:
+    """What stands between the names of columns, if a line holds such names.
+
+    Args:
+        first: The first line that is not blank.
+        options: What the caller says of the file.
+
+    Returns:
+        The separator by which the line holds the names of users and items, the usual ones or those
+        that were asked for; None where there is none.
+    """
+    for mark in (options.separator,) if options.separator else SEPARATORS:
+        names = [cell.strip().strip('"').strip() for cell in first.split(mark)]
+        wanted = (options.columns.get(role) for role in ("user", "item"))
+        if all(
+            usual_column(role, names) is not None if name is None else name in names
+            for role, name in zip(("user", "item"), wanted, strict=True)
+        ):
+            return mark
+    return None
+
+
+def _list_or_table(texts: Sequence[PlainText], source: Path) -> str:
     """The format of files of numbers without a header, by all of their lines.
 
     A line of an adjacency list may have any width, and a user has one line. Lines of a table have
     one width, and a user may have many. Where lines are pairs both mean the same.
     """
-    shapes = [shape_of_lines(path) for path in paths]
-    narrowest, widest = min(one.narrowest for one in shapes), max(one.widest for one in shapes)
-    are_lists = all(one.users == one.lines for one in shapes)
+    shapes = []
+    for text in texts:
+        shape = shape_of_lines(text)
+        if shape.odd_line:
+            line = next(islice(text.open_lines(), shape.odd_line - 1, None)).strip()[:80]
+            raise InputError(
+                f"{source}: cannot tell the format, for {text.source}:{shape.odd_line}: expected "
+                f"numbers apart by blanks, got {line!r}; pass format=… (--format …); "
+                f"{known_formats('auto')}"
+            )
+        shapes.append(shape)
+    widths: Counter[int] = Counter()
+    for shape in shapes:
+        widths.update(shape.widths)
+    narrowest, widest = min(widths), max(widths)
+    usual, count = widths.most_common(1)[0]
+    are_lists = all(one.users == one.lines and one.whole for one in shapes)
     is_table = narrowest == widest in (2, 3, 4)
     if is_table and (widest == 2 or not are_lists):
         return "triples"
-    if are_lists and not is_table:
+    # A few lines of another width may be torn lines of a table.
+    is_torn = usual in (3, 4) and count >= _TORN * widths.total()
+    if are_lists and not is_table and not is_torn:
         return "adjacency"
+    ways = "fits neither of two ways to read it"
     if is_table:
         reason = f"every line has {widest} numbers, and no user has two lines"
         ways = "can be read in two ways"
+    elif are_lists:
+        others = widths.total() - count
+        reason = f"{count:,} lines have {usual} numbers and {others:,} have not"
+        ways = "can be read in two ways"
+    elif all(one.users == one.lines for one in shapes):
+        reason = f"lines have {narrowest} to {widest} numbers, and not all of them are whole"
     else:
         reason = f"lines have {narrowest} to {widest} numbers, and a user has several lines"
-        ways = "fits neither of two ways to read it"
     raise InputError(
         f"{source}: {ways}, for {reason}: as lines 'user item item …', format adjacency, or as "
         "lines 'user item rating [timestamp]', format triples; say which by format=… (--format …)"
     )
-
-
-def _is_number(cell: str) -> bool:
-    return cell.lstrip("-").replace(".", "", 1).isdigit()
-
-
-def usual_column(role: str, names: Sequence[str]) -> int | None:
-    """Where a column that is named as usual stands.
-
-    Args:
-        role: A key of ``COLUMN_NAMES``.
-        names: The columns' names.
-
-    Returns:
-        The place of the preferred one; None where no name is usual for the role.
-    """
-    plain = [name.lower().translate(str.maketrans("", "", "_- ")) for name in names]
-    return next((plain.index(name) for name in COLUMN_NAMES[role] if name in plain), None)

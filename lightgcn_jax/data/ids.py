@@ -1,6 +1,7 @@
 """Ids: the names that the outside world gives users and items, and their rows here."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,15 @@ import polars as pl
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import scalar
+
+# What pandas takes for missing, and what databases and R write in the place of a missing value.
+NULL_SPELLINGS = (
+    *("nan", "NaN", "NAN", "-nan", "-NaN", "NaT", "null", "NULL", "Null", "None", "<NA>", "NA"),
+    *("n/a", "N/A", "#N/A", "#NA", "\\N", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""Ids that cannot be meant: spellings of a missing value."""
+# Control characters, blanks without width, marks of the byte order, and undecodable bytes.
+_UNSEEN = "\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\u2060\ufeff\ufffd"
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,14 +205,56 @@ def as_ids(values: Any, name: str = "ids") -> pl.Series:
             column = column.cast(pl.String if column.dtype == pl.String else pl.Int64)
         elif column.dtype in (pl.Categorical, pl.Enum):
             column = column.cast(pl.String)
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{name}: expected integers (64 bits) or strings: {error}") from error
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+        found = _beyond_int64(values)
+        raise InputError(f"{name}: expected integers of 64 bits or strings, got {found}") from None
+    if column.dtype == pl.Object:
+        raise InputError(
+            f"{name}: expected integers of 64 bits or strings, got {_beyond_int64(values)}"
+        )
     if column.dtype not in (pl.Int64, pl.String):
-        raise InputError(f"{name}: expected integers or strings, got {column.dtype}")
+        hint = ""
+        if column.dtype.is_float():
+            hint = (
+                "; pandas turns integers into floats where one is missing: leave such rows out, "
+                "then astype('int64')"
+            )
+        raise InputError(f"{name}: expected integers or strings, got {column.dtype}{hint}")
     if column.null_count():
         at = column.is_null().arg_max()
         raise InputError(f"{name}[{at}]: expected an integer or a string, but it is missing")
     return column
+
+
+def _beyond_int64(values: Any) -> str:
+    """The first integer that does not fit, or what the values are instead."""
+    with suppress(TypeError, ValueError):
+        for at, value in enumerate(values):
+            if isinstance(value, (int, np.integer)) and not -(2**63) <= value < 2**63:
+                return f"{value} at {at}"
+    return type(values).__name__
+
+
+def clean_ids(values: Any, name: str = "ids", *, null_ids: bool = False) -> pl.Series:
+    """External ids of arrays by the policy of :func:`judged_ids`.
+
+    Args:
+        values: As for :func:`as_ids`.
+        name: What an error calls them.
+        null_ids: Whether spellings of a missing value are ids.
+
+    Returns:
+        Int64 or String [n].
+
+    Raises:
+        InputError: An id is refused by the policy, or is neither an integer nor a string.
+    """
+    given = as_ids(values, name)
+    ids, bad = judged_ids(given, null_ids=null_ids)
+    if bad.any():
+        at = int(bad.arg_max() or 0)
+        raise InputError(f"{name}[{at}]: expected an id, {id_fault(given[at])}")
+    return ids
 
 
 def canonical_integers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
@@ -219,3 +271,56 @@ def canonical_integers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
     numbers = column.cast(pl.Int64, strict=False)
     is_integer = (numbers.cast(pl.String) == column).fill_null(False)
     return numbers, is_integer.to_numpy()
+
+
+def judged_ids(column: pl.Series, *, null_ids: bool = False) -> tuple[pl.Series, pl.Series]:
+    """The one policy for ids, from wherever they come.
+
+    Blanks around an id are no part of it. An id is refused where it is missing or empty, holds a
+    character that nobody sees (a control character, a byte-order mark, a blank without width, a
+    byte that was no UTF-8), or is a spelling of a missing value (``NULL_SPELLINGS``). All others
+    are told apart by their code points: case and composed accents matter.
+
+    Args:
+        column: Int64 or String [n].
+        null_ids: Whether spellings of a missing value are ids.
+
+    Returns:
+        The ids [n], and Boolean [n], where one is refused; ``id_fault`` says why.
+    """
+    if column.dtype != pl.String:
+        return column, column.is_null()
+    ids = column.str.strip_chars()
+    # Few ids stand behind many interactions, and most columns have no fault.
+    distinct = ids.unique()
+    faulty = distinct.filter(_faulty(distinct, null_ids))
+    if not len(faulty):
+        return ids, pl.Series([False]).new_from_index(0, len(ids))
+    return ids, _faulty(ids, null_ids)
+
+
+def _faulty(ids: pl.Series, null_ids: bool) -> pl.Series:
+    faulty = (ids == "") | ids.str.contains(f"[{_UNSEEN}]")
+    if not null_ids:
+        faulty |= ids.is_in(NULL_SPELLINGS)
+    return faulty.fill_null(True)
+
+
+def id_fault(value: str | None) -> str:
+    """Why ``judged_ids`` refuses an id, in words behind "expected an id, ".
+
+    Args:
+        value: The id.
+    """
+    if value is None:
+        return "but it is missing"
+    if not value.strip():
+        return "got an empty field" if not value else f"got an empty field ({value!r})"
+    if "\ufffd" in value:
+        return f"got bytes that are no UTF-8 ({value!r}); pass encoding latin-1 if that is theirs"
+    if value.strip() in NULL_SPELLINGS:
+        return (
+            f"got {value!r}, which may be a missing value or an id; "
+            "pass null_ids keep (--null-ids keep) where it is an id"
+        )
+    return f"got {value!r}, which holds a character that cannot be seen"

@@ -1,15 +1,16 @@
 """Interactions: who met what, under contiguous rows, beside the ids of the outside world."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import scipy.sparse
 
-from lightgcn_jax.data.ids import IdMap, as_ids
+from lightgcn_jax.data.columns import columns_of, ids_of, numbers_of, seconds_of
+from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import check_rows
-from lightgcn_jax.data.times import times_of
+from lightgcn_jax.data.reading import Reading
 from lightgcn_jax.errors import InputError
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -63,6 +64,8 @@ class Interactions:
         timestamps: float64[E], seconds.
         parts: uint8[E], TRAIN, VALID or TEST, where the files gave a split.
         report: What the steps of preparation left out.
+        readings: How each file was read that they come from.
+        notes: Lines that a user should read before work starts, guesses for instance.
     """
 
     users: IdMap
@@ -73,6 +76,8 @@ class Interactions:
     timestamps: np.ndarray | None = None
     parts: np.ndarray | None = None
     report: tuple[CountChange, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         edges = len(self.user_rows)
@@ -100,21 +105,31 @@ class Interactions:
 
     @classmethod
     def from_arrays(
-        cls, users: Any, items: Any, ratings: Any = None, timestamps: Any = None, parts: Any = None
+        cls,
+        users: Any,
+        items: Any,
+        ratings: Any = None,
+        timestamps: Any = None,
+        parts: Any = None,
+        *,
+        null_ids: bool = False,
     ) -> "Interactions":
         """Builds interactions from columns of equal length.
 
         Args:
-            users: External user ids, integers or strings, [E].
-            items: External item ids, integers or strings, [E].
+            users: External user ids, integers or strings, [E]; blanks around one are left out.
+            items: External item ids likewise, [E].
             ratings: Finite numbers [E], or None.
             timestamps: Seconds, dates or ISO 8601 strings [E], or None.
             parts: TRAIN, VALID or TEST [E], or None.
+            null_ids: Whether spellings of a missing value, such as "nan", are ids.
 
         Raises:
-            InputError: Lengths differ, an id is missing, or a number is not finite.
+            InputError: Lengths differ, a value is missing, masked or of another kind, or a number
+                is not finite.
         """
-        user_ids, item_ids = as_ids(users, "user ids"), as_ids(items, "item ids")
+        user_ids = ids_of(users, "user ids", null_ids=null_ids)
+        item_ids = ids_of(items, "item ids", null_ids=null_ids)
         if len(user_ids) != len(item_ids):
             raise InputError(
                 f"expected as many item ids as user ids, got {len(item_ids)} and {len(user_ids)}"
@@ -125,9 +140,9 @@ class Interactions:
             items=item_map,
             user_rows=user_map.rows(user_ids),
             item_rows=item_map.rows(item_ids),
-            ratings=None if ratings is None else _numbers(ratings, "ratings", np.float32),
-            timestamps=None if timestamps is None else times_of(timestamps),
-            parts=None if parts is None else _numbers(parts, "parts", np.uint8),
+            ratings=None if ratings is None else numbers_of(ratings, "ratings", np.float32),
+            timestamps=None if timestamps is None else seconds_of(timestamps, "timestamps"),
+            parts=None if parts is None else numbers_of(parts, "parts", np.uint8),
         )
 
     @classmethod
@@ -138,6 +153,8 @@ class Interactions:
         item: str = "item",
         rating: str | None = None,
         timestamp: str | None = None,
+        *,
+        null_ids: bool = False,
     ) -> "Interactions":
         """Builds interactions from a table.
 
@@ -148,19 +165,59 @@ class Interactions:
             item: The column with item ids.
             rating: The column with ratings, or None for none.
             timestamp: The column with times, or None for none.
+            null_ids: Whether spellings of a missing value, such as "nan", are ids.
 
         Raises:
             InputError: A column is not there, or its values do not fit.
         """
-        names, column = _columns(frame)
         roles = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-        for role, wanted in roles.items():
-            if wanted is not None and wanted not in names:
-                raise InputError(
-                    f"{role}={wanted!r}: no such column; the columns are "
-                    f"{', '.join(str(name) for name in names) or 'none'}"
-                )
-        return cls.from_arrays(*(None if one is None else column(one) for one in roles.values()))
+        return cls.from_arrays(*columns_of(frame, roles), null_ids=null_ids)
+
+    @classmethod
+    def from_scipy(cls, matrix: Any, users: Any = None, items: Any = None) -> "Interactions":
+        """Builds interactions from a sparse matrix: an entry for each pair, with its rating.
+
+        Entries of one cell add up, as SciPy has it. A matrix of booleans gives no ratings. Ids of
+        rows and columns without an entry stay in the maps.
+
+        Args:
+            matrix: U×I, of any of SciPy's formats; every entry that it holds is an interaction.
+            users: The external ids of the rows, each once; by default 0 … U - 1.
+            items: The external ids of the columns, each once; by default 0 … I - 1.
+
+        Raises:
+            InputError: It is no sparse matrix of numbers, it holds zeros or entries that are not
+                finite, or ids do not fit its shape.
+        """
+        if not scipy.sparse.issparse(matrix) or len(matrix.shape) != 2:
+            shape = getattr(matrix, "shape", None)
+            raise InputError(
+                f"expected a sparse matrix of SciPy, got {type(matrix).__name__}"
+                f"{'' if shape is None else f' of shape {shape}'}; scipy.sparse.coo_array makes "
+                "one of a dense matrix"
+            )
+        entries = scipy.sparse.coo_array(matrix)
+        if not entries.has_canonical_format:
+            entries = entries.copy()
+            entries.sum_duplicates()
+        is_zero = entries.data == 0
+        if is_zero.any():
+            at = int(is_zero.argmax())
+            raise InputError(
+                f"matrix[{entries.row[at]}, {entries.col[at]}]: {int(is_zero.sum()):,} of "
+                f"{entries.nnz:,} entries are zeros, which can be read in two ways: as no "
+                "interaction (then call matrix.eliminate_zeros() first), or as an interaction "
+                "rated 0 (then pass rows, columns and values to Interactions.from_arrays)"
+            )
+        is_boolean = entries.dtype == bool
+        num_users, num_items = matrix.shape
+        return cls(
+            users=_ids_of_axis(users, "users", num_users),
+            items=_ids_of_axis(items, "items", num_items),
+            user_rows=entries.row.astype(np.int32),
+            item_rows=entries.col.astype(np.int32),
+            ratings=None if is_boolean else numbers_of(entries.data, "ratings", np.float32),
+        )
 
     def __len__(self) -> int:
         return len(self.user_rows)
@@ -218,7 +275,7 @@ class Interactions:
                 f"min_rating={threshold}: these interactions have no ratings; name the rating "
                 "column when reading, or leave the filter out"
             )
-        return self._filtered(f"rating ≥ {threshold:g}", self.ratings >= threshold)
+        return self.filtered(f"rating ≥ {threshold:g}", self.ratings >= threshold)
 
     def with_k_core(self, users: int, items: int) -> "Interactions":
         """Keeps the largest subset in which every user and every item has enough interactions.
@@ -248,7 +305,7 @@ class Interactions:
             kept = kept[stays]
         mask = np.zeros(len(self), dtype=bool)
         mask[kept] = True
-        return self._filtered(f"k-core of users ≥ {users}, items ≥ {items}", mask)
+        return self.filtered(f"k-core of users ≥ {users}, items ≥ {items}", mask)
 
     def taken(self, places: np.ndarray) -> "Interactions":
         """The interactions at some places, in the order of these.
@@ -262,8 +319,16 @@ class Interactions:
             self, **{name: one[places] for name, one in columns.items() if one is not None}
         )
 
-    def _filtered(self, step: str, mask: np.ndarray) -> "Interactions":
-        """The interactions where ``mask`` (bool[E]) holds, under maps of the ids still present."""
+    def filtered(self, step: str, mask: np.ndarray) -> "Interactions":
+        """Keeps the interactions where a mask holds, under maps of the ids still present.
+
+        Args:
+            step: What the report calls this.
+            mask: bool[E].
+
+        Raises:
+            InputError: It holds nowhere.
+        """
         if not mask.any():
             raise InputError(
                 f"{step} removed all {len(self):,} interactions; set a lower threshold"
@@ -295,6 +360,16 @@ class Interactions:
         return replace(kept, report=(*self.report, change))
 
 
+def _ids_of_axis(values: Any, name: str, size: int) -> IdMap:
+    """The ids of a matrix's rows or columns, in their order."""
+    if values is None:
+        return IdMap(pl.int_range(size, eager=True).rename("id"))
+    ids = ids_of(values, name).rename("id")
+    if len(ids) != size:
+        raise InputError(f"{name}: expected {size} ids as the matrix's shape says, got {len(ids)}")
+    return IdMap(ids)
+
+
 def _compacted(ids: IdMap, rows: np.ndarray) -> tuple[IdMap, np.ndarray]:
     """The ids that ``rows`` name, and ``rows`` in the numbers of that map."""
     stays = np.bincount(rows, minlength=len(ids)) > 0
@@ -302,39 +377,3 @@ def _compacted(ids: IdMap, rows: np.ndarray) -> tuple[IdMap, np.ndarray]:
         return ids, rows
     new_row = np.cumsum(stays, dtype=np.int64).astype(np.int32) - np.int32(1)
     return IdMap(ids.ids.filter(pl.Series(stays))), new_row[rows]
-
-
-def _numbers(values: Any, name: str, dtype: type[np.generic]) -> np.ndarray:
-    try:
-        given = values.to_numpy() if isinstance(values, pl.Series) else np.asarray(values)
-        if given.dtype.kind not in "iuf":
-            given = given.astype(np.float64)
-        # A number too large for the type becomes infinite, which the constructor refuses.
-        with np.errstate(over="ignore", invalid="ignore"):
-            numbers = given.astype(dtype)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected numbers: {error}") from error
-    if np.issubdtype(dtype, np.integer) and not np.array_equal(numbers, given):
-        raise InputError(f"{name}: expected whole numbers of type {np.dtype(dtype).name}")
-    return numbers
-
-
-def _columns(frame: Any) -> tuple[list[str], Callable[[str], Any]]:
-    """A table's column names, and a function from a name to the column."""
-    if isinstance(frame, pl.LazyFrame):
-        schema = frame.collect_schema()
-        return schema.names(), lambda name: frame.select(name).collect().to_series()
-    if isinstance(frame, Mapping):
-        return list(frame), frame.__getitem__
-    if not isinstance(frame, pl.DataFrame):
-        if hasattr(frame, "columns") and hasattr(frame, "to_numpy"):
-            # A pandas frame, column by column: what polars would convert needs pyarrow.
-            return list(frame.columns), lambda name: frame[name].to_numpy()
-        try:
-            frame = pl.DataFrame(frame)
-        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-            raise InputError(
-                f"expected a table (polars, pandas, Arrow or a mapping of columns), "
-                f"got {type(frame).__name__}: {error}"
-            ) from error
-    return frame.columns, frame.get_column

@@ -1,273 +1,188 @@
 """Readers: interaction files as people publish them -> Interactions.
 
-A format is a function from one file to its columns; which files a path stands for, and which format
-they have, is settled before. Files of one split are then put under common rows.
+Which files a path stands for and which format they have is settled first. Then each file is read
+by its format, and files of one split are put under common rows. Whatever was guessed of a file is
+kept with the interactions, as the options that would have said it.
 """
 
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from lightgcn_jax.data.delimited import (
-    Columns,
-    Layout,
-    collected,
-    first_lines,
-    read_lists,
-    read_table,
-)
-from lightgcn_jax.data.formats import (
-    COLUMN_NAMES,
-    FORMATS,
-    files_of,
-    plain_name,
-    recognised_format,
-    usual_column,
-)
-from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
+from lightgcn_jax.data.cells import Columns
+from lightgcn_jax.data.folders import files_of
+from lightgcn_jax.data.formats import FORMATS, recognised_format
 from lightgcn_jax.data.interactions import Interactions
-from lightgcn_jax.data.times import epoch_seconds
+from lightgcn_jax.data.joining import ReadFile, joined
+from lightgcn_jax.data.json_lines import read_json_lines
+from lightgcn_jax.data.layouts import read_adjacency, read_recbole, read_separated
+from lightgcn_jax.data.reading import (
+    AUTO,
+    HEADERS,
+    NULL_IDS,
+    QUOTINGS,
+    Options,
+    Reading,
+    separator_of,
+)
+from lightgcn_jax.data.spellings import UnknownIds
+from lightgcn_jax.data.stored import read_parquet
+from lightgcn_jax.data.text import PlainText, plain_text
+from lightgcn_jax.data.times import TIME_UNITS
+from lightgcn_jax.data.unpacking import unpacked
 from lightgcn_jax.errors import InputError
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What the caller asked for by name: role -> column, and the separator."""
-
-    columns: dict[str, str]
-    separator: str | None
 
 
 def read_interactions(
     path: str | Path,
     *,
-    format: str = "auto",
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    timestamp_column: str | None = None,
+    format: str = AUTO,
+    user_column: str | int | None = None,
+    item_column: str | int | None = None,
+    rating_column: str | int | None = None,
+    timestamp_column: str | int | None = None,
     separator: str | None = None,
+    header: str = AUTO,
+    quoting: str = AUTO,
+    time_unit: str = AUTO,
+    encoding: str = AUTO,
+    skip_bad_rows: bool = False,
+    null_ids: str = "refuse",
+    unknown_ids: UnknownIds = "refuse",
 ) -> Interactions:
     """Reads interactions from a file or a folder.
 
     Ids become integers where every id of the column is a canonical integer, else strings without
     surrounding blanks. A folder with a train and a test file gives ``parts`` over common rows.
-    Files that can be read in two ways are not read before ``format`` says which.
+    What can be read in two ways is not read before an option says which; ``readings`` of the result
+    says what was guessed.
 
     Args:
-        path: The file (.gz and .zst are read as they are) or folder.
-        format: A key of ``FORMATS``, or "auto" to go by name and first lines.
-        user_column: The name of the column with user ids, in formats with a header; None looks
-            for the usual names, here and below.
+        path: The file (.gz, .zst, .bz2, .xz and a .zip of one file are read as they are), or a
+            folder: a split, or one log in several files of the same columns.
+        format: A key of ``FORMATS``, or "auto" to go by name and lines.
+        user_column: The column with user ids: its name, or its place from 1 on; None looks for the
+            usual names, here and below.
         item_column: The same for item ids.
-        rating_column: The same for ratings.
-        timestamp_column: The same for times: seconds, or ISO 8601 dates.
+        rating_column: The same for ratings; "none" leaves them out.
+        timestamp_column: The same for times: numbers, or ISO 8601 dates.
         separator: What stands between fields, where it is not the format's own.
+        header: Whether the first line names the columns: "yes", "no", or "auto".
+        quoting: Whether "…" may enclose a field: "csv", "backslash" (\\" within), "none", "auto".
+        time_unit: A unit of ``TIME_UNITS``, or "auto" to go by the size of the numbers.
+        encoding: A text encoding, or "auto" for UTF-8 and what a byte-order mark says.
+        skip_bad_rows: Whether rows that do not fit are left out and counted.
+        null_ids: Whether ids such as "nan" and "NULL" are ids ("keep") or faults ("refuse").
+        unknown_ids: Whether the files of a split may be read where most users or items of one part
+            are unknown to train, `refuse` or `allow`.
 
     Raises:
-        InputError: The path, the format or a line of the file does not fit.
+        InputError: The path, the format or a line of the file does not fit, or the files do not
+            fit each other.
     """
     source = Path(path)
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
-    if format != "auto" and format not in FORMATS:
-        raise InputError(f"format={format!r}: expected auto or one of {', '.join(FORMATS)}")
-    if separator == "":
-        raise InputError("separator: expected at least one character, got an empty string")
     named = {
         "user": user_column,
         "item": item_column,
         "rating": rating_column,
         "timestamp": timestamp_column,
     }
-    choice = _Choice({role: name for role, name in named.items() if name is not None}, separator)
-    files = files_of(source, format)
-    if format == "auto":
-        format = recognised_format(list(files.values()), source)
-    read = _READERS[format]
-    return _joined({part: read(file, choice) for part, file in files.items()}, source)
+    columns = {role: _wanted(role, name) for role, name in named.items() if name is not None}
+    options = Options(
+        columns, separator_of(separator), header, quoting, time_unit, encoding, skip_bad_rows,
+        null_ids,
+    )  # fmt: skip
+    for name, value, known in (
+        ("format", format, (AUTO, *FORMATS)),
+        ("header", header, HEADERS),
+        ("quoting", quoting, QUOTINGS),
+        ("time_unit", time_unit, (AUTO, *TIME_UNITS)),
+        ("null_ids", null_ids, NULL_IDS),
+    ):
+        if value not in known:
+            raise InputError(f"{name}={value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
+    found = files_of(source, format)
+    with unpacked(found.all) as plain, ExitStack() as stack:
+        texts: dict[Path, PlainText] = {}
 
+        def opened(file: Path) -> PlainText:
+            if file not in texts:
+                texts[file] = stack.enter_context(plain_text(file, encoding))
+            return texts[file]
 
-def _places(path: Path, names: Sequence[str], choice: _Choice) -> dict[str, int]:
-    """Where each role stands among the columns ``names``."""
-    places: dict[str, int] = {}
-    for role in COLUMN_NAMES:
-        wanted = choice.columns.get(role)
-        if wanted is not None and wanted not in names:
-            raise InputError(
-                f"{path}: {role}_column={wanted!r}: no such column; the columns are "
-                f"{', '.join(names)}"
-            )
-        place = usual_column(role, names) if wanted is None else list(names).index(wanted)
-        if place is not None:
-            places[role] = place
-        elif role in ("user", "item"):
-            raise InputError(
-                f"{path}: expected a header with a column of {role} ids (such as "
-                f"{COLUMN_NAMES[role][0]}), got {', '.join(names)}; pass {role}_column, "
-                "or format='triples' where there is no header"
-            )
-    if places["user"] == places["item"]:
-        raise InputError(f"{path}: user and item are both column {names[places['user']]!r}")
-    return places
-
-
-def _read_header_table(path: Path, choice: _Choice, separator: str, quotes: bool) -> Columns:
-    number, header = first_lines(path, 1)[0]
-    separator = choice.separator or separator
-    if quotes and choice.separator is None and separator not in header:
-        separator = max((";", "\t", "|"), key=header.count)
-    quotes = quotes and len(separator) == 1
-    names = header.split(separator)
-    if quotes:
-        try:
-            names = next(csv.reader([header], delimiter=separator))
-        except csv.Error as error:
-            raise InputError(f"{path}:{number}: expected a header: {error}") from error
-    names = tuple(name.strip() for name in names)
-    places = _places(path, names, choice)
-    return read_table(path, Layout(separator, names, places, number, quotes))
-
-
-def _read_csv(path: Path, choice: _Choice) -> Columns:
-    return _read_header_table(path, choice, ",", quotes=True)
-
-
-def _read_tsv(path: Path, choice: _Choice) -> Columns:
-    # Quotation marks in tab-separated logs are text: HetRec and RecBole files hold lone ones.
-    return _read_header_table(path, choice, "\t", quotes=False)
-
-
-def _read_recbole(path: Path, choice: _Choice) -> Columns:
-    number, header = first_lines(path, 1)[0]
-    separator = choice.separator or "\t"
-    typed = [cell.strip().partition(":") for cell in header.split(separator)]
-    if not all(colon for _, colon, _ in typed):
-        raise InputError(
-            f"{path}:{number}: expected a header of name:type cells (user_id:token …), "
-            f"got {header!r}"
-        )
-    names = tuple(name for name, _, _ in typed)
-    return read_table(path, Layout(separator, names, _places(path, names, choice), number))
-
-
-def _read_triples(path: Path, choice: _Choice) -> Columns:
-    number, first = first_lines(path, 1)[0]
-    usual = (mark for mark in ("::", "\t", ",", ";") if mark in first)
-    separator = choice.separator or next(usual, " ")
-    width = len(first.split(separator))
-    if width not in (2, 3, 4):
-        raise InputError(
-            f"{path}:{number}: expected 'user item [rating [timestamp]]', got {first[:80]!r}"
-        )
-    _refuse_column_names(path, choice)
-    places = {role: at for at, role in enumerate(COLUMN_NAMES) if at < width}
-    return read_table(path, Layout(separator, tuple(places), places))
-
-
-def _read_movielens(path: Path, choice: _Choice) -> Columns:
-    is_csv = plain_name(path).endswith(".csv")
-    return _read_csv(path, choice) if is_csv else _read_triples(path, choice)
-
-
-def _refuse_column_names(path: Path, choice: _Choice) -> None:
-    if choice.columns:
-        raise InputError(
-            f"{path}: {', '.join(f'{role}_column' for role in choice.columns)}: this format has "
-            "no header, so columns cannot be named; leave the names out or pass another format"
-        )
-
-
-def _read_adjacency(path: Path, choice: _Choice) -> Columns:
-    _refuse_column_names(path, choice)
-    return read_lists(path, choice.separator)
-
-
-def _read_parquet(path: Path, choice: _Choice) -> Columns:
-    try:
-        table = pl.scan_parquet(path, glob=False)
-        names = table.collect_schema().names()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: expected a Parquet table: {error}") from error
-    found = {
-        role: collected(table.select(names[place]), path).to_series()
-        for role, place in _places(path, names, choice).items()
+        kind = format
+        if kind == AUTO:
+            kind = recognised_format(plain, source, options, opened)
+        read = [_read(file, kind, options, opened) for file in plain]
+    given = {"format"} if format != AUTO else set()
+    given |= {name for name in ("separator",) if separator is not None}
+    given |= {
+        name
+        for name, value in (("header", header), ("quoting", quoting), ("time_unit", time_unit),
+                            ("encoding", encoding))
+        if value != AUTO
+    }  # fmt: skip
+    given |= {f"{role}_column" for role in columns}
+    files = [ReadFile(*file) for file in zip(found.all, found.part_of_each, read, strict=True)]
+    interactions = joined(files, source, unknown_ids)
+    types = {
+        kind: "integers" if ids.ids.dtype == pl.Int64 else "text"
+        for kind, ids in (("user_ids", interactions.users), ("item_ids", interactions.items))
     }
-    ratings = timestamps = None
-    if "rating" in found:
-        ratings = found["rating"].cast(pl.Float32, strict=False)
-        _check_numbers(path, found["rating"], ratings, "a finite number")
-    if "timestamp" in found:
-        timestamps = epoch_seconds(found["timestamp"])
-        _check_numbers(path, found["timestamp"], timestamps, "seconds, a time or an ISO 8601 date")
-    users, items = (_stored_ids(path, found[role]) for role in ("user", "item"))
-    return Columns(users, items, ratings, timestamps)
-
-
-def _check_numbers(path: Path, given: pl.Series, numbers: pl.Series, expected: str) -> None:
-    bad = ~numbers.is_finite().fill_null(False)
-    if bad.any():
-        row = int(bad.arg_max() or 0)
-        raise InputError(
-            f"{path}: row {row + 1}: column {given.name!r}: expected {expected}, got {given[row]!r}"
+    readings = [
+        replace(
+            file.columns.reading,
+            file=file.path.name,
+            guessed=tuple(name for name in file.columns.reading.settings if name not in given),
+            **types,
         )
+        for file in files
+    ]
+    return replace(
+        interactions,
+        readings=tuple(_alike(readings)),
+        notes=(*found.notes, *interactions.notes),
+    )
 
 
-def _stored_ids(path: Path, column: pl.Series) -> pl.Series:
-    ids = as_ids(column, f"{path}: column {column.name!r}")
-    if ids.dtype == pl.Int64:
-        return ids
-    ids = ids.str.strip_chars()
-    if (ids == "").any():
-        row = int((ids == "").arg_max() or 0)
-        raise InputError(
-            f"{path}: row {row + 1}: column {column.name!r}: expected an id, got an empty string"
-        )
-    numbers, is_integer = canonical_integers(ids)
-    return numbers if is_integer.all() else ids
+def _alike(readings: Sequence[Reading]) -> Iterator[Reading]:
+    """Readings, those beside each other that differ in nothing but the file put together."""
+    for _, group in groupby(readings, lambda one: replace(one, file="")):
+        first, *others = group
+        if others:
+            first = replace(first, file=f"{first.file} … {others[-1].file} ({len(others) + 1})")
+        yield first
 
 
-def _joined(parts: dict[int, Columns], source: Path) -> Interactions:
-    """The files' columns under one map of users and one of items."""
-    files = list(parts.values())
-    edges = sum(len(file.users) for file in files)
-    if not edges:
-        raise InputError(f"{source}: expected interactions, but the files hold none")
-    idle = [file.idle_users for file in files if file.idle_users is not None]
-    users = _stacked([*(file.users for file in files), *idle])
-    items = _stacked([file.items for file in files])
-    user_map, item_map = IdMap.from_values(users), IdMap.from_values(items)
-    numbers: dict[str, np.ndarray | None] = {}
-    for name in ("ratings", "timestamps"):
-        columns = [column for file in files if (column := getattr(file, name)) is not None]
-        if columns and len(columns) < len(files):
-            raise InputError(f"{source}: expected {name} in every file of the split or in none")
-        numbers[name] = pl.concat(columns).to_numpy() if columns else None
-    codes = None
-    if len(parts) > 1:
-        codes = np.repeat(list(parts), [len(file.users) for file in files]).astype(np.uint8)
-    rows = user_map.rows(users[:edges]), item_map.rows(items)
-    return Interactions(user_map, item_map, *rows, numbers["ratings"], numbers["timestamps"], codes)
+def _wanted(role: str, name: str | int) -> str:
+    """What was asked for as the column of a role, as text."""
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise InputError(f"{role}_column: expected a name or a place from 1 on, got {name!r}")
+    if isinstance(name, int):
+        if name < 1:
+            raise InputError(f"{role}_column: expected a place from 1 on, got {name}")
+        return f"#{name}"
+    return name
 
 
-def _stacked(columns: list[pl.Series]) -> pl.Series:
-    """Columns of ids one below the other, as strings if one of them holds strings."""
-    if any(column.dtype == pl.String for column in columns):
-        columns = [column.cast(pl.String) for column in columns]
-    return pl.concat([column.rename("id") for column in columns])
+def _read(
+    file: Path, format: str, options: Options, opened: Callable[[Path], PlainText]
+) -> Columns:
+    """One file by its format."""
+    if format == "parquet":
+        return read_parquet(file, options)
+    return _READERS[format](opened(file), format, options)
 
 
-_READERS: dict[str, Callable[[Path, _Choice], Columns]] = {
-    "adjacency": _read_adjacency,
-    "triples": _read_triples,
-    "csv": _read_csv,
-    "tsv": _read_tsv,
-    "parquet": _read_parquet,
-    "recbole": _read_recbole,
-    "movielens": _read_movielens,
-    "hetrec": _read_tsv,
+_READERS: dict[str, Callable[[PlainText, str, Options], Columns]] = {
+    "adjacency": read_adjacency,
+    "jsonl": read_json_lines,
+    "recbole": read_recbole,
+    **dict.fromkeys(("triples", "csv", "tsv", "movielens", "hetrec"), read_separated),
 }

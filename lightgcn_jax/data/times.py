@@ -7,6 +7,86 @@ import polars as pl
 
 from lightgcn_jax.errors import InputError
 
+UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+"""Units of numbers that count from 1970, and how many of each make a second."""
+TIME_UNITS = (*UNITS, "yyyymmdd", "dates")
+"""What a column of times may be: numbers of a unit, days such as 20240131, or ISO 8601 dates."""
+# From these sizes on a number is taken for milliseconds, microseconds, nanoseconds: as seconds
+# each would lie beyond the year 5138, and as the larger unit before March 1973.
+_FROM = {"nanoseconds": 1e17, "microseconds": 1e14, "milliseconds": 1e11, "seconds": 0.0}
+_PLAUSIBLE = (3.1e8, 4.2e9)  # seconds of 1980 to 2103
+
+
+def unit_of(numbers: pl.Series) -> tuple[str, str | None]:
+    """The unit of times, by the size of most of them.
+
+    Args:
+        numbers: Float64 [n], finite; 0 and nulls count for nothing.
+
+    Returns:
+        A key of ``UNITS``, and None; or, where the numbers can be read in two ways, these ways.
+    """
+    sizes = numbers.drop_nulls().abs()
+    sizes = sizes.filter((sizes > 0) & sizes.is_finite())
+    if not len(sizes):
+        return "seconds", None
+    median = float(np.median(sizes.to_numpy()))
+    unit = next(name for name, least in _FROM.items() if median >= least)
+    if unit == "seconds" and _are_days(numbers):
+        return unit, (
+            f"times such as {int(sizes[0])} can be read in two ways, as days (YYYYMMDD) or as "
+            "seconds of 1970: pass time_unit yyyymmdd or seconds (--time-unit)"
+        )
+    for other, per_second in UNITS.items():
+        if other != unit:
+            low, high = (end * per_second for end in _PLAUSIBLE)
+            odd = sizes.filter((sizes >= low) & (sizes <= high) & (sizes >= _FROM[other]))
+            if len(odd):
+                return unit, (
+                    f"times can be read in two ways: most look like {unit}, but {len(odd):,} of "
+                    f"{len(sizes):,}, such as {odd[0]:.0f}, like {other}; pass time_unit "
+                    f"(--time-unit {unit})"
+                )
+    return unit, None
+
+
+def _are_days(numbers: pl.Series) -> bool:
+    """Whether every number looks like a day written as YYYYMMDD."""
+    given = numbers.drop_nulls()
+    if not bool(((given >= 19000101) & (given <= 21001231)).all()):
+        return False
+    return int(day_seconds(given).null_count()) == 0
+
+
+def day_seconds(numbers: pl.Series) -> pl.Series:
+    """Days such as 20240131 as seconds; null where there is no such day.
+
+    Args:
+        numbers: Float64 [n].
+    """
+    whole = numbers.cast(pl.Int64, strict=False)
+    text = pl.select(pl.when(whole == numbers).then(whole.cast(pl.String))).to_series()
+    days = text.str.to_date("%Y%m%d", strict=False)
+    return _divided(days.cast(pl.Datetime("us")).dt.epoch("us"), 1e6)
+
+
+def in_seconds(numbers: pl.Series, unit: str) -> pl.Series:
+    """Numbers of a unit as seconds.
+
+    Args:
+        numbers: Float64 [n].
+        unit: a key of ``UNITS``, or yyyymmdd.
+    """
+    if unit == "yyyymmdd":
+        return day_seconds(numbers)
+    return numbers if unit == "seconds" else _divided(numbers, UNITS[unit])
+
+
+def _divided(numbers: pl.Series, by: float) -> pl.Series:
+    """Numbers by a number, to the last bit, which polars gives up for a product."""
+    quotients = numbers.cast(pl.Float64).to_numpy() / by
+    return pl.Series(numbers.name, quotients).fill_nan(None)
+
 
 def epoch_seconds(column: pl.Series) -> pl.Series:
     """Times as Float64 seconds since 1970 UTC: numbers, dates, numerals or ISO 8601 strings.
@@ -38,13 +118,13 @@ def epoch_seconds(column: pl.Series) -> pl.Series:
             zoned = iso.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="us", strict=False)
             moments.append(zoned.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
         for moment in moments:
-            at = moment.dt.epoch("us").cast(pl.Float64) / 1e6
+            at = _divided(moment.dt.epoch("us"), 1e6)
             seconds = seconds.zip_with(seconds.is_not_null(), at)
         return seconds
     if column.dtype == pl.Date:
         column = column.cast(pl.Datetime("us"))
     if isinstance(column.dtype, pl.Datetime):
-        return column.dt.epoch("us").cast(pl.Float64) / 1e6
+        return _divided(column.dt.epoch("us"), 1e6)
     if column.dtype.is_numeric():
         return column.cast(pl.Float64)
     return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
@@ -73,3 +153,21 @@ def times_of(values: Any) -> np.ndarray:
             f"timestamps[{at}]: expected seconds, a date or an ISO 8601 string, got {column[at]!r}"
         )
     return seconds.to_numpy()
+
+
+def time_fault(name: str, value: str | None, unit: str) -> str:
+    """Why a cell is no time.
+
+    Args:
+        name: The column, for the message.
+        value: The cell.
+        unit: The unit that was asked for, or auto.
+    """
+    wanted = "seconds or an ISO 8601 date"
+    if unit == "yyyymmdd":
+        wanted = "a day such as 20240131"
+    elif unit == "dates":
+        wanted = "an ISO 8601 date"
+    elif unit in UNITS:
+        wanted = f"a number of {unit}"
+    return f"{name}: expected {wanted}, got {value!r}"

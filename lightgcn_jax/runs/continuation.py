@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
+from lightgcn_jax.data.spellings import UnknownIds, check_fit
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import MF, LightGCN
@@ -40,6 +41,7 @@ def continue_from(
     out: Path | str | None = None,
     reporter: Reporter | None = None,
     data: Mapping[str, Any] | None = None,
+    unknown_ids: UnknownIds = "refuse",
 ) -> FitResult:
     """Train on from a run's best epoch, with its data and new data together.
 
@@ -56,15 +58,17 @@ def continue_from(
             protocol would rank pairs that were trained on, or train on pairs that were held
             out.
         out: a new directory for the new run.
-        reporter: receives progress.
+        reporter: receives progress, and what is worth telling of the new data.
         data: JSON value stored with the new run.
+        unknown_ids: whether to go on where most users or items of the new data are unknown to the
+            run, as they are where ids are written in another way.
 
     Returns:
         The new run.
 
     Raises:
-        InputError: no run of a trained model with a checkpoint, or settings that its embeddings
-            do not fit.
+        InputError: no run of a trained model with a checkpoint, settings that its embeddings do
+            not fit, or new data whose ids are not the run's.
     """
     old = open_trained(path)
     old_config = old.config
@@ -77,12 +81,15 @@ def continue_from(
             raise InputError(
                 f"{field}: expected {before.get(field)} as in {path}, got {after.get(field)}"
             )
+    merged = merge_splits(old.split, split, unknown_ids)
+    for note in merged.notes[len(split.notes) :]:
+        (reporter or SilentReporter()).noted(note)
     trainer = Trainer(old.split, old_config, None, old, SilentReporter())
     checkpoint = load_checkpoint(old.checkpoints, trainer.array_template())
     if checkpoint is None:
         raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
     # Rows are put in training order before the states are extended, and fit leaves them there.
-    merged = in_training_order(merge_splits(old.split, split), config)
+    merged = in_training_order(merged, config)
     arrays: TrainArrays = checkpoint.arrays
     states = dataclasses.replace(arrays.states, params=arrays.best)
     states = extend_states(states, old.split, merged, config)
@@ -109,15 +116,27 @@ def open_trained(path: Path | str) -> RunDirectory:
     return run
 
 
-def merge_splits(old: Split, new: Split) -> Split:
+def merge_splits(old: Split, new: Split, unknown_ids: UnknownIds = "refuse") -> Split:
     """Both splits' pairs over grown id maps; a pair that ``old`` knows stays in its part.
 
     Args:
         old: the run's split.
-        new: the new data.
+        new: the new data; its notes come first in what is returned.
+        unknown_ids: whether to go on where most users or items of ``new`` are unknown.
+
+    Raises:
+        InputError: most are, and that is to be refused.
     """
+    names = "the run", "the new data"
+    notes = (
+        *check_fit("users", old.users.ids, new.users.ids, *names, unknown_ids),
+        *check_fit("items", old.items.ids, new.items.ids, *names, unknown_ids),
+    )
     users, items = old.users.grow(new.users.ids), old.items.grow(new.items.ids)
     user_rows, item_rows = users.rows(new.users.ids), items.rows(new.items.ids)
+    for kind, before, after in (("users", old.users, users), ("items", old.items, items)):
+        if before.ids.dtype != after.ids.dtype:
+            notes += (f"the new data make strings of the {kind}' ids, which were integers",)
     known = merge_pairs(*(getattr(old, part) for part in PARTS))
     parts, added = {}, {}
     for part in PARTS:
@@ -135,6 +154,7 @@ def merge_splits(old: Split, new: Split) -> Split:
         report=(*old.report, *new.report),
         notes=(
             *new.notes,
+            *notes,
             f"new data: {len(users) - len(old.users):,} new users, "
             f"{len(items) - len(old.items):,} new items, new pairs {counts}",
         ),

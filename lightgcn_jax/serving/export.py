@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, Scorer
 from lightgcn_jax.files import replacing
 from lightgcn_jax.models.heads import HeadScorer
 from lightgcn_jax.serving.recommender import Recommender
@@ -21,9 +22,8 @@ from lightgcn_jax.serving.recommender import Recommender
 def export(run: str | Path | Recommender, target: str | Path) -> Path:
     """Writes final embeddings and external ids to one file; the suffix decides the format.
 
-    Row r of a table belongs to id r. Inner products of the rows are the scores; of `gfcf` they are
-    what its low-pass filter adds to the scores. A model whose score is no inner
-    product, a network for instance, is refused.
+    Row r of a table belongs to id r. Inner products of the rows are the scores. A model whose
+    scores are no inner products, a network or a graph filter for instance, is refused.
 
     - ``.npz``: arrays ``users float32[U, D]``, ``items float32[I, D]``, ``user_ids`` and
       ``item_ids``, int64 or unicode; numpy loads it with ``allow_pickle=False``.
@@ -47,15 +47,36 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
     target = Path(target)
     check_target(target)
     recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
-    if isinstance(recommender.scorer, HeadScorer):
-        raise InputError(
-            "export: expected a model whose scores are inner products of its embeddings, got the "
-            f"score {recommender.scorer.score}; a run directory holds its vectors in "
-            "embeddings.safetensors and what its score learnt in model.safetensors"
-        )
+    _check_scorer(recommender)
     users = recommender.users, recommender.user_embeddings
     items = recommender.items, recommender.item_embeddings
     return write_tables(target, {"user": users, "item": items})
+
+
+def is_exportable(scorer: Scorer) -> bool:
+    """Whether a model's scores are the inner products of its vectors, so that those say it all.
+
+    Args:
+        scorer: what ranks.
+    """
+    # A class of one's own that derives from InnerProduct may score as it likes.
+    return type(scorer) is InnerProduct
+
+
+def _check_scorer(recommender: Recommender) -> None:
+    scorer = recommender.scorer
+    if is_exportable(scorer):
+        return
+    expected = "export: expected a model whose scores are inner products of its embeddings, got"
+    if isinstance(scorer, HeadScorer):
+        raise InputError(
+            f"{expected} the score {scorer.score}; a run directory holds its vectors in "
+            "embeddings.safetensors and what its score learnt in model.safetensors"
+        )
+    remedy = "recommend answers from the run itself"
+    if isinstance(scorer, Embedded):
+        remedy += "; Recommender.from_run(…).item_embeddings hold what similar compares, no scores"
+    raise InputError(f"{expected} {recommender.model}, whose scores are no such products; {remedy}")
 
 
 Tables = Mapping[str, tuple[IdMap, np.ndarray]]

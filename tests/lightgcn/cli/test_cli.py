@@ -261,9 +261,18 @@ def test_going_on_with_new_data(run, tmp_path):
     new = tmp_path / "new.csv"
     new.write_text("user,item\n" + "".join(f"{u},new {i}\n" for u in (1, 999) for i in range(10)))
     flags = ("--out", tmp_path / "second", "--epochs", "1", "--k-core", "2")
+    said = error_of("train", "--from", run, "--data", new, *flags, "--quiet")
+    assert "10 of 10 items of the new data are unknown to the run: 'new 0' in the new" in said
+    assert not (tmp_path / "second").exists()
+    flags += ("--unknown-ids", "allow")
     status, _, err = call("train", "--from", run, "--data", new, *flags)
     assert status == 0
     assert "20 interactions, 2 users, 10 items" in err
+    # Made of both the run and the new data, and still said before training.
+    assert "1 of 2 users of the new data are unknown to the run\n" in err
+    note = "new data: 1 new users, 10 new items, new pairs 20 to train, 0 to valid, 0 to test\n"
+    assert err.index(note) < err.index("epoch 1 ")
+    assert note in call("evaluate", tmp_path / "second").err
     old, grown = RunDirectory.open(run), RunDirectory.open(tmp_path / "second")
     assert grown.config == replaced(old.config, {"epochs": 1})
     assert grown.split.users.ids.to_list() == [*old.split.users.ids, 999]
@@ -332,8 +341,11 @@ def test_a_closed_form_from_the_command_line(source, run, tmp_path):
     assert "gfcf fitted in " in err
     assert "selected by" not in err
     assert out.startswith("gfcf, fitted in ")
-    for command in ("recommend", "similar", "export"):
+    for command in ("recommend", "similar"):
         assert f"lightgcn-jax {command} " in out
+    assert "lightgcn-jax export " not in out
+    refusal = "expected a model whose scores are inner products of its embeddings, got gfcf"
+    assert refusal in error_of("export", tmp_path / "run", "--to", tmp_path / "e.npz")
     summary = RunDirectory.open(tmp_path / "run").summary()
     assert f"{summary['test']['recall@5']:.4f}" in out
     assert json.loads(call("evaluate", tmp_path / "run", "--json").out)["test"] == summary["test"]
@@ -372,9 +384,10 @@ def test_models_without_vectors_say_so(source, tmp_path):
     assert "lightgcn-jax recommend " in out
     assert "lightgcn-jax similar " not in out
     assert "lightgcn-jax export " not in out
-    refusal = "gfcf, spectral), got popular"
-    for command in (("similar", "--user", "1"), ("export", "--to", tmp_path / "e.npz")):
-        assert refusal in error_of(command[0], tmp_path / "run", *command[1:])
+    said = error_of("similar", tmp_path / "run", "--user", "1")
+    assert "gfcf, spectral), got popular" in said
+    said = error_of("export", tmp_path / "run", "--to", tmp_path / "e.npz")
+    assert "got popular, whose scores are no such products" in said
     assert not (tmp_path / "e.npz").exists()
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from lightgcn_jax.data import datasets
 from lightgcn_jax.data.datasets import dataset_names, describe, fingerprint, load_dataset
+from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, Edition, FileSet, Source
 from lightgcn_jax.errors import InputError
@@ -46,6 +47,14 @@ def worlds(draw) -> tuple[list, list, list[int] | None]:
     )
 
 
+def interactions_of(users: list, items: list, parts: list[int] | None) -> Interactions:
+    """Under any ids, those too that no file and no array may hold."""
+    maps = IdMap.from_values(users), IdMap.from_values(items)
+    rows = (known.rows(values) for known, values in zip(maps, (users, items), strict=True))
+    codes = None if parts is None else np.array(parts, np.uint8)
+    return Interactions(*maps, *rows, parts=codes)
+
+
 def _slow_fingerprint(users: list, items: list, parts: list[int] | None) -> str:
     def text(value: object) -> bytes:
         plain = str(value).replace("\\", r"\\").replace("\t", r"\t")
@@ -64,37 +73,37 @@ def _slow_fingerprint(users: list, items: list, parts: list[int] | None) -> str:
 def test_fingerprint_is_the_documented_one_in_any_order(world, random):
     users, items, parts = world
     expected = _slow_fingerprint(users, items, parts)
-    assert fingerprint(Interactions.from_arrays(users, items, parts=parts)) == expected
+    assert fingerprint(interactions_of(users, items, parts)) == expected
     order = list(range(len(users)))
     random.shuffle(order)
     order += order[:2]  # a repeated pair counts once
-    shuffled = Interactions.from_arrays(
+    shuffled = interactions_of(
         [users[at] for at in order],
         [items[at] for at in order],
-        ratings=np.arange(len(order)),
-        parts=None if parts is None else [parts[at] for at in order],
+        None if parts is None else [parts[at] for at in order],
     )
-    assert fingerprint(shuffled) == expected
+    ratings = np.arange(len(order), dtype=np.float32)
+    assert fingerprint(dataclasses.replace(shuffled, ratings=ratings)) == expected
 
 
 @settings(max_examples=60, deadline=None)
 @given(worlds(), st.data())
 def test_fingerprint_feels_every_change_of_a_pair(world, data):
     users, items, parts = world
-    before = fingerprint(Interactions.from_arrays(users, items, parts=parts))
+    before = fingerprint(interactions_of(users, items, parts))
     at = data.draw(st.integers(0, len(users) - 1))
     other = "new" if isinstance(items[at], str) else next(n for n in range(99) if n not in items)
     changed = [*items[:at], other, *items[at + 1 :]]
-    assert fingerprint(Interactions.from_arrays(users, changed, parts=parts)) != before
-    longer = Interactions.from_arrays(
-        [*users, users[at]], [*items, other], parts=None if parts is None else [*parts, 0]
+    assert fingerprint(interactions_of(users, changed, parts)) != before
+    longer = interactions_of(
+        [*users, users[at]], [*items, other], None if parts is None else [*parts, 0]
     )
     assert fingerprint(longer) != before
 
 
 def test_fingerprint_feels_the_part_and_keeps_fields_apart():
     def of(users, items, parts=None):
-        return fingerprint(Interactions.from_arrays(users, items, parts=parts))
+        return fingerprint(interactions_of(users, items, parts))
 
     assert of([1], [2], [TRAIN]) != of([1], [2], [TEST])
     assert of([1], [2], [TRAIN]) != of([1], [2])

@@ -188,7 +188,10 @@ def test_a_year_beside_dates_is_no_number_of_seconds():
         (lambda: Interactions.from_arrays([1], [1], ratings=[1, 2]), r"ratings: expected float32"),
         (lambda: Interactions.from_arrays([1], [1], ratings=[np.nan]), r"ratings\[0\].*nan"),
         (lambda: Interactions.from_arrays([1], [1], ratings=[1e300]), r"ratings\[0\].*inf"),
-        (lambda: Interactions.from_arrays([1], [1], ratings=["x"]), "ratings: expected numbers"),
+        (
+            lambda: Interactions.from_arrays([1], [1], ratings=["x"]),
+            r"ratings\[0\]: expected a number, got 'x'",
+        ),
         (lambda: Interactions.from_arrays([1], [1], timestamps=[np.inf]), r"timestamps\[0\].*inf"),
         (lambda: Interactions.from_arrays([1], [1], timestamps=["x"]), r"timestamps\[0\].*'x'"),
         (lambda: Interactions.from_arrays([1], [1], timestamps=[None]), r"timestamps\[0\].*None"),

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+import re
 from pathlib import Path
 
 import polars as pl
@@ -108,7 +109,10 @@ def test_adjacency_lists_are_read_as_they_were_written(tmp_path, ending, events)
 @given(
     st.lists(
         st.tuples(
-            st.text('ab ",\n;é', min_size=1, max_size=6).filter(lambda text: text.strip(" \n")),
+            st.text('ab ",;é', min_size=1, max_size=6).filter(
+                # Blanks before quotation marks around an id are refused.
+                lambda text: text.strip() and not re.fullmatch(r'\s+".*"\s*', text)
+            ),
             st.integers(0, 9),
             st.text('ab",\n', max_size=4),
         ),
@@ -134,7 +138,7 @@ def test_folders_of_parts_share_their_rows(tmp_path):
         "test.txt": "1 6 8\n2 5\n",
     }.items():
         write(tmp_path / name, text)
-    data = read_interactions(tmp_path)
+    data = read_interactions(tmp_path, unknown_ids="allow")
     assert data.users.ids.to_list() == [0, 1, 2, 3]  # 3 is known, though it has no item
     assert data.items.ids.to_list() == [5, 6, 7, 8]
     assert data.parts is not None
@@ -146,7 +150,7 @@ def test_folders_of_parts_share_their_rows(tmp_path):
 def test_ids_that_are_strings_in_one_part_are_strings_in_all(tmp_path):
     write(tmp_path / "x.train.inter", "user_id:token\titem_id:token\n1\t2\n")
     write(tmp_path / "x.test.inter", "user_id:token\titem_id:token\nb\t3\n")
-    data = read_interactions(tmp_path)
+    data = read_interactions(tmp_path, unknown_ids="allow")
     assert data.users.ids.to_list() == ["1", "b"]
     assert data.items.ids.to_list() == [2, 3]
     assert data.parts is not None
@@ -156,7 +160,7 @@ def test_ids_that_are_strings_in_one_part_are_strings_in_all(tmp_path):
 def test_triples_in_folders_and_files(tmp_path):
     write(tmp_path / "data1.txt", "1\t5\t2\n2\t5\t1\n")
     write(tmp_path / "test1.txt", "2\t6\t7\n")
-    data = read_interactions(tmp_path)
+    data = read_interactions(tmp_path, unknown_ids="allow")
     assert pairs_of(data) == [("1", "5"), ("2", "5"), ("2", "6")]
     assert data.ratings is not None
     assert data.ratings.tolist() == [2, 1, 7]
@@ -185,8 +189,14 @@ def test_one_line_far_down_tells_a_list_from_a_table(tmp_path):
     lines = [f"{user} {user % 7} 5 {1_500_000_000 + user}" for user in range(1_500)]
     path = write(tmp_path / "log.txt", "\n".join([*lines, "3 5 4 1500009999\n"]))
     assert len(read_interactions(path)) == 1_501
-    lists = write(tmp_path / "lists.txt", "\n".join([*lines, "1500 3\n"]))
-    assert len(read_interactions(lists)) == 3 * 1_500 + 1
+    # A torn line in a log of one event for each user does not turn ratings into items.
+    torn = write(tmp_path / "torn.txt", "\n".join([*lines, "1500 3\n"]))
+    with pytest.raises(
+        InputError,
+        match=r"torn.txt: can be read in two ways, for 1,500 lines have 4 numbers and 1 have not",
+    ):
+        read_interactions(torn)  # fmt: skip
+    assert len(read_interactions(torn, format="adjacency")) == 3 * 1_500 + 1
     # A cut line in a log is no reason to take it for lists.
     for text in ([*lines, lines[3], "7 5 4\n"], ["1 2 3 4 5", "2 2 3 4 5", "1 7 3 4 5\n"]):
         path = write(tmp_path / "cut.txt", "\n".join(text))
@@ -202,7 +212,7 @@ def test_all_files_of_a_split_tell_their_format(tmp_path):
     write(tmp_path / "train.txt", "0 1 2\n1 2 3\n")
     for test, expected in (("0 3\n", 5), ("0 3 4\n0 5 1\n", 4)):
         write(tmp_path / "test.txt", test)
-        assert len(read_interactions(tmp_path)) == expected
+        assert len(read_interactions(tmp_path, unknown_ids="allow")) == expected
     write(tmp_path / "test.txt", "0 3 4\n")
     with pytest.raises(InputError, match="can be read in two ways"):
         read_interactions(tmp_path)
@@ -289,33 +299,25 @@ CSV = "user,item,rating,timestamp\n"
         ("a.csv", CSV + "1,2,3,4\n\n1,2,3\n", "a.csv:4: expected 4 comma-separated fields "
          r"\(user, item, rating, timestamp\), got 3: '1,2,3'"),
         ("a.csv", CSV + "1,2,3,4,5\n", "a.csv:2: expected 4 comma-separated fields .* got 5"),
-        ("a.csv", CSV + "1,2,x,4\n", "a.csv:2: column 'rating': expected a finite number, got 'x'"),
-        ("a.csv", CSV + "1,2,nan,4\n", "a.csv:2: column 'rating'.*'nan'"),
-        ("a.csv", CSV + "1,2,1e99,4\n", "a.csv:2: column 'rating'.*'1e99'"),
-        ("a.csv", CSV + "1,2,,4\n", "a.csv:2: column 'rating'.*''"),
-        ("a.csv", CSV + "1,2,3,inf\n", "a.csv:2: column 'timestamp': expected seconds.*'inf'"),
-        ("a.csv", CSV + "1,2,3,4\n1,2,3,soon\n", "a.csv:3: column 'timestamp'.*'soon'"),
         ("a.csv", CSV + "1, ,3,4\n", "a.csv:2: column 'item': expected an id, got an empty field"),
-        ("a.csv", CSV.encode() + b"\xff,2,3,4\n", "a.csv:2: column 'user': expected UTF-8"),
-        ("a.csv.gz", CSV + "1,2,x,4\n", "a.csv.gz:2: column 'rating'"),
-        ("a.csv", CSV + '"1\n",2,3,4\n"5",2,x,4\n', "a.csv:4: column 'rating'.*'x'"),
+        ("a.csv", CSV.encode() + b"\xff,2,3,4\n", "a.csv:2: column 'user': expected an id, got by"),
+        ("a.csv.gz", CSV + "1,,3,4\n", "a.csv.gz:2: column 'item'"),
+        ("a.csv", CSV + '"1\n",2,3,4\n"5",,3,4\n', "a.csv:4: column 'item'.*an empty field"),
         ("a.csv", CSV + '"1",2,3,4\n\n"5",2,3\n', "a.csv:4: expected 4 comma-sep.* got 3"),
         ("a.csv", CSV + '"1",2,3,4\n"5",2,3,4,5\n', "a.csv:3: expected 4 comma-sep.* got 5"),
-        ("a.csv", CSV + '1,2,3,4\n"5,2,3,4\n', r"a.csv:3: .*unexpected end of data"),
-        ("a.csv", CSV + '"1",2,3,4\n"5",2,3,soon\n', "a.csv:3: column 'timestamp'.*'soon'"),
+        ("a.csv", CSV + '1,2,3,4\n"5,2,3,4\n', "a.csv:3: .* a quotation mark opens"),
         ("a.csv", "", "a.csv: expected interactions, but the file is empty"),
         ("a.csv", "\n \n", "a.csv: expected interactions, but the file is empty"),
         ("a.csv", CSV, "a.csv: expected interactions, but the files hold none"),
         ("a.csv", "1,2,3\n", "a.csv: expected a header with a column of user ids .* got 1, 2, 3;"),
         ("a.csv", "user,rating\n", "a.csv: expected a header with a column of item ids"),
-        ("a.csv", "user,item\r1,2\r", "a.csv:1: expected a header: new-line"),
         ("a.tsv", "user\titem\n1\t2\t3\n", "a.tsv:2: expected 2 tab-separated fields"),
         ("a.inter", "user_id\titem_id\n1\t2\n", "a.inter:1: expected a header of name:type"),
         ("ratings.dat", "1::2::3::4\n1::2\n", "ratings.dat:2: expected 4 '::'-separated fields"),
-        ("u.data", "1\n", "u.data:1: expected 'user item"),
+        ("u.data", "1\n", "u.data: expected lines 'user item"),
         ("train.txt", b"1 2 3\n4 5\n6 7\n", None),
         ("a.parquet", "no table", "a.parquet: expected a Parquet table"),
-        ("a.log", "the quick brown fox\n", r"a.log: cannot tell the format; pass format=…; known"),
+        ("a.log", "the quick brown fox\n", "a.log: cannot tell the format, for .* pass format"),
         ("a.csv.gz", None, "a.csv.gz: cannot be read: "),
     ],
 )  # fmt: skip
@@ -335,7 +337,7 @@ def test_malformed_files_are_named_with_the_line(tmp_path, name, content, messag
 def test_undecodable_adjacency_lists_are_named_with_the_line(tmp_path):
     path = write(tmp_path / "a.txt", b"1 2\n\n3 4 \xff\n")
     with pytest.raises(
-        InputError, match=r"a.txt:3: expected 'user item item …' in UTF-8, got '3 4"
+        InputError, match=r"a.txt:3: expected 'user item item …', got item .* that are no UTF-8"
     ):
         read_interactions(path, format="adjacency")
     with pytest.raises(InputError, match="the files hold none"):
@@ -345,11 +347,9 @@ def test_undecodable_adjacency_lists_are_named_with_the_line(tmp_path):
 def test_malformed_parquet_is_named_with_the_row(tmp_path):
     path = tmp_path / "a.parquet"
     for columns, message in (
-        ({"user": [1, None], "item": [1, 2]}, r"a.parquet: column 'user'\[1\].*missing"),
+        ({"user": [1, None], "item": [1, 2]}, r"a.parquet: row 2: column 'user': .*missing"),
         ({"user": [1.5], "item": [1]}, "column 'user': expected integers or strings, got Float64"),
         ({"user": ["a", " "], "item": [1, 2]}, "row 2: column 'user': expected an id"),
-        ({"user": [1], "item": [1], "rating": [float("nan")]}, "row 1: column 'rating'.*nan"),
-        ({"user": [1], "item": [1], "timestamp": ["x"]}, "row 1: column 'timestamp'.*'x'"),
         ({"film": [1]}, "expected a header with a column of user ids .* got film"),
     ):
         pl.DataFrame(columns).write_parquet(path)
@@ -361,7 +361,7 @@ def test_requests_that_do_not_fit_are_named(tmp_path):
     path = write(tmp_path / "a.csv", CSV + "1,2,3,4\n")
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         read_interactions(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="format='xml': expected auto or one of adjacency, trip"):
+    with pytest.raises(InputError, match="format='xml': expected auto, adjacency, trip"):
         read_interactions(path, format="xml")
     with pytest.raises(InputError, match=r"item_column='film': no such column; .* user, item, rat"):
         read_interactions(path, item_column="film")
@@ -369,11 +369,12 @@ def test_requests_that_do_not_fit_are_named(tmp_path):
         read_interactions(path, user_column="item")
     with pytest.raises(InputError, match="separator: expected at least one character"):
         read_interactions(path, separator="")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no file that a folder is read by; known formats"):
-        read_interactions(tmp_path)
+        read_interactions(tmp_path / "empty")
     with pytest.raises(InputError, match=r"format movielens is ratings.csv, ratings.dat"):
         read_interactions(tmp_path, format="movielens")
-    with pytest.raises(InputError, match="user_column: this format has no header"):
+    with pytest.raises(InputError, match=r"user_column: lines .* have no columns"):
         read_interactions(path, format="adjacency", user_column="user")
     for name in ("x.inter", "y.inter"):
         write(tmp_path / name, "user_id:token\titem_id:token\n1\t2\n")
@@ -384,8 +385,8 @@ def test_requests_that_do_not_fit_are_named(tmp_path):
 def test_parts_must_agree_on_ratings(tmp_path):
     write(tmp_path / "data1.txt", "1\t5\t2\n")
     write(tmp_path / "test1.txt", "2\t6\n")
-    with pytest.raises(InputError, match="expected ratings in every file of the split or in none"):
-        read_interactions(tmp_path)
+    with pytest.raises(InputError, match="expected ratings in every file or in none, but test1"):
+        read_interactions(tmp_path, unknown_ids="allow")
 
 
 # Real logs

@@ -1,0 +1,91 @@
+"""Rows that do not fit: which ones, why, and whether the others are read without them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from lightgcn_jax.errors import InputError
+
+_SHOWN = 3  # bad rows that a note names
+
+
+class Faults:
+    """Rows that do not fit, each with the first reason that was found."""
+
+    def __init__(self, path: Path, numbers: pl.Series, place: str = "line") -> None:
+        self._path = path
+        self._numbers = numbers
+        self._place = place
+        self._bad: pl.Series | None = None
+        self._reasons: list[tuple[pl.Series, Callable[[int], str]]] = []
+
+    def add(self, bad: pl.Series, reason: Callable[[int], str]) -> None:
+        """Refuse rows.
+
+        Args:
+            bad: Boolean [n].
+            reason: why, by the row's place.
+        """
+        if bad.any():
+            self._reasons.append((bad, reason))
+            self._bad = bad if self._bad is None else self._bad | bad
+
+    @property
+    def bad(self) -> pl.Series | None:
+        """Boolean [n], or None where every row fits."""
+        return self._bad
+
+    def join(self, others: "Faults") -> None:
+        """Takes over the faults of other columns of the same rows.
+
+        Args:
+            others: these.
+        """
+        for bad, reason in others._reasons:
+            self.add(bad, reason)
+
+    def first(self, count: int) -> list[tuple[int, str]]:
+        """The first bad rows: the number of each, and why it does not fit.
+
+        Args:
+            count: how many.
+        """
+        if self._bad is None:
+            return []
+        found = []
+        for at in self._bad.arg_true().head(count).to_list():
+            reason = next(reason for bad, reason in self._reasons if bad[at])
+            found.append((int(self._numbers[at]), reason(at)))
+        return found
+
+    def settle(self, skip: bool) -> tuple[pl.Series | None, tuple[str, ...]]:
+        """Refuses the file for its bad rows, or tells which rows stay.
+
+        Args:
+            skip: whether bad rows are left out.
+
+        Returns:
+            Boolean [n], the rows that stay, or None for all; and notes.
+
+        Raises:
+            InputError: there are bad rows, and they are not skipped or too many.
+        """
+        if self._bad is None:
+            return None, ()
+        count, rows = int(self._bad.sum()), len(self._bad)
+        bad = self.first(_SHOWN if skip else 1)
+        number, reason = bad[0]
+        where = f":{number}" if self._place == "line" else f": {self._place} {number}"
+        message = f"{self._path}{where}: {reason}"
+        if not skip:
+            more = f"{count:,} of {rows:,} rows do not fit; " if count > 1 else ""
+            message += f" ({more}--skip-bad-rows leaves {'them' if more else 'such rows'} out)"
+            raise InputError(message)
+        if 2 * count > rows:
+            raise InputError(
+                f"{message}; {count:,} of {rows:,} rows do not fit, too many to be skipped: is "
+                "this another format?"
+            )
+        shown = "; ".join(f"{self._place} {number}: {reason}" for number, reason in bad)
+        return ~self._bad, (f"{count:,} of {rows:,} rows do not fit and are left out: {shown}",)

@@ -1,0 +1,255 @@
+"""Folders: which files of one are read, and what each of them is.
+
+A folder may be a split (a train and a test file), one file that is known by its name, or one log in
+several files of the same columns: what Spark and Hive write, or a file a day.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from lightgcn_jax.data.formats import SINGLE_FILES, known_formats, plain_name
+from lightgcn_jax.data.interactions import TEST, TRAIN, VALID
+from lightgcn_jax.data.roles import usual_column
+from lightgcn_jax.data.text import POLARS_ERRORS
+from lightgcn_jax.errors import InputError
+
+_PART_FILES = (
+    {TRAIN: "train.txt", VALID: "valid.txt", TEST: "test.txt"},
+    {TRAIN: "data1.txt", VALID: "valid1.txt", TEST: "test1.txt"},
+)
+# Suffixes by which files are tables whose columns have names.
+_TEXT_TABLES = (".csv", ".tsv")
+_BINARY_TABLES = (".parquet", ".pq", ".arrow", ".feather")
+_TABLES = (*_TEXT_TABLES, *_BINARY_TABLES, ".jsonl", ".ndjson")
+_TEXT_PARTS = {name for names in _PART_FILES for name in names.values()}
+_PART_NAMES = {"train": TRAIN, "valid": VALID, "validation": VALID, "val": VALID, "test": TEST}
+_PARTITION = re.compile(r"[^=]+=[^=]*")
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files that a path stands for.
+
+    Attributes:
+        parts: The files of each part of a split, in order; a log without a split is TRAIN alone.
+        notes: What a user should know about how they were found.
+    """
+
+    parts: dict[int, list[Path]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> list[Path]:
+        """All files, in the order of the parts."""
+        return [file for files in self.parts.values() for file in files]
+
+    @property
+    def part_of_each(self) -> list[int]:
+        """The part that each of all files is of."""
+        return [part for part, files in self.parts.items() for _ in files]
+
+
+def files_of(source: Path, format: str) -> FoundFiles:
+    """The files to read.
+
+    Args:
+        source: A file, or a folder.
+        format: A key of ``FORMATS``, or "auto".
+
+    Raises:
+        InputError: The folder holds no file that a folder is read by, or more than one could be
+            meant.
+    """
+    if source.is_file():
+        return FoundFiles({TRAIN: [source]})
+    inside: dict[str, Path] = {}
+    for path in sorted(source.iterdir()):
+        if not _is_hidden(path):
+            inside.setdefault(plain_name(path), path)
+    files = {name: path for name, path in inside.items() if path.is_file()}
+    split = _table_split(source, inside, format)
+    found = [
+        *_recbole(source, files, format),
+        *_text_split(files, format),
+        *_single(files, format),
+    ]
+    if TRAIN in split and TEST in split:
+        found.append(FoundFiles({part: _log(split[part], format)[0] for part in sorted(split)}))
+    if len(found) > 1:
+        ways = "; or ".join(", ".join(file.name for file in one.all) for one in found)
+        raise InputError(
+            f"{source}: can be read in several ways: {ways}; say which by format=… (--format …), "
+            "or name the file"
+        )
+    if not found and split:
+        raise InputError(
+            f"{source}: holds {', '.join(path.name for path in split.values())}, a part of a "
+            "split, but a split needs a train and a test file (train.csv, test.csv and perhaps "
+            "valid.csv; .tsv and .parquet likewise); add what is missing, or name the one file "
+            "that is to be read"
+        )
+    return found[0] if found else _one_log(source, format)
+
+
+def _recbole(source: Path, files: dict[str, Path], format: str) -> Iterator[FoundFiles]:
+    atomic = [name for name in files if name.endswith(".inter")]
+    if format not in ("auto", "recbole") or not atomic:
+        return
+    parts = {
+        part: [name for name in atomic if name.endswith(f".{suffix}.inter")]
+        for part, suffix in ((TRAIN, "train"), (VALID, "valid"), (TEST, "test"))
+    }
+    found = {part: [files[names[0]]] for part, names in parts.items() if len(names) == 1}
+    if len(found) == len(atomic) and TRAIN in found and TEST in found:
+        yield FoundFiles(found)
+    elif len(atomic) == 1:
+        yield FoundFiles({TRAIN: [files[atomic[0]]]})
+    else:
+        raise InputError(
+            f"{source}: expected one .inter file, or one each of .train.inter, .valid.inter "
+            f"and .test.inter, got {', '.join(atomic)}; name the file"
+        )
+
+
+def _text_split(files: dict[str, Path], format: str) -> Iterator[FoundFiles]:
+    """train.txt, test.txt and perhaps valid.txt, or data1.txt and test1.txt."""
+    for names in _PART_FILES if format in ("auto", "adjacency", "triples") else ():
+        if names[TRAIN] in files and names[TEST] in files:
+            yield FoundFiles({at: [files[one]] for at, one in names.items() if one in files})
+            return
+
+
+def _single(files: dict[str, Path], format: str) -> Iterator[FoundFiles]:
+    for name, known in SINGLE_FILES.items():
+        if format in ("auto", known) and name in files:
+            yield FoundFiles({TRAIN: [files[name]]})
+            return
+
+
+def _table_split(source: Path, inside: dict[str, Path], format: str) -> dict[int, Path]:
+    """Tables called train, test or valid; each may be a folder of tables, as Spark writes it."""
+    split: dict[int, Path] = {}
+    for name, path in inside.items():
+        part = _PART_NAMES.get(name.partition(".")[0].lower())
+        if part is None or name in _TEXT_PARTS:
+            continue
+        if _within(path, format)[0] if path.is_dir() else _kind(path, format):
+            if part in split:
+                raise InputError(
+                    f"{source}: expected one table for each part of the split, got "
+                    f"{split[part].name} and {name}; keep the one that is meant"
+                )
+            split[part] = path
+    return split
+
+
+def _one_log(source: Path, format: str) -> FoundFiles:
+    log, keys = _log(source, format)
+    if not log:
+        raise InputError(
+            f"{source}: this folder holds no file that a folder is read by; "
+            f"{known_formats(format)}; or name a file in it"
+        )
+    notes = []
+    if len(log) > 1:
+        names = [str(file.relative_to(source)) for file in log]
+        notes.append(f"{len(log):,} files are read as one log: {names[0]} … {names[-1]}")
+    if keys:
+        notes.append(f"{', '.join(keys)}: stands in names of folders, which are not read")
+    return FoundFiles({TRAIN: log}, tuple(notes))
+
+
+def _log(source: Path, format: str) -> tuple[list[Path], list[str]]:
+    """The files of one log, and the keys of the folders key=value that they stand in."""
+    if source.is_file():
+        return [source], []
+    found, keys = _within(source, format)
+    plain = [file.with_name(plain_name(file)) for file in found]
+    for at, name in enumerate(plain):
+        if name in plain[:at]:
+            twin = found[plain.index(name)].name
+            raise InputError(
+                f"{source}: {twin} and {found[at].name} may be the same file twice; keep one"
+            )
+    columns = {file: _columns_of(file, format) for file in found if len(found) > 1}
+    for file, cells in columns.items():
+        if cells != columns[found[0]]:
+            raise InputError(
+                f"{source}: {len(found):,} files could be meant, and they are not one log: "
+                f"{found[0].name} has {_shown(columns[found[0]])}, {file.name} has "
+                f"{_shown(cells)}; name the file that is to be read"
+            )
+    for key in keys:
+        for role in ("user", "item"):
+            if usual_column(role, [key]) is not None:
+                raise InputError(
+                    f"{source}: the {role} ids ({key}) stand in names of folders; read it by "
+                    "Interactions.from_frame(polars.scan_parquet(folder, hive_partitioning=True))"
+                )
+    return found, keys
+
+
+def _within(folder: Path, format: str) -> tuple[list[Path], list[str]]:
+    """Tables in a folder and in its folders key=value, in the order that a person counts in."""
+    found: list[Path] = []
+    keys: list[str] = []
+    for path in sorted(folder.iterdir(), key=lambda path: _counted(path.name)):
+        if _is_hidden(path):
+            continue
+        if path.is_dir() and _PARTITION.fullmatch(path.name):
+            files, deeper = _within(path, format)
+            found += files
+            keys += [key for key in (path.name.partition("=")[0], *deeper) if key not in keys]
+        elif path.is_file() and _kind(path, format):
+            found.append(path)
+    return found, keys
+
+
+def _is_hidden(path: Path) -> bool:
+    """Hadoop's rule: _SUCCESS, _metadata, .part-0.crc are not data."""
+    return path.name.startswith(("_", ".")) or path.suffix == ".crc"
+
+
+def _counted(name: str) -> list[tuple[int, str]]:
+    """A key by which day-2 comes before day-10."""
+    cells = re.split(r"(\d+)", name)
+    return [(int(cell), "") if at % 2 else (0, cell) for at, cell in enumerate(cells)]
+
+
+def _kind(path: Path, format: str) -> str:
+    """The suffix of a table that a format may read; empty for other files."""
+    suffix = Path(plain_name(path)).suffix.lower()
+    if format == "auto":
+        return suffix if suffix in _TABLES else ""
+    if format in ("movielens", "hetrec", "recbole"):
+        return ""
+    # What has no telling suffix may be what the user says that it is: part-00000, day1.txt.
+    fits = (suffix in _BINARY_TABLES) == (format == "parquet")
+    return (suffix or "none") if fits else ""
+
+
+def _columns_of(path: Path, format: str) -> tuple[str, ...]:
+    """What tells one table's columns from another's: its kind, and names or the header's line."""
+    suffix = Path(plain_name(path)).suffix.lower()
+    names: list[str] = []
+    # The reader has more to say about a file that cannot be read.
+    with suppress(OSError, *POLARS_ERRORS):
+        if suffix in (".parquet", ".pq"):
+            names = pl.scan_parquet(path, glob=False).collect_schema().names()
+        elif format in ("csv", "tsv") or (format == "auto" and suffix in _TEXT_TABLES):
+            head = pl.scan_csv(
+                path, has_header=False, separator="\x1e", quote_char=None, glob=False, n_rows=1
+            )
+            names = [str(cell).strip() for cell in head.collect().row(0)]
+    return _kind(path, format), *names
+
+
+def _shown(columns: tuple[str, ...]) -> str:
+    kind, *names = columns
+    cells = ", ".join(names)
+    return repr(cells[:80]) if cells else f"the suffix {kind}"

@@ -1,0 +1,218 @@
+"""Roles: which column of a table holds users, items, ratings and times."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lightgcn_jax.data.reading import NONE
+from lightgcn_jax.errors import InputError, printable
+
+# Names in the order of preference, compared without case, blanks, hyphens and underscores.
+COLUMN_NAMES = {
+    "user": (
+        *("userid", "user", "uid", "username", "reviewerid", "customerid", "visitorid"),
+        "sessionid",
+    ),
+    "item": (
+        *("itemid", "item", "iid", "movieid", "artistid", "productid", "parentasin", "asin"),
+        *("bookid", "isbn", "businessid", "trackid", "songid", "venueid", "locationid"),
+        *("movie", "artist", "product", "track", "song", "book"),
+    ),
+    "rating": (
+        *("rating", "ratings", "bookrating", "score", "stars", "overall", "weight"),
+        *("playcount", "plays", "count"),
+    ),
+    "timestamp": ("timestamp", "ts", "time", "datetime", "date", "unixreviewtime"),
+}
+"""Usual names of the columns of each role."""
+_PLACE = re.compile(r"#?[1-9][0-9]{0,5}")
+
+
+class Roles(NamedTuple):
+    """Where the roles stand in a table.
+
+    Attributes:
+        places: role -> place of its column, from 0.
+        assumed: roles whose column nobody named.
+        notes: what else could have been meant, a line each.
+    """
+
+    places: dict[str, int]
+    assumed: frozenset[str]
+    notes: tuple[str, ...] = ()
+
+
+def usual_column(role: str, names: Sequence[str]) -> int | None:
+    """Where a column that is named as usual stands.
+
+    Args:
+        role: A key of ``COLUMN_NAMES``.
+        names: The columns' names.
+
+    Returns:
+        The place of the preferred one; None where no name is usual for the role.
+    """
+    found = _usual_columns(role, names)
+    return found[0] if found else None
+
+
+def _usual_columns(role: str, names: Sequence[str]) -> list[int]:
+    """Where columns with usual names stand, the preferred name first."""
+    plain = [name.lower().translate(str.maketrans("", "", "_- .")) for name in names]
+    return [at for usual in COLUMN_NAMES[role] for at, name in enumerate(plain) if name == usual]
+
+
+def is_place(wanted: str) -> bool:
+    """Whether a column is asked for by its place.
+
+    Args:
+        wanted: What the caller gave for it.
+    """
+    return _PLACE.fullmatch(wanted) is not None
+
+
+def roles_by_name(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> Roles:
+    """Where each role stands among named columns.
+
+    Args:
+        path: The file, for messages.
+        names: The columns' names.
+        columns: What the caller wants: role -> name, place or none.
+
+    Raises:
+        InputError: A column is not there, is not to be found or could be two.
+    """
+    places: dict[str, int] = {}
+    assumed, notes = set(), []
+    for role in COLUMN_NAMES:
+        wanted = columns.get(role)
+        if wanted is None:
+            usual = _usual_columns(role, names)
+            if role not in ("user", "item"):
+                usual = [at for at in usual if at not in places.values()]
+            if not usual:
+                continue
+            places[role] = usual[0]
+            assumed.add(role)
+            _refuse_twins(path, names, usual[0], role)
+            if others := [names[at] for at in usual[1:]]:
+                notes.append(
+                    f"{role} is column {names[usual[0]]!r}; it could also be "
+                    f"{', '.join(map(repr, others))} (--{role}-column)"
+                )
+        elif wanted != NONE:
+            places[role] = _named_place(path, names, wanted, role)
+    for role in ("user", "item"):
+        if role not in places:
+            raise InputError(
+                f"{path}: expected a header with a column of {role} ids (such as "
+                f"{COLUMN_NAMES[role][0]}), got {_listed(names)}; name it by {role}_column "
+                f"(--{role}-column NAME), or give its place (--{role}-column 2) where there is "
+                "no header"
+            )
+    if places["user"] == places["item"]:
+        raise InputError(f"{path}: user and item are both column {names[places['user']]!r}")
+    return Roles(places, frozenset(assumed), tuple(notes))
+
+
+def roles_by_place(path: Path, width: int, columns: Mapping[str, str]) -> Roles:
+    """Where each role stands in a table without a header.
+
+    Without a word of the caller it is user, item, rating, time. Where a place is given, ratings
+    and times are those that were given.
+
+    Args:
+        path: The file, for messages.
+        width: Fields of a line.
+        columns: What the caller wants: role -> place or none.
+
+    Raises:
+        InputError: A place is outside, is taken twice, or a column is asked for by a name.
+    """
+    places: dict[str, int] = {}
+    for role, wanted in columns.items():
+        if wanted == NONE and role in ("rating", "timestamp"):
+            continue
+        if not is_place(wanted):
+            raise InputError(
+                f"{path}: {role}_column={wanted!r}: there is no header, so columns cannot be "
+                "named; give the column's place, from 1 on, or --header yes"
+            )
+        places[role] = _numbered(path, wanted, width, role)
+    by_place = bool(places)
+    free = [at for at in range(width) if at not in places.values()]
+    if not by_place:
+        if width not in (2, 3, 4):
+            raise InputError(
+                f"{path}: expected lines 'user item [rating [timestamp]]', got lines of {width} "
+                "fields; say which column is which (--user-column 1 --item-column 2 …)"
+            )
+        usual = dict(zip(COLUMN_NAMES, range(width), strict=False))
+        places = {role: at for role, at in usual.items() if columns.get(role) != NONE}
+        return Roles(places, frozenset(places))
+    assumed = {role for role in ("user", "item") if role not in places}
+    for role in sorted(assumed, key=("user", "item").index):
+        usual_place = ("user", "item").index(role)
+        if usual_place not in free:
+            raise InputError(
+                f"{path}: {role}_column: expected its place as well, as the usual one, "
+                f"{usual_place + 1}, is given to another"
+            )
+        places[role] = usual_place
+        free.remove(usual_place)
+    if len(set(places.values())) < len(places):
+        raise InputError(
+            f"{path}: expected a column of its own for each role, got "
+            + ", ".join(f"{role} in {at + 1}" for role, at in places.items())
+        )
+    return Roles(
+        {role: places[role] for role in COLUMN_NAMES if role in places}, frozenset(assumed)
+    )
+
+
+def _named_place(path: Path, names: Sequence[str], wanted: str, role: str) -> int:
+    as_name = [at for at, name in enumerate(names) if name == wanted]
+    if wanted.startswith("#") and is_place(wanted) and not as_name:
+        return _numbered(path, wanted, len(names), role)
+    if is_place(wanted) and not wanted.startswith("#"):
+        at = int(wanted) - 1
+        if as_name and at < len(names) and as_name != [at]:
+            raise InputError(
+                f"{path}: {role}_column={wanted!r} can be read in two ways: as column {wanted}, "
+                f"{names[at]!r}, or as the column of that name, number {as_name[0] + 1}; "
+                f"pass '#{wanted}' or '#{as_name[0] + 1}'"
+            )
+        if not as_name:
+            return _numbered(path, wanted, len(names), role)
+    if not as_name:
+        raise InputError(
+            f"{path}: {role}_column={wanted!r}: no such column; the columns are {_listed(names)}"
+        )
+    _refuse_twins(path, names, as_name[0], role)
+    return as_name[0]
+
+
+def _refuse_twins(path: Path, names: Sequence[str], place: int, role: str) -> None:
+    same = [at for at, name in enumerate(names) if name == names[place]]
+    if len(same) > 1:
+        numbers = " or ".join(f"'#{at + 1}'" for at in same)
+        raise InputError(
+            f"{path}: {len(same)} columns are called {names[place]!r}; say which one holds "
+            f"{role}s by its place: {role}_column={numbers} (--{role}-column)"
+        )
+
+
+def _numbered(path: Path, wanted: str, width: int, role: str) -> int:
+    at = int(wanted.lstrip("#")) - 1
+    if at >= width:
+        raise InputError(
+            f"{path}: {role}_column={wanted!r}: expected a place of 1 to {width}, for lines have "
+            f"{width} fields"
+        )
+    return at
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name) or repr(name) for name in names[:20])
+    return shown[:300] + (" …" if len(names) > 20 or len(shown) > 300 else "")

@@ -1,0 +1,139 @@
+"""Compressed and packed files -> plain ones that a reader takes, or a word on what they are.
+
+gzip and zstandard are read as they are. What polars does not read itself (.zip, .bz2, .xz, Arrow)
+is written once into a temporary folder under its own name, so that formats are told as ever.
+"""
+
+import bz2
+import errno
+import gzip
+import lzma
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import polars as pl
+
+from lightgcn_jax.data.text import POLARS_ERRORS
+from lightgcn_jax.errors import InputError
+
+_OPENERS = {".bz2": bz2.open, ".xz": lzma.open}
+_NO_TEXT = {
+    b"\x93NUMPY": "an array of NumPy; pass its columns to Interactions.from_arrays",
+    b"\x89HDF": "an HDF5 file; read it with pandas and pass the frame to Interactions.from_frame",
+    b"SQLite format 3": "a SQLite database; read the table and pass the frame to "
+    "Interactions.from_frame",
+    b"\x80\x04": "a pickle of Python; pass what it holds to Interactions.from_frame",
+    b"\x80\x05": "a pickle of Python; pass what it holds to Interactions.from_frame",
+    b"FEA1": "a table of Feather's first version; convert it to Parquet",
+    b"ORC": "an ORC file; convert it to Parquet",
+    b"Obj\x01": "an Avro file; convert it to Parquet",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
+}
+_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError)
+
+
+@contextmanager
+def unpacked(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Files that a reader takes, in place of packed ones; an error names the file as it was given.
+
+    Args:
+        files: As the user has them.
+
+    Raises:
+        InputError: A file holds no text and no table, several files, or is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="lightgcn-jax-") as folder:
+        plain = []
+        for at, file in enumerate(files):
+            place = Path(folder) / str(at)
+            place.mkdir()
+            plain.append(_unpacked(file, place))
+        try:
+            yield plain
+        except InputError as error:
+            text = str(error)
+            for file, temporary in zip(files, plain, strict=True):
+                if temporary != file:
+                    text = text.replace(str(temporary), str(file))
+            if text == str(error):
+                raise
+            raise InputError(text) from error
+
+
+def _unpacked(file: Path, place: Path) -> Path:
+    with file.open("rb") as opened:
+        head = opened.read(512)
+    try:
+        if head.startswith(b"ARROW1"):
+            return _as_parquet(file, place)
+        if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            return _unpacked(_member(file, place), place)
+        if open_packed := _OPENERS.get(file.suffix.lower()):
+            target = place / file.stem
+            with open_packed(file, "rb") as packed, target.open("wb") as plain:
+                shutil.copyfileobj(packed, plain, 1 << 20)
+            return _unpacked(target, place)
+    except _DAMAGED as error:
+        reason = getattr(error, "strerror", None)
+        if reason is None or getattr(error, "errno", None) == errno.EINVAL:
+            reason = "it is damaged, incomplete or encrypted"
+        raise InputError(f"{file}: cannot be unpacked: {reason}") from error
+    for mark, what in _NO_TEXT.items():
+        if head.startswith(mark):
+            raise InputError(f"{file}: expected a log of interactions, got {what}")
+    if head.startswith(b"\x1f\x8b"):
+        with suppress(*_DAMAGED), gzip.open(file) as packed:
+            head = packed.read(512)
+    if head[257:262] == b"ustar":
+        raise InputError(f"{file}: expected a log of interactions, got a tar archive; unpack it")
+    return file
+
+
+def _member(file: Path, place: Path) -> Path:
+    """The one file of a zip archive; what macOS adds does not count."""
+    with zipfile.ZipFile(file) as archive:
+        names = [one for one in archive.namelist() if _is_data(one)]
+        if any(name.startswith("xl/") for name in names):
+            raise InputError(
+                f"{file}: expected a log of interactions, got an Excel workbook; save the sheet "
+                "as CSV"
+            )
+        if len(names) != 1:
+            shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            raise InputError(
+                f"{file}: expected an archive of one file, got {len(names)}"
+                f"{f' ({shown})' if names else ''}; unpack it, then name the file or the folder"
+            )
+        # Only the last part of a name: it may lead elsewhere.
+        target = place / (Path(names[0]).name or "member")
+        with archive.open(names[0]) as packed, target.open("wb") as plain:
+            shutil.copyfileobj(packed, plain, 1 << 20)
+        return target
+
+
+def _is_data(name: str) -> bool:
+    hidden = name.startswith("__MACOSX/") or Path(name).name.startswith(".")
+    return not (name.endswith("/") or hidden)
+
+
+def _as_parquet(file: Path, place: Path) -> Path:
+    """A table of Arrow (.arrow, .feather) as Parquet."""
+    target = place / f"{file.stem}.parquet"
+    try:
+        pl.scan_ipc(file, glob=False).sink_parquet(target)
+    except (OSError, *POLARS_ERRORS) as error:
+        # polars takes a disk that is full for a damaged file; only the number tells them apart.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"{file}: expected a table of Arrow, and it cannot be read") from error
+    return target

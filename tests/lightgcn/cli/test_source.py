@@ -1,0 +1,109 @@
+"""The flags of data: events by their type, thresholds by role, and what was guessed is said."""
+
+import contextlib
+import io
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lightgcn_jax.cli import main
+from lightgcn_jax.cli.program import LIGHTGCN, _parsed
+from lightgcn_jax.errors import InputError
+
+EVENTS = [
+    ("u1", "a", "view", 0),
+    ("u1", "a", "click", 1),
+    ("u1", "a", "view", 0),
+    ("u2", "a", "buy", 1),
+    ("u2", "b", "view", 0),
+    ("u3", "b", "click", 1),
+    ("u3", "c", "view", 0),
+]
+
+
+@pytest.fixture
+def log(tmp_path):
+    frame = pl.DataFrame(EVENTS, schema=["user", "item", "type", "label"], orient="row")
+    frame.write_csv(tmp_path / "log.csv")
+    frame.write_parquet(tmp_path / "log.parquet")
+    return tmp_path / "log.csv"
+
+
+def source(*flags):
+    return _parsed(LIGHTGCN, ["train", *map(str, flags)]).source
+
+
+def pairs_of(data):
+    users, items = data.users.external(data.user_rows), data.items.external(data.item_rows)
+    return sorted(zip(users, items, strict=True))
+
+
+CLICKED = [("u1", "a"), ("u2", "a"), ("u3", "b")]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_events_are_filtered_by_type_before_pairs_are_merged(log, suffix):
+    flags = ("--data", log.with_suffix(suffix), "--event-column", "type", "--event", "click, buy")
+    data = source(*flags).interactions()
+    assert pairs_of(data) == CLICKED
+    assert [str(step).partition(":")[0] for step in data.report] == [
+        "event click, buy",
+        "one interaction per user-item pair",
+    ]
+    assert data.notes == ("events: view (4), click (2), buy (1); click, buy count",)
+
+
+def test_a_label_is_read_as_events_unless_told_otherwise(log):
+    flags = ("--data", log, "--rating-column", "label", "--min-rating", 1)
+    data = source(*flags).interactions()
+    assert pairs_of(data) == CLICKED
+    assert "so rows are read as events" in data.notes[0]
+    rated = source(*flags, "--feedback", "ratings").interactions()
+    assert pairs_of(rated) == CLICKED[1:]
+    assert rated.notes == ()
+
+
+def test_notes_go_into_the_split_and_the_run_s_record(log):
+    flags = ("--data", log, "--rating-column", "label", "--feedback", "events", "--split", "ratio")
+    made = source(*flags)
+    data = made.interactions()
+    split = made.split_up(data, allow_empty=True)
+    assert split.notes[0].startswith("2 of 5 pairs have no row rated above 0")
+    assert made.record()["feedback"] == "events"
+    assert made.record()["unknown_ids"] == "refuse"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--event", "click"), "expected both .* or neither"),
+        (("--event-column", "type"), "expected both .* or neither"),
+        (("--event", "clik", "--event-column", "type"), "event 'clik': .* view .4., click .2."),
+        (("--event", "1", "--event-column", "kind"), "event_column='kind': no such column"),
+    ],
+)
+def test_events_that_do_not_fit(log, flags, message):
+    with pytest.raises(InputError, match=message):
+        source("--data", log, *flags).interactions()
+
+
+@pytest.mark.parametrize("flag", ["--feedback=events", "--event=click", "--event-column=type"])
+def test_flags_of_a_log_need_a_log(flag):
+    name = flag.partition("=")[0]
+    with pytest.raises(InputError, match=f"{name}: says how to read a log, but there is no --data"):
+        source("--dataset", "synthetic", *flag.split("=")).interactions()
+
+
+def test_describe_says_what_was_noted(tmp_path):
+    rng = np.random.default_rng(0)
+    for day in (1, 2):
+        frame = pl.DataFrame({"user": rng.integers(0, 9, 20), "item": rng.integers(0, 9, 20)})
+        frame.write_csv(tmp_path / f"day-{day}.csv")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert main(["data", "describe", str(tmp_path)]) == 0
+    reading, note = err.getvalue().splitlines()
+    assert reading.startswith("day-1.csv … day-2.csv (2): read as --format csv ")
+    assert note == "note: 2 files are read as one log: day-1.csv … day-2.csv"
+    assert " 40" in out.getvalue()
