@@ -17,13 +17,13 @@ from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.cli.source import FileFormat
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.spellings import UnknownIds, check_fit
 from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
 from pinsage_jax.cli.source import FeatureReading
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import Items, items_of_frame
 from pinsage_jax.features.inputs import naming
-from pinsage_jax.features.spelling import UnknownIds, refuse_other_ids
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added, open_items
 from pinsage_jax.serving.live_items import GROWTH, Added, LiveItems
@@ -81,7 +81,7 @@ class Embed:
         notes: list[str] = []
         given = None if self.items is None else self._items(self.items, notes)
         live = open_items(self.run_path, slack=self._room(given))
-        edges = None if self.contexts is None else self.file_format.read(self.contexts)
+        edges = None if self.contexts is None else self._read(self.contexts)
         ids = self._ids(live, given, edges)
         contexts = None if edges is None else self._contexts(edges, ids, live, notes)
         if not self.quiet:
@@ -102,6 +102,9 @@ class Embed:
         if not self.quiet:
             print_neighbours(neighbours_of(live, changed.ids[:3], self.k), live, self.run_path)
         return 0
+
+    def _read(self, path: Path) -> Interactions:
+        return self.file_format.read(path, quiet=self.quiet, unknown_ids=self.unknown_ids)
 
     def _check(self) -> None:
         """Refuse flags that do not go together."""
@@ -133,11 +136,12 @@ class Embed:
         """The items of a file; their columns are of the kinds that the run was trained on."""
         schema = PinSageRun.open(self.run_path).read_schema()
         kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
-        file = self.reading.load(path, kinds, columns=list(kinds))
+        null_ids = self.file_format.null_ids == "keep"
+        file = self.reading.load(path, kinds, columns=list(kinds), null_ids=null_ids)
         notes += file.notes
         kinds |= self.reading.kinds()
         with naming(path):
-            return items_of_frame(file.frame, file.id_column, kinds=kinds)
+            return items_of_frame(file.frame, file.id_column, kinds=kinds, null_ids=null_ids)
 
     def _ids(self, live: LiveItems, given: Items | None, edges: Interactions | None) -> pl.Series:
         """The ids of the items of the file, or else of those with contexts that were added."""
@@ -159,20 +163,19 @@ class Embed:
         """The contexts of each item; lines of other items are left out, and said."""
         own = IdMap(ids).rows(edges.items.ids)
         strange = (own < 0) & (live.items.rows(edges.items.ids) < 0)
-        strangers = edges.items.ids.filter(pl.Series(strange))
-        what, total = f"{self.contexts}: ids of items", int((own >= 0).sum()) + len(strangers)
-        refuse_other_ids(what, strangers, total, IdMap(ids), self.unknown_ids)
+        # Lines of items of the run are no sign of another spelling: a log may hold all items.
+        others = edges.items.ids.filter(pl.Series((own >= 0) | strange))
+        own_name, given_name, rule = "the items", str(self.contexts), self.unknown_ids
+        check_fit("items", ids, others, own_name, given_name, rule)
         rows = own[edges.item_rows]
-        if others := int((rows < 0).sum()):
+        if left_out := int((rows < 0).sum()):
             lost = int(strange[edges.item_rows].sum())
             notes.append(
-                f"{others:,} of {len(edges):,} lines are left out: of other items, "
+                f"{left_out:,} of {len(edges):,} lines are left out: of other items, "
                 f"{lost:,} of them of items that the run does not know"
             )
         users = edges.users.ids.gather(np.unique(edges.user_rows[rows >= 0]))
-        unknown = users.filter(pl.Series(live.contexts.rows(users) < 0))
-        what = f"{self.contexts}: ids of contexts"
-        refuse_other_ids(what, unknown, len(users), live.contexts, self.unknown_ids)
+        notes += check_fit("contexts", live.contexts.ids, users, "the run", given_name, rule)
         contexts: list[list[int | str]] = [[] for _ in ids]
         for row, context in zip(rows, edges.users.external(edges.user_rows), strict=True):
             if row >= 0:

@@ -11,15 +11,16 @@ import tyro
 
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.cli.source import FileFormat, Folder, Text
+from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, from_files, load_items
 from pinsage_jax.data.world import PinWorld, generate_pins
 from pinsage_jax.features.columns import Kind
-from pinsage_jax.features.delimited import Quotes
+from pinsage_jax.features.delimited import Quoting
 from pinsage_jax.features.files import FeatureFile, align, load_features
 from pinsage_jax.features.inputs import naming
-from pinsage_jax.features.spelling import UnknownIds
 from pinsage_jax.tasks.holdout import cooccurrence_task, given_task, time_task
 from pinsage_jax.tasks.task import Task
 
@@ -36,14 +37,17 @@ class FeatureReading:
         kind: kinds of columns, where the cells would decide otherwise: `price=number`; one of
             vector, text, category, categories and number.
         skip_columns: columns that are left out unread.
-        feature_quotes: whether quotation marks in a CSV or TSV file `enclose` fields or are `text`;
-            `auto` goes by the file.
+        feature_quoting: whether quotation marks in a CSV or TSV file may enclose fields (`csv`) or
+            are text (`none`); `auto` goes by the file.
+        feature_encoding: encoding of a text file, such as latin-1; `auto` is UTF-8, or what a mark
+            says.
     """
 
     id_column: Text = None
     kind: Annotated[tuple[str, ...], flag("NAME=KIND [NAME=KIND ...]")] = ()
     skip_columns: Annotated[tuple[str, ...], flag("NAME [NAME ...]")] = ()
-    feature_quotes: Quotes = "auto"
+    feature_quoting: Quoting = "auto"
+    feature_encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
 
     def refuse(self, why: str) -> None:
         """Refuse these flags where nothing is read by them.
@@ -89,7 +93,8 @@ class FeatureReading:
             id_column=self.id_column,
             kinds={**(kinds or {}), **self.kinds()},
             skip=self.skip_columns,
-            quotes=self.feature_quotes,
+            quoting=self.feature_quoting,
+            encoding=self.feature_encoding,
             **more,
         )
 
@@ -108,7 +113,8 @@ class ItemSource:
         file_format: how to read it.
         features: a Parquet, CSV or TSV file with a row for each item: its id and any columns.
         reading: how to read that file.
-        unknown_ids: whether to `refuse` or `allow` features of which most are of other items.
+        unknown_ids: whether to `refuse` or `allow` features of which most are of other items, and
+            parts of a split that do not know each other's ids.
         items: how many pins the generated world has.
         world_seed: the seed of the generated world.
         task: `items` pairs items that share a context; `users` pairs a user's last items with the
@@ -142,17 +148,20 @@ class ItemSource:
         """The name of a run on these items."""
         return self.dataset or (self.data.resolve().stem if self.data else "pins")
 
-    def load(self, columns: Sequence[str] | None = None) -> tuple[ItemData, list[str]]:
+    def load(
+        self, columns: Sequence[str] | None = None, *, quiet: bool = False
+    ) -> tuple[ItemData, list[str]]:
         """Load the items, and lines worth telling a user.
 
         Args:
             columns: the feature columns that are asked for; others need not be readable.
+            quiet: say nothing of how files are read.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is not None:
-            return self._own(self.data, columns)
+            return self._own(self.data, columns, quiet)
         self.file_format.refuse("there is no --data")
         if self.features is not None:
             raise InputError("--features: belongs to --data, a data set brings its own")
@@ -162,14 +171,17 @@ class ItemSource:
         data = load_items(self.name, data_dir=self.data_dir)
         return data, list(data.notes)
 
-    def _own(self, path: Path, columns: Sequence[str] | None) -> tuple[ItemData, list[str]]:
+    def _own(
+        self, path: Path, columns: Sequence[str] | None, quiet: bool
+    ) -> tuple[ItemData, list[str]]:
         if self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
-        interactions = self.file_format.read(path)
+        interactions = self.file_format.read(path, quiet=quiet, unknown_ids=self.unknown_ids)
         if self.features is None:
             self.reading.refuse("there are no --features")
             return from_files(interactions, None), ["no --features: the graph alone is read"]
-        file = self.reading.load(self.features, columns=columns)
+        null_ids = self.file_format.null_ids == "keep"
+        file = self.reading.load(self.features, columns=columns, null_ids=null_ids)
         with naming(self.features):
             table, report = align(
                 file.frame,
@@ -177,6 +189,7 @@ class ItemSource:
                 file.id_column,
                 kinds=self.reading.kinds(),
                 unknown_ids=self.unknown_ids,
+                null_ids=null_ids,
             )
         return from_files(interactions, table), [*file.notes, str(report)]
 
@@ -194,8 +207,12 @@ class ItemSource:
             return given_task(data, last=self.last, valid=self.valid, seed=seed)
         return time_task(data, **shares, last=self.last)
 
-    def record(self) -> dict[str, Any]:
-        """The flags as a JSON value, which the run keeps."""
+    def record(self, interactions: Interactions) -> dict[str, Any]:
+        """The flags as a JSON value, which the run keeps, and how the files were read.
+
+        Args:
+            interactions: what was read.
+        """
         values = dataclasses.asdict(self)
         values |= values.pop("reading")
         skipped = ("file_format", "data_dir")
@@ -204,4 +221,5 @@ class ItemSource:
             for name, value in values.items()
             if name not in skipped and value is not None
         }
-        return kept | {"dataset": self.name}
+        readings = [one.record() for one in interactions.readings]
+        return kept | {"dataset": self.name} | ({"readings": readings} if readings else {})

@@ -98,7 +98,8 @@ class Train:
         task, notes = self._task()
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         with self._reporter(config.epochs) as reporter:
-            data = {**self.source.record(), "notes": notes}
+            record = self.source.record(task.data.interactions)
+            data = {**record, "notes": notes}
             return fit(task, config, out=out, data=data, reporter=reporter)
 
     def _rank(self) -> int:
@@ -126,7 +127,7 @@ class Train:
 
     def _task(self) -> tuple[Task, list[str]]:
         """The task, and what is told of it and of its data."""
-        data, notes = self.source.load(self.settings.get("columns"))
+        data, notes = self.source.load(self.settings.get("columns"), quiet=self.quiet)
         console = messages(quiet=self.quiet)
         console.print(f"Data {self.source.name}: {data.describe()}")
         for note in notes:

@@ -12,20 +12,19 @@ quoted shows the writer's habit, that one is taken and said; else the file is re
 
 from __future__ import annotations
 
-import csv
 import io
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
 
+from lightgcn_jax.data.quoted import Record, records_of
+from lightgcn_jax.data.text import plain_text
 from lightgcn_jax.errors import InputError
 from pinsage_jax.features.inputs import require
 
-Quotes = Literal["auto", "enclose", "text"]
+Quoting = Literal["auto", "csv", "none"]
 """What quotation marks are: whatever the file shows, what encloses fields, or plain text."""
 
 _NAMES = {",": "comma", "\t": "tab"}
@@ -46,39 +45,37 @@ class Delimited(NamedTuple):
     quoted: bool | None
 
 
-class _Record(NamedTuple):
-    line: int
-    fields: list[str]
-
-
 class _Malformed(Exception):
     """The line, and what was expected and found there."""
 
 
-def read_delimited(path: Path, separator: str, quotes: Quotes = "auto") -> Delimited:
+def read_delimited(
+    path: Path, separator: str, quoting: Quoting = "auto", encoding: str = "auto"
+) -> Delimited:
     """Read all cells of a file.
 
     Args:
-        path: a UTF-8 file.
+        path: the file.
         separator: what stands between fields, one character.
-        quotes: what quotation marks are.
+        quoting: what quotation marks are.
+        encoding: a text encoding that Python knows; auto is UTF-8, or what a mark says.
 
     Raises:
         InputError: the file cannot be read or is empty, two columns have one name, or a line does
             not fit.
     """
-    require(quotes in get_args(Quotes), "quotes", " or ".join(get_args(Quotes)), quotes)
-    return parse_delimited(path, read_text(path), separator, quotes)
+    require(quoting in get_args(Quoting), "quoting", " or ".join(get_args(Quoting)), quoting)
+    return parse_delimited(path, read_text(path, encoding), separator, quoting)
 
 
-def parse_delimited(path: Path, text: str, separator: str, quotes: Quotes = "auto") -> Delimited:
+def parse_delimited(path: Path, text: str, separator: str, quoting: Quoting = "auto") -> Delimited:
     """Part the cells of a text that was read before.
 
     Args:
         path: the file that it comes from, for messages.
         text: a header and rows.
         separator: as :func:`read_delimited` takes it.
-        quotes: as :func:`read_delimited` takes it.
+        quoting: as :func:`read_delimited` takes it.
 
     Raises:
         InputError: as :func:`read_delimited`.
@@ -88,44 +85,36 @@ def parse_delimited(path: Path, text: str, separator: str, quotes: Quotes = "aut
     try:
         if '"' not in text:
             return _plain(path, text, separator, None)
-        if quotes == "text":
+        if quoting == "none":
             return _plain(path, text, separator, False)
-        if quotes == "enclose" or separator == ",":
+        if quoting == "csv" or separator == ",":
             return _enclosed(path, text, separator)
         return _either(path, text, separator)
     except _Malformed as error:
         raise InputError(f"{path}:{error}") from None
 
 
-def read_text(path: Path) -> str:
-    """Read a file as UTF-8 text, without a byte-order mark.
+def read_text(path: Path, encoding: str = "auto") -> str:
+    """Read a file as text, without a byte-order mark; it may be compressed.
 
     Args:
         path: the file.
+        encoding: as :func:`read_delimited` takes it.
 
     Raises:
         InputError: it cannot be read, is empty, or is other than text.
     """
+    with plain_text(path, encoding, "features") as plain:
+        raw = plain.path.read_bytes()
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path}: cannot be read: expected UTF-8 text, got UTF-16; convert it")
-    try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path}:{line}: cannot be read: expected UTF-8 text, got the byte "
-            f"{raw[error.start : error.start + 1]!r}; save the file as UTF-8"
+            f"{raw[error.start : error.start + 1]!r}; say its encoding, such as "
+            "--feature-encoding latin-1"
         ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{path}:{line}: cannot be read: expected text, got the byte '\\x00'")
-    if not text.strip():
-        raise InputError(f"{path}: expected a header and rows, but the file is empty")
-    return text
 
 
 def _plain(path: Path, text: str, separator: str, quoted: bool | None) -> Delimited:
@@ -134,7 +123,7 @@ def _plain(path: Path, text: str, separator: str, quoted: bool | None) -> Delimi
     blank = (lines.str.strip_chars() == "") & ~lines.str.contains(separator, literal=True)
     numbers = np.flatnonzero(~blank.to_numpy()) + 1
     lines = lines.filter(~blank)
-    names = _header(path, _Record(int(numbers[0]), lines[0].split(separator)), separator)
+    names = _header(path, Record(int(numbers[0]), lines[0].split(separator)), separator)
     rows, width = lines.slice(1), len(names)
     odd = (rows.str.count_matches(separator, literal=True) != width - 1).arg_true()
     if len(odd):
@@ -150,43 +139,32 @@ def _plain(path: Path, text: str, separator: str, quoted: bool | None) -> Delimi
 
 def _enclosed(path: Path, text: str, separator: str) -> Delimited:
     """Records in which quotation marks enclose fields; Python's strict reader parts them."""
-    records = _records(text, separator)
+    records = (one for one in records_of(io.StringIO(text, newline=""), separator) if _sound(one))
     names = _header(path, next(records), separator)
     lines: list[int] = []
     columns: list[list[str]] = [[] for _ in names]
     for record in records:
-        if len(record.fields) != len(names):
-            raise _wrong_width(record.line, record.fields, names)
+        if len(record.cells) != len(names):
+            raise _wrong_width(record.line, record.cells, names)
         lines.append(record.line)
-        for column, field in zip(columns, record.fields, strict=True):
+        for column, field in zip(columns, record.cells, strict=True):
             column.append(field)
     cells = pl.DataFrame(dict(zip(names, columns, strict=True)), dict.fromkeys(names, pl.String))
     return Delimited(_filled(cells), np.array(lines, np.int64), True)
 
 
-def _records(text: str, separator: str) -> Iterator[_Record]:
-    """Record after record, with the line on which it begins; blank lines are left out."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    begun = 1
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
+def _sound(record: Record) -> bool:
+    """Whether a record is one of the table: a blank line is not, and what is none is refused."""
+    if record.fault is not None:
+        fault = record.fault.replace("--quoting", "--feature-quoting")
+        raise _Malformed(f"{record.line}: {fault}: {record.cells[0][:80]!r}")
+    for field in record.cells:
+        inner = field.strip()
+        if field[:1].isspace() and len(inner) > 1 and inner[0] == inner[-1] == '"':
             raise _Malformed(
-                f"{begun}: expected a quoted field to end with a quotation mark before the next "
-                f"separator, got {_line(text, begun)!r}; write a quotation mark within it twice"
-            ) from None
-        if len(fields) > 1 or "".join(fields).strip():
-            for field in fields:
-                inner = field.strip()
-                if field[:1].isspace() and len(inner) > 1 and inner[0] == inner[-1] == '"':
-                    raise _Malformed(
-                        f"{begun}: expected a quoted field right after the separator, got {field!r}"
-                    )
-            yield _Record(begun, fields)
-        begun = reader.line_num + 1
+                f"{record.line}: expected a quoted field right after the separator, got {field!r}"
+            )
+    return bool(record.cells)
 
 
 def _either(path: Path, text: str, separator: str) -> Delimited:
@@ -215,8 +193,8 @@ def _either(path: Path, text: str, separator: str) -> Delimited:
     found = plain.cells[at[1]][at[0]]
     raise _Malformed(
         f"{plain.lines[at[0]]}: column {at[1]!r}: {found!r} can be read in two ways, with "
-        "quotation marks as text or as what encloses a field; say which (--feature-quotes text or "
-        "--feature-quotes enclose)"
+        "quotation marks as text or as what encloses a field; say which (--feature-quoting none or "
+        "--feature-quoting csv)"
     )
 
 
@@ -234,8 +212,8 @@ def _habit(cells: pl.DataFrame) -> bool:
     return True
 
 
-def _header(path: Path, record: _Record, separator: str) -> list[str]:
-    names = [name.strip() for name in record.fields]
+def _header(path: Path, record: Record, separator: str) -> list[str]:
+    names = [name.strip() for name in record.cells]
     if len(names) == 1:
         for mark, what in _FOREIGN.items():
             if mark != separator and mark in names[0]:
@@ -252,7 +230,7 @@ def _header(path: Path, record: _Record, separator: str) -> list[str]:
         if not name and at not in (0, len(names) - 1):
             raise _Malformed(f"{record.line}: expected a name for column {at + 1}, got ''")
     if len(names) > 1 and not names[0] and not names[-1]:
-        raise _Malformed(f"{record.line}: expected names of columns, got {record.fields}")
+        raise _Malformed(f"{record.line}: expected names of columns, got {record.cells}")
     return names
 
 
@@ -265,7 +243,3 @@ def _filled(cells: pl.DataFrame) -> pl.DataFrame:
 def _wrong_width(line: int, fields: list[str], names: list[str]) -> _Malformed:
     wanted = f"{len(names)} field{'s' * (len(names) > 1)} ({', '.join(names)[:200]})"
     return _Malformed(f"{line}: expected {wanted}, got {len(fields)}: {str(fields)[:200]}")
-
-
-def _line(text: str, number: int) -> str:
-    return re.split(r"\r\n|\r|\n", text)[number - 1][:80]

@@ -24,19 +24,18 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
+from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers, clean_ids, id_fault, judged_ids
+from lightgcn_jax.data.spellings import UnknownIds, check_fit
 from lightgcn_jax.errors import InputError
 from pinsage_jax.features.cells import judged, lines_of
 from pinsage_jax.features.columns import Kind, Missing, column_of, kind_of
-from pinsage_jax.features.delimited import Quotes
+from pinsage_jax.features.delimited import Quoting
 from pinsage_jax.features.raw_files import read_frame, read_vectors
-from pinsage_jax.features.spelling import UnknownIds, refuse_other_ids, same_but_for_spelling
+from pinsage_jax.features.spelling import same_but_for_spelling
 from pinsage_jax.features.table import FeatureTable, check_known
 
 _ID_COLUMNS = ("item", "id", "item_id", "itemid")
 _INDEX = "__index_level_0__"  # what pandas calls its index in Parquet
-_NO_IDS = ("nan", "null", "none", r"\n")
-_CONTROL = r"[\x00-\x1f\x7f-\x9f\x{feff}]"
 
 
 class Items(NamedTuple):
@@ -123,7 +122,9 @@ def load_features(
     kinds: Mapping[str, Kind] | None = None,
     columns: Iterable[str] | None = None,
     skip: Iterable[str] = (),
-    quotes: Quotes = "auto",
+    quoting: Quoting = "auto",
+    encoding: str = "auto",
+    null_ids: bool = False,
 ) -> FeatureFile:
     """Read the rows of a file, with ids and raw columns, and tell how they were understood.
 
@@ -135,7 +136,9 @@ def load_features(
         columns: the columns that are wanted. Of the others those that cannot be read are left out.
             None wants all.
         skip: columns that are left out unread.
-        quotes: what quotation marks are in a .csv or .tsv file.
+        quoting: what quotation marks are in a .csv or .tsv file.
+        encoding: that of a text file; auto is UTF-8, or what a mark says.
+        null_ids: whether spellings of a missing value, such as ``nan``, are ids.
 
     Raises:
         InputError: a file is missing, damaged, of another format, or does not fit the ids; a column
@@ -143,7 +146,7 @@ def load_features(
     """
     source, declared = Path(path), kinds or {}
     notes: list[str] = []
-    frame, lines = read_frame(source, id_column, quotes, notes)
+    frame, lines = read_frame(source, id_column, quoting, encoding, notes)
     frame, name = _with_id_column(source, frame, id_column, notes)
     check_known(f"{source}: kinds", declared, {one: one for one in frame.columns})
     left_out = list(skip)
@@ -159,7 +162,7 @@ def load_features(
         )
     wanted = None if columns is None else set(columns)
     if lines is not None:
-        _check_written_ids(source, frame[name], name, lines)
+        _check_written_ids(source, frame[name], name, lines, null_ids)
     made, told = [frame[name]], []
     for series in frame.drop(name).iter_columns():
         try:
@@ -187,6 +190,7 @@ def align(
     kinds: Mapping[str, Kind] | None = None,
     missing: Missing = "error",
     unknown_ids: UnknownIds = "refuse",
+    null_ids: bool = False,
 ) -> tuple[FeatureTable, Alignment]:
     """Bring the features of known items into the order of their rows.
 
@@ -197,6 +201,7 @@ def align(
         kinds: kinds by column, as ``FeatureTable.from_frame`` takes them.
         missing: what becomes of a broken vector, as ``FeatureTable.from_frame`` takes it.
         unknown_ids: whether features may be of other items for the most part.
+        null_ids: whether spellings of a missing value, such as ``nan``, are ids.
 
     Returns:
         The table of I rows, and what did not fit.
@@ -205,7 +210,7 @@ def align(
         InputError: an id stands twice or is missing, a column does not fit its kind, or most items
             have no features while most rows belong to no item.
     """
-    given = items_of_frame(frame, id_column, kinds=kinds, missing=missing)
+    given = items_of_frame(frame, id_column, kinds=kinds, missing=missing, null_ids=null_ids)
     row_of = items.rows(given.ids)
     known = row_of >= 0
     unknown = given.ids.filter(pl.Series(~known))
@@ -218,7 +223,7 @@ def align(
             + _other_id_columns(frame, items, _id_column(frame.columns, id_column, "features"))
         )
     if known.sum() * 2 < len(items):
-        refuse_other_ids("features: ids", unknown, len(given.ids), items, unknown_ids)
+        check_fit("items", items.ids, given.ids, "the data", "the features", unknown_ids)
     places = np.full(len(items), -1, np.int64)
     places[row_of[known]] = np.flatnonzero(known)
     table = given.table.take(places)
@@ -261,6 +266,7 @@ def items_of_frame(
     *,
     kinds: Mapping[str, Kind] | None = None,
     missing: Missing = "error",
+    null_ids: bool = False,
 ) -> Items:
     """Part a frame into ids and features; ids become integers where that loses nothing.
 
@@ -269,31 +275,24 @@ def items_of_frame(
         id_column: the column of ids; None takes ``item`` or ``id``, else the first.
         kinds: kinds by column, as ``FeatureTable.from_frame`` takes them.
         missing: what becomes of a broken vector, as ``FeatureTable.from_frame`` takes it.
+        null_ids: whether spellings of a missing value, such as ``nan``, are ids.
 
     Raises:
         InputError: an id is empty or stands twice, or a column does not fit its kind.
     """
     name = _id_column(frame.columns, id_column, "features")
-    ids = _sound_ids(frame[name], name)
+    ids = _sound_ids(frame[name], name, null_ids)
     if ids.n_unique() < len(ids):
         twice = ids.filter(ids.is_duplicated())[0]
         raise InputError(f"column {name!r}: expected each id once, but {twice!r} stands twice")
     return Items(ids, FeatureTable.from_frame(frame.drop(name), kinds, missing=missing))
 
 
-def _sound_ids(column: pl.Series, name: str) -> pl.Series:
+def _sound_ids(column: pl.Series, name: str, null_ids: bool) -> pl.Series:
     """Ids without blanks around them, as integers where that loses nothing."""
-    ids = as_ids(column, name)
+    ids = clean_ids(column, name, null_ids=null_ids)
     if ids.dtype != pl.String:
         return ids
-    ids = ids.str.strip_chars()
-    if (empty := ids == "").any():
-        raise InputError(f"{name}[{empty.arg_max()}]: expected an id, got an empty string")
-    if (odd := ids.str.contains(_CONTROL)).any():
-        at = int(odd.arg_max() or 0)
-        raise InputError(
-            f"{name}[{at}]: expected an id without control characters, got {ids[at]!r}"
-        )
     numbers, is_integer = canonical_integers(ids)
     return numbers if is_integer.all() else ids
 
@@ -358,21 +357,16 @@ def _understood(
     return series, f"{name} {kind}" + (f" [{remark}]" if remark else "")
 
 
-def _check_written_ids(path: Path, ids: pl.Series, name: str, lines: np.ndarray) -> None:
+def _check_written_ids(
+    path: Path, ids: pl.Series, name: str, lines: np.ndarray, null_ids: bool
+) -> None:
     """Refuse what stands in the place of an id in a text file and is none."""
-    text = ids.str.strip_chars()
-    for odd, what in (
-        (text.is_null(), "an empty field"),
-        (text == name, "the header again"),
-        (text.str.to_lowercase().is_in(_NO_IDS), "a mark of a missing value"),
-        (text.str.contains(_CONTROL), "control characters"),
-    ):
-        odd = odd.fill_null(False)
-        if odd.any():
-            at = int(odd.arg_max() or 0)
-            raise InputError(
-                f"{path}:{lines[at]}: column {name!r}: expected an id, got {what} ({ids[at]!r})"
-            )
+    text, bad = judged_ids(ids, null_ids=null_ids)
+    header = (text == name).fill_null(False)
+    if (bad | header).any():
+        at = int((bad | header).arg_max() or 0)
+        fault = "got the header again" if header[at] else id_fault(ids[at] or "")
+        raise InputError(f"{path}:{lines[at]}: column {name!r}: expected an id, {fault}")
     again = ~text.is_first_distinct()
     if again.any():
         at = int(again.arg_max() or 0)

@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lightgcn_jax.data.formats import plain_name
+from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.errors import InputError
-from pinsage_jax.features.delimited import Quotes, read_delimited, read_text
+from pinsage_jax.features.delimited import Quoting, read_delimited, read_text
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_frame(
-    path: Path, id_column: str | None, quotes: Quotes, notes: list[str]
+    path: Path, id_column: str | None, quoting: Quoting, encoding: str, notes: list[str]
 ) -> tuple[pl.DataFrame, np.ndarray | None]:
     """Read the columns of a file.
 
     Args:
         path: a .parquet, .csv, .tsv or .txt file.
         id_column: what the column of a .txt file is called; None calls it ``item``.
-        quotes: what quotation marks are in a .csv or .tsv file.
+        quoting: what quotation marks are in a .csv or .tsv file.
+        encoding: that of a text file; auto is UTF-8, or what a mark says.
         notes: gets a line on what they were taken for.
 
     Returns:
@@ -35,7 +38,7 @@ def read_frame(
     Raises:
         InputError: the file is missing, damaged or of another format.
     """
-    kind = path.suffix.lower()
+    kind = Path(plain_name(path)).suffix.lower()
     if kind not in (".parquet", ".txt", *_SEPARATORS):
         raise InputError(f"{path}: expected a .parquet, .csv, .tsv or .txt file")
     if not path.is_file():
@@ -43,14 +46,16 @@ def read_frame(
     if kind == ".parquet":
         return read_parquet(path), None
     if kind == ".txt":
-        rows = [(at, line.strip()) for at, line in enumerate(read_text(path).split("\n"), 1)]
+        rows = [
+            (at, line.strip()) for at, line in enumerate(read_text(path, encoding).split("\n"), 1)
+        ]
         ids = [line for _, line in rows if line]
         frame = pl.DataFrame({id_column or "item": pl.Series(ids, dtype=pl.String)})
         return frame, np.array([at for at, line in rows if line])
-    cells, lines, quoted = read_delimited(path, _SEPARATORS[kind], quotes)
+    cells, lines, quoted = read_delimited(path, _SEPARATORS[kind], quoting, encoding)
     if quoted is not None:
         reading = "enclose fields" if quoted else "are text"
-        notes.append(f"{path.name}: quotation marks {reading} (--feature-quotes)")
+        notes.append(f"{path.name}: quotation marks {reading} (--feature-quoting)")
     return cells, lines
 
 
@@ -71,7 +76,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
     except OSError as error:
         reason = error.strerror or "the disk refused"
         raise InputError(f"{path}: cannot be read: {reason}") from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except POLARS_ERRORS as error:
         raise InputError(
             f"{path}: expected a Parquet file, got one that is damaged, cut off or no such file"
         ) from error

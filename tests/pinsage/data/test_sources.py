@@ -118,7 +118,7 @@ def reader(tmp_path):
     folder = tmp_path / "hetrec-lastfm"
     folder.mkdir()
     (folder / "user_artists.dat").touch()
-    made = _Reader("hetrec-lastfm", tmp_path, separator="\t", quotes="text")
+    made = _Reader("hetrec-lastfm", tmp_path, separator="\t", quoting="none")
     assert made.path("") == folder
     return made
 

@@ -1,6 +1,7 @@
 """Delimited text beside Python's own strict reader, and what is refused."""
 
 import csv
+import gzip
 import io
 
 import numpy as np
@@ -14,10 +15,10 @@ from pinsage_jax.features.delimited import read_delimited
 def read(tmp_path):
     """The rows of a text, None where a field is blank, and whether quotation marks enclose."""
 
-    def reading(text, separator=",", quotes="auto"):
+    def reading(text, separator=",", quoting="auto"):
         path = tmp_path / ("a.csv" if separator == "," else "a.tsv")
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        found = read_delimited(path, separator, quotes)
+        found = read_delimited(path, separator, quoting)
         return found.cells.columns, found.cells.rows(), found.lines.tolist(), found.quoted
 
     return reading
@@ -41,17 +42,17 @@ def test_a_quotation_mark_within_a_field_is_text(read):
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "message"),
     [
-        ('id,t\n1,"a" b\n', 2),
-        ('id,t\n1,x\n2,"weird al\n3,y\n', 3),
-        ('id,t\n1,"a,5\n2,b,4\n3,"c,6\n', 2),
-        ('id,t\n1, "a"\n', 2),
-        ('id,"t\n', 1),
+        ('id,t\n1,"a" b\n', "2: expected ',' or the end of the line behind a closing quotation"),
+        ('id,t\n1,x\n2,"weird al\n3,y\n', "3: a quotation mark opens a field here, and none"),
+        ('id,t\n1,"a,5\n2,b,4\n3,"c,6\n', "2: expected ',' or the end of the line behind a"),
+        ('id,t\n1, "a"\n', "2: expected a quoted field right after the separator, got ' \"a\"'"),
+        ('id,"t\n', "1: a quotation mark opens a field here, and none closes it"),
     ],
 )
-def test_a_quoted_field_that_does_not_end_at_a_separator_is_named(text, line, read):
-    with pytest.raises(InputError, match=rf"a.csv:{line}: expected a quoted field "):
+def test_a_quoted_field_that_does_not_end_at_a_separator_is_named(text, message, read):
+    with pytest.raises(InputError, match=f"a.csv:{message}"):
         read(text)
 
 
@@ -68,14 +69,17 @@ def test_a_row_of_another_width_is_named_and_never_shifted(mark, row, got, read)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "a.csv: expected a header and rows, but the file is empty"),
+        ("", "a.csv: expected features, but the file is empty"),
         (" \n\n", "but the file is empty"),
         ("id,a,a\n", "a.csv:1: expected each column once, got 'a' twice"),
         ("id,,a\n", "a.csv:1: expected a name for column 2, got ''"),
         ("id;a\n1;2\n", r"a.csv:1: expected comma-separated .* 'id;a'; fields that a semicolon"),
         (b"id,a\n1,\xff\n", r"a.csv:2: .* expected UTF-8 text, got the byte b'\\xff'"),
-        ("id,a\n1,2\n".encode("utf-16"), "expected UTF-8 text, got UTF-16"),
-        ("id,a\n1,2\n".encode("utf-16-le"), r"a.csv:1: .* got the byte '\\x00'"),
+        ("id,a\n1,2\n".encode("utf-16-le"), "a.csv:1: expected text, got a NUL byte; if it is UTF"),
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            "expected features, got a Git LFS pointer",
+        ),
     ],
 )
 def test_a_file_that_is_no_table_is_named(text, message, read):
@@ -105,10 +109,18 @@ def test_marks_that_can_be_read_in_two_ways_are_refused(read):
     text = 'id\tt\n1\tThe Wall\n2\t"Heroes"\n'
     with pytest.raises(InputError, match=r"""a.tsv:3: column 't': '"Heroes"' can be read in two"""):
         read(text, "\t")
-    assert read(text, "\t", "text")[1][1] == ("2", '"Heroes"')
-    assert read(text, "\t", "enclose")[1][1] == ("2", "Heroes")
-    with pytest.raises(InputError, match="quotes: expected auto or enclose or text, got 'no'"):
+    assert read(text, "\t", "none")[1][1] == ("2", '"Heroes"')
+    assert read(text, "\t", "csv")[1][1] == ("2", "Heroes")
+    with pytest.raises(InputError, match="quoting: expected auto or csv or none, got 'no'"):
         read(text, "\t", "no")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("utf-16", "auto"), ("latin-1", "latin-1"), ("utf-8-sig", "auto")]
+)
+def test_text_in_another_encoding(encoding, said, tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress("id,t\n1,é\n".encode(encoding)))
+    assert read_delimited(tmp_path / "a.csv.gz", ",", "auto", said).cells.rows() == [("1", "é")]
 
 
 def random_text(rng):

@@ -4,8 +4,7 @@ import polars as pl
 import pytest
 
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.errors import InputError
-from pinsage_jax.features.spelling import refuse_other_ids, same_but_for_spelling
+from pinsage_jax.features.spelling import same_but_for_spelling
 
 
 @pytest.mark.parametrize(
@@ -15,7 +14,6 @@ from pinsage_jax.features.spelling import refuse_other_ids, same_but_for_spellin
         ("017", 17),
         ("+17", 17),
         ("\ufeff17", 17),
-        ("-007", -7),
         ("17", "00017"),
         ("B07", "b07"),
         ("b07", "B07"),
@@ -37,17 +35,3 @@ def test_others_are_not_taken_for_the_same():
         assert same_but_for_spelling(pl.Series([other]), items) == ""
     assert same_but_for_spelling(pl.Series([], dtype=pl.String), items) == ""
     assert same_but_for_spelling(pl.Series(["1"]), IdMap.from_values([])) == ""
-
-
-def test_mostly_other_ids_are_refused():
-    items, unknown = IdMap.from_values([1, 2, 3]), pl.Series(["01", "02"])
-    message = (
-        r"a.csv: expected those of the data, such as 1; 2 of 3 are others, such as '01' "
-        r"\('01' here and 1 there differ in spelling alone\); where .* --unknown-ids allow"
-    )
-    with pytest.raises(InputError, match=message):
-        refuse_other_ids("a.csv", unknown, 3, items, "refuse")
-    refuse_other_ids("a.csv", unknown, 4, items, "refuse")  # half of them
-    refuse_other_ids("a.csv", unknown, 3, items, "allow")
-    with pytest.raises(InputError, match="unknown_ids: expected refuse or allow, got 'no'"):
-        refuse_other_ids("a.csv", unknown, 3, items, "no")
