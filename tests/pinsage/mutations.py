@@ -124,8 +124,8 @@ def changed_tensors(content: bytes, rng: np.random.Generator) -> bytes:
     if rng.random() < 0.2:
         del arrays[name]
     else:
-        arrays[name] = changed_array(arrays[name], rng)
-    return safetensors.numpy.save({key: one.copy(order="C") for key, one in arrays.items()})
+        arrays[name] = np.asarray(changed_array(arrays[name], rng))
+    return safetensors.numpy.save({key: np.array(one, order="C") for key, one in arrays.items()})
 
 
 def changed_npy(content: bytes, rng: np.random.Generator) -> bytes:

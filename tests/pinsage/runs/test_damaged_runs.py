@@ -3,13 +3,15 @@
 import shutil
 
 import numpy as np
+import polars as pl
 import pytest
 
 from pinsage_jax import FeatureTable, cooccurrence_task, fit, from_files, keep_added, open_items
+from pinsage_jax.cli.embed import Embed
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import read_finished
-from tests.pinsage.mutations import harmed, refused
+from tests.pinsage.mutations import damaged, harmed, refused
 from tests.pinsage.trained import pins, tiny
 
 CONFIG = tiny(walks=10, steps_per_epoch=2, epochs=1, log_degree=True)
@@ -74,6 +76,36 @@ def outcomes(run, folder, seeds):
 def test_damaged_runs_are_refused_or_opened(run, tmp_path):
     counts = outcomes(run, tmp_path, range(2))
     assert sum(refusals for refusals, _ in counts.values()) > 10
+
+
+def added_from(run, folder, seeds):
+    """How many damaged files of contexts were refused, and of how many an item was added."""
+    copy = folder / "copy"
+    shutil.copytree(run, copy)
+    table = pl.read_parquet(copy / "columns.parquet").drop(" row").head(4)
+    table.insert_column(0, pl.Series("item", [f"new-{row}" for row in range(4)]))
+    table.write_parquet(folder / "new.parquet")
+    contexts = folder / "contexts.csv"
+    rows = "".join(f"board-{row},new-{row % 4}\n" for row in range(12)).encode()
+    counts = [0, 0]
+    for seed in seeds:
+        contexts.write_bytes(damaged(b"user,item\n" + rows, np.random.default_rng(seed)))
+        embed = Embed(copy, folder / "new.parquet", contexts=contexts, quiet=True)
+        message = refused(embed.run)
+        counts[message is None] += 1
+        assert len(open_items(copy).items) == (302 if message else 306)
+        if message is None:
+            Embed(copy, remove=tuple(f"new-{row}" for row in range(4))).run()
+    return counts
+
+
+def test_damaged_contexts_are_refused_or_read(run, tmp_path):
+    assert all(added_from(run, tmp_path, range(12)))
+
+
+@pytest.mark.slow
+def test_many_damaged_contexts_are_refused_or_read(run, tmp_path):
+    assert all(added_from(run, tmp_path, range(100, 250)))
 
 
 @pytest.mark.slow
