@@ -148,7 +148,7 @@ def load_features(
     notes: list[str] = []
     frame, lines = read_frame(source, id_column, quoting, encoding, notes)
     frame, name = _with_id_column(source, frame, id_column, notes)
-    check_known(f"{source}: kinds", declared, {one: one for one in frame.columns})
+    check_known(f"{source}: columns", declared, {one: one for one in frame.columns})
     left_out = list(skip)
     if name in left_out:
         raise InputError(f"{source}: column {name!r} holds the ids and cannot be skipped")

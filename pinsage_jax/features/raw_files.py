@@ -44,7 +44,7 @@ def read_frame(
     if not path.is_file():
         raise InputError(f"{path}: expected this file, it is missing")
     if kind == ".parquet":
-        return read_parquet(path), None
+        return _bare_names(path, read_parquet(path)), None
     if kind == ".txt":
         rows = [
             (at, line.strip()) for at, line in enumerate(read_text(path, encoding).split("\n"), 1)
@@ -57,6 +57,16 @@ def read_frame(
         reading = "enclose fields" if quoted else "are text"
         notes.append(f"{path.name}: quotation marks {reading} (--feature-quoting)")
     return cells, lines
+
+
+def _bare_names(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns whose names have no blanks around them, as those of text files have none."""
+    names = [name.strip() for name in frame.columns]
+    if len({*names}) < len(names):
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise InputError(f"{path}: expected each column once, got {twice!r} twice")
+    frame.columns = names
+    return frame
 
 
 def read_parquet(path: Path) -> pl.DataFrame:

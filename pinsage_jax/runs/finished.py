@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors
@@ -16,7 +17,7 @@ from pinsage_jax.features.bags import TextEncoders
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.schema import FeatureSchema
 from pinsage_jax.graph.structure import Structure
-from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.fit import Fit
 from pinsage_jax.runs.kept_items import read_added, state_of, write_added
 from pinsage_jax.runs.stored_task import load_task
@@ -111,7 +112,7 @@ def open_items(
     run = PinSageRun.open(path)
     run.summary  # noqa: B018, refuses a run that is not finished
     config, schema = run.config, run.read_schema()
-    items, arrays = run.read_ids("items"), run.read_arrays("task")
+    items, contexts = run.read_ids("items"), run.read_ids("contexts")
     model, params = read_model(run, config, schema, len(items))
     kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
     state = state_of(run.fresh)
@@ -122,8 +123,8 @@ def open_items(
         config=config,
         schema=schema,
         items=items,
-        contexts=run.read_ids("contexts"),
-        edges=(arrays["item_rows"], arrays["context_rows"]),
+        contexts=contexts,
+        edges=_read_edges(run, len(items), len(contexts)),
         embedded=read_vectors(run, config),
         structure=read_structure(run, config),
         slack=slack + (0 if before is None else len(before[2])),
@@ -133,6 +134,20 @@ def open_items(
         live.restore(*before)
     live.stored = state
     return live
+
+
+def _read_edges(
+    run: PinSageRun, num_items: int, num_contexts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The edges that are walked, ``int32[E]`` item rows and context rows."""
+    arrays = run.read_arrays("task")
+    with reading(run.path / "task.safetensors"):
+        edges = arrays["item_rows"], arrays["context_rows"]
+        check_rows("item_rows", edges[0], num_items)
+        check_rows("context_rows", edges[1], num_contexts)
+        if len(edges[0]) != len(edges[1]):
+            raise InputError("item_rows and context_rows: expected equal lengths")
+    return edges
 
 
 def keep_added(path: Path, live: LiveItems) -> None:

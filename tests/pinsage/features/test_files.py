@@ -314,7 +314,7 @@ def test_columns_that_cannot_be_skipped(csv):
         load_features(csv, skip=["nix"])
     with pytest.raises(InputError, match="column 'item' holds the ids and cannot be skipped"):
         load_features(csv, skip=["item"])
-    with pytest.raises(InputError, match="kinds: expected the columns 'nix'"):
+    with pytest.raises(InputError, match="columns: expected the columns 'nix'"):
         load_features(csv, kinds={"nix": "text"})
 
 
@@ -343,3 +343,15 @@ def test_features_of_mostly_other_items_are_refused():
     # A catalogue may be larger than what was met, and features may be known of few.
     align(pl.DataFrame({"item": range(1000), "n": range(1000)}), items)
     align(pl.DataFrame({"item": range(3), "n": range(3)}), items)
+
+
+def test_names_have_no_blanks_around_them(tmp_path):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({" item ": [1], "price ": [2.0]}).write_parquet(path)
+    assert loaded(path)[1] == {"item": [1], "price": [2]}
+    pl.DataFrame({"item": [1], "n": [1], "n ": [2]}).write_parquet(path)
+    with pytest.raises(InputError, match=r"a.parquet: expected each column once, got 'n' twice"):
+        load_features(path)
+    # The name that a run gives the numbers of its rows is no feature's.
+    with pytest.raises(InputError, match="expected names without blanks around them, got ' row'"):
+        items_of_frame(pl.DataFrame({"item": [1], " row": [2.0]}))
