@@ -171,7 +171,8 @@ class Similar:
 
 @dataclass(frozen=True)
 class Export:
-    """Write final embeddings and external ids to one file, of a model that has embeddings.
+    """Write final embeddings and external ids to one file, of a model whose scores are their inner
+    products.
 
     Attributes:
         run_path: the run directory.

@@ -15,12 +15,14 @@ from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
 from lightgcn_jax.data.feedback import Feedback, of_events, positives
+from lightgcn_jax.data.roles import EVENT_FLAG
 from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.errors import InputError
 
 SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
 Text = Annotated[str | None, flag("STR")]
+IdType = Literal["auto", "integers", "text"]
 Folder = Annotated[Path | None, flag("FOLDER")]
 _SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
@@ -40,7 +42,8 @@ class FileFormat:
         item_column: column of item ids.
         rating_column: column of ratings; `none` leaves them out.
         timestamp_column: column of times; `none` leaves them out.
-        separator: what stands between fields, where it is not the format's own; `tab` is a tab.
+        separator: what stands between fields, where it is not the format's own; `tab` is a tab,
+            `blanks` any number of spaces and tabs.
         header: whether the first line names the columns.
         quoting: whether "…" may enclose a field, with a quotation mark inside doubled (csv) or
             behind a backslash.
@@ -48,6 +51,8 @@ class FileFormat:
         encoding: encoding of text files, such as latin-1; `auto` is UTF-8, or what a mark says.
         skip_bad_rows: leave out rows that do not fit, and say how many.
         null_ids: whether ids such as "nan" and "NULL" are ids.
+        user_ids: type of user ids; `integers` makes others errors, `auto` is text where one is.
+        item_ids: type of item ids.
     """
 
     format: Annotated[str, tyro.conf.arg(metavar=_choices(*FORMATS))] = "auto"
@@ -62,6 +67,8 @@ class FileFormat:
     encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     skip_bad_rows: bool = False
     null_ids: Literal["refuse", "keep"] = "refuse"
+    user_ids: IdType = "auto"
+    item_ids: IdType = "auto"
 
     def refuse(self, why: str) -> None:
         """Refuse these flags where nothing is read by them.
@@ -92,6 +99,15 @@ class FileFormat:
             for line in _told(interactions):
                 say(line)
         return interactions
+
+
+def _without_notes(interactions: Interactions, flag: str) -> Interactions:
+    """Interactions whose readings do not recommend a flag."""
+    readings = tuple(
+        replace(one, notes=tuple(note for note in one.notes if flag not in note))
+        for one in interactions.readings
+    )
+    return replace(interactions, readings=readings)
 
 
 def _told(interactions: Interactions) -> Iterator[str]:
@@ -198,7 +214,12 @@ class Source:
                 "--event and --event-column: expected both (--event-column type --event click,buy) "
                 "or neither"
             )
-        read = self.file_format.read(path, quiet=quiet, unknown_ids=self.unknown_ids)
+        read = self.file_format.read(path, quiet=True, unknown_ids=self.unknown_ids)
+        if self.event is not None:
+            read = _without_notes(read, EVENT_FLAG)
+        if not quiet:
+            for line in _told(read):
+                say(line)
         interactions, feedback = read, self.feedback
         if self.event is not None:
             wanted = [name.strip() for name in self.event.split(",")]
@@ -217,6 +238,8 @@ class Source:
             item_column=self.event_column,
             rating_column="none",
             timestamp_column="none",
+            null_ids="keep",
+            item_ids="text",
         )
         try:
             found = events.read(path, quiet=True, unknown_ids="allow")

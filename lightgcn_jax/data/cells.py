@@ -59,7 +59,7 @@ class Rows(NamedTuple):
         header: role -> name in the header, if any; a row with the same cells is the header again.
         by_name: roles that nobody asked for, found by the name of their column.
         by_place: whether roles were assumed by their place alone.
-        quoted: whether quotation marks enclose fields.
+        quoted: whether quotation marks enclose fields; None where a format has no such marks.
         place: what a row is called.
     """
 
@@ -70,7 +70,7 @@ class Rows(NamedTuple):
     header: dict[str, str] | None = None
     by_name: frozenset[str] = frozenset()
     by_place: bool = False
-    quoted: bool = False
+    quoted: bool | None = None
     place: str = "line"
 
 
@@ -119,7 +119,7 @@ def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
         ids = {role: column.filter(stays) for role, column in ids.items()}
         kept = {role: column.filter(stays) for role, column in kept.items()}
     for role in ids:
-        ids[role], odd = settled_ids(ids[role], role, lines)
+        ids[role], odd = settled_ids(ids[role], role, lines, options)
         notes += odd
     reading = replace(reading, settings=settings, notes=(*notes, *skipped))
     ratings, timestamps = kept.get("rating"), kept.get("timestamp")
@@ -181,40 +181,45 @@ def _ids(sheet: _Sheet, role: str, numbers: pl.Series, faults: Faults) -> pl.Ser
     faults.add(
         bad & sheet.fits, lambda at: f"{name}: expected an id, {fault_of_id(given[at], quoted)}"
     )
+    if sheet.options.ids_of(role) == "integers":
+        odd = numbers.is_null() & ~bad & sheet.fits
+        faults.add(odd, lambda at: f"{name}: expected an integer, got {given[at]!r}")
     return ids
 
 
-def checked_ids(given: pl.Series, options: Options, quoted: bool) -> tuple[pl.Series, pl.Series]:
+def checked_ids(
+    given: pl.Series, options: Options, quoted: bool | None
+) -> tuple[pl.Series, pl.Series]:
     """Ids of a text file by the policy for ids, quotation marks around them included.
 
     Args:
         given: String [n], as the file has them.
         options: what the caller says of the file.
-        quoted: whether quotation marks enclose fields.
+        quoted: whether quotation marks enclose fields; None where a format has no such marks.
 
     Returns:
         The ids [n], and Boolean [n], where one is refused.
     """
     ids, bad = judged_ids(given, null_ids=options.null_ids == "keep")
-    if options.quoting != NONE:
+    if options.quoting != NONE and quoted is not None:
         marks = given if quoted else ids
         bad = bad | marks.str.contains(_BLANK_QUOTE if quoted else _ENCLOSED).fill_null(False)
     return ids, bad
 
 
-def fault_of_id(value: str | None, quoted: bool) -> str:
+def fault_of_id(value: str | None, quoted: bool | None) -> str:
     """Why ``checked_ids`` refuses an id, in words behind "expected an id, ".
 
     Args:
         value: the id, as the file has it.
-        quoted: whether quotation marks enclose fields.
+        quoted: as for ``checked_ids``.
     """
     if value is not None and quoted and re.search(_BLANK_QUOTE, value):
         return (
             f"got {value!r}: blanks before a quotation mark make it text; remove the blanks, or "
             "pass quoting none (--quoting none) where the marks are part of the id"
         )
-    if value is not None and not quoted and re.search(_ENCLOSED, value.strip()):
+    if value is not None and quoted is False and re.search(_ENCLOSED, value.strip()):
         return (
             f"got {value.strip()!r}, which can be read in two ways: enclosed in quotation marks, "
             "quoting csv, or with marks as part of the id, quoting none (--quoting …)"
@@ -289,17 +294,22 @@ def _left_out(rows: Rows, role: str, number: int, reason: str) -> str:
     )
 
 
-def settled_ids(ids: pl.Series, role: str, lines: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
-    """Ids as integers where all of them are, else as text.
+def settled_ids(
+    ids: pl.Series, role: str, lines: pl.Series, options: Options
+) -> tuple[pl.Series, tuple[str, ...]]:
+    """Ids as integers where all of them are and nobody wants text, else as text.
 
     Args:
         ids: Int64 or String [n].
         role: whose ids they are.
         lines: the line of each.
+        options: what the caller says of the file.
 
     Returns:
         The ids, and a note where only a few of them are no integers.
     """
+    if options.ids_of(role) == "text":
+        return ids.cast(pl.String), ()
     if ids.dtype != pl.String:
         return ids, ()
     numbers, is_integer = canonical_integers(ids)
@@ -312,5 +322,5 @@ def settled_ids(ids: pl.Series, role: str, lines: pl.Series) -> tuple[pl.Series,
     at = int(odd.arg_max() or 0)
     return ids, (
         f"{role} ids are text, for {count:,} of {len(ids):,} are no integers, such as "
-        f"{ids[at]!r} in line {lines[at]}",
+        f"{ids[at]!r} in line {lines[at]} (--{role}-ids integers makes them errors)",
     )

@@ -7,7 +7,8 @@ a number with a second part (complex) or with a unit (a duration, a date) is no 
 import datetime
 import decimal
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ import polars as pl
 from lightgcn_jax.data.ids import clean_ids
 from lightgcn_jax.data.times import times_of
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import scalar
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MOST_YEARS = 290_000  # from 1970 on that microseconds can count
 _DURATIONS = (datetime.timedelta, np.timedelta64)
 
 
@@ -47,14 +50,13 @@ def numbers_of(values: Any, name: str, dtype: type[np.generic]) -> np.ndarray:
     Raises:
         InputError: A value is missing, masked, or no number.
     """
-    values = _present(values, name)
-    if isinstance(values, pl.Series):
-        values = _series_numbers(values, name)
-    given = np.asarray(values)
-    if given.dtype.kind not in "iufb":
-        if given.dtype.kind not in "OUS":
-            raise InputError(f"{name}: expected numbers, got {given.dtype}")
-        given = np.array([_number(f"{name}[{at}]", one) for at, one in enumerate(given.tolist())])
+    given = _present(values, name)
+    if isinstance(given, pl.Series):
+        given = _series_numbers(given, name)
+    if isinstance(given, list):
+        given = _listed_numbers(given, name)
+    elif given.dtype.kind not in "iufb":
+        raise InputError(f"{name}: expected numbers, got {given.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
         found = given.astype(dtype)
     if np.issubdtype(dtype, np.integer) and not np.array_equal(found, given):
@@ -73,25 +75,26 @@ def seconds_of(values: Any, name: str) -> np.ndarray:
     Raises:
         InputError: A value is missing, masked, or no time.
     """
-    values = _present(values, name)
-    if isinstance(values, np.ndarray):
-        if values.dtype.kind in "bcm":
-            raise InputError(f"{name}: expected seconds, dates or ISO strings, got {values.dtype}")
-        if values.dtype.kind == "M":
-            values = pl.Series(name, values.astype("datetime64[us]"))
-        elif values.dtype.kind in "OU":
-            values = values.tolist()
-    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
+    given = _present(values, name)
+    if isinstance(given, np.ndarray):
+        if given.dtype.kind == "M" and np.datetime_data(given.dtype)[0] != "generic":
+            years = given.astype("datetime64[Y]").astype(np.int64)
+            far = (np.abs(years) > _MOST_YEARS) & ~np.isnat(given)
+            _refuse_at(far, name, "beyond the calendar")
+            given = pl.Series(name, given.astype("datetime64[us]"))
+        elif given.dtype.kind not in "iuf":
+            raise InputError(f"{name}: expected seconds, dates or ISO strings, got {given.dtype}")
+    elif isinstance(given, list):
         # One by one: neither several zones nor whole numbers beside others have a common type.
-        found = [_moment(value) for value in values]
+        found = [_moment(value) for value in given]
         if None in found:
             at = found.index(None)
             raise InputError(
-                f"{name}[{at}]: expected seconds, a date or an ISO 8601 string, got {values[at]!r}"
+                f"{name}[{at}]: expected seconds, a date or an ISO 8601 string, got {given[at]!r}"
             )
         is_text = any(isinstance(one, str) for one in found)
-        values = pl.Series(name, map(str, found) if is_text else found)
-    return times_of(values)
+        given = pl.Series(name, list(map(str, found)) if is_text else found)
+    return times_of(given)
 
 
 def columns_of(frame: Any, roles: Mapping[str, Any]) -> list[Any]:
@@ -147,17 +150,34 @@ def _check_names(names: Sequence[Any], roles: Mapping[str, Any]) -> None:
             )
 
 
-def _present(values: Any, name: str) -> Any:
-    """Values without a mask, none of them masked or missing; those of pandas as NumPy's."""
+def _present(values: Any, name: str) -> pl.Series | np.ndarray | list[Any]:
+    """A column without a mask, none of its values masked or missing.
+
+    Returns:
+        What polars holds as it is, an array [n] of one of NumPy's own types, or a list.
+    """
     if isinstance(values, np.ma.MaskedArray):
-        _refuse_at(np.ma.getmaskarray(values), name, "masked")
-        return values.data
+        _refuse_at(np.ma.getmaskarray(values).ravel(), name, "masked")
+        values = values.data
     if isinstance(values, pl.Series):
         _refuse_at(values.is_null().to_numpy(), name, "missing")
-    elif hasattr(values, "isna") and hasattr(values, "to_numpy"):
+        return values
+    if hasattr(values, "isna") and hasattr(values, "to_numpy"):
+        if getattr(values, "nlevels", 1) > 1 or getattr(values, "ndim", 1) != 1:
+            raise InputError(f"{name}: expected one value a row, got {type(values).__name__}")
         _refuse_at(np.asarray(values.isna(), bool), name, "missing")
         zoned = getattr(values.dtype, "tz", None) is not None
-        return values.to_numpy(dtype="datetime64[us]") if zoned else values.to_numpy()
+        values = values.to_numpy(dtype="datetime64[us]") if zoned else values.to_numpy()
+    if hasattr(values, "dtype") and hasattr(values, "__array__"):
+        values = np.asarray(values)
+        if values.ndim != 1:
+            raise InputError(f"{name}: expected one value a row, got shape {values.shape}")
+        return values.tolist() if values.dtype.kind in "OUST" else values
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise InputError(f"{name}: expected a column, got {values!r}")
+    values = list(values)
+    # NumPy would turn one into "not a number".
+    _refuse_at(np.array([one is np.ma.masked for one in values], bool), name, "masked")
     return values
 
 
@@ -170,19 +190,28 @@ def _refuse_at(where: np.ndarray, name: str, what: str) -> None:
         )
 
 
-def _series_numbers(column: pl.Series, name: str) -> Any:
+def _series_numbers(column: pl.Series, name: str) -> np.ndarray | list[Any]:
     if column.dtype in (pl.Categorical, pl.Enum, pl.String, pl.Object):
         return column.to_list()
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise InputError(f"{name}: expected numbers, got {column.dtype}")
-    return column.cast(pl.Float64).to_numpy() if column.dtype.is_decimal() else column.to_numpy()
+    is_wide = column.dtype.is_decimal() or str(column.dtype).endswith("Int128")
+    return (column.cast(pl.Float64) if is_wide else column).to_numpy()
+
+
+def _listed_numbers(values: list[Any], name: str) -> np.ndarray:
+    if set(map(type, values)) <= {int, float, bool}:
+        with suppress(OverflowError):
+            return np.array(values, np.float64)
+    return np.array([_number(f"{name}[{at}]", value) for at, value in enumerate(values)])
 
 
 def _number(name: str, value: Any) -> float:
-    is_number = isinstance(value, (numbers.Real, decimal.Decimal, str))
-    if not isinstance(value, _DURATIONS) and is_number:
+    # Of NumPy's durations and moments the scalar may be an integer.
+    plain = None if isinstance(value, (*_DURATIONS, np.datetime64)) else scalar(value)
+    if isinstance(plain, (numbers.Real, decimal.Decimal, str)):
         try:
-            return float(value)
+            return float(plain)
         except ValueError:
             pass
         except OverflowError:
@@ -192,14 +221,22 @@ def _number(name: str, value: Any) -> float:
 
 def _moment(value: Any) -> float | str | None:
     """One time as seconds, or as the text that it is; None for what is no time."""
-    if isinstance(value, str):
-        return value
     if isinstance(value, np.datetime64):
         value = value.astype("datetime64[us]").item()
+        # An integer where it is beyond the calendar.
+        return _moment(value) if isinstance(value, datetime.date) else None
+    value = None if isinstance(value, _DURATIONS) else scalar(value)
+    if isinstance(value, str):
+        return value
     if isinstance(value, datetime.datetime):
+        if value != value:  # pandas' NaT
+            return None
         zoned = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
         return (zoned - _EPOCH).total_seconds()
     if isinstance(value, datetime.date):
         return (value - _EPOCH.date()).total_seconds()
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, (bool, *_DURATIONS))
-    return float(value) if is_number else None
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try:
+        return float(value) if is_number else None
+    except OverflowError:
+        return None

@@ -101,14 +101,20 @@ def load_dataset(
     if not entry.sources:
         return default_world().interactions
     folders = _folders(name, data_dir, cache_dir)
+    cache = _cache(name, cache_dir)
     found = _find(entry, folders)
     if found is not None:
-        interactions = _read_checked(entry, *found, in_cache=found[0] == folders[-1])
+        interactions = _read_checked(entry, *found, in_cache=found[0] == cache)
+    elif cache is None:
+        raise InputError(
+            f"{name}: not found, and there is no home folder to keep it in: set XDG_CACHE_HOME, or "
+            f"{DATA_VARIABLE} to a folder that holds it"
+        )
     elif download:
-        interactions = _download_checked(entry, folders[-1])
+        interactions = _download_checked(entry, cache)
     else:
         places = ", ".join(str(folder) for folder in folders)
-        raise InputError(f"{name}: not found in {places}. {_instructions(entry, folders[-1])}")
+        raise InputError(f"{name}: not found in {places}. {_instructions(entry, cache)}")
     if apply_threshold and entry.min_rating is not None:
         interactions = interactions.with_min_rating(entry.min_rating)
     return interactions
@@ -173,14 +179,25 @@ def _entry(name: str) -> DatasetEntry:
 
 def _folders(name: str, data_dir: Path | None, cache_dir: Path | None) -> list[Path]:
     """Where a data set may lie, the cache last."""
-    if cache_dir is None:
-        # The XDG rules: an empty or relative value counts as unset.
-        configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        base = configured if configured.is_absolute() else Path.home() / ".cache"
-        cache_dir = base / "lightgcn-jax"
     local = os.environ.get(DATA_VARIABLE)
-    roots = [data_dir, Path(local) if local else None, cache_dir]
-    return [Path(root) / name for root in roots if root is not None]
+    roots = [data_dir, Path(local) if local else None]
+    folders = [Path(root) / name for root in roots if root is not None]
+    cache = _cache(name, cache_dir)
+    return folders if cache is None else [*folders, cache]
+
+
+def _cache(name: str, cache_dir: Path | None) -> Path | None:
+    """Where a download of a data set is kept; None where there is no home folder."""
+    if cache_dir is not None:
+        return Path(cache_dir) / name
+    # The XDG rules: an empty or relative value counts as unset.
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not configured.is_absolute():
+        try:
+            configured = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return configured / "lightgcn-jax" / name
 
 
 def _find(entry: DatasetEntry, folders: list[Path]) -> tuple[Path, FileSet] | None:

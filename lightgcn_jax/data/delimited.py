@@ -216,13 +216,23 @@ def read_lists(
                     f"{fault_of_id(given[at], False)}"
                 ),
             )
+            if options.ids_of(role) == "integers":
+                odd = found[role].is_null() & ~bad
+                odd = odd & ~idle if role == "item" else odd
+                faults.add(
+                    odd,
+                    lambda at, given=given, role=role: (
+                        f"{role}: expected an integer, got {given[at]!r}"
+                    ),
+                )
     stays, notes = faults.settle(options.skip_bad_rows)
     lines = found["number"]
     if stays is not None:
         idle, lines = idle.filter(stays), lines.filter(stays)
         ids = {role: column.filter(stays) for role, column in ids.items()}
-    users, odd_users = settled_ids(ids["user"], "user", lines)
-    items, odd_items = settled_ids(ids["item"].filter(~idle), "item", lines.filter(~idle))
+    users, odd_users = settled_ids(ids["user"], "user", lines, options)
+    items = ids["item"].filter(~idle)
+    items, odd_items = settled_ids(items, "item", lines.filter(~idle), options)
     return Columns(
         users.filter(~idle),
         items,
@@ -291,8 +301,10 @@ def _split_lines(text: PlainText, layout: Layout) -> pl.LazyFrame:
     """The rows of a text in which every separator stands between fields."""
     width, mark = len(layout.names), layout.separator
     line = pl.col("line")
-    if layout.runs and text.has_runs:
-        line = line.str.strip_chars().str.replace_all(r"[ \t]+", " ")
+    if layout.runs:
+        line = line.str.strip_chars()
+        if text.has_runs:
+            line = line.str.replace_all(r"\s+", " ")
     return (
         _scan(text)
         .filter((pl.col("number") > layout.header_line) & _is_filled())

@@ -4,17 +4,20 @@ A folder may be a split (a train and a test file), one file that is known by its
 several files of the same columns: what Spark and Hive write, or a file a day.
 """
 
+import bz2
+import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 
 from lightgcn_jax.data.formats import SINGLE_FILES, known_formats, plain_name
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID
-from lightgcn_jax.data.roles import usual_column
+from lightgcn_jax.data.roles import COLUMN_NAMES, usual_column
 from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.errors import InputError
 
@@ -27,8 +30,11 @@ _TEXT_TABLES = (".csv", ".tsv")
 _BINARY_TABLES = (".parquet", ".pq", ".arrow", ".feather")
 _TABLES = (*_TEXT_TABLES, *_BINARY_TABLES, ".jsonl", ".ndjson")
 _TEXT_PARTS = {name for names in _PART_FILES for name in names.values()}
+_OPENERS = {"": open, ".csv": open, ".tsv": open, ".gz": gzip.open, ".bz2": bz2.open}
+_LONGEST_HEADER = 1 << 16
 _PART_NAMES = {"train": TRAIN, "valid": VALID, "validation": VALID, "val": VALID, "test": TEST}
-_PARTITION = re.compile(r"[^=]+=[^=]*")
+_PARTITION = re.compile(r"[^=]+=.*")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,12 @@ class FoundFiles:
     Attributes:
         parts: The files of each part of a split, in order; a log without a split is TRAIN alone.
         notes: What a user should know about how they were found.
+        columns: Columns that stand in the names of a file's folders, and its value of each.
     """
 
     parts: dict[int, list[Path]]
     notes: tuple[str, ...] = ()
+    columns: Mapping[Path, Mapping[str, str | None]] = field(default_factory=dict)
 
     @property
     def all(self) -> list[Path]:
@@ -54,12 +62,13 @@ class FoundFiles:
         return [part for part, files in self.parts.items() for _ in files]
 
 
-def files_of(source: Path, format: str) -> FoundFiles:
+def files_of(source: Path, format: str, named: Collection[str] = ()) -> FoundFiles:
     """The files to read.
 
     Args:
         source: A file, or a folder.
         format: A key of ``FORMATS``, or "auto".
+        named: Columns that the caller asks for by their names.
 
     Raises:
         InputError: The folder holds no file that a folder is read by, or more than one could be
@@ -67,6 +76,11 @@ def files_of(source: Path, format: str) -> FoundFiles:
     """
     if source.is_file():
         return FoundFiles({TRAIN: [source]})
+    found = _in_folder(source, format)
+    return _with_partitions(source, found, named)
+
+
+def _in_folder(source: Path, format: str) -> FoundFiles:
     inside: dict[str, Path] = {}
     for path in sorted(source.iterdir()):
         if not _is_hidden(path):
@@ -79,7 +93,7 @@ def files_of(source: Path, format: str) -> FoundFiles:
         *_single(files, format),
     ]
     if TRAIN in split and TEST in split:
-        found.append(FoundFiles({part: _log(split[part], format)[0] for part in sorted(split)}))
+        found.append(FoundFiles({part: _log(split[part], format) for part in sorted(split)}))
     if len(found) > 1:
         ways = "; or ".join(", ".join(file.name for file in one.all) for one in found)
         raise InputError(
@@ -138,7 +152,7 @@ def _table_split(source: Path, inside: dict[str, Path], format: str) -> dict[int
         part = _PART_NAMES.get(name.partition(".")[0].lower())
         if part is None or name in _TEXT_PARTS:
             continue
-        if _within(path, format)[0] if path.is_dir() else _kind(path, format):
+        if _within(path, format) if path.is_dir() else _kind(path, format):
             if part in split:
                 raise InputError(
                     f"{source}: expected one table for each part of the split, got "
@@ -149,65 +163,94 @@ def _table_split(source: Path, inside: dict[str, Path], format: str) -> dict[int
 
 
 def _one_log(source: Path, format: str) -> FoundFiles:
-    log, keys = _log(source, format)
+    log = _log(source, format)
     if not log:
         raise InputError(
             f"{source}: this folder holds no file that a folder is read by; "
             f"{known_formats(format)}; or name a file in it"
         )
-    notes = []
-    if len(log) > 1:
-        names = [str(file.relative_to(source)) for file in log]
-        notes.append(f"{len(log):,} files are read as one log: {names[0]} … {names[-1]}")
-    if keys:
-        notes.append(f"{', '.join(keys)}: stands in names of folders, which are not read")
-    return FoundFiles({TRAIN: log}, tuple(notes))
+    names = [str(file.relative_to(source)) for file in log]
+    note = f"{len(log):,} files are read as one log: {names[0]} … {names[-1]}"
+    return FoundFiles({TRAIN: log}, (note,) if len(log) > 1 else ())
 
 
-def _log(source: Path, format: str) -> tuple[list[Path], list[str]]:
-    """The files of one log, and the keys of the folders key=value that they stand in."""
+def _log(source: Path, format: str) -> list[Path]:
+    """The files of one log."""
     if source.is_file():
-        return [source], []
-    found, keys = _within(source, format)
-    plain = [file.with_name(plain_name(file)) for file in found]
-    for at, name in enumerate(plain):
-        if name in plain[:at]:
-            twin = found[plain.index(name)].name
+        return [source]
+    found = _within(source, format)
+    # Spark writes an empty file for a partition without rows.
+    found = [file for file in found if file.stat().st_size] or found
+    seen: dict[Path, Path] = {}
+    for file in found:
+        twin = seen.setdefault(file.with_name(plain_name(file)), file)
+        if twin != file:
             raise InputError(
-                f"{source}: {twin} and {found[at].name} may be the same file twice; keep one"
+                f"{source}: {twin.name} and {file.name} may be the same file twice; keep one"
             )
-    columns = {file: _columns_of(file, format) for file in found if len(found) > 1}
-    for file, cells in columns.items():
-        if cells != columns[found[0]]:
-            raise InputError(
-                f"{source}: {len(found):,} files could be meant, and they are not one log: "
-                f"{found[0].name} has {_shown(columns[found[0]])}, {file.name} has "
-                f"{_shown(cells)}; name the file that is to be read"
-            )
-    for key in keys:
-        for role in ("user", "item"):
-            if usual_column(role, [key]) is not None:
-                raise InputError(
-                    f"{source}: the {role} ids ({key}) stand in names of folders; read it by "
-                    "Interactions.from_frame(polars.scan_parquet(folder, hive_partitioning=True))"
-                )
-    return found, keys
+    if len(found) > 1:
+        columns = {file: names for file in found if (names := _columns_of(file, format))}
+        _check_alike(source, "suffix", {file: _kind(file, format) for file in found})
+        _check_alike(source, "columns", columns)
+    return found
 
 
-def _within(folder: Path, format: str) -> tuple[list[Path], list[str]]:
+def _check_alike(source: Path, what: str, told: Mapping[Path, str]) -> None:
+    """Refuse files that are not one log.
+
+    Args:
+        source: The folder.
+        what: What is compared.
+        told: That of each file.
+    """
+    for file, other in told.items():
+        first, own = next(iter(told.items()))
+        if other != own:
+            raise InputError(
+                f"{source}: several files could be meant, and they are not one log: {first.name} "
+                f"has the {what} {own[:80]!r}, {file.name} has the {what} {other[:80]!r}; name the "
+                "file that is to be read"
+            )
+
+
+def _within(folder: Path, format: str) -> list[Path]:
     """Tables in a folder and in its folders key=value, in the order that a person counts in."""
     found: list[Path] = []
-    keys: list[str] = []
     for path in sorted(folder.iterdir(), key=lambda path: _counted(path.name)):
         if _is_hidden(path):
             continue
         if path.is_dir() and _PARTITION.fullmatch(path.name):
-            files, deeper = _within(path, format)
-            found += files
-            keys += [key for key in (path.name.partition("=")[0], *deeper) if key not in keys]
+            found += _within(path, format)
         elif path.is_file() and _kind(path, format):
             found.append(path)
-    return found, keys
+    return found
+
+
+def _with_partitions(source: Path, found: FoundFiles, named: Collection[str]) -> FoundFiles:
+    """The files with those columns in the names of their folders that may be read."""
+    columns: dict[Path, dict[str, str | None]] = {}
+    left_out: dict[str, None] = {}
+    for file in found.all:
+        for folder in file.relative_to(source).parts[:-1]:
+            key, is_partition, value = folder.partition("=")
+            if not is_partition:
+                continue
+            if key in named or any(usual_column(role, [key]) is not None for role in COLUMN_NAMES):
+                if Path(plain_name(file)).suffix.lower() not in _BINARY_TABLES:
+                    raise InputError(
+                        f"{file}: {key} stands in the names of folders, which are read as columns "
+                        "of Parquet tables alone; write it into the files, or convert them"
+                    )
+                cell = None if value == _HIVE_NULL else unquote(value)
+                columns.setdefault(file, {})[key] = cell
+            else:
+                left_out[key] = None
+    notes = [*found.notes]
+    if read := {key: None for cells in columns.values() for key in cells}:
+        notes.append(f"{', '.join(read)}: read from the names of folders")
+    if left_out:
+        notes.append(f"{', '.join(left_out)}: in the names of folders, and not read")
+    return replace(found, notes=tuple(notes), columns=columns)
 
 
 def _is_hidden(path: Path) -> bool:
@@ -225,31 +268,27 @@ def _kind(path: Path, format: str) -> str:
     """The suffix of a table that a format may read; empty for other files."""
     suffix = Path(plain_name(path)).suffix.lower()
     if format == "auto":
-        return suffix if suffix in _TABLES else ""
+        is_spark = suffix == ".json" and path.name.startswith("part-")
+        return suffix if suffix in _TABLES or is_spark else ""
     if format in ("movielens", "hetrec", "recbole"):
         return ""
     # What has no telling suffix may be what the user says that it is: part-00000, day1.txt.
-    fits = (suffix in _BINARY_TABLES) == (format == "parquet")
+    fits = (suffix in _BINARY_TABLES) == (format == "parquet") or not suffix
     return (suffix or "none") if fits else ""
 
 
-def _columns_of(path: Path, format: str) -> tuple[str, ...]:
-    """What tells one table's columns from another's: its kind, and names or the header's line."""
+def _columns_of(path: Path, format: str) -> str:
+    """What tells one table's columns from another's: their names, or the header's line.
+
+    Nothing where that cannot be seen: the reader has more to say about such a file.
+    """
     suffix = Path(plain_name(path)).suffix.lower()
-    names: list[str] = []
-    # The reader has more to say about a file that cannot be read.
-    with suppress(OSError, *POLARS_ERRORS):
-        if suffix in (".parquet", ".pq"):
-            names = pl.scan_parquet(path, glob=False).collect_schema().names()
-        elif format in ("csv", "tsv") or (format == "auto" and suffix in _TEXT_TABLES):
-            head = pl.scan_csv(
-                path, has_header=False, separator="\x1e", quote_char=None, glob=False, n_rows=1
-            )
-            names = [str(cell).strip() for cell in head.collect().row(0)]
-    return _kind(path, format), *names
-
-
-def _shown(columns: tuple[str, ...]) -> str:
-    kind, *names = columns
-    cells = ", ".join(names)
-    return repr(cells[:80]) if cells else f"the suffix {kind}"
+    with suppress(OSError, EOFError, TypeError, *POLARS_ERRORS):
+        if suffix in (".parquet", ".pq") or format == "parquet":
+            return ", ".join(sorted(pl.scan_parquet(path, glob=False).collect_schema().names()))
+        has_header = format in ("csv", "tsv") or (format == "auto" and suffix in _TEXT_TABLES)
+        opener = _OPENERS.get(path.suffix.lower())
+        if has_header and opener:
+            with opener(path, "rb") as file:
+                return file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip()
+    return ""

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from lightgcn_jax.data.delimited import first_lines, shape_of_lines
-from lightgcn_jax.data.reading import Options
+from lightgcn_jax.data.reading import BLANKS, Options
 from lightgcn_jax.data.roles import is_place, usual_column
 from lightgcn_jax.data.text import PlainText
 from lightgcn_jax.errors import InputError
@@ -114,7 +114,8 @@ def header_separator(first: str, options: Options) -> str | None:
         that were asked for; None where there is none.
     """
     for mark in (options.separator,) if options.separator else SEPARATORS:
-        names = [cell.strip().strip('"').strip() for cell in first.split(mark)]
+        cells = first.split() if mark == BLANKS else first.split(mark)
+        names = [cell.strip().strip('"').strip() for cell in cells]
         wanted = (options.columns.get(role) for role in ("user", "item"))
         if all(
             usual_column(role, names) is not None if name is None else name in names
@@ -137,8 +138,8 @@ def _list_or_table(texts: Sequence[PlainText], source: Path) -> str:
             line = next(islice(text.open_lines(), shape.odd_line - 1, None)).strip()[:80]
             raise InputError(
                 f"{source}: cannot tell the format, for {text.source}:{shape.odd_line}: expected "
-                f"numbers apart by blanks, got {line!r}; pass format=… (--format …); "
-                f"{known_formats('auto')}"
+                f"numbers apart by blanks, got {line!r}; pass format=… (--format "
+                f"{'|'.join(FORMATS)})"
             )
         shapes.append(shape)
     widths: Counter[int] = Counter()

@@ -185,7 +185,11 @@ def as_ids(values: Any, name: str = "ids") -> pl.Series:
     if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
         kinds = {type(value) for value in values}
         if any(getattr(kind, "ndim", None) is not None for kind in kinds):
-            values = [scalar(value) for value in values]
+            # A moment of NumPy's would become an integer.
+            is_time = [isinstance(value, (np.datetime64, np.timedelta64)) for value in values]
+            values = [
+                value if one else scalar(value) for value, one in zip(values, is_time, strict=True)
+            ]
             kinds = {type(value) for value in values}
         if not all(issubclass(kind, (str, int)) and kind is not bool for kind in kinds):
             at, odd = next(

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from lightgcn_jax.data.cells import Columns, Rows, columns_of
-from lightgcn_jax.data.reading import Options, Reading
+from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
 from lightgcn_jax.data.text import PlainText
 from lightgcn_jax.errors import InputError
@@ -35,6 +35,7 @@ def read_json_lines(text: PlainText, format: str, options: Options) -> Columns:
     Raises:
         InputError: The file cannot be read, or a line does not fit.
     """
+    options.refuse(text.source, format, separator=None, header=AUTO, quoting=NONE)
     names: dict[str, None] = {}
     for number, line in islice(_filled(text), _HEAD):
         try:
@@ -62,7 +63,6 @@ def read_json_lines(text: PlainText, format: str, options: Options) -> Columns:
         names={role: f"key {key!r}" for role, key in keys.items()},
         explain=explain,
         by_name=roles.assumed,
-        quoted=True,
     )
     settings = {"format": format} | {f"{role}_column": key for role, key in keys.items()}
     reading = Reading(text.source.name, settings, notes=(*text.notes, *roles.notes))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lightgcn_jax.data.cells import Columns
 from lightgcn_jax.data.delimited import Layout, first_lines, first_records, read_lists, read_table
 from lightgcn_jax.data.formats import SEPARATORS, header_separator, plain_name
-from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading, separator_name
+from lightgcn_jax.data.reading import AUTO, BLANKS, NONE, Options, Reading, separator_name
 from lightgcn_jax.data.roles import is_place, roles_by_name, roles_by_place, usual_column
 from lightgcn_jax.data.text import PlainText
 from lightgcn_jax.errors import InputError
@@ -26,9 +26,7 @@ def read_adjacency(text: PlainText, format: str, options: Options) -> Columns:
     Raises:
         InputError: It cannot be read, or a line does not fit.
     """
-    for name in ("header", "quoting"):
-        if getattr(options, name) not in (AUTO, "no", NONE):
-            raise InputError(f"{text.source}: {name}: format adjacency has none")
+    options.refuse(text.source, format, header="no", quoting=NONE, time_unit=AUTO)
     if options.columns:
         roles = ", ".join(f"{role}_column" for role in options.columns)
         raise InputError(
@@ -39,7 +37,8 @@ def read_adjacency(text: PlainText, format: str, options: Options) -> Columns:
     if options.separator is not None:
         settings["separator"] = separator_name(options.separator)
     reading = Reading(text.source.name, _with_encoding(settings, text), notes=text.notes)
-    return read_lists(text, options.separator, options, reading)
+    separator = None if options.separator == BLANKS else options.separator
+    return read_lists(text, separator, options, reading)
 
 
 def read_recbole(text: PlainText, format: str, options: Options) -> Columns:
@@ -53,7 +52,9 @@ def read_recbole(text: PlainText, format: str, options: Options) -> Columns:
     Raises:
         InputError: It cannot be read, or a line does not fit.
     """
+    options.refuse(text.source, format, header="yes")
     separator = options.separator or "\t"
+    separator = " " if separator == BLANKS else separator
     quoting = _quoting(text, separator, NONE, options)
     number, cells = first_records(text, separator, quoting, False, 1)[0]
     typed = [cell.strip().partition(":") for cell in cells]
@@ -90,9 +91,11 @@ def read_separated(text: PlainText, format: str, options: Options) -> Columns:
     if format == "movielens":
         headless = not plain_name(text.source).lower().endswith(".csv")
     separator = options.separator or _separator(text, format, headless, options)
-    own = "csv" if separator != "\t" and len(separator) == 1 and not headless else NONE
-    quoting = _quoting(text, separator, own, options)
-    runs = separator == " " and options.separator is None and headless
+    separator = " " if separator == BLANKS else separator
+    words = separator == " " and options.separator in (None, BLANKS)
+    encloses = not (headless or words) and separator != "\t" and len(separator) == 1
+    quoting = _quoting(text, separator, "csv" if encloses else NONE, options)
+    runs = words and quoting == NONE
     head = first_records(text, separator, quoting, runs, _HEAD)
     number, first = head[0]
     names = [cell.strip() for cell in first]
@@ -110,7 +113,7 @@ def read_separated(text: PlainText, format: str, options: Options) -> Columns:
 def _read(text: PlainText, format: str, layout: Layout, options: Options) -> Columns:
     settings = {
         "format": format,
-        "separator": separator_name(layout.separator),
+        "separator": BLANKS if layout.runs else separator_name(layout.separator),
         "header": "yes" if layout.header_line else "no",
         "quoting": layout.quoting,
     }
@@ -166,22 +169,26 @@ def _has_header(
         return options.header == "yes"
     names = [cell.strip() for cell in head[0][1]]
     asked = [name for name in options.columns.values() if name != NONE]
-    if any(not is_place(name) or name in names for name in asked):
+    if not all(map(is_place, asked)):
         return True
     if all(usual_column(role, names) is not None for role in ("user", "item")):
         return True
-    if headless or not {"user", "item"} <= options.columns.keys():
-        return not headless
+    if not headless and not {"user", "item"} <= options.columns.keys():
+        return True
+    # pandas writes columns without names as 0, 1, 2, which may as well be a row.
+    counted = names == [str(at) for at in range(len(names))]
+    if any(map(_is_value, names)) and (headless or not counted):
+        return False
     body = [cells for _, cells in head[1:] if len(cells) == len(names)]
-    are_values = [all(_is_value(cells[at]) for cells in body) for at in range(len(names))]
-    if not body or not any(are_values):
-        raise InputError(
-            f"{text.source}:{head[0][0]}: the first line can be read in two ways, as names of "
-            f"columns or as a row, got {', '.join(names)[:80]!r}; pass header yes or no "
-            "(--header …)"
-        )
-    return any(
-        is_column and not _is_value(name) for name, is_column in zip(names, are_values, strict=True)
+    columns = range(len(names) if body else 0)
+    numbers_below = any(all(_is_value(cells[at]) for cells in body) for at in columns)
+    if headless and not numbers_below:
+        return False  # as the format says, and nothing speaks against it
+    if numbers_below and not (headless or counted):
+        return True
+    raise InputError(
+        f"{text.source}:{head[0][0]}: the first line can be read in two ways, as names of columns "
+        f"or as a row, got {', '.join(names)[:80]!r}; pass header yes or no (--header …)"
     )
 
 

@@ -23,6 +23,7 @@ from lightgcn_jax.data.layouts import read_adjacency, read_recbole, read_separat
 from lightgcn_jax.data.reading import (
     AUTO,
     HEADERS,
+    ID_TYPES,
     NULL_IDS,
     QUOTINGS,
     Options,
@@ -34,7 +35,7 @@ from lightgcn_jax.data.stored import read_parquet
 from lightgcn_jax.data.text import PlainText, plain_text
 from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.data.unpacking import unpacked
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 
 
 def read_interactions(
@@ -52,6 +53,8 @@ def read_interactions(
     encoding: str = AUTO,
     skip_bad_rows: bool = False,
     null_ids: str = "refuse",
+    user_ids: str = AUTO,
+    item_ids: str = AUTO,
     unknown_ids: UnknownIds = "refuse",
 ) -> Interactions:
     """Reads interactions from a file or a folder.
@@ -77,6 +80,9 @@ def read_interactions(
         encoding: A text encoding, or "auto" for UTF-8 and what a byte-order mark says.
         skip_bad_rows: Whether rows that do not fit are left out and counted.
         null_ids: Whether ids such as "nan" and "NULL" are ids ("keep") or faults ("refuse").
+        user_ids: Of which type user ids are: "integers", which makes others faults, "text", or
+            "auto" for integers where all are.
+        item_ids: The same of item ids.
         unknown_ids: Whether the files of a split may be read where most users or items of one part
             are unknown to train, `refuse` or `allow`.
 
@@ -87,6 +93,11 @@ def read_interactions(
     source = Path(path)
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
+    if not (source.is_file() or source.is_dir()):
+        raise InputError(
+            f"{source}: expected a file or a folder, got a pipe or a device; write it to a file "
+            "first, for a file is read more than once"
+        )
     named = {
         "user": user_column,
         "item": item_column,
@@ -96,19 +107,29 @@ def read_interactions(
     columns = {role: _wanted(role, name) for role, name in named.items() if name is not None}
     options = Options(
         columns, separator_of(separator), header, quoting, time_unit, encoding, skip_bad_rows,
-        null_ids,
+        null_ids, user_ids, item_ids,
     )  # fmt: skip
-    for name, value, known in (
-        ("format", format, (AUTO, *FORMATS)),
-        ("header", header, HEADERS),
-        ("quoting", quoting, QUOTINGS),
-        ("time_unit", time_unit, (AUTO, *TIME_UNITS)),
-        ("null_ids", null_ids, NULL_IDS),
-    ):
+    choices = {
+        "format": (format, (AUTO, *FORMATS)),
+        "header": (header, HEADERS),
+        "quoting": (quoting, QUOTINGS),
+        "time_unit": (time_unit, (AUTO, *TIME_UNITS)),
+        "null_ids": (null_ids, NULL_IDS),
+        "user_ids": (user_ids, ID_TYPES),
+        "item_ids": (item_ids, ID_TYPES),
+    }
+    for name, (value, known) in choices.items():
         if value not in known:
             raise InputError(f"{name}={value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
-    found = files_of(source, format)
-    with unpacked(found.all) as plain, ExitStack() as stack:
+    said = {name for name, (value, _) in choices.items() if value != AUTO}
+    said |= {f"{role}_column" for role in columns}
+    said |= {
+        name
+        for name, value in (("separator", separator), ("encoding", encoding))
+        if value not in (None, AUTO)
+    }
+    found = files_of(source, format, columns.values())
+    with unpacked(found.all, found.columns) as plain, ExitStack() as stack:
         texts: dict[Path, PlainText] = {}
 
         def opened(file: Path) -> PlainText:
@@ -120,34 +141,22 @@ def read_interactions(
         if kind == AUTO:
             kind = recognised_format(plain, source, options, opened)
         read = [_read(file, kind, options, opened) for file in plain]
-    given = {"format"} if format != AUTO else set()
-    given |= {name for name in ("separator",) if separator is not None}
-    given |= {
-        name
-        for name, value in (("header", header), ("quoting", quoting), ("time_unit", time_unit),
-                            ("encoding", encoding))
-        if value != AUTO
-    }  # fmt: skip
-    given |= {f"{role}_column" for role in columns}
     files = [ReadFile(*file) for file in zip(found.all, found.part_of_each, read, strict=True)]
     interactions = joined(files, source, unknown_ids)
     types = {
         kind: "integers" if ids.ids.dtype == pl.Int64 else "text"
         for kind, ids in (("user_ids", interactions.users), ("item_ids", interactions.items))
     }
-    readings = [
-        replace(
-            file.columns.reading,
-            file=file.path.name,
-            guessed=tuple(name for name in file.columns.reading.settings if name not in given),
-            **types,
-        )
-        for file in files
-    ]
+    readings = []
+    for file in files:
+        settings = {**file.columns.reading.settings, **types}
+        guessed = tuple(name for name in settings if name not in said)
+        reading = replace(file.columns.reading, file=file.path.name, settings=settings)
+        readings.append(replace(reading, guessed=guessed))
     return replace(
         interactions,
         readings=tuple(_alike(readings)),
-        notes=(*found.notes, *interactions.notes),
+        notes=tuple(map(printable, (*found.notes, *interactions.notes))),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lightgcn_jax.errors import InputError, printable
@@ -15,10 +16,13 @@ HEADERS = (AUTO, "yes", "no")
 QUOTINGS = (AUTO, "csv", "backslash", NONE)
 """Whether "…" may enclose a field, with a quotation mark inside doubled (csv) or behind a
 backslash; none takes quotation marks for text."""
+BLANKS = "blanks"
+"""The separator of words: any number of spaces and tabs."""
 NULL_IDS = ("refuse", "keep")
+ID_TYPES = (AUTO, "integers", "text")
 _ORDER = (
     *("format", "encoding", "separator", "header", "quoting", "user_column", "item_column"),
-    *("rating_column", "timestamp_column", "time_unit"),
+    *("rating_column", "timestamp_column", "time_unit", "user_ids", "item_ids"),
 )
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 _NAMES = {"\t": "tab", " ": "space", ",": "comma", ";": "semicolon", "|": "pipe"}
@@ -30,13 +34,16 @@ class Options:
 
     Attributes:
         columns: role -> a column's name, its place (#2, or 2 where no column is named so), or none.
-        separator: what stands between fields; None to go by the format and the first line.
+        separator: what stands between fields; ``BLANKS``; None to go by the format and the first
+            line.
         header: one of ``HEADERS``.
         quoting: one of ``QUOTINGS``.
         time_unit: one of ``TIME_UNITS`` or auto.
         encoding: a text encoding that Python knows, or auto.
         skip_bad_rows: whether rows that do not fit are left out and counted.
         null_ids: one of ``NULL_IDS``, what becomes of ids such as "nan".
+        user_ids: one of ``ID_TYPES``.
+        item_ids: one of ``ID_TYPES``.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +54,35 @@ class Options:
     encoding: str = AUTO
     skip_bad_rows: bool = False
     null_ids: str = "refuse"
+    user_ids: str = AUTO
+    item_ids: str = AUTO
+
+    def ids_of(self, role: str) -> str:
+        """Of which type the ids of a role are to be.
+
+        Args:
+            role: user or item.
+        """
+        return self.user_ids if role == "user" else self.item_ids
+
+    def refuse(self, path: Path, format: str, **idle: object) -> None:
+        """Refuses options that mean nothing in a format.
+
+        Args:
+            path: the file.
+            format: its format.
+            idle: names of options and the values, beside the defaults, that they may have.
+
+        Raises:
+            InputError: one of them was given.
+        """
+        for name, harmless in idle.items():
+            value = getattr(self, name)
+            if value not in (getattr(Options, name), harmless):
+                raise InputError(
+                    f"{path}: {name}={value!r} (--{name.replace('_', '-')}): means nothing in "
+                    f"format {format}; leave it out or pass another format"
+                )
 
 
 @dataclass(frozen=True)
@@ -58,16 +94,12 @@ class Reading:
         settings: what is to be said to read any such file in the same way: names of the options of
             ``read_interactions`` and their values, in order.
         guessed: those among them that nobody gave.
-        user_ids: whether user ids are integers or text.
-        item_ids: the same of item ids.
         notes: what else is worth knowing, a line each.
     """
 
     file: str
     settings: Mapping[str, str]
     guessed: tuple[str, ...] = ()
-    user_ids: str = ""
-    item_ids: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -82,10 +114,8 @@ class Reading:
         guessed = ", ".join(name.replace("_", " ") for name in self.guessed)
         if len(self.guessed) == len(self.settings):
             guessed = "all of it"
-        ids = f"user ids are {self.user_ids}, item ids {self.item_ids}"
-        return f"{printable(self.file)}: read as {flags}; {ids}" + (
-            f" (guessed: {guessed})" if guessed else ""
-        )
+        end = f" (guessed: {guessed})" if guessed else ""
+        return f"{printable(self.file)}: read as {flags}{end}"
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -98,8 +128,6 @@ class Reading:
             "file": self.file,
             "read_as": dict(self.settings),
             "guessed": list(self.guessed),
-            "user_ids": self.user_ids,
-            "item_ids": self.item_ids,
             "notes": list(self.notes),
         }
 

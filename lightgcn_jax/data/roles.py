@@ -21,11 +21,17 @@ COLUMN_NAMES = {
     ),
     "rating": (
         *("rating", "ratings", "bookrating", "score", "stars", "overall", "weight"),
-        *("playcount", "plays", "count"),
+        *("playcount", "plays", "count", "label", "click", "clicked", "isclick"),
     ),
     "timestamp": ("timestamp", "ts", "time", "datetime", "date", "unixreviewtime"),
 }
 """Usual names of the columns of each role."""
+EVENT_FLAG = "--event-column"
+"""The flag that a note names on a column of types of events which is not read."""
+_EVENTS = (
+    *("event", "eventtype", "eventname", "action", "actiontype", "interactiontype"),
+    *("behavior", "behaviortype", "behaviour", "behaviourtype"),
+)
 _PLACE = re.compile(r"#?[1-9][0-9]{0,5}")
 
 
@@ -59,8 +65,12 @@ def usual_column(role: str, names: Sequence[str]) -> int | None:
 
 def _usual_columns(role: str, names: Sequence[str]) -> list[int]:
     """Where columns with usual names stand, the preferred name first."""
-    plain = [name.lower().translate(str.maketrans("", "", "_- .")) for name in names]
+    plain = list(map(_plain, names))
     return [at for usual in COLUMN_NAMES[role] for at, name in enumerate(plain) if name == usual]
+
+
+def _plain(name: str) -> str:
+    return name.lower().translate(str.maketrans("", "", "_- ."))
 
 
 def is_place(wanted: str) -> bool:
@@ -113,6 +123,12 @@ def roles_by_name(path: Path, names: Sequence[str], columns: Mapping[str, str]) 
             )
     if places["user"] == places["item"]:
         raise InputError(f"{path}: user and item are both column {names[places['user']]!r}")
+    for at, name in enumerate(names):
+        if _plain(name) in _EVENTS and at not in places.values():
+            notes.append(
+                f"column {name!r} is not read, so rows of every {name} count ({EVENT_FLAG} {name} "
+                "--event TYPE,… keeps those of some types)"
+            )
     return Roles(places, frozenset(assumed), tuple(notes))
 
 

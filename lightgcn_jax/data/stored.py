@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from lightgcn_jax.data.cells import Columns, Rows, columns_of
-from lightgcn_jax.data.reading import NONE, Options, Reading
+from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
 from lightgcn_jax.data.text import POLARS_ERRORS, refuse_foreign
 from lightgcn_jax.errors import InputError
@@ -24,6 +24,7 @@ def read_parquet(path: Path, options: Options) -> Columns:
     Raises:
         InputError: It is no such table, or a row does not fit.
     """
+    options.refuse(path, "parquet", separator=None, header=AUTO, quoting=NONE, encoding=AUTO)
     try:
         table = pl.scan_parquet(path, glob=False)
         schema = table.collect_schema()
@@ -62,7 +63,6 @@ def read_parquet(path: Path, options: Options) -> Columns:
         names={role: f"column {names[roles.places[role]]!r}" for role in cells},
         explain=lambda _: "expected a row of the table",
         by_name=roles.assumed,
-        quoted=True,
         place="row",
     )
     columns = columns_of(rows, options, Reading(path.name, settings, notes=tuple(notes)))

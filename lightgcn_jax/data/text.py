@@ -6,6 +6,7 @@ is none of text is refused before anything is taken for an id.
 """
 
 import codecs
+import errno
 import gzip
 import tempfile
 import zlib
@@ -54,7 +55,7 @@ class PlainText:
         encoding: how the user's file is encoded.
         has_quotes: whether a quotation mark stands anywhere in it.
         has_returns: whether a carriage return stands within a line.
-        has_runs: whether two blanks stand beside each other.
+        has_runs: whether anything but single spaces may stand between words.
         notes: what is worth knowing, a line each.
     """
 
@@ -136,6 +137,11 @@ def explained(path: Path) -> Iterator[None]:
     except POLARS_ERRORS as error:
         raise InputError(f"{path}: cannot be read as text; is it damaged?") from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(
+                f"{path}: no space is left in {tempfile.gettempdir()} to unpack or decode it; "
+                "TMPDIR names another folder"
+            ) from error
         reason = error.strerror or "its compressed data are damaged"
         raise InputError(f"{path}: cannot be read: {reason}") from error
 
@@ -263,7 +269,7 @@ def _examined(path: Path, text: Path) -> _Seen:
                 seen.returns += chunk.removesuffix(b"\r").count(b"\r") - chunk.count(b"\r\n")
             seen.lines += chunk.count(b"\n")
             seen.quotes = seen.quotes or b'"' in chunk
-            seen.runs = seen.runs or b"  " in chunk or b" \t" in chunk or b"\t " in chunk
+            seen.runs = seen.runs or b"  " in chunk or b"\t" in chunk
     return seen
 
 

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,11 +43,14 @@ _DAMAGED = (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, R
 
 
 @contextmanager
-def unpacked(files: Sequence[Path]) -> Iterator[list[Path]]:
+def unpacked(
+    files: Sequence[Path], columns: Mapping[Path, Mapping[str, str | None]] | None = None
+) -> Iterator[list[Path]]:
     """Files that a reader takes, in place of packed ones; an error names the file as it was given.
 
     Args:
         files: As the user has them.
+        columns: Columns that a table lacks, with their one value, by its file.
 
     Raises:
         InputError: A file holds no text and no table, several files, or is damaged.
@@ -57,7 +60,10 @@ def unpacked(files: Sequence[Path]) -> Iterator[list[Path]]:
         for at, file in enumerate(files):
             place = Path(folder) / str(at)
             place.mkdir()
-            plain.append(_unpacked(file, place))
+            table = _unpacked(_under_a_name(file, place), place)
+            if columns and file in columns:
+                table = _extended(file, table, place, columns[file])
+            plain.append(table)
         try:
             yield plain
         except InputError as error:
@@ -68,6 +74,17 @@ def unpacked(files: Sequence[Path]) -> Iterator[list[Path]]:
             if text == str(error):
                 raise
             raise InputError(text) from error
+
+
+def _under_a_name(file: Path, place: Path) -> Path:
+    """The file, or a link to one whose name no library takes, for its bytes are no UTF-8."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        link = place / file.name.encode("utf-8", "replace").decode()
+        link.symlink_to(file.absolute())
+        return link
+    return file
 
 
 def _unpacked(file: Path, place: Path) -> Path:
@@ -129,11 +146,28 @@ def _is_data(name: str) -> bool:
 def _as_parquet(file: Path, place: Path) -> Path:
     """A table of Arrow (.arrow, .feather) as Parquet."""
     target = place / f"{file.stem}.parquet"
-    try:
+    with _explained(file, "a table of Arrow"):
         pl.scan_ipc(file, glob=False).sink_parquet(target)
+    return target
+
+
+def _extended(file: Path, table: Path, place: Path, cells: Mapping[str, str | None]) -> Path:
+    """A Parquet table with more columns; one that is in the table stays as it is."""
+    target = place / f"extended-{table.name}"
+    with _explained(file, "a Parquet table"):
+        found = pl.scan_parquet(table, glob=False)
+        names = found.collect_schema().names()
+        more = {key: pl.lit(cell, pl.String) for key, cell in cells.items() if key not in names}
+        found.with_columns(**more).sink_parquet(target)
+    return target
+
+
+@contextmanager
+def _explained(file: Path, expected: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, *POLARS_ERRORS) as error:
         # polars takes a disk that is full for a damaged file; only the number tells them apart.
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise InputError(f"{file}: expected a table of Arrow, and it cannot be read") from error
-    return target
+        raise InputError(f"{file}: expected {expected}, and it cannot be read") from error

@@ -22,9 +22,9 @@ def test_the_printed_flags_read_the_file_again(tmp_path, capsys):
     assert status == 0
     said, *notes = err.splitlines()
     assert said.startswith("log file.csv: read as --format csv --separator semicolon --header yes ")
-    assert said.endswith("; user ids are integers, item ids integers (guessed: all of it)")
+    assert said.endswith(" --user-ids integers --item-ids integers (guessed: all of it)")
     assert [note.partition(": ")[0] for note in notes] == ["note"] * 2
-    flags = shlex.split(said.partition("read as ")[2].partition(";")[0])
+    flags = shlex.split(said.partition("read as ")[2].partition(" (guessed")[0])
     again = described(capsys, path, *flags)
     assert again[:2] == (0, out)
     assert again[2].splitlines() == [said.removesuffix(" (guessed: all of it)")]
@@ -38,7 +38,7 @@ def test_a_run_remembers_how_its_files_were_read(tmp_path, capsys):
     (reading,) = record["readings"]
     assert reading["read_as"]["separator"] == "comma"
     assert "separator" not in reading["guessed"]
-    assert reading["item_ids"] == "integers"
+    assert reading["read_as"]["item_ids"] == "integers"
     assert capsys.readouterr().err.startswith("log.csv: read as ")
     source.interactions(quiet=True)
     assert capsys.readouterr().err == ""

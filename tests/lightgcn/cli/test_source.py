@@ -74,6 +74,29 @@ def test_notes_go_into_the_split_and_the_run_s_record(log):
     assert made.record()["unknown_ids"] == "refuse"
 
 
+def test_a_column_of_types_that_is_not_read_is_named(tmp_path, capsys):
+    path = tmp_path / "events.csv"
+    path.write_text("visitorid,itemid,event\n1,5,view\n1,6,NA\n2,5,addtocart\n")
+    source("--data", path).interactions()
+    assert "column 'event' is not read, so rows of every event count" in capsys.readouterr().err
+    data = source("--data", path, "--event-column", "event", "--event", "NA").interactions()
+    said = capsys.readouterr().err
+    assert "is not read" not in said
+    assert "note: events: NA (1), addtocart (1), view (1); NA count\n" in said
+    assert pairs_of(data) == [(1, 6)]
+    assert not any("is not read" in note for one in data.readings for note in one.notes)
+
+
+def test_labels_are_found_by_their_name_and_said_to_count(tmp_path, capsys):
+    path = tmp_path / "impressions.csv"
+    path.write_text("user_id,item_id,label\n1,5,0\n1,5,1\n2,6,0\n")
+    assert len(source("--data", path).interactions()) == 2
+    said = capsys.readouterr().err
+    assert "--rating-column label" in said
+    assert "note: 1 of 2 pairs have no row rated above 0, and count as positives all the" in said
+    assert pairs_of(source("--data", path, "--min-rating", 1).interactions()) == [(1, 5)]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -195,6 +195,26 @@ def test_missing_data_say_which_files_go_where(tmp_path, monkeypatch):
         load_dataset("ml-1m", download=False)
 
 
+def test_without_a_home_folder_data_at_hand_are_found(monkeypatch, tmp_path):
+    """In a container that runs as a user without an entry in /etc/passwd."""
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("GRAPHREC_DATA", raising=False)
+    assert describe("gowalla")["folder"] is None
+    with pytest.raises(InputError, match="gowalla: not found, and there is no home folder to keep"):
+        load_dataset("gowalla")
+    for file in ("train.txt", "test.txt"):
+        (tmp_path / "gowalla").mkdir(exist_ok=True)
+        (tmp_path / "gowalla" / file).write_text("0 1\n")
+    assert describe("gowalla", data_dir=tmp_path)["folder"] == str(tmp_path / "gowalla")
+    with pytest.raises(InputError, match=r"gowalla in .*: expected .*; found"):
+        load_dataset("gowalla", data_dir=tmp_path)
+
+
 class Site:
     """A data set "tiny" of two adjacency files, or of one zip, served from a folder."""
 

@@ -40,6 +40,7 @@ def rows_of(data: Interactions):
     return list(zip(users, items, data.ratings.tolist(), strict=True))
 
 
+CSV = LOG.write_csv().encode()
 EXPECTED = [tuple(map(float, row)) for row in LOG.rows()]
 
 
@@ -61,21 +62,36 @@ def test_folders_of_hive_are_one_log(tmp_path):
     written(LOG[20:], tmp_path / "year=2021" / "day=1" / "part-0.parquet")
     data = read_interactions(tmp_path)
     assert rows_of(data) == EXPECTED
-    assert data.notes[1] == "year, day: stands in names of folders, which are not read"
-
-
-def test_ids_in_the_names_of_folders_are_not_lost(tmp_path):
-    for user in (1, 2):
-        frame = LOG.filter(pl.col("user_id") == user).drop("user_id")
-        written(frame, tmp_path / f"user_id={user}" / "part-0.parquet")
-    with pytest.raises(InputError, match=r"the user ids \(user_id\) stand in names of folders"):
-        read_interactions(tmp_path)
-    # What the error says to do.
-    data = Interactions.from_frame(
-        pl.scan_parquet(tmp_path, hive_partitioning=True), user="user_id", item="item_id"
+    assert data.notes[1] == "year, day: in the names of folders, and not read"
+    asked = read_interactions(tmp_path, rating_column="day")
+    assert asked.ratings.tolist() == [2.0] * 10 + [10.0] * 10 + [1.0] * 10
+    assert asked.notes[1:] == (
+        "day: read from the names of folders",
+        "year: in the names of folders, and not read",
     )
-    assert data.users.ids.to_list() == [1, 2]
-    assert len(data) == 10
+
+
+def test_folders_of_hive_hold_ids_and_times(tmp_path):
+    """What polars and Spark read as columns is one here, escapes and all."""
+    days = {"a b": "2020-01-01", "a/c": "2020-01-02"}
+    for user, day in days.items():
+        folder = tmp_path / f"user_id={user.replace('/', '%2F')}" / f"date={day}"
+        written(LOG[:3].drop("user_id"), folder / "part-0.parquet")
+    data = read_interactions(tmp_path)
+    assert data.users.external(data.user_rows) == ["a b"] * 3 + ["a/c"] * 3
+    assert data.timestamps.tolist() == [1577836800.0] * 3 + [1577923200.0] * 3
+    their = pl.scan_parquet(tmp_path, hive_partitioning=True).collect()
+    assert their["user_id"].to_list() == data.users.external(data.user_rows)
+    assert "user_id, date: read from the names of folders" in data.notes
+    (tmp_path / "user_id=a b").rename(tmp_path / "user_id=__HIVE_DEFAULT_PARTITION__")
+    with pytest.raises(InputError, match=r"HIVE.*part-0.parquet: row 1: column 'user_id'.*missing"):
+        read_interactions(tmp_path)
+
+
+def test_columns_in_the_names_of_folders_of_text_are_not_lost(tmp_path):
+    written(LOG.drop("user_id"), tmp_path / "user_id=3" / "part-0.csv")
+    with pytest.raises(InputError, match="user_id stands in the names of folders, which are read"):
+        read_interactions(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
@@ -103,6 +119,31 @@ def test_days_without_a_header_are_one_log_where_the_format_is_said(tmp_path):
         read_interactions(tmp_path)
     data = read_interactions(tmp_path, format="triples")
     assert rows_of(data) == [(1, 5, 3.0), (1, 6, 3.0), (2, 5, 4.0)]
+
+
+def test_partitions_without_rows_are_passed_over(tmp_path):
+    written(LOG, tmp_path / "part-0.csv")
+    (tmp_path / "part-1.csv").touch()
+    (tmp_path / "part-2.csv").write_text("user_id,item_id,rating\n")
+    data = read_interactions(tmp_path)
+    assert rows_of(data) == EXPECTED
+    assert data.notes == ("2 files are read as one log: part-0.csv … part-2.csv",)
+
+
+def test_parts_of_lines_of_json_are_one_log(tmp_path):
+    for at in range(3):
+        rows = LOG[at * 10 : at * 10 + 10]
+        (tmp_path / f"part-0000{at}.json").write_bytes(rows.write_ndjson().encode())
+    assert rows_of(read_interactions(tmp_path)) == EXPECTED
+
+
+def test_parquet_parts_without_a_suffix_need_their_format(tmp_path):
+    for at in range(3):
+        rows = LOG[at * 10 : at * 10 + 10]
+        written(rows, tmp_path / "x.parquet").rename(tmp_path / f"00000{at}_0")
+    with pytest.raises(InputError, match="holds no file that a folder is read by"):
+        read_interactions(tmp_path)
+    assert rows_of(read_interactions(tmp_path, format="parquet")) == EXPECTED
 
 
 @pytest.mark.parametrize("names", [("train", "valid", "test"), ("Train", "validation", "TEST")])
@@ -141,12 +182,12 @@ def test_folders_that_can_be_read_in_two_ways_are_not_read(tmp_path):
     cases = [
         (
             folder("unlike", ("a.csv", LOG), ("movies.csv", others)),
-            r"2 files could be meant, and they are not one log: a.csv has 'user_id,item_id,rating'"
-            r", movies.csv has 'title,item_id,rating'; name the file",
+            r"not one log: a.csv has the columns 'user_id,item_id,rating', movies.csv has the "
+            r"columns 'title,item_id,rating'; name the file",
         ),
         (
             folder("kinds", ("a.csv", LOG), ("b.parquet", LOG)),
-            "not one log: a.csv has 'user_id,item_id,rating', b.parquet has",
+            "not one log: a.csv has the suffix '.csv', b.parquet has the suffix '.parquet'",
         ),
         (
             folder("half", ("train.csv", LOG), ("valid.csv", LOG)),
@@ -169,6 +210,26 @@ def test_folders_that_can_be_read_in_two_ways_are_not_read(tmp_path):
             read_interactions(path)
 
 
+def test_packed_and_plain_days_are_one_log(tmp_path):
+    written(LOG[:10], tmp_path / "1.csv")
+    for at, (suffix, pack) in enumerate(((".gz", gzip.compress), (".xz", lzma.compress)), 2):
+        content = pack(LOG[at * 10 - 10 : at * 10].write_csv().encode())
+        (tmp_path / f"{at}.csv{suffix}").write_bytes(content)
+    assert rows_of(read_interactions(tmp_path)) == EXPECTED
+    (tmp_path / "4.csv.bz2").write_bytes(bz2.compress(b"a,b\n1,2\n"))
+    with pytest.raises(InputError, match=r"1.csv has the columns .*, 4.csv.bz2 has the columns"):
+        read_interactions(tmp_path)
+
+
+def test_names_that_no_terminal_should_see_are_written_out(tmp_path):
+    for name in (b"day-1\xff.csv", b"day-2\x1b[31m.csv", b"day-3\n.csv"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(CSV)
+    data = read_interactions(tmp_path)
+    assert rows_of(data) == 3 * EXPECTED
+    assert data.notes == (r"3 files are read as one log: day-1\udcff.csv … day-3\n.csv",)
+
+
 # Packed files
 
 
@@ -189,7 +250,6 @@ def tarred(name: str, content: bytes) -> bytes:
     return made.getvalue()
 
 
-CSV = LOG.write_csv().encode()
 MAC = {"log.csv": CSV, "__MACOSX/._log.csv": b"x", ".DS_Store": b"x"}
 
 

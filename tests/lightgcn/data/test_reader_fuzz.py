@@ -112,6 +112,7 @@ OPTIONS = (
     {"encoding": "latin-1"},
     {"encoding": "utf-16-le"},
     {"time_unit": "milliseconds"},
+    {"user_ids": "integers", "item_ids": "text", "separator": "blanks"},
     {"rating_column": "none", "timestamp_column": "none", "skip_bad_rows": True},
     {"null_ids": "keep", "separator": "tab"},
 )

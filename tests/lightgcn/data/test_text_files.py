@@ -1,7 +1,9 @@
 """Files as people have them: what is guessed is said, what is damaged is refused."""
 
+import errno
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from lightgcn_jax.data.interactions import Interactions
 from lightgcn_jax.data.readers import read_interactions
+from lightgcn_jax.data.text import explained
 from lightgcn_jax.errors import InputError
 
 
@@ -41,6 +44,8 @@ def notes(data: Interactions) -> str:
         ("a.csv", "user,item,rating,timestamp\n1,2,3,1500000000000\n2,3,4,1500000000001\n"),
         ("b.txt", "1 2 3 1500000000\n1 3 4 1500000001\n"),
         ("c.txt", "1 2 3\n2 4\n"),
+        ("k.txt", " 1   2 3\n 1  3\t4\n10 20 5\n"),
+        ("l.txt", "user   item\na      b\n c  d\n"),
         ("d.tsv", '"user id"\t"item\tid"\t"item"\n"a"\t"x"\t"b"\n'),
         ("e.jsonl", '{"user_id": "a", "asin": 5, "overall": 3.5, "date": "2020-01-01"}\n'),
         ("f.inter", "user_id:token\titem_id:token\na\tb\n"),
@@ -78,8 +83,8 @@ def test_the_line_names_all_and_the_types_of_ids(tmp_path):
     assert str(one) == (
         "log.csv: read as --format csv --separator comma --header yes --quoting csv --user-column "
         "user --item-column item --rating-column rating --timestamp-column timestamp --time-unit "
-        "milliseconds; user ids are integers, item ids text (guessed: format, header, quoting, "
-        "user column, item column, rating column, timestamp column, time unit)"
+        "milliseconds --user-ids integers --item-ids text (guessed: format, header, quoting, "
+        "user column, item column, rating column, timestamp column, time unit, user ids, item ids)"
     )
     assert json.loads(json.dumps(one.record()))["read_as"]["time_unit"] == "milliseconds"
 
@@ -93,6 +98,8 @@ def test_separators_have_names(tmp_path):
     blanks = write(tmp_path / "aligned.txt", "  1    2  3\n 10   20  4\n  1   30  5\n")
     assert pairs(read_interactions(blanks)) == [(1, 2), (10, 20), (1, 30)]
     # A message shows blanks as they are.
+    tabs = write(tmp_path / "tabs.txt", " 1 2 3\n1 \t5\t7 \n2 2 2\n")
+    assert pairs(read_interactions(tabs)) == [(1, 2), (1, 5), (2, 2)]
     mixed = write(tmp_path / "mixed.txt", "1 2 3\n  1    2  3\n")
     with pytest.raises(InputError, match=r"expected 3 space-separated .* got 9: '  1    2  3'"):
         read_interactions(mixed, format="triples", separator=" ")
@@ -224,6 +231,51 @@ def test_a_first_line_that_may_be_names_or_a_row_is_not_guessed(tmp_path):
     for header, expected in (("yes", 1), ("no", 2)):
         data = read_interactions(path, user_column=1, item_column=2, header=header)
         assert len(data) == expected
+    # Names above numbers, though the format has none; the numbers that pandas gives to columns.
+    write(path, "who what\n1 2\n3 4\n")
+    with pytest.raises(InputError, match="can be read in two ways, as names of columns or as a"):
+        read_interactions(path, format="triples")
+    write(path, "0,1,2\n5,6,7\n8,9,7\n")
+    with pytest.raises(InputError, match="can be read in two ways, as names of columns or as a"):
+        read_interactions(path, user_column="#1", item_column="#2")
+    write(path, "1,2,3\n5,6,7\n")  # the places are no names, though the row holds them
+    assert len(read_interactions(path, user_column="1", item_column="2")) == 2
+    # No name is a number, so this is a row with a gap.
+    write(path, "a,1,NA\nb,2,5\nc,3,6\n")
+    assert len(read_interactions(path, user_column=1, item_column=2)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("log.txt", {"header": "yes"}),
+        ("log.txt", {"quoting": "csv"}),
+        ("log.txt", {"time_unit": "seconds"}),
+        ("log.jsonl", {"separator": "tab"}),
+        ("log.jsonl", {"header": "no"}),
+        ("log.parquet", {"encoding": "latin-1"}),
+        ("log.parquet", {"quoting": "csv"}),
+        ("log.inter", {"header": "no"}),
+    ],
+)
+def test_options_that_mean_nothing_in_a_format_are_refused(tmp_path, name, options):
+    path = tmp_path / name
+    if name == "log.parquet":
+        pl.DataFrame({"user": [1], "item": [2]}).write_parquet(path)
+    else:
+        texts = {"log.txt": "1 2\n", "log.jsonl": '{"user": 1, "item": 2}',
+                 "log.inter": "user_id:token\titem_id:token\n1\t2\n"}  # fmt: skip
+        write(path, texts[name])
+    format = {"format": "adjacency"} if name == "log.txt" else {}
+    assert pairs(read_interactions(path, **format)) == [(1, 2)]
+    with pytest.raises(InputError, match=rf"{name}: .*means nothing in format"):
+        read_interactions(path, **format, **options)
+
+
+def test_a_header_is_no_row_of_triples(tmp_path):
+    path = write(tmp_path / "log.txt", "user item\na b\nc d\n")
+    assert pairs(read_interactions(path, format="triples")) == [("a", "b"), ("c", "d")]
+    assert len(read_interactions(path, format="triples", header="no")) == 3
 
 
 def test_names_that_look_like_places_and_names_that_stand_twice(tmp_path):
@@ -368,6 +420,22 @@ def test_a_few_odd_ids_among_integers_are_noted(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["log.csv", "lists.txt"])
+def test_the_type_of_ids_can_be_said(tmp_path, name):
+    mark, header = (",", "user,item\n") if name == "log.csv" else (" ", "")
+    rows = [f"{row}{mark}{10 + row}" for row in range(6)]
+    options = {} if name == "log.csv" else {"format": "adjacency"}
+    path = write(tmp_path / name, header + "\n".join(rows))
+    data = read_interactions(path, **options, item_ids="text")
+    assert pairs(data) == [(row, f"{10 + row}") for row in range(6)]
+    path = write(tmp_path / name, header + "\n".join([*rows, f"6{mark}017"]))
+    assert read_interactions(path, **options).items.ids.dtype == pl.String
+    with pytest.raises(InputError, match=r":.: .*item.*: expected an integer, got '017'"):
+        read_interactions(path, **options, item_ids="integers")
+    data = read_interactions(path, **options, item_ids="integers", skip_bad_rows=True)
+    assert pairs(data) == [(row, 10 + row) for row in range(6)]
+
+
 # Files that are no text, and texts of other kinds
 
 
@@ -437,6 +505,30 @@ def test_compressed_files(tmp_path):
     damaged[20] ^= 255
     with pytest.raises(InputError, match=r"a.csv.gz: cannot be read: .* are damaged"):
         read_interactions(write(tmp_path / "a.csv.gz", bytes(damaged)))
+
+
+def test_zstandard(tmp_path):
+    frame = b"(\xb5/\xfd\x04X\x91\x00\x00user,item\n1,2\n3,4\n\xd4/p\xdf"
+    assert pairs(read_interactions(write(tmp_path / "a.csv.zst", frame))) == [(1, 2), (3, 4)]
+    for damaged in (frame[:-2], frame[:-1] + b"\x00"):
+        with pytest.raises(InputError, match=r"a.csv.zst: cannot be read: .* damaged"):
+            read_interactions(write(tmp_path / "a.csv.zst", damaged))
+    with pytest.raises(InputError, match="decompress it first"):
+        read_interactions(write(tmp_path / "a.csv.zst", frame), encoding="latin-1")
+
+
+def test_a_full_disk_is_named(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"a.csv.gz: no space is left in .*; TMPDIR names"),
+        explained(tmp_path / "a.csv.gz"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "log.csv")
+    with pytest.raises(InputError, match=r"log.csv: expected a file or a folder, got a pipe"):
+        read_interactions(tmp_path / "log.csv")
 
 
 def test_nothing_stays_behind(tmp_path, monkeypatch):
