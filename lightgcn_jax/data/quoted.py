@@ -7,7 +7,7 @@ elsewhere are text. Python's own parser in its strict mode has these rules.
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import polars as pl
@@ -32,16 +32,27 @@ class Record(NamedTuple):
 
 
 def records(text: PlainText, separator: str, quoting: str) -> Iterator[Record]:
-    """Record after record.
-
-    After one that does not keep the rules, reading goes on with the line behind its first one.
+    """Record after record of a text, as :func:`records_of` gives them.
 
     Args:
         text: the text.
         separator: one character.
         quoting: csv or backslash.
     """
-    lines = text.open_lines()
+    return records_of(text.open_lines(), separator, quoting)
+
+
+def records_of(text: Iterable[str], separator: str, quoting: str = "csv") -> Iterator[Record]:
+    """Record after record.
+
+    After one that does not keep the rules, reading goes on with the line behind its first one.
+
+    Args:
+        text: the lines of a text, with their ends.
+        separator: one character.
+        quoting: csv or backslash.
+    """
+    lines = iter(text)
     waiting: deque[str] = deque()
     held: list[str] = []
 

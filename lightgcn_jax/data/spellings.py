@@ -50,7 +50,7 @@ def check_fit(
     if not len(unknown):
         return ()
     count = f"{len(unknown):,} of {len(distinct):,} {kind} of {given_name}"
-    pairs = _respelled(unknown, known_ids.ids)
+    pairs = respelled(unknown, known_ids.ids)
     theirs, ours = (pairs[0][0], pairs[1][0]) if len(pairs[0]) else (unknown[0], known[0])
     shown = f"{theirs!r} in {given_name}, {ours!r} in {known_name}"
     if 2 * len(unknown) > len(distinct) and unknown_ids == "refuse":
@@ -86,8 +86,15 @@ def twice_written(kind: str, ids: pl.Series) -> tuple[str, ...]:
     )
 
 
-def _respelled(unknown: pl.Series, known: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The unknown ids whose plain form is that of a known one, and those known ones."""
+def respelled(unknown: pl.Series, known: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The unknown ids whose plain form is that of a known one, and those known ones.
+
+    Args:
+        unknown: Int64 or String, ids that are not known.
+        known: Int64 or String.
+    """
+    if not len(unknown) or not len(known):
+        return unknown.clear(), known.clear()
     theirs, ours = (_plain(ids).str.to_lowercase() for ids in (unknown, known))
     order = ours.arg_sort()
     ours_sorted = ours.gather(order)
@@ -98,5 +105,6 @@ def _respelled(unknown: pl.Series, known: pl.Series) -> tuple[pl.Series, pl.Seri
 
 def _plain(ids: pl.Series) -> pl.Series:
     """Ids as one would compare them by eye: 17 for 17.0, 017, +17 and " 17"."""
-    text = ids.cast(pl.String).str.strip_chars().str.strip_chars("\"'").str.strip_chars()
+    text = ids.cast(pl.String).str.normalize("NFC").str.strip_chars()
+    text = text.str.strip_chars("\"'\ufeff\u200b").str.strip_chars()
     return text.str.replace(r"^\+?0*(\d+)(?:\.0*)?$", "${1}").rename("plain")

@@ -74,12 +74,15 @@ class PlainText:
 
 
 @contextmanager
-def plain_text(path: Path, encoding: str = AUTO) -> Iterator[PlainText]:
+def plain_text(
+    path: Path, encoding: str = AUTO, wanted: str = "interactions"
+) -> Iterator[PlainText]:
     """Opens a text file; a temporary file that it needs is gone afterwards.
 
     Args:
         path: the file, compressed or not.
         encoding: a text encoding that Python knows; auto is UTF-8, or what a mark says.
+        wanted: what the file should hold, for messages.
 
     Raises:
         InputError: it cannot be read, is no text or is empty.
@@ -89,7 +92,7 @@ def plain_text(path: Path, encoding: str = AUTO) -> Iterator[PlainText]:
         text, target = path, Path(folder) / "text"
         with explained(path):
             if not path.stat().st_size:
-                raise InputError(f"{path}: expected interactions, but the file is empty")
+                raise InputError(f"{path}: expected {wanted}, but the file is empty")
             with path.open("rb") as file:
                 magic = file.read(8)
             if magic.startswith(_ZSTD):
@@ -98,7 +101,7 @@ def plain_text(path: Path, encoding: str = AUTO) -> Iterator[PlainText]:
                 text = _copied(_chunks(path, magic), Path(folder) / "unpacked")
             with text.open("rb") as file:
                 head = file.read(64)
-            refuse_foreign(path, head)
+            refuse_foreign(path, head, wanted)
             if encoding == AUTO:
                 marks = (name for mark, name in _MARKS.items() if head.startswith(mark))
                 encoding = next(marks, "utf-8")
@@ -200,12 +203,13 @@ def _unpacked_by_polars(path: Path, target: Path, encoding: str) -> Path:
     return target
 
 
-def refuse_foreign(path: Path, head: bytes) -> None:
+def refuse_foreign(path: Path, head: bytes, wanted: str = "interactions") -> None:
     """Refuses what stands in the place of a file of interactions.
 
     Args:
         path: The file.
         head: Its first bytes.
+        wanted: What the file should hold, for messages.
 
     Raises:
         InputError: It is known to be something else.
@@ -213,7 +217,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     start = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     what = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), None)
     if what is not None:
-        raise InputError(f"{path}: expected interactions, got {what}")
+        raise InputError(f"{path}: expected {wanted}, got {what}")
 
 
 def _decoded(path: Path, text: Path, encoding: str, target: Path) -> Path:

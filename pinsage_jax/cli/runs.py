@@ -21,7 +21,7 @@ from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
 from pinsage_jax.runs.stored_task import read_table
-from pinsage_jax.serving.contact_sheet import SUFFIXES, contact_sheet, neighbours_table
+from pinsage_jax.serving.contact_sheet import contact_sheet, named_picture, neighbours_table
 from pinsage_jax.serving.live_items import GROWTH, LiveItems, Neighbours
 
 RunPaths = Annotated[tuple[Path, ...], flag("RUN [RUN ...]")]
@@ -111,7 +111,7 @@ class Similar:
         compare: show the neighbours by these runs as well, side by side.
         sheet: draw the items and their neighbours as pictures, to this PNG; that needs the
             extra `plot`.
-        pictures: the folder of the pictures, PNG or JPEG.
+        pictures: the folder of the pictures, PNG, JPEG or WebP.
         picture_column: the feature that names an item's picture in that folder; by default a
             picture is called as its item's id.
         json: print JSON.
@@ -164,20 +164,13 @@ class Similar:
             # A folder is asked for what is drawn, not for the whole catalogue.
             shown = np.union1d(queries, ids)
             for row, item in zip(shown, live.items.external(shown), strict=True):
-                names[row] = _named_by_id(folder, item)
+                names[row] = named_picture(folder, item)
         else:
             names = _column_of(self.run_path, self.picture_column, len(live.items))
         drawn = contact_sheet(sheet, queries, ids, names, live.items, folder)
         _say_drawn(drawn.path)
         if drawn.path is not None:
             say(f"{drawn.shown} pictures, {drawn.missing} missing, {drawn.broken} unreadable")
-
-
-def _named_by_id(folder: Path, item: int | str) -> str | None:
-    """The name of the picture that is called as its item, if there is one."""
-    # An id is no path: one with a separator in it names no picture.
-    names = (f"{item}{suffix}" for suffix in SUFFIXES)
-    return next((one for one in names if Path(one).name == one and (folder / one).exists()), None)
 
 
 def _column_of(path: Path, column: str, num_items: int) -> list[str | None]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.cli.source import FileFormat, Folder, Text
+from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, from_files, load_items, with_pairs
 from pinsage_jax.data.world import PinWorld, generate_pins
-from pinsage_jax.features.files import align, read_features
+from pinsage_jax.features.columns import Kind
+from pinsage_jax.features.delimited import Quoting
+from pinsage_jax.features.files import FeatureFile, align, load_features
+from pinsage_jax.features.inputs import naming
 from pinsage_jax.tasks.holdout import (
     cooccurrence_task,
     explicit_task,
@@ -29,6 +35,80 @@ _AS_THEY_COME = FileFormat()
 
 
 @dataclasses.dataclass(frozen=True)
+class FeatureReading:
+    """How to read a file of features.
+
+    Attributes:
+        id_column: the column of item ids in it, where it is not called item or id nor the first.
+        kind: kinds of columns, where the cells would decide otherwise: `price=number`; one of
+            vector, text, category, categories and number.
+        skip_columns: columns that are left out unread.
+        feature_quoting: whether quotation marks in a CSV or TSV file may enclose fields (`csv`) or
+            are text (`none`); `auto` goes by the file.
+        feature_encoding: encoding of a text file, such as latin-1; `auto` is UTF-8, or what a mark
+            says.
+    """
+
+    id_column: Text = None
+    kind: Annotated[tuple[str, ...], flag("NAME=KIND [NAME=KIND ...]")] = ()
+    skip_columns: Annotated[tuple[str, ...], flag("NAME [NAME ...]")] = ()
+    feature_quoting: Quoting = "auto"
+    feature_encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+
+    def refuse(self, why: str) -> None:
+        """Refuse these flags where nothing is read by them.
+
+        Args:
+            why: why nothing is, for the message.
+
+        Raises:
+            InputError: one of them was given.
+        """
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) != field.default:
+                name = "--" + field.name.replace("_", "-")
+                raise InputError(f"{name}: says how to read features, but {why}")
+
+    def kinds(self) -> dict[str, Kind]:
+        """The declared kind of each column.
+
+        Raises:
+            InputError: one is not written NAME=KIND, or is no kind.
+        """
+        kinds: dict[str, Kind] = {one: one for one in get_args(Kind)}
+        found: dict[str, Kind] = {}
+        for one in self.kind:
+            name, _, kind = one.rpartition("=")
+            if not name or kind not in kinds:
+                raise InputError(
+                    f"--kind: expected NAME=KIND with one of {', '.join(kinds)}, got {one!r}"
+                )
+            found[name] = kinds[kind]
+        return found
+
+    def load(self, path: Path, kinds: Mapping[str, Kind] | None = None, **more: Any) -> FeatureFile:
+        """Read the rows of a file.
+
+        Args:
+            path: the file.
+            kinds: kinds by column; flags overrule them.
+            more: further arguments of :func:`pinsage_jax.features.files.load_features`.
+        """
+        return load_features(
+            path,
+            id_column=self.id_column,
+            kinds={**(kinds or {}), **self.kinds()},
+            skip=self.skip_columns,
+            quoting=self.feature_quoting,
+            encoding=self.feature_encoding,
+            **more,
+        )
+
+
+_AS_THEY_ARE = FeatureReading()
+
+
+@dataclasses.dataclass(frozen=True)
 class ItemSource:
     """The items of a run, and the task on them.
 
@@ -38,7 +118,9 @@ class ItemSource:
             sessions or users stand where other programs have users.
         file_format: how to read it.
         features: a Parquet, CSV or TSV file with a row for each item: its id and any columns.
-        id_column: the column of item ids in it, where it is not called item or id nor the first.
+        reading: how to read that file.
+        unknown_ids: whether to `refuse` or `allow` features of which most are of other items, and
+            parts of a split that do not know each other's ids.
         items: how many pins the generated world has.
         world_seed: the seed of the generated world.
         task: `items` pairs items that share a context; `users` pairs a user's last items with the
@@ -60,7 +142,8 @@ class ItemSource:
     data: Annotated[Path | None, flag("FILE-OR-FOLDER")] = None
     file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = _AS_THEY_COME
     features: File = None
-    id_column: Text = None
+    reading: Annotated[FeatureReading, tyro.conf.arg(name="")] = _AS_THEY_ARE
+    unknown_ids: UnknownIds = "refuse"
     items: int = 2_000
     world_seed: int = 0
     task: Annotated[TaskName | None, flag("{items,users}", "(default: by the data set)")] = None
@@ -78,31 +161,50 @@ class ItemSource:
         """The name of a run on these items."""
         return self.dataset or (self.data.resolve().stem if self.data else "pins")
 
-    def load(self) -> tuple[ItemData, list[str]]:
+    def load(
+        self, columns: Sequence[str] | None = None, *, quiet: bool = False
+    ) -> tuple[ItemData, list[str]]:
         """Load the items, and lines worth telling a user.
+
+        Args:
+            columns: the feature columns that are asked for; others need not be readable.
+            quiet: say nothing of how files are read.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is not None:
-            return self._own(self.data)
+            return self._own(self.data, columns, quiet)
         self.file_format.refuse("there is no --data")
         if self.features is not None:
             raise InputError("--features: belongs to --data, a data set brings its own")
+        self.reading.refuse("there are no --features")
         if self.name == "pins":
             return generate_pins(PinWorld(items=self.items), seed=self.world_seed).data, []
         data = load_items(self.name, data_dir=self.data_dir)
         return data, list(data.notes)
 
-    def _own(self, path: Path) -> tuple[ItemData, list[str]]:
+    def _own(
+        self, path: Path, columns: Sequence[str] | None, quiet: bool
+    ) -> tuple[ItemData, list[str]]:
         if self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
-        interactions = self.file_format.read(path)
+        interactions = self.file_format.read(path, quiet=quiet, unknown_ids=self.unknown_ids)
         if self.features is None:
+            self.reading.refuse("there are no --features")
             return from_files(interactions, None), ["no --features: the graph alone is read"]
-        frame = read_features(self.features)
-        table, report = align(frame, interactions.items, self.id_column)
-        return from_files(interactions, table), [str(report)]
+        null_ids = self.file_format.null_ids == "keep"
+        file = self.reading.load(self.features, columns=columns, null_ids=null_ids)
+        with naming(self.features):
+            table, report = align(
+                file.frame,
+                interactions.items,
+                file.id_column,
+                kinds=self.reading.kinds(),
+                unknown_ids=self.unknown_ids,
+                null_ids=null_ids,
+            )
+        return from_files(interactions, table), [*file.notes, str(report)]
 
     def held_out(self, data: ItemData) -> Task:
         """Make the task on the items.
@@ -140,13 +242,19 @@ class ItemSource:
         of_items = self.task == "items" or (self.task is None and not given)
         return "co-occurrence" if of_items else "consecutive"
 
-    def record(self) -> dict[str, Any]:
-        """The flags as a JSON value, which the run keeps."""
+    def record(self, interactions: Interactions) -> dict[str, Any]:
+        """The flags as a JSON value, which the run keeps, and how the files were read.
+
+        Args:
+            interactions: what was read.
+        """
         values = dataclasses.asdict(self)
+        values |= values.pop("reading")
         skipped = ("file_format", "data_dir")
         kept = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in values.items()
             if name not in skipped and value is not None
         }
-        return kept | {"dataset": self.name}
+        readings = [one.record() for one in interactions.readings]
+        return kept | {"dataset": self.name} | ({"readings": readings} if readings else {})

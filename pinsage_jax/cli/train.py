@@ -95,10 +95,12 @@ class Train:
         if self.preset not in PRESETS:
             raise InputError(f"--preset: expected {' or '.join(PRESETS)}, got {self.preset!r}")
         config = settings_from(PinSageConfig(), **{**PRESETS[self.preset], **self.settings})
-        task = self._task()
+        task, notes = self._task()
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         with self._reporter(config.epochs) as reporter:
-            return fit(task, config, out=out, data=self.source.record(), reporter=reporter)
+            record = self.source.record(task.data.interactions)
+            data = {**record, "notes": notes}
+            return fit(task, config, out=out, data=data, reporter=reporter)
 
     def _rank(self) -> int:
         """Rank by a baseline."""
@@ -113,7 +115,7 @@ class Train:
         for name, path in (("--out", self.out), ("--resume", self.resume)):
             if path is not None:
                 raise InputError(f"{name}: --model {self.model} has no run directory")
-        task = self._task()
+        task, _ = self._task()
         started = time.perf_counter()
         parts = evaluate_baseline(task, self.model)
         seconds = time.perf_counter() - started
@@ -123,15 +125,18 @@ class Train:
             print_ranked(parts, task, self.model, seconds)
         return 0
 
-    def _task(self) -> Task:
-        """The task, and what is worth telling of it."""
-        data, notes = self.source.load()
-        task = self.source.held_out(data)
+    def _task(self) -> tuple[Task, list[str]]:
+        """The task, and what is told of it and of its data."""
+        data, notes = self.source.load(self.settings.get("columns"), quiet=self.quiet)
         console = messages(quiet=self.quiet)
         console.print(f"Data {self.source.name}: {data.describe()}")
-        for note in dict.fromkeys((*notes, *task.data.notes, *task.notes)):
+        for note in notes:
             console.print(f"  {note}")
-        return task
+        task = self.source.held_out(data)
+        of_pairs = [note for note in task.data.notes if note not in notes]
+        for note in (*of_pairs, *task.notes):
+            console.print(f"  {note}")
+        return task, [*notes, *of_pairs, *task.notes]
 
     def _reporter(self, epochs: int) -> ConsoleReporter:
         return ConsoleReporter(messages(quiet=self.quiet), epochs)

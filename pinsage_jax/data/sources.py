@@ -20,7 +20,6 @@ future among them: leave the column out where features have to be older than wha
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from lightgcn_jax.data import Interactions, describe, load_dataset, read_interac
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.world import generate_pins
+from pinsage_jax.features.delimited import Quoting, parse_delimited
 from pinsage_jax.features.table import FeatureTable
 
 _FEATURE_TAGS, _LABEL_TAGS = 1000, 20
@@ -126,7 +126,7 @@ def _movielens(data_dir: Path | None) -> ItemData:
     name = "ml-latest-small"
     # Every rating is a membership, also a low one: it says which films are seen by one person.
     interactions = load_dataset(name, data_dir=data_dir, apply_threshold=False)
-    reader = _Reader(name, data_dir, separator=",", quote='"')
+    reader = _Reader(name, data_dir, separator=",", quoting="csv")
     films = reader.read(
         "movies.csv", {"movieId": pl.Int64, "title": pl.String, "genres": pl.String}
     )
@@ -155,7 +155,7 @@ def _movielens(data_dir: Path | None) -> ItemData:
 def _movielens_100k(data_dir: Path | None) -> ItemData:
     name = "ml-100k"
     interactions = load_dataset(name, data_dir=data_dir, apply_threshold=False)
-    reader = _Reader(name, data_dir, separator="\t", quote=None)
+    reader = _Reader(name, data_dir, separator="\t", quoting="none")
     path = reader.path("ml-100k.item")
     if not path.exists():
         items = from_files(interactions, None, name)
@@ -182,7 +182,7 @@ def _movielens_100k(data_dir: Path | None) -> ItemData:
 def _lastfm(data_dir: Path | None) -> ItemData:
     name = "hetrec-lastfm"
     interactions = load_dataset(name, data_dir=data_dir)
-    reader = _Reader(name, data_dir, separator="\t", quote=None)
+    reader = _Reader(name, data_dir, separator="\t", quoting="none")
     artists = reader.read("artists.dat", {"id": pl.Int64, "name": pl.String})
     artists = _in_order(interactions, artists, "id", reader.path("artists.dat"))
     words = reader.read("tags.dat", {"tagID": pl.Int64, "tagValue": pl.String})
@@ -222,11 +222,12 @@ SOURCES: Mapping[str, Callable[[Path | None], ItemData]] = {
 class _Reader:
     """Reads tables that lie beside a data set's interactions, and counts text that is no UTF-8."""
 
-    def __init__(self, name: str, data_dir: Path | None, *, separator: str, quote: str | None):
+    def __init__(self, name: str, data_dir: Path | None, *, separator: str, quoting: Quoting):
         about = describe(name, data_dir=data_dir)
         self._folder = Path(about["folder"])
         self._origin = about["urls"][0]
-        self._separator, self._quote = separator, quote
+        self._separator = separator
+        self._quoting: Quoting = quoting
         self._broken: dict[str, int] = {}
 
     def path(self, file: str) -> Path:
@@ -249,16 +250,7 @@ class _Reader:
         text = raw.decode("utf-8-sig", errors="replace")
         if broken := text.count("\ufffd"):
             self._broken[file] = broken
-        try:
-            frame = pl.read_csv(
-                io.BytesIO(text.encode()),
-                separator=self._separator,
-                quote_char=self._quote,
-                infer_schema=False,
-            )
-        except pl.exceptions.PolarsError as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: expected lines of equally many fields: {reason}") from error
+        frame = parse_delimited(path, text, self._separator, self._quoting).cells
         if missing := [name for name in types if name not in frame.columns]:
             raise InputError(
                 f"{path}: expected the columns {', '.join(types)}, "

@@ -31,6 +31,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Int, Mask, Vectors
+from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig, Pooling, Query
 from pinsage_jax.encoder.pooling import pool
 from pinsage_jax.features.inputs import Input
@@ -290,8 +291,18 @@ def model_inputs(schema: FeatureSchema, config: PinSageConfig, num_items: int) -
         schema: how features are encoded.
         config: the settings.
         num_items: I.
+
+    Raises:
+        InputError: a feature has the name of an input that is made of something else.
     """
     inputs = schema.inputs()
+    made = {ID_INPUT: config.id_embedding, STRUCTURE: config.structure}
+    for one in inputs:
+        if made.get(one.name):
+            raise InputError(
+                f"columns: {one.name!r} is the name of an input of the encoder's own; rename the "
+                f"feature, or leave it out (--skip-columns {one.name})"
+            )
     if config.id_embedding:
         inputs = (*inputs, Input(ID_INPUT, "bag", num_items, 1))
     if config.structure:

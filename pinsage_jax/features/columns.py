@@ -7,7 +7,8 @@ vector       w floats                    Array or List of numbers
 text         a string or None            String
 category     one value or None           Boolean, Enum, Categorical
 categories   a list of values            List(String)
-number       a float, NaN where missing  integers, floats, decimals
+number       a float, NaN where missing  integers, floats, decimals; dates, times and durations,
+                                         in days (of a date: since 1970, in UTC)
 ===========  ==========================  ============================================
 
 Nothing is guessed from the values: a String column of few distinct ones is text unless declared a
@@ -30,6 +31,8 @@ from pinsage_jax.features.inputs import require
 Kind = Literal["vector", "text", "category", "categories", "number"]
 Missing = Literal["error", "zero"]
 
+DAY = 86_400.0
+"""Seconds of a day, in which dates and times are numbers."""
 SEPARATOR = "|"
 """What stands between the values of a list that is written as one string."""
 
@@ -78,6 +81,19 @@ class Column:
         texts = [*self.values, [] if self.kind == "categories" else None]
         return Column(self.kind, [texts[row] for row in rows.tolist()])
 
+    def followed_by(self, other: Column) -> Column:
+        """Put the values of a column behind these.
+
+        Args:
+            other: a column of the same kind, vectors of the same width.
+        """
+        if self.kind not in ("vector", "number"):
+            return Column(self.kind, [*self.values, *other.values])
+        missing = None
+        if self.missing is not None or other.missing is not None:
+            missing = np.concatenate([self.absent(), other.absent()])
+        return Column(self.kind, np.concatenate([self.values, other.values]), missing)
+
 
 def kind_of(series: pl.Series) -> Kind:
     """Tell which kind a column's type stands for.
@@ -93,7 +109,7 @@ def kind_of(series: pl.Series) -> Kind:
         return "text"
     if dtype == pl.Boolean or isinstance(dtype, (pl.Enum, pl.Categorical)):
         return "category"
-    if dtype.is_numeric():
+    if dtype.is_numeric() or dtype.is_temporal():
         return "number"
     if isinstance(dtype, (pl.List, pl.Array)):
         inner: Any = dtype.inner
@@ -103,7 +119,8 @@ def kind_of(series: pl.Series) -> Kind:
             return "categories"
     raise InputError(
         f"column {series.name!r}: no kind of feature has the type {dtype}; "
-        f"declare one of {', '.join(get_args(Kind))} or convert it"
+        f"declare one of {', '.join(get_args(Kind))} that it can be read as, convert it, or leave "
+        f"it out (--skip-columns {series.name})"
     )
 
 
@@ -164,6 +181,9 @@ def _series_vectors(name: str, series: pl.Series, missing: Missing) -> Column:
     inner: Any = dtype.inner if isinstance(dtype, (pl.List, pl.Array)) else None
     if inner is None or not (inner.is_numeric() or inner == pl.Null):
         raise InputError(f"column {name!r}: expected lists of numbers, got {dtype}")
+    if isinstance(dtype, pl.List):
+        # A list without an entry stands for no vector, unless there is no other.
+        series = series.set((series.list.len() == 0).fill_null(False), None)
     absent = series.is_null().to_numpy()
     present = series.drop_nulls()
     real = pl.Float32 if inner == pl.Float32 else pl.Float64
@@ -216,9 +236,22 @@ def _series_numbers(name: str, series: pl.Series) -> Column:
             raise _odd(name, row, "a number", series[row])
     elif series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
         numbers = _cast(name, series, pl.Float64)
+    elif series.dtype.is_temporal():
+        numbers = _days(series)
     else:
         raise InputError(f"column {name!r}: expected numbers, got {series.dtype}")
     return Column("number", numbers.fill_null(np.nan).to_numpy())
+
+
+def _days(series: pl.Series) -> pl.Series:
+    """Dates as days since 1970 in UTC, durations and times of day as days."""
+    if series.dtype == pl.Date:
+        return series.cast(pl.Int32).cast(pl.Float64)
+    if isinstance(series.dtype, pl.Datetime):
+        return series.dt.epoch("us").cast(pl.Float64) / (DAY * 1e6)
+    if series.dtype == pl.Time:
+        return series.cast(pl.Int64).cast(pl.Float64) / (DAY * 1e9)
+    return series.dt.total_microseconds().cast(pl.Float64) / (DAY * 1e6)
 
 
 def _series_categories(name: str, series: pl.Series) -> Column:

@@ -145,16 +145,35 @@ class FeatureSchema:
                 text encoder is missing.
         """
         degrees = _checked_degrees(degrees, table.num_rows)
-        check_known("features", [one.name for one in self.columns], table.columns)
+        columns = self.read_of(table).columns
         arrays: dict[str, np.ndarray] = {}
+        for one in self.columns:
+            arrays |= one.encode(columns[one.name], text_encoders or {})
+        if self.degree is not None:
+            arrays[LOG_DEGREE] = self.encode_degrees(degrees)
+        return arrays
+
+    def read_of(self, table: FeatureTable) -> FeatureTable:
+        """Take the columns that are read, in the order of training.
+
+        Args:
+            table: I items. Where none of them has a vector of a column, its width does not matter.
+
+        Raises:
+            InputError: a column is missing or of another kind.
+        """
+        check_known("features", [one.name for one in self.columns], table.columns)
+        columns: dict[str, Column] = {}
         for one in self.columns:
             column = table.columns[one.name]
             wanted = f"kind {one.kind} as in training"
             require(column.kind == one.kind, f"column {one.name!r}", wanted, column.kind)
-            arrays |= one.encode(column, text_encoders or {})
-        if self.degree is not None:
-            arrays[LOG_DEGREE] = self.encode_degrees(degrees)
-        return arrays
+            if isinstance(one, DenseSchema) and one.kind == "vector" and column.absent().all():
+                width = len(one.statistics.mean)
+                blank = np.zeros((table.num_rows, width), np.float32)
+                column = Column("vector", blank, column.missing)
+            columns[one.name] = column
+        return FeatureTable(columns, table.num_rows)
 
     def encode_degrees(self, degrees: Any) -> np.ndarray:
         """Make the input of degrees, ``float32[n, 1]``.

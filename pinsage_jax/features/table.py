@@ -32,7 +32,8 @@ class FeatureTable:
 
     def __post_init__(self) -> None:
         for name in self.columns:
-            require(isinstance(name, str) and name, "columns", "names", name)
+            fine = isinstance(name, str) and name and name == name.strip()
+            require(fine, "columns", "names without blanks around them", name)
         given, rows = self.columns.items(), self.num_rows
         sound = {name: checked_column(name, column, rows) for name, column in given}
         object.__setattr__(self, "columns", sound)
@@ -108,6 +109,15 @@ class FeatureTable:
         wanted = checked_integers("rows", rows, -1, self.num_rows)
         taken = {name: column.take(wanted) for name, column in self.columns.items()}
         return _sound_table(taken, len(wanted))
+
+    def followed_by(self, other: FeatureTable) -> FeatureTable:
+        """Put the rows of a table behind these.
+
+        Args:
+            other: a table with the same columns, of the same kinds and widths.
+        """
+        columns = {name: one.followed_by(other.columns[name]) for name, one in self.columns.items()}
+        return _sound_table(columns, self.num_rows + other.num_rows)
 
     def missing(self) -> dict[str, int]:
         """How many rows have no value, by column."""

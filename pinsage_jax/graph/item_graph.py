@@ -107,6 +107,22 @@ class ItemGraph:
             num_contexts=num_contexts,
         )
 
+    def with_room(self, entries: int) -> ItemGraph:
+        """Make room for contexts of new items; where there is enough, nothing changes.
+
+        Args:
+            entries: how many entries there has to be room for.
+
+        Returns:
+            The graph, with other shapes where there was too little room.
+        """
+        own = self.contexts_of_item
+        lacking = entries - (len(own.columns) - int(self.item_degrees().sum()))
+        if lacking <= 0:
+            return self
+        own = dataclasses.replace(own, columns=jnp.pad(own.columns, (0, lacking)))
+        return dataclasses.replace(self, contexts_of_item=own)
+
     def with_items(self, rows: ArrayLike, contexts: Sequence[ArrayLike]) -> ItemGraph:
         """Give contexts to items that had none; all shapes stay.
 

@@ -44,6 +44,8 @@ from lightgcn_jax.files import (
     write_text,
 )
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.features.inputs import naming
+from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.schema import FeatureSchema
 
 FORMAT_VERSION = 3
@@ -142,7 +144,8 @@ class PinSageRun:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in given.items()
         }
-        return PinSageConfig(**values)
+        with reading(self.path / "config.json"):
+            return PinSageConfig(**values)
 
     @property
     def is_finished(self) -> bool:
@@ -156,7 +159,10 @@ class PinSageRun:
             raise InputError(
                 f"{self.path}: the run is not finished; go on with pinsage-jax train --resume"
             )
-        return read_json(self.path / "summary.json")
+        summary = read_json(self.path / "summary.json")
+        if not isinstance(summary, dict):
+            raise InputError(f"{self.path}/summary.json: expected an object")
+        return summary
 
     def write_config(
         self, config: PinSageConfig, data: Mapping[str, Any], notes: tuple[str, ...]
@@ -198,12 +204,11 @@ class PinSageRun:
             InputError: the file is missing or damaged.
         """
         path = self.path / f"{name}.parquet"
-        try:
-            return IdMap(pl.read_parquet(path, glob=False)["id"])
-        except FileNotFoundError:
-            raise InputError(f"{path}: expected this file, it is missing") from None
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"{path}: expected a Parquet file of ids: {error}") from error
+        frame = read_parquet(path)
+        if frame.columns != ["id"]:
+            raise InputError(f"{path}: expected one column, 'id', got {frame.columns}")
+        with naming(path):
+            return IdMap(frame["id"])
 
     def write_schema(self, schema: FeatureSchema) -> None:
         """Write how features are encoded.
@@ -215,7 +220,9 @@ class PinSageRun:
 
     def read_schema(self) -> FeatureSchema:
         """Read how features are encoded."""
-        return FeatureSchema.from_json(read_json(self.path / "schema.json"))
+        path = self.path / "schema.json"
+        with reading(path):
+            return FeatureSchema.from_json(read_json(path))
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write arrays as one safetensors file.
@@ -261,7 +268,12 @@ class PinSageRun:
             shapes = [list(one[name].shape) if name in one else None for one in (wanted, given)]
             if shapes[0] != shapes[1]:
                 raise InputError(f"{path}: {name}: expected shape {shapes[0]}, got {shapes[1]}")
-        return _nested({name: jnp.asarray(array) for name, array in given.items()})
+            if given[name].dtype != wanted[name].dtype or not np.isfinite(given[name]).all():
+                raise InputError(
+                    f"{path}: {name}: expected finite numbers of {wanted[name].dtype}, got others "
+                    f"or {given[name].dtype}"
+                )
+        return _shaped_like(template, {name: jnp.asarray(one) for name, one in given.items()})
 
     def append_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write all epochs so far, a line each, so that a resumed run repeats none.
@@ -283,6 +295,25 @@ class PinSageRun:
             raise InputError(f"{path}: expected a JSON object a line: {error}") from error
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file in whatever goes wrong while its contents are put together.
+
+    Args:
+        path: the file, which a run wrote; whoever reads it checks what can be checked.
+
+    Raises:
+        InputError: in place of an error of any kind.
+    """
+    with naming(path):
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # what a damaged file holds can be wrong in any way
+            raise InputError(f"{path}: expected what a run writes there; it is damaged") from error
+
+
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a safetensors file.
 
@@ -297,7 +328,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise InputError(f"{path}: expected this file, it is missing") from None
     except safetensors.SafetensorError as error:
-        raise InputError(f"{path}: expected safetensors: {error}") from error
+        raise InputError(
+            f"{path}: expected safetensors, got a file that is damaged or cut off"
+        ) from error
 
 
 def _flat(params: Any, prefix: str = "") -> dict[str, Any]:
@@ -308,12 +341,11 @@ def _flat(params: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split(_SEPARATOR)
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[leaf] = value
-    return nested
+def _shaped_like(template: Any, flat: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Undo :func:`_flat`. The template tells where names end, for a feature's may hold a "/"."""
+    return {
+        name: _shaped_like(value, flat, f"{prefix}{name}{_SEPARATOR}")
+        if isinstance(value, Mapping)
+        else flat[prefix + name]
+        for name, value in template.items()
+    }

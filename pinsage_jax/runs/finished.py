@@ -7,20 +7,25 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import polars as pl
 
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors
 from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model, model_inputs
 from pinsage_jax.features.bags import TextEncoders
+from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.schema import FeatureSchema
 from pinsage_jax.graph.structure import Structure
-from pinsage_jax.runs.directory import PinSageRun, read_tensors
+from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.fit import Fit
+from pinsage_jax.runs.kept_items import read_added, state_of, write_added
 from pinsage_jax.runs.stored_task import load_task
 from pinsage_jax.serving.live_items import LiveItems
 from pinsage_jax.tasks.task import Task
+
+# Rows of vectors that are looked at in one go.
+_BLOCK = 1 << 16
 
 
 class FinishedRun(NamedTuple):
@@ -98,36 +103,51 @@ def open_items(
 
     Args:
         path: the run directory.
-        slack: how many new items there is room for; items that were added before take their share.
+        slack: how many new items there is room for, beside those that were added before.
         text_encoders: by text column, the functions that the run's features were encoded with.
 
     Raises:
-        InputError: the directory holds no finished run or a damaged one, or more items were added
-            than there is room for.
+        InputError: the directory holds no finished run or a damaged one.
     """
     run = PinSageRun.open(path)
     run.summary  # noqa: B018, refuses a run that is not finished
     config, schema = run.config, run.read_schema()
-    items, arrays = run.read_ids("items"), run.read_arrays("task")
+    items, contexts = run.read_ids("items"), run.read_ids("contexts")
     model, params = read_model(run, config, schema, len(items))
+    kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
+    state = state_of(run.fresh)
+    before = read_added(run.fresh, items, kinds, max(1, config.layers) + 1)
     live = LiveItems(
         model=model,
         params=params,
         config=config,
         schema=schema,
         items=items,
-        contexts=run.read_ids("contexts"),
-        edges=(arrays["item_rows"], arrays["context_rows"]),
+        contexts=contexts,
+        edges=_read_edges(run, len(items), len(contexts)),
         embedded=read_vectors(run, config),
         structure=read_structure(run, config),
-        slack=slack,
+        slack=slack + (0 if before is None else len(before[2])),
         text_encoders=text_encoders,
     )
-    if (run.fresh / "items.parquet").exists():
-        layers = read_tensors(run.fresh / "layers.safetensors")
-        ids = PinSageRun(run.fresh).read_ids("items")
-        live.restore(ids, [layers[name] for name in sorted(layers)])
+    if before is not None:
+        live.restore(*before)
+    live.stored = state
     return live
+
+
+def _read_edges(
+    run: PinSageRun, num_items: int, num_contexts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The edges that are walked, ``int32[E]`` item rows and context rows."""
+    arrays = run.read_arrays("task")
+    with reading(run.path / "task.safetensors"):
+        edges = arrays["item_rows"], arrays["context_rows"]
+        check_rows("item_rows", edges[0], num_items)
+        check_rows("context_rows", edges[1], num_contexts)
+        if len(edges[0]) != len(edges[1]):
+            raise InputError("item_rows and context_rows: expected equal lengths")
+    return edges
 
 
 def keep_added(path: Path, live: LiveItems) -> None:
@@ -135,25 +155,22 @@ def keep_added(path: Path, live: LiveItems) -> None:
 
     Args:
         path: the run directory.
-        live: its items, as :func:`open_items` opened them and ``add`` extended them.
+        live: its items, as :func:`open_items` opened them, and ``add``, ``update`` and ``remove``
+            changed them.
 
     Raises:
-        InputError: another process has added items since the run was opened.
+        InputError: another process has changed the added items since the run was opened.
     """
     run = PinSageRun.open(path)
     known = len(run.read_ids("items"))
     rows = np.arange(known, len(live.items))
     with run.held():
         run.fresh.mkdir(exist_ok=True)
-        kept = PinSageRun(run.fresh)
-        if (kept.path / "items.parquet").exists():
-            before = kept.read_ids("items").ids
-            if not before.cast(pl.String).equals(live.items.ids.head(len(before)).cast(pl.String)):
-                raise InputError(f"{path}: other items were added meanwhile; open the run again")
-        layers = live.layer_rows(rows)
-        # The ids last: they say how many rows of the layers count.
-        kept.write_arrays("layers", {f"layer_{k}": layer for k, layer in enumerate(layers)})
-        kept.write_ids("items", live.items)
+        if state_of(run.fresh) != live.stored:
+            raise InputError(f"{path}: added items were changed meanwhile; open the run again")
+        ids = live.items.ids.slice(known)
+        write_added(run.fresh, ids, live.layer_rows(rows), live.added)
+        live.stored = state_of(run.fresh)
 
 
 def read_model(
@@ -211,12 +228,25 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
         path = run.vectors / f"layer-{step}.npy"
         try:
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (FileNotFoundError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: expected the vectors of a finished run: {error}") from error
+        except Exception as error:  # the header is parsed as Python, which can fail in any way
+            found = "nothing" if isinstance(error, FileNotFoundError) else "a damaged file"
+            raise InputError(
+                f"{path}: expected the vectors of a finished run, got {found}"
+            ) from error
         shape = rows, config.dim + (config.structure if step == steps - 1 else 0)
         if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
             raise InputError(
                 f"{path}: expected float32{list(shape)}, "
                 f"got {arrays[-1].dtype}{list(arrays[-1].shape)}"
             )
+        _check_finite(path, arrays[-1])
     return ItemVectors(tuple(arrays[:-1]), arrays[-1])
+
+
+def _check_finite(path: Path, vectors: np.ndarray) -> None:
+    """Refuse vectors that nothing can be ranked by; block by block, for they lie on disk."""
+    for start in range(0, len(vectors), _BLOCK):
+        fine = np.isfinite(vectors[start : start + _BLOCK]).all(axis=1)
+        if not fine.all():
+            row = start + int((~fine).argmax())
+            raise InputError(f"{path}: expected finite numbers, got others in row {row}")

@@ -15,8 +15,9 @@ from lightgcn_jax.files import read_json, replacing, write_json
 from lightgcn_jax.graph.bipartite import CsrRows
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.features.columns import Column
+from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
-from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
 from pinsage_jax.tasks.task import HeldOut, Task
 
@@ -62,12 +63,12 @@ def load_task(run: PinSageRun) -> Task:
     Raises:
         InputError: a file is missing or does not hold one.
     """
-    arrays = run.read_arrays("task")
-    try:
-        return _task_of(run, arrays)
-    except KeyError as error:
-        path = run.path / "task.safetensors"
-        raise InputError(f"{path}: expected an array {error}, it is missing") from None
+    arrays, path = run.read_arrays("task"), run.path / "task.safetensors"
+    with reading(path):
+        try:
+            return _task_of(run, arrays)
+        except KeyError as error:
+            raise InputError(f"expected an array {error}, it is missing") from None
 
 
 def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
@@ -164,7 +165,7 @@ def write_table(folder: Path, table: FeatureTable) -> None:
         table: the columns.
     """
     series = [pl.Series(_ROW, range(table.num_rows), dtype=pl.Int64)]
-    series += [_series(name, column) for name, column in table.columns.items()]
+    series += [stored_series(name, column) for name, column in table.columns.items()]
     with replacing(folder / _TABLE) as temporary:
         pl.DataFrame(series).write_parquet(temporary)
     write_json(folder / _KINDS, {name: column.kind for name, column in table.columns.items()})
@@ -180,19 +181,21 @@ def read_table(folder: Path) -> FeatureTable:
         InputError: a file is missing or damaged, or the two do not fit each other.
     """
     path, kinds = folder / _TABLE, read_json(folder / _KINDS)
-    try:
-        frame = pl.read_parquet(path, glob=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected this file, it is missing") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: expected a Parquet file: {error}") from error
+    frame = read_parquet(path)
     if not isinstance(kinds, dict) or frame.columns != [_ROW, *kinds]:
         raise InputError(f"{path}: expected the columns that {_KINDS} names, got {frame.columns}")
     columns = {name: frame.get_column(name) for name in kinds}
-    return FeatureTable.from_mapping(columns, kinds, num_rows=frame.height, missing="zero")
+    with reading(path):
+        return FeatureTable.from_mapping(columns, kinds, num_rows=frame.height, missing="zero")
 
 
-def _series(name: str, column: Column) -> pl.Series:
+def stored_series(name: str, column: Column) -> pl.Series:
+    """Make the series that a column is stored as.
+
+    Args:
+        name: what it is called.
+        column: its values.
+    """
     if column.kind == "vector":
         width = column.values.shape[1]
         series = pl.Series(name, column.values, dtype=pl.Array(pl.Float32, width))

@@ -17,11 +17,12 @@ from lightgcn_jax.files import replacing
 from pinsage_jax.features.columns import Column
 from pinsage_jax.features.table import FeatureTable
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""How pictures' names end, in small letters or capitals."""
 LARGEST_FILE = 16 * 2**20
 LARGEST_PICTURE = 40_000_000
 """In pixels, each of which takes up to four bytes when it is decoded."""
-_FORMATS = ("PNG", "JPEG")
+_FORMATS = ("PNG", "JPEG", "WEBP")
 _THUMBNAIL = 160
 _SHOWN_NUMBERS = 4
 
@@ -112,9 +113,10 @@ def contact_sheet(
 ) -> ContactSheet:
     """Draw a PNG with a line for each query: its picture, then those of its neighbours.
 
-    The pictures are not trusted. Only PNG and JPEG files inside ``folder`` are read, up to 16 MB
-    and 40 million pixels. In place of any other file the sheet has an empty cell that says so, and
-    it is counted.
+    The pictures are not trusted. Only PNG, JPEG and WebP files inside ``folder`` are read, up to
+    16 MB and 40 million pixels. In place of any other file the sheet has an empty cell that says
+    so, and it is counted. A picture is turned as its EXIF data say, and grey of 16 bits is shown
+    with the upper eight.
 
     Args:
         path: the PNG to write.
@@ -166,8 +168,8 @@ def _read_picture(folder: Path, name: str | None) -> tuple[np.ndarray | None, st
     if not name:
         return None, "missing"
     # Pillow comes with matplotlib. matplotlib.image.imread tries every format that Pillow knows,
-    # whatever the file's name; here two formats are tried, and the size is known before the pixels.
-    from PIL import Image
+    # whatever the file's name; here few formats are tried, and the size is known before the pixels.
+    from PIL import Image, ImageOps
 
     # A decoder may fail in any way on bytes that are not trusted. One broken picture must not cost
     # the whole sheet; it is counted.
@@ -180,9 +182,32 @@ def _read_picture(folder: Path, name: str | None) -> tuple[np.ndarray | None, st
             ignoring = warnings.catch_warnings(action="ignore")
             with ignoring, Image.open(file, formats=_FORMATS) as picture:
                 if picture.width * picture.height <= LARGEST_PICTURE:
-                    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-                    return np.asarray(picture.convert("RGB")), "shown"
+                    if picture.mode.startswith("I"):
+                        small = Image.fromarray(_upper_bits(np.asarray(picture)))
+                        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+                    else:
+                        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+                        small = ImageOps.exif_transpose(picture)
+                    return np.asarray(small.convert("RGB")), "shown"
     return None, "broken"
+
+
+def named_picture(folder: Path, item: int | str) -> str | None:
+    """Name the picture that is called as its item, if there is one.
+
+    Args:
+        folder: where the pictures lie.
+        item: an external id.
+    """
+    endings = (form for suffix in SUFFIXES for form in (suffix, suffix.upper()))
+    # An id is no path: one with a separator in it names no picture.
+    names = (f"{item}{ending}" for ending in endings)
+    return next((one for one in names if Path(one).name == one and (folder / one).exists()), None)
+
+
+def _upper_bits(grey: np.ndarray) -> np.ndarray:
+    """The upper eight of 16 bits, ``uint8[h, w]``; Pillow would cut larger values at 255."""
+    return np.clip(grey.astype(np.int64) >> 8, 0, 255).astype(np.uint8)
 
 
 def _value(column: Column, item: int) -> Any:

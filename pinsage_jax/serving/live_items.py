@@ -11,36 +11,38 @@ A new item has had less time than the others to be listed. Where popular items r
 contexts would keep it from being found. So it counts as in more contexts than it is in: ``GROWTH``
 times as many, if nobody says otherwise.
 
+What is known of an added item is kept: it can be given contexts later, corrected and removed.
+
 Contexts do not list the new items. Therefore the vectors of old items stay as they were, and new
 items do not become each other's neighbours. Training again with the new interactions changes both.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 
-from lightgcn_jax.arrays import Array, Float, Ids, Int
-from lightgcn_jax.data.ids import IdMap, as_ids
+from lightgcn_jax.arrays import Array
+from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.all_items import ItemVectors
-from pinsage_jax.encoder.pinsage import ID_INPUT, STRUCTURE, PinSage, applied
+from pinsage_jax.encoder.pinsage import ID_INPUT, STRUCTURE, PinSage
 from pinsage_jax.features.schema import FeatureSchema, TextEncoders
+from pinsage_jax.features.spelling import same_but_for_spelling
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.item_graph import ItemGraph
-from pinsage_jax.graph.neighborhoods import NeighborTable, walked_neighbors
+from pinsage_jax.graph.neighborhoods import walked_neighbors
 from pinsage_jax.graph.structure import Structure
+from pinsage_jax.serving.added_items import Added, AddedItems
+from pinsage_jax.serving.programs import BATCH, QUERIES, embed_new, filled, nearest, written
 
-# New items embedded at a time; a smaller number is filled up to it.
-_BATCH = 64
-# Queries answered at a time.
-_QUERIES = 16
 _EDGES_AN_ITEM = 64
 GROWTH = 1.75
 """How many times as many contexts as it is in a new item counts as in.
@@ -50,26 +52,6 @@ On validation worlds added items are then found about as often as ordinary ones.
 ExternalIds = Sequence[int | str]
 # The contexts that hold each of several items.
 Contexts = Sequence[ExternalIds]
-
-
-class Added(NamedTuple):
-    """The vectors of new items, and counts of what was left out.
-
-    Attributes:
-        ids: external ids, as they were given.
-        vectors: ``float32[n, D]``.
-        without_contexts: how many items none of the run's contexts holds; they are embedded from
-            their features alone.
-        unknown_contexts: how many memberships were left out because the run does not know the
-            context.
-        ignored_columns: how many feature columns the run does not read.
-    """
-
-    ids: list[int | str]
-    vectors: np.ndarray
-    without_contexts: int
-    unknown_contexts: int
-    ignored_columns: int
 
 
 class Neighbours(NamedTuple):
@@ -85,7 +67,15 @@ class Neighbours(NamedTuple):
 
 
 class LiveItems:
-    """All items of a finished run, with room for new ones."""
+    """All items of a finished run, with room for new ones.
+
+    Attributes:
+        items: external ids of all items, those that were added last.
+        contexts: external ids of the contexts.
+        trained: how many of the items were there in training.
+        added: what is known of those that were added; None before the first.
+        stored: which state of the run's added items these come from, for whoever stores them.
+    """
 
     def __init__(
         self,
@@ -117,7 +107,9 @@ class LiveItems:
             slack: how many new items there is room for.
             text_encoders: by text column, the functions that the schema was fitted with.
         """
-        self.items, self._contexts = items, contexts
+        self.items, self.contexts, self.trained = items, contexts, len(items)
+        self.added: AddedItems | None = None
+        self.stored = ""
         self._model, self._params, self._config, self._schema = model, params, config, schema
         self._text_encoders, self._slack, self._structure = text_encoders, slack, structure
         self._graph = ItemGraph.from_pairs(
@@ -156,44 +148,115 @@ class LiveItems:
             InputError: an id is known or stands twice, features do not fit, there is no room, or
                 the growth is below 1.
         """
-        if not 1 <= growth < np.inf:
-            raise InputError(f"growth: expected a number from 1 on, got {growth}")
+        _check_growth(growth)
         grown = self._grown(ids, features, contexts)
         rows = grown.rows(as_ids(list(ids)))
-        known_contexts, unknown = self._context_rows(contexts or [()] * len(ids))
-        found = np.array([len(one) for one in known_contexts], np.int64)
-        degrees = np.rint(found * growth).astype(np.int64)
-        encoded = self._schema.encode(features, degrees, self._text_encoders)
+        held_by, unknown = self._context_rows(contexts or [()] * len(ids))
+        table = self._schema.read_of(features)
+        new = AddedItems(table, held_by, np.full(len(ids), float(growth)))
+        vectors = self._embed(rows, new)
+        self.items = grown
+        in_order = new.take(np.argsort(rows))  # ids get their rows in ascending order
+        self.added = in_order if self.added is None else self.added.followed_by(in_order)
+        return self._told(ids, vectors, new, unknown, features)
+
+    def update(
+        self,
+        ids: ExternalIds,
+        features: FeatureTable | None = None,
+        contexts: Contexts | None = None,
+        growth: float | None = None,
+        *,
+        replace: bool = False,
+    ) -> Added:
+        """Embed items that were added before once more, with what is known of them by now.
+
+        Args:
+            ids: external ids of added items.
+            features: a row for each; None leaves their features as they are.
+            contexts: external ids of contexts that hold each item, beside those of before; None for
+                no more.
+            growth: as :meth:`add` takes it; None leaves it as it is.
+            replace: whether the contexts take the place of those of before.
+
+        Raises:
+            InputError: an id is unknown, stands twice or is one of training, features do not fit,
+                or the growth is below 1.
+        """
+        places = self._places(ids)
+        assert self.added is not None
+        _check_lengths(ids, features, contexts)
+        before = self.added.take(places)
+        held_by, unknown = self._context_rows(contexts or [()] * len(ids))
+        if not replace:
+            held_by = [np.union1d(*both) for both in zip(before.contexts, held_by, strict=True)]
+        elif contexts is None:
+            raise InputError("replace: expected contexts to put in the place of those of before")
+        if growth is not None:
+            _check_growth(growth)
+        table = before.table if features is None else self._schema.read_of(features)
+        given = before.growth if growth is None else np.full(len(ids), float(growth))
+        new = AddedItems(table, [one.astype(np.int32) for one in held_by], given)
+        vectors = self._embed(self.trained + places, new)
+        self.added = self.added.replaced(places, new)
+        return self._told(ids, vectors, new, unknown, features)
+
+    def remove(self, ids: ExternalIds) -> None:
+        """Take items away that were added before; the others' vectors stay as they are.
+
+        Args:
+            ids: external ids of added items.
+
+        Raises:
+            InputError: an id is unknown, stands twice or is one of training.
+        """
+        places, first = self._places(ids), self.trained
+        assert self.added is not None
+        kept = np.setdiff1d(np.arange(len(self.added)), places)
+        behind = slice(first, first + len(kept))
+        self._arrays = tuple(one.at[behind].set(one[first + kept]) for one in self._arrays)
+        known = self.items.ids
+        self.items = IdMap(known.head(first).append(known.slice(first).gather(kept)))
+        self.added = self.added.take(kept) if len(kept) else None
+
+    def _embed(self, rows: np.ndarray, new: AddedItems) -> np.ndarray:
+        """Embed items, write their layers to their rows, and give their vectors."""
+        degrees = np.rint(new.degrees() * new.growth).astype(np.int64)
+        encoded = self._schema.encode(new.table, degrees, self._text_encoders)
         if self._config.id_embedding:
-            encoded |= {ID_INPUT: np.full((len(ids), 1), -1, np.int32)}
+            encoded |= {ID_INPUT: np.full((len(new), 1), -1, np.int32)}
         if self._structure is not None:
-            encoded |= {STRUCTURE: self._structure.new_items(known_contexts, degrees)}
-        graph = self._graph.with_items(rows, known_contexts)
-        new: list[tuple[np.ndarray, tuple[Array, ...]]] = []
+            encoded |= {STRUCTURE: self._structure.new_items(list(new.contexts), degrees)}
+        # No walk comes to a new item: once it is embedded, the graph need not know it.
+        graph = self._graph.with_room(int(new.degrees().sum())).with_items(rows, new.contexts)
+        made: list[tuple[np.ndarray, tuple[Array, ...]]] = []
         model, config, layers = self._model, self._config, self._arrays[:-1]
-        for start in range(0, len(ids), _BATCH):
-            part = slice(start, start + _BATCH)
-            given = {name: _filled(values[part]) for name, values in encoded.items()}
-            filled = _filled(rows[part].astype(np.int32))
+        for start in range(0, len(new), BATCH):
+            part = slice(start, start + BATCH)
+            given = {name: filled(values[part]) for name, values in encoded.items()}
+            filling = filled(rows[part].astype(np.int32))
             key = jax.random.fold_in(stream(config, "new items"), int(rows[start]))
             near = None
             if model.layers:
                 walks, count = config.walk_config, config.neighbors
-                near = walked_neighbors(key, graph, filled, count=count, config=walks)
-            made = _embed_new(self._params, given, near, layers, model)
-            new.append((filled, made))
+                near = walked_neighbors(key, graph, filling, count=count, config=walks)
+            made.append((filling, embed_new(self._params, given, near, layers, model)))
         # Only now, so that an error leaves everything as it was.
-        for filled, made in new:
-            self._arrays = _written(self._arrays, filled, made)
-        self.items, self._graph = grown, graph
-        vectors, ignored = np.asarray(self._arrays[-1][rows]), len(self._schema.ignored(features))
-        return Added(
-            ids=list(ids),
-            vectors=vectors,
-            without_contexts=int((found == 0).sum()),
-            unknown_contexts=unknown,
-            ignored_columns=ignored,
-        )
+        for filling, values in made:
+            self._arrays = written(self._arrays, filling, values)
+        return np.asarray(self._arrays[-1][rows])
+
+    def _told(
+        self,
+        ids: ExternalIds,
+        vectors: np.ndarray,
+        new: AddedItems,
+        unknown: int,
+        features: FeatureTable | None,
+    ) -> Added:
+        ignored = () if features is None else self._schema.ignored(features)
+        alone = int((new.degrees() == 0).sum())
+        return Added(list(ids), vectors, alone, unknown, len(ignored))
 
     def similar(self, ids: ExternalIds, k: int = 10) -> list[Neighbours]:
         """Find the k items with the highest scores for each given one, which is left out itself.
@@ -209,10 +272,10 @@ class LiveItems:
             raise InputError(f"k: expected 1 to {len(self.items) - 1}, got {k}")
         rows = np.array([self.items.row(one) for one in ids], np.int32)
         found: list[Neighbours] = []
-        for start in range(0, len(rows), _QUERIES):
-            part = rows[start : start + _QUERIES]
-            asked = np.pad(part, (0, _QUERIES - len(part)), mode="edge")
-            answers = _nearest(self._arrays[-1], asked, np.int32(len(self.items)), k=k)
+        for start in range(0, len(rows), QUERIES):
+            part = rows[start : start + QUERIES]
+            asked = np.pad(part, (0, QUERIES - len(part)), mode="edge")
+            answers = nearest(self._arrays[-1], asked, np.int32(len(self.items)), k=k)
             # Those to what the batch was filled up with come last, and are not read.
             for _, near, scores in zip(part, *map(np.asarray, answers), strict=False):
                 found.append(Neighbours(self.items.external(near), scores))
@@ -226,29 +289,29 @@ class LiveItems:
         """
         return [np.asarray(array[rows]) for array in self._arrays]
 
-    def restore(self, ids: IdMap, arrays: Sequence[np.ndarray]) -> None:
+    def restore(self, ids: IdMap, arrays: Sequence[np.ndarray], added: AddedItems) -> None:
         """Take back items that were added before, with the rows that :meth:`layer_rows` returned.
 
         Args:
             ids: all items, the added ones last.
-            arrays: layers and vectors of the added ones, ``float32[added or more, …]`` each; rows
-                without an id are ignored.
+            arrays: layers and vectors of the added ones, ``float32[added, …]`` each.
+            added: what is known of them.
 
         Raises:
             InputError: there is no room, or the arrays do not fit the ids.
         """
-        first, added = len(self.items), len(ids) - len(self.items)
-        self._check_room(added)
-        kept, widths = self._arrays, [array.shape[1:] for array in self._arrays]
-        fits = added >= 0 and [one.shape[1:] for one in arrays] == widths
-        if not fits or any(len(one) < added for one in arrays):
+        self._check_room(len(added))
+        shapes = [(len(added), *array.shape[1:]) for array in self._arrays]
+        if [one.shape for one in arrays] != shapes or len(ids) != self.trained + len(added):
             raise InputError(
-                f"added items: expected {len(kept)} arrays of {added} rows or more, "
-                f"got {[list(one.shape) for one in arrays]}"
+                f"added items: expected arrays of shapes {list(map(list, shapes))} for "
+                f"{len(ids) - self.trained} ids, got {[list(one.shape) for one in arrays]}"
             )
-        pairs, rows = zip(kept, arrays, strict=True), slice(first, len(ids))
-        self._arrays = tuple(into.at[rows].set(one[:added]) for into, one in pairs)
-        self.items = ids
+        for one in added.contexts:
+            check_rows("contexts", one, len(self.contexts))
+        pairs, rows = zip(self._arrays, arrays, strict=True), slice(self.trained, len(ids))
+        self._arrays = tuple(into.at[rows].set(one) for into, one in pairs)
+        self.items, self.added = ids, added
 
     def _grown(self, ids: ExternalIds, features: FeatureTable, contexts: Contexts | None) -> IdMap:
         """The id map with the new items, checked."""
@@ -258,13 +321,37 @@ class LiveItems:
         known = self.items.rows(given.ids)
         if (known >= 0).any():
             raise InputError(f"ids: item {ids[int(np.argmax(known >= 0))]!r} is known already")
-        lengths = {"ids": len(ids), "features": features.num_rows}
-        if contexts is not None:
-            lengths["contexts"] = len(contexts)
-        if len(set(lengths.values())) > 1:
-            raise InputError(f"expected one row for each new item, got {lengths}")
+        self._check_type(given.ids)
+        _check_lengths(ids, features, contexts)
         self._check_room(len(ids))
         return self.items.grow(list(ids))
+
+    def _check_type(self, ids: pl.Series) -> None:
+        """Refuse a string beside integers: all ids of the run would become strings."""
+        if self.items.ids.dtype != pl.Int64 or ids.dtype != pl.String:
+            return
+        _, is_integer = canonical_integers(ids)
+        if not is_integer.all():
+            odd = ids.filter(pl.Series(~is_integer))
+            spelling = same_but_for_spelling(odd, self.items)
+            raise InputError(
+                f"ids: expected integers, as all items of the run have ({self.items.ids[0]}, …), "
+                f"got {odd[0]!r}" + (f"; {spelling}" if spelling else "")
+            )
+
+    def _places(self, ids: ExternalIds) -> np.ndarray:
+        """The places among the added items."""
+        if not len(ids):
+            raise InputError("ids: expected at least one item that was added, got none")
+        given = IdMap(as_ids(list(ids))).ids
+        rows = self.items.rows(given).astype(np.int64)
+        for odd, what in ((rows < 0, "is unknown"), (rows < self.trained, "is one of training")):
+            if odd.any():
+                raise InputError(
+                    f"ids: expected items that were added to the run, of which there are "
+                    f"{len(self.items) - self.trained:,}; {given[int(odd.argmax())]!r} {what}"
+                )
+        return rows - self.trained
 
     def _check_room(self, wanted: int) -> None:
         if wanted > len(self._arrays[-1]) - len(self.items):
@@ -277,53 +364,24 @@ class LiveItems:
         """Rows of the known contexts of each item, and how many were not known."""
         known, unknown = [], 0
         for given in contexts:
-            rows = self._contexts.rows(list(given)) if len(given) else np.zeros(0, np.int32)
+            rows = self.contexts.rows(list(given)) if len(given) else np.zeros(0, np.int32)
             known.append(np.unique(rows[rows >= 0]))
             unknown += int((rows < 0).sum())
         return known, unknown
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _embed_new(
-    params: Any,
-    features: dict[str, Array],
-    near: NeighborTable | None,
-    layers: tuple[Array, ...],
-    model: PinSage,
-) -> tuple[Array, ...]:
-    """The layers and, last, the vectors of new items, ``float32[batch, D]`` each."""
-    h = applied(model, params, "encode", features)
-    new = [h]
-    for k in range(model.layers):
-        assert near is not None
-        # Only the neighbours' messages are computed, each for the row that asks for it.
-        below = layers[k][jnp.maximum(near.ids, 0).reshape(-1)]
-        messages = applied(model, params, "messages", k, below)
-        places = jnp.arange(near.ids.size, dtype=jnp.int32).reshape(near.ids.shape)
-        h = applied(model, params, "convolve", k, h, messages, places, near.weights)
-        new.append(h)
-    return *new[: len(layers)], applied(model, params, "head", h, features)
+def _check_growth(growth: float) -> None:
+    if not 1 <= growth < np.inf:
+        raise InputError(f"growth: expected a number from 1 on, got {growth}")
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _written(arrays: tuple[Array, ...], rows: Ids, values: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The arrays, which are given up, with rows of them replaced; the last may stand repeatedly."""
-    return tuple(into.at[rows].set(one) for into, one in zip(arrays, values, strict=True))
-
-
-@functools.partial(jax.jit, static_argnames="k")
-def _nearest(
-    vectors: Float[Array, "items dim"], rows: Ids, known: Int[Array, ""], *, k: int
-) -> tuple[Array, Array]:
-    """Rows and scores of the nearest known items, ``[queries, k]`` each."""
-    scores = vectors[rows] @ vectors.T
-    places = jnp.arange(vectors.shape[0], dtype=jnp.int32)[None, :]
-    scores = jnp.where((places < known) & (places != rows[:, None]), scores, -jnp.inf)
-    best, found = jax.lax.top_k(scores, k)
-    return found.astype(jnp.int32), best
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-    """A batch, filled up with its last row."""
-    wide = [(0, _BATCH - len(values))] + [(0, 0)] * (values.ndim - 1)
-    return np.pad(values, wide, mode="edge")
+def _check_lengths(
+    ids: ExternalIds, features: FeatureTable | None, contexts: Contexts | None
+) -> None:
+    lengths = {"ids": len(ids)}
+    if features is not None:
+        lengths["features"] = features.num_rows
+    if contexts is not None:
+        lengths["contexts"] = len(contexts)
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"expected one row for each new item, got {lengths}")

@@ -65,6 +65,10 @@ def held_out_edges(
 ) -> np.ndarray:
     """Part edges into train, valid and test; every item and every context keeps one in train.
 
+    The shares are of the edges of contexts that hold several items, for the only edge of a context
+    has to stay. Where few of these edges may leave, at most half of them do, or the sum of the
+    shares, if that is more: what is left has to make pairs as well.
+
     Args:
         rng: the generator that is drawn from.
         items: ``int[E]``, the item of each distinct edge.
@@ -78,18 +82,32 @@ def held_out_edges(
     edges = len(items)
     if not edges:
         raise InputError("interactions: expected edges to train on, got none")
+    base = int(shared_edges(contexts).sum())
     priority = rng.permutation(edges)
     kept = _first_of_each(contexts, priority)
     # An edge that its context keeps is as good for its item: fewer have to stay.
     kept |= _first_of_each(items, np.where(kept, priority - edges, priority))
     free = np.flatnonzero(~kept)
     free = free[np.argsort(priority[free])]
-    asked = np.array([test, valid]) * edges
-    ends = np.cumsum(np.floor(asked * min(1, len(free) / asked.sum()) + 1e-9).astype(int))
+    asked = np.array([test, valid]) * base
+    most = max(0.5, valid + test) * len(free)
+    counts = np.floor(asked * min(1, most / max(asked.sum(), 1e-9)) + 1e-9).astype(int)
+    if len(free) > 1:
+        counts = np.maximum(counts, asked >= 1)
+    ends = np.cumsum(counts)
     codes = np.full(edges, TRAIN, np.uint8)
     codes[free[: ends[0]]] = TEST
     codes[free[ends[0] : ends[1]]] = VALID
     return codes
+
+
+def shared_edges(contexts: np.ndarray) -> np.ndarray:
+    """Tell which edges are of contexts that hold several items, ``bool[E]``.
+
+    Args:
+        contexts: ``int[E]``, the context of each distinct edge.
+    """
+    return np.bincount(contexts)[contexts] > 1 if len(contexts) else np.zeros(0, bool)
 
 
 def asked_pairs(

@@ -32,6 +32,7 @@ from pinsage_jax.tasks.edge_choice import (
     halved,
     held_out_edges,
     ordinary_items,
+    shared_edges,
 )
 from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, UserHistories
 from pinsage_jax.tasks.task import HeldOut, Task
@@ -56,9 +57,9 @@ def cooccurrence_task(
 
     Args:
         data: the items and contexts; repeated edges are held out together.
-        valid: the share of the remaining edges that is held out for validation, above 0. Every item
-            and every context keeps an edge, so where edges are few both parts get less, in
-            proportion.
+        valid: the share that is held out for validation, above 0, of the remaining edges whose
+            context holds several items. Every item and every context keeps an edge, so where edges
+            are few both parts get less, in proportion.
         test: the share that is held out for test, above 0.
         held_out_items: the share of the items in two contexts or more that is held out; 0 for none.
         seed: the seed of everything that is drawn. The same edges in another order give the same
@@ -74,15 +75,28 @@ def cooccurrence_task(
     rng = _generator(seed)
     keys, copies = np.unique(data.interactions.pair_keys, return_inverse=True)
     contexts, items = np.divmod(keys, data.interactions.num_items)
+    if len(keys) and not shared_edges(contexts).any():
+        raise InputError(
+            f"contexts: expected one that holds two different items, got "
+            f"{len(np.unique(contexts)):,} contexts and each of them holds one"
+        )
     train_items = ordinary_items(rng, items, data.interactions.num_items, held_out_items)
     ordinary = train_items[items]
     codes = np.empty(len(keys), np.uint8)
     codes[~ordinary] = halved(rng, items[~ordinary])
     codes[ordinary] = held_out_edges(rng, items[ordinary], contexts[ordinary], valid, test)
     train = kept_edges(data.interactions, codes[copies] == TRAIN)
-    pairs = CooccurrencePairs(train.item_rows, train.user_rows, train.num_users)
     trained = items[codes == TRAIN], contexts[codes == TRAIN]
-    notes = [_counts(train, codes), f"{pairs.skipped_contexts:,} contexts of one item give no pair"]
+    if not shared_edges(trained[1]).any() and shared_edges(contexts).any():
+        raise InputError(_all_taken(contexts, codes))
+    pairs = CooccurrencePairs(train.item_rows, train.user_rows, train.num_users)
+    base = int(shared_edges(contexts[ordinary]).sum())
+    notes = [
+        _counts(train, codes),
+        f"shares of valid and test are of the {base:,} edges whose context holds several items; "
+        "every item and every context keeps one edge",
+        f"{pairs.skipped_contexts:,} contexts of one item give no pair",
+    ]
 
     def held(name: str, code: int) -> HeldOut:
         chosen = codes == code
@@ -249,7 +263,8 @@ def _single_pairs(
     """A query for each pair; what is seen is the query itself."""
     if not len(queries):
         raise InputError(
-            f"{name}: nothing is left to ask for; more edges or a larger share are needed"
+            f"{name}: nothing is left to ask for: its share (--{name}) is no pair; more contexts "
+            "of several items or a larger share are needed"
         )
     chosen = _capped(rng, len(queries), max_queries)
     if len(chosen) < len(queries):
@@ -283,6 +298,12 @@ def _user_task(data: ItemData, split: Split, last: int, seed: int, max_queries: 
         return HeldOut(queries, _rows_of(chosen, part), _rows_of(chosen, known))
 
     train, known = edges_of(split.train), merge_pairs(split.train, split.valid)
+    several = int((np.bincount(once.user_rows) > 1).sum())
+    if several and not (np.bincount(train.user_rows) > 1).any():
+        raise InputError(
+            "interactions: expected a user with two different items in training; of "
+            f"{several:,} users with several none keeps two: valid and test took the others"
+        )
     histories, longer = (UserHistories(one, last=last) for one in (train, edges_of(known)))
     return Task(
         data,
@@ -339,6 +360,19 @@ def _counts(train: Interactions, codes: np.ndarray) -> str:
     return (
         f"{len(train):,} edges trained on, {held[VALID]:,} held out for valid and {held[TEST]:,} "
         f"for test; {alone:,} items have no training edge"
+    )
+
+
+def _all_taken(contexts: np.ndarray, codes: np.ndarray) -> str:
+    """Why no pair is left, though the data hold some."""
+    counts = np.bincount(contexts)
+    held = np.bincount(codes, minlength=ASKED + 1)
+    return (
+        f"contexts: expected one that holds two different items in training; of "
+        f"{int((counts > 0).sum()):,} contexts {int((counts > 1).sum()):,} hold several, and none "
+        f"of these keeps two: {int(held[VALID] + held[TEST]):,} edges are held out for valid and "
+        f"test (--valid, --test), {int(held[GIVEN_BACK] + held[ASKED]):,} with held-out items "
+        "(--fresh); smaller shares are needed, or more such contexts"
     )
 
 

@@ -260,7 +260,9 @@ def test_new_items_are_embedded_kept_and_found(call, error_of, copy, tmp_path):
     flags = ("--items", tmp_path / "new.parquet", "--contexts", tmp_path / "contexts.csv")
     status, out, err = call("embed", copy, *flags, "--k", "2")
     assert status == 0
-    assert err.startswith("added 3 items in ")
+    assert "features of new.parquet: visual vector, words text, price number" in err
+    assert "1 of 5 lines are left out: of other items, 0 of them of items that the run does" in err
+    assert "\nadded 3 items in " in err
     assert "1 without a context of the run, 1 memberships in unknown contexts left out" in err
     assert "1 columns not read" in err
     assert "each counts as in 1.75 times as many contexts as it is in" in err
@@ -270,7 +272,6 @@ def test_new_items_are_embedded_kept_and_found(call, error_of, copy, tmp_path):
     assert status == 0
     assert "new-1" in out
     assert "item 'new-0' is known already" in error_of("embed", copy, *flags)
-    assert "expected at most 2 new items" in error_of("embed", copy, *flags, "--slack", "2")
     refused = error_of("embed", copy, *flags[:2], "--user-column", "x")
     assert "--user-column: says how to read a file, but there is no --contexts" in refused
     export = tmp_path / "all.npz"
@@ -278,6 +279,86 @@ def test_new_items_are_embedded_kept_and_found(call, error_of, copy, tmp_path):
     with np.load(export) as stored:
         assert stored["item_ids"][-1] == "new-2"
         np.testing.assert_array_equal(stored["items"], open_items(copy).vectors)
+
+
+@pytest.fixture
+def new_items(copy, tmp_path):
+    """Three new items with features, and flags that add them."""
+    table = pl.read_parquet(PinSageRun(copy).path / "columns.parquet").drop(" row").head(3)
+    table.insert_column(0, pl.Series("item", ["new-0", "new-1", "new-2"]))
+    table.write_parquet(tmp_path / "new.parquet")
+    return ("--items", tmp_path / "new.parquet")
+
+
+def test_added_items_are_corrected_and_removed(call, error_of, copy, new_items, tmp_path):
+    assert "expected at most 2 new items" in error_of("embed", copy, *new_items, "--slack", "2")
+    assert call("embed", copy, *new_items, "--quiet")[0] == 0
+    (tmp_path / "late.csv").write_text("user,item\nboard-0,new-0\nboard-1,new-0\nboard-1,pin-5\n")
+    late = ("--update", "--contexts", tmp_path / "late.csv")
+    before = open_items(copy).vectors
+    status, _, err = call("embed", copy, *late)
+    assert status == 0
+    assert "updated 1 items in " in err
+    assert "0 without a context of the run" in err
+    live = open_items(copy)
+    assert live.contexts.external(live.added.contexts[0]) == ["board-0", "board-1"]
+    changed = (live.vectors != before).any(axis=1)
+    assert np.flatnonzero(changed).tolist() == [300]
+    (tmp_path / "late.csv").write_text("user,item\nboard-2,new-0\n")
+    assert call("embed", copy, *late, "--replace-contexts", "--quiet")[0] == 0
+    live = open_items(copy)
+    assert live.contexts.external(live.added.contexts[0]) == ["board-2"]
+    assert "updated 3 items in " in call("embed", copy, "--update", *new_items)[2]
+    assert call("embed", copy, "--remove", "new-1", "new-0") == (0, "", "removed 2 items\n")
+    assert open_items(copy).items.ids[300:].to_list() == ["new-2"]
+    assert "'pin-5' is one of training" in error_of("embed", copy, "--remove", "pin-5")
+    (tmp_path / "late.csv").write_text("user,item\nboard-2,pin-0\n")
+    assert "expected lines of items that were added" in error_of("embed", copy, *late)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "embed: expected --items, or --remove"),
+        (("--update",), "embed: expected --items, --contexts or both"),
+        (("--contexts", "x"), "embed: expected --items, or --remove"),
+        (("--remove", "a", "--update"), "--remove: leave out --items, --contexts and --update"),
+        (("--items", "x", "--replace-contexts"), "--replace-contexts: belongs to --update with"),
+        (("--remove", "a", "--kind", "a=text"), "--kind: says how to read features, but there are"),
+        (("--items", "x.csv", "--kind", "a"), "--kind: expected NAME=KIND with one of vector, "),
+    ],
+)
+def test_flags_of_embed_that_do_not_go_together(flags, message, error_of, run):
+    assert message in error_of("embed", run, *flags)
+
+
+def test_new_items_in_contexts_of_another_spelling_are_refused(
+    call, error_of, copy, new_items, tmp_path
+):
+    contexts = ("--contexts", tmp_path / "contexts.csv")
+    contexts[1].write_text("user,item\nBoard-0,new-0\nBoard-1,new-0\nboard-2,new-1\n")
+    refused = error_of("embed", copy, *new_items, *contexts)
+    assert refused.startswith(f"error: 2 of 3 contexts of {contexts[1]} are unknown to the run: ")
+    assert f"'Board-0' in {contexts[1]}, 'board-0' in the run" in refused
+    contexts[1].write_text("user,item\nboard-0,New-0\nboard-1,New-1\nboard-2,new-1\n")
+    refused = error_of("embed", copy, *new_items, *contexts)
+    assert refused.startswith(f"error: 2 of 3 items of {contexts[1]} are unknown to the items: ")
+    assert f"'New-0' in {contexts[1]}, 'new-0' in the items" in refused
+    assert not (PinSageRun(copy).fresh / "added.parquet").exists()
+    status, _, err = call("embed", copy, *new_items, *contexts, "--unknown-ids", "allow")
+    assert status == 0
+    assert "2 of 3 lines are left out: of other items, 2 of them of items that the run" in err
+
+
+def test_more_items_than_a_run_has_room_for_by_default(call, copy, tmp_path):
+    table = pl.read_parquet(PinSageRun(copy).path / "columns.parquet").drop(" row")
+    many = table.sample(1_500, with_replacement=True, seed=0)
+    many.insert_column(0, pl.Series("item", range(1_500)).cast(pl.String))
+    many.write_parquet(tmp_path / "many.parquet")
+    assert call("embed", copy, "--items", tmp_path / "many.parquet", "--quiet")[0] == 0
+    assert len(open_items(copy).items) == 1_800
+    assert call("similar", copy, "--item", "1499", "--k", "2")[0] == 0
+    assert call("export", copy, "--to", tmp_path / "all.npz")[0] == 0
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
@@ -305,6 +386,9 @@ def test_one_s_own_files(call, files):
     status, out, err = call("train", *source, *flags, "--out", files / "run")
     assert status == 0
     assert "Data baskets: 40 items; 60 contexts, 300 memberships; features: name, price" in err
+    kinds = "features of products.csv: name text, price number (--kind, --skip-columns)"
+    assert kinds in err
+    assert kinds in PinSageRun(files / "run").record["data"]["notes"]
     assert "1 rows of features belong to no item" in err
     assert "pinsage-jax similar" in out
     (files / "new.csv").write_text("sku,name,price\n900,1984,3.5\n901,2001,\n")

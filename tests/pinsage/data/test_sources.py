@@ -126,7 +126,7 @@ def reader(tmp_path):
     folder = tmp_path / "hetrec-lastfm"
     folder.mkdir()
     (folder / "user_artists.dat").touch()
-    made = _Reader("hetrec-lastfm", tmp_path, separator="\t", quote=None)
+    made = _Reader("hetrec-lastfm", tmp_path, separator="\t", quoting="none")
     assert made.path("") == folder
     return made
 
@@ -146,8 +146,8 @@ def test_tables_are_read_by_their_columns(reader):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "a.dat: expected lines of equally many fields: empty"),
-        ("id\tname\n1\ta\tb\tc\n", "a.dat: expected lines of equally many fields"),
+        ("", "a.dat: expected a header and rows, but the file is empty"),
+        ("id\tname\n1\ta\tb\tc\n", r"a.dat:2: expected 2 fields \(id, name\), got 4: "),
         ("id\turl\n1\ta\n", "a.dat: expected the columns id, name, got id, url without name"),
         ("id\tname\n1\ta\nx\tb\n", "row 2 below the header, id: expected an integer, got 'x'"),
     ],

@@ -119,6 +119,11 @@ def test_declared_kinds_convert():
     ("columns", "kinds", "message"),
     [
         ({"v": [[1.0, 2.0], [1.0]]}, {}, "column 'v', row 1: expected 2 entries as before, got 1"),
+        (
+            {"v": [[], [1.0, 2], [1.0]]},
+            {},
+            "column 'v', row 2: expected 2 entries as before, got 1",
+        ),
         ({"v": [[1.0, 2.0], [1.0, None]]}, {}, "column 'v', row 1: expected finite .* got nan"),
         ({"v": np.array([[0.0, np.inf]])}, {}, "column 'v', row 0: expected finite .* got inf"),
         ({"v": np.array([[1e300]])}, {}, r"column 'v', row 0: expected finite .* got 1e\+300"),

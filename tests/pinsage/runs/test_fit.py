@@ -226,7 +226,7 @@ DAMAGE = [
         "dim: expected a whole number of at least 1",
     ),
     (content("summary.json"), open_items, "summary.json: expected JSON"),
-    (content("items.parquet"), open_items, "items.parquet: expected a Parquet file of ids"),
+    (content("items.parquet"), open_items, "items.parquet: expected a Parquet file"),
     (missing("contexts.parquet"), open_items, "contexts.parquet: expected this file"),
     (content("schema.json", b"{}"), open_items, "schema: expected an object"),
     (missing("schema.json"), open_items, "schema.json: expected this file"),

@@ -9,7 +9,7 @@ from lightgcn_jax.errors import InputError
 from pinsage_jax.features.columns import Column
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.serving import contact_sheet as sheets
-from pinsage_jax.serving.contact_sheet import contact_sheet, neighbours_table
+from pinsage_jax.serving.contact_sheet import contact_sheet, named_picture, neighbours_table
 
 ITEMS = IdMap(pl.Series(["rail", "fence", "bed", "gate$"]))
 QUERIES, IDS = np.array([0, 2]), np.array([[2, 1, 3], [0, -1, -1]])
@@ -82,6 +82,41 @@ def test_pictures_that_are_refused(tmp_path, monkeypatch):
     assert read(None) == read("") == "missing"
     monkeypatch.setattr(sheets, "LARGEST_FILE", 10)
     assert read("good.png") == "broken"
+
+
+def drawn(folder, name):
+    picture, why = sheets._read_picture(folder, name)
+    assert why == "shown"
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.JPG", "a.jpeg", "a.JPEG", "a.webp"])
+def test_a_picture_is_found_whatever_its_ending(name, tmp_path):
+    form = {"jpg": "jpeg"}.get(name[2:].lower(), name[2:].lower())
+    save(tmp_path / name, form=form)
+    assert named_picture(tmp_path, "a") == name
+    assert named_picture(tmp_path, "b") is None
+    assert named_picture(tmp_path / "x", "../a") is None
+    np.testing.assert_allclose(drawn(tmp_path, name)[0, 0], [255, 0, 0], atol=3)
+
+
+def test_a_picture_is_turned_as_it_says(tmp_path):
+    """Orientation 6: the camera was turned, the first row of pixels is the right-hand column."""
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:10] = 255
+    exif = image.Exif()
+    exif[0x0112] = 6
+    image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(drawn(tmp_path, "a.png"), np.rot90(pixels, -1))
+
+
+def test_grey_of_sixteen_bits_keeps_its_shades(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    grey = np.arange(0, 2**16, 2**12, dtype=np.uint16).reshape(4, 4)
+    image.fromarray(grey).save(tmp_path / "a.png")
+    expected = np.repeat((grey // 256).astype(np.uint8)[:, :, None], 3, axis=2)
+    np.testing.assert_array_equal(drawn(tmp_path, "a.png"), expected)
 
 
 def test_bad_input_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import polars as pl
 import pytest
 
 from lightgcn_jax.data.ids import IdMap
@@ -15,7 +16,7 @@ from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added
-from pinsage_jax.serving import live_items as fresh
+from pinsage_jax.serving import programs as compiled
 from pinsage_jax.serving.live_items import GROWTH
 from tests.pinsage.trained import pins_task, tiny
 
@@ -241,7 +242,7 @@ def test_adding_and_asking_again_compiles_nothing(live):
     rows, contexts = held_back(4)
     live.add(["a"], features_of(rows[:1]), contexts[:1])
     live.similar(["a"], 5)
-    programs = (fresh._embed_new, fresh._written, fresh._nearest)
+    programs = (compiled.embed_new, compiled.written, compiled.nearest)
     counts = [one._cache_size() for one in programs]
     live.add(["b", "c"], features_of(rows[1:3]))
     live.add(["d"], features_of(rows[3:]), contexts[3:])
@@ -286,10 +287,10 @@ def test_what_was_added_comes_back_and_goes_on(kept, run):
     keep_added(run.path, again)
     third = open_items(run.path, slack=4)
     np.testing.assert_array_equal(third.vectors, again.vectors)
-    with pytest.raises(InputError, match="expected at most 4 new items, 1 more do not fit"):
-        third.add(["v"], features_of(rows[4:]))
-    with pytest.raises(InputError, match="expected at most 3 new items, 4 more do not fit"):
-        open_items(run.path, slack=3)
+    # Items that were added before take no share of the room.
+    third.add(["v"], features_of(rows[4:]))
+    with pytest.raises(InputError, match="expected at most 8 new items, 4 more do not fit"):
+        third.add(["r", "s", "t", "u"], features_of(rows[:4]))
 
 
 def test_what_another_process_has_added_is_not_overwritten(kept, run):
@@ -298,43 +299,159 @@ def test_what_another_process_has_added_is_not_overwritten(kept, run):
     other.add(["theirs"], features_of(rows))
     keep_added(run.path, other)
     kept.add(["ours"], features_of(rows))
-    with pytest.raises(InputError, match="other items were added meanwhile"):
+    with pytest.raises(InputError, match="added items were changed meanwhile"):
         keep_added(run.path, kept)
     assert "theirs" in open_items(run.path).items.ids.to_list()
 
 
-def test_a_kill_between_the_files_of_added_items_loses_the_newest_alone(kept, run):
-    """The layers are written first: rows that no id belongs to do not count."""
-    before = kept.vectors
-    folder = PinSageRun(run.path).fresh
-    ids = (folder / "items.parquet").read_bytes()
-    rows, _ = held_back(1)
-    kept.add(["late"], features_of(rows))
-    keep_added(run.path, kept)
-    (folder / "items.parquet").write_bytes(ids)
-    np.testing.assert_array_equal(open_items(run.path, slack=SLACK).vectors, before)
-
-
 @pytest.mark.usefixtures("kept")
-def test_damaged_files_of_added_items_are_named(run):
-    folder = PinSageRun(run.path).fresh
-    layers = PinSageRun(folder).read_arrays("layers")
-    short = {name: values[:2] for name, values in layers.items()}
-    for arrays in (short, {"layer_0": layers["layer_0"]}):
-        PinSageRun(folder).write_arrays("layers", arrays)
-        with pytest.raises(InputError, match="added items: expected 3 arrays of 3 rows or more"):
-            open_items(run.path)
-    (folder / "layers.safetensors").unlink()
-    with pytest.raises(InputError, match=r"layers.safetensors: expected this file"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(" layer 1"), "added.parquet: expected the columns"),
+        (
+            lambda frame: frame.with_columns(pl.lit(None, pl.Float64).alias(" growth")),
+            "column ' growth': expected Float64 without nulls",
+        ),
+        (lambda frame: frame.with_columns(pl.lit(0.5).alias(" growth")), "numbers from 1 on"),
+        (
+            lambda frame: frame.with_columns(pl.lit([99], pl.List(pl.Int32)).alias(" contexts")),
+            "contexts: ",
+        ),
+        (
+            lambda frame: frame.with_columns(pl.col(" layer 0").arr.head(3).list.to_array(3)),
+            "added items: expected arrays of shapes",
+        ),
+        (lambda frame: frame.with_columns(pl.lit("pin-0").alias(" id")), "stands twice"),
+    ],
+)
+def test_damaged_files_of_added_items_are_named(change, message, run):
+    path = PinSageRun(run.path).fresh / "added.parquet"
+    change(pl.read_parquet(path)).write_parquet(path)
+    with pytest.raises(InputError, match=message):
         open_items(run.path)
 
 
-def test_integer_ids_become_strings_where_a_string_comes(live):
-    """As everywhere: the rows stay."""
+@pytest.mark.usefixtures("kept")
+def test_a_file_of_added_items_that_is_none_is_named(run):
+    (PinSageRun(run.path).fresh / "added.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match=r"added.parquet: expected a Parquet file"):
+        open_items(run.path)
+    (PinSageRun(run.path).fresh / "items.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match="the files of an earlier version"):
+        open_items(run.path)
+
+
+def added_at_once(run, ids, rows, contexts, growth=GROWTH):
+    """The vectors of items that were added in one go, at the rows that they have elsewhere."""
+    return open_items(run.path, slack=SLACK).add(ids, features_of(rows), contexts, growth).vectors
+
+
+def test_contexts_that_come_later_count_as_if_they_had_been_there(live, run):
+    rows, contexts = held_back(2)
+    early = [one[: len(one) // 2] for one in contexts]
+    live.add(["a", "b"], features_of(rows), early)
+    changed = live.update(["a", "b"], contexts=[[*one, "no board"] for one in contexts])
+    assert (changed.without_contexts, changed.unknown_contexts) == (0, 2)
+    expected = added_at_once(run, ["a", "b"], rows, contexts)
+    np.testing.assert_array_equal(changed.vectors, expected)
+    np.testing.assert_array_equal(live.vectors[300:], expected)
+    # In place of those of before, and without any.
+    changed = live.update(["a", "b"], contexts=[early[0], []], replace=True)
+    assert changed.without_contexts == 1
+    expected = added_at_once(run, ["a", "b"], rows, [early[0], []])
+    np.testing.assert_array_equal(changed.vectors, expected)
+
+
+def test_features_and_growth_are_corrected(live, run):
+    rows, contexts = held_back(3)
+    live.add(["a", "b"], features_of(rows[:2]), contexts[:2])
+    live.update(["b"], features_of(rows[2:]))
+    live.update(["b", "a"], growth=1)
+    again = live.update(["a", "b"])  # what is known of them by now
+    expected = added_at_once(run, ["a", "b"], rows[[0, 2]], contexts[:2], growth=1)
+    np.testing.assert_array_equal(again.vectors, expected)
+
+
+def test_a_removed_item_is_gone_and_the_others_stay(live):
+    rows, contexts = held_back(4)
+    vectors = live.add(["a", "b", "c", "d"], features_of(rows), contexts).vectors
+    live.remove(["c", "a"])
+    assert live.items.ids[300:].to_list() == ["b", "d"]
+    np.testing.assert_array_equal(live.vectors[300:], vectors[[1, 3]])
+    (near,) = live.similar(["d"], 301)
+    assert set(near.ids) == {*live.items.ids.to_list()} - {"d"}
+    # An item can come again, and what is known of the others went with them.
+    live.add(["a"], features_of(rows[:1]), contexts[:1])
+    changed = live.update(["d"], contexts=[[]], replace=True)
+    assert changed.without_contexts == 1
+    live.remove(["a", "b", "d"])
+    assert len(live.items) == 300
+    assert live.added is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["pin-3"], "items that were added to the run, of which there are 2; 'pin-3' is one of tr"),
+        (["a", "nobody"], "'nobody' is unknown"),
+        (["a", "a"], "expected unique ids, but 'a' stands twice"),
+        ([], "expected at least one item that was added, got none"),
+    ],
+)
+def test_only_added_items_are_changed(ids, message, live):
+    rows, contexts = held_back(2)
+    live.add(["a", "b"], features_of(rows), contexts)
+    before = snapshot(live)
+    for change in (live.update, live.remove):
+        with pytest.raises(InputError, match=message):
+            change(ids)
+    with pytest.raises(InputError, match=r"got \{'ids': 2, 'features': 1"):
+        live.update(["a", "b"], features_of(rows[:1]))
+    with pytest.raises(InputError, match="replace: expected contexts"):
+        live.update(["a"], replace=True)
+    with pytest.raises(InputError, match="growth: expected a number from 1 on, got 0"):
+        live.update(["a"], growth=0)
+    assert snapshot(live)[0] == before[0]
+    np.testing.assert_array_equal(snapshot(live)[1], before[1])
+
+
+def test_what_was_changed_is_kept(kept, run):
+    """Features, contexts and growth are known to whoever opens the run later."""
+    _, contexts = held_back(5)
+    kept.remove(["y"])
+    kept.update(["x"], contexts=[contexts[1]])
+    keep_added(run.path, kept)
+    again = open_items(run.path, slack=SLACK)
+    assert again.items.ids[300:].to_list() == ["x", "z"]
+    np.testing.assert_array_equal(again.vectors, kept.vectors)
+    np.testing.assert_array_equal(again.update(["z", "x"]).vectors, kept.update(["z", "x"]).vectors)
+    union = {*contexts[1], *contexts[2]}
+    assert {*again.contexts.external(again.added.contexts[0])} == union
+    again.remove(["z", "x"])
+    keep_added(run.path, again)
+    assert len(open_items(run.path).items) == 300
+    assert not list(PinSageRun(run.path).fresh.iterdir())
+
+
+def test_many_contexts_of_one_item_have_room(run):
+    """Room is made for items; an item may be in all contexts."""
+    live = open_items(run.path, slack=1)
+    everything = live.contexts.ids.to_list()
+    added = live.add(["popular"], features_of([0]), [everything])
+    assert added.without_contexts == 0
+    assert live.added.degrees().tolist() == [len(everything)]
+
+
+def test_strings_beside_integer_ids_are_refused(live):
+    """All ids of the run would become strings."""
     live.items = IdMap(live.items.ids.str.strip_prefix("pin-").cast(int))
     rows, _ = held_back(2)
-    live.add([1000], features_of(rows[:1]))
+    live.add(["1000"], features_of(rows[:1]))
     assert live.items.ids[300] == 1000
-    live.add(["word"], features_of(rows[1:]))
-    assert live.items.ids[299:].to_list() == ["299", "1000", "word"]
+    with pytest.raises(InputError, match=r"expected integers, as .*\(0, …\), got 'word'"):
+        live.add(["word"], features_of(rows[1:]))
+    with pytest.raises(InputError, match=r"got '7.0'; '7.0' here and 7 there differ in spelling"):
+        live.add(["7.0"], features_of(rows[1:]))
+    assert live.items.ids.dtype == pl.Int64
     assert live.similar([1000], 2)[0].ids == live.similar(["1000"], 2)[0].ids

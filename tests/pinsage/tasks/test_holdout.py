@@ -358,3 +358,40 @@ def test_gowalla_is_asked_by_its_published_split(real_data):
     assert len(withheld) > 1_000
     keys = set(task.train.pair_keys.tolist())
     assert len(keys) == len(task.train) < 810_128
+
+
+def contexts_of_sizes(sizes, num_items=50, seed=0):
+    """Contexts of so many distinct items each."""
+    rng = np.random.default_rng(seed)
+    items = [rng.permutation(num_items)[:size] for size in sizes]
+    users = np.repeat(np.arange(len(sizes)), sizes)
+    return from_files(Interactions.from_arrays(users, np.concatenate(items)), None)
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.1), (0.2, 0.4), (0.45, 0.5)])
+@pytest.mark.parametrize("fresh", [0, 0.1])
+def test_shares_are_of_the_edges_that_make_pairs(shares, fresh):
+    """300 orders of one item beside 40 of three: 120 edges, of which shares are taken."""
+    data = contexts_of_sizes([1] * 300 + [3] * 40)
+    task = cooccurrence_task(data, valid=shares[0], test=shares[1], held_out_items=fresh)
+    base = int(next(note for note in task.notes if "of the" in note).split("of the ")[1].split()[0])
+    assert base == 120 if not fresh else 60 < base < 120
+    asked = len(task.valid.queries), len(task.test.queries)
+    assert all(count <= share * base for count, share in zip(asked, shares, strict=True))
+    if not fresh and shares == (0.1, 0.1):
+        assert asked == (12, 12)
+    assert task.pairs.num_pairs > 0
+    counts = np.bincount(task.train.user_rows)
+    assert (counts[:300][np.bincount(data.interactions.user_rows)[:300] > 0] <= 1).all()
+
+
+def test_what_the_data_hold_is_not_denied():
+    with pytest.raises(InputError, match="two different items, got 300 contexts and each of them "):
+        cooccurrence_task(contexts_of_sizes([1] * 300))
+    message = (
+        r"expected one that holds two different items in training; of 3 contexts 2 hold several, "
+        r"and none of these keeps two: 0 edges are held out .*, 2 with held-out items \(--fresh\)"
+    )
+    few = from_files(Interactions.from_arrays([0, 0, 1, 1, 2], [0, 1, 0, 1, 2]), None)
+    with pytest.raises(InputError, match=message):
+        cooccurrence_task(few, held_out_items=0.5)

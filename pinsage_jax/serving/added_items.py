@@ -1,0 +1,86 @@
+"""What is known of items that were added to a run, enough to embed them again, and what is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pinsage_jax.features.table import FeatureTable
+
+
+class Added(NamedTuple):
+    """The vectors of new items, and counts of what was left out.
+
+    Attributes:
+        ids: external ids, as they were given.
+        vectors: ``float32[n, D]``.
+        without_contexts: how many items none of the run's contexts holds; they are embedded from
+            their features alone.
+        unknown_contexts: how many memberships were left out because the run does not know the
+            context.
+        ignored_columns: how many feature columns the run does not read.
+    """
+
+    ids: list[int | str]
+    vectors: np.ndarray
+    without_contexts: int
+    unknown_contexts: int
+    ignored_columns: int
+
+
+@dataclass(frozen=True, eq=False)
+class AddedItems:
+    """n items that came after training, in the order of their rows.
+
+    Attributes:
+        table: their raw features, the columns that the run reads.
+        contexts: for each the rows of the run's contexts that hold it, ``int32[contexts]`` in
+            ascending order.
+        growth: ``float64[n]``, how many times as many contexts as it is in each counts as in.
+    """
+
+    table: FeatureTable
+    contexts: Sequence[np.ndarray]
+    growth: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.growth)
+
+    def take(self, places: np.ndarray) -> AddedItems:
+        """Take some of the items.
+
+        Args:
+            places: ``int[m]`` in [0, n), in the order that they get.
+        """
+        contexts = [self.contexts[place] for place in places.tolist()]
+        return AddedItems(self.table.take(places), contexts, self.growth[places])
+
+    def followed_by(self, others: AddedItems) -> AddedItems:
+        """Put others behind these.
+
+        Args:
+            others: items with the same columns.
+        """
+        return AddedItems(
+            self.table.followed_by(others.table),
+            [*self.contexts, *others.contexts],
+            np.concatenate([self.growth, others.growth]),
+        )
+
+    def replaced(self, places: np.ndarray, others: AddedItems) -> AddedItems:
+        """Put others in the places of some.
+
+        Args:
+            places: ``int[m]``, distinct.
+            others: m items with the same columns.
+        """
+        order = np.arange(len(self))
+        order[places] = len(self) + np.arange(len(others))
+        return self.followed_by(others).take(order)
+
+    def degrees(self) -> np.ndarray:
+        """How many contexts hold each item, ``int64[n]``."""
+        return np.array([len(one) for one in self.contexts], np.int64)

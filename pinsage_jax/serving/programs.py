@@ -1,0 +1,93 @@
+"""What is compiled of serving: new items embedded, rows written in place, nearest items found."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax.arrays import Array, Float, Ids, Int
+from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.graph.neighborhoods import NeighborTable
+
+BATCH = 64
+"""New items embedded at a time; a smaller number is filled up to it."""
+QUERIES = 16
+"""Queries answered at a time."""
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def embed_new(
+    params: Any,
+    features: dict[str, Array],
+    near: NeighborTable | None,
+    layers: tuple[Array, ...],
+    model: PinSage,
+) -> tuple[Array, ...]:
+    """Embed new items on the stored layers of their neighbours.
+
+    Args:
+        params: the encoder's parameters.
+        features: the encoded features, a batch of rows each.
+        near: their neighbours among the items that are there; None without layers.
+        layers: the stored layers of all items.
+        model: the encoder.
+
+    Returns:
+        Their layers and, last, their vectors, ``float32[batch, D]`` each.
+    """
+    h = applied(model, params, "encode", features)
+    new = [h]
+    for k in range(model.layers):
+        assert near is not None
+        # Only the neighbours' messages are computed, each for the row that asks for it.
+        below = layers[k][jnp.maximum(near.ids, 0).reshape(-1)]
+        messages = applied(model, params, "messages", k, below)
+        places = jnp.arange(near.ids.size, dtype=jnp.int32).reshape(near.ids.shape)
+        h = applied(model, params, "convolve", k, h, messages, places, near.weights)
+        new.append(h)
+    return *new[: len(layers)], applied(model, params, "head", h, features)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def written(arrays: tuple[Array, ...], rows: Ids, values: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Replace rows of arrays, in place.
+
+    Args:
+        arrays: layers and vectors, which are given up.
+        rows: ``int32[batch]``; the last one may stand repeatedly.
+        values: what comes there, ``[batch, …]`` each.
+    """
+    return tuple(into.at[rows].set(one) for into, one in zip(arrays, values, strict=True))
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def nearest(
+    vectors: Float[Array, "items dim"], rows: Ids, known: Int[Array, ""], *, k: int
+) -> tuple[Array, Array]:
+    """Find the rows and scores of the nearest known items, ``[queries, k]`` each.
+
+    Args:
+        vectors: of all items, and slack.
+        rows: the queries.
+        known: how many of the rows are items.
+        k: how many are found for each.
+    """
+    scores = vectors[rows] @ vectors.T
+    places = jnp.arange(vectors.shape[0], dtype=jnp.int32)[None, :]
+    scores = jnp.where((places < known) & (places != rows[:, None]), scores, -jnp.inf)
+    best, found = jax.lax.top_k(scores, k)
+    return found.astype(jnp.int32), best
+
+
+def filled(values: np.ndarray) -> np.ndarray:
+    """Fill a batch up with its last row.
+
+    Args:
+        values: ``[n, …]`` with 1 ≤ n ≤ BATCH.
+    """
+    wide = [(0, BATCH - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, wide, mode="edge")
