@@ -76,7 +76,7 @@ class Source:
             user's history.
         shares: shares of train, valid and test, for the ratio and temporal splits.
         leave_k: interactions of each user that leave-k-out withholds for valid and for test.
-        split_seed: seed of the random splits.
+        split_seed: seed of the random splits, and of the order of interactions at one moment.
         unseen: what becomes of withheld pairs (given and temporal splits) whose user or item no
             training interaction names.
         data_dir: folder with one folder for each data set.
@@ -153,7 +153,9 @@ class Source:
         if method == "leave-k-out":
             return splits.leave_k_out_split(interactions, self.leave_k, seed=seed)
         per_user = method == "temporal-per-user"
-        return splits.temporal_split(interactions, *shares, per_user=per_user, unseen=unseen)
+        return splits.temporal_split(
+            interactions, *shares, per_user=per_user, unseen=unseen, seed=seed
+        )
 
     def record(self) -> dict[str, Any]:
         """What was given, as a JSON value, for the run to remember."""

@@ -201,10 +201,10 @@ def _user_values(
     directory: RunDirectory, base: Split, columns: Sequence[str], k: int, own: Sequence[Any]
 ) -> dict[str, np.ndarray]:
     """Each metric of every test user, ``float32[users]``, in the order of the base's rows."""
-    sets = evaluation_sets(directory.split)
     config = directory.config_with(**those_of(directory.own_objects, own))
+    sets = evaluation_sets(directory.split, config.cold)
     scorer = load_scorer(directory, config)
-    evaluation = evaluate(scorer, sets.test, ks=(k,), seen=sets.known)
+    evaluation = evaluate(sets.ranking(scorer), sets.test, ks=(k,), seen=sets.known)
     order = np.argsort(base.users.rows(directory.split.users.ids)[evaluation.users])
     return {name: evaluation.per_user[name][order] for name in columns}
 
