@@ -121,7 +121,7 @@ class Recommend:
     run_path: RunPath
     user: Ids = ()
     liked: Ids = ()
-    k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
+    k: Annotated[int | None, flag("K", "(default: 20)")] = None
     include_seen: Switch = False
     offer_test: Switch = False
     items: Ids = ()
@@ -172,7 +172,7 @@ class Similar:
     run_path: RunPath
     item: Ids = ()
     user: Ids = ()
-    k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
+    k: Annotated[int | None, flag("K", "(default: 20)")] = None
     json: Switch = False
 
     def run(self) -> int:

@@ -80,7 +80,7 @@ def _refined(
         user_hashes = _gathered(hashes[0], user_rows, item_rows, hashes[1], marks)
         hashes = user_hashes, _gathered(hashes[1], item_rows, user_rows, user_hashes, marks)
         found = sum(len(np.unique(one)) for one in hashes)
-        if found <= classes:
+        if found <= classes or found == users + items:
             break
         classes = found
     return hashes

@@ -18,6 +18,9 @@ ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
 
 
+_DEFAULT_K, _MOST = 20, 2**31 - 1
+
+
 class Ranked(NamedTuple):
     """The best of what may be recommended, best first; equal scores in the order of rows.
 
@@ -131,21 +134,21 @@ def power_of_two(least: int) -> int:
     return 1 << max(0, least - 1).bit_length()
 
 
-def cut_to(k: int, available: int, which: str) -> int:
+def cut_to(k: int | None, available: int, which: str) -> int:
     """k, or as many as there are where these are fewer, which a UserWarning says.
 
     Args:
-        k: how many were asked for.
+        k: how many were asked for; None asks for 20, or what there is of them.
         available: how many there are.
         which: what the warning says of them.
 
     Raises:
         InputError: k is no whole number of at least 1.
     """
-    k = whole_number("k", k, 1, 2**31 - 1)
-    if k <= available:
-        return k
-    message = f"k: {k} were asked for, {available} {which}"
+    wanted = _DEFAULT_K if k is None else whole_number("k", k, 1, _MOST)
+    if k is None or wanted <= available:
+        return max(1, min(wanted, available))
+    message = f"k: {wanted} were asked for, {available} {which}"
     warnings.warn(message, UserWarning, stacklevel=3)
     return max(1, available)
 

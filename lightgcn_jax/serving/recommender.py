@@ -180,7 +180,7 @@ class Recommender:
     def recommend(
         self,
         users: int | str,
-        k: int = 20,
+        k: int | None = None,
         exclude_seen: bool = True,
         items: Filter = None,
         filter_items: Filter = None,
@@ -189,7 +189,7 @@ class Recommender:
     def recommend(
         self,
         users: ExternalIds,
-        k: int = 20,
+        k: int | None = None,
         exclude_seen: bool = True,
         items: Filter = None,
         filter_items: Filter = None,
@@ -197,7 +197,7 @@ class Recommender:
     def recommend(
         self,
         users: Asked,
-        k: int = 20,
+        k: int | None = None,
         exclude_seen: bool = True,
         items: Filter = None,
         filter_items: Filter = None,
@@ -206,8 +206,8 @@ class Recommender:
 
         Args:
             users: one external id, or several.
-            k: items for each user, 1 or more; where fewer may be recommended, all of them are
-                (one UserWarning says so).
+            k: items for each user, 1 or more, by default 20; where fewer may be recommended, all
+                of them are (and a UserWarning says so if k was given).
             exclude_seen: leave out the items that the user has.
             items: external ids; only these may be recommended. None allows all.
             filter_items: external ids to leave out for every user.
@@ -238,7 +238,7 @@ class Recommender:
         return answer_for(users, self.users, self.items, best, "user", empty=not available)
 
     def recommend_from(
-        self, items: Iterable[int | str], k: int = 20, exclude_given: bool = True
+        self, items: Iterable[int | str], k: int | None = None, exclude_given: bool = True
     ) -> Ranked:
         """The items of highest score for somebody who was never seen, from items that they like.
 
@@ -247,7 +247,7 @@ class Recommender:
 
         Args:
             items: external ids, each counted once.
-            k: items wanted, 1 or more; at most all there are.
+            k: items wanted, as in :meth:`recommend`.
             exclude_given: leave out those given.
 
         Returns:
@@ -278,10 +278,10 @@ class Recommender:
         return ranked_rows(np.zeros(1, np.int32), self.items, best)[0]
 
     @overload
-    def similar_items(self, items: int | str, k: int = 20) -> Ranked: ...
+    def similar_items(self, items: int | str, k: int | None = None) -> Ranked: ...
     @overload
-    def similar_items(self, items: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
-    def similar_items(self, items: Asked, k: int = 20) -> Answer:
+    def similar_items(self, items: ExternalIds, k: int | None = None) -> list[Ranked | None]: ...
+    def similar_items(self, items: Asked, k: int | None = None) -> Answer:
         """The items with the highest cosine to one item or to several, itself left out.
 
         Cosines of the items' vectors, where a vector of zeros has the cosine 0 to all; those of
@@ -289,7 +289,7 @@ class Recommender:
 
         Args:
             items: one external id, or several.
-            k: neighbours of each, 1 or more; at most all there are.
+            k: neighbours of each, as in :meth:`recommend`.
 
         Returns:
             For one id its neighbours; for several a list in their order, None where an id is
@@ -302,15 +302,15 @@ class Recommender:
         return _neighbours(items, self.items, self._item_cosines, k, "item", self._cold_items)
 
     @overload
-    def similar_users(self, users: int | str, k: int = 20) -> Ranked: ...
+    def similar_users(self, users: int | str, k: int | None = None) -> Ranked: ...
     @overload
-    def similar_users(self, users: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
-    def similar_users(self, users: Asked, k: int = 20) -> Answer:
+    def similar_users(self, users: ExternalIds, k: int | None = None) -> list[Ranked | None]: ...
+    def similar_users(self, users: Asked, k: int | None = None) -> Answer:
         """The users with the highest cosine to one user or to several, itself left out.
 
         Args:
             users: one external id, or several.
-            k: neighbours of each, 1 or more; at most all there are.
+            k: neighbours of each, as in :meth:`recommend`.
 
         Returns:
             As `similar_items`.
@@ -379,7 +379,7 @@ class Recommender:
 
 
 def _neighbours(
-    asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int, kind: str, cold: np.ndarray
+    asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int | None, kind: str, cold: np.ndarray
 ) -> Answer:
     k = cut_to(k, len(ids), f"{kind}s there are")
     # Each leaves out one row, its own.
