@@ -20,7 +20,7 @@ from lightgcn_jax.models.model import map_tables
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import FitResult, fit
-from lightgcn_jax.runs.node_order import in_run_order
+from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainArrays
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.trainer import Trainer
@@ -82,7 +82,8 @@ def continue_from(
     if checkpoint is None:
         raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
     # Rows are put in training order before the states are extended, and fit leaves them there.
-    merged = in_run_order(merge_splits(old.split, split), config)
+    merged = merge_splits(old.split, split).in_canonical_order()
+    merged = in_training_order(merged, config)
     arrays: TrainArrays = checkpoint.arrays
     states = dataclasses.replace(arrays.states, params=arrays.best)
     states = extend_states(states, old.split, merged, config)

@@ -25,7 +25,7 @@ from lightgcn_jax.runs.checkpoint import (
 )
 from lightgcn_jax.runs.closed_form import fit_closed_form, rebuild
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.node_order import in_run_order
+from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.own_objects import check_complete
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
@@ -152,14 +152,14 @@ def fit(
         if note:
             reporter.noted(note)
     check_ks(config, len(split.items))
+    split = split if initial is not None else split.in_canonical_order()
     split = apply_protocol(split, config.protocol)
-    if initial is None:
-        split = in_run_order(split, config)
     progress = Progress.start(config.seeds)
     arrays = None if initial is None else TrainArrays.start(initial)
     directory = None if out is None else RunDirectory(Path(out))
     trainer = None
     if isinstance(config, TrainConfig):
+        split = in_training_order(split, config) if initial is None else split
         trainer = Trainer(split, config, optimizer, directory, reporter)
         _ = trainer.inputs  # What does not fit is refused here, before anything is written.
     if directory is not None:

@@ -1,15 +1,11 @@
-"""The order of the rows that a run works with: chosen once, when the run starts.
-
-It depends on who met what alone, so that no figure hangs on how users and items are called or on
-how a file is sorted: of equal scores the lower row comes first, and what is drawn is drawn by row.
-"""
+"""The order of the rows that a run trains with: chosen once, when the run starts."""
 
 from __future__ import annotations
 
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend, choose_ordering
 from lightgcn_jax.graph import node_order, training_graph
-from lightgcn_jax.settings.config import Config, TrainConfig
+from lightgcn_jax.settings.config import TrainConfig
 
 
 def training_ordering(config: TrainConfig, num_edges: int) -> str:
@@ -25,16 +21,13 @@ def training_ordering(config: TrainConfig, num_edges: int) -> str:
     return choose_ordering(config.ordering, num_edges, backend=backend).name
 
 
-def in_run_order(split: Split, config: Config) -> Split:
-    """The split with its rows in canonical order, and from there in that of fastest training.
+def in_training_order(split: Split, config: TrainConfig) -> Split:
+    """The split with its rows in the order that training is fastest in.
 
     Args:
         split: the protocol is applied.
-        config: the settings.
+        config: the settings of a trained model.
     """
-    split = split.in_canonical_order()
-    if not isinstance(config, TrainConfig):
-        return split
     ordering = training_ordering(config, len(split.train))
     order = None if ordering == "none" else node_order(training_graph(split), ordering)
     return split if order is None else split.reordered(*order)

@@ -22,7 +22,7 @@ from lightgcn_jax.runs.closed_form import fits
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import FitResult, fit, refit, resume, train_on
 from lightgcn_jax.runs.interrupt import Interrupted
-from lightgcn_jax.runs.node_order import in_run_order
+from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.runs.replicas import PER_REPLICA
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
@@ -91,7 +91,7 @@ def run_sweep(
         reporter.noted(note)
         config = dataclasses.replace(config, base={**config.base, "ks": fitting.ks})
     check_ks(config.shared, len(split.items))
-    split = apply_protocol(split, "strict")
+    split = apply_protocol(split.in_canonical_order(), "strict")
     directory = SweepDirectory.create(Path(out), split, config, data or {})
     return _go_on(directory, reporter)
 
@@ -210,7 +210,6 @@ def _train(
     config, split = directory.config.trial_config(trials[0].params), directory.start.split
     parts = ranked_parts(config)
     parts = parts if directory.config.study else parts[:-1]
-    split = in_run_order(split, config)
     if not isinstance(config, TrainConfig):
         sets = evaluation_sets(split, config.cold)
         fitted = [*fits(sets, config, parts)]
@@ -222,6 +221,7 @@ def _train(
         {name: value for name, value in trial.params.items() if name in PER_REPLICA}
         for trial in trials
     ]
+    split = in_training_order(split, config)
     trainer = Trainer(split, config, None, run, reporter, variants=variants)
     summary = train_on(trainer, run, reporter).summary
     replicas = summary.get("seeds", [{"seed": config.seed} | summary])

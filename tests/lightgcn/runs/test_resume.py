@@ -35,7 +35,7 @@ from lightgcn_jax.runs.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from lightgcn_jax.runs.node_order import in_run_order
+from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import Progress, TrainArrays
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.serving import Recommender
@@ -324,7 +324,7 @@ def test_rows_in_another_order_are_the_same_users_and_items(small_split, small_c
     nothing depends on the order of the rows but rounding."""
     plain = replaced(small_config, {"negatives": 256, "batch_size": len(small_split.train)})
     config = replaced(plain, {"negative_sampler": "all", "epochs": 4})
-    ordered = in_run_order(small_split, replaced(config, {"ordering": "co-clustering"}))
+    ordered = in_training_order(small_split, replaced(config, {"ordering": "co-clustering"}))
     users = small_split.users.rows(ordered.users.ids)
     items = small_split.items.rows(ordered.items.ids)
     assert (np.diff(users) != 1).any()
