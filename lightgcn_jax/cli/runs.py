@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +283,9 @@ def _answer(
     rows = ids.rows(list(asked))
     unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
     known = [one for one, row in zip(asked, rows, strict=True) if row >= 0]
-    found = dict(zip(known, find(known), strict=True))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*nothing is known of")  # the errors below say so
+        found = dict(zip(known, find(known), strict=True))
     external = dict(zip(known, ids.external(rows[rows >= 0]), strict=True))
     if as_json:
         answers = [
@@ -296,7 +299,7 @@ def _answer(
                 for one, answer in zip(asked, answers, strict=True)
             ]
         print(json.dumps(answers, indent=2))
-    elif known:
+    elif any(ranked is not None for ranked in found.values()):
         results().print(ranked_table(asked_kind, kind, found))
     unanswered = [one for one, ranked in found.items() if ranked is None]
     if unanswered:
