@@ -76,9 +76,13 @@ class Evaluate:
             return 0
         console = results()
         console.print(f"Protocol {figures['protocol_note']}")
-        console.print(metrics_table({part: figures[part] for part in PARTS}))
+        parts = {part: figures[part] for part in PARTS if figures[part]}
+        if parts:
+            console.print(metrics_table(parts))
+        else:
+            console.print("The run withholds nothing to judge it by.")
         without = figures["users_without_test_items"]
-        if without:
+        if without and "test" in parts:
             console.print(f"{without:,} users without test items are left out of test.")
         for line in cold_lines(figures["cold"]):
             console.print(line)

@@ -33,7 +33,7 @@ from lightgcn_jax.runs import (
 from lightgcn_jax.runs.continuation import open_trained
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, Config, TrainConfig, flat, label_of, model_name
-from lightgcn_jax.settings.config import metric_among, with_fitting_ks
+from lightgcn_jax.settings.config import check_ks, metric_among, with_fitting_ks
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
 from lightgcn_jax.settings.registry import readers
 
@@ -152,7 +152,9 @@ class Train:
             split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
             split = apply_protocol(split, config.protocol, seed=self.source.split_seed)
-            if "ks" not in self.settings:
+            if "ks" in self.settings:
+                check_ks(config, len(split.items), "--ks")
+            else:
                 config, note = with_fitting_ks(config, len(split.items))
                 if note:
                     self._note(note)

@@ -55,14 +55,21 @@ class ColdCounts(NamedTuple):
         """
         if not self.pairs:
             return None
-        users = f"{self.users:,} of {self.all_users:,} {part} users"
-        items = f"{self.items:,} of {self.all_items:,} {part} items"
+        named = [
+            f"{count:,} of {total:,} {part} {kind}"
+            for kind, count, total in (
+                ("users", self.users, self.all_users),
+                ("items", self.items, self.all_items),
+            )
+            if count
+        ]
         done = {
             "skip": f"their {self.pairs:,} of {self.all_pairs:,} pairs are left out of the means",
             "popular": "items are ranked for these users by popularity",
             "keep": f"their {self.pairs:,} of {self.all_pairs:,} pairs are in the means",
         }
-        return f"{users} and {items} have no training interaction: {done[policy]} (cold {policy})."
+        which = " and ".join(named)
+        return f"{which} have no training interaction: {done[policy]} (cold {policy})."
 
 
 def cold_counts(pairs: Pairs, train: Pairs) -> ColdCounts:

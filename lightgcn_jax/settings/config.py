@@ -254,18 +254,19 @@ def with_fitting_ks(config: Config, num_items: int) -> tuple[Config, str | None]
     return dataclasses.replace(config, **changed), note
 
 
-def check_ks(config: Config, num_items: int) -> None:
+def check_ks(config: Config, num_items: int, field: str = "ks") -> None:
     """Refuse cut-offs beyond a catalogue.
 
     Args:
         config: the settings.
         num_items: I.
+        field: what an error calls them.
 
     Raises:
         InputError: a cut-off is larger.
     """
     if max(config.ks) > num_items:
         raise InputError(
-            f"ks: expected cut-offs of at most {num_items} (the catalogue's size), "
+            f"{field}: expected cut-offs of at most {num_items} (the catalogue's size), "
             f"got {max(config.ks)}"
         )
