@@ -305,7 +305,7 @@ def _assemble(
     seen_users = np.bincount(users[codes == TRAIN], minlength=data.num_users) > 0
     seen_items = np.bincount(items[codes == TRAIN], minlength=data.num_items) > 0
     is_unseen = ~(seen_users[users] & seen_items[items])
-    dropped = dict.fromkeys(PARTS, 0)
+    dropped: dict[str, int] = dict.fromkeys(PARTS, 0)
     if is_unseen.any():
         withheld = int((codes != TRAIN).sum())
         count = f"{_of(int(is_unseen.sum()), withheld)} valid and test interactions"
