@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from lightgcn_jax.data.canonical import canonical_order
 from lightgcn_jax.data.ids import IdMap, as_ids
-from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.times import times_of
 from lightgcn_jax.errors import InputError
 
@@ -261,6 +262,32 @@ class Interactions:
         return replace(
             self, **{name: one[places] for name, one in columns.items() if one is not None}
         )
+
+    def in_canonical_order(self) -> tuple["Interactions", np.ndarray]:
+        """The same events in rows and an order that no name and no order of a file has a say in.
+
+        Returns:
+            The events, and int64[I], the old row of the item at each new row, for what stands
+            beside the items.
+        """
+        labels = np.zeros(len(self), np.int64)
+        for values in (self.timestamps, self.parts):
+            if values is not None:
+                words = (values + 0.0).view(np.int64) if values.dtype.kind == "f" else values
+                labels = labels * np.int64(31) + words.astype(np.int64)
+        users, items = canonical_order(
+            self.users, self.items, self.user_rows, self.item_rows, labels
+        )
+        user_rows = new_rows("users", users, self.num_users)[self.user_rows]
+        item_rows = new_rows("items", items, self.num_items)[self.item_rows]
+        moved = replace(
+            self,
+            users=IdMap(self.users.ids.gather(users)),
+            items=IdMap(self.items.ids.gather(items)),
+            user_rows=user_rows,
+            item_rows=item_rows,
+        )
+        return moved.taken(np.lexsort((labels, item_rows, user_rows))), items
 
     def _filtered(self, step: str, mask: np.ndarray) -> "Interactions":
         """The interactions where ``mask`` (bool[E]) holds, under maps of the ids still present."""

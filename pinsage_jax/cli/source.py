@@ -86,10 +86,11 @@ class ItemSource:
             raise InputError("expected --dataset or --data, got both")
         interactions = self.file_format.read(path)
         if self.features is None:
-            return from_files(interactions, None), ["no --features: the graph alone is read"]
+            items = from_files(interactions, None).in_canonical_order()
+            return items, ["no --features: the graph alone is read"]
         frame = read_features(self.features)
         table, report = align(frame, interactions.items, self.id_column)
-        return from_files(interactions, table), [str(report)]
+        return from_files(interactions, table).in_canonical_order(), [str(report)]
 
     def held_out(self, data: ItemData) -> Task:
         """Make the task on the items.
