@@ -18,7 +18,7 @@ ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
 
 
-_DEFAULT_K, _MOST = 20, 2**31 - 1
+_MOST = 2**31 - 1
 
 
 class Ranked(NamedTuple):
@@ -134,18 +134,19 @@ def power_of_two(least: int) -> int:
     return 1 << max(0, least - 1).bit_length()
 
 
-def cut_to(k: int | None, available: int, which: str) -> int:
+def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> int:
     """k, or as many as there are where these are fewer, which a UserWarning says.
 
     Args:
-        k: how many were asked for; None asks for 20, or what there is of them.
+        k: how many were asked for; None asks for the default, or what there is of it.
         available: how many there are.
         which: what the warning says of them.
+        default: as many as None asks for.
 
     Raises:
         InputError: k is no whole number of at least 1.
     """
-    wanted = _DEFAULT_K if k is None else whole_number("k", k, 1, _MOST)
+    wanted = default if k is None else whole_number("k", k, 1, _MOST)
     if k is None or wanted <= available:
         return max(1, min(wanted, available))
     message = f"k: {wanted} were asked for, {available} {which}"
