@@ -7,7 +7,9 @@ tells no two nodes apart that were not told apart before. Sorted by their hashes
 order that has nothing to do with popularity, time or names.
 
 Nodes that the rounds cannot tell apart are interchangeable but in rare regular graphs, so that it
-makes no difference to any figure which of them comes first; a hash of their ids decides.
+makes no difference to any figure which of them comes first; a hash of their ids decides. Where the
+choice has consequences for other nodes (which of two users alike stands first decides which of
+their items does) further rounds follow it; a large log is asymmetric, and gets none.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from lightgcn_jax.data.ids import IdMap
 _EDGES_AT_ONCE = 1 << 20
 # Real graphs settle after three or four; a path of n nodes would take n / 2.
 _MOST_ROUNDS = 16
+# Choices with further rounds, and the edges that all of these may look at.
+_MOST_CHOICES, _MOST_EDGES = 64, 500_000
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -46,7 +50,18 @@ def canonical_order(
         int64[U] and int64[I], permutations of the rows.
     """
     marks = np.zeros(len(user_rows), np.uint64) if labels is None else _words(labels)
-    user_hashes, item_hashes = _refined(user_rows, item_rows, marks, len(users), len(items))
+    hashes = np.zeros(len(users), np.uint64), np.ones(len(items), np.uint64)
+    hashes = _refined(hashes, user_rows, item_rows, marks)
+    same = np.zeros(len(users), np.uint64)
+    np.add.at(same, user_rows, mixed(mixed(item_rows.astype(np.uint64)) ^ mixed(marks)))
+    for _ in range(min(_MOST_CHOICES, _MOST_EDGES // max(1, len(user_rows)))):
+        chosen = _first_open(users, hashes[0], same)
+        if chosen is None:
+            break
+        # As an array, whose sums wrap around without a warning.
+        hashes[0][[chosen]] = mixed(hashes[0][[chosen]] ^ _GOLDEN)
+        hashes = _refined(hashes, user_rows, item_rows, marks)
+    user_hashes, item_hashes = hashes
     user_order = _sorted(users, user_hashes)
     # Of items alike the one goes first whose users do: then both sides' choices fit each other.
     places = np.empty(len(users), np.uint64)
@@ -70,11 +85,32 @@ def mixed(words: np.ndarray) -> np.ndarray:
     return words ^ (words >> np.uint64(31))
 
 
+def _first_open(users: IdMap, hashes: np.ndarray, same: np.ndarray) -> int | None:
+    """A user who is told apart from none of those alike, though they have other items.
+
+    Args:
+        users: their ids.
+        hashes: uint64[U].
+        same: uint64[U], equal for users who have the very same edges: these may stay as they are.
+    """
+    order = np.lexsort((same, hashes))
+    alike = hashes[order][1:] == hashes[order][:-1]
+    opened = alike & (same[order][1:] != same[order][:-1])
+    if not opened.any():
+        return None
+    members = np.flatnonzero(hashes == hashes[order][1:][opened][0])
+    chosen = _sorted(IdMap(users.ids.gather(members)), np.zeros(len(members), np.uint64))[0]
+    return int(members[chosen])
+
+
 def _refined(
-    user_rows: np.ndarray, item_rows: np.ndarray, marks: np.ndarray, users: int, items: int
+    hashes: tuple[np.ndarray, np.ndarray],
+    user_rows: np.ndarray,
+    item_rows: np.ndarray,
+    marks: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hashes uint64[U] and uint64[I] that more rounds would tell no further apart."""
-    hashes = np.zeros(users, np.uint64), np.ones(items, np.uint64)
+    users, items = map(len, hashes)
     classes = 0
     for _ in range(_MOST_ROUNDS):
         user_hashes = _gathered(hashes[0], user_rows, item_rows, hashes[1], marks)
