@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,11 @@ from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import PARTS, IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import CATALOGUE_METRICS
+from lightgcn_jax.evaluation.cold import Cold, ColdCounts
 from lightgcn_jax.evaluation.metrics import USER_METRICS
 from lightgcn_jax.runs import RunDirectory, evaluate_run
 from lightgcn_jax.serving import Ranked, Recommender, export
+from lightgcn_jax.serving.answers import nothing_known
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
@@ -33,8 +36,8 @@ _GROUPS = 4
 class Evaluate:
     """Rank a run's withheld interactions again, over all items.
 
-    Train is ranked with nothing left out, validation without the user's training items, test
-    without both.
+    Validation is ranked without the user's training items, test without both, and train, where that
+    is asked for, with nothing left out.
 
     Attributes:
         run_path: the run directory.
@@ -43,6 +46,10 @@ class Evaluate:
             items (gini), how novel, diverse and personal they are, and how popular the items.
         groups: take test apart too by the users' activity and by the items' popularity, each in
             so many groups, four where no number is given.
+        cold: what becomes of withheld pairs whose user or item no training interaction names: they
+            are left out of the means (`skip`), ranked by popularity (`popular`), or by whatever the
+            model makes of them (`keep`).
+        rank_train: rank the training interactions too.
         json: print JSON.
     """
 
@@ -50,6 +57,8 @@ class Evaluate:
     k: Annotated[tuple[int, ...], flag("K [K ...]", "(default: the run's)")] = ()
     beyond: Switch = False
     groups: Annotated[tuple[int, ...] | None, flag("[N]")] = None
+    cold: Annotated[Cold | None, flag("{skip,popular,keep}", "(default: the run's)")] = None
+    rank_train: Switch = False
     json: Switch = False
 
     def run(self) -> int:
@@ -57,16 +66,29 @@ class Evaluate:
         ks = self.k or run.config.ks
         for note in run.split.notes:
             say(note)
-        figures = evaluate_run(self.run_path, ks, beyond=self.beyond, groups=self._group_count())
+        figures = evaluate_run(
+            self.run_path,
+            ks,
+            beyond=self.beyond,
+            groups=self._group_count(),
+            cold=self.cold,
+            rank_train=self.rank_train,
+        )
         if self.json:
             print(json.dumps(figures, indent=2))
             return 0
         console = results()
         console.print(f"Protocol {figures['protocol_note']}")
-        console.print(metrics_table({part: figures[part] for part in PARTS}))
+        parts = {part: figures[part] for part in PARTS if figures[part]}
+        if parts:
+            console.print(metrics_table(parts))
+        else:
+            console.print("The run withholds nothing to judge it by.")
         without = figures["users_without_test_items"]
-        if without:
+        if without and "test" in parts:
             console.print(f"{without:,} users without test items are left out of test.")
+        for line in cold_lines(figures["cold"]):
+            console.print(line)
         if "beyond" in figures:
             console.print("\nThe recommendations on test:")
             console.print(_beyond_table(figures["beyond"]))
@@ -96,8 +118,9 @@ class Recommend:
         user: users to recommend to.
         liked: items of somebody who was never seen, in place of users; of the models `filter`,
             `gfcf` and `itemcf`.
-        k: items for each user.
-        include_seen: recommend training and validation items of the user too, or those liked.
+        k: items for each user; where fewer may be recommended, all of them are.
+        include_seen: recommend items that the user has too, or those liked.
+        offer_test: recommend test items of the user too, as a judgement of the run does.
         items: only these items may be recommended.
         filter_items: these items are left out.
         json: print JSON.
@@ -106,8 +129,9 @@ class Recommend:
     run_path: RunPath
     user: Ids = ()
     liked: Ids = ()
-    k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
+    k: Annotated[int | None, flag("K", "(default: 20)")] = None
     include_seen: Switch = False
+    offer_test: Switch = False
     items: Ids = ()
     filter_items: Ids = ()
     json: Switch = False
@@ -115,7 +139,7 @@ class Recommend:
     def run(self) -> int:
         if bool(self.user) == bool(self.liked):
             raise InputError("recommend: expected either --user ID … or --liked ID …")
-        recommender = Recommender.from_run(self.run_path)
+        recommender = Recommender.from_run(self.run_path, offer_test=self.offer_test)
         if self.liked:
             return self._recommend_to_somebody_new(recommender)
 
@@ -123,7 +147,10 @@ class Recommend:
             items, filter_items = self.items or None, self.filter_items or None
             return recommender.recommend(users, self.k, not self.include_seen, items, filter_items)
 
-        return _answer("user", "item", self.user, recommender.users, recommend, self.json)
+        def by(users: list[str]) -> list[str]:
+            return ["model" if one else "popularity" for one in recommender.knows_user(users)]
+
+        return _answer("user", "item", self.user, recommender.users, recommend, self.json, by)
 
     def _recommend_to_somebody_new(self, recommender: Recommender) -> int:
         if self.items or self.filter_items:
@@ -153,7 +180,7 @@ class Similar:
     run_path: RunPath
     item: Ids = ()
     user: Ids = ()
-    k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
+    k: Annotated[int | None, flag("K", "(default: 20)")] = None
     json: Switch = False
 
     def run(self) -> int:
@@ -229,8 +256,25 @@ def _cutoff_rows(metrics: Mapping[str, float], names: Sequence[str]) -> list[tup
     return [(k, *(cell(f"{name}@{k}") for name in names)) for k in cutoffs]
 
 
+def cold_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """What figures make of users and items without training interactions, a line a part.
+
+    Args:
+        figures: the ``cold`` field of a summary or an evaluation.
+    """
+    for part, counts in figures.items():
+        if part != "policy" and (line := ColdCounts(**counts).sentence(part, figures["policy"])):
+            yield line
+
+
 def _answer(
-    asked_kind: str, kind: str, asked: Sequence[str], ids: IdMap, find: Find, as_json: bool
+    asked_kind: str,
+    kind: str,
+    asked: Sequence[str],
+    ids: IdMap,
+    find: Find,
+    as_json: bool,
+    by: Callable[[list[str]], list[str]] | None = None,
 ) -> int:
     """Print what was found for the ids that are known, and name the others.
 
@@ -241,24 +285,36 @@ def _answer(
         ids: the ids that are known.
         find: from known external ids to what was found for each.
         as_json: print JSON.
+        by: from known external ids to what each is answered by; None where that is always the
+            model.
     """
     rows = ids.rows(list(asked))
     unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
     known = [one for one, row in zip(asked, rows, strict=True) if row >= 0]
-    found = dict(zip(known, find(known), strict=True))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*nothing is known of")  # the errors below say so
+        found = dict(zip(known, find(known), strict=True))
     external = dict(zip(known, ids.external(rows[rows >= 0]), strict=True))
     if as_json:
         answers = [
             {asked_kind: external.get(one, one), f"{kind}s": _plain(found.get(one))}
             for one in asked
         ]
+        if by is not None:
+            bases = dict(zip(known, by(known), strict=True))
+            answers = [
+                answer | ({"by": bases[one]} if one in bases else {})
+                for one, answer in zip(asked, answers, strict=True)
+            ]
         print(json.dumps(answers, indent=2))
-    elif known:
+    elif any(ranked is not None for ranked in found.values()):
         results().print(ranked_table(asked_kind, kind, found))
+    unanswered = [one for one, ranked in found.items() if ranked is None]
+    if unanswered:
+        say(f"error: {nothing_known(asked_kind, unanswered)}")
     if unknown:
         say(f"error: unknown {asked_kind} ids: {', '.join(map(repr, unknown))}")
-        return 2
-    return 0
+    return 2 if unknown or unanswered else 0
 
 
 def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> Table:

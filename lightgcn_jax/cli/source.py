@@ -136,7 +136,7 @@ class Source:
             user's history.
         shares: shares of train, valid and test, for the ratio and temporal splits.
         leave_k: interactions of each user that leave-k-out withholds for valid and for test.
-        split_seed: seed of the random splits.
+        split_seed: seed of the random splits, and of the order of interactions at one moment.
         unseen: what becomes of withheld pairs (given and temporal splits) whose user or item no
             training interaction names.
         unknown_ids: whether to go on where most users or items of a part of a split, or with --from
@@ -278,7 +278,9 @@ class Source:
         if method == "leave-k-out":
             return splits.leave_k_out_split(interactions, self.leave_k, seed=seed)
         per_user = method == "temporal-per-user"
-        return splits.temporal_split(interactions, *shares, per_user=per_user, unseen=unseen)
+        return splits.temporal_split(
+            interactions, *shares, per_user=per_user, unseen=unseen, seed=seed
+        )
 
     def record(self, interactions: Interactions | None = None) -> dict[str, Any]:
         """What was given, as a JSON value, for the run to remember.

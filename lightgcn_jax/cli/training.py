@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import tyro
 
 from lightgcn_jax.cli.console import messages, metrics_table, results
-from lightgcn_jax.cli.runs import Switch, ranked_table
+from lightgcn_jax.cli.runs import Switch, cold_lines, ranked_table
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source
-from lightgcn_jax.data import PARTS, Interactions, Split
+from lightgcn_jax.data import PARTS, Interactions, Split, undivided
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
@@ -33,12 +34,14 @@ from lightgcn_jax.runs.continuation import open_trained
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.serving.export import is_exportable
 from lightgcn_jax.settings import PRESETS, Config, TrainConfig, flat, label_of, model_name
-from lightgcn_jax.settings.config import metric_among
+from lightgcn_jax.settings.config import check_ks, metric_among, with_fitting_ks
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
 from lightgcn_jax.settings.registry import readers
 
 Preset = Literal["default", "paper", "fast"]
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
+# What --refit takes in the place of a run, and the protocol that it means.
+_ALL = "all"
 
 
 def _hint(name: str) -> str:
@@ -78,7 +81,8 @@ class Train:
         from_run: go on from this run's best epoch with new data, which join its own, in a new run;
             of a trained model.
         refit: train anew on train and validation, for as many epochs as this run chose on
-            validation and with its settings, in a new run.
+            validation and with its settings, in a new run; with `--protocol all` on test too, for
+            serving. `--refit all` trains on all data at once, which is the protocol `all`.
         quiet: print nothing but the run directory.
     """
 
@@ -88,14 +92,14 @@ class Train:
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
     resume: Annotated[Path | None, flag("RUN")] = None
     from_run: Annotated[Path | None, flag("RUN", name="from")] = None
-    refit: Annotated[Path | None, flag("RUN")] = None
+    refit: Annotated[str | None, flag("RUN|all")] = None
     quiet: Switch = False
 
     def run(self) -> int:
         if self.resume is not None:
             result = self._resume(self.resume)
-        elif self.refit is not None:
-            result = self._refit(self.refit)
+        elif self.refit not in (None, _ALL):
+            result = self._refit(Path(self.refit))
         else:
             result = self._train()
         if self.quiet:
@@ -122,17 +126,21 @@ class Train:
         return result
 
     def _refit(self, path: Path) -> FitResult:
-        if any((self.settings, self.preset, self.from_run)) or not self.source.is_default:
+        protocol = self.settings.get("protocol", "fixed")
+        others = self.settings.keys() - {"protocol"}
+        if any((others, self.preset, self.from_run)) or not self.source.is_default:
             raise InputError(
                 "--refit: takes the run's own stored data and settings; leave the other flags out, "
-                "but for --out"
+                "but for --out and --protocol"
             )
+        if protocol not in ("fixed", _ALL):
+            raise InputError(f"--protocol: expected fixed or all beside --refit, got {protocol}")
         run = RunDirectory.open(path)
         config = run.config
         for note in run.split.notes:
             self._note(note)
         out = self.out or path.with_name(f"{path.name}-refit")
-        return refit(path, out=out, reporter=self._reporter(config))
+        return refit(path, protocol=protocol, out=out, reporter=self._reporter(config))
 
     def _train(self) -> FitResult:
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
@@ -140,9 +148,23 @@ class Train:
         config = self._config()
         interactions = self.source.interactions(quiet=self.quiet)
         # New data may be few: the run that they join has validation and test pairs already.
-        split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
+        if config.protocol == _ALL:
+            if self.source.split is not None:
+                raise InputError(
+                    f"--split: withholds interactions to judge by, but under the protocol all "
+                    f"everything trains, got {self.source.split}"
+                )
+            split = undivided(interactions)
+        else:
+            split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
             split = apply_protocol(split, config.protocol, seed=self.source.split_seed)
+            if "ks" in self.settings:
+                check_ks(config, len(split.items), "--ks")
+            else:
+                config, note = with_fitting_ks(config, len(split.items))
+                if note:
+                    self._note(note)
         # Said before it takes time.
         for line in data_lines(self.source, interactions, split):
             self._note(line)
@@ -160,6 +182,14 @@ class Train:
     def _config(self) -> Config:
         """The preset's settings, or with --from the run's, under those that were given."""
         base, given = PRESETS[self.preset or "default"], dict(self.settings)
+        if self.refit == _ALL:
+            if Path(_ALL).is_dir():
+                raise InputError(
+                    "--refit all: could mean all data or the run in the folder all; for all data "
+                    "give --protocol all, for the run --refit ./all"
+                )
+            if given.setdefault("protocol", _ALL) != _ALL:
+                raise InputError(f"--refit all: expected protocol all, got {given['protocol']}")
         source = f"--preset: {self.preset}" if self.preset else f"--from: {self.from_run}"
         if self.from_run is not None:
             old = open_trained(self.from_run).config
@@ -222,7 +252,10 @@ def _print_outcome(result: FitResult) -> None:
         made = f"{model_name(config)}, fitted in {summary['fit_seconds']:.2f} s"
     console.print(f"{made}, protocol {summary['protocol_note']}")
     parts = {part: summary[part] for part in PARTS}
-    console.print(metrics_table(parts, summary.get("statistics")))
+    if any(parts.values()):
+        console.print(metrics_table(parts, summary.get("statistics")))
+    for line in cold_lines(summary.get("cold", {})):
+        console.print(line)
     if "embeddings_of_seed" in summary:
         console.print(
             f"Means over {config.seeds} seeds ± half width of the 95 % confidence interval; "
@@ -234,9 +267,10 @@ def _print_outcome(result: FitResult) -> None:
             f"{summary['parameters']:,} parameters: {in_tables:,} in embeddings, which grow with "
             f"users and items, {summary['parameters'] - in_tables:,} in weights, which do not"
         )
-    # The first users with test items, or else with training items.
-    pairs = result.split.test if len(result.split.test) else result.split.train
-    users = result.split.users.external(sorted(set(pairs.users.tolist()))[:_SAMPLE_USERS])
+    # The first users with training items, and with test items where any have both.
+    rows = np.unique(result.split.train.users)
+    both = np.intersect1d(rows, result.split.test.users)
+    users = result.split.users.external((both if len(both) else rows)[:_SAMPLE_USERS])
     k = min(_SAMPLE_ITEMS, len(result.split.items))
     found = dict(zip(users, recommender.recommend(users, k), strict=True))
     console.print(ranked_table("user", "item", found))

@@ -26,6 +26,7 @@ from lightgcn_jax.data.splits import (
     leave_k_out_split,
     ratio_split,
     temporal_split,
+    undivided,
 )
 from lightgcn_jax.data.synthetic import World, block_world, default_world, generate_world
 
@@ -66,4 +67,5 @@ __all__ = [
     "ratio_split",
     "read_interactions",
     "temporal_split",
+    "undivided",
 ]

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import scipy.sparse
 
+from lightgcn_jax.data.canonical import canonical_order, edge_labels
 from lightgcn_jax.data.columns import columns_of, ids_of, numbers_of, seconds_of
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.reading import Reading
 from lightgcn_jax.errors import InputError
 
@@ -318,6 +319,28 @@ class Interactions:
         return replace(
             self, **{name: one[places] for name, one in columns.items() if one is not None}
         )
+
+    def in_canonical_order(self) -> tuple["Interactions", np.ndarray]:
+        """The same events in rows and an order that no name and no order of a file has a say in.
+
+        Returns:
+            The events, and int64[I], the old row of the item at each new row, for what stands
+            beside the items.
+        """
+        labels = edge_labels(len(self), self.timestamps, self.parts)
+        users, items = canonical_order(
+            self.users, self.items, self.user_rows, self.item_rows, labels
+        )
+        user_rows = new_rows("users", users, self.num_users)[self.user_rows]
+        item_rows = new_rows("items", items, self.num_items)[self.item_rows]
+        moved = replace(
+            self,
+            users=IdMap(self.users.ids.gather(users)),
+            items=IdMap(self.items.ids.gather(items)),
+            user_rows=user_rows,
+            item_rows=item_rows,
+        )
+        return moved.taken(np.lexsort((labels, item_rows, user_rows))), items
 
     def filtered(self, step: str, mask: np.ndarray) -> "Interactions":
         """Keeps the interactions where a mask holds, under maps of the ids still present.

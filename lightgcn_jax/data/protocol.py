@@ -5,10 +5,12 @@ user's train and validation items are left out. ``legacy``: train on train and v
 and choose the epoch on test, as the papers' public code does; its test figures are those of the
 best of many looks at test and are labelled so. ``fixed``: train on train and validation together
 for a number of epochs that was settled before, and rank test once: what follows a choice on
-validation.
+validation. ``all``: train on everything, test included, for serving; nothing is left to judge by,
+so that there are no figures on validation and test.
 
-A model in closed form chooses nothing: under ``strict`` it is fitted on train, under the others on
-train and validation together, and every part is ranked once.
+A model in closed form chooses nothing: under ``strict`` it is fitted on train, under ``legacy`` and
+``fixed`` on train and validation together, under ``all`` on all three, and every part is ranked
+once.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split, carve_validation
 from lightgcn_jax.errors import InputError
 
-Protocol = Literal["strict", "legacy", "fixed"]
+Protocol = Literal["strict", "legacy", "fixed", "all"]
 
 
 def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
     """The split that a protocol trains on.
 
     ``strict`` carves a tenth of each user's training pairs into validation where the split has
-    none; ``legacy`` and ``fixed`` move validation pairs into train.
+    none; ``legacy`` and ``fixed`` move validation pairs into train, ``all`` those of test too.
 
     Args:
         split: of the interactions.
@@ -39,6 +41,18 @@ def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
     Raises:
         InputError: nothing is left to choose the epoch on, or to judge it by.
     """
+    if protocol == "all":
+        if not len(split.valid) and not len(split.test):
+            return split
+        return dataclasses.replace(
+            split,
+            train=merge_pairs(split.train, split.valid, split.test),
+            valid=_NO_PAIRS,
+            test=_NO_PAIRS,
+            description=f"{split.description}; validation and test joined to train (all)",
+            # What no training interaction named is trained on now.
+            notes=(),
+        )
     if protocol != "strict":
         if not len(split.test):
             use = "to choose the epoch on and to judge" if protocol == "legacy" else "to judge"

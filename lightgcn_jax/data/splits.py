@@ -1,18 +1,30 @@
 """Splits: which interactions train a model, which choose it and which judge it.
 
 Every function here gives the same split for the same interactions and seed, in whatever order the
-interactions came: pairs are sorted before anything is drawn.
+interactions came and however users and items are called: what is drawn, interactions at one moment
+included, is drawn in the order of :mod:`lightgcn_jax.data.canonical`.
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from lightgcn_jax.data.canonical import canonical_order
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
 from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, merge_pairs, new_rows
+from lightgcn_jax.data.withholding import (
+    by_time,
+    last_of_each_user,
+    least_to_give,
+    moment_notes,
+    share_notes,
+    shares_of_each_user,
+    shuffled,
+)
 from lightgcn_jax.errors import InputError
 
 Unseen = Literal["keep", "drop", "error"]
@@ -55,6 +67,18 @@ class Split:
                 raise InputError(
                     f"{one} and {other} share {shared:,} pairs; a pair may stand in one part only"
                 )
+
+    def in_canonical_order(self) -> "Split":
+        """The same split with rows in an order that no name and no order of a file has a say in.
+
+        Where equal scores are ranked by the lower row, where vectors are drawn row by row, and so
+        on, two logs that differ in names or in the order of their rows then give the same figures.
+        """
+        parts = [getattr(self, name) for name in PARTS]
+        users = np.concatenate([pairs.users for pairs in parts])
+        items = np.concatenate([pairs.items for pairs in parts])
+        labels = np.repeat(np.arange(len(parts)), [len(pairs) for pairs in parts])
+        return self.reordered(*canonical_order(self.users, self.items, users, items, labels))
 
     def reordered(self, users: np.ndarray, items: np.ndarray) -> "Split":
         """The same split with other rows: row p holds what row ``users[p]``, ``items[p]`` held.
@@ -125,10 +149,21 @@ def ratio_split(
     """
     _check_ratios(train, valid, test)
     data = _ordered_pairs(interactions)
-    codes = _shares_of_each_user(data.user_rows, _shuffled(data.user_rows, seed), valid, test)
-    shares = f"train {train:g}, valid {valid:g}, test {test:g}"
-    description = f"random share of each user: {shares}, seed {seed}"
-    return _assemble(data, codes, description, asked=() if allow_empty else _asked(valid, test))
+    codes = shares_of_each_user(data.user_rows, shuffled(data, seed), valid, test)
+    description = f"random share of each user: {_shares(train, valid, test)}, seed {seed}"
+    asked = {} if allow_empty else _asked(valid, test)
+    notes = share_notes(data.user_rows, codes, _asked(valid, test))
+    return _assemble(data, codes, description, notes, asked=asked, each_user=True)
+
+
+def undivided(interactions: Interactions) -> Split:
+    """No split: everything trains, for a model that is to serve and not to be judged.
+
+    Args:
+        interactions: Events; of repeated pairs one is kept.
+    """
+    data = _ordered_pairs(interactions)
+    return _assemble(data, np.full(len(data), TRAIN, np.uint8), "everything trains")
 
 
 def leave_k_out_split(
@@ -141,7 +176,7 @@ def leave_k_out_split(
         k: Interactions to withhold for each of the two parts, 1 or more.
         latest: True withholds a user's last interactions by time (test after valid), False
             random ones; None goes by time where there are timestamps.
-        seed: The same seed gives the same random choice.
+        seed: Of the random choice, and of the order of a user's interactions at one moment.
 
     Raises:
         InputError: ``latest`` without timestamps, or no user has enough interactions.
@@ -154,13 +189,15 @@ def leave_k_out_split(
     users = data.user_rows
     counts = np.bincount(users)
     withheld = np.where(counts >= 2 * k + 1, k, 0)
-    ranking = np.lexsort((_times(data), users)) if latest else _shuffled(users, seed)
-    codes = _last_of_each_user(users, ranking, withheld, withheld)
-    short = int(((counts > 0) & (withheld == 0)).sum())
-    notes = (f"{short:,} users with fewer than {2 * k + 1} interactions stay wholly in train",)
+    ranking = by_time(data, users, seed) if latest else shuffled(data, seed)
+    codes = last_of_each_user(users, ranking, withheld, withheld)
+    notes = moment_notes(data, users, codes, seed) if latest else ()
+    if short := int(((counts > 0) & (withheld == 0)).sum()):
+        named = f"{short:,} of {int((counts > 0).sum()):,} users"
+        notes += (f"{named} with fewer than {2 * k + 1} interactions stay wholly in train",)
     how = "latest" if latest else f"random, seed {seed}"
     description = f"leave {k} out: {k} valid and {k} test interactions of each user, {how}"
-    return _assemble(data, codes, description, notes if short else (), asked=("valid", "test"))
+    return _assemble(data, codes, description, notes, asked={"valid": 0.0, "test": 0.0})
 
 
 def temporal_split(
@@ -170,10 +207,11 @@ def temporal_split(
     test: float = 0.1,
     per_user: bool = False,
     unseen: Unseen = "keep",
+    seed: int = 0,
 ) -> Split:
     """The past trains, what followed chooses, the latest judges.
 
-    Interactions at one moment are ordered by (user, item) row.
+    Interactions at one moment are ordered by a draw; a note says how many users have any.
 
     Args:
         interactions: Events with timestamps; of repeated pairs the latest is kept.
@@ -184,6 +222,7 @@ def temporal_split(
             interactions at one moment.
         unseen: Whether valid and test pairs whose user or item no training interaction names
             are kept, dropped or refused.
+        seed: Of the order of interactions at one moment.
 
     Raises:
         InputError: No timestamps, shares that do not fit, or a part asked for stays empty.
@@ -192,10 +231,13 @@ def temporal_split(
     data = _ordered_pairs(interactions)
     # One history for all: everything belongs to one common user.
     users = data.user_rows if per_user else np.zeros_like(data.user_rows)
-    codes = _shares_of_each_user(users, np.lexsort((_times(data), users)), valid, test)
+    codes = shares_of_each_user(users, by_time(data, users, seed), valid, test)
     scope = "each user's history" if per_user else "all interactions"
-    description = f"temporal cut of {scope}: train {train:g}, valid {valid:g}, test {test:g}"
-    return _assemble(data, codes, description, unseen=unseen, asked=_asked(valid, test))
+    description = f"temporal cut of {scope}: {_shares(train, valid, test)}"
+    asked = _asked(valid, test)
+    notes = moment_notes(data, users, codes, seed)
+    notes += share_notes(users, codes, asked) if per_user else ()
+    return _assemble(data, codes, description, notes, unseen, asked, each_user=per_user)
 
 
 def carve_validation(split: Split, ratio: float = 0.1, seed: int = 0) -> Split:
@@ -214,12 +256,13 @@ def carve_validation(split: Split, ratio: float = 0.1, seed: int = 0) -> Split:
     if not 0 < ratio < 1:
         raise InputError(f"ratio: expected a share between 0 and 1, got {ratio}")
     users, items = split.train.users, split.train.items
-    moved = _shares_of_each_user(users, _shuffled(users, seed), ratio, 0.0) == VALID
+    data = Interactions(split.users, split.items, users, items)
+    moved = shares_of_each_user(users, shuffled(data, seed), ratio, 0.0) == VALID
     if not moved.any():
         raise InputError(
-            f"ratio={ratio:g} leaves validation empty: a user needs "
-            f"{max(2, int(np.ceil(0.5 / ratio)))} training interactions to give one and the "
-            f"largest has {np.bincount(users).max()}; choose a larger ratio"
+            f"ratio={ratio:g} leaves validation empty: a user needs {least_to_give(ratio)} "
+            f"training interactions to give one and the largest has {np.bincount(users).max()}; "
+            "choose a larger ratio"
         )
     carved = replace(
         split,
@@ -240,63 +283,20 @@ def _ordered_pairs(interactions: Interactions) -> Interactions:
     return data.taken(np.argsort(data.pair_keys, kind="stable"))
 
 
-def _shuffled(users: np.ndarray, seed: int) -> np.ndarray:
-    """Puts every user's interactions in random order, users (ascending, int32[E]) in theirs."""
-    if seed < 0:
-        raise InputError(f"seed: expected an integer of 0 or more, got {seed}")
-    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, 2**32, len(users), np.uint32)
-    return np.argsort(users.astype(np.int64) << 32 | draws, kind="stable")
-
-
-def _shares_of_each_user(
-    users: np.ndarray, ranking: np.ndarray, valid: float, test: float
-) -> np.ndarray:
-    """As ``_last_of_each_user``, by shares of every user's interactions in place of counts."""
-    counts = np.bincount(users)
-
-    # A product such as 100 · 0.145 falls a hair short of the half that it is meant to be.
-    def rounded(ratio: float) -> np.ndarray:
-        return np.floor(counts * ratio + 0.5 + 1e-9).astype(np.int64)
-
-    spare = np.maximum(counts - 1, 0)
-    test_counts = np.minimum(rounded(test), spare)
-    valid_counts = np.minimum(rounded(valid), spare - test_counts)
-    return _last_of_each_user(users, ranking, valid_counts, test_counts)
-
-
-def _last_of_each_user(
-    users: np.ndarray, ranking: np.ndarray, valid_counts: np.ndarray, test_counts: np.ndarray
-) -> np.ndarray:
-    """Gives the end of every user's ranked interactions to test, what precedes it to valid.
-
-    Args:
-        users: int[E], ascending.
-        ranking: int[E], a permutation that keeps every user's interactions together.
-        valid_counts: int[U].
-        test_counts: int[U].
-
-    Returns:
-        uint8[E], TRAIN, VALID or TEST of each entry of ``users``.
-    """
-    ends = np.cumsum(np.bincount(users, minlength=len(test_counts)))
-    from_end = ends[users] - 1 - np.arange(len(users))
-    to_test = from_end < test_counts[users]
-    to_valid = ~to_test & (from_end < (test_counts + valid_counts)[users])
-    codes = np.full(len(users), TRAIN, dtype=np.uint8)
-    codes[ranking[to_test]] = TEST
-    codes[ranking[to_valid]] = VALID
-    return codes
-
-
 def _assemble(
     data: Interactions,
     codes: np.ndarray,
     description: str,
     notes: tuple[str, ...] = (),
     unseen: Unseen = "keep",
-    asked: tuple[str, ...] = (),
+    asked: Mapping[str, float] | None = None,
+    each_user: bool = False,
 ) -> Split:
-    """Builds the split in which the pair e of ordered ones belongs to part ``codes[e]``."""
+    """Builds the split in which the pair e of ordered ones belongs to part ``codes[e]``.
+
+    ``asked`` are the parts that must not stay empty, with their shares; ``each_user`` says that
+    shares are of each user.
+    """
     if unseen not in ("keep", "drop", "error"):
         raise InputError(f"unseen: expected keep, drop or error, got {unseen!r}")
     if not len(data):
@@ -305,27 +305,41 @@ def _assemble(
     seen_users = np.bincount(users[codes == TRAIN], minlength=data.num_users) > 0
     seen_items = np.bincount(items[codes == TRAIN], minlength=data.num_items) > 0
     is_unseen = ~(seen_users[users] & seen_items[items])
+    dropped: dict[str, int] = dict.fromkeys(PARTS, 0)
     if is_unseen.any():
-        count = f"{int(is_unseen.sum()):,} valid and test interactions"
+        withheld = int((codes != TRAIN).sum())
+        count = f"{_of(int(is_unseen.sum()), withheld)} valid and test interactions"
         if unseen == "error":
             raise InputError(
                 f"{count} name a user or an item that no training interaction names; "
                 "keep or drop them by unseen='keep' or unseen='drop'"
             )
         if unseen == "drop":
+            dropped = {
+                name: int((is_unseen & (codes == code)).sum()) for code, name in enumerate(PARTS)
+            }
             codes = np.where(is_unseen, TEST + 1, codes)
             notes = (*notes, f"{count} dropped: no training interaction names their user or item")
     parts = {
         name: Pairs(users[codes == code], items[codes == code])
         for name, code in zip(PARTS, (TRAIN, VALID, TEST), strict=True)
     }
-    for name in asked:
-        if not len(parts[name]):
-            raise InputError(
-                f"{description}: {name} stays empty, for {len(data):,} interactions of "
-                f"{data.num_users:,} users (at most {np.bincount(users).max()} of one user) are "
-                "too few for this split; choose other shares or gather more interactions"
-            )
+    for name, share in (asked or {}).items():
+        if len(parts[name]):
+            continue
+        held = f"{len(data):,} interactions of {data.num_users:,} users"
+        most = int(np.bincount(users).max())
+        why = f"{held} (at most {most} of one user) are too few for this split"
+        if dropped[name]:
+            why = f"all its {dropped[name]:,} interactions name a user or an item that no training "
+            why += "interaction names, and unseen='drop' drops these"
+        elif each_user:
+            why = f"a user needs {least_to_give(share)} interactions to give it one, "
+            why += f"and of {held} nobody has more than {most}"
+        raise InputError(
+            f"{description}: {name} stays empty: {why}; choose other shares or another split, or "
+            "gather more interactions"
+        )
     pairs = parts["train"], parts["valid"], parts["test"]
     split = Split(data.users, data.items, *pairs, description, report=data.report)
     return replace(split, notes=(*notes, *_unseen_notes(split)))
@@ -337,8 +351,15 @@ def _unseen_notes(split: Split) -> tuple[str, ...]:
     for part, kind in itertools.product(("valid", "test"), ("users", "items")):
         rows, trained = getattr(getattr(split, part), kind), getattr(split.train, kind)
         if unknown := len(np.setdiff1d(rows, trained)):
-            notes.append(f"{unknown:,} {part} {kind} have no training interaction")
+            count = _of(unknown, len(np.unique(rows)))
+            notes.append(
+                f"{count} {part} {kind} have no training interaction; evaluation counts them apart"
+            )
     return tuple(notes)
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count:,} of {total:,} ({count / total:.0%})"
 
 
 def _check_ratios(train: float, valid: float, test: float) -> None:
@@ -349,15 +370,11 @@ def _check_ratios(train: float, valid: float, test: float) -> None:
         )
 
 
-def _asked(valid: float, test: float) -> tuple[str, ...]:
+def _shares(train: float, valid: float, test: float) -> str:
+    return f"train {train:g}, valid {valid:g}, test {test:g}"
+
+
+def _asked(valid: float, test: float) -> dict[str, float]:
     """The parts whose share is above 0, which the user wants to find filled."""
-    return tuple(name for name, share in (("valid", valid), ("test", test)) if share > 0)
-
-
-def _times(data: Interactions) -> np.ndarray:
-    if data.timestamps is None:
-        raise InputError(
-            "a split by time needs timestamps and these interactions have none; "
-            "name the timestamp column when reading, or choose a random split"
-        )
-    return data.timestamps
+    shares = {"valid": valid, "test": test}
+    return {name: share for name, share in shares.items() if share > 0}

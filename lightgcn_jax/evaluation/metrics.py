@@ -15,7 +15,8 @@ coverage@K   share of the catalogue that stands in some user's first K
 ===========  =====================================================================
 
 All but coverage are means over the users with at least one relevant item; the others are left out
-and counted. Järvelin and Kekäläinen 2002 for NDCG with binary gains.
+and counted. What becomes of users and items that no training interaction names is the caller's to
+say (:mod:`lightgcn_jax.evaluation.cold`). Järvelin and Kekäläinen 2002 for NDCG with binary gains.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
+from lightgcn_jax.evaluation.cold import Cold, ColdCounts, PopularForCold, cold_counts, is_known
 from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.evaluation.ranking import ready_scorer
 from lightgcn_jax.evaluation.scorer import Scorer
@@ -19,13 +20,15 @@ class EvaluationSets(NamedTuple):
 
     Attributes:
         split: as trained and ranked; what ``strict`` carved or ``legacy`` merged is in it.
+        cold: what becomes of pairs whose user or item no training interaction names.
         train: rows of training items, one row a user.
-        valid: rows of validation items.
-        test: rows of test items.
+        valid: rows of validation items to be found; of those that training names under ``skip``.
+        test: rows of test items, likewise.
         known: train and validation items together, left out when test is ranked.
     """
 
     split: Split
+    cold: Cold
     train: CsrRows
     valid: CsrRows
     test: CsrRows
@@ -44,22 +47,52 @@ class EvaluationSets(NamedTuple):
 
     @property
     def users_without_test_items(self) -> int:
-        """Users that no figure on test counts."""
-        return int((np.asarray(self.test.lengths()) == 0).sum())
+        """Users who have nothing in test; what ``cold`` leaves out is counted apart."""
+        return len(self.split.users) - len(np.unique(self.split.test.users))
+
+    @property
+    def cold_counts(self) -> dict[str, ColdCounts]:
+        """What of the withheld parts no training interaction names."""
+        split = self.split
+        return {name: cold_counts(getattr(split, name), split.train) for name in ("valid", "test")}
+
+    def cold_figures(self) -> dict[str, Any]:
+        """The policy and the counts, as a JSON value."""
+        counts = {name: one._asdict() for name, one in self.cold_counts.items()}
+        return {"policy": self.cold} | counts
+
+    def ranking(self, scorer: Scorer) -> Scorer:
+        """What ranks these parts: the scorer, under ``popular`` with users whom it cannot know.
+
+        Args:
+            scorer: of the split's users and items.
+        """
+        counts = self.cold_counts
+        if self.cold == "popular" and any(one.users for one in counts.values()):
+            return PopularForCold.of(scorer, self.train)
+        return scorer
 
 
-def evaluation_sets(split: Split) -> EvaluationSets:
+def evaluation_sets(split: Split, cold: Cold = "skip") -> EvaluationSets:
     """Rows of every part, for ranking and evaluation.
 
     Args:
         split: the protocol is applied.
+        cold: what becomes of pairs whose user or item no training interaction names.
     """
 
     def rows(pairs: Pairs) -> CsrRows:
         return csr_rows(pairs.users, pairs.items, len(split.users))
 
+    def found(pairs: Pairs) -> CsrRows:
+        if cold == "skip":
+            known = is_known(pairs, split.train)
+            pairs = Pairs(pairs.users[known], pairs.items[known])
+        return rows(pairs)
+
     known = rows(merge_pairs(split.train, split.valid))
-    return EvaluationSets(split, rows(split.train), rows(split.valid), rows(split.test), known)
+    train, valid, test = rows(split.train), found(split.valid), found(split.test)
+    return EvaluationSets(split, cold, train, valid, test, known)
 
 
 def rank_parts(
@@ -77,9 +110,9 @@ def rank_parts(
         ks: cut-offs.
 
     Returns:
-        ``{"valid": {"recall@20": …}, …}``; ``{}`` for a part without pairs.
+        ``{"valid": {"recall@20": …}, …}``; ``{}`` for a part without pairs to find.
     """
-    ready = ready_scorer(scorer)
+    ready = ready_scorer(sets.ranking(scorer))
     return {
         part: evaluate(ready, relevant, ks=ks, seen=sets.left_out(part)).metrics
         if (relevant := getattr(sets, part)).columns.shape[0]

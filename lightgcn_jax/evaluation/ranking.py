@@ -1,7 +1,8 @@
 """Score all items, leave out the seen ones, keep the top K: exact, in blocks, on the device.
 
-Ties are broken by the lower item row, as a stable sort of all items by descending score does. On a
-CPU with the compiled kernels the scores are read once; elsewhere :func:`exact_top_k` sorts a few.
+Ties are broken by the lower item row, as a stable sort of all items by descending score does; a run
+puts its rows into an order that no id has a say in (``Split.in_canonical_order``). On a CPU with
+the compiled kernels the scores are read once; elsewhere :func:`exact_top_k` sorts a few.
 """
 
 from __future__ import annotations

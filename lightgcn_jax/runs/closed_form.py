@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lightgcn_jax.data import PARTS, Split
+from lightgcn_jax.data import Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import EvaluationSets, evaluation_sets, rank_parts
@@ -19,7 +19,7 @@ from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import resumable
 from lightgcn_jax.runs.progress import Trained
 from lightgcn_jax.runs.reporter import Reporter
-from lightgcn_jax.runs.summary import split_figures, summarize
+from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
 from lightgcn_jax.settings.config import ClosedFormConfig
 from lightgcn_jax.settings.registry import model_name, reads
 
@@ -49,10 +49,10 @@ def fit_closed_form(
 def _fit_and_rank(
     split: Split, config: ClosedFormConfig, directory: RunDirectory | None, reporter: Reporter
 ) -> Trained:
-    sets, name = evaluation_sets(split), model_name(config)
+    sets, name = evaluation_sets(split, config.cold), model_name(config)
     kept, history, per_seed = None, [], []
     fitting, evaluating = 0.0, 0.0
-    for record, scorer, fit_seconds, rank_seconds in fits(sets, config, PARTS):
+    for record, scorer, fit_seconds, rank_seconds in fits(sets, config, ranked_parts(config)):
         which = f" with seed {record['seed']}" if config.seeds > 1 else ""
         reporter.noted(f"{name} fitted{which} in {fit_seconds:.2f} s")
         history.append({"epoch": 0} | record)

@@ -16,6 +16,7 @@ import numpy as np
 from lightgcn_jax.data.pairs import Pairs, merge_pairs, pair_keys
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.cold import is_known
 from lightgcn_jax.evaluation.metrics import USER_METRICS, evaluate
 from lightgcn_jax.evaluation.parts import evaluation_sets
 from lightgcn_jax.evaluation.significance import FEW_USERS, PairedComparison, compare_paired, holm
@@ -79,7 +80,8 @@ class Comparison:
         runs: in the order given.
         baseline: place of the run that the others are tested against.
         users: test users, the same of every run.
-        test_pairs: the same of every run.
+        test_pairs: those compared, the same of every run: under the policy ``skip`` without those
+            whose user or item no training interaction of some run names.
         notes: what beside the model differs between the runs, and what few test users mean, a line
             each.
     """
@@ -147,17 +149,24 @@ def compare_runs(
         directory.finished_summary()
         check_same_test_pairs(directory, chosen)
     columns = [f"{name}@{k}" for name in dict.fromkeys(metrics)]
-    values = [_user_values(directory, chosen.split, columns, k, own) for directory in directories]
+    keys = _judged(directories, chosen.split)
+    values = [
+        _user_values(directory, chosen.split, keys, columns, k, own) for directory in directories
+    ]
     tests = _tests(values, columns, baseline, seed)
     names = _names(directories)
     runs = tuple(_compared(*parts) for parts in zip(directories, names, values, tests, strict=True))
-    test = chosen.split.test
-    users = len(np.unique(test.users))
+    users, withheld = len(np.unique(keys >> 32)), len(chosen.split.test)
     notes = _notes(users, runs)
+    if len(keys) < withheld:
+        notes.append(
+            f"{withheld - len(keys):,} of {withheld:,} test pairs are left out: no training "
+            "interaction of some run names their user or item (cold skip)"
+        )
     for directory, name in zip(directories, names, strict=True):
         notes += _data_notes(directory.split, name, chosen.split, names[baseline])
     distinct = tuple(dict.fromkeys(notes))
-    return Comparison(runs, baseline, users, len(test), distinct)
+    return Comparison(runs, baseline, users, len(keys), distinct)
 
 
 def check_same_test_pairs(directory: RunDirectory, other: RunDirectory) -> None:
@@ -186,26 +195,55 @@ def check_same_test_pairs(directory: RunDirectory, other: RunDirectory) -> None:
             )
 
 
+def _keys_in(base: Split, split: Split, pairs: Pairs) -> np.ndarray:
+    """The keys of a split's pairs in the rows of another, int64[E]; -1 for unknown ids."""
+    users = base.users.rows(split.users.ids)[pairs.users]
+    items = base.items.rows(split.items.ids)[pairs.items]
+    return np.where((users >= 0) & (items >= 0), pair_keys(users, items), -1)
+
+
+def _judged(directories: Sequence[RunDirectory], base: Split) -> np.ndarray:
+    """The keys of the test pairs, in the base's rows, that every run is judged by."""
+    keys = base.test.keys
+    for directory in directories:
+        split = directory.split
+        if directory.config.cold == "skip":
+            known = is_known(split.test, split.train)
+            keys = np.intersect1d(keys, _keys_in(base, split, split.test)[known])
+    if not len(keys):
+        raise InputError(
+            f"test: expected a pair whose user and item the training interactions of all runs "
+            f"name, got none among {len(base.test):,} (cold skip)"
+        )
+    return keys
+
+
 def _differing(
     split: Split, pairs: Pairs, base: Split, base_pairs: Pairs
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of a split's pairs are not among another's, and which of those are not among them."""
-    users = base.users.rows(split.users.ids)[pairs.users]
-    items = base.items.rows(split.items.ids)[pairs.items]
     # A pair of unknown ids is no pair of the base.
-    here = np.where((users >= 0) & (items >= 0), pair_keys(users, items), -1)
+    here = _keys_in(base, split, pairs)
     return ~np.isin(here, base_pairs.keys), ~np.isin(base_pairs.keys, here)
 
 
 def _user_values(
-    directory: RunDirectory, base: Split, columns: Sequence[str], k: int, own: Sequence[Any]
+    directory: RunDirectory,
+    base: Split,
+    keys: np.ndarray,
+    columns: Sequence[str],
+    k: int,
+    own: Sequence[Any],
 ) -> dict[str, np.ndarray]:
-    """Each metric of every test user, ``float32[users]``, in the order of the base's rows."""
-    sets = evaluation_sets(directory.split)
+    """Each metric of every user of the pairs ``keys``, ``float32[users]``, by the base's rows."""
     config = directory.config_with(**those_of(directory.own_objects, own))
+    sets = evaluation_sets(directory.split, config.cold)
     scorer = load_scorer(directory, config)
-    evaluation = evaluate(scorer, sets.test, ks=(k,), seen=sets.known)
-    order = np.argsort(base.users.rows(directory.split.users.ids)[evaluation.users])
+    split, test = directory.split, directory.split.test
+    judged = np.isin(_keys_in(base, split, test), keys)
+    relevant = test.users[judged], test.items[judged]
+    evaluation = evaluate(sets.ranking(scorer), relevant, ks=(k,), seen=sets.known)
+    order = np.argsort(base.users.rows(split.users.ids)[evaluation.users])
     return {name: evaluation.per_user[name][order] for name in columns}
 
 

@@ -89,6 +89,7 @@ def continue_from(
     if checkpoint is None:
         raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
     # Rows are put in training order before the states are extended, and fit leaves them there.
+    merged = merged.in_canonical_order()
     merged = in_training_order(merged, config)
     arrays: TrainArrays = checkpoint.arrays
     states = dataclasses.replace(arrays.states, params=arrays.best)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import catalogue_metrics, evaluate, item_groups, user_groups
+from lightgcn_jax.evaluation.cold import Cold
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.models import ClosedForm, Model, Score
@@ -21,6 +22,8 @@ def evaluate_run(
     *,
     beyond: bool = False,
     groups: int = 0,
+    cold: Cold | None = None,
+    rank_train: bool = False,
     model: Model | ClosedForm | None = None,
     score: Score | None = None,
 ) -> dict[str, Any]:
@@ -31,12 +34,16 @@ def evaluate_run(
         ks: cut-offs.
         beyond: add the metrics of :mod:`lightgcn_jax.evaluation.catalogue` on test.
         groups: add test by so many groups of users and of items; 0 adds none.
+        cold: what becomes of pairs whose user or item no training interaction names; by default
+            what the run says.
+        rank_train: rank the training pairs too.
         model: the model that the run was made with, where it is a closed form of one's own.
         score: the score that the run was made with, where it is one of one's own.
 
     Returns:
         A JSON value: ``model``, ``protocol``, ``protocol_note``, the parts' metrics (``{}`` for a
-        part without pairs), ``users_without_test_items``; where asked for ``beyond``, and
+        part without pairs and for train unless it was asked for), ``users_without_test_items``,
+        the ``cold`` policy and counts; where asked for ``beyond``, and
         ``groups`` of ``users`` and ``items``.
 
     Raises:
@@ -48,20 +55,23 @@ def evaluate_run(
     directory = RunDirectory.open(Path(path))
     config, split = directory.config_with(model=model, score=score), directory.split
     scorer = load_scorer(directory, config)
-    sets = evaluation_sets(split)
+    sets = evaluation_sets(split, cold or config.cold)
     figures: dict[str, Any] = {
         "model": model_name(config),
         "protocol": config.protocol,
         "protocol_note": label_of(config),
-        **rank_parts(scorer, sets, ("train", "valid"), ks),
+        "train": {},
+        **rank_parts(scorer, sets, ("train", "valid") if rank_train else ("valid",), ks),
         "test": {},
         "users_without_test_items": sets.users_without_test_items,
+        "cold": sets.cold_figures(),
     }
-    if not len(split.test):
+    if not sets.test.columns.shape[0]:
         if beyond or groups:
-            raise InputError(f"{path}: expected test pairs to evaluate the run by, it has none")
+            of = f" (cold {sets.cold}, {len(split.test):,} pairs)" if len(split.test) else ""
+            raise InputError(f"{path}: expected test pairs to evaluate the run by, it has none{of}")
         return figures
-    evaluation = evaluate(scorer, sets.test, ks=ks, seen=sets.known)
+    evaluation = evaluate(sets.ranking(scorer), sets.test, ks=ks, seen=sets.known)
     figures["test"] = evaluation.metrics
     train = training_graph(split)
     if beyond:

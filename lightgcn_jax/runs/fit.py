@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +32,13 @@ from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes
 from lightgcn_jax.runs.trainer import Trainer
-from lightgcn_jax.settings.config import ClosedFormConfig, Config, TrainConfig
+from lightgcn_jax.settings.config import (
+    ClosedFormConfig,
+    Config,
+    TrainConfig,
+    check_ks,
+    with_fitting_ks,
+)
 from lightgcn_jax.settings.registry import model_name, with_embeddings
 from lightgcn_jax.training import NegativeSampler, TrainState
 from lightgcn_jax.training.losses import Loss
@@ -105,8 +111,9 @@ def fit(
 ) -> FitResult:
     """Train a model on a split, or fit it in closed form.
 
-    The rows of the run's split may stand in another order than those of ``split``, one in which
-    training is faster: read embeddings by the run's own id maps, ``result.split.users``.
+    The rows of the run's split stand in another order than those of ``split``: one that does not
+    depend on how users and items are called, so that no figure does, and for a large graph one in
+    which training is faster. Read embeddings by the run's own id maps, ``result.split.users``.
 
     Args:
         split: a split from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
@@ -140,16 +147,17 @@ def fit(
     for name, value in (("optimizer", optimizer), ("initial", initial)):
         if value is not None:
             _check_trained(config, name)
-    if max(config.ks) > len(split.items):
-        raise InputError(
-            f"ks: expected cut-offs of at most {len(split.items)} (the catalogue's size), "
-            f"got {max(config.ks)}"
-        )
+    reporter = reporter or SilentReporter()
+    if config.ks == TrainConfig().ks:
+        config, note = with_fitting_ks(config, len(split.items))
+        if note:
+            reporter.noted(note)
+    check_ks(config, len(split.items))
+    split = split if initial is not None else split.in_canonical_order()
     split = apply_protocol(split, config.protocol)
     progress = Progress.start(config.seeds)
     arrays = None if initial is None else TrainArrays.start(initial)
     directory = None if out is None else RunDirectory(Path(out))
-    reporter = reporter or SilentReporter()
     trainer = None
     if isinstance(config, TrainConfig):
         split = in_training_order(split, config) if initial is None else split
@@ -268,15 +276,21 @@ def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> T
 
 
 def refit(
-    path: Path | str, *, out: Path | str | None = None, reporter: Reporter | None = None
+    path: Path | str,
+    *,
+    protocol: Literal["fixed", "all"] = "fixed",
+    out: Path | str | None = None,
+    reporter: Reporter | None = None,
 ) -> FitResult:
-    """Train anew on train and validation together, with what a run chose on validation.
+    """Train anew on more than train, with what a run chose on validation.
 
     The settings are the run's, the number of epochs that of its best epoch under the run's own
-    schedule, the protocol ``fixed``: nothing is selected, and test is ranked once.
+    schedule: nothing is selected.
 
     Args:
         path: a finished run under ``strict``.
+        protocol: ``fixed`` trains on train and validation and ranks test once; ``all`` trains on
+            test too, for serving.
         out: a new directory for the new run.
         reporter: receives progress.
 
@@ -285,7 +299,7 @@ def refit(
             of one's own.
     """
     old = RunDirectory.open(Path(path))
-    old.refuse_own_objects("refitted", "fit with the same objects under the protocol fixed")
+    old.refuse_own_objects("refitted", f"fit with the same objects under the protocol {protocol}")
     summary = old.summary()
     if old.config.protocol != "strict" or summary is None:
         state = "finished" if summary is not None else "unfinished"
@@ -293,7 +307,7 @@ def refit(
             f"{path}: expected a finished run under strict, which chose on validation, got a "
             f"{state} one under {old.config.protocol}"
         )
-    config = dataclasses.replace(old.config, protocol="fixed")
+    config = dataclasses.replace(old.config, protocol=protocol)
     if isinstance(config, TrainConfig):
         before, epochs = config.optimization, summary["best_epoch"]
         over = before.schedule_epochs or before.epochs

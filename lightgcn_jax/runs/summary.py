@@ -45,9 +45,10 @@ def summarize(
 
     Returns:
         A JSON value. ``train``, ``valid`` and ``test`` are means over the seeds, ``{}`` for a part
-        without pairs (``legacy`` trains on validation); ``best_epoch`` is that of
-        the seed whose model the run keeps; with several seeds ``statistics`` has the spread and
-        ``embeddings_of_seed`` names the seed that is kept. ``seeds`` holds ``replicas``.
+        without pairs (``legacy`` trains on validation) and for train unless it was asked for;
+        ``best_epoch`` is that of the seed whose model the run keeps; with several seeds
+        ``statistics`` has the spread and ``embeddings_of_seed`` names the seed that is kept.
+        ``seeds`` holds ``replicas``.
     """
     summary: dict[str, Any] = {
         "model": model_name(config),
@@ -70,6 +71,15 @@ def summarize(
     return summary | dict(details)
 
 
+def ranked_parts(config: Config) -> tuple[str, ...]:
+    """The parts that a run ranks: train only where that is asked for.
+
+    Args:
+        config: its settings.
+    """
+    return PARTS if config.rank_train else PARTS[1:]
+
+
 def split_figures(sets: EvaluationSets) -> dict[str, Any]:
     """What a summary says of the data and the machine.
 
@@ -82,5 +92,6 @@ def split_figures(sets: EvaluationSets) -> dict[str, Any]:
         "items": len(split.items),
         "interactions": {part: len(getattr(split, part)) for part in PARTS},
         "users_without_test_items": sets.users_without_test_items,
+        "cold": sets.cold_figures(),
         "platform": jax.default_backend(),
     }

@@ -14,8 +14,9 @@ import numpy as np
 import optax
 
 from lightgcn_jax.allocator import give_back_unused
-from lightgcn_jax.data import PARTS, Split
+from lightgcn_jax.data import Split
 from lightgcn_jax.diffusion.choice import choose_backend
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer, Tables
 from lightgcn_jax.graph.bipartite import training_graph
@@ -31,7 +32,7 @@ from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingD
 from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
 from lightgcn_jax.runs.scorers import head_tensors, make_scorer
-from lightgcn_jax.runs.summary import split_figures, summarize
+from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.settings.protocols import SELECTION_PART
 from lightgcn_jax.training.batch import epoch_shuffle
@@ -71,7 +72,8 @@ class Trainer:
         self.config, self.directory, self.reporter = config, directory, reporter
         self.variants, self.strategies = variants, config.strategies
         self.replicas: tuple[Replica, ...] = replicas_of(config, variants)
-        self.sets = evaluation_sets(split)
+        self.sets = evaluation_sets(split, config.cold)
+        self._check_selection()
         self.graph = graph = training_graph(split)
         self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
         self.plan = plan_epoch(graph, self.strategies, len(self.replicas))
@@ -93,6 +95,18 @@ class Trainer:
         self._shuffle_of = lru_cache(1)(lambda n: shuffles(self._shuffle_keys, jnp.int32(n)))
         self._score = jax.jit(lambda params, inputs: make_scorer(params, inputs, self.strategies))
         self._keep_best = jax.jit(jax.vmap(_keep_best), donate_argnums=0)
+
+    def _check_selection(self) -> None:
+        """Refuse to choose an epoch by a part that holds nothing to be found."""
+        part = SELECTION_PART[self.config.protocol]
+        if part is None or getattr(self.sets, part).columns.shape[0]:
+            return
+        pairs = len(getattr(self.sets.split, part))
+        raise InputError(
+            f"{part}: expected pairs to choose the epoch by, got none of a user and an item that "
+            f"both have training interactions, among {pairs:,}; rank such users by popularity "
+            "(cold popular), choose another split, or settle the epochs (protocol fixed)"
+        )
 
     @cached_property
     def inputs(self) -> StepInputs:
@@ -239,9 +253,10 @@ class Trainer:
         every, last = config.selection.evaluate_every, config.optimization.epochs
         if part is not None and (progress.epoch % every == 0 or progress.epoch == last):
             start = time.perf_counter()
+            train = ("train",) if config.rank_train else ()
             for index, record in enumerate(records):
                 scorer = self.scorer(arrays.states.params, index)
-                record |= rank_parts(scorer, self.sets, ("train", part), config.ks)
+                record |= rank_parts(scorer, self.sets, (*train, part), config.ks)
             arrays = self._select_best(arrays, progress, records, part)
             progress.evaluate_seconds += time.perf_counter() - start
         progress.history += records
@@ -314,7 +329,7 @@ class Trainer:
 
     def _final_record(self, arrays: TrainArrays, progress: Progress, index: int) -> dict[str, Any]:
         """The parts' metrics at a replica's best epoch."""
-        wanted = PARTS[:-1] if self.variants else PARTS
+        wanted = [one for one in ranked_parts(self.config) if one != "test" or not self.variants]
         label, best_epoch = self.replicas[index].label, progress.best_epochs[index]
         # What choosing the epoch has ranked is not ranked again.
         best = {"epoch": best_epoch, **label}

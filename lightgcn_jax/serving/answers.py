@@ -11,15 +11,20 @@ import polars as pl
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import Ranking
+from lightgcn_jax.evaluation.ranking import Ranking, whole_number
 from lightgcn_jax.fields import scalar
 
 ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
 
 
+_MOST = 2**31 - 1
+
+
 class Ranked(NamedTuple):
     """The best of what may be recommended, best first; equal scores in the order of rows.
+
+    The rows of a run stand in an order that no id has a say in.
 
     Attributes:
         ids: k' ≤ k external ids; fewer than k where fewer are available.
@@ -40,7 +45,14 @@ Answer = Ranked | list[Ranked | None]
 
 
 def answer_for(
-    asked: Asked, ids: IdMap, ranked_ids: IdMap, best: Best, kind: str, *, empty: bool = False
+    asked: Asked,
+    ids: IdMap,
+    ranked_ids: IdMap,
+    best: Best,
+    kind: str,
+    *,
+    empty: bool = False,
+    cold: np.ndarray | None = None,
 ) -> Answer:
     """Ranks for the known ids among those asked for, and puts external ids on what comes back.
 
@@ -51,21 +63,43 @@ def answer_for(
         best: from rows ``int32[Q]`` to their ranking, rows of ``ranked_ids``.
         kind: what an error calls those that ask.
         empty: nothing may be ranked, so that ``best`` cannot be called.
+        cold: ``bool`` of each of ``ids``: nothing can be ranked for it, as no training interaction
+            names it; None for nobody.
 
     Raises:
-        InputError: the single id is unknown.
+        InputError: the single id is unknown, or nothing can be ranked for it.
     """
     asked = scalar(asked)
     if isinstance(asked, str) or not isinstance(asked, Iterable):
-        return ranked_rows(np.array([_row(ids, asked, kind)]), ranked_ids, best, empty)[0]
+        row = _row(ids, asked, kind)
+        if cold is not None and cold[row]:
+            raise InputError(nothing_known(kind, [asked]))
+        return ranked_rows(np.array([row]), ranked_ids, best, empty)[0]
     asked = list(asked)
     rows = ids.rows(asked)
     unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
     if unknown:
         message = f"unknown {kind} ids: {', '.join(map(repr, unknown))}"
         warnings.warn(message, UserWarning, stacklevel=3)
+    if cold is not None:
+        dropped = (rows >= 0) & cold[rows]
+        if dropped.any():
+            named = [one for one, out in zip(asked, dropped, strict=True) if out]
+            warnings.warn(nothing_known(kind, named), UserWarning, stacklevel=3)
+        rows = np.where(dropped, -1, rows)
     known = iter(ranked_rows(rows[rows >= 0], ranked_ids, best, empty))
     return [next(known) if row >= 0 else None for row in rows]
+
+
+def nothing_known(kind: str, asked: Iterable[Any]) -> str:
+    """What an error says of ids that no training interaction names.
+
+    Args:
+        kind: what it calls them.
+        asked: the ids.
+    """
+    named = ", ".join(map(repr, asked))
+    return f"{kind}: nothing is known of {named}: no training interaction names it"
 
 
 def ranked_rows(
@@ -98,6 +132,26 @@ def power_of_two(least: int) -> int:
         least: a whole number.
     """
     return 1 << max(0, least - 1).bit_length()
+
+
+def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> int:
+    """k, or as many as there are where these are fewer, which a UserWarning says.
+
+    Args:
+        k: how many were asked for; None asks for the default, or what there is of it.
+        available: how many there are.
+        which: what the warning says of them.
+        default: as many as None asks for.
+
+    Raises:
+        InputError: k is no whole number of at least 1.
+    """
+    wanted = default if k is None else whole_number("k", k, 1, _MOST)
+    if k is None or wanted <= available:
+        return max(1, min(wanted, available))
+    message = f"k: {wanted} were asked for, {available} {which}"
+    warnings.warn(message, UserWarning, stacklevel=3)
+    return max(1, available)
 
 
 def known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray:

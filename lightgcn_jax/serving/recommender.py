@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,8 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, ready_scorer, whole_number
+from lightgcn_jax.evaluation.cold import PopularForCold
+from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, ready_scorer
 from lightgcn_jax.evaluation.scorer import FromHistories, InnerProduct, Scorer, Tables
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.models import ClosedForm, Model, Score, unit_rows
@@ -27,7 +29,9 @@ from lightgcn_jax.serving.answers import (
     ExternalIds,
     Ranked,
     answer_for,
+    cut_to,
     known_rows,
+    nothing_known,
     power_of_two,
     ranked_rows,
 )
@@ -45,11 +49,14 @@ class Recommender:
         users: U external user ids.
         items: I external item ids.
         scorer: of U users and I items; ``InnerProduct(users, items)`` for embeddings.
-        seen: row u holds user u's training and validation items. Test items do not count as
-            seen, so that the withheld ones can be recommended.
+        seen: row u holds the items that user u has, which are not recommended: in a run its
+            training, validation and test items.
         model: the model's name, for messages.
         offset_columns: the last columns of the vectors that only add to scores (biases, popularity)
             and say nothing about who is like whom.
+        train: row u holds the items of user u that the model was made from. Of users and items
+            without any the model knows nothing: such users are recommended popular items, and
+            neither has neighbours. None where the model knows everybody.
 
     Raises:
         InputError: scorer, ids and seen items do not fit each other, or the scorer holds a value
@@ -62,6 +69,7 @@ class Recommender:
     seen: CsrRows
     model: str = "a model of your own"
     offset_columns: int = 0
+    train: CsrRows | None = None
 
     def __post_init__(self):
         if isinstance(self.scorer, Tables):
@@ -72,12 +80,15 @@ class Recommender:
                 f"scorer: expected {len(self.users)} users and {len(self.items)} items as there "
                 f"are ids, got {found[0]} and {found[1]}"
             )
-        columns = np.asarray(self.seen.columns)
-        if self.seen.num_rows != len(self.users) or columns.max(initial=-1) >= len(self.items):
-            raise InputError(
-                f"seen: expected {len(self.users)} rows of items below {len(self.items)}, got "
-                f"{self.seen.num_rows} rows of items up to {columns.max(initial=-1)}"
-            )
+        for field, rows in (("seen", self.seen), ("train", self.train)):
+            if rows is None:
+                continue
+            largest = np.asarray(rows.columns).max(initial=-1)
+            if rows.num_rows != len(self.users) or largest >= len(self.items):
+                raise InputError(
+                    f"{field}: expected {len(self.users)} rows of items below {len(self.items)}, "
+                    f"got {rows.num_rows} rows of items up to {largest}"
+                )
         for path, leaf in jax.tree.leaves_with_path(self.scorer):
             if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
                 field = f"scorer{jax.tree_util.keystr(path)}"
@@ -103,6 +114,7 @@ class Recommender:
         cls,
         path: str | Path,
         *,
+        offer_test: bool = False,
         model: Model | ClosedForm | None = None,
         score: Score | None = None,
     ) -> Recommender:
@@ -110,6 +122,8 @@ class Recommender:
 
         Args:
             path: the directory.
+            offer_test: leave test items open to recommendation, as a judgement of the run does;
+                by default nobody is offered what they have, test items included.
             model: the model that the run was made with, where it is a closed form of one's own.
             score: the score that the run was made with, where it is one of one's own.
 
@@ -118,19 +132,39 @@ class Recommender:
         """
         run = RunDirectory.open(Path(path))
         config, split = run.config_with(model=model, score=score), run.split
-        scorer, seen = load_scorer(run, config), _seen(split)
-        return cls(split.users, split.items, scorer, seen, model_name(config), run.offset_columns)
+        scorer, name = load_scorer(run, config), model_name(config)
+        return cls._of(split, scorer, name, run.offset_columns, offer_test)
 
     @classmethod
-    def from_fit(cls, result: FitResult) -> Recommender:
+    def from_fit(cls, result: FitResult, *, offer_test: bool = False) -> Recommender:
         """Takes what training returned.
 
         Args:
             result: of :func:`lightgcn_jax.fit` and its kind.
+            offer_test: as in :meth:`from_run`.
         """
         config, split = result.config, result.split
-        model, offsets = model_name(config), config.offset_columns
-        return cls(split.users, split.items, result.scorer, _seen(split), model, offsets)
+        name, offsets = model_name(config), config.offset_columns
+        return cls._of(split, result.scorer, name, offsets, offer_test)
+
+    @classmethod
+    def _of(
+        cls, split: Split, scorer: Scorer, model: str, offsets: int, offer_test: bool
+    ) -> Recommender:
+        seen = merge_pairs(split.train, split.valid, *(() if offer_test else (split.test,)))
+        rows = (
+            csr_rows(pairs.users, pairs.items, len(split.users)) for pairs in (seen, split.train)
+        )
+        return cls(split.users, split.items, scorer, next(rows), model, offsets, next(rows))
+
+    def knows_user(self, users: Iterable[int | str]) -> np.ndarray:
+        """Whether each user has training interactions to recommend by, ``bool[n]``.
+
+        Args:
+            users: n external ids, known or not.
+        """
+        rows = self.users.rows(list(users))
+        return (rows >= 0) & ~self._cold_users[rows]
 
     @cached_property
     def user_embeddings(self) -> np.ndarray:
@@ -146,7 +180,7 @@ class Recommender:
     def recommend(
         self,
         users: int | str,
-        k: int = 20,
+        k: int | None = None,
         exclude_seen: bool = True,
         items: Filter = None,
         filter_items: Filter = None,
@@ -155,7 +189,7 @@ class Recommender:
     def recommend(
         self,
         users: ExternalIds,
-        k: int = 20,
+        k: int | None = None,
         exclude_seen: bool = True,
         items: Filter = None,
         filter_items: Filter = None,
@@ -163,7 +197,7 @@ class Recommender:
     def recommend(
         self,
         users: Asked,
-        k: int = 20,
+        k: int | None = None,
         exclude_seen: bool = True,
         items: Filter = None,
         filter_items: Filter = None,
@@ -172,30 +206,39 @@ class Recommender:
 
         Args:
             users: one external id, or several.
-            k: items for each user, from 1 to I.
-            exclude_seen: leave out the user's training and validation items.
+            k: items for each user, 1 or more, by default 20; where fewer may be recommended, all
+                of them are (and a UserWarning says so if k was given).
+            exclude_seen: leave out the items that the user has.
             items: external ids; only these may be recommended. None allows all.
             filter_items: external ids to leave out for every user.
 
         Returns:
             For one id its items; for several a list in their order, None where an id is unknown
-            (one UserWarning names them all).
+            (one UserWarning names them all). A user without training interactions gets popular
+            items, scored by their number of users (one UserWarning names all of these).
 
         Raises:
-            InputError: the single user, or an item of a filter, is unknown, or k does not fit.
+            InputError: the single user, or an item of a filter, is unknown, or k is below 1.
         """
         candidates = self._candidates(items, filter_items)
         available = len(self.items) if candidates is None else len(candidates)
-        k = whole_number("k", k, 1, len(self.items), ", the number of items")
+        k = cut_to(k, available, "may be recommended")
 
         def best(rows: np.ndarray) -> Ranking:
-            seen = self.seen if exclude_seen else None
-            return rank(self._ready, rows, min(k, available), seen=seen, candidates=candidates)
+            seen, cold = self.seen if exclude_seen else None, self._cold_users[rows]
+            if cold.any():
+                named = ", ".join(map(repr, self.users.external(np.unique(rows[cold]))))
+                message = (
+                    f"no training interaction names user {named}: popular items are the answer"
+                )
+                warnings.warn(message, UserWarning, stacklevel=5)
+            ready = self._ready_for_cold if cold.any() else self._ready
+            return rank(ready, rows, k, seen=seen, candidates=candidates)
 
         return answer_for(users, self.users, self.items, best, "user", empty=not available)
 
     def recommend_from(
-        self, items: Iterable[int | str], k: int = 20, exclude_given: bool = True
+        self, items: Iterable[int | str], k: int | None = None, exclude_given: bool = True
     ) -> Ranked:
         """The items of highest score for somebody who was never seen, from items that they like.
 
@@ -204,14 +247,15 @@ class Recommender:
 
         Args:
             items: external ids, each counted once.
-            k: items wanted, from 1 to I.
+            k: items wanted, as in :meth:`recommend`.
             exclude_given: leave out those given.
 
         Returns:
             At most k items.
 
         Raises:
-            InputError: an item is unknown, k does not fit, or the model scores no such list.
+            InputError: an item is unknown, k is below 1, no training interaction names any of the
+                items, or the model scores no such list.
         """
         if not isinstance(self.scorer, FromHistories):
             raise InputError(
@@ -219,7 +263,9 @@ class Recommender:
                 f"itemcf), got {self.model}"
             )
         given = np.unique(known_rows(self.items, items, "items"))
-        k = whole_number("k", k, 1, len(self.items), ", the number of items")
+        if len(given) and self._cold_items[given].all():
+            raise InputError(nothing_known("items", self.items.external(given)))
+        k = cut_to(k, len(self.items), "may be recommended")
         # Filled up to a power of two, so that lists of many lengths share few programs.
         columns = np.pad(given, (0, power_of_two(len(given)) - len(given)), constant_values=-1)
         offsets = jnp.array([0, len(given)], jnp.int32)
@@ -232,10 +278,10 @@ class Recommender:
         return ranked_rows(np.zeros(1, np.int32), self.items, best)[0]
 
     @overload
-    def similar_items(self, items: int | str, k: int = 20) -> Ranked: ...
+    def similar_items(self, items: int | str, k: int | None = None) -> Ranked: ...
     @overload
-    def similar_items(self, items: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
-    def similar_items(self, items: Asked, k: int = 20) -> Answer:
+    def similar_items(self, items: ExternalIds, k: int | None = None) -> list[Ranked | None]: ...
+    def similar_items(self, items: Asked, k: int | None = None) -> Answer:
         """The items with the highest cosine to one item or to several, itself left out.
 
         Cosines of the items' vectors, where a vector of zeros has the cosine 0 to all; those of
@@ -243,39 +289,63 @@ class Recommender:
 
         Args:
             items: one external id, or several.
-            k: neighbours of each, from 1 to I.
+            k: neighbours of each, as in :meth:`recommend`.
 
         Returns:
-            As `recommend`.
+            For one id its neighbours; for several a list in their order, None where an id is
+            unknown or no training interaction names it (a UserWarning names these).
 
         Raises:
-            InputError: the single item is unknown, k does not fit, or the model compares no items.
+            InputError: the single item is unknown or no training interaction names it, k is below
+                1, or the model compares no items.
         """
-        return _neighbours(items, self.items, self._item_cosines, k, "item")
+        return _neighbours(items, self.items, self._item_cosines, k, "item", self._cold_items)
 
     @overload
-    def similar_users(self, users: int | str, k: int = 20) -> Ranked: ...
+    def similar_users(self, users: int | str, k: int | None = None) -> Ranked: ...
     @overload
-    def similar_users(self, users: ExternalIds, k: int = 20) -> list[Ranked | None]: ...
-    def similar_users(self, users: Asked, k: int = 20) -> Answer:
+    def similar_users(self, users: ExternalIds, k: int | None = None) -> list[Ranked | None]: ...
+    def similar_users(self, users: Asked, k: int | None = None) -> Answer:
         """The users with the highest cosine to one user or to several, itself left out.
 
         Args:
             users: one external id, or several.
-            k: neighbours of each, from 1 to U.
+            k: neighbours of each, as in :meth:`recommend`.
 
         Returns:
-            As `recommend`.
+            As `similar_items`.
 
         Raises:
-            InputError: the single user is unknown, k does not fit, or the model has no vectors.
+            InputError: the single user is unknown or no training interaction names it, k is below
+                1, or the model has no vectors.
         """
-        return _neighbours(users, self.users, self._user_cosines, k, "user")
+        return _neighbours(users, self.users, self._user_cosines, k, "user", self._cold_users)
 
     @cached_property
     def _ready(self) -> ReadyScorer:
         # Once, not at every call: it copies the items.
         return ready_scorer(self.scorer)
+
+    @cached_property
+    def _ready_for_cold(self) -> ReadyScorer:
+        """Scores popular items for users of whom the model knows nothing."""
+        assert self.train is not None
+        return ready_scorer(PopularForCold.of(self.scorer, self.train))
+
+    @cached_property
+    def _cold_users(self) -> np.ndarray:
+        """``bool[U]``, of whom the model knows nothing."""
+        if self.train is None:
+            return np.zeros(len(self.users), bool)
+        return np.asarray(self.train.lengths()) == 0
+
+    @cached_property
+    def _cold_items(self) -> np.ndarray:
+        """``bool[I]``, of which the model knows nothing."""
+        cold = np.full(len(self.items), self.train is not None)
+        if self.train is not None:
+            cold[np.asarray(self.train.columns)] = False
+        return cold
 
     @cached_property
     def _user_cosines(self) -> ReadyScorer:
@@ -308,8 +378,10 @@ class Recommender:
         return None if len(allowed) == len(self.items) else allowed
 
 
-def _neighbours(asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int, kind: str) -> Answer:
-    k = whole_number("k", k, 1, len(ids), f", the number of {kind}s")
+def _neighbours(
+    asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int | None, kind: str, cold: np.ndarray
+) -> Answer:
+    k = cut_to(k, len(ids), f"{kind}s there are")
     # Each leaves out one row, its own.
     places = jnp.arange(len(ids) + 1, dtype=jnp.int32)
     itself = CsrRows(places, places[:-1], longest=1)
@@ -319,10 +391,4 @@ def _neighbours(asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int, kind: st
         # Rounding may lead a hair past 1.
         return ranking._replace(scores=np.minimum(ranking.scores, np.float32(1)))
 
-    return answer_for(asked, ids, ids, best, kind)
-
-
-def _seen(split: Split) -> CsrRows:
-    """Training and validation items of each user."""
-    known = merge_pairs(split.train, split.valid)
-    return csr_rows(known.users, known.items, len(split.users))
+    return answer_for(asked, ids, ids, best, kind, cold=cold)

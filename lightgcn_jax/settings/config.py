@@ -9,8 +9,19 @@ from typing import Any
 from lightgcn_jax.data.protocol import Protocol
 from lightgcn_jax.diffusion.choice import Backend, OrderingChoice
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.cold import Cold
 from lightgcn_jax.evaluation.metrics import metric_names
-from lightgcn_jax.fields import Checked, Kind, at_least, one_of, optional, setting, several, whole
+from lightgcn_jax.fields import (
+    SWITCH,
+    Checked,
+    Kind,
+    at_least,
+    one_of,
+    optional,
+    setting,
+    several,
+    whole,
+)
 from lightgcn_jax.models import ClosedForm, GfCf, Inner, LightGCN, Model, Score
 from lightgcn_jax.training import NegativeSampler, Optimization, SharedNegatives, Strategies
 from lightgcn_jax.training.losses import BPR, Loss
@@ -49,6 +60,8 @@ class _RunConfig(Checked):
     model: Any
     protocol: Protocol = setting("strict", one_of(Protocol))
     ks: tuple[int, ...] = setting((10, 20, 50), _CUTOFFS)
+    cold: Cold = setting("skip", one_of(Cold))
+    rank_train: bool = setting(False, SWITCH)
     seed: int = setting(0, whole(0))
     seeds: int = setting(1, whole(1))
     backend: Backend = setting("auto", one_of(Backend))
@@ -86,9 +99,15 @@ class TrainConfig(_RunConfig):
         selection: how the best epoch is chosen.
         protocol: ``strict`` selects the epoch on validation and ranks test once; ``legacy`` trains
             on train and validation and selects on test, for comparison with papers; ``fixed``
-            trains on train and validation for all epochs, selects nothing and ranks test once. A
-            closed form selects nothing.
-        ks: cut-offs of the metrics.
+            trains on train and validation for all epochs, selects nothing and ranks test once;
+            ``all`` trains on test too, for serving, and has no figures on it. A closed form selects
+            nothing.
+        ks: cut-offs of the metrics; those of the default that exceed the catalogue are dropped.
+        cold: what becomes of withheld pairs whose user or item no training interaction names:
+            ``skip`` leaves them out of the means, ``popular`` ranks items for such users by their
+            number of users, ``keep`` ranks by whatever the model makes of them. They are counted.
+        rank_train: rank the training pairs too, which takes most of the time where the catalogue
+            is large.
         seed: seed of the initial parameters and of all draws; with several seeds, the first of
             them.
         seeds: runs trained at once, with seeds seed, seed + 1, …
@@ -97,8 +116,8 @@ class TrainConfig(_RunConfig):
         backend: storage of the diffusion operator; ``auto`` takes the fastest of the platform.
             ``pallas`` is experimental: it was never timed on hardware.
         ordering: order of the users' and of the items' rows in a run, for locality; figures are the
-            same but for rounding, for initial values and for ties. ``auto`` co-clusters large
-            graphs on CPU.
+            same but for rounding, for initial values and for ties. None depends on ids. ``auto``
+            co-clusters large graphs on CPU.
 
     Raises:
         InputError: a setting is no value of its kind, or two do not fit together.
@@ -158,6 +177,8 @@ class ClosedFormConfig(_RunConfig):
             :class:`~lightgcn_jax.models.ClosedForm`).
         protocol: as in :class:`TrainConfig`.
         ks: cut-offs of the metrics.
+        cold: as in :class:`TrainConfig`.
+        rank_train: likewise.
         seed: seed of the fit; with several seeds, the first of them.
         seeds: fits with seeds seed, seed + 1, …; the run keeps the first one's model.
         backend: storage of the operator, for a model that applies one.
@@ -199,3 +220,53 @@ def metric_among(metric: str, ks: Sequence[int]) -> str:
     """
     name, _, cutoff = metric.partition("@")
     return f"{name}@{min(ks, key=lambda k: (abs(k - int(cutoff)), k))}" if ks else metric
+
+
+def with_fitting_ks(config: Config, num_items: int) -> tuple[Config, str | None]:
+    """Settings whose cut-offs nobody gave, without those that exceed a catalogue.
+
+    Where all do, half the catalogue is the cut-off: a list of all items says nothing.
+
+    Args:
+        config: the settings.
+        num_items: I.
+
+    Returns:
+        The settings, and a line that says what was dropped, None where nothing was.
+
+    Example:
+        >>> config, note = with_fitting_ks(TrainConfig(), 30)
+        >>> config.ks, note
+        ((10, 20), 'ks: the catalogue has 30 items, so of the default cut-offs 50 is left out')
+    """
+    dropped = [k for k in config.ks if k > num_items]
+    if not dropped:
+        return config, None
+    kept = tuple(k for k in config.ks if k <= num_items) or (max(1, num_items // 2),)
+    left_out = f"{', '.join(map(str, dropped))} {'are' if len(dropped) > 1 else 'is'} left out"
+    note = f"ks: the catalogue has {num_items} items, so of the default cut-offs {left_out}"
+    if kept[0] not in config.ks:
+        note += f"; {kept[0]} takes their place"
+    changed: dict[str, Any] = {"ks": kept}
+    if isinstance(config, TrainConfig) and config.selection.select_by:
+        metric = metric_among(config.selection.select_by, kept)
+        changed["selection"] = dataclasses.replace(config.selection, select_by=metric)
+    return dataclasses.replace(config, **changed), note
+
+
+def check_ks(config: Config, num_items: int, field: str = "ks") -> None:
+    """Refuse cut-offs beyond a catalogue.
+
+    Args:
+        config: the settings.
+        num_items: I.
+        field: what an error calls them.
+
+    Raises:
+        InputError: a cut-off is larger.
+    """
+    if max(config.ks) > num_items:
+        raise InputError(
+            f"{field}: expected cut-offs of at most {num_items} (the catalogue's size), "
+            f"got {max(config.ks)}"
+        )

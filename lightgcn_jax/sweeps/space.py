@@ -25,7 +25,16 @@ from lightgcn_jax.settings.registry import misplaced
 Sampler = Literal["grid", "random", "tpe"]
 Parameters = dict[str, Any]
 
-_SHARED = {"protocol", "ks", "select_by", "seed", "seeds", "checkpoint_seconds"}
+_SHARED = {
+    "protocol",
+    "ks",
+    "cold",
+    "rank_train",
+    "select_by",
+    "seed",
+    "seeds",
+    "checkpoint_seconds",
+}
 _DRAWS_EACH = 1000
 
 

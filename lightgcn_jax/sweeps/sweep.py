@@ -26,8 +26,9 @@ from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.runs.replicas import PER_REPLICA
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
+from lightgcn_jax.runs.summary import ranked_parts
 from lightgcn_jax.runs.trainer import Trainer
-from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.settings.config import TrainConfig, check_ks, with_fitting_ks
 from lightgcn_jax.sweeps.directory import SweepDirectory, Trial
 from lightgcn_jax.sweeps.plot import plot_sweep
 from lightgcn_jax.sweeps.space import SweepConfig, named
@@ -84,14 +85,15 @@ def run_sweep(
         InputError: settings and data do not fit, ``out`` holds something, or every trial diverged.
         Interrupted: Ctrl-C; the sweep can be resumed.
     """
-    if max(config.shared.ks) > len(split.items):
-        raise InputError(
-            f"ks: expected cut-offs of at most {len(split.items)} (the catalogue's size), "
-            f"got {max(config.shared.ks)}"
-        )
-    split = apply_protocol(split, "strict")
+    reporter = reporter or SilentReporter()
+    fitting, note = with_fitting_ks(config.shared, len(split.items))
+    if note and "ks" not in config.base:
+        reporter.noted(note)
+        config = dataclasses.replace(config, base={**config.base, "ks": fitting.ks})
+    check_ks(config.shared, len(split.items))
+    split = apply_protocol(split.in_canonical_order(), "strict")
     directory = SweepDirectory.create(Path(out), split, config, data or {})
-    return _go_on(directory, reporter or SilentReporter())
+    return _go_on(directory, reporter)
 
 
 def resume_sweep(path: Path | str, *, reporter: Reporter | None = None) -> SweepResult:
@@ -204,10 +206,12 @@ def _train(
     directory: SweepDirectory, folder: Path, trials: Sequence[Trial], reporter: Reporter
 ) -> tuple[list[list[dict[str, Any]]], float]:
     """For each trial a record a seed, and the seconds of all; goes on from a checkpoint."""
-    parts = PARTS if directory.config.study else PARTS[:-1]
     config, split = directory.config.trial_config(trials[0].params), directory.start.split
+    parts = ranked_parts(config)
+    parts = parts if directory.config.study else parts[:-1]
     if not isinstance(config, TrainConfig):
-        fitted = [*fits(evaluation_sets(split), config, parts)]
+        sets = evaluation_sets(split, config.cold)
+        fitted = [*fits(sets, config, parts)]
         seconds = sum(fitting + ranking for _, _, fitting, ranking in fitted)
         return [[{"best_epoch": 0} | record for record, *_ in fitted]], seconds
     folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +225,7 @@ def _train(
     summary = train_on(trainer, run, reporter).summary
     replicas = summary.get("seeds", [{"seed": config.seed} | summary])
     kept = ("seed", "best_epoch", *PARTS[:-1])
-    records = [{name: replica[name] for name in kept} for replica in replicas]
+    records = [{name: replica.get(name, {}) for name in kept} for replica in replicas]
     if "test" in parts:
         # The last checkpoint holds the best epoch of every replica.
         checkpoint = load_checkpoint(run.checkpoints, trainer.array_template())

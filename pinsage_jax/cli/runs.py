@@ -119,7 +119,7 @@ class Similar:
 
     run_path: RunPath
     item: Ids
-    k: Annotated[int, tyro.conf.arg(metavar="K")] = 10
+    k: Annotated[int | None, flag("K", "(default: 10)")] = None
     compare: RunPaths = ()
     sheet: File = None
     pictures: Annotated[Path | None, flag("FOLDER", "(default: this folder)")] = None
@@ -210,15 +210,16 @@ class Export:
         return 0
 
 
-def neighbours_of(live: LiveItems, ids: Sequence[int | str], k: int) -> dict[int | str, Neighbours]:
+def neighbours_of(
+    live: LiveItems, ids: Sequence[int | str], k: int | None
+) -> dict[int | str, Neighbours]:
     """Find the neighbours of items; fewer than k in a small catalogue.
 
     Args:
         live: the items of a run.
         ids: external ids.
-        k: how many neighbours each gets.
+        k: how many neighbours each gets; None for 10.
     """
-    k = min(k, len(live.items) - 1)
     return dict(zip(ids, live.similar(ids, k), strict=True))
 
 

@@ -192,7 +192,8 @@ class ItemSource:
         interactions = self.file_format.read(path, quiet=quiet, unknown_ids=self.unknown_ids)
         if self.features is None:
             self.reading.refuse("there are no --features")
-            return from_files(interactions, None), ["no --features: the graph alone is read"]
+            items = from_files(interactions, None).in_canonical_order()
+            return items, ["no --features: the graph alone is read"]
         null_ids = self.file_format.null_ids == "keep"
         file = self.reading.load(self.features, columns=columns, null_ids=null_ids)
         with naming(self.features):
@@ -204,7 +205,7 @@ class ItemSource:
                 unknown_ids=self.unknown_ids,
                 null_ids=null_ids,
             )
-        return from_files(interactions, table), [*file.notes, str(report)]
+        return from_files(interactions, table).in_canonical_order(), [*file.notes, str(report)]
 
     def held_out(self, data: ItemData) -> Task:
         """Make the task on the items.

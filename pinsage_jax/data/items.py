@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.pairs import new_rows
 from lightgcn_jax.errors import InputError
 from pinsage_jax.features.table import FeatureTable
 
@@ -54,6 +55,27 @@ class ItemData:
             _check_label(name, label, items)
         if self.pairs is not None:
             object.__setattr__(self, "pairs", checked_pairs(*self.pairs, num_items=items))
+
+    def in_canonical_order(self) -> ItemData:
+        """The same items in rows and an order that no name and no order of a file has a say in.
+
+        Where equal scores and visits are ordered, walks drawn and pairs held out by row, two logs
+        that differ in names or in the order of their rows then give the same figures.
+        """
+        interactions, order = self.interactions.in_canonical_order()
+        pairs = self.pairs
+        if pairs is not None:
+            rows = new_rows("items", order, interactions.num_items)
+            queries, positives = (rows[one] for one in pairs)
+            sequence = np.lexsort((positives, queries))
+            pairs = queries[sequence], positives[sequence]
+        return dataclasses.replace(
+            self,
+            interactions=interactions,
+            features=self.features.take(order),
+            labels={name: label[order] for name, label in self.labels.items()},
+            pairs=pairs,
+        )
 
     def describe(self) -> str:
         """One line of counts."""

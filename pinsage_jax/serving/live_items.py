@@ -31,6 +31,7 @@ from lightgcn_jax.arrays import Array
 from lightgcn_jax.data.ids import IdMap, as_ids, canonical_integers
 from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.serving.answers import cut_to
 from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.all_items import ItemVectors
 from pinsage_jax.encoder.pinsage import ID_INPUT, STRUCTURE, PinSage
@@ -43,6 +44,7 @@ from pinsage_jax.graph.structure import Structure
 from pinsage_jax.serving.added_items import Added, AddedItems
 from pinsage_jax.serving.programs import BATCH, QUERIES, embed_new, filled, nearest, written
 
+_NEIGHBOURS = 10
 _EDGES_AN_ITEM = 64
 GROWTH = 1.75
 """How many times as many contexts as it is in a new item counts as in.
@@ -258,18 +260,18 @@ class LiveItems:
         alone = int((new.degrees() == 0).sum())
         return Added(list(ids), vectors, alone, unknown, len(ignored))
 
-    def similar(self, ids: ExternalIds, k: int = 10) -> list[Neighbours]:
+    def similar(self, ids: ExternalIds, k: int | None = None) -> list[Neighbours]:
         """Find the k items with the highest scores for each given one, which is left out itself.
 
         Args:
             ids: external ids.
-            k: how many are found for each.
+            k: how many are found for each, by default 10; where there are fewer other items, all
+                of them are (and a UserWarning says so if k was given).
 
         Raises:
-            InputError: an id is unknown, or k exceeds the other items.
+            InputError: an id is unknown, or k is below 1.
         """
-        if not 1 <= k < len(self.items):
-            raise InputError(f"k: expected 1 to {len(self.items) - 1}, got {k}")
+        k = cut_to(k, len(self.items) - 1, "other items there are", default=_NEIGHBOURS)
         rows = np.array([self.items.row(one) for one in ids], np.int32)
         found: list[Neighbours] = []
         for start in range(0, len(rows), QUERIES):

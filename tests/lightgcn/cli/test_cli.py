@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -418,13 +419,24 @@ def test_recommend(run):
     assert all(item["id"] in out for answer in answers for item in answer["items"])
 
 
+def call_warned(*arguments: object):
+    """What a command says where warnings are no errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        return call(*arguments)
+
+
 def test_recommend_filters(run):
     recommender = Recommender.from_run(run)
     user, items = recommender.users.ids[0], [str(item) for item in recommender.items.ids]
 
     def ids(*flags: object) -> list[str]:
-        outcome = call("recommend", run, "--user", user, "--k", len(items), "--json", *flags)
-        return [item["id"] for item in json.loads(outcome.out)[0]["items"]]
+        outcome = call_warned("recommend", run, "--user", user, "--k", len(items), "--json", *flags)
+        [answer] = json.loads(outcome.out)
+        assert answer["by"] == "model"
+        cut = f"warning: k: {len(items)} were asked for, .* may be recommended\n"
+        assert re.fullmatch(cut if "items" in str(flags) else "", outcome.err)
+        return [item["id"] for item in answer["items"]]
 
     unseen = ids()
     assert set(unseen) < set(items)
@@ -530,7 +542,10 @@ def test_cutoffs_and_numbers_beyond_the_catalogue(run):
     size = len(RunDirectory.open(run).split.items)
     assert f"expected 1 to {size}" in error_of("evaluate", run, "--k", 500)
     user = RunDirectory.open(run).split.users.ids[0]
-    assert f"expected 1 to {size}" in error_of("recommend", run, "--user", user, "--k", 500)
+    cut = call_warned("recommend", run, "--user", user, "--k", 500, "--include-seen", "--json")
+    assert cut.err == f"warning: k: 500 were asked for, {size} may be recommended\n"
+    assert len(json.loads(cut.out)[0]["items"]) == size
+    assert "k: expected 1 to" in error_of("recommend", run, "--user", user, "--k", 0)
     assert "items: unknown item ids: 'x'" in error_of(
         "recommend", run, "--user", user, "--items", "x"
     )

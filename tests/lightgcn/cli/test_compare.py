@@ -72,11 +72,13 @@ def test_compare_shows_figures_tests_and_what_marks_mean(runs):
     figures, tests = tables_of(out)
     assert figures[0] == ["run", "model", "protocol", "epoch", "recall@10", "ndcg@10"]
     assert [row[:4] for row in figures[1:]] == [[name, name, "strict", "–"] for name in names]
+    columns = ("recall@10", "ndcg@10")
+    highest = {name: max(run.metrics[name] for run in found.runs) for name in columns}
     for row, run in zip(figures[1:], found.runs, strict=True):
         for cell, name in zip(row[4:], ("recall@10", "ndcg@10"), strict=True):
             p = run.tests[name].p if run.tests else 1
             marks = " **" if p < 0.01 else " *" if p < 0.05 else ""
-            best = "▲" if run.name == "itemcf" else ""
+            best = "▲" if run.metrics[name] == highest[name] else ""
             assert cell == f"{run.metrics[name]:.4f}{best}{marks}"
     assert "**" in figures[2][4]
     assert [row[:2] for row in tests[1:]] == [

@@ -20,6 +20,7 @@ from lightgcn_jax.data.splits import (
     leave_k_out_split,
     ratio_split,
     temporal_split,
+    undivided,
 )
 from lightgcn_jax.errors import InputError
 
@@ -168,18 +169,20 @@ def test_random_choice_is_uniform_over_a_users_interactions():
 def test_leaving_the_latest_out_by_hand():
     users = [1, 1, 1, 1, 2, 2, 2, 3]
     items = [5, 6, 7, 8, 5, 6, 7, 5]
-    times = [9, 1, 5, 3, 1, 1, 1, 1]
-    split = leave_k_out_split(Interactions.from_arrays(users, items, timestamps=times))
+    times = [9, 1, 5, 3, 1, 2, 2, 1]
+    data = Interactions.from_arrays(users, items, timestamps=times)
+    split = leave_k_out_split(data)
     train, valid, test = parts_of(split)
-    # User 2's three stand at one moment, so their item rows put them in order.
-    assert test == {(1, 5), (2, 7)}
-    assert valid == {(1, 7), (2, 6)}
+    # User 2's last two stand at one moment: a draw puts them in order.
+    assert (test - {(2, 6), (2, 7)}, valid - {(2, 6), (2, 7)}) == ({(1, 5)}, {(1, 7)})
+    assert len(test & {(2, 6), (2, 7)}) == len(valid & {(2, 6), (2, 7)}) == 1
     assert train == {(1, 6), (1, 8), (2, 5), (3, 5)}
-    assert split.notes == (
-        "1 users with fewer than 3 interactions stay wholly in train",
-        "1 valid items have no training interaction",
-        "1 test items have no training interaction",
+    assert split.notes[:2] == (
+        "1 of 3 users have several interactions at one moment; of 2 interactions at a moment that "
+        "a cut goes through, seed 0 decides the part",
+        "1 of 3 users with fewer than 3 interactions stay wholly in train",
     )
+    assert len({frozenset(parts_of(leave_k_out_split(data, seed=n))[2]) for n in range(20)}) == 2
 
 
 @quick
@@ -203,8 +206,8 @@ def test_a_global_cut_puts_the_past_in_train():
     split = temporal_split(Interactions.from_arrays(users, items, timestamps=times), 0.6, 0.2, 0.2)
     assert parts_of(split) == ({(1, 1), (2, 1), (1, 2)}, {(2, 2)}, {(3, 3)})
     assert split.notes == (
-        "1 test users have no training interaction",
-        "1 test items have no training interaction",
+        "1 of 1 (100%) test users have no training interaction; evaluation counts them apart",
+        "1 of 1 (100%) test items have no training interaction; evaluation counts them apart",
     )
 
 
@@ -223,6 +226,33 @@ def test_no_training_event_is_later_than_a_withheld_one(events):
     assert (len(valid), len(test)) == (half_up(len(latest), "0.1"), half_up(len(latest), "0.1"))
 
 
+def test_a_part_that_misses_its_share_says_so():
+    # 100 users of 2 interactions and 20 of 10: a tenth of each, rounded, takes 20 of 400.
+    users = np.append(np.repeat(np.arange(100), 2), np.repeat(np.arange(100, 120), 10))
+    items = np.append(np.tile([0, 1], 100), np.tile(np.arange(10), 20))
+    split = ratio_split(Interactions.from_arrays(users, items), 0.9, 0, 0.1)
+    assert len(split.test) == 20
+    assert split.notes == (
+        "test holds 5.0% of the interactions, 10.0% was asked for: shares are of each user and "
+        "rounded, and 100 of 120 users have fewer than 5 interactions and give it none",
+    )
+    even = ratio_split(Interactions.from_arrays(users[200:], items[200:]), 0.9, 0, 0.1)
+    assert even.notes == ()
+
+
+def test_a_part_that_dropping_has_emptied_is_not_called_too_few():
+    # Every user comes once, so whoever is in the last fifth is new.
+    data = Interactions.from_arrays(range(20), [0, 1] * 10, timestamps=range(20))
+    assert len(temporal_split(data, 0.8, 0, 0.2).test) == 4
+    with pytest.raises(InputError, match=r"test stays empty: all its 4 interactions name .* drop"):
+        temporal_split(data, 0.8, 0, 0.2, unseen="drop")
+
+
+def test_everything_trains_where_nothing_is_to_be_judged():
+    split = undivided(published())
+    assert parts_of(split) == ({(1, 5), (2, 6), (2, 5), (9, 5), (2, 8)}, set(), set())
+
+
 # Splits that came with the files
 
 
@@ -237,8 +267,8 @@ def test_a_given_split_is_kept_and_its_oddities_are_counted():
     split = given_split(published())
     assert parts_of(split) == ({(1, 5), (2, 6)}, {(2, 5)}, {(9, 5), (2, 8)})
     assert split.notes == (
-        "1 test users have no training interaction",
-        "1 test items have no training interaction",
+        "1 of 2 (50%) test users have no training interaction; evaluation counts them apart",
+        "1 of 2 (50%) test items have no training interaction; evaluation counts them apart",
     )
     assert [change.interactions_after for change in split.report] == [5]
 
@@ -248,9 +278,10 @@ def test_unseen_ids_are_dropped_or_refused_on_request():
     assert parts_of(split) == ({(1, 5), (2, 6)}, {(2, 5)}, set())
     assert split.users.ids.to_list() == [1, 2, 9]
     assert split.notes == (
-        "2 valid and test interactions dropped: no training interaction names their user or item",
+        "2 of 3 (67%) valid and test interactions dropped: no training interaction names their "
+        "user or item",
     )
-    with pytest.raises(InputError, match="2 valid and test interactions name a user or an item"):
+    with pytest.raises(InputError, match=r"2 of 3 \(67%\) valid and test interactions name"):
         given_split(published(), unseen="error")
     with pytest.raises(InputError, match="unseen: expected keep, drop or error, got 'maybe'"):
         given_split(published(), unseen="maybe")  # pyright: ignore[reportArgumentType]
@@ -288,7 +319,10 @@ def small(**columns) -> Interactions:
         (lambda: ratio_split(small(), 0, 0.5, 0.5), "train above 0"),
         (lambda: ratio_split(small(), 1.1, -0.2, 0.1), "the others 0 or more"),
         (lambda: ratio_split(small(), float("nan"), 0, 1), "train above 0"),
-        (lambda: ratio_split(small()), r"valid stays empty, for 3 interactions of 2 users \(at m"),
+        (
+            lambda: ratio_split(small()),
+            "valid stays empty: a user needs 5 interactions .* nobody has more than 2",
+        ),
         (lambda: ratio_split(small(), 0.9, 0, 0.1), "test stays empty"),
         (lambda: ratio_split(small(), seed=-1), "seed: expected an integer of 0 or more, got -1"),
         (lambda: leave_k_out_split(small(), 0), "k: expected an integer of 1 or more, got 0"),

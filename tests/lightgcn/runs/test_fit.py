@@ -49,7 +49,8 @@ def pair_set(pairs):
 def fitted(small_split, small_config, tmp_path_factory):
     """The run that tests look at and copy."""
     path = tmp_path_factory.mktemp("runs") / "run"
-    return fit(small_split, small_config, out=path, data={"dataset": "small"})
+    config = replaced(small_config, {"rank_train": True})
+    return fit(small_split, config, out=path, data={"dataset": "small"})
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_summary_matches_an_independent_ranking(fitted, small_split):
 
 
 def test_without_a_directory_a_run_is_the_same(fitted, small_split, small_config):
-    result = fit(small_split, replaced(small_config, {"epochs": 2}))
+    result = fit(small_split, replaced(small_config, {"epochs": 2, "rank_train": True}))
     assert result.directory is None
     assert result.history == fitted.history[:2]
 
@@ -359,7 +360,7 @@ def test_matrix_factorisation_pays_for_no_layer():
 
 def test_a_run_is_complete_without_the_data(run, small_split, small_config):
     opened = RunDirectory.open(run)
-    assert opened.config == small_config
+    assert opened.config == replaced(small_config, {"rank_train": True})
     assert opened.data == {"dataset": "small"}
     for part in ("train", "valid", "test"):
         assert pair_set(getattr(opened.split, part)) == pair_set(getattr(small_split, part))
@@ -370,7 +371,8 @@ def test_a_run_is_complete_without_the_data(run, small_split, small_config):
 
 def test_evaluate_run_agrees_with_its_summary(run):
     summary = RunDirectory.open(run).summary()
-    again = evaluate_run(run, (3, 10))
+    again = evaluate_run(run, (3, 10), rank_train=True)
+    assert evaluate_run(run, (3, 10))["train"] == {}
     for part in ("train", "valid", "test"):
         assert again[part]["recall@10"] == pytest.approx(summary[part]["recall@10"], rel=1e-9)
         assert "recall@3" in again[part]
@@ -429,10 +431,11 @@ def test_a_run_of_the_first_format_names_the_version_that_wrote_it(run, tmp_path
 
 def test_settings_that_came_after_a_run_have_their_defaults(run, small_config, tmp_path):
     settings = json.loads((run / "config.json").read_text())
-    assert settings["config"] == json.loads(json.dumps(flat(small_config)))
+    ranked = replaced(small_config, {"rank_train": True})
+    assert settings["config"] == json.loads(json.dumps(flat(ranked)))
     del settings["config"]["model"], settings["config"]["edge_dropout"]
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    assert RunDirectory.open(tmp_path).config == small_config
+    assert RunDirectory.open(tmp_path).config == ranked
     settings["config"]["from_the_future"] = 1
     (tmp_path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="config: from_the_future: expected a setting of training"):

@@ -56,23 +56,23 @@ def test_fewer_than_k_where_the_rest_is_seen(recommender):
 
 
 def test_only_chosen_items(recommender):
-    ranked = recommender.recommend("c", 4, items=[40, 30, 10, 30])
+    ranked = recommender.recommend("c", items=[40, 30, 10, 30])
     assert as_lists(ranked) == ([30, 10, 40], [3, 1, 0])
 
 
 def test_filtered_items(recommender):
-    ranked = recommender.recommend("c", 5, filter_items=["30", "20"])
+    ranked = recommender.recommend("c", 3, filter_items=["30", "20"])
     assert as_lists(ranked) == ([10, 50, 40], [1, 1, 0])
 
 
 def test_both_filters_and_seen(recommender):
-    ranked = recommender.recommend("a", 5, items=[10, 20, 30], filter_items=[10])
+    ranked = recommender.recommend("a", items=[10, 20, 30], filter_items=[10])
     assert as_lists(ranked) == ([30], [0])
 
 
 def test_nothing_left_is_an_empty_ranking(recommender):
-    assert as_lists(recommender.recommend("a", 2, items=[10], filter_items=[10])) == ([], [])
-    assert recommender.recommend(["a", "b"], 2, items=[])[1].ids == []
+    assert as_lists(recommender.recommend("a", items=[10], filter_items=[10])) == ([], [])
+    assert recommender.recommend(["a", "b"], items=[])[1].ids == []
 
 
 @pytest.mark.parametrize("batch", [list, tuple, np.array, pl.Series])
@@ -167,14 +167,50 @@ def test_unknown_items_in_filters_are_named(recommender):
         recommender.recommend("a", 1, items="10")
 
 
-@pytest.mark.parametrize("k", [0, -1, 6])
-def test_k_must_fit_the_catalogue(recommender, k):
-    with pytest.raises(InputError, match=f"k: expected 1 to 5, the number of items, got {k}"):
-        recommender.recommend("a", k)
-    with pytest.raises(InputError, match="the number of items"):
+@pytest.mark.parametrize("k", [0, -1, 2.5])
+def test_k_is_at_least_one(recommender, k):
+    for ask in (recommender.recommend, recommender.similar_users):
+        with pytest.raises(InputError, match=f"k: expected 1 to .*, got {k}"):
+            ask("a", k)
+    with pytest.raises(InputError, match=f"k: expected 1 to .*, got {k}"):
         recommender.similar_items([10], k)
-    with pytest.raises(InputError, match="expected 1 to 3, the number of users"):
-        recommender.similar_users("a", k)
+
+
+def test_k_beyond_what_there_is_is_cut_and_said(recommender):
+    with pytest.warns(UserWarning, match="k: 6 were asked for, 5 may be recommended"):
+        assert len(recommender.recommend("b", 6, exclude_seen=False).ids) == 5
+    with pytest.warns(UserWarning, match="k: 4 were asked for, 2 may be recommended"):
+        assert len(recommender.recommend("b", 4, items=[10, 20]).ids) == 2
+    with pytest.warns(UserWarning, match="k: 6 were asked for, 5 items there are"):
+        assert len(recommender.similar_items(10, 6).ids) == 4
+    with pytest.warns(UserWarning, match="k: 4 were asked for, 3 users there are"):
+        assert len(recommender.similar_users(["a"], 4)[0].ids) == 2
+    # The 20 that nobody asked for are cut in silence.
+    assert len(recommender.recommend("b", exclude_seen=False).ids) == 5
+
+
+# Training holds what was seen: c, 10, 40 and 50 are new, and 20 and 30 have one user each.
+def test_users_of_whom_nothing_is_known_get_popular_items_and_are_told(recommender):
+    known = csr_rows([0, 1, 1], [1, 2, 1], 3)
+    trained = replace(recommender, train=known)
+    assert trained.knows_user(["a", "c", "nobody"]).tolist() == [True, False, False]
+    with pytest.warns(UserWarning, match="no training interaction names user 'c': popular items"):
+        assert as_lists(trained.recommend("c", 2)) == ([20, 30], [2, 1])
+    with pytest.warns(UserWarning, match="'c'"):
+        both = trained.recommend(["c", "a"], 2)
+    assert as_lists(both[1]) == as_lists(trained.recommend("a", 2)) == ([10, 50], [1, 1])
+    assert as_lists(both[0]) == ([20, 30], [2, 1])
+
+
+def test_nothing_is_similar_to_what_nobody_knows(recommender):
+    trained = replace(recommender, train=csr_rows([0, 1], [1, 2], 3))
+    with pytest.raises(InputError, match="item: nothing is known of 40: no training interaction"):
+        trained.similar_items(40, 2)
+    with pytest.raises(InputError, match="user: nothing is known of 'c'"):
+        trained.similar_users("c", 2)
+    with pytest.warns(UserWarning, match="nothing is known of 40, 10: no training"):
+        found = trained.similar_items([20, 40, 10], 1)
+    assert [one is None for one in found] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +243,7 @@ def test_parts_that_do_not_fit_are_refused(recommender, change, message):
         replace(recommender, **change)
 
 
-def test_train_and_validation_items_of_a_run_count_as_seen_and_test_items_do_not(tmp_path):
+def test_all_items_of_a_run_count_as_seen_and_test_items_are_open_to_judgement(tmp_path):
     pairs = [Pairs.from_rows(np.array([user]), np.array([item])) for user, item in [(0, 1), (0, 4)]]
     test = Pairs.from_rows(np.array([0, 1]), np.array([0, 2]))
     ids = IdMap.from_values(["a", "b", "c"]), IdMap.from_values([10, 20, 30, 40, 50])
@@ -220,9 +256,13 @@ def test_train_and_validation_items_of_a_run_count_as_seen_and_test_items_do_not
     run.write_embeddings(USERS, ITEMS)
     run.write_summary({})
     result = FitResult(TrainConfig(), split, {}, [], InnerProduct(USERS, ITEMS))
-    for recommender in (Recommender.from_run(run.path), Recommender.from_fit(result)):
-        assert as_lists(recommender.recommend("a", 5)) == ([10, 30, 40], [1, 0, 0])
-        assert recommender.recommend("b", 1).ids == [30]
+    for of, given in ((Recommender.from_run, run.path), (Recommender.from_fit, result)):
+        assert as_lists(of(given).recommend("a", 5)) == ([30, 40], [0, 0])
+        judging = of(given, offer_test=True)
+        assert as_lists(judging.recommend("a", 5)) == ([10, 30, 40], [1, 0, 0])
+        # Validation counts as seen, but training alone makes a user or an item known.
+        with pytest.warns(UserWarning, match="names user 'b'"):
+            assert judging.recommend("b", 1).ids == [20]
 
 
 @pytest.mark.slow
@@ -238,11 +278,11 @@ def test_a_trained_run_recommends_what_was_withheld(tmp_path):
         ks=(1, 5),
     )
     result = fit(split, config, out=tmp_path / "run")
-    recommender = Recommender.from_run(tmp_path / "run")
+    recommender = Recommender.from_run(tmp_path / "run", offer_test=True)
     withheld = dict(zip(split.test.users.tolist(), split.test.items.tolist(), strict=True))
     users = split.users.external(list(withheld))
     answers = recommender.recommend(users, 1)
     right = split.items.external(list(withheld.values()))
     assert [ranked.ids[0] for ranked in answers] == right
-    in_memory = Recommender.from_fit(result).recommend(users, 1)
+    in_memory = Recommender.from_fit(result, offer_test=True).recommend(users, 1)
     assert [ranked.ids for ranked in in_memory] == [ranked.ids for ranked in answers]

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import warnings
 
 import numpy as np
 import polars as pl
@@ -463,9 +464,12 @@ def test_new_items_that_do_not_fit(error_of, run, tmp_path):
 
 
 def test_k_beyond_the_catalogue_gives_all_others(call, error_of, run):
-    out = call("similar", run, "--item", "pin-7", "--k", "500", "--json")[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        _, out, err = call("similar", run, "--item", "pin-7", "--k", "500", "--json")
+    assert err == "warning: k: 500 were asked for, 299 other items there are\n"
     assert len(json.loads(out)[str(run)][0]["neighbours"]) == 299
-    assert "k: expected 1 to 299, got 0" in error_of("similar", run, "--item", "pin-7", "--k", "0")
+    assert "k: expected 1 to" in error_of("similar", run, "--item", "pin-7", "--k", "0")
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in PINSAGE.commands)])

@@ -1,0 +1,199 @@
+"""Which interactions of each user are withheld: the last in an order of time, or of a draw.
+
+What is drawn depends on the seed and on who met what, not on rows, names or the order of a file:
+see :mod:`lightgcn_jax.data.canonical`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lightgcn_jax.data.canonical import canonical_order
+from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions
+from lightgcn_jax.data.pairs import PARTS, new_rows, pair_keys
+from lightgcn_jax.errors import InputError
+
+# A part's share may miss what was asked for by so much, as a share of that, before it is said.
+_FAR_FROM_SHARE = 0.2
+
+
+def shuffled(data: Interactions, seed: int) -> np.ndarray:
+    """Puts every user's interactions in random order, the users in theirs.
+
+    Args:
+        data: E distinct pairs, their users ascending.
+        seed: The same seed gives the same order.
+
+    Returns:
+        int[E], a permutation.
+    """
+    draws = _draws(data, seed, None)
+    return np.argsort(data.user_rows.astype(np.int64) << 32 | draws, kind="stable")
+
+
+def by_time(data: Interactions, users: np.ndarray, seed: int) -> np.ndarray:
+    """Puts every user's interactions in order of time, those at one moment in random order.
+
+    Args:
+        data: E distinct pairs with times.
+        users: int[E], ascending: whose history each interaction belongs to.
+        seed: Of the random order.
+
+    Returns:
+        int[E], a permutation.
+
+    Raises:
+        InputError: There are no times.
+    """
+    times = _times(data)
+    order = np.lexsort((times, users))
+    if not _same_as_before(users, times, order).any():
+        return order
+    return np.lexsort((_draws(data, seed, times), times, users))
+
+
+def _draws(data: Interactions, seed: int, labels: np.ndarray | None) -> np.ndarray:
+    """A random word for each pair, uint32[E]; it depends on no name and no row."""
+    if seed < 0:
+        raise InputError(f"seed: expected an integer of 0 or more, got {seed}")
+    user_order, item_order = canonical_order(
+        data.users, data.items, data.user_rows, data.item_rows, labels
+    )
+    user_places = new_rows("users", user_order, data.num_users)
+    item_places = new_rows("items", item_order, data.num_items)
+    keys = pair_keys(user_places[data.user_rows], item_places[data.item_rows])
+    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, 2**32, len(keys), np.uint32)
+    drawn = np.empty_like(draws)
+    drawn[np.argsort(keys)] = draws
+    return drawn
+
+
+def _same_as_before(users: np.ndarray, times: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Whether each interaction in an order has the user and the moment of the one before it."""
+    ranked_users, ranked_times = users[order], times[order]
+    same = np.zeros(len(order), bool)
+    same[1:] = (ranked_users[1:] == ranked_users[:-1]) & (ranked_times[1:] == ranked_times[:-1])
+    return same
+
+
+def moment_notes(
+    data: Interactions, users: np.ndarray, codes: np.ndarray, seed: int
+) -> tuple[str, ...]:
+    """How many users have several interactions at one moment, and how much a draw decided.
+
+    Args:
+        data: Ordered pairs with times.
+        users: int[E], whose history each interaction is cut with.
+        codes: uint8[E], the part of each.
+        seed: Of the draw.
+    """
+    times = _times(data)
+    order = np.lexsort((times, data.user_rows))
+    several = data.user_rows[order][_same_as_before(data.user_rows, times, order)]
+    order = np.lexsort((codes, times, users))
+    same = _same_as_before(users, times, order)
+    moments = np.cumsum(~same)
+    parted = moments[1:][same[1:] & (np.diff(codes[order].astype(int)) != 0)]
+    if not len(several) and not len(parted):
+        return ()
+    drawn = int(np.isin(moments, parted).sum())
+    known = int((np.bincount(data.user_rows) > 0).sum())
+    return (
+        f"{len(np.unique(several)):,} of {known:,} users have several interactions at one moment; "
+        f"of {drawn:,} interactions at a moment that a cut goes through, seed {seed} decides the "
+        "part",
+    )
+
+
+def share_notes(
+    users: np.ndarray, codes: np.ndarray, asked: Mapping[str, float]
+) -> tuple[str, ...]:
+    """What a part holds where rounding each user's share makes it another than was asked for.
+
+    Args:
+        users: int[E].
+        codes: uint8[E], the part of each interaction.
+        asked: The shares that were asked for, by part.
+    """
+    counts = np.bincount(users)
+    counts, notes = counts[counts > 0], []
+    for name, share in asked.items():
+        held = float((codes == PARTS.index(name)).mean())
+        if abs(held - share) > _FAR_FROM_SHARE * share:
+            least = least_to_give(share)
+            notes.append(
+                f"{name} holds {held:.1%} of the interactions, {share:.1%} was asked for: shares "
+                f"are of each user and rounded, and {int((counts < least).sum()):,} of "
+                f"{len(counts):,} users have fewer than {least} interactions and give it none"
+            )
+    return tuple(notes)
+
+
+def least_to_give(share: float) -> int:
+    """The interactions that a user needs to give one to a part.
+
+    Args:
+        share: The part's share of each user, above 0.
+    """
+    return max(2, int(np.ceil(0.5 / share - 1e-9)))
+
+
+def shares_of_each_user(
+    users: np.ndarray, ranking: np.ndarray, valid: float, test: float
+) -> np.ndarray:
+    """As ``last_of_each_user``, by shares of every user's interactions in place of counts.
+
+    A user with n interactions gives ⌊n·share + ½⌋, less what it takes to keep one.
+
+    Args:
+        users: int[E], ascending.
+        ranking: int[E], a permutation that keeps every user's interactions together.
+        valid: The share of valid.
+        test: The share of test.
+
+    Returns:
+        uint8[E], TRAIN, VALID or TEST of each entry of ``users``.
+    """
+    counts = np.bincount(users)
+
+    # A product such as 100 · 0.145 falls a hair short of the half that it is meant to be.
+    def rounded(ratio: float) -> np.ndarray:
+        return np.floor(counts * ratio + 0.5 + 1e-9).astype(np.int64)
+
+    spare = np.maximum(counts - 1, 0)
+    test_counts = np.minimum(rounded(test), spare)
+    valid_counts = np.minimum(rounded(valid), spare - test_counts)
+    return last_of_each_user(users, ranking, valid_counts, test_counts)
+
+
+def last_of_each_user(
+    users: np.ndarray, ranking: np.ndarray, valid_counts: np.ndarray, test_counts: np.ndarray
+) -> np.ndarray:
+    """Gives the end of every user's ranked interactions to test, what precedes it to valid.
+
+    Args:
+        users: int[E], ascending.
+        ranking: int[E], a permutation that keeps every user's interactions together.
+        valid_counts: int[U].
+        test_counts: int[U].
+
+    Returns:
+        uint8[E], TRAIN, VALID or TEST of each entry of ``users``.
+    """
+    ends = np.cumsum(np.bincount(users, minlength=len(test_counts)))
+    from_end = ends[users] - 1 - np.arange(len(users))
+    to_test = from_end < test_counts[users]
+    to_valid = ~to_test & (from_end < (test_counts + valid_counts)[users])
+    codes = np.full(len(users), TRAIN, dtype=np.uint8)
+    codes[ranking[to_test]] = TEST
+    codes[ranking[to_valid]] = VALID
+    return codes
+
+
+def _times(data: Interactions) -> np.ndarray:
+    if data.timestamps is None:
+        raise InputError(
+            "a split by time needs timestamps and these interactions have none; "
+            "name the timestamp column when reading, or choose a random split"
+        )
+    return data.timestamps
