@@ -324,13 +324,11 @@ class Interactions:
         """The same events in rows and an order that no name and no order of a file has a say in.
 
         Returns:
-            The events, and int64[I], the old row of the item at each new row, for what stands
-            beside the items.
+            The events, and int64[I], the old row of the item at each new row.
         """
         labels = edge_labels(len(self), self.timestamps, self.parts)
-        users, items = canonical_order(
-            self.users, self.items, self.user_rows, self.item_rows, labels
-        )
+        edges = (self.user_rows, self.item_rows)
+        users, items = canonical_order(self.users, self.items, *edges, labels)
         user_rows = new_rows("users", users, self.num_users)[self.user_rows]
         item_rows = new_rows("items", items, self.num_items)[self.item_rows]
         moved = replace(
