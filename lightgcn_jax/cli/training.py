@@ -209,8 +209,9 @@ def data_lines(source: Source, interactions: Interactions, split: Split) -> Iter
     yield f"Split: {split.description}"
     yield "  " + ", ".join(f"{len(getattr(split, part)):,} {part}" for part in PARTS)
     # What was noted of the interactions was said when they were read.
-    for note in split.notes[len(interactions.notes) :]:
-        yield f"  {note}"
+    for note in split.notes:
+        if note not in interactions.notes:
+            yield f"  {note}"
 
 
 def _print_outcome(result: FitResult) -> None:
