@@ -55,14 +55,14 @@ class Evaluate:
     def run(self) -> int:
         run = RunDirectory.open(self.run_path)
         ks = self.k or run.config.ks
-        for note in run.split.notes:
-            say(note)
         figures = evaluate_run(self.run_path, ks, beyond=self.beyond, groups=self._group_count())
         if self.json:
             print(json.dumps(figures, indent=2))
             return 0
         console = results()
         console.print(f"Protocol {figures['protocol_note']}")
+        for note in run.split.notes:
+            console.print(note)
         console.print(metrics_table({part: figures[part] for part in PARTS}))
         without = figures["users_without_test_items"]
         if without:
