@@ -111,9 +111,8 @@ class Train:
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        run = RunDirectory.open(path)
-        config = run.config
-        for note in run.split.notes:
+        config = RunDirectory.open(path).config
+        for note in RunDirectory.open(path).split.notes:
             self._note(note)
         self._note(f"Protocol {label_of(config)}")
         result = resume(path, reporter=self._reporter(config))
@@ -127,9 +126,8 @@ class Train:
                 "--refit: takes the run's own stored data and settings; leave the other flags out, "
                 "but for --out"
             )
-        run = RunDirectory.open(path)
-        config = run.config
-        for note in run.split.notes:
+        config = RunDirectory.open(path).config
+        for note in RunDirectory.open(path).split.notes:
             self._note(note)
         out = self.out or path.with_name(f"{path.name}-refit")
         return refit(path, out=out, reporter=self._reporter(config))
