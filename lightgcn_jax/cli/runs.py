@@ -59,8 +59,6 @@ class Evaluate:
             print(json.dumps(figures, indent=2))
             return 0
         console = results()
-        for note in RunDirectory.open(self.run_path).split.notes:
-            console.print(note)
         console.print(f"Protocol {figures['protocol_note']}")
         console.print(metrics_table({part: figures[part] for part in PARTS}))
         without = figures["users_without_test_items"]
@@ -74,6 +72,8 @@ class Evaluate:
             console.print(_user_groups_table(figures["groups"]["users"]))
             console.print("\nTest by the items' training users, over all pairs of a group:")
             console.print(_item_groups_table(figures["groups"]["items"]))
+        for note in RunDirectory.open(self.run_path).split.notes:
+            console.print(note)
         return 0
 
     def _group_count(self) -> int:

@@ -127,8 +127,6 @@ class Train:
                 "but for --out"
             )
         config = RunDirectory.open(path).config
-        for note in RunDirectory.open(path).split.notes:
-            self._note(note)
         out = self.out or path.with_name(f"{path.name}-refit")
         return refit(path, out=out, reporter=self._reporter(config))
 
