@@ -73,7 +73,7 @@ class Evaluate:
             console.print("\nTest by the items' training users, over all pairs of a group:")
             console.print(_item_groups_table(figures["groups"]["items"]))
         for note in RunDirectory.open(self.run_path).split.notes:
-            console.print(note)
+            console.print(f"note: {note}")
         return 0
 
     def _group_count(self) -> int:
