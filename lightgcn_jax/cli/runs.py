@@ -53,15 +53,14 @@ class Evaluate:
     json: Switch = False
 
     def run(self) -> int:
-        run = RunDirectory.open(self.run_path)
-        ks = self.k or run.config.ks
-        for note in run.split.notes:
-            say(note)
+        ks = self.k or RunDirectory.open(self.run_path).config.ks
         figures = evaluate_run(self.run_path, ks, beyond=self.beyond, groups=self._group_count())
         if self.json:
             print(json.dumps(figures, indent=2))
             return 0
         console = results()
+        for note in RunDirectory.open(self.run_path).split.notes:
+            console.print(note)
         console.print(f"Protocol {figures['protocol_note']}")
         console.print(metrics_table({part: figures[part] for part in PARTS}))
         without = figures["users_without_test_items"]

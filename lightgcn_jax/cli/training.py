@@ -111,9 +111,8 @@ class Train:
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        run = RunDirectory.open(path)
-        config = run.config
-        for note in run.split.notes:
+        config = RunDirectory.open(path).config
+        for note in RunDirectory.open(path).split.notes:
             self._note(note)
         self._note(f"Protocol {label_of(config)}")
         result = resume(path, reporter=self._reporter(config))
@@ -127,9 +126,8 @@ class Train:
                 "--refit: takes the run's own stored data and settings; leave the other flags out, "
                 "but for --out"
             )
-        run = RunDirectory.open(path)
-        config = run.config
-        for note in run.split.notes:
+        config = RunDirectory.open(path).config
+        for note in RunDirectory.open(path).split.notes:
             self._note(note)
         out = self.out or path.with_name(f"{path.name}-refit")
         return refit(path, out=out, reporter=self._reporter(config))
@@ -209,8 +207,9 @@ def data_lines(source: Source, interactions: Interactions, split: Split) -> Iter
     yield f"Split: {split.description}"
     yield "  " + ", ".join(f"{len(getattr(split, part)):,} {part}" for part in PARTS)
     # What was noted of the interactions was said when they were read.
-    for note in split.notes[len(interactions.notes) :]:
-        yield f"  {note}"
+    for note in split.notes:
+        if note not in interactions.notes:
+            yield f"  {note}"
 
 
 def _print_outcome(result: FitResult) -> None:

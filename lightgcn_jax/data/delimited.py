@@ -1,7 +1,8 @@
 """Delimited text: numbered lines -> rows of fields.
 
-Lines without quotation marks are split by polars in a stream, so that the text never lies in memory
-as a whole; where a quotation mark may enclose a field, :mod:`quoted` reads the records.
+Lines are split by polars in a stream, so that the text never lies in memory as a whole, where no
+quotation mark is in the file or all of them enclose fields without marks and separators. Else
+:mod:`quoted` reads the records.
 """
 
 from dataclasses import dataclass, replace
@@ -257,12 +258,12 @@ def read_table(text: PlainText, layout: Layout, options: Options, reading: Readi
     quoted = layout.quoting != NONE and (
         text.has_quotes or text.has_returns or layout.quoting == "backslash"
     )
-    if quoted:
+    if quoted and not _encloses_whole_fields(text, layout):
         table = quoted_rows(
             text, layout.separator, layout.quoting, layout.header_line, roles.places, width
         )
     else:
-        table = _split_lines(text, layout)
+        table = _split_lines(text, layout, without_marks=quoted)
 
     def explain(number: int) -> str:
         if quoted:
@@ -297,10 +298,23 @@ def read_table(text: PlainText, layout: Layout, options: Options, reading: Readi
     return columns_of(rows, options, reading)
 
 
-def _split_lines(text: PlainText, layout: Layout) -> pl.LazyFrame:
+def _encloses_whole_fields(text: PlainText, layout: Layout) -> bool:
+    """Whether quotation marks stand at both ends of fields, with neither marks nor separators
+    between them, on every line: then a line is a record, and the marks can simply be taken off."""
+    if layout.quoting != "csv" or text.has_returns or not layout.separator.isascii():
+        return False
+    mark = f"\\x{ord(layout.separator):02x}"
+    field = rf'(?:"[^"{mark}]*"|[^"{mark}]*)'
+    is_plain = pl.col("line").str.contains(rf"^{field}(?:{mark}{field})*$").fill_null(True)
+    return bool(collected(_scan(text).select(is_plain.all()), text.source).item())
+
+
+def _split_lines(text: PlainText, layout: Layout, *, without_marks: bool) -> pl.LazyFrame:
     """The rows of a text in which every separator stands between fields."""
     width, mark = len(layout.names), layout.separator
     line = pl.col("line")
+    if without_marks:
+        line = line.str.replace_all('"', "", literal=True)
     if layout.runs:
         line = line.str.strip_chars()
         if text.has_runs:
