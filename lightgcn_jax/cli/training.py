@@ -151,6 +151,7 @@ class Train:
                     f"everything trains, got {self.source.split}"
                 )
             split = undivided(interactions)
+            split = dataclasses.replace(split, notes=(*interactions.notes, *split.notes))
         else:
             split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
