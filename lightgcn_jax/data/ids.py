@@ -238,7 +238,9 @@ def _beyond_int64(values: Any) -> str:
     """The first integer that does not fit, or what the values are instead."""
     with suppress(TypeError, ValueError):
         for at, value in enumerate(values):
-            if isinstance(value, (int, np.integer)) and not -(2**63) <= value < 2**63:
+            # NumPy counts durations among the integers.
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, np.timedelta64)
+            if whole and not -(2**63) <= value < 2**63:
                 return f"{value} at {at}"
     return type(values).__name__
 
