@@ -23,6 +23,7 @@ from pinsage_jax.runs.negative_distances import negative_distances, plot_distanc
 from pinsage_jax.runs.stored_task import read_table
 from pinsage_jax.serving.contact_sheet import contact_sheet, named_picture, neighbours_table
 from pinsage_jax.serving.live_items import GROWTH, LiveItems, Neighbours
+from pinsage_jax.serving.programs import Similarity
 
 RunPaths = Annotated[tuple[Path, ...], flag("RUN [RUN ...]")]
 
@@ -108,6 +109,8 @@ class Similar:
         run_path: the run directory.
         item: items whose neighbours are wanted.
         k: neighbours of each.
+        by: order by the `score`, in which well-known items have longer vectors, or by the `cosine`,
+            which compares directions: what is alike, whoever knows it.
         compare: show the neighbours by these runs as well, side by side.
         sheet: draw the items and their neighbours as pictures, to this PNG; that needs the
             extra `plot`.
@@ -120,6 +123,7 @@ class Similar:
     run_path: RunPath
     item: Ids
     k: Annotated[int | None, flag("K", "(default: 10)")] = None
+    by: Similarity = "score"
     compare: RunPaths = ()
     sheet: File = None
     pictures: Annotated[Path | None, flag("FOLDER", "(default: this folder)")] = None
@@ -133,7 +137,7 @@ class Similar:
         rows = live.items.rows(list(self.item))
         unknown = [one for one, row in zip(self.item, rows, strict=True) if row < 0]
         known = live.items.external(rows[rows >= 0])
-        found = {name: neighbours_of(one, known, self.k) for name, one in runs.items()}
+        found = {name: neighbours_of(one, known, self.k, self.by) for name, one in runs.items()}
         if self.sheet is not None and known:
             self._draw(self.sheet, found[str(self.run_path)], live)
         if self.json:
@@ -211,7 +215,7 @@ class Export:
 
 
 def neighbours_of(
-    live: LiveItems, ids: Sequence[int | str], k: int | None
+    live: LiveItems, ids: Sequence[int | str], k: int | None, by: Similarity = "score"
 ) -> dict[int | str, Neighbours]:
     """Find the neighbours of items; fewer than k in a small catalogue.
 
@@ -219,8 +223,9 @@ def neighbours_of(
         live: the items of a run.
         ids: external ids.
         k: how many neighbours each gets; None for 10.
+        by: what they are ordered by.
     """
-    return dict(zip(ids, live.similar(ids, k), strict=True))
+    return dict(zip(ids, live.similar(ids, k, by), strict=True))
 
 
 def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, path: Path) -> None:

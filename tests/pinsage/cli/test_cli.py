@@ -199,6 +199,10 @@ def test_similar(call, run):
     assert [one["item"] for one in answers] == ["pin-7", "pin-8"]
     assert [one["id"] for one in answers[0]["neighbours"]] == near.ids
     assert [one["score"] for one in answers[0]["neighbours"]] == near.scores.tolist()
+    (alike,) = open_items(run).similar(["pin-7"], 3, by="cosine")
+    out = call("similar", run, "--item", "pin-7", "--k", "3", "--by", "cosine", "--json")[1]
+    (answer,) = json.loads(out)[str(run)]
+    assert [one["score"] for one in answer["neighbours"]] == alike.scores.tolist()
 
 
 def test_similar_items_of_several_runs(call, run, copy):
