@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.metadata
 import io
 import itertools
 import json
@@ -560,6 +561,20 @@ def test_wrong_usage(arguments):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert "Traceback" not in err
+
+
+def test_a_misspelt_command_and_a_misspelt_flag_are_put_right():
+    assert "trian: expected one of train, sweep, " in error_of("trian")
+    assert error_of("trian").endswith("; did you mean train?\n")
+    assert "did you mean" not in error_of("frobnicate")
+    err = " ".join(call("train", "--dims", "3").err.replace("│", " ").split())
+    assert "Perhaps you meant: --dim INT" in err
+
+
+def test_the_version_is_that_of_the_distribution():
+    expected = importlib.metadata.version("lightgcn-pinsage-jax")
+    assert call("--version") == (0, f"lightgcn-jax {expected}\n", "")
+    assert call("--no-compilation-cache", "--version").status == 0
 
 
 @pytest.mark.parametrize(
