@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.table import Table
 
-from lightgcn_jax.cli.console import metrics_table, results, say, table
+from lightgcn_jax.cli.console import WholeTable, metrics_table, results, say, table
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import PARTS, IdMap
 from lightgcn_jax.errors import InputError
@@ -30,6 +29,8 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavi
 Find = Callable[[list[str]], list[Ranked | None]]
 
 _GROUPS = 4
+POPULARITY = "popularity"
+POPULARITY_NOTE = "popularity: test, ranked by the items' numbers of training users."
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ class Evaluate:
         console.print(f"Protocol {figures['protocol_note']}")
         parts = {part: figures[part] for part in PARTS if figures[part]}
         if parts:
-            console.print(metrics_table(parts))
+            console.print(metrics_table(parts | {POPULARITY: figures["popularity"]}))
+            if figures["popularity"]:
+                console.print(POPULARITY_NOTE)
         else:
             console.print("The run withholds nothing to judge it by.")
         without = figures["users_without_test_items"]
@@ -214,12 +217,12 @@ class Export:
         return 0
 
 
-def _beyond_table(metrics: Mapping[str, float]) -> Table:
+def _beyond_table(metrics: Mapping[str, float]) -> WholeTable:
     columns = ("k", *CATALOGUE_METRICS)
     return table(columns, _cutoff_rows(metrics, CATALOGUE_METRICS), numbers=columns)
 
 
-def _user_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+def _user_groups_table(groups: Sequence[Mapping[str, Any]]) -> WholeTable:
     rows = [
         (group["label"], f"{group['users']:,}", f"{group['test_pairs']:,}", *cells)
         for group in groups
@@ -229,7 +232,7 @@ def _user_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     return table(("training items", *numbers), rows, numbers=numbers)
 
 
-def _item_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+def _item_groups_table(groups: Sequence[Mapping[str, Any]]) -> WholeTable:
     names = ("recommended", "recall")
     rows = [
         (
@@ -317,7 +320,7 @@ def _answer(
     return 2 if unknown or unanswered else 0
 
 
-def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> Table:
+def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> WholeTable:
     """A line for each recommendation or neighbour.
 
     Args:

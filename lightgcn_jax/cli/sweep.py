@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import tyro
-from rich.table import Table
 
-from lightgcn_jax.cli.console import messages, metrics_table, results, table
+from lightgcn_jax.cli.console import WholeTable, messages, metrics_table, results, table
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.cli.source import Source
@@ -181,7 +180,7 @@ def _range(flag: str, text: str) -> Range:
     raise InputError(f"{flag}: {wanted}; {problem}")
 
 
-def trials_table(result: SweepResult) -> Table:
+def trials_table(result: SweepResult) -> WholeTable:
     """A line a trial, the best first: what was tried and what came of it.
 
     Args:

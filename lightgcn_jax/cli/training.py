@@ -13,13 +13,21 @@ import numpy as np
 import tyro
 
 from lightgcn_jax.cli.console import messages, metrics_table, results
-from lightgcn_jax.cli.runs import Switch, cold_lines, ranked_table
+from lightgcn_jax.cli.runs import (
+    POPULARITY,
+    POPULARITY_NOTE,
+    Switch,
+    cold_lines,
+    ranked_table,
+)
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.data import PARTS, Interactions, Split, undivided
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
+from lightgcn_jax.evaluation.parts import evaluation_sets
+from lightgcn_jax.evaluation.popularity import popularity_figures
 from lightgcn_jax.runs import (
     ConsoleReporter,
     FitResult,
@@ -253,7 +261,11 @@ def _print_outcome(result: FitResult) -> None:
     console.print(f"{made}, protocol {summary['protocol_note']}")
     parts = {part: summary[part] for part in PARTS}
     if any(parts.values()):
-        console.print(metrics_table(parts, summary.get("statistics")))
+        sets = evaluation_sets(result.split, config.cold)
+        popular = popularity_figures(sets, "test", config.ks) if summary["test"] else {}
+        console.print(metrics_table(parts | {POPULARITY: popular}, summary.get("statistics")))
+        if popular:
+            console.print(POPULARITY_NOTE)
     for line in cold_lines(summary.get("cold", {})):
         console.print(line)
     if "embeddings_of_seed" in summary:

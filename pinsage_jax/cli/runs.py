@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from rich.table import Table
+from rich.console import Console
 
-from lightgcn_jax.cli.console import results, say, table
+from lightgcn_jax.cli.console import WholeTable, results, say, table
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.errors import InputError
@@ -55,7 +55,7 @@ class Evaluate:
             print(json.dumps(figures, indent=2))
             return 0
         console = results()
-        console.print(parts_table(figures["parts"]))
+        print_parts(console, figures["parts"], figures["baselines"])
         if "added" in figures:
             console.print(_of_added(figures["added"]))
         if "not_added" in figures:
@@ -73,7 +73,23 @@ class Evaluate:
         return 0
 
 
-def parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
+def print_parts(
+    console: Console,
+    parts: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Print a run's figures, with those below which nothing was learnt.
+
+    Args:
+        console: where to.
+        parts: the metrics of validation and test.
+        baselines: those of rankings of test that need no encoder.
+    """
+    console.print(parts_table({**parts, **baselines}))
+    console.print(f"{', '.join(baselines)}: test, ranked by that alone")
+
+
+def parts_table(parts: Mapping[str, Mapping[str, float]]) -> WholeTable:
     """Make a table of the metrics of each part.
 
     Args:
@@ -246,7 +262,7 @@ def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, pat
     results().print(table(drawn.columns, drawn.rows, numbers=drawn.numbers))
 
 
-def _side_by_side(found: Mapping[str, Mapping[int | str, Neighbours]]) -> Table:
+def _side_by_side(found: Mapping[str, Mapping[int | str, Neighbours]]) -> WholeTable:
     """A column of neighbours for each run."""
     first = next(iter(found.values()))
     rows = [

@@ -17,10 +17,14 @@ from lightgcn_jax.cli.console import messages, results
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.errors import InputError
-from pinsage_jax.cli.runs import parts_table
+from pinsage_jax.cli.runs import parts_table, print_parts
 from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PRESETS, PinSageConfig, settings_from
-from pinsage_jax.evaluation.baselines import BASELINES, evaluate_baseline
+from pinsage_jax.evaluation.baselines import (
+    BASELINES,
+    evaluate_baseline,
+    lines_to_read_against,
+)
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
 from pinsage_jax.tasks.task import Task
@@ -191,7 +195,8 @@ def print_outcome(result: Fit) -> None:
         f"Epoch {summary['best_epoch']}, chosen by {summary['selected_by']}; held-out positives "
         f"ranked among all {summary['ranked_items']:,} training items"
     )
-    console.print(parts_table({part: summary[part] for part in ("valid", "test")}))
+    parts = {part: summary[part] for part in ("valid", "test")}
+    print_parts(console, parts, lines_to_read_against(result.task))
     console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")
     console.print(f"The run lies in {path}. Next:")
     item = shlex.quote(str(result.task.data.interactions.items.ids[0]))

@@ -57,12 +57,13 @@ def call(*arguments: object) -> Outcome:
 
 
 def error_of(*arguments: object) -> str:
-    """The one line that a failing command writes."""
+    """The one line of a failing command that says why; what is noted of the data may precede it."""
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err
+    *notes, error = err.splitlines(keepends=True)
+    assert error.startswith("error: ")
+    assert not any(note.startswith("error") for note in notes)
+    return error
 
 
 @pytest.fixture(scope="module")
@@ -399,10 +400,14 @@ def test_evaluate(run):
     for part in ("train", "valid", "test"):
         assert figures[part] == pytest.approx(summary[part])
     status, out, err = call("evaluate", run, "--k", 3, 10)
-    assert (status, err) == (0, "")
+    assert status == 0
+    # What was noted of the split is said again.
+    assert err.splitlines() == list(RunDirectory.open(run).split.notes)
     assert out.startswith("Protocol strict")
     lines = [line.split()[:2] for line in out.splitlines() if len(line.split()) > 1]
     assert [k for part, k in lines if part == "test"] == ["3", "10"]
+    assert [k for part, k in lines if part == "popularity"] == ["3", "10"]
+    assert "popularity: test, ranked by the items' numbers of training users" in out
 
 
 def test_recommend(run):

@@ -180,6 +180,12 @@ def test_evaluate(call, run):
     status, out, _ = call("evaluate", run)
     assert status == 0
     assert f"{figures['parts']['test']['hit_rate@10']:.4f}" in out
+    task = cooccurrence_task(generate_pins(PinWorld(items=300)).data)
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    for name in ("popularity", "features"):
+        expected = evaluate_baseline(task, name)["test"]
+        assert rows[name] == [f"{value:.4f}" for value in expected.values()]
+    assert "popularity, features: test, ranked by that alone" in out
     fresh = figures["added"]["fresh"]["hit_rate@10"]
     assert f"half of their contexts, which count 1.75 times: hit_rate@10 {fresh:.4f} (ord" in out
     assert "Triplets: a related item is nearer than a random one in" in out
