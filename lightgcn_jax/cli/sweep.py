@@ -19,6 +19,7 @@ from lightgcn_jax.cli.training import Settings, data_lines
 from lightgcn_jax.data import PARTS
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import refuse_taken
 from lightgcn_jax.runs import ConsoleReporter, FitResult, SilentReporter
 from lightgcn_jax.settings.names import KINDS
 from lightgcn_jax.sweeps import Range, SweepConfig, SweepResult, resume_sweep, run_sweep
@@ -95,13 +96,14 @@ class Sweep:
 
     def _sweep(self) -> SweepResult:
         config, name = self.config(), self.source.name
+        out = self.out or Path("runs") / f"{name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
+        refuse_taken(out, "sweep")
         interactions = self.source.interactions(quiet=self.quiet)
         split = apply_protocol(
             self.source.split_up(interactions), "strict", seed=self.source.split_seed
         )
         for line in data_lines(self.source, interactions, split):
             messages(quiet=self.quiet).print(line)
-        out = self.out or Path("runs") / f"{name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
         reporter, data = self._reporter(config), self.source.record(interactions)
         return run_sweep(split, config, out=out, reporter=reporter, data=data)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import importlib.metadata
 import io
 import itertools
@@ -25,10 +26,13 @@ from lightgcn_jax.cli.program import LIGHTGCN, _parsed
 from lightgcn_jax.data import generate_world, ratio_split, read_interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.runs import Interrupted, RunDirectory, continue_from, fit
+from lightgcn_jax.runs.interrupt import gone_unless_begun
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, TrainConfig, flat, from_flat
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
 
+# The function of that name hides its module from `import`.
+fitting = importlib.import_module("lightgcn_jax.runs.fit")
 QUICK = (
     "--dim",
     "8",
@@ -110,6 +114,7 @@ def test_train_says_what_it_trains_on_and_what_came_out(trained):
     assert "k-core of users ≥ 2, items ≥ 2: " in err
     assert "Split: random share of each user: train 0.8, valid 0.1, test 0.1, seed 0" in err
     assert "Protocol strict: epoch selected on validation" in err
+    assert "compiling …" in err
     assert "epoch 2 " in err
     assert "protocol strict" in out
     assert f"lightgcn-jax recommend '{run}' --user " in out
@@ -248,6 +253,59 @@ def test_a_run_is_named_after_its_data_by_default(source, monkeypatch, tmp_path)
     status, _, err = call("train", *source, "--quiet")
     assert status == 2
     assert err.startswith(f"error: out is {Path('runs') / 'log-'}")
+
+
+def test_a_place_that_is_taken_is_noticed_before_data_are_read(run, tmp_path):
+    nowhere = ("--data", tmp_path / "nix.csv")
+    assert "--overwrite replaces the run that lies" in error_of("train", *nowhere, "--out", run)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    said = error_of("train", *nowhere, "--out", tmp_path / "letters")
+    assert "already holds something" in said
+    assert "--overwrite" not in said
+    said = error_of("train", *nowhere, "--out", tmp_path / "letters", "--overwrite")
+    assert "expected a run in" in said
+    sweep = ("sweep", *nowhere, "--set", "dim=4,8", "--out", tmp_path / "letters")
+    assert "go on with a sweep by resuming it" in error_of(*sweep)
+
+
+def test_a_run_is_overwritten_by_a_whole_one(run, source, tmp_path, monkeypatch):
+    place = shutil.copytree(run, tmp_path / "run")
+    popular = ("train", *source, "--model", "popular", "--ks", "5", "--quiet", "--out", place)
+    # Settings that do not fit are found after the data are read; what lay there stays.
+    assert error_of(*popular, "--overwrite", "--k-core", "500")
+    assert RunDirectory.open(place).config.ks == (5, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "fit_closed_form", out_of_memory)
+        assert "no room" in error_of(*popular, "--overwrite")
+    assert RunDirectory.open(place).summary() == RunDirectory.open(run).summary()
+    assert call(*popular, "--overwrite").status == 0
+    assert RunDirectory.open(place).summary()["model"] == "popular"
+    assert [one.name for one in tmp_path.iterdir()] == ["run"]
+
+
+def out_of_memory(*_, **__):
+    raise MemoryError("no room")
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "fit_closed_form", out_of_memory)
+    said = error_of("train", *source, "--model", "popular", "--quiet", "--out", tmp_path / "run")
+    assert "no room" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "checkpoints"])
+def test_a_run_that_has_begun_stays(left, tmp_path):
+    (tmp_path / left).touch()
+    with pytest.raises(MemoryError), gone_unless_begun(tmp_path, KeyError):
+        out_of_memory()
+    assert (tmp_path / left).exists()
+    (tmp_path / left).unlink()
+    for told in (KeyError("diverged"), Interrupted("stopped")):
+        with pytest.raises(type(told)), gone_unless_begun(tmp_path, KeyError):
+            raise told
+        assert tmp_path.exists()
 
 
 def test_resuming_a_finished_run(run):

@@ -111,6 +111,14 @@ def test_training_says_what_it_trains_on_and_what_came_out(call, run, tmp_path):
     np.testing.assert_array_equal(open_items(out).vectors, open_items(run).vectors)
 
 
+def test_a_place_that_is_taken_is_noticed_before_data_are_read(error_of, copy, tmp_path):
+    nowhere = ("--data", tmp_path / "nix.csv")
+    assert "--overwrite replaces the run" in error_of("train", *nowhere, "--out", copy)
+    # The run stays where another cannot be made.
+    assert "nix.csv" in error_of("train", *nowhere, "--out", copy, "--overwrite")
+    assert PinSageRun.open(copy).summary["best_epoch"] >= 0
+
+
 def test_resuming(call, error_of, copy):
     assert "finished already" in error_of("train", "--resume", copy)
     for flags in (("--dim", "4"), ("--items", "3"), ("--out", "x")):
@@ -152,6 +160,7 @@ def test_a_baseline_is_ranked_on_the_same_task(name, call, monkeypatch, tmp_path
         (("--seed", "1"), "--seed: settings of the encoder, which --model pagerank has not"),
         (("--out", "here"), "--out: --model pagerank has no run directory"),
         (("--resume", "here"), "--resume: --model pagerank has no run directory"),
+        (("--overwrite",), "--overwrite: --model pagerank has no run directory"),
     ],
 )
 def test_a_baseline_has_no_settings_and_no_run(flags, message, error_of):
