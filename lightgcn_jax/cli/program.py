@@ -46,6 +46,7 @@ class Program(NamedTuple):
         package: whose modules hold the commands.
         commands: name -> module, class, one line for the list of commands.
         out_of_memory: what to try when the device has no memory left.
+        spellings: flags that the other program spells in another way -> as they are spelt here.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Program(NamedTuple):
     package: str
     commands: Mapping[str, tuple[str, str, str]]
     out_of_memory: str = _OUT_OF_MEMORY
+    spellings: Mapping[str, str] = {"--neighbors": "--neighbours"}
 
 
 LIGHTGCN = Program(
@@ -64,7 +66,7 @@ LIGHTGCN = Program(
         "sweep": ("sweep", "Sweep", "Try settings, choose on validation, train the best."),
         "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
         "compare": ("compare", "Compare", "Put runs side by side, with tests of significance."),
-        "recommend": ("runs", "Recommend", "Recommend items to users."),
+        "recommend": ("recommend", "Recommend", "Recommend items to users."),
         "similar": ("runs", "Similar", "Find the neighbours of items or users."),
         "export": ("runs", "Export", "Write embeddings and ids to one file."),
         "data": ("datasets", "Data", "List, download and describe data sets."),
@@ -160,6 +162,11 @@ def _parsed(program: Program, arguments: list[str]) -> Command:
     import than a list of commands should take to appear.
     """
     called = arguments[0] if arguments else None
+    for other, here in program.spellings.items():
+        arguments = [
+            here + one.removeprefix(other) if one.partition("=")[0] == other else one
+            for one in arguments
+        ]
     commands: dict[str, Any] = {}
     for name, (module, class_name, description) in program.commands.items():
         if name == called:

@@ -1,4 +1,4 @@
-"""Commands on a finished run: evaluate, recommend, similar, export."""
+"""Commands on a finished run: evaluate, similar, export."""
 
 from __future__ import annotations
 
@@ -113,60 +113,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Recommend:
-    """Recommend items to users, by their external ids, or to somebody new from a list of items.
-
-    Attributes:
-        run_path: the run directory.
-        user: users to recommend to.
-        liked: items of somebody who was never seen, in place of users; of the models `filter`,
-            `gfcf` and `itemcf`.
-        k: items for each user; where fewer may be recommended, all of them are.
-        include_seen: recommend items that the user has too, or those liked.
-        offer_test: recommend test items of the user too, as a judgement of the run does.
-        items: only these items may be recommended.
-        filter_items: these items are left out.
-        json: print JSON.
-    """
-
-    run_path: RunPath
-    user: Ids = ()
-    liked: Ids = ()
-    k: Annotated[int | None, flag("K", "(default: 20)")] = None
-    include_seen: Switch = False
-    offer_test: Switch = False
-    items: Ids = ()
-    filter_items: Ids = ()
-    json: Switch = False
-
-    def run(self) -> int:
-        if bool(self.user) == bool(self.liked):
-            raise InputError("recommend: expected either --user ID … or --liked ID …")
-        recommender = Recommender.from_run(self.run_path, offer_test=self.offer_test)
-        if self.liked:
-            return self._recommend_to_somebody_new(recommender)
-
-        def recommend(users: list[str]) -> list[Ranked | None]:
-            items, filter_items = self.items or None, self.filter_items or None
-            return recommender.recommend(users, self.k, not self.include_seen, items, filter_items)
-
-        def by(users: list[str]) -> list[str]:
-            return ["model" if one else "popularity" for one in recommender.knows_user(users)]
-
-        return _answer("user", "item", self.user, recommender.users, recommend, self.json, by)
-
-    def _recommend_to_somebody_new(self, recommender: Recommender) -> int:
-        if self.items or self.filter_items:
-            raise InputError("--liked: expected neither --items nor --filter-items beside it")
-        found = recommender.recommend_from(self.liked, self.k, not self.include_seen)
-        if self.json:
-            print(json.dumps({"items": _plain(found)}, indent=2))
-        else:
-            results().print(ranked_table("user", "item", {"new": found}))
-        return 0
-
-
-@dataclass(frozen=True)
 class Similar:
     """Find the items or the users whose final embeddings have the highest cosine to a given one.
 
@@ -194,7 +140,7 @@ class Similar:
             known, find, kind = recommender.items, recommender.similar_items, "item"
         else:
             known, find, kind = recommender.users, recommender.similar_users, "user"
-        return _answer(
+        return answer(
             kind, kind, self.item or self.user, known, lambda ids: find(ids, self.k), self.json
         )
 
@@ -270,7 +216,7 @@ def cold_lines(figures: Mapping[str, Any]) -> Iterator[str]:
             yield line
 
 
-def _answer(
+def answer(
     asked_kind: str,
     kind: str,
     asked: Sequence[str],
@@ -300,8 +246,7 @@ def _answer(
     external = dict(zip(known, ids.external(rows[rows >= 0]), strict=True))
     if as_json:
         answers = [
-            {asked_kind: external.get(one, one), f"{kind}s": _plain(found.get(one))}
-            for one in asked
+            {asked_kind: external.get(one, one), f"{kind}s": plain(found.get(one))} for one in asked
         ]
         if by is not None:
             bases = dict(zip(known, by(known), strict=True))
@@ -338,7 +283,12 @@ def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None])
     return table((asked_kind, "place", kind, "score"), rows, numbers=("place", "score"))
 
 
-def _plain(ranked: Ranked | None) -> list[dict[str, Any]] | None:
+def plain(ranked: Ranked | None) -> list[dict[str, Any]] | None:
+    """A ranking as a JSON value.
+
+    Args:
+        ranked: what was found; None for an id of which nothing is known.
+    """
     if ranked is None:
         return None
     return [

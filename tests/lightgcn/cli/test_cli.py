@@ -430,12 +430,15 @@ def test_somebody_new_is_recommended_to_by_what_they_like(source, run, tmp_path)
     assert [one["id"] for one in found["items"]] == expected.ids
     assert all(one in call(*ask).out for one in expected.ids)
     refusals = [
-        (("--user", "u"), "recommend: expected either --user ID … or --liked ID …"),
+        (
+            ("--user", "u"),
+            "recommend: expected one of --user ID …, --users FILE, --all-users and --liked ID …",
+        ),
         (("--items", liked[0]), "--liked: expected neither --items nor --filter-items beside it"),
     ]
     for flags, said in refusals:
         assert said in error_of(*ask, *flags)
-    assert "expected either --user ID" in error_of("recommend", tmp_path / "run")
+    assert "expected one of --user ID" in error_of("recommend", tmp_path / "run")
     refusal = "expected a model that scores a list of items (filter, gfcf, itemcf), got lightgcn"
     assert refusal in error_of("recommend", run, "--liked", liked[0])
 
@@ -632,6 +635,12 @@ def test_a_misspelt_command_and_a_misspelt_flag_are_put_right():
     assert "did you mean" not in error_of("frobnicate")
     err = " ".join(call("train", "--dims", "3").err.replace("│", " ").split())
     assert "Perhaps you meant: --dim INT" in err
+
+
+def test_the_other_spelling_of_a_flag_is_taken():
+    for spelling in (["--neighbours", "7"], ["--neighbors", "7"], ["--neighbors=7"]):
+        command = _parsed(LIGHTGCN, ["train", "--model", "itemcf", *spelling])
+        assert command._config().model.neighbours == 7
 
 
 def test_the_version_is_that_of_the_distribution():

@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 from rich.console import Console
 
+from lightgcn_jax.cli.program import _parsed
 from lightgcn_jax.data import Interactions
 from pinsage_jax import PinWorld, cooccurrence_task, generate_pins, open_items
 from pinsage_jax.cli import main
@@ -165,6 +166,11 @@ def test_a_baseline_is_ranked_on_the_same_task(name, call, monkeypatch, tmp_path
 )
 def test_a_baseline_has_no_settings_and_no_run(flags, message, error_of):
     assert message in error_of("train", "--model", "pagerank", *WORLD, *flags)
+
+
+def test_the_other_spelling_of_a_flag_is_taken():
+    for spelling in ("--neighbours", "--neighbors"):
+        assert _parsed(PINSAGE, ["train", spelling, "7"]).settings == {"neighbors": 7}
 
 
 def test_a_model_that_is_not_there_is_named(error_of):
