@@ -44,8 +44,24 @@ def test_the_page_is_one_page():
     assert 700 <= len(README.split()) <= 900
     assert README.count("![") == 2
     assert len(re.findall(r"^\|[-|]+\|$", README, flags=re.MULTILINE)) == 2
-    for page in re.findall(r"\]\(([\w/.-]+)", README):
-        assert (ROOT / page).is_file(), page
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)", text):
+        place, _, heading = link.partition("#")
+        if place.startswith("https:"):
+            continue
+        target = page.parent / place if place else page
+        assert target.is_file(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+            assert heading in slugs, link
 
 
 def test_the_first_command_trains_and_recommends(tmp_path, monkeypatch, capsys):

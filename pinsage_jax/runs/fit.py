@@ -155,6 +155,8 @@ def _train(
     if not progress.epoch and trainer.config.structure:
         progress, record = trainer.assess_start(progress)
         records.append(record)
+    if not trainer.finished(progress):
+        trainer.reporter.noted("compiling …")
     while not trainer.finished(progress):
         progress, record = trainer.advance(progress)
         records.append(record)

@@ -102,6 +102,7 @@ def test_training_says_what_it_trains_on_and_what_came_out(call, run, tmp_path):
     assert "Data pins: 300 items" in err
     assert "edges trained on" in err
     assert "items held out" in err
+    assert "compiling …" in err
     assert "epoch 2  loss " in err
     assert "chosen by valid mrr; held-out positives ranked among all" in printed
     assert f"pinsage-jax similar '{out}' --item pin-0" in printed
