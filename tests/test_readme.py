@@ -1,30 +1,67 @@
 """The README's own text runs."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from lightgcn_jax.cli import main as lightgcn_main
 from pinsage_jax.cli import main as pinsage_main
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def test_the_python_example_recommends(capsys):
-    (example,) = blocks("python")
-    exec(compile(example, "README.md", "exec"), {})
-    recall, recommended, similar = capsys.readouterr().out.splitlines()
+    example, own_model = blocks("python")
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    recall, recommended = capsys.readouterr().out.splitlines()
     # A reader reads in one of three genres of thirty books; chance would be 10 of 90.
     assert float(recall) > 0.2
-    genre = range(30 * (7 % 3), 30 * (7 % 3) + 30)
-    assert {f"book-{n}" for n in genre} >= set(re.findall(r"book-\d+", recommended))
-    assert similar.startswith("[Ranked(")
+    seven, thirty_one = (ast.literal_eval(found) for found in re.findall(r"\[.*?\]", recommended))
+    assert {book // 30 for book in seven} == {7 % 3}
+    assert {book // 30 for book in thirty_one} == {31 // 30}
+    exec(compile(own_model, "README.md", "exec"), names)
+    model = names["Mixed"]()
+    params = model.init(jax.random.key(0), 2)
+    # The graph of one pair, normalised, swaps its two nodes: both get the mean of their vectors.
+    mean = np.broadcast_to(np.asarray(params.table).mean(axis=0), (2, 16))
+    np.testing.assert_allclose(model.apply(params, np.eye(2)[::-1]), mean, atol=1e-7)
+
+
+def test_the_page_is_one_page():
+    assert README.count("\n") <= 150
+    assert 700 <= len(README.split()) <= 900
+    assert README.count("![") == 2
+    assert len(re.findall(r"^\|[-|]+\|$", README, flags=re.MULTILINE)) == 2
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)", text):
+        place, _, heading = link.partition("#")
+        if place.startswith("https:"):
+            continue
+        target = page.parent / place if place else page
+        assert target.is_file(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+            assert heading in slugs, link
 
 
 def test_the_first_command_trains_and_recommends(tmp_path, monkeypatch, capsys):
@@ -42,7 +79,7 @@ def test_the_first_command_trains_and_recommends(tmp_path, monkeypatch, capsys):
 
 EXAMPLES = [
     line
-    for block in blocks("bash")[2:]
+    for block in [*blocks("bash")[2:], *blocks("bash", GUIDE)]
     for line in block.splitlines()
     # What needs no file would train or measure.
     if line.startswith(("lightgcn-jax", "pinsage-jax"))

@@ -20,6 +20,7 @@ STAGES = [
     "interrupts",
     "files",
     "allocator",
+    "caches",
     "data",
     "graph",
     "diffusion",

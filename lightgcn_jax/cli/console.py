@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 
 # Off a terminal nothing is wrapped or cut: a line of a table is a line of the file.
 _WIDE = 10_000
+# Texts are not broken into lines shorter than this.
+_LEAST_TEXT = 12
 
 
 def say(message: str) -> None:
@@ -40,23 +43,92 @@ def messages(*, quiet: bool = False) -> Console:
     )
 
 
+class WholeTable:
+    """A table that never cuts a heading or a number, as narrow as the console is.
+
+    Long texts are broken into lines first. What is still too wide is divided: the columns stand in
+    several tables one below the other, each of which begins with the first ones.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        numbers: Sequence[str],
+        keys: int,
+        cut: str | None,
+    ):
+        self._columns, self._rows = columns, rows
+        self._numbers, self._keys, self._cut = numbers, keys, cut
+        cells = zip(columns, *rows, strict=True)
+        self._full = [max(map(cell_len, one)) for one in cells]
+        self._least = [
+            full if name in numbers else max(cell_len(name), min(full, _LEAST_TEXT))
+            for name, full in zip(columns, self._full, strict=True)
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        for places in self._divided(options.max_width):
+            yield self._drawn(places, options.max_width)
+
+    def _divided(self, width: int) -> list[list[int]]:
+        """The columns of each table: all of them, or the first ones and an even share of others."""
+        keys, others = [*range(self._keys)], [*range(self._keys, len(self._columns))]
+        for count in range(1, len(others) + 1):
+            size = -(-len(others) // count)
+            tables = [keys + others[at : at + size] for at in range(0, len(others), size)]
+            if all(_taken((self._least[at] for at in one), 1) <= width for one in tables):
+                return tables
+        return [[*keys, one] for one in others] or [keys]
+
+    def _drawn(self, places: Sequence[int], width: int) -> Table:
+        full, widths = ([of[at] for at in places] for of in (self._full, self._least))
+        gap = 2 if _taken(full, 2) <= width else 1
+        left = max(0, width - _taken(widths, gap))
+        for at, wanted in enumerate(full):
+            more = min(left, wanted - widths[at])
+            widths[at] += more
+            left -= more
+        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False)
+        for place, taken in zip(places, widths, strict=True):
+            name = self._columns[place]
+            drawn.add_column(
+                name,
+                width=taken,
+                justify="right" if name in self._numbers else "left",
+                overflow="ellipsis" if name == self._cut else "fold",
+                no_wrap=name == self._cut,
+            )
+        for row in self._rows:
+            drawn.add_row(*(row[place] for place in places))
+        return drawn
+
+
+def _taken(widths: Iterable[int], gap: int) -> int:
+    """What columns take, with a blank at either edge."""
+    widths = [*widths]
+    return sum(widths) + gap * (len(widths) - 1) + 2
+
+
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()
-) -> Table:
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[str] = (),
+    keys: int = 1,
+    cut: str | None = None,
+) -> WholeTable:
     """A table.
 
     Args:
         columns: their headings.
         rows: a cell for each column.
         numbers: the columns that stand to the right.
+        keys: how many of the first columns say what a row is of; they are repeated where the
+            columns do not fit beside each other.
+        cut: a column whose texts are cut to a line where they do not fit.
     """
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in columns:
-        justify = "right" if column in numbers else "left"
-        drawn.add_column(column, justify=justify, overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(str, row))
-    return drawn
+    return WholeTable(columns, [[*map(str, row)] for row in rows], numbers, keys, cut)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Table:
@@ -76,7 +148,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Table:
 def metrics_table(
     parts: Mapping[str, Mapping[str, float]],
     spreads: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
-) -> Table:
+) -> WholeTable:
     """Metrics such as ``recall@20`` of each part of the split that has any: a line a cut-off.
 
     Args:
@@ -86,8 +158,8 @@ def metrics_table(
     """
 
     def cell(part: str, key: str) -> str:
-        value = f"{parts[part][key]:.4f}"
-        return value if spreads is None else f"{value} ±{spreads[part][key]['ci95_half_width']:.4f}"
+        value, spread = f"{parts[part][key]:.4f}", (spreads or {}).get(part)
+        return value if spread is None else f"{value} ±{spread[key]['ci95_half_width']:.4f}"
 
     filled = {part: metrics for part, metrics in parts.items() if metrics}
     keys = [key.partition("@") for metrics in filled.values() for key in metrics]
@@ -98,4 +170,4 @@ def metrics_table(
         for part in filled
         for k in cutoffs
     ]
-    return table(("part", "k", *names), rows, numbers=("k", *names))
+    return table(("part", "k", *names), rows, numbers=("k", *names), keys=2)

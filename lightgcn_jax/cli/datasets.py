@@ -21,7 +21,7 @@ Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 
 @dataclass(frozen=True)
 class List:
-    """List the data sets that are known by name.
+    """List the data sets that are known by name, a line each; `data describe NAME` says more.
 
     Attributes:
         data_dir: folder with one folder for each data set.
@@ -33,9 +33,10 @@ class List:
         rows = []
         for name in dataset_names():
             about = describe(name, data_dir=self.data_dir)
-            rows.append((name, *_counts(about), _whereabouts(about), about["licence"]))
+            at_hand = "yes" if about["folder"] else _whereabouts(about)
+            rows.append((name, *_counts(about), at_hand, about["licence"]))
         columns = ("name", "users", "items", "interactions", "at hand", "licence")
-        results().print(table(columns, rows, numbers=columns[1:4]))
+        results().print(table(columns, rows, numbers=columns[1:4], cut="licence"))
         return 0
 
 

@@ -7,7 +7,9 @@ whoever read stdout closed it, without a word.
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import importlib.metadata
 import os
 import sys
 import warnings
@@ -18,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import tyro
 
 from lightgcn_jax.allocator import keep_freed_memory
+from lightgcn_jax.caches import is_of_the_cache, keep_compiled
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.interrupts import Interrupted
@@ -25,6 +28,13 @@ from lightgcn_jax.interrupts import Interrupted
 _OUT_OF_MEMORY = (
     "try a smaller --dim, --batch-size, --negatives, --seeds, --singular-vectors or --neighbours"
 )
+
+
+_DISTRIBUTION = "lightgcn-pinsage-jax"
+_NO_CACHE = "--no-compilation-cache"
+_OF_ALL = f"""--version prints the version. What is compiled is kept for the next time in the
+user's cache folder; {_NO_CACHE}, with any command, or
+JAX_ENABLE_COMPILATION_CACHE=false in the environment turns that off."""
 
 
 class Program(NamedTuple):
@@ -36,6 +46,7 @@ class Program(NamedTuple):
         package: whose modules hold the commands.
         commands: name -> module, class, one line for the list of commands.
         out_of_memory: what to try when the device has no memory left.
+        spellings: flags that the other program spells in another way -> as they are spelt here.
     """
 
     name: str
@@ -43,6 +54,7 @@ class Program(NamedTuple):
     package: str
     commands: Mapping[str, tuple[str, str, str]]
     out_of_memory: str = _OUT_OF_MEMORY
+    spellings: Mapping[str, str] = {"--neighbors": "--neighbours"}
 
 
 LIGHTGCN = Program(
@@ -54,7 +66,7 @@ LIGHTGCN = Program(
         "sweep": ("sweep", "Sweep", "Try settings, choose on validation, train the best."),
         "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
         "compare": ("compare", "Compare", "Put runs side by side, with tests of significance."),
-        "recommend": ("runs", "Recommend", "Recommend items to users."),
+        "recommend": ("recommend", "Recommend", "Recommend items to users."),
         "similar": ("runs", "Similar", "Find the neighbours of items or users."),
         "export": ("runs", "Export", "Write embeddings and ids to one file."),
         "data": ("datasets", "Data", "List, download and describe data sets."),
@@ -93,9 +105,18 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    keeps_compiled = _NO_CACHE not in arguments
+    arguments = [one for one in arguments if one != _NO_CACHE]
     if argv is None:  # the process is this command's own
         keep_freed_memory()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+        keep_compiled(wanted=keeps_compiled)
+    if arguments[:1] == ["--version"]:
+        print(f"{program.name} {importlib.metadata.version(_DISTRIBUTION)}")
+        return 0
+    if (wrong := _unknown_command(program, arguments)) is not None:
+        say(wrong)
+        return 2
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -124,6 +145,16 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             raise
 
 
+def _unknown_command(program: Program, arguments: list[str]) -> str | None:
+    """What is said of a command that is not there; None where it is, or where a flag stands."""
+    called = arguments[0] if arguments else "-"
+    if called.startswith("-") or called in program.commands:
+        return None
+    near = difflib.get_close_matches(called, program.commands, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"error: {called}: expected one of {', '.join(program.commands)}{meant}"
+
+
 def _parsed(program: Program, arguments: list[str]) -> Command:
     """The command with its arguments.
 
@@ -131,6 +162,11 @@ def _parsed(program: Program, arguments: list[str]) -> Command:
     import than a list of commands should take to appear.
     """
     called = arguments[0] if arguments else None
+    for other, here in program.spellings.items():
+        arguments = [
+            here + one.removeprefix(other) if one.partition("=")[0] == other else one
+            for one in arguments
+        ]
     commands: dict[str, Any] = {}
     for name, (module, class_name, description) in program.commands.items():
         if name == called:
@@ -139,7 +175,10 @@ def _parsed(program: Program, arguments: list[str]) -> Command:
         else:
             commands[name] = make_dataclass(class_name, (), namespace={"__doc__": description})
     return tyro.extras.subcommand_cli_from_dict(
-        commands, prog=program.name, description=program.description, args=arguments
+        commands,
+        prog=program.name,
+        description=f"{program.description}\n\n{_OF_ALL}",
+        args=arguments,
     )
 
 
@@ -155,4 +194,5 @@ def _one_line(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    say(f"warning: {message}")
+    if not is_of_the_cache(str(message)):
+        say(f"warning: {message}")

@@ -1,4 +1,4 @@
-"""Commands on a finished run: evaluate, recommend, similar, export."""
+"""Commands on a finished run: evaluate, similar, export."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.table import Table
 
-from lightgcn_jax.cli.console import metrics_table, results, say, table
+from lightgcn_jax.cli.console import WholeTable, metrics_table, results, say, table
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import PARTS, IdMap
 from lightgcn_jax.errors import InputError
@@ -30,6 +29,8 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavi
 Find = Callable[[list[str]], list[Ranked | None]]
 
 _GROUPS = 4
+POPULARITY = "popularity"
+POPULARITY_NOTE = "popularity: test, ranked by the items' numbers of training users."
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ class Evaluate:
         console.print(f"Protocol {figures['protocol_note']}")
         parts = {part: figures[part] for part in PARTS if figures[part]}
         if parts:
-            console.print(metrics_table(parts))
+            console.print(metrics_table(parts | {POPULARITY: figures["popularity"]}))
+            if figures["popularity"]:
+                console.print(POPULARITY_NOTE)
         else:
             console.print("The run withholds nothing to judge it by.")
         without = figures["users_without_test_items"]
@@ -109,60 +112,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Recommend:
-    """Recommend items to users, by their external ids, or to somebody new from a list of items.
-
-    Attributes:
-        run_path: the run directory.
-        user: users to recommend to.
-        liked: items of somebody who was never seen, in place of users; of the models `filter`,
-            `gfcf` and `itemcf`.
-        k: items for each user; where fewer may be recommended, all of them are.
-        include_seen: recommend items that the user has too, or those liked.
-        offer_test: recommend test items of the user too, as a judgement of the run does.
-        items: only these items may be recommended.
-        filter_items: these items are left out.
-        json: print JSON.
-    """
-
-    run_path: RunPath
-    user: Ids = ()
-    liked: Ids = ()
-    k: Annotated[int | None, flag("K", "(default: 20)")] = None
-    include_seen: Switch = False
-    offer_test: Switch = False
-    items: Ids = ()
-    filter_items: Ids = ()
-    json: Switch = False
-
-    def run(self) -> int:
-        if bool(self.user) == bool(self.liked):
-            raise InputError("recommend: expected either --user ID … or --liked ID …")
-        recommender = Recommender.from_run(self.run_path, offer_test=self.offer_test)
-        if self.liked:
-            return self._recommend_to_somebody_new(recommender)
-
-        def recommend(users: list[str]) -> list[Ranked | None]:
-            items, filter_items = self.items or None, self.filter_items or None
-            return recommender.recommend(users, self.k, not self.include_seen, items, filter_items)
-
-        def by(users: list[str]) -> list[str]:
-            return ["model" if one else "popularity" for one in recommender.knows_user(users)]
-
-        return _answer("user", "item", self.user, recommender.users, recommend, self.json, by)
-
-    def _recommend_to_somebody_new(self, recommender: Recommender) -> int:
-        if self.items or self.filter_items:
-            raise InputError("--liked: expected neither --items nor --filter-items beside it")
-        found = recommender.recommend_from(self.liked, self.k, not self.include_seen)
-        if self.json:
-            print(json.dumps({"items": _plain(found)}, indent=2))
-        else:
-            results().print(ranked_table("user", "item", {"new": found}))
-        return 0
-
-
-@dataclass(frozen=True)
 class Similar:
     """Find the items or the users whose final embeddings have the highest cosine to a given one.
 
@@ -190,7 +139,7 @@ class Similar:
             known, find, kind = recommender.items, recommender.similar_items, "item"
         else:
             known, find, kind = recommender.users, recommender.similar_users, "user"
-        return _answer(
+        return answer(
             kind, kind, self.item or self.user, known, lambda ids: find(ids, self.k), self.json
         )
 
@@ -213,12 +162,12 @@ class Export:
         return 0
 
 
-def _beyond_table(metrics: Mapping[str, float]) -> Table:
+def _beyond_table(metrics: Mapping[str, float]) -> WholeTable:
     columns = ("k", *CATALOGUE_METRICS)
     return table(columns, _cutoff_rows(metrics, CATALOGUE_METRICS), numbers=columns)
 
 
-def _user_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+def _user_groups_table(groups: Sequence[Mapping[str, Any]]) -> WholeTable:
     rows = [
         (group["label"], f"{group['users']:,}", f"{group['test_pairs']:,}", *cells)
         for group in groups
@@ -228,7 +177,7 @@ def _user_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     return table(("training items", *numbers), rows, numbers=numbers)
 
 
-def _item_groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+def _item_groups_table(groups: Sequence[Mapping[str, Any]]) -> WholeTable:
     names = ("recommended", "recall")
     rows = [
         (
@@ -266,7 +215,7 @@ def cold_lines(figures: Mapping[str, Any]) -> Iterator[str]:
             yield line
 
 
-def _answer(
+def answer(
     asked_kind: str,
     kind: str,
     asked: Sequence[str],
@@ -296,8 +245,7 @@ def _answer(
     external = dict(zip(known, ids.external(rows[rows >= 0]), strict=True))
     if as_json:
         answers = [
-            {asked_kind: external.get(one, one), f"{kind}s": _plain(found.get(one))}
-            for one in asked
+            {asked_kind: external.get(one, one), f"{kind}s": plain(found.get(one))} for one in asked
         ]
         if by is not None:
             bases = dict(zip(known, by(known), strict=True))
@@ -316,7 +264,7 @@ def _answer(
     return 2 if unknown or unanswered else 0
 
 
-def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> Table:
+def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> WholeTable:
     """A line for each recommendation or neighbour.
 
     Args:
@@ -334,7 +282,12 @@ def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None])
     return table((asked_kind, "place", kind, "score"), rows, numbers=("place", "score"))
 
 
-def _plain(ranked: Ranked | None) -> list[dict[str, Any]] | None:
+def plain(ranked: Ranked | None) -> list[dict[str, Any]] | None:
+    """A ranking as a JSON value.
+
+    Args:
+        ranked: what was found; None for an id of which nothing is known.
+    """
     if ranked is None:
         return None
     return [

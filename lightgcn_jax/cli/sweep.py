@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import tyro
-from rich.table import Table
 
-from lightgcn_jax.cli.console import messages, metrics_table, results, table
+from lightgcn_jax.cli.console import WholeTable, messages, metrics_table, results, table
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.cli.source import Source
@@ -20,6 +19,7 @@ from lightgcn_jax.cli.training import Settings, data_lines
 from lightgcn_jax.data import PARTS
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import refuse_taken
 from lightgcn_jax.runs import ConsoleReporter, FitResult, SilentReporter
 from lightgcn_jax.settings.names import KINDS
 from lightgcn_jax.sweeps import Range, SweepConfig, SweepResult, resume_sweep, run_sweep
@@ -96,13 +96,14 @@ class Sweep:
 
     def _sweep(self) -> SweepResult:
         config, name = self.config(), self.source.name
+        out = self.out or Path("runs") / f"{name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
+        refuse_taken(out, "sweep")
         interactions = self.source.interactions(quiet=self.quiet)
         split = apply_protocol(
             self.source.split_up(interactions), "strict", seed=self.source.split_seed
         )
         for line in data_lines(self.source, interactions, split):
             messages(quiet=self.quiet).print(line)
-        out = self.out or Path("runs") / f"{name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}"
         reporter, data = self._reporter(config), self.source.record(interactions)
         return run_sweep(split, config, out=out, reporter=reporter, data=data)
 
@@ -181,7 +182,7 @@ def _range(flag: str, text: str) -> Range:
     raise InputError(f"{flag}: {wanted}; {problem}")
 
 
-def trials_table(result: SweepResult) -> Table:
+def trials_table(result: SweepResult) -> WholeTable:
     """A line a trial, the best first: what was tried and what came of it.
 
     Args:

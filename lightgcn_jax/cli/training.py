@@ -13,13 +13,22 @@ import numpy as np
 import tyro
 
 from lightgcn_jax.cli.console import messages, metrics_table, results
-from lightgcn_jax.cli.runs import Switch, cold_lines, ranked_table
+from lightgcn_jax.cli.runs import (
+    POPULARITY,
+    POPULARITY_NOTE,
+    Switch,
+    cold_lines,
+    ranked_table,
+)
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source
+from lightgcn_jax.cli.taking import check_place, cleared
 from lightgcn_jax.data import PARTS, Interactions, Split, undivided
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
+from lightgcn_jax.evaluation.parts import evaluation_sets
+from lightgcn_jax.evaluation.popularity import popularity_figures
 from lightgcn_jax.runs import (
     ConsoleReporter,
     FitResult,
@@ -77,6 +86,7 @@ class Train:
             reach a good ranking in the fewest seconds.
         settings: settings of the run.
         out: the new run directory.
+        overwrite: put the new run in the place of the one that lies in --out.
         resume: go on with a run that was broken off, with its own stored settings.
         from_run: go on from this run's best epoch with new data, which join its own, in a new run;
             of a trained model.
@@ -90,6 +100,7 @@ class Train:
     settings: Annotated[Settings, tyro.conf.arg(name="")]
     preset: Annotated[Preset | None, flag("{default,paper,fast}", "(default: default)")] = None
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
+    overwrite: Switch = False
     resume: Annotated[Path | None, flag("RUN")] = None
     from_run: Annotated[Path | None, flag("RUN", name="from")] = None
     refit: Annotated[str | None, flag("RUN|all")] = None
@@ -109,7 +120,7 @@ class Train:
         return 0
 
     def _resume(self, path: Path) -> FitResult:
-        others = (self.settings, self.preset, self.out, self.from_run, self.refit)
+        others = (self.settings, self.preset, self.out, self.overwrite, self.from_run, self.refit)
         if any(others) or not self.source.is_default:
             raise InputError(
                 "--resume: goes on with the run's own stored data and settings; "
@@ -130,17 +141,21 @@ class Train:
         if any((others, self.preset, self.from_run)) or not self.source.is_default:
             raise InputError(
                 "--refit: takes the run's own stored data and settings; leave the other flags out, "
-                "but for --out and --protocol"
+                "but for --out, --overwrite and --protocol"
             )
         if protocol not in ("fixed", _ALL):
             raise InputError(f"--protocol: expected fixed or all beside --refit, got {protocol}")
         config = RunDirectory.open(path).config
         out = self.out or path.with_name(f"{path.name}-refit")
-        return refit(path, protocol=protocol, out=out, reporter=self._reporter(config))
+        check_place(out, overwrite=self.overwrite)
+        with cleared(out, overwrite=self.overwrite):
+            return refit(path, protocol=protocol, out=out, reporter=self._reporter(config))
 
     def _train(self) -> FitResult:
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
             raise InputError("--from: expected the new data as well, by --data or --dataset")
+        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        check_place(out, overwrite=self.overwrite)
         config = self._config()
         interactions = self.source.interactions(quiet=self.quiet)
         # New data may be few: the run that they join has validation and test pairs already.
@@ -166,15 +181,15 @@ class Train:
         for line in data_lines(self.source, interactions, split):
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
-        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         data = self.source.record(interactions)
         about = {"out": out, "reporter": self._reporter(config), "data": data}
-        if self.from_run is None:
-            return fit(split, config, **about)
-        assert isinstance(config, TrainConfig)
-        return continue_from(
-            self.from_run, split, config, **about, unknown_ids=self.source.unknown_ids
-        )
+        with cleared(out, overwrite=self.overwrite):
+            if self.from_run is None:
+                return fit(split, config, **about)
+            assert isinstance(config, TrainConfig)
+            return continue_from(
+                self.from_run, split, config, **about, unknown_ids=self.source.unknown_ids
+            )
 
     def _config(self) -> Config:
         """The preset's settings, or with --from the run's, under those that were given."""
@@ -251,7 +266,11 @@ def _print_outcome(result: FitResult) -> None:
     console.print(f"{made}, protocol {summary['protocol_note']}")
     parts = {part: summary[part] for part in PARTS}
     if any(parts.values()):
-        console.print(metrics_table(parts, summary.get("statistics")))
+        sets = evaluation_sets(result.split, config.cold)
+        popular = popularity_figures(sets, "test", config.ks) if summary["test"] else {}
+        console.print(metrics_table(parts | {POPULARITY: popular}, summary.get("statistics")))
+        if popular:
+            console.print(POPULARITY_NOTE)
     for line in cold_lines(summary.get("cold", {})):
         console.print(line)
     if "embeddings_of_seed" in summary:

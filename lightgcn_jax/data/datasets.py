@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lightgcn_jax.caches import user_cache
 from lightgcn_jax.data.download import download as download_file
 from lightgcn_jax.data.download import extract
 from lightgcn_jax.data.ids import IdMap
@@ -190,14 +191,8 @@ def _cache(name: str, cache_dir: Path | None) -> Path | None:
     """Where a download of a data set is kept; None where there is no home folder."""
     if cache_dir is not None:
         return Path(cache_dir) / name
-    # The XDG rules: an empty or relative value counts as unset.
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not configured.is_absolute():
-        try:
-            configured = Path.home() / ".cache"
-        except RuntimeError:
-            return None
-    return configured / "lightgcn-jax" / name
+    cache = user_cache()
+    return None if cache is None else cache / name
 
 
 def _find(entry: DatasetEntry, folders: list[Path]) -> tuple[Path, FileSet] | None:

@@ -40,7 +40,7 @@ from lightgcn_jax.evaluation.ranking import (
     whole_number,
 )
 from lightgcn_jax.evaluation.scorer import Scorer
-from lightgcn_jax.graph.bipartite import contains
+from lightgcn_jax.graph.bipartite import CsrRows, contains
 
 USER_METRICS = ("recall", "precision", "f1", "ndcg", "map", "mrr", "hit_rate")
 
@@ -171,6 +171,22 @@ def evaluate(
     if not ks:
         raise InputError("ks: expected at least one cut-off, got none")
     ranked = np.asarray(rank(ready, rows, max(ks), seen=seen).items)
+    return evaluate_ranked(ranked, rows, relevant, ks, num_items)
+
+
+def evaluate_ranked(
+    ranked: np.ndarray, rows: np.ndarray, relevant: CsrRows, ks: tuple[int, ...], num_items: int
+) -> Evaluation:
+    """Compute every figure from ranked items.
+
+    Args:
+        ranked: ``int32[n, largest K]``, items, best first; −1 where fewer may be recommended.
+        rows: ``int32[n]``, the users they are ranked for: all that have a relevant item.
+        relevant: row u holds the items that are right for user u.
+        ks: cut-offs, in ascending order.
+        num_items: I.
+    """
+    num_relevant = np.diff(np.asarray(relevant.offsets))
     # Places that could not be filled hold −1, which no row contains.
     hits = _contains(relevant, rows[:, None], ranked)
     figures = user_metrics(hits, num_relevant[rows], ks)

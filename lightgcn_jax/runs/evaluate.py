@@ -9,6 +9,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import catalogue_metrics, evaluate, item_groups, user_groups
 from lightgcn_jax.evaluation.cold import Cold
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
+from lightgcn_jax.evaluation.popularity import popularity_figures
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs.directory import RunDirectory
@@ -42,7 +43,8 @@ def evaluate_run(
 
     Returns:
         A JSON value: ``model``, ``protocol``, ``protocol_note``, the parts' metrics (``{}`` for a
-        part without pairs and for train unless it was asked for), ``users_without_test_items``,
+        part without pairs and for train unless it was asked for), ``popularity``, the metrics on
+        test of a ranking by the items' training users, ``users_without_test_items``,
         the ``cold`` policy and counts; where asked for ``beyond``, and
         ``groups`` of ``users`` and ``items``.
 
@@ -63,6 +65,7 @@ def evaluate_run(
         "train": {},
         **rank_parts(scorer, sets, ("train", "valid") if rank_train else ("valid",), ks),
         "test": {},
+        "popularity": popularity_figures(sets, "test", ks),
         "users_without_test_items": sets.users_without_test_items,
         "cold": sets.cold_figures(),
     }

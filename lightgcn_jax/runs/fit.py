@@ -25,10 +25,10 @@ from lightgcn_jax.runs.checkpoint import (
 )
 from lightgcn_jax.runs.closed_form import fit_closed_form, rebuild
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.interrupt import resumable
+from lightgcn_jax.runs.interrupt import gone_unless_begun, resumable
 from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.own_objects import check_complete
-from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained
+from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes
 from lightgcn_jax.runs.trainer import Trainer
@@ -169,14 +169,19 @@ def fit(
             if arrays is not None:
                 # Where the run goes on from can't be drawn again from its seeds.
                 save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
-    with nullcontext() if directory is None else directory.locked(), resumable(directory):
+    path = None if directory is None else directory.path
+    with (
+        gone_unless_begun(path, TrainingDiverged),
+        nullcontext() if directory is None else directory.locked(),
+        resumable(directory),
+    ):
         if isinstance(config, ClosedFormConfig):
             trained = fit_closed_form(split, config, directory, reporter)
         else:
             assert trainer is not None
             arrays = arrays or TrainArrays.start(trainer.initial_states())
             trained = trainer.train(arrays, progress)
-        return FitResult(config, split, *trained, None if directory is None else directory.path)
+        return FitResult(config, split, *trained, path)
 
 
 def _settings(

@@ -1,11 +1,15 @@
-"""What a run that was broken off says."""
+"""What a run that was broken off says, and what it leaves."""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
-from lightgcn_jax.interrupts import explained
+from lightgcn_jax.interrupts import Interrupted, explained
 from lightgcn_jax.runs.directory import RunDirectory
 
 
@@ -31,3 +35,24 @@ def resumable(directory: RunDirectory | None, how: str = "go on") -> AbstractCon
         how: what resuming the run does: it goes on, or starts again.
     """
     return explained(way_on("interrupted", how, directory))
+
+
+@contextlib.contextmanager
+def gone_unless_begun(path: Path | None, keep: type[Exception]) -> Iterator[None]:
+    """Remove a new run that fails before its first step: nobody could go on with it.
+
+    What was interrupted stays, and so does what has an epoch or a checkpoint behind it.
+
+    Args:
+        path: the run's directory; None if it has none.
+        keep: what only a run that has begun raises.
+    """
+    try:
+        yield
+    except (Interrupted, keep):
+        raise
+    except Exception:
+        begun = ("metrics.jsonl", "checkpoints")
+        if path is not None and not any((path / name).exists() for name in begun):
+            shutil.rmtree(path, ignore_errors=True)
+        raise

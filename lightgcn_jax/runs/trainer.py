@@ -183,6 +183,7 @@ class Trainer:
 
     def _compile(self, states: TrainState, progress: Progress) -> Callable:
         start = time.perf_counter()
+        self.reporter.noted("compiling …")
         function = jax.jit(
             compile_steps(self.strategies, self._optimizer_of, self.plan), donate_argnums=0
         )

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from rich.table import Table
+from rich.console import Console
 
-from lightgcn_jax.cli.console import results, say, table
+from lightgcn_jax.cli.console import WholeTable, results, say, table
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.errors import InputError
@@ -24,6 +24,7 @@ from pinsage_jax.runs.negative_distances import negative_distances, plot_distanc
 from pinsage_jax.runs.stored_task import read_table
 from pinsage_jax.serving.contact_sheet import contact_sheet, named_picture, neighbours_table
 from pinsage_jax.serving.live_items import GROWTH, LiveItems, Neighbours
+from pinsage_jax.serving.programs import Similarity
 
 RunPaths = Annotated[tuple[Path, ...], flag("RUN [RUN ...]")]
 
@@ -55,7 +56,7 @@ class Evaluate:
             print(json.dumps(figures, indent=2))
             return 0
         console = results()
-        console.print(parts_table(figures["parts"]))
+        print_parts(console, figures["parts"], figures["baselines"])
         if "added" in figures:
             console.print(_of_added(figures["added"]))
         if "not_added" in figures:
@@ -73,7 +74,23 @@ class Evaluate:
         return 0
 
 
-def parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
+def print_parts(
+    console: Console,
+    parts: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Print a run's figures, with those below which nothing was learnt.
+
+    Args:
+        console: where to.
+        parts: the metrics of validation and test.
+        baselines: those of rankings of test that need no encoder.
+    """
+    console.print(parts_table({**parts, **baselines}))
+    console.print(f"{', '.join(baselines)}: test, ranked by that alone")
+
+
+def parts_table(parts: Mapping[str, Mapping[str, float]]) -> WholeTable:
     """Make a table of the metrics of each part.
 
     Args:
@@ -109,6 +126,8 @@ class Similar:
         run_path: the run directory.
         item: items whose neighbours are wanted.
         k: neighbours of each.
+        by: order by the `score`, in which well-known items have longer vectors, or by the `cosine`,
+            which compares directions: what is alike, whoever knows it.
         compare: show the neighbours by these runs as well, side by side.
         sheet: draw the items and their neighbours as pictures, to this PNG; that needs the
             extra `plot`.
@@ -121,6 +140,7 @@ class Similar:
     run_path: RunPath
     item: Ids
     k: Annotated[int | None, flag("K", "(default: 10)")] = None
+    by: Similarity = "score"
     compare: RunPaths = ()
     sheet: File = None
     pictures: Annotated[Path | None, flag("FOLDER", "(default: this folder)")] = None
@@ -134,7 +154,7 @@ class Similar:
         rows = live.items.rows(list(self.item))
         unknown = [one for one, row in zip(self.item, rows, strict=True) if row < 0]
         known = live.items.external(rows[rows >= 0])
-        found = {name: neighbours_of(one, known, self.k) for name, one in runs.items()}
+        found = {name: neighbours_of(one, known, self.k, self.by) for name, one in runs.items()}
         if self.sheet is not None and known:
             self._draw(self.sheet, found[str(self.run_path)], live)
         if self.json:
@@ -212,7 +232,7 @@ class Export:
 
 
 def neighbours_of(
-    live: LiveItems, ids: Sequence[int | str], k: int | None
+    live: LiveItems, ids: Sequence[int | str], k: int | None, by: Similarity = "score"
 ) -> dict[int | str, Neighbours]:
     """Find the neighbours of items; fewer than k in a small catalogue.
 
@@ -220,8 +240,9 @@ def neighbours_of(
         live: the items of a run.
         ids: external ids.
         k: how many neighbours each gets; None for 10.
+        by: what they are ordered by.
     """
-    return dict(zip(ids, live.similar(ids, k), strict=True))
+    return dict(zip(ids, live.similar(ids, k, by), strict=True))
 
 
 def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, path: Path) -> None:
@@ -245,7 +266,7 @@ def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, pat
     results().print(table(drawn.columns, drawn.rows, numbers=drawn.numbers))
 
 
-def _side_by_side(found: Mapping[str, Mapping[int | str, Neighbours]]) -> Table:
+def _side_by_side(found: Mapping[str, Mapping[int | str, Neighbours]]) -> WholeTable:
     """A column of neighbours for each run."""
     first = next(iter(found.values()))
     rows = [

@@ -16,11 +16,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from lightgcn_jax.cli.console import messages, results
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag, settings_type, shown
+from lightgcn_jax.cli.taking import check_place, cleared
 from lightgcn_jax.errors import InputError
-from pinsage_jax.cli.runs import parts_table
+from pinsage_jax.cli.runs import parts_table, print_parts
 from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PRESETS, PinSageConfig, settings_from
-from pinsage_jax.evaluation.baselines import BASELINES, evaluate_baseline
+from pinsage_jax.evaluation.baselines import (
+    BASELINES,
+    evaluate_baseline,
+    lines_to_read_against,
+)
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
 from pinsage_jax.tasks.task import Task
@@ -59,6 +64,7 @@ class Train:
             `structure`, or the cosine of all `features`. A baseline's figures are printed, it
             writes no run.
         out: the new run directory.
+        overwrite: put the new run in the place of the one that lies in --out.
         resume: go on with a run that was broken off, with its own stored settings.
         quiet: print only the run directory, or only the table of a baseline.
     """
@@ -68,6 +74,7 @@ class Train:
     preset: Annotated[str, flag("{" + ",".join(PRESETS) + "}", "(default: default)")] = "default"
     model: Annotated[str, flag("{" + ",".join(MODELS) + "}", f"(default: {PINSAGE})")] = PINSAGE
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
+    overwrite: Switch = False
     resume: Annotated[Path | None, flag("RUN")] = None
     quiet: Switch = False
 
@@ -82,7 +89,7 @@ class Train:
         return 0
 
     def _resume(self, path: Path) -> Fit:
-        given = self.settings or self.preset != "default" or self.out is not None
+        given = self.settings or self.preset != "default" or self.out is not None or self.overwrite
         if given or self.source != ItemSource():
             raise InputError(
                 "--resume: goes on with the run's own stored data and settings; "
@@ -95,9 +102,10 @@ class Train:
         if self.preset not in PRESETS:
             raise InputError(f"--preset: expected {' or '.join(PRESETS)}, got {self.preset!r}")
         config = settings_from(PinSageConfig(), **{**PRESETS[self.preset], **self.settings})
-        task, notes = self._task()
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        with self._reporter(config.epochs) as reporter:
+        check_place(out, overwrite=self.overwrite)
+        task, notes = self._task()
+        with cleared(out, overwrite=self.overwrite), self._reporter(config.epochs) as reporter:
             record = self.source.record(task.data.interactions)
             data = {**record, "notes": notes}
             return fit(task, config, out=out, data=data, reporter=reporter)
@@ -112,8 +120,9 @@ class Train:
             raise InputError(
                 f"{', '.join(given)}: settings of the encoder, which --model {self.model} has not"
             )
-        for name, path in (("--out", self.out), ("--resume", self.resume)):
-            if path is not None:
+        places = {"--out": self.out, "--resume": self.resume, "--overwrite": self.overwrite or None}
+        for name, place in places.items():
+            if place is not None:
                 raise InputError(f"{name}: --model {self.model} has no run directory")
         task, _ = self._task()
         started = time.perf_counter()
@@ -191,7 +200,8 @@ def print_outcome(result: Fit) -> None:
         f"Epoch {summary['best_epoch']}, chosen by {summary['selected_by']}; held-out positives "
         f"ranked among all {summary['ranked_items']:,} training items"
     )
-    console.print(parts_table({part: summary[part] for part in ("valid", "test")}))
+    parts = {part: summary[part] for part in ("valid", "test")}
+    print_parts(console, parts, lines_to_read_against(result.task))
     console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")
     console.print(f"The run lies in {path}. Next:")
     item = shlex.quote(str(result.task.data.interactions.items.ids[0]))

@@ -203,6 +203,22 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
 """The baselines by name."""
 
 
+def lines_to_read_against(task: Task) -> dict[str, dict[str, float]]:
+    """Evaluate what needs no encoder on test: popularity, and the features where there are any.
+
+    Args:
+        task: the training edges and the held-out pairs.
+
+    Returns:
+        The metrics by baseline, ranked among the training items.
+    """
+    names = ["popularity", *(["features"] if task.data.features.columns else [])]
+    pool = np.flatnonzero(task.train_items)
+    return {
+        name: ranked_metrics(BASELINES[name](task, task.test), task.test, pool) for name in names
+    }
+
+
 def evaluate_baseline(task: Task, name: str) -> dict[str, dict[str, float]]:
     """Evaluate a baseline on all parts of a task.
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich.table import Table
-
-from lightgcn_jax.cli.console import table
+from lightgcn_jax.cli.console import WholeTable, table
 from lightgcn_jax.runs.summary import seed_statistics
 from pinsage_jax.experiments.ablation import Result
 from pinsage_jax.experiments.claims import Claim
@@ -127,7 +125,9 @@ def difference(first: Row | None, second: Row | None, name: str) -> Difference |
     return Difference(len(both), found["mean"], found.get("ci95_half_width"))
 
 
-def variants_table(rows: Sequence[Row], columns: Mapping[str, str], *, paper: bool = True) -> Table:
+def variants_table(
+    rows: Sequence[Row], columns: Mapping[str, str], *, paper: bool = True
+) -> WholeTable:
     """Make a table of variants, with the paper's figures where a row stands for one of its rows.
 
     Args:
@@ -149,7 +149,7 @@ def variants_table(rows: Sequence[Row], columns: Mapping[str, str], *, paper: bo
     return table(titles, lines, numbers=titles[1:])
 
 
-def ablation_table(rows: Sequence[Row]) -> Table:
+def ablation_table(rows: Sequence[Row]) -> WholeTable:
     """Make table 1 of one data set.
 
     Args:
@@ -158,7 +158,7 @@ def ablation_table(rows: Sequence[Row]) -> Table:
     return variants_table(rows, QUALITY | SECONDS)
 
 
-def new_pairs_table(rows: Sequence[Row]) -> Table | None:
+def new_pairs_table(rows: Sequence[Row]) -> WholeTable | None:
     """Make a table of what no training context told: new partners, and added items.
 
     Args:
@@ -201,7 +201,7 @@ def verdict(rows: Sequence[Row], name: str, best: str = "pinsage") -> str | None
     return f"{best} by {title}, over seeds: {'; '.join(parts)}"
 
 
-def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> Table:
+def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> WholeTable:
     """Make a table of worlds: PinSAGE, features alone, and their difference.
 
     The paper's settings come first, then the default's.
@@ -228,7 +228,7 @@ def grid_table(cells: Sequence[Sequence[Row]], name: str = "mrr") -> Table:
     return table(titles, lines, numbers=titles)
 
 
-def claims_table(rows: Sequence[Row]) -> Table:
+def claims_table(rows: Sequence[Row]) -> WholeTable:
     """Make a table of the variants of :func:`pinsage_jax.experiments.claims.claims`.
 
     Args:

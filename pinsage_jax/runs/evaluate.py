@@ -18,6 +18,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from pinsage_jax.config import stream
 from pinsage_jax.encoder.all_items import ItemVectors
+from pinsage_jax.evaluation.baselines import lines_to_read_against
 from pinsage_jax.evaluation.linear_probe import linear_probe
 from pinsage_jax.evaluation.metrics import directions, triplet_accuracy
 from pinsage_jax.evaluation.parts import evaluate_part, evaluate_parts
@@ -38,7 +39,8 @@ def evaluate_run(
         text_encoders: by text column, the functions that the features were encoded with.
 
     Returns:
-        ``parts``: the metrics of validation and test; ``triplets``: the triplet accuracy on test;
+        ``parts``: the metrics of validation and test; ``baselines``: those of popularity and of the
+        features alone on test; ``triplets``: the triplet accuracy on test;
         ``probe`` and ``not_probed`` by label; ``added``, the figures of :func:`evaluate_fresh`
         where the task held items out, or ``not_added``, why there are none.
 
@@ -50,7 +52,13 @@ def evaluate_run(
     parts = evaluate_parts(run.model, run.params, vectors, task, pool)
     key = stream(run.config, "evaluation")
     triplets = triplet_accuracy(key, directions(vectors), task.test, candidates=pool)
-    figures = {"parts": parts, "triplets": triplets.accuracy, "probe": {}, "not_probed": {}}
+    figures = {
+        "parts": parts,
+        "baselines": lines_to_read_against(task),
+        "triplets": triplets.accuracy,
+        "probe": {},
+        "not_probed": {},
+    }
     if task.fresh is not None:
         try:
             figures["added"] = evaluate_fresh(run, text_encoders)

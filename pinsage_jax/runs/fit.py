@@ -16,6 +16,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import refuse_taken, write_json
 from lightgcn_jax.interrupts import explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
+from lightgcn_jax.runs.interrupt import gone_unless_begun
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors, embed_all
 from pinsage_jax.evaluation.parts import evaluate_parts
@@ -25,7 +26,14 @@ from pinsage_jax.runs.stored_task import load_task, save_task
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Prepared, prepare
 from pinsage_jax.training.step import TrainState
-from pinsage_jax.training.trainer import METRIC, Progress, Reporter, SilentReporter, Trainer
+from pinsage_jax.training.trainer import (
+    METRIC,
+    Progress,
+    Reporter,
+    SilentReporter,
+    Trainer,
+    TrainingDiverged,
+)
 
 
 class Fit(NamedTuple):
@@ -97,7 +105,7 @@ def fit(
         if prepared.structure is not None:
             run.write_arrays("structure", prepared.structure._asdict())
     run = PinSageRun.open(out)
-    with run.held(), _resumable(run):
+    with gone_unless_begun(run.path, TrainingDiverged), run.held(), _resumable(run):
         return _finish(trainer, _train(trainer, trainer.start(), run, []), run)
 
 
@@ -147,6 +155,8 @@ def _train(
     if not progress.epoch and trainer.config.structure:
         progress, record = trainer.assess_start(progress)
         records.append(record)
+    if not trainer.finished(progress):
+        trainer.reporter.noted("compiling …")
     while not trainer.finished(progress):
         progress, record = trainer.advance(progress)
         records.append(record)

@@ -20,7 +20,7 @@ items do not become each other's neighbours. Training again with the new interac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,14 @@ from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import walked_neighbors
 from pinsage_jax.graph.structure import Structure
 from pinsage_jax.serving.added_items import Added, AddedItems
-from pinsage_jax.serving.programs import BATCH, QUERIES, embed_new, filled, nearest, written
+from pinsage_jax.serving.programs import (
+    BATCH,
+    Similarity,
+    embed_new,
+    filled,
+    nearest_in_batches,
+    written,
+)
 
 _NEIGHBOURS = 10
 _EDGES_AN_ITEM = 64
@@ -61,7 +68,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
         ids: external ids, best first.
-        scores: ``float32[k]``, inner products of the vectors.
+        scores: ``float32[k]``, inner products of the vectors or their cosines.
     """
 
     ids: list[int | str]
@@ -260,28 +267,27 @@ class LiveItems:
         alone = int((new.degrees() == 0).sum())
         return Added(list(ids), vectors, alone, unknown, len(ignored))
 
-    def similar(self, ids: ExternalIds, k: int | None = None) -> list[Neighbours]:
+    def similar(
+        self, ids: ExternalIds, k: int | None = None, by: Similarity = "score"
+    ) -> list[Neighbours]:
         """Find the k items with the highest scores for each given one, which is left out itself.
 
         Args:
             ids: external ids.
             k: how many are found for each, by default 10; where there are fewer other items, all
                 of them are (and a UserWarning says so if k was given).
+            by: ``score``, the inner product, in which well-known items have longer vectors; or
+                ``cosine``, which compares directions.
 
         Raises:
-            InputError: an id is unknown, or k is below 1.
+            InputError: an id is unknown, k is below 1, or there is no such ``by``.
         """
+        if by not in get_args(Similarity):
+            raise InputError(f"by: expected score or cosine, got {by!r}")
         k = cut_to(k, len(self.items) - 1, "other items there are", default=_NEIGHBOURS)
         rows = np.array([self.items.row(one) for one in ids], np.int32)
-        found: list[Neighbours] = []
-        for start in range(0, len(rows), QUERIES):
-            part = rows[start : start + QUERIES]
-            asked = np.pad(part, (0, QUERIES - len(part)), mode="edge")
-            answers = nearest(self._arrays[-1], asked, np.int32(len(self.items)), k=k)
-            # Those to what the batch was filled up with come last, and are not read.
-            for _, near, scores in zip(part, *map(np.asarray, answers), strict=False):
-                found.append(Neighbours(self.items.external(near), scores))
-        return found
+        found = nearest_in_batches(self._arrays[-1], rows, len(self.items), k, by)
+        return [Neighbours(self.items.external(near), scores) for near, scores in found]
 
     def layer_rows(self, rows: np.ndarray) -> list[np.ndarray]:
         """Take the layers and, last, the vectors of chosen rows, to store them.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int
-from pinsage_jax.encoder.pinsage import PinSage, applied
+from pinsage_jax.encoder.pinsage import PinSage, applied, unit
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 BATCH = 64
 """New items embedded at a time; a smaller number is filled up to it."""
 QUERIES = 16
 """Queries answered at a time."""
+Similarity = Literal["score", "cosine"]
+"""What neighbours are ordered by: inner products of vectors, or of their directions."""
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -64,9 +67,14 @@ def written(arrays: tuple[Array, ...], rows: Ids, values: tuple[Array, ...]) -> 
     return tuple(into.at[rows].set(one) for into, one in zip(arrays, values, strict=True))
 
 
-@functools.partial(jax.jit, static_argnames="k")
+@functools.partial(jax.jit, static_argnames=("k", "by"))
 def nearest(
-    vectors: Float[Array, "items dim"], rows: Ids, known: Int[Array, ""], *, k: int
+    vectors: Float[Array, "items dim"],
+    rows: Ids,
+    known: Int[Array, ""],
+    *,
+    k: int,
+    by: Similarity = "score",
 ) -> tuple[Array, Array]:
     """Find the rows and scores of the nearest known items, ``[queries, k]`` each.
 
@@ -75,12 +83,34 @@ def nearest(
         rows: the queries.
         known: how many of the rows are items.
         k: how many are found for each.
+        by: ``score`` or ``cosine``.
     """
+    vectors = unit(vectors) if by == "cosine" else vectors
     scores = vectors[rows] @ vectors.T
     places = jnp.arange(vectors.shape[0], dtype=jnp.int32)[None, :]
     scores = jnp.where((places < known) & (places != rows[:, None]), scores, -jnp.inf)
     best, found = jax.lax.top_k(scores, k)
     return found.astype(jnp.int32), best
+
+
+def nearest_in_batches(
+    vectors: Float[Array, "items dim"], rows: np.ndarray, known: int, k: int, by: Similarity
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Find the rows and scores of the nearest known items, ``[k]`` each, a query at a time.
+
+    Args:
+        vectors: of all items, and slack.
+        rows: the queries, any number of them.
+        known: how many of the rows are items.
+        k: how many are found for each.
+        by: ``score`` or ``cosine``.
+    """
+    for start in range(0, len(rows), QUERIES):
+        part = rows[start : start + QUERIES]
+        asked = np.pad(part, (0, QUERIES - len(part)), mode="edge")
+        near, scores = map(np.asarray, nearest(vectors, asked, np.int32(known), k=k, by=by))
+        # The answers to what the batch was filled up with come last.
+        yield from zip(near[: len(part)], scores[: len(part)], strict=True)
 
 
 def filled(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import importlib
+import importlib.metadata
 import io
 import itertools
 import json
@@ -24,10 +26,13 @@ from lightgcn_jax.cli.program import LIGHTGCN, _parsed
 from lightgcn_jax.data import generate_world, ratio_split, read_interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.runs import Interrupted, RunDirectory, continue_from, fit
+from lightgcn_jax.runs.interrupt import gone_unless_begun
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, TrainConfig, flat, from_flat
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
 
+# The function of that name hides its module from `import`.
+fitting = importlib.import_module("lightgcn_jax.runs.fit")
 QUICK = (
     "--dim",
     "8",
@@ -108,6 +113,7 @@ def test_train_says_what_it_trains_on_and_what_came_out(trained):
     assert "k-core of users ≥ 2, items ≥ 2: " in err
     assert "Split: random share of each user: train 0.8, valid 0.1, test 0.1, seed 0" in err
     assert "Protocol strict: epoch selected on validation" in err
+    assert "compiling …" in err
     assert "epoch 2 " in err
     assert "protocol strict" in out
     assert f"lightgcn-jax recommend '{run}' --user " in out
@@ -248,6 +254,59 @@ def test_a_run_is_named_after_its_data_by_default(source, monkeypatch, tmp_path)
     assert err.startswith(f"error: out is {Path('runs') / 'log-'}")
 
 
+def test_a_place_that_is_taken_is_noticed_before_data_are_read(run, tmp_path):
+    nowhere = ("--data", tmp_path / "nix.csv")
+    assert "--overwrite replaces the run that lies" in error_of("train", *nowhere, "--out", run)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    said = error_of("train", *nowhere, "--out", tmp_path / "letters")
+    assert "already holds something" in said
+    assert "--overwrite" not in said
+    said = error_of("train", *nowhere, "--out", tmp_path / "letters", "--overwrite")
+    assert "expected a run in" in said
+    sweep = ("sweep", *nowhere, "--set", "dim=4,8", "--out", tmp_path / "letters")
+    assert "go on with a sweep by resuming it" in error_of(*sweep)
+
+
+def test_a_run_is_overwritten_by_a_whole_one(run, source, tmp_path, monkeypatch):
+    place = shutil.copytree(run, tmp_path / "run")
+    popular = ("train", *source, "--model", "popular", "--ks", "5", "--quiet", "--out", place)
+    # Settings that do not fit are found after the data are read; what lay there stays.
+    assert error_of(*popular, "--overwrite", "--k-core", "500")
+    assert RunDirectory.open(place).config.ks == (5, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "fit_closed_form", out_of_memory)
+        assert "no room" in error_of(*popular, "--overwrite")
+    assert RunDirectory.open(place).summary() == RunDirectory.open(run).summary()
+    assert call(*popular, "--overwrite").status == 0
+    assert RunDirectory.open(place).summary()["model"] == "popular"
+    assert [one.name for one in tmp_path.iterdir()] == ["run"]
+
+
+def out_of_memory(*_, **__):
+    raise MemoryError("no room")
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "fit_closed_form", out_of_memory)
+    said = error_of("train", *source, "--model", "popular", "--quiet", "--out", tmp_path / "run")
+    assert "no room" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "checkpoints"])
+def test_a_run_that_has_begun_stays(left, tmp_path):
+    (tmp_path / left).touch()
+    with pytest.raises(MemoryError), gone_unless_begun(tmp_path, KeyError):
+        out_of_memory()
+    assert (tmp_path / left).exists()
+    (tmp_path / left).unlink()
+    for told in (KeyError("diverged"), Interrupted("stopped")):
+        with pytest.raises(type(told)), gone_unless_begun(tmp_path, KeyError):
+            raise told
+        assert tmp_path.exists()
+
+
 def test_resuming_a_finished_run(run):
     status, out, err = call("train", "--resume", run)
     assert status == 0
@@ -370,12 +429,15 @@ def test_somebody_new_is_recommended_to_by_what_they_like(source, run, tmp_path)
     assert [one["id"] for one in found["items"]] == expected.ids
     assert all(one in call(*ask).out for one in expected.ids)
     refusals = [
-        (("--user", "u"), "recommend: expected either --user ID … or --liked ID …"),
+        (
+            ("--user", "u"),
+            "recommend: expected one of --user ID …, --users FILE, --all-users and --liked ID …",
+        ),
         (("--items", liked[0]), "--liked: expected neither --items nor --filter-items beside it"),
     ]
     for flags, said in refusals:
         assert said in error_of(*ask, *flags)
-    assert "expected either --user ID" in error_of("recommend", tmp_path / "run")
+    assert "expected one of --user ID" in error_of("recommend", tmp_path / "run")
     refusal = "expected a model that scores a list of items (filter, gfcf, itemcf), got lightgcn"
     assert refusal in error_of("recommend", run, "--liked", liked[0])
 
@@ -402,6 +464,8 @@ def test_evaluate(run):
     assert out.startswith("Protocol strict")
     lines = [line.split()[:2] for line in out.splitlines() if len(line.split()) > 1]
     assert [k for part, k in lines if part == "test"] == ["3", "10"]
+    assert [k for part, k in lines if part == "popularity"] == ["3", "10"]
+    assert "popularity: test, ranked by the items' numbers of training users" in out
 
 
 def test_recommend(run):
@@ -560,6 +624,26 @@ def test_wrong_usage(arguments):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert "Traceback" not in err
+
+
+def test_a_misspelt_command_and_a_misspelt_flag_are_put_right():
+    assert "trian: expected one of train, sweep, " in error_of("trian")
+    assert error_of("trian").endswith("; did you mean train?\n")
+    assert "did you mean" not in error_of("frobnicate")
+    err = " ".join(call("train", "--dims", "3").err.replace("│", " ").split())
+    assert "Perhaps you meant: --dim INT" in err
+
+
+def test_the_other_spelling_of_a_flag_is_taken():
+    for spelling in (["--neighbours", "7"], ["--neighbors", "7"], ["--neighbors=7"]):
+        command = _parsed(LIGHTGCN, ["train", "--model", "itemcf", *spelling])
+        assert command._config().model.neighbours == 7
+
+
+def test_the_version_is_that_of_the_distribution():
+    expected = importlib.metadata.version("lightgcn-pinsage-jax")
+    assert call("--version") == (0, f"lightgcn-jax {expected}\n", "")
+    assert call("--no-compilation-cache", "--version").status == 0
 
 
 @pytest.mark.parametrize(

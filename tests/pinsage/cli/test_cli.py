@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 from rich.console import Console
 
+from lightgcn_jax.cli.program import _parsed
 from lightgcn_jax.data import Interactions
 from pinsage_jax import PinWorld, cooccurrence_task, generate_pins, open_items
 from pinsage_jax.cli import main
@@ -101,6 +102,7 @@ def test_training_says_what_it_trains_on_and_what_came_out(call, run, tmp_path):
     assert "Data pins: 300 items" in err
     assert "edges trained on" in err
     assert "items held out" in err
+    assert "compiling …" in err
     assert "epoch 2  loss " in err
     assert "chosen by valid mrr; held-out positives ranked among all" in printed
     assert f"pinsage-jax similar '{out}' --item pin-0" in printed
@@ -109,6 +111,14 @@ def test_training_says_what_it_trains_on_and_what_came_out(call, run, tmp_path):
     assert PinSageRun.open(out).record["data"]["items"] == 300
     # Quiet or not, the same flags give the same run.
     np.testing.assert_array_equal(open_items(out).vectors, open_items(run).vectors)
+
+
+def test_a_place_that_is_taken_is_noticed_before_data_are_read(error_of, copy, tmp_path):
+    nowhere = ("--data", tmp_path / "nix.csv")
+    assert "--overwrite replaces the run" in error_of("train", *nowhere, "--out", copy)
+    # The run stays where another cannot be made.
+    assert "nix.csv" in error_of("train", *nowhere, "--out", copy, "--overwrite")
+    assert PinSageRun.open(copy).summary["best_epoch"] >= 0
 
 
 def test_resuming(call, error_of, copy):
@@ -152,10 +162,16 @@ def test_a_baseline_is_ranked_on_the_same_task(name, call, monkeypatch, tmp_path
         (("--seed", "1"), "--seed: settings of the encoder, which --model pagerank has not"),
         (("--out", "here"), "--out: --model pagerank has no run directory"),
         (("--resume", "here"), "--resume: --model pagerank has no run directory"),
+        (("--overwrite",), "--overwrite: --model pagerank has no run directory"),
     ],
 )
 def test_a_baseline_has_no_settings_and_no_run(flags, message, error_of):
     assert message in error_of("train", "--model", "pagerank", *WORLD, *flags)
+
+
+def test_the_other_spelling_of_a_flag_is_taken():
+    for spelling in ("--neighbours", "--neighbors"):
+        assert _parsed(PINSAGE, ["train", spelling, "7"]).settings == {"neighbors": 7}
 
 
 def test_a_model_that_is_not_there_is_named(error_of):
@@ -180,6 +196,12 @@ def test_evaluate(call, run):
     status, out, _ = call("evaluate", run)
     assert status == 0
     assert f"{figures['parts']['test']['hit_rate@10']:.4f}" in out
+    task = cooccurrence_task(generate_pins(PinWorld(items=300)).data)
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    for name in ("popularity", "features"):
+        expected = evaluate_baseline(task, name)["test"]
+        assert rows[name] == [f"{value:.4f}" for value in expected.values()]
+    assert "popularity, features: test, ranked by that alone" in out
     fresh = figures["added"]["fresh"]["hit_rate@10"]
     assert f"half of their contexts, which count 1.75 times: hit_rate@10 {fresh:.4f} (ord" in out
     assert "Triplets: a related item is nearer than a random one in" in out
@@ -199,6 +221,10 @@ def test_similar(call, run):
     assert [one["item"] for one in answers] == ["pin-7", "pin-8"]
     assert [one["id"] for one in answers[0]["neighbours"]] == near.ids
     assert [one["score"] for one in answers[0]["neighbours"]] == near.scores.tolist()
+    (alike,) = open_items(run).similar(["pin-7"], 3, by="cosine")
+    out = call("similar", run, "--item", "pin-7", "--k", "3", "--by", "cosine", "--json")[1]
+    (answer,) = json.loads(out)[str(run)]
+    assert [one["score"] for one in answer["neighbours"]] == alike.scores.tolist()
 
 
 def test_similar_items_of_several_runs(call, run, copy):

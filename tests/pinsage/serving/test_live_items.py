@@ -173,6 +173,20 @@ def test_an_item_is_found_at_once_and_without_contexts_too(live):
     assert back.scores[back.ids.index("a")] == pytest.approx(near.scores[0], abs=1e-6)
 
 
+def test_neighbours_by_cosine_compare_directions(live):
+    vectors = live.vectors.astype(np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    (near,) = live.similar(["pin-7"], 299, by="cosine")
+    row = live.items.row("pin-7")
+    cosines = unit @ unit[row]
+    np.testing.assert_allclose(near.scores, np.sort(np.delete(cosines, row))[::-1], atol=1e-6)
+    np.testing.assert_allclose(near.scores, cosines[live.items.rows(near.ids)], atol=1e-6)
+    # Lengths differ, and so the two orders do.
+    assert near.ids != live.similar(["pin-7"], 299)[0].ids
+    with pytest.raises(InputError, match="by: expected score or cosine, got 'angle'"):
+        live.similar(["pin-7"], by="angle")
+
+
 def test_more_queries_than_are_answered_at_a_time(live):
     ids = live.items.ids[:20].to_list()
     together, alone = live.similar(ids, 3), [live.similar([one], 3)[0] for one in ids[-2:]]
