@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 # From top to bottom; a module may import from its own stage and from those before it.
 STAGES = [
     "errors",
+    "shown",
     "arrays",
     "fields",
     "interrupts",
@@ -31,6 +32,7 @@ STAGES = [
     "runs",
     "sweeps",
     "serving",
+    "estimators",
     "cli",
 ]
 PINSAGE_STAGES = [
