@@ -8,7 +8,7 @@ import polars as pl
 import scipy.sparse
 
 from lightgcn_jax.data.canonical import canonical_order, edge_labels
-from lightgcn_jax.data.columns import columns_of, ids_of, numbers_of, seconds_of
+from lightgcn_jax.data.columns import columns_of, ids_of, ids_of_axis, numbers_of, seconds_of
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.reading import Reading
@@ -214,8 +214,8 @@ class Interactions(Shown):
         is_boolean = entries.dtype == bool
         num_users, num_items = matrix.shape
         return cls(
-            users=_ids_of_axis(users, "users", num_users),
-            items=_ids_of_axis(items, "items", num_items),
+            users=ids_of_axis(users, "users", num_users),
+            items=ids_of_axis(items, "items", num_items),
             user_rows=entries.row.astype(np.int32),
             item_rows=entries.col.astype(np.int32),
             ratings=None if is_boolean else numbers_of(entries.data, "ratings", np.float32),
@@ -389,16 +389,6 @@ class Interactions(Shown):
             kept.num_items,
         )
         return replace(kept, report=(*self.report, change))
-
-
-def _ids_of_axis(values: Any, name: str, size: int) -> IdMap:
-    """The ids of a matrix's rows or columns, in their order."""
-    if values is None:
-        return IdMap(pl.int_range(size, eager=True).rename("id"))
-    ids = ids_of(values, name).rename("id")
-    if len(ids) != size:
-        raise InputError(f"{name}: expected {size} ids as the matrix's shape says, got {len(ids)}")
-    return IdMap(ids)
 
 
 def _compacted(ids: IdMap, rows: np.ndarray) -> tuple[IdMap, np.ndarray]:

@@ -26,7 +26,6 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import (
     InnerProduct,
     Scorer,
-    Tables,
     exact_scores,
     restricted_to,
 )
@@ -206,13 +205,13 @@ def _few_items(scorer: Scorer, chosen: np.ndarray, total: int) -> ReadyScorer:
     return ReadyScorer(filled, others, places, items, size, total, group)
 
 
-def with_queries(ready: ReadyScorer, scorer: Tables, queries: UserTable) -> ReadyScorer:
+def with_queries(ready: ReadyScorer, scorer: Any, queries: UserTable) -> ReadyScorer:
     """The same items for others who ask.
 
     Args:
         ready: what :func:`ready_scorer` made of the scorer.
-        scorer: the scorer.
-        queries: ``float[Q, D]``, their vectors.
+        scorer: the scorer, whose field ``queries`` holds vectors.
+        queries: ``float[Q, D]``, the others' vectors.
     """
     if type(ready.scorer) is InnerProduct:
         return ready._replace(scorer=InnerProduct(queries, ready.scorer.items))
