@@ -48,6 +48,7 @@ PINSAGE_STAGES = [
     "serving",
     "runs",
     "experiments",
+    "estimators",
     "cli",
 ]
 MODULES = sorted((ROOT / "lightgcn_jax").rglob("*.py"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from lightgcn_jax.errors import InputError
@@ -45,23 +45,27 @@ _ELSEWHERE = {
 _ARGUMENTS = ("preset", "loss", "negatives", "score", "optimizer", "verbose")
 
 
-def check_names(settings: Mapping[str, Any], title: str) -> None:
+SETTINGS = frozenset({*KINDS, *_ARGUMENTS} - {"model"})
+"""What an estimator of this package may be given."""
+
+
+def check_names(settings: Iterable[str], title: str, known: Collection[str] = SETTINGS) -> None:
     """Refuse settings that nobody knows, and say what could be meant.
 
     Args:
-        settings: by name.
+        settings: their names.
         title: what an error calls the estimator.
+        known: the names of all that it has.
 
     Raises:
         InputError: a name is unknown.
     """
-    known = sorted({*KINDS, *_ARGUMENTS} - {"model"})
     for name in settings:
         if name in known:
             continue
-        near = [_ELSEWHERE[name]] if name in _ELSEWHERE else []
+        near = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
         near = near or difflib.get_close_matches(name, known, 1)
-        meant = f"did you mean {near[0]}=?" if near else f"it has {', '.join(known)}"
+        meant = f"did you mean {near[0]}=?" if near else f"it has {', '.join(sorted(known))}"
         raise InputError(f"{name}: {title} has no such setting; {meant}")
 
 

@@ -13,7 +13,7 @@ from lightgcn_jax.data import Interactions, Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.answering import Answering, Fitted
 from lightgcn_jax.estimators.chosen import check_names, make_config
-from lightgcn_jax.estimators.fitting import OnEpoch, fit_given, reporter_of
+from lightgcn_jax.estimators.fitting import OnEpoch, fit_given, listeners, reporter_of
 from lightgcn_jax.estimators.given import Given, Named, given_data
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs import RunDirectory, resume
@@ -152,7 +152,7 @@ class Estimator(Answering):
             given.data,
             self.config,
             reporter=reporter,
-            on_epoch=[on_epoch] if callable(on_epoch) else list(on_epoch),
+            on_epoch=listeners(on_epoch),
             optimizer=self.optimizer,
             out=out,
             about={"columns": list(given.names)},

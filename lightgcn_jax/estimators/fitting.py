@@ -27,6 +27,34 @@ OnEpoch = Callable[[Mapping[str, float]], Any]
 _SHARE = 0.1
 
 
+def figures_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of an epoch by one name each: those of a part as ``valid/recall@20``.
+
+    Args:
+        record: a line of metrics.jsonl.
+
+    Example:
+        >>> figures_of({"epoch": 5, "loss": 0.5, "valid": {"recall@20": 0.25}})
+        {'epoch': 5, 'loss': 0.5, 'valid/recall@20': 0.25}
+    """
+    figures: dict[str, float] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            figures |= {f"{name}/{metric}": one for metric, one in value.items()}
+        elif isinstance(value, (int, float)):
+            figures[name] = value
+    return figures
+
+
+def listeners(on_epoch: OnEpoch | Sequence[OnEpoch]) -> list[OnEpoch]:
+    """One function or several as a list.
+
+    Args:
+        on_epoch: what an estimator was given.
+    """
+    return [on_epoch] if callable(on_epoch) else list(on_epoch)
+
+
 class Listening(Reporter):
     """Hands the figures of each epoch to functions, and everything to another reporter.
 
@@ -51,14 +79,8 @@ class Listening(Reporter):
 
     def epoch_ended(self, records: Sequence[Mapping[str, Any]]) -> None:
         for record in records:
-            figures: dict[str, float] = {}
-            for name, value in record.items():
-                nested = value if isinstance(value, Mapping) else {}
-                figures |= {f"{name}/{metric}": one for metric, one in nested.items()}
-                if not isinstance(value, Mapping):
-                    figures[name] = value
             for function in self._functions:
-                function(figures)
+                function(figures_of(record))
 
     def noted(self, message: str) -> None:
         self._reporter.noted(message)
