@@ -13,7 +13,7 @@ import polars as pl
 
 from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.estimators.given import Named, given_data
+from lightgcn_jax.estimators.given import Named, given_data, names_of
 from lightgcn_jax.estimators.judged import held_out, pairs_of, scores_of, to_be_found
 from lightgcn_jax.estimators.tables import Kind, as_list, frame_of, is_many
 from lightgcn_jax.evaluation import evaluate
@@ -262,7 +262,7 @@ class Answering(Shown):
             pairs = held_out(split)
         else:
             named = Named(user, item, rating)
-            if user is None and item is None and hasattr(test, "columns"):
+            if user is None and item is None:
                 named = self._own_columns(test, named)
             pairs = pairs_of(given_data(test, None, named, min_rating).data)
         relevant, note = to_be_found(split, *pairs)
@@ -273,7 +273,7 @@ class Answering(Shown):
 
     def _own_columns(self, test: Any, columns: Named) -> Named:
         """The columns that were fitted, where a table has them."""
-        names = list(test.columns)
+        names = names_of(test) or ()
         if all(name in names for name in self._columns):
             return columns._replace(user=self._columns[0], item=self._columns[1])
         return columns

@@ -114,8 +114,8 @@ def given_data(
                     f"of its {'rows' if role == 'user' else 'columns'}, or leave it out"
                 )
         read = Interactions.from_scipy(data, named.user, named.item)
-    elif _is_table(data):
-        read, names, lines = _of_table(data, named)
+    elif (table_names := names_of(data)) is not None:
+        read, names, lines = _of_table(data, table_names, named)
         is_pandas = hasattr(data, "iloc")
     else:
         _refuse(named, "rows without names", ("user", "item"))
@@ -151,24 +151,36 @@ def _of_path(given: Any, named: Named) -> Interactions:
     return read_interactions(path, **columns)
 
 
-def _is_table(data: Any) -> bool:
-    is_frame = hasattr(data, "columns") and not isinstance(data, np.ndarray)
-    records = isinstance(data, (list, tuple)) and len(data) and isinstance(data[0], Mapping)
-    return is_frame or isinstance(data, (Mapping, pl.LazyFrame)) or bool(records)
+def names_of(data: Any) -> list[Any] | None:
+    """The names of a table's columns; None for what is no table.
 
+    Args:
+        data: anything.
 
-def _of_table(data: Any, named: Named) -> tuple[Interactions, tuple[str, str], tuple[str, ...]]:
-    """The rows of a table that name a user and an item, what these are called, and what to say."""
-    if isinstance(data, (list, tuple)) or hasattr(data, "column_names"):
-        data = pl.DataFrame(data)
+    Raises:
+        InputError: a lazy frame that cannot be computed.
+    """
     if isinstance(data, pl.LazyFrame):
         try:
-            names = data.collect_schema().names()
+            return data.collect_schema().names()
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"this lazy frame cannot be computed; polars says: {reason}") from None
-    else:
-        names = list(data if isinstance(data, Mapping) else data.columns)
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
+        return list(data[0])
+    if isinstance(data, Mapping):
+        return list(data)
+    if hasattr(data, "column_names"):
+        return list(data.column_names)
+    return list(data.columns) if hasattr(data, "columns") else None
+
+
+def _of_table(
+    data: Any, names: Sequence[Any], named: Named
+) -> tuple[Interactions, tuple[str, str], tuple[str, ...]]:
+    """The rows of a table that name a user and an item, what these are called, and what to say."""
+    if isinstance(data, (list, tuple)) or hasattr(data, "column_names"):
+        data = pl.DataFrame(data)
     roles, guessed = _roles(names, named)
     columns, missing = _without_missing(columns_of(data, roles))
     lines = []

@@ -13,7 +13,7 @@ import polars as pl
 from lightgcn_jax.data import Interactions, Split
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.estimators.given import Given, Named, given_data
+from lightgcn_jax.estimators.given import Given, Named, given_data, names_of
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import load_features
 
@@ -133,8 +133,7 @@ def lists_of(contexts: Any, ids: pl.Series, columns: tuple[str, str]) -> list[li
         is_lists = all(isinstance(one, (list, tuple, set, str, int)) for one in contexts)
         if is_lists and len(contexts) == len(ids):
             return [_listed(one) for one in contexts]
-    names = list(getattr(contexts, "columns", ()))
-    named = Named(*columns) if set(columns) <= set(names) else Named()
+    named = Named(*columns) if set(columns) <= set(names_of(contexts) or ()) else Named()
     held, _ = given_contexts(contexts, named)
     rows = IdMap(ids).rows(held.items.ids)[held.item_rows]
     lists: list[list[Any]] = [[] for _ in ids]
