@@ -170,9 +170,9 @@ def names_of(data: Any) -> list[Any] | None:
         return list(data[0])
     if isinstance(data, Mapping):
         return list(data)
-    if hasattr(data, "column_names"):
-        return list(data.column_names)
-    return list(data.columns) if hasattr(data, "columns") else None
+    # Arrow calls them names of columns, whose columns are the values.
+    found = getattr(data, "column_names", getattr(data, "columns", None))
+    return None if found is None else list(found)
 
 
 def _of_table(

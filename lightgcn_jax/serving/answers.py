@@ -22,6 +22,8 @@ ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 _MOST = 2**31 - 1
 # Rows that are ranked by one program whatever is asked of it.
 _FEW_ROWS = 32
+# Lower cut-offs take no less time, and would each be a program of their own.
+_LEAST_K = 32
 
 
 class Ranked(NamedTuple):
@@ -152,7 +154,7 @@ def best_of(
         return rank(ready, rows, k, seen=seen, candidates=candidates)
     if allowed is None:
         allowed = np.ones(ready.all_items, bool)
-    most = min(power_of_two(k), ready.all_items)
+    most = min(power_of_two(max(k, _LEAST_K)), ready.all_items)
     ranking = rank(ready, rows, most, seen=seen, allowed=allowed)
     return Ranking(ranking.items[:, :k], ranking.scores[:, :k])
 
@@ -202,8 +204,11 @@ def known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray
     """
     if isinstance(wanted, str):
         raise InputError(f"{name}: expected several item ids, got the string {wanted!r}")
-    wanted = list(wanted)
+    # An array is looked up at once, without an object for each id.
+    wanted = wanted if isinstance(wanted, (np.ndarray, pl.Series)) else list(wanted)
     rows = ids.rows(wanted)
+    if (rows >= 0).all():
+        return rows
     unknown = [repr(one) for one, row in zip(wanted, rows, strict=True) if row < 0]
     if unknown:
         raise InputError(f"{name}: unknown item ids: {', '.join(unknown)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +22,7 @@ from pinsage_jax.data.sources import SOURCES, load_items
 from pinsage_jax.estimators.given import feature_frame, given_contexts
 from pinsage_jax.estimators.listening import Listening, TaskName, task_of
 from pinsage_jax.estimators.recommending import write_memberships
-from pinsage_jax.estimators.serving import Fitted, Serving
+from pinsage_jax.estimators.serving import Fitted, Scratch, Serving
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import align
 from pinsage_jax.features.table import FeatureTable
@@ -121,8 +120,11 @@ class PinSage(Serving):
         with self._reporter() as shown:
             for line in (*lines, made.data.describe(), *made.notes):
                 shown.noted(line)
-            folder = None if out is not None else tempfile.TemporaryDirectory(prefix="pinsage-")
-            path = Path(folder.name, "run") if folder is not None else Path(out or "")
+            folder = None
+            if out is None:
+                folder = Scratch()
+                out = folder.path / "run"
+            path = Path(out)
             functions = listeners(on_epoch)
             reporter = Listening(shown, functions) if functions else shown
             fit(made, self.config, out=path, data={"columns": list(columns)}, reporter=reporter)

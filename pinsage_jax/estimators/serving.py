@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +35,14 @@ from pinsage_jax.serving.added_items import Added
 from pinsage_jax.serving.live_items import GROWTH, LiveItems
 
 
+class Scratch:
+    """A folder that goes when the last who holds this goes."""
+
+    def __init__(self):
+        self.path = Path(tempfile.mkdtemp(prefix="pinsage-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 class Fitted(NamedTuple):
     """What a fit leaves.
 
@@ -46,7 +56,7 @@ class Fitted(NamedTuple):
     path: Path
     columns: tuple[str, str]
     is_pandas: bool
-    folder: tempfile.TemporaryDirectory[str] | None
+    folder: Scratch | None
 
 
 class Serving(Shown):
