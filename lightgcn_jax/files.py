@@ -196,12 +196,13 @@ def refuse_taken(path: Path, kind: str = "run") -> None:
         )
 
 
-def refuse_links(folder: Path) -> None:
+def refuse_links(folder: Path, allowed: str | None = None) -> None:
     """Refuse a directory whose files lie elsewhere: what is written or removed in a run that
     somebody else made must not reach beyond it, and what is read must not hang.
 
     Args:
         folder: the directory; it may be a link itself.
+        allowed: the name of what may be a link, for it is never followed.
 
     Raises:
         InputError: a link, a pipe or a device is in it, at any depth.
@@ -210,7 +211,7 @@ def refuse_links(folder: Path) -> None:
         for name in (*folders, *names):
             path = Path(place, name)
             mode = path.lstat().st_mode
-            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            if name != allowed and not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 kind = "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
                 raise InputError(
                     f"{path}: expected a file or folder of the directory's own, got {kind}"

@@ -9,6 +9,7 @@ every model is trained with several seeds at once.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -296,6 +297,8 @@ def train_or_read(split: Split, config: Config, folder: Path) -> FitResult:
     Raises:
         InputError: the folder holds a run with other settings.
     """
+    # Every test pair counts, as in papers.
+    config = dataclasses.replace(config, cold="keep")
     if not folder.exists():
         return fit(split, config, out=folder)
     result = resume(folder)

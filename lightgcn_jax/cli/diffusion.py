@@ -90,8 +90,9 @@ class Report:
             _check_picture(self.plot)
         interactions = self.source.interactions()
         split = self.source.split_up(interactions, allow_empty=True)
-        for note in split.notes[len(interactions.notes) :]:
-            say(note)
+        for note in split.notes:
+            if note not in interactions.notes:
+                say(note)
         found = diffusion_report(
             training_graph(split),
             dim=self.dim,

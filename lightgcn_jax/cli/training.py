@@ -115,9 +115,8 @@ class Train:
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        run = RunDirectory.open(path)
-        config = run.config
-        for note in run.split.notes:
+        config = RunDirectory.open(path).config
+        for note in RunDirectory.open(path).split.notes:
             self._note(note)
         self._note(f"Protocol {label_of(config)}")
         result = resume(path, reporter=self._reporter(config))
@@ -135,10 +134,7 @@ class Train:
             )
         if protocol not in ("fixed", _ALL):
             raise InputError(f"--protocol: expected fixed or all beside --refit, got {protocol}")
-        run = RunDirectory.open(path)
-        config = run.config
-        for note in run.split.notes:
-            self._note(note)
+        config = RunDirectory.open(path).config
         out = self.out or path.with_name(f"{path.name}-refit")
         return refit(path, protocol=protocol, out=out, reporter=self._reporter(config))
 
@@ -155,6 +151,7 @@ class Train:
                     f"everything trains, got {self.source.split}"
                 )
             split = undivided(interactions)
+            split = dataclasses.replace(split, notes=(*interactions.notes, *split.notes))
         else:
             split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
         if self.from_run is None:
@@ -239,8 +236,9 @@ def data_lines(source: Source, interactions: Interactions, split: Split) -> Iter
     yield f"Split: {split.description}"
     yield "  " + ", ".join(f"{len(getattr(split, part)):,} {part}" for part in PARTS)
     # What was noted of the interactions was said when they were read.
-    for note in split.notes[len(interactions.notes) :]:
-        yield f"  {note}"
+    for note in split.notes:
+        if note not in interactions.notes:
+            yield f"  {note}"
 
 
 def _print_outcome(result: FitResult) -> None:

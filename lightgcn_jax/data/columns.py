@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.data.ids import IdMap, clean_ids
+from lightgcn_jax.data.ids import clean_ids
 from lightgcn_jax.data.times import times_of
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import scalar
@@ -37,25 +37,6 @@ def ids_of(values: Any, name: str, *, null_ids: bool = False) -> pl.Series:
             string.
     """
     return clean_ids(_present(values, name), name, null_ids=null_ids)
-
-
-def ids_of_axis(values: Any, name: str, size: int) -> IdMap:
-    """The ids of a matrix's rows or columns, in their order.
-
-    Args:
-        values: Integers or strings [size], each once; None for 0 … size - 1.
-        name: What an error calls them.
-        size: How many rows or columns there are.
-
-    Raises:
-        InputError: There are others than ``size``, or as for :func:`ids_of`.
-    """
-    if values is None:
-        return IdMap(pl.int_range(size, eager=True).rename("id"))
-    ids = ids_of(values, name).rename("id")
-    if len(ids) != size:
-        raise InputError(f"{name}: expected {size} ids as the matrix's shape says, got {len(ids)}")
-    return IdMap(ids)
 
 
 def numbers_of(values: Any, name: str, dtype: type[np.generic]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Ids: the names that the outside world gives users and items, and their rows here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,9 +180,13 @@ def as_ids(values: Any, name: str = "ids") -> pl.Series:
     Raises:
         InputError: A value is missing, or is neither an integer nor a string.
     """
+    if values is None or isinstance(values, (str, bytes, Mapping)):
+        raise InputError(f"{name}: expected a column of ids, got {values!r}")
     if isinstance(values, np.ndarray) and values.dtype.kind in "OU":
         values = values.tolist()
-    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
+    elif isinstance(values, Iterable) and not hasattr(values, "dtype"):
+        values = values if isinstance(values, Sequence) else list(values)
+    if isinstance(values, Sequence):
         kinds = {type(value) for value in values}
         if any(getattr(kind, "ndim", None) is not None for kind in kinds):
             # A moment of NumPy's would become an integer.
@@ -234,7 +238,9 @@ def _beyond_int64(values: Any) -> str:
     """The first integer that does not fit, or what the values are instead."""
     with suppress(TypeError, ValueError):
         for at, value in enumerate(values):
-            if isinstance(value, (int, np.integer)) and not -(2**63) <= value < 2**63:
+            # NumPy counts durations among the integers.
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, np.timedelta64)
+            if whole and not -(2**63) <= value < 2**63:
                 return f"{value} at {at}"
     return type(values).__name__
 

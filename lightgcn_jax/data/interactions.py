@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-import scipy.sparse
 
 from lightgcn_jax.data.canonical import canonical_order, edge_labels
-from lightgcn_jax.data.columns import columns_of, ids_of, ids_of_axis, numbers_of, seconds_of
+from lightgcn_jax.data.columns import columns_of, ids_of, numbers_of, seconds_of
 from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.matrices import entries_of, ids_of_axis
 from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.reading import Reading
 from lightgcn_jax.errors import InputError
@@ -191,34 +191,13 @@ class Interactions(Shown):
             InputError: It is no sparse matrix of numbers, it holds zeros or entries that are not
                 finite, or ids do not fit its shape.
         """
-        if not scipy.sparse.issparse(matrix) or len(matrix.shape) != 2:
-            shape = getattr(matrix, "shape", None)
-            raise InputError(
-                f"expected a sparse matrix of SciPy, got {type(matrix).__name__}"
-                f"{'' if shape is None else f' of shape {shape}'}; scipy.sparse.coo_array makes "
-                "one of a dense matrix"
-            )
-        entries = scipy.sparse.coo_array(matrix)
-        if not entries.has_canonical_format:
-            entries = entries.copy()
-            entries.sum_duplicates()
-        is_zero = entries.data == 0
-        if is_zero.any():
-            at = int(is_zero.argmax())
-            raise InputError(
-                f"matrix[{entries.row[at]}, {entries.col[at]}]: {int(is_zero.sum()):,} of "
-                f"{entries.nnz:,} entries are zeros, which can be read in two ways: as no "
-                "interaction (then call matrix.eliminate_zeros() first), or as an interaction "
-                "rated 0 (then pass rows, columns and values to Interactions.from_arrays)"
-            )
-        is_boolean = entries.dtype == bool
-        num_users, num_items = matrix.shape
+        entries = entries_of(matrix)
         return cls(
-            users=ids_of_axis(users, "users", num_users),
-            items=ids_of_axis(items, "items", num_items),
-            user_rows=entries.row.astype(np.int32),
-            item_rows=entries.col.astype(np.int32),
-            ratings=None if is_boolean else numbers_of(entries.data, "ratings", np.float32),
+            users=ids_of_axis(users, "users", entries.shape[0]),
+            items=ids_of_axis(items, "items", entries.shape[1]),
+            user_rows=entries.rows,
+            item_rows=entries.columns,
+            ratings=entries.values,
         )
 
     def __len__(self) -> int:

@@ -17,10 +17,9 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
 from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, merge_pairs, new_rows
 from lightgcn_jax.data.withholding import (
-    by_time,
+    codes_by_time,
     last_of_each_user,
     least_to_give,
-    moment_notes,
     share_notes,
     shares_of_each_user,
     shuffled,
@@ -199,9 +198,14 @@ def leave_k_out_split(
     users = data.user_rows
     counts = np.bincount(users)
     withheld = np.where(counts >= 2 * k + 1, k, 0)
-    ranking = by_time(data, users, seed) if latest else shuffled(data, seed)
-    codes = last_of_each_user(users, ranking, withheld, withheld)
-    notes = moment_notes(data, users, codes, seed) if latest else ()
+
+    def assigned(order: np.ndarray) -> np.ndarray:
+        return last_of_each_user(users, order, withheld, withheld)
+
+    if latest:
+        codes, notes = codes_by_time(data, users, seed, assigned)
+    else:
+        codes, notes = assigned(shuffled(data, seed)), ()
     if short := int(((counts > 0) & (withheld == 0)).sum()):
         named = f"{short:,} of {int((counts > 0).sum()):,} users"
         notes += (f"{named} with fewer than {2 * k + 1} interactions stay wholly in train",)
@@ -241,11 +245,14 @@ def temporal_split(
     data = _ordered_pairs(interactions)
     # One history for all: everything belongs to one common user.
     users = data.user_rows if per_user else np.zeros_like(data.user_rows)
-    codes = shares_of_each_user(users, by_time(data, users, seed), valid, test)
+
+    def assigned(order: np.ndarray) -> np.ndarray:
+        return shares_of_each_user(users, order, valid, test)
+
+    codes, notes = codes_by_time(data, users, seed, assigned)
     scope = "each user's history" if per_user else "all interactions"
     description = f"temporal cut of {scope}: {_shares(train, valid, test)}"
     asked = _asked(valid, test)
-    notes = moment_notes(data, users, codes, seed)
     notes += share_notes(users, codes, asked) if per_user else ()
     return _assemble(data, codes, description, notes, unseen, asked, each_user=per_user)
 

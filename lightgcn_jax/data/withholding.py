@@ -4,11 +4,11 @@ What is drawn depends on the seed and on who met what, not on rows, names or the
 see :mod:`lightgcn_jax.data.canonical`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from lightgcn_jax.data.canonical import canonical_order
+from lightgcn_jax.data.canonical import canonical_order, mixed
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions
 from lightgcn_jax.data.pairs import PARTS, new_rows, pair_keys
 from lightgcn_jax.errors import InputError
@@ -31,25 +31,57 @@ def shuffled(data: Interactions, seed: int) -> np.ndarray:
     return np.argsort(data.user_rows.astype(np.int64) << 32 | draws, kind="stable")
 
 
-def by_time(data: Interactions, users: np.ndarray, seed: int) -> np.ndarray:
-    """Puts every user's interactions in order of time, those at one moment in random order.
+def codes_by_time(
+    data: Interactions, users: np.ndarray, seed: int, assign: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Gives parts by time, those at one moment that a cut goes through in random order.
 
     Args:
         data: E distinct pairs with times.
         users: int[E], ascending: whose history each interaction belongs to.
         seed: Of the random order.
+        assign: From an order of the interactions, int[E], to the part of each, uint8[E].
 
     Returns:
-        int[E], a permutation.
+        uint8[E], the part of each interaction, and how many users have several interactions at
+        one moment and how much the seed decided, where anybody has.
 
     Raises:
         InputError: There are no times.
     """
     times = _times(data)
     order = np.lexsort((times, users))
-    if not _same_as_before(users, times, order).any():
-        return order
-    return np.lexsort((_draws(data, seed, times), times, users))
+    codes = assign(order)
+    same = _same_as_before(users, times, order)
+    if not same.any():
+        return codes, ()
+    moments = np.cumsum(~same)
+    ranked = codes[order]
+    parted = moments[1:][same[1:] & (ranked[1:] != ranked[:-1])]
+    # A draw costs time on a long log, so it is made where it decides something.
+    drawn = np.flatnonzero(np.isin(moments, parted)) if len(parted) else parted
+    if len(drawn):
+        members = order[drawn]
+        draws = _draws(data, seed, times)[members]
+        order[drawn] = members[np.lexsort((draws, moments[drawn]))]
+        codes = assign(order)
+    same[:-1] |= same[1:]
+    several = _users_with_several(moments[same], data.user_rows[order[same]])
+    if not several and not len(drawn):
+        return codes, ()
+    known = int((np.bincount(data.user_rows) > 0).sum())
+    note = (
+        f"{several:,} of {known:,} users have several interactions at one moment; of "
+        f"{len(drawn):,} interactions at a moment that a cut goes through, seed {seed} decides the "
+        "part"
+    )
+    return codes, (note,)
+
+
+def _users_with_several(moments: np.ndarray, users: np.ndarray) -> int:
+    """How many users stand twice with one moment."""
+    keys = np.sort(moments << 32 | users.astype(np.int64))
+    return len(np.unique(keys[1:][keys[1:] == keys[:-1]] & 0xFFFFFFFF))
 
 
 def _draws(data: Interactions, seed: int, labels: np.ndarray | None) -> np.ndarray:
@@ -61,11 +93,9 @@ def _draws(data: Interactions, seed: int, labels: np.ndarray | None) -> np.ndarr
     )
     user_places = new_rows("users", user_order, data.num_users)
     item_places = new_rows("items", item_order, data.num_items)
-    keys = pair_keys(user_places[data.user_rows], item_places[data.item_rows])
-    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, 2**32, len(keys), np.uint32)
-    drawn = np.empty_like(draws)
-    drawn[np.argsort(keys)] = draws
-    return drawn
+    keys = pair_keys(user_places[data.user_rows], item_places[data.item_rows]).view(np.uint64)
+    stream = mixed(np.array([seed % 2**64], np.uint64))
+    return (mixed(keys ^ stream) >> np.uint64(32)).astype(np.uint32)
 
 
 def _same_as_before(users: np.ndarray, times: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -74,35 +104,6 @@ def _same_as_before(users: np.ndarray, times: np.ndarray, order: np.ndarray) -> 
     same = np.zeros(len(order), bool)
     same[1:] = (ranked_users[1:] == ranked_users[:-1]) & (ranked_times[1:] == ranked_times[:-1])
     return same
-
-
-def moment_notes(
-    data: Interactions, users: np.ndarray, codes: np.ndarray, seed: int
-) -> tuple[str, ...]:
-    """How many users have several interactions at one moment, and how much a draw decided.
-
-    Args:
-        data: Ordered pairs with times.
-        users: int[E], whose history each interaction is cut with.
-        codes: uint8[E], the part of each.
-        seed: Of the draw.
-    """
-    times = _times(data)
-    order = np.lexsort((times, data.user_rows))
-    several = data.user_rows[order][_same_as_before(data.user_rows, times, order)]
-    order = np.lexsort((codes, times, users))
-    same = _same_as_before(users, times, order)
-    moments = np.cumsum(~same)
-    parted = moments[1:][same[1:] & (np.diff(codes[order].astype(int)) != 0)]
-    if not len(several) and not len(parted):
-        return ()
-    drawn = int(np.isin(moments, parted).sum())
-    known = int((np.bincount(data.user_rows) > 0).sum())
-    return (
-        f"{len(np.unique(several)):,} of {known:,} users have several interactions at one moment; "
-        f"of {drawn:,} interactions at a moment that a cut goes through, seed {seed} decides the "
-        "part",
-    )
 
 
 def share_notes(

@@ -41,6 +41,8 @@ from lightgcn_jax.sweeps.space import SweepConfig, quiet_optuna
 from lightgcn_jax.training.strategies import StepCost
 
 FORMAT_VERSION = 2
+# Optuna makes its lock as a link to its log; a killed process leaves it.
+_OPTUNAS_LOCK = "optuna.log.lock"
 
 Trial = Any
 """An ``optuna.trial.FrozenTrial``; Optuna is imported only where something is swept."""
@@ -84,7 +86,7 @@ class SweepDirectory:
         path = self.path / "sweep.json"
         if not path.exists():
             raise InputError(f"{self.path}: expected a sweep, it holds no sweep.json")
-        refuse_links(self.path)
+        refuse_links(self.path, _OPTUNAS_LOCK)
         plan = read_json(path)
         found = plan.get("format") if isinstance(plan, dict) else None
         if found != FORMAT_VERSION:
@@ -111,7 +113,7 @@ class SweepDirectory:
         if log.exists():
             # A killed process may leave half a line, and the lock that Optuna itself takes.
             os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
-            log.with_name("optuna.log.lock").unlink(missing_ok=True)
+            log.with_name(_OPTUNAS_LOCK).unlink(missing_ok=True)
         with quiet_optuna() as optuna:
             backend = optuna.storages.journal.JournalFileBackend(str(log))
             return optuna.storages.JournalStorage(backend)

@@ -17,6 +17,7 @@ from lightgcn_jax.cli.runs import Ids, RunPath, Switch
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving.export import check_target, write_tables
+from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
@@ -224,7 +225,8 @@ def neighbours_of(
 
 
 def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, path: Path) -> None:
-    """Print a line for each neighbour with its features; items that were added later have none.
+    """Print a line for each neighbour with its features; those of items that were added later are
+    the ones that the run reads.
 
     Args:
         found: the neighbours of each item.
@@ -232,12 +234,14 @@ def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, pat
         path: the run directory.
     """
     features = read_table(path)
-    added = len(live.items) - features.num_rows
-    rows = np.concatenate([np.arange(features.num_rows), np.full(added, -1)])
+    if live.added is not None:
+        unknown = features.take(np.full(len(live.added), -1))
+        columns = {**unknown.columns, **live.added.table.columns}
+        features = features.followed_by(FeatureTable(columns, len(live.added)))
     ids = np.stack([live.items.rows(one.ids) for one in found.values()])
     scores = np.stack([one.scores for one in found.values()])
-    queries, known = live.items.rows(list(found)), features.take(rows)
-    drawn = neighbours_table(queries, ids, scores, known, live.items)
+    queries = live.items.rows(list(found))
+    drawn = neighbours_table(queries, ids, scores, features, live.items)
     results().print(table(drawn.columns, drawn.rows, numbers=drawn.numbers))
 
 

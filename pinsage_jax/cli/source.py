@@ -208,7 +208,7 @@ class ItemSource:
         return from_files(interactions, table).in_canonical_order(), [*file.notes, str(report)]
 
     def held_out(self, data: ItemData) -> Task:
-        """Make the task on the items.
+        """Make the task on the items; its notes say which one was guessed.
 
         Args:
             data: the items.
@@ -216,6 +216,15 @@ class ItemSource:
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
+        task = self._task(data)
+        if self.task is not None:
+            return task
+        given = data.interactions.parts is not None
+        name, how = ("users", "with") if given else ("items", "without")
+        note = f"task {name}, for the data come {how} a split (--task)"
+        return dataclasses.replace(task, notes=(note, *task.notes))
+
+    def _task(self, data: ItemData) -> Task:
         given, seed = data.interactions.parts is not None, self.split_seed
         shares: dict[str, Any] = {"valid": self.valid, "test": self.test}
         pairs = self._what_makes_a_pair(given)

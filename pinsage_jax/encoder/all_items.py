@@ -188,8 +188,9 @@ class _Store:
         self._fingerprint = fingerprint
         progress = self._folder / _PROGRESS
         if not progress.exists():
-            # A kill while the first progress was written leaves its temporary file.
-            if any(not one.name.startswith(f".{_PROGRESS}.") for one in self._folder.iterdir()):
+            # A kill while the first progress is written leaves its temporary file.
+            own = f".{_PROGRESS}."
+            if any(not one.name.startswith(own) for one in self._folder.iterdir()):
                 raise InputError(f"{self._folder}: expected a new or empty folder for the vectors")
             self._write_progress()
             return

@@ -34,8 +34,8 @@ def test_popularity_has_the_same_figures_in_either_package(task_and_split):
     row = Row("", ClosedFormConfig(Popular(), ks=(20,)))
     line = users_to_items.line_of(row, task, split, 3, 1.0)
     degrees = popularity(task, task.test)
-    # LightGCN's ranking puts the lower of two equal rows first; here that is part of the score.
-    rows = jnp.arange(degrees.num_items, dtype=jnp.float32)
+    # Of two equal items the one comes first that does in a run's rows; here that is in the score.
+    rows = jnp.asarray(split.in_canonical_order().items.rows(split.items.ids), jnp.float32)
     scorer = degrees.replace(popularity=degrees.popularity - rows / degrees.num_items)
     wanted = evaluate_items(scorer, task.test, ks=(20,)).metrics
     assert line["test"] == pytest.approx({name: wanted[name] for name in line["test"]}, rel=1e-5)

@@ -273,7 +273,7 @@ def test_going_on_with_new_data(run, tmp_path):
     assert "1 of 2 users of the new data are unknown to the run\n" in err
     note = "new data: 1 new users, 10 new items, new pairs 20 to train, 0 to valid, 0 to test\n"
     assert err.index(note) < err.index("epoch 1 ")
-    assert note in call("evaluate", tmp_path / "second").err
+    assert note in call("evaluate", tmp_path / "second").out
     old, grown = RunDirectory.open(run), RunDirectory.open(tmp_path / "second")
     assert grown.config == replaced(old.config, {"epochs": 1})
     assert grown.split.users.ids.to_list() == [*old.split.users.ids, 999]

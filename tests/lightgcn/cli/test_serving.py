@@ -157,7 +157,7 @@ def test_a_chosen_run_is_refitted_on_everything(run, tmp_path):
 def test_what_refit_does_not_take(run, log, tmp_path, monkeypatch):
     path, _, _ = run
     assert "expected fixed or all" in error_of("train", "--refit", path, "--protocol", "legacy")
-    flags = ("train", "--data", log, "--model", "popular", "--refit", "all")
+    flags = ("train", "--data", log, "--model", "popular", "--refit", "all", "--quiet")
     assert "everything trains, got temporal" in error_of(*flags, "--split", "temporal")
     assert "expected protocol all, got strict" in error_of(*flags, "--protocol", "strict")
     monkeypatch.chdir(tmp_path)
@@ -171,4 +171,6 @@ def test_default_cutoffs_fit_and_given_ones_are_refused(log, tmp_path):
     assert status == 0
     assert "ks: the catalogue has 16 items, so of the default cut-offs 20, 50 are left out\n" in err
     assert RunDirectory.open(tmp_path / "run").config.ks == (10,)
-    assert "--ks: expected cut-offs of at most 16" in error_of("train", *flags, "--ks", 5, 17)
+    assert "--ks: expected cut-offs of at most 16" in error_of(
+        "train", *flags, "--ks", 5, 17, "--quiet"
+    )

@@ -39,7 +39,12 @@ VALUES = [
     *(dt.date(2020, 1, 1), dt.date.min, dt.datetime(2020, 1, 1), dt.datetime.max, dt.time(1)),
     *(dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.timedelta(1), pd.Timestamp("2020")),
     *(np.int8(3), np.float32(2), np.complex64(1), np.bool_(True), np.str_("q"), np.ma.masked),
-    *(np.datetime64("2020"), np.datetime64("NaT"), np.datetime64("9999999999"), np.timedelta64(1)),
+    *(
+        np.datetime64("2020"),
+        np.datetime64("NaT", "s"),
+        np.datetime64("9999999999"),
+        np.timedelta64(1, "s"),
+    ),
     *(pd.Timedelta(1), np.array(3), np.array([3]), jnp.float32(2)),
 ]
 FOREIGN = ("polars", "pyo3", "unwrap", "numpy()", "inhomogeneous", "argument", "traceback")

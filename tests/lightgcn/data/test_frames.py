@@ -104,7 +104,10 @@ SPANS = [dt.timedelta(1), dt.timedelta(2)]
         ({"ratings": SPANS}, r"ratings\[0\]: expected a number, got datetime.timedelta"),
         ({"ratings": pl.Series(SPANS)}, "ratings: expected numbers, got Duration"),
         ({"ratings": np.array(["2020", "2021"], "datetime64[Y]")}, "numbers, got datetime64"),
-        ({"ratings": [np.timedelta64(1), 2]}, r"ratings\[0\]: expected a number, got .*timedelta"),
+        (
+            {"ratings": [np.timedelta64(1, "s"), 2]},
+            r"ratings\[0\]: expected a number, got .*timedelta",
+        ),
         ({"timestamps": [1, None]}, r"timestamps\[1\]: expected seconds.* got None"),
         ({"timestamps": pd.to_datetime(["2020-01-01", None])}, r"timestamps\[1\].* is missing"),
         ({"timestamps": np.array(["2020", "NaT"], "datetime64[D]")}, r"timestamps\[1\]: "),

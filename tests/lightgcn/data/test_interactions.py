@@ -105,6 +105,9 @@ def test_maps_are_equal_when_ids_rows_and_type_are():
     ("make", "message"),
     [
         (lambda: IdMap.from_values([1, None]), r"ids\[1\]: expected an integer or a string"),
+        (lambda: IdMap.from_values("abc"), "ids: expected a column of ids, got 'abc'"),
+        (lambda: IdMap.from_values([1]).rows(None), "ids: expected a column of ids, got None"),
+        (lambda: IdMap.from_values([np.datetime64(1, "ns")]), r"ids\[0\]: expected an integer or"),
         (lambda: IdMap.from_values([True]), r"ids\[0\].*True"),
         (lambda: IdMap.from_values([1.5]), r"ids\[0\].*1\.5"),
         (lambda: IdMap.from_values(np.array([1.5])), "expected integers or strings, got Float64"),

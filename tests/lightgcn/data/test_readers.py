@@ -22,7 +22,7 @@ quick = settings(
 WORDS = st.text("abcXYZ019-_.é漢", min_size=1, max_size=6)
 IDS = st.integers(-(10**12), 10**12) | st.integers(0, 9)
 EVENTS = st.one_of(
-    st.lists(st.tuples(ids, ids, st.integers(1, 10), st.integers(0, 2 * 10**9)), min_size=1)
+    st.lists(st.tuples(ids, ids, st.integers(1, 10), st.integers(10**8, 2 * 10**9)), min_size=1)
     for ids in (IDS, WORDS)
 )
 

@@ -85,3 +85,17 @@ def test_columns_that_nobody_asks_for_need_not_be_readable(folder):
     assert list(data.features.columns) == ["t"]
     assert any("left out, for it is not among the columns asked for: column 'price'" in note
                for note in notes)  # fmt: skip
+
+
+def test_the_task_that_is_guessed_is_told(folder):
+    data, _ = ItemSource(data=folder / "boards.csv").load()
+    guessed = ItemSource(data=folder / "boards.csv").held_out(data)
+    assert guessed.notes[0] == "task items, for the data come without a split (--task)"
+    said = ItemSource(data=folder / "boards.csv", task="items").held_out(data)
+    assert said.notes == guessed.notes[1:]
+    parts = np.resize([0, 0, 0, 0, 0, 2], len(data.interactions)).astype(np.uint8)
+    split = dataclasses.replace(
+        data, interactions=dataclasses.replace(data.interactions, parts=parts)
+    )
+    users = ItemSource(data=folder / "boards.csv").held_out(split)
+    assert users.notes[0] == "task users, for the data come with a split (--task)"

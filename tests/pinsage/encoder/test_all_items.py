@@ -103,6 +103,11 @@ def test_a_folder_of_another_structure_is_refused(tmp_path):
         embed_all(MODEL, PARAMS, other, TABLE, chunk=16, out=tmp_path)
 
 
+def test_what_a_kill_leaves_before_the_first_progress_stops_nothing(tmp_path):
+    (tmp_path / ".progress.json.0123abcd.tmp").write_text("{")
+    np.testing.assert_array_equal(embed(tmp_path).vectors, embed(None).vectors)
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="expected a new or empty folder"):
