@@ -31,7 +31,7 @@ _READERS = {
     "rating": lambda column: numbers_of(column, "rating", np.float32),
     "timestamp": lambda column: seconds_of(column, "timestamp"),
 }
-_FLAG = re.compile(r"--([a-z][a-z-]*)(?: (?=[a-z]))?")
+_FLAG = re.compile(r"--([a-z][a-z-]*)")
 
 
 class Named(NamedTuple):
@@ -97,12 +97,18 @@ def given_data(
             )
         return Given(None, data)
     names, is_pandas, lines = ("user", "item"), False, ()
+    is_prepared = False
     if items is not None:
         _refuse(named, "two columns", ("user", "item"))
         read = Interactions.from_arrays(data, items, named.rating, named.timestamp)
     elif isinstance(data, Interactions):
         _refuse(named, "Interactions")
         read = data
+    elif isinstance(data, (str, os.PathLike)) and _is_data_set(data):
+        _refuse(named, f"the data set {data}")
+        # Data sets of ratings have thresholds of their own.
+        read = load_dataset(str(data), apply_threshold=min_rating is None)
+        is_prepared = min_rating is None
     elif isinstance(data, (str, os.PathLike)):
         read = _of_path(data, named)
     elif scipy.sparse.issparse(data):
@@ -120,7 +126,8 @@ def given_data(
     else:
         _refuse(named, "rows without names", ("user", "item"))
         read = Interactions.from_arrays(*_columns(data))
-    kept = read if read.parts is not None and min_rating is None else positives(read, min_rating)
+    is_prepared |= read.parts is not None and min_rating is None
+    kept = read if is_prepared else positives(read, min_rating)
     noted = (*read.notes, *kept.notes[len(read.notes) :])
     lines = (*lines, *(line for one in read.readings for line in one.lines), *noted)
     chosen = given_split(kept) if kept.parts is not None else kept
@@ -138,11 +145,12 @@ def _refuse(named: Named, what: str, roles: Sequence[str] = Named._fields) -> No
             raise InputError(f"{role}: names a column of a table, but {what} came; leave it out")
 
 
+def _is_data_set(given: Any) -> bool:
+    return not Path(given).exists() and str(given) in dataset_names()
+
+
 def _of_path(given: Any, named: Named) -> Interactions:
     path = Path(given)
-    if not path.exists() and str(given) in dataset_names():
-        _refuse(named, f"the data set {given}")
-        return load_dataset(str(given))
     if not path.exists():
         near = difflib.get_close_matches(str(given), dataset_names(), 1)
         meant = f"did you mean the data set {near[0]!r}?" if near else "expected the path of a file"

@@ -183,3 +183,9 @@ def test_missing_ids_and_what_is_guessed_are_said():
         "columns: user='customer_id', item='product_id'",
         "1 rows without a user or an item are left out",
     )
+
+
+def test_notes_name_arguments(capsys):
+    frame = {"user": [1, 1, 2], "item": [7, 8, 7], "rating": [1, 5, 4]}
+    Popular(ks=(1,)).fit(frame)
+    assert "min_rating= leaves them out" in capsys.readouterr().err
