@@ -31,7 +31,7 @@ _READERS = {
     "rating": lambda column: numbers_of(column, "rating", np.float32),
     "timestamp": lambda column: seconds_of(column, "timestamp"),
 }
-_FLAG = re.compile(r"--([a-z][a-z-]*)")
+_FLAG = re.compile(r"--([a-z][a-z-]*) ?")
 
 
 class Named(NamedTuple):
@@ -128,15 +128,20 @@ def given_data(
         read = Interactions.from_arrays(*_columns(data))
     is_prepared |= read.parts is not None and min_rating is None
     kept = read if is_prepared else positives(read, min_rating)
+    told = (_in_python(line, "=") for one in read.readings for line in one.lines)
     noted = (*read.notes, *kept.notes[len(read.notes) :])
-    lines = (*lines, *(line for one in read.readings for line in one.lines), *noted)
+    lines = (*lines, *told, *(_in_python(note, "= ") for note in noted))
     chosen = given_split(kept) if kept.parts is not None else kept
-    return Given(read, chosen, names, is_pandas, tuple(map(_in_python, lines)))
+    return Given(read, chosen, names, is_pandas, lines)
 
 
-def _in_python(line: str) -> str:
-    """A line that names flags, which are arguments here."""
-    return _FLAG.sub(lambda found: found[1].replace("-column", "").replace("-", "_") + "=", line)
+def _in_python(line: str, behind: str) -> str:
+    """A line with flags as the arguments that they are here, and what comes behind each name."""
+
+    def named(found: re.Match[str]) -> str:
+        return found[1].replace("-column", "").replace("-", "_") + behind
+
+    return _FLAG.sub(named, line)
 
 
 def _refuse(named: Named, what: str, roles: Sequence[str] = Named._fields) -> None:
