@@ -10,29 +10,24 @@ from .data import (
 )
 from .diffusion import diffuse, diffusion_operator, multiscale
 from .errors import InputError
-from .evaluation import InnerProduct, evaluate, rank
-from .graph import BipartiteGraph, training_graph
-from .models import (
+from .estimators import (
     GCN,
     GNN,
     MF,
-    MLP,
     NGCF,
     SGC,
-    ClosedForm,
-    Cosine,
+    Estimator,
     Filter,
     GfCf,
-    Inner,
-    ItemCf,
+    ItemCosine,
     LightGCN,
-    Model,
     Popular,
     Random,
-    Score,
     Spectral,
-    TableParams,
 )
+from .evaluation import InnerProduct, evaluate, rank
+from .graph import BipartiteGraph, training_graph
+from .models import MLP, ClosedForm, Cosine, Inner, Model, Score, TableParams
 from .runs import FitResult, compare_runs, continue_from, fit, refit, resume
 from .serving import Recommender, export
 from .settings import PRESETS, ClosedFormConfig, Selection, TrainConfig
@@ -68,6 +63,7 @@ __all__ = [
     "ClosedForm",
     "ClosedFormConfig",
     "Cosine",
+    "Estimator",
     "Filter",
     "FitResult",
     "GfCf",
@@ -77,7 +73,7 @@ __all__ = [
     "InnerProduct",
     "InputError",
     "Interactions",
-    "ItemCf",
+    "ItemCosine",
     "LightGCN",
     "MaxMargin",
     "Model",

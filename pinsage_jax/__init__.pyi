@@ -2,6 +2,7 @@ from .config import PinSageConfig
 from .data.items import ItemData
 from .data.sources import from_files, load_items
 from .data.world import PinWorld, generate_pins
+from .estimators import PinSage
 from .evaluation.metrics import evaluate_items, triplet_accuracy
 from .features.columns import Column
 from .features.files import align, read_features, read_items
@@ -26,6 +27,7 @@ __all__ = [
     "HeldOut",
     "ItemData",
     "LiveItems",
+    "PinSage",
     "PinSageConfig",
     "PinWorld",
     "Task",

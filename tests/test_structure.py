@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 # From top to bottom; a module may import from its own stage and from those before it.
 STAGES = [
     "errors",
+    "shown",
     "arrays",
     "fields",
     "interrupts",
@@ -32,6 +33,7 @@ STAGES = [
     "runs",
     "sweeps",
     "serving",
+    "estimators",
     "cli",
 ]
 PINSAGE_STAGES = [
@@ -47,6 +49,7 @@ PINSAGE_STAGES = [
     "serving",
     "runs",
     "experiments",
+    "estimators",
     "cli",
 ]
 MODULES = sorted((ROOT / "lightgcn_jax").rglob("*.py"))

@@ -13,6 +13,7 @@ from lightgcn_jax.data.matrices import entries_of, ids_of_axis
 from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.reading import Reading
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.shown import Shown
 
 TRAIN, VALID, TEST = 0, 1, 2
 """Values of ``Interactions.parts``: which part of a split that came with the files a pair is in."""
@@ -50,8 +51,8 @@ class CountChange(NamedTuple):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Interactions:
+@dataclass(frozen=True, eq=False, repr=False)
+class Interactions(Shown):
     """E events between users and items, checked once, here.
 
     An id without an interaction may stand in the maps: a user whom the files name with no item.
@@ -201,6 +202,15 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.user_rows)
+
+    def facts(self) -> dict[str, str]:
+        """How many there are of what, and what is known of each."""
+        known = ("ratings", "timestamps", "parts")
+        return {
+            "holds": f"{len(self):,} interactions, {self.num_users:,} users, "
+            f"{self.num_items:,} items",
+            "with": ", ".join(one for one in known if getattr(self, one) is not None) or "no more",
+        }
 
     @property
     def num_users(self) -> int:

@@ -25,13 +25,14 @@ from lightgcn_jax.data.withholding import (
     shuffled,
 )
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.shown import Shown
 
 Unseen = Literal["keep", "drop", "error"]
 """What to do with valid and test pairs whose user or item no training interaction names."""
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
+@dataclass(frozen=True, eq=False, repr=False)
+class Split(Shown):
     """Disjoint training, validation and test pairs over one set of rows.
 
     Attributes:
@@ -66,6 +67,15 @@ class Split:
                 raise InputError(
                     f"{one} and {other} share {shared:,} pairs; a pair may stand in one part only"
                 )
+
+    def counts(self) -> str:
+        """How many users, items and training pairs, in a line."""
+        return f"{len(self.users):,} users, {len(self.items):,} items, {len(self.train):,} train"
+
+    def facts(self) -> dict[str, str]:
+        """How many there are of what, and how the parts were made."""
+        rest = ", ".join(f"{len(getattr(self, part)):,} {part}" for part in PARTS[1:])
+        return {"holds": f"{self.counts()}, {rest}", "made by": self.description}
 
     def in_canonical_order(self) -> "Split":
         """The same split with rows in an order that no name and no order of a file has a say in.

@@ -7,6 +7,7 @@ the compiled kernels the scores are read once; elsewhere :func:`exact_top_k` sor
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import numbers
@@ -18,11 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Float, Ids, RankedIds
+from lightgcn_jax.arrays import Array, Bool, Float, Ids, RankedIds, UserTable
 from lightgcn_jax.data.pairs import Pairs, check_rows
 from lightgcn_jax.diffusion.native import largest_of_columns, on_platform
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.scorer import Scorer, exact_scores, restricted_to
+from lightgcn_jax.evaluation.scorer import (
+    InnerProduct,
+    Scorer,
+    exact_scores,
+    restricted_to,
+)
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows, walk_rows
 
@@ -199,6 +205,19 @@ def _few_items(scorer: Scorer, chosen: np.ndarray, total: int) -> ReadyScorer:
     return ReadyScorer(filled, others, places, items, size, total, group)
 
 
+def with_queries(ready: ReadyScorer, scorer: Any, queries: UserTable) -> ReadyScorer:
+    """The same items for others who ask.
+
+    Args:
+        ready: what :func:`ready_scorer` made of the scorer.
+        scorer: the scorer, whose field ``queries`` holds vectors.
+        queries: ``float[Q, D]``, the others' vectors.
+    """
+    if type(ready.scorer) is InnerProduct:
+        return ready._replace(scorer=InnerProduct(queries, ready.scorer.items))
+    return ready_scorer(dataclasses.replace(scorer, queries=queries))
+
+
 def _power_of_two(least: int) -> int:
     return 1 << max(0, least - 1).bit_length()
 
@@ -210,6 +229,7 @@ def _rank_block(
     excluded: Ids,
     places: Ids | None,
     seen: CsrRows | None,
+    allowed: Bool[Array, " items"] | None = None,
     *,
     k: int,
     width: int,
@@ -221,6 +241,8 @@ def _rank_block(
     # time, is fused into each of the scores' two readers, which then copy the block: measured four
     # times slower.
     scores = scores.at[excluded].set(-jnp.inf, mode="drop")
+    if allowed is not None:
+        scores = jnp.where(allowed[:, None], scores, -jnp.inf)
     if seen is not None and seen.columns.shape[0]:
         positions = jnp.arange(seen_capacity, dtype=jnp.int32)
         slots, columns, inside = walk_rows(seen, rows, positions)
@@ -240,6 +262,7 @@ def rank(
     *,
     seen: ItemsOfUsers | None = None,
     candidates: ArrayLike | None = None,
+    allowed: np.ndarray | None = None,
 ) -> Ranking:
     """Rank items for chosen queries of a scorer, block by block.
 
@@ -250,6 +273,8 @@ def rank(
         k: cut-off K.
         seen: items to leave out, row r for query r; None leaves out nothing.
         candidates: ``int[C]``, the item rows that may be ranked, ascending; None for all.
+        allowed: ``bool[I]``, which items may be ranked, for few queries: all are scored, and
+            another filter needs no other program; in the place of candidates.
 
     Returns:
         Host arrays: ``items int32[Q, K]`` and ``scores float32[Q, K]``.
@@ -281,7 +306,14 @@ def rank(
         seen = items_of_users("seen", seen, num_queries, ready.all_items)
         most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
-    arrays = ready.scorer, ready.excluded, ready.places, seen
+    if allowed is not None:
+        if ready.places is not None or allowed.shape != (ready.all_items,):
+            raise InputError(
+                f"allowed: expected bool[{ready.all_items}], and no candidates beside it, "
+                f"got {allowed.dtype}{list(allowed.shape)}"
+            )
+        allowed = np.pad(allowed, (0, ready.scorer.num_items - ready.all_items))
+    arrays = ready.scorer, ready.excluded, ready.places, seen, allowed
     width = min(ready.group, group_width(ready.scorer.num_items, k))
     static = {"k": k, "width": width, "seen_capacity": capacity}
     if len(blocks) == 1 or jax.debug_nans.value:

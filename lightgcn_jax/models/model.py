@@ -114,6 +114,16 @@ class Model(Checked, abc.ABC):
         return drop_edges(key, operator, self.edge_dropout)
 
 
+def bare_model(model: Any) -> Any:
+    """The model of an object that holds one, as an estimator does; any other object as it is.
+
+    Args:
+        model: a model, or what has a method ``as_model``.
+    """
+    held = getattr(model, "as_model", None)
+    return model if held is None else held()
+
+
 @dataclasses.dataclass(frozen=True)
 class GraphModel(Model):
     """A model that applies Ã K times to embeddings of D dimensions.

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Embedded, Scorer
 from lightgcn_jax.models import ClosedForm, Model, Score
+from lightgcn_jax.models.model import bare_model
 from lightgcn_jax.runs.checkpoint import (
     checkpoint_folders,
     load_checkpoint,
@@ -40,12 +42,13 @@ from lightgcn_jax.settings.config import (
     with_fitting_ks,
 )
 from lightgcn_jax.settings.registry import model_name, with_embeddings
+from lightgcn_jax.shown import Shown, figures_line
 from lightgcn_jax.training import NegativeSampler, TrainState
 from lightgcn_jax.training.losses import Loss
 
 
-@dataclasses.dataclass(frozen=True)
-class FitResult:
+@dataclasses.dataclass(frozen=True, repr=False)
+class FitResult(Shown):
     """A trained or fitted run.
 
     Attributes:
@@ -65,6 +68,23 @@ class FitResult:
     scorer: Scorer
     directory: Path | None = None
     already_finished: bool = False
+
+    @property
+    def title(self) -> str:
+        """The model, and how the split was used."""
+        return f"FitResult of {model_name(self.config)}, protocol {self.config.protocol}"
+
+    def facts(self) -> dict[str, str]:
+        """What it was made from, and its figures."""
+        trained = f"{self.summary['epochs']} epochs, the best {self.summary['best_epoch']}"
+        made = trained if self.config.is_trained else f"{self.summary['fit_seconds']:.2f} s"
+        figures = (
+            f"{part} {figures_line(self.summary[part])}" for part in PARTS if self.summary[part]
+        )
+        return {
+            "made from": f"{self.split.counts()}; {made}",
+            "figures": "; ".join(figures) or "none: nothing was held out",
+        }
 
     @property
     def user_embeddings(self) -> np.ndarray:
@@ -118,8 +138,8 @@ def fit(
     Args:
         split: a split from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
         config: the settings; by default those of :class:`TrainConfig`.
-        model: a model in place of that of ``config``; without one, a closed form takes the settings
-            of :class:`ClosedFormConfig`.
+        model: a model in place of that of ``config``, or an estimator, which holds one; without
+            ``config``, a closed form takes the settings of :class:`ClosedFormConfig`.
         score: a score in place of that of ``config``.
         loss: a loss in place of that of ``config``.
         negatives: a sampler in place of that of ``config``.
@@ -188,6 +208,7 @@ def _settings(
     config: Config | None, model: Model | ClosedForm | None, others: Mapping[str, Any]
 ) -> Config:
     """The settings with the strategies that were given in place of theirs."""
+    model = bare_model(model)
     given = {name: value for name, value in others.items() if value is not None}
     if isinstance(model, ClosedForm) and not isinstance(config, TrainConfig):
         config = dataclasses.replace(config or ClosedFormConfig(), model=model)

@@ -41,6 +41,13 @@ class Reporter(Protocol):
             interactions_per_second: rows of mini-batches a second, of all replicas together.
         """
 
+    def epoch_ended(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """An epoch is done, its evaluation too where it has one.
+
+        Args:
+            records: one of each replica, as in metrics.jsonl.
+        """
+
     def evaluated(self, records: Sequence[Mapping[str, Any]], *, improved: bool) -> None:
         """An evaluation is done.
 

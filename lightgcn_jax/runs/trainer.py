@@ -263,6 +263,7 @@ class Trainer:
         progress.history += records
         if self.directory is not None:
             self.directory.append_metrics(records)
+        self.reporter.epoch_ended(records)
         return arrays
 
     def scorer(self, params: Params, index: int) -> Scorer:

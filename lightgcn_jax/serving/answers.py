@@ -11,14 +11,19 @@ import polars as pl
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import Ranking, whole_number
+from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, whole_number
 from lightgcn_jax.fields import scalar
+from lightgcn_jax.graph.bipartite import CsrRows
 
 ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
 
 
 _MOST = 2**31 - 1
+# Rows that are ranked by one program whatever is asked of it.
+_FEW_ROWS = 32
+# Lower cut-offs take no less time, and would each be a program of their own.
+_LEAST_K = 32
 
 
 class Ranked(NamedTuple):
@@ -125,6 +130,35 @@ def ranked_rows(
     return answers
 
 
+def best_of(
+    ready: ReadyScorer,
+    rows: np.ndarray,
+    k: int,
+    seen: CsrRows | None,
+    allowed: np.ndarray | None,
+) -> Ranking:
+    """The k best items of each row; for a few rows by a program that knows neither k nor filters.
+
+    Of few rows k is filled up to a power of two, and every filter is a mask, so that asking in
+    another way compiles nothing. Of many rows it pays to score the allowed items alone.
+
+    Args:
+        ready: what ranks.
+        rows: ``int32[Q]``.
+        k: at most as many as are allowed.
+        seen: items to leave out, row r for query r; None leaves out nothing.
+        allowed: ``bool[I]``, which items may be ranked; None for all.
+    """
+    if len(rows) > _FEW_ROWS:
+        candidates = None if allowed is None or allowed.all() else np.flatnonzero(allowed)
+        return rank(ready, rows, k, seen=seen, candidates=candidates)
+    if allowed is None:
+        allowed = np.ones(ready.all_items, bool)
+    most = min(power_of_two(max(k, _LEAST_K)), ready.all_items)
+    ranking = rank(ready, rows, most, seen=seen, allowed=allowed)
+    return Ranking(ranking.items[:, :k], ranking.scores[:, :k])
+
+
 def power_of_two(least: int) -> int:
     """The lowest power of two that is no smaller.
 
@@ -170,8 +204,11 @@ def known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray
     """
     if isinstance(wanted, str):
         raise InputError(f"{name}: expected several item ids, got the string {wanted!r}")
-    wanted = list(wanted)
+    # An array is looked up at once, without an object for each id.
+    wanted = wanted if isinstance(wanted, (np.ndarray, pl.Series)) else list(wanted)
     rows = ids.rows(wanted)
+    if (rows >= 0).all():
+        return rows
     unknown = [repr(one) for one, row in zip(wanted, rows, strict=True) if row < 0]
     if unknown:
         raise InputError(f"{name}: unknown item ids: {', '.join(unknown)}")

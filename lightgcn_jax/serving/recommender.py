@@ -18,10 +18,10 @@ from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.cold import PopularForCold
-from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, ready_scorer
-from lightgcn_jax.evaluation.scorer import FromHistories, InnerProduct, Scorer, Tables
+from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, ready_scorer, with_queries
+from lightgcn_jax.evaluation.scorer import FromHistories, Scorer, Tables
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.models import ClosedForm, Model, Score, unit_rows
+from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_scorer
 from lightgcn_jax.serving.answers import (
     Answer,
@@ -29,20 +29,23 @@ from lightgcn_jax.serving.answers import (
     ExternalIds,
     Ranked,
     answer_for,
+    best_of,
     cut_to,
     known_rows,
     nothing_known,
     power_of_two,
     ranked_rows,
 )
+from lightgcn_jax.serving.neighbours import cosines, folded_user, neighbours
 from lightgcn_jax.settings import model_name
+from lightgcn_jax.shown import Shown
 
 Filter = Iterable[int | str] | None
 """External ids of items; None filters nothing."""
 
 
-@dataclass(frozen=True, eq=False)
-class Recommender:
+@dataclass(frozen=True, eq=False, repr=False)
+class Recommender(Shown):
     """A model that scores items, with the ids of the outside world.
 
     Attributes:
@@ -93,6 +96,14 @@ class Recommender:
             if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
                 field = f"scorer{jax.tree_util.keystr(path)}"
                 raise InputError(f"{field}: expected finite numbers, got NaN or infinity")
+
+    def facts(self) -> dict[str, str]:
+        """What recommends, and what it knows."""
+        return {
+            "model": self.model,
+            "knows": f"{len(self.users):,} users, {len(self.items):,} items, "
+            f"{len(self.seen.columns):,} seen pairs",
+        }
 
     def _check_tables(self, tables: Tables) -> None:
         dims = tables.queries.shape[1:]
@@ -220,8 +231,8 @@ class Recommender:
         Raises:
             InputError: the single user, or an item of a filter, is unknown, or k is below 1.
         """
-        candidates = self._candidates(items, filter_items)
-        available = len(self.items) if candidates is None else len(candidates)
+        allowed = self._allowed(items, filter_items)
+        available = len(self.items) if allowed is None else int(np.count_nonzero(allowed))
         k = cut_to(k, available, "may be recommended")
 
         def best(rows: np.ndarray) -> Ranking:
@@ -233,7 +244,7 @@ class Recommender:
                 )
                 warnings.warn(message, UserWarning, stacklevel=5)
             ready = self._ready_for_cold if cold.any() else self._ready
-            return rank(ready, rows, k, seen=seen, candidates=candidates)
+            return best_of(ready, rows, k, seen, allowed)
 
         return answer_for(users, self.users, self.items, best, "user", empty=not available)
 
@@ -243,7 +254,8 @@ class Recommender:
         """The items of highest score for somebody who was never seen, from items that they like.
 
         Models that score a row of interactions do it as they score their own users: `filter`,
-        `gfcf` and `itemcf`.
+        `gfcf` and `itemcf`. Those that score by vectors make one of the items' vectors
+        (:func:`~lightgcn_jax.serving.neighbours.folded_user`).
 
         Args:
             items: external ids, each counted once.
@@ -257,10 +269,11 @@ class Recommender:
             InputError: an item is unknown, k is below 1, no training interaction names any of the
                 items, or the model scores no such list.
         """
-        if not isinstance(self.scorer, FromHistories):
+        has_vectors = isinstance(self.scorer, Tables)
+        if not has_vectors and not isinstance(self.scorer, FromHistories):
             raise InputError(
-                f"recommend_from: expected a model that scores a list of items (filter, gfcf, "
-                f"itemcf), got {self.model}"
+                f"recommend_from: expected a model with vectors, or one that scores a list of "
+                f"items (filter, gfcf, itemcf), got {self.model}"
             )
         given = np.unique(known_rows(self.items, items, "items"))
         if len(given) and self._cold_items[given].all():
@@ -270,10 +283,15 @@ class Recommender:
         columns = np.pad(given, (0, power_of_two(len(given)) - len(given)), constant_values=-1)
         offsets = jnp.array([0, len(given)], jnp.int32)
         history = CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest=len(columns))
-        scorer = self.scorer.of_histories(history)
+        if isinstance(self.scorer, Tables):
+            vector = folded_user(self.scorer, self.train, given, self.offset_columns)
+            ready = with_queries(self._ready, self.scorer, jnp.asarray(vector[None]))
+        else:
+            assert isinstance(self.scorer, FromHistories)
+            ready = ready_scorer(self.scorer.of_histories(history))
 
         def best(rows: np.ndarray) -> Ranking:
-            return rank(scorer, rows, k, seen=history if exclude_given else None)
+            return best_of(ready, rows, k, history if exclude_given else None, None)
 
         return ranked_rows(np.zeros(1, np.int32), self.items, best)[0]
 
@@ -299,7 +317,7 @@ class Recommender:
             InputError: the single item is unknown or no training interaction names it, k is below
                 1, or the model compares no items.
         """
-        return _neighbours(items, self.items, self._item_cosines, k, "item", self._cold_items)
+        return neighbours(items, self.items, self._item_cosines, k, "item", self._cold_items)
 
     @overload
     def similar_users(self, users: int | str, k: int | None = None) -> Ranked: ...
@@ -319,7 +337,7 @@ class Recommender:
             InputError: the single user is unknown or no training interaction names it, k is below
                 1, or the model has no vectors.
         """
-        return _neighbours(users, self.users, self._user_cosines, k, "user", self._cold_users)
+        return neighbours(users, self.users, self._user_cosines, k, "user", self._cold_users)
 
     @cached_property
     def _ready(self) -> ReadyScorer:
@@ -350,45 +368,22 @@ class Recommender:
     @cached_property
     def _user_cosines(self) -> ReadyScorer:
         """Scores users for users."""
-        return ready_scorer(self._cosines(self.user_embeddings))
+        return ready_scorer(cosines(self.user_embeddings, self.offset_columns))
 
     @cached_property
     def _item_cosines(self) -> ReadyScorer:
         own = getattr(self.scorer, "item_similarity", None)
-        return ready_scorer(self._cosines(self.item_embeddings) if own is None else own())
+        if own is None:
+            return ready_scorer(cosines(self.item_embeddings, self.offset_columns))
+        return ready_scorer(own())
 
-    def _cosines(self, table: np.ndarray) -> InnerProduct:
-        """Inner products of the rows scaled to length 1; a row of zeros stays as it is."""
-        vectors = table[:, : table.shape[1] - self.offset_columns]
-        # A square of a very long or short row is beyond float32.
-        largest = np.abs(vectors).max(axis=1, initial=0, keepdims=True)
-        rows = unit_rows(jnp.asarray(vectors / np.where(largest > 0, largest, 1)))
-        return InnerProduct(rows, rows)
-
-    def _candidates(self, items: Filter, filter_items: Filter) -> np.ndarray | None:
-        """The item rows that may be ranked, ascending ``int32[C]``; None for all."""
+    def _allowed(self, items: Filter, filter_items: Filter) -> np.ndarray | None:
+        """Which items may be ranked, ``bool[I]``; None for all."""
         if items is None and filter_items is None:
             return None
-        allowed = np.arange(len(self.items), dtype=np.int32)
+        allowed = np.full(len(self.items), items is None)
         if items is not None:
-            allowed = np.unique(known_rows(self.items, items, "items"))
+            allowed[known_rows(self.items, items, "items")] = True
         if filter_items is not None:
-            removed = known_rows(self.items, filter_items, "filter_items")
-            allowed = np.setdiff1d(allowed, removed)
-        return None if len(allowed) == len(self.items) else allowed
-
-
-def _neighbours(
-    asked: Asked, ids: IdMap, cosines: ReadyScorer, k: int | None, kind: str, cold: np.ndarray
-) -> Answer:
-    k = cut_to(k, len(ids), f"{kind}s there are")
-    # Each leaves out one row, its own.
-    places = jnp.arange(len(ids) + 1, dtype=jnp.int32)
-    itself = CsrRows(places, places[:-1], longest=1)
-
-    def best(rows: np.ndarray) -> Ranking:
-        ranking = rank(cosines, rows, k, seen=itself)
-        # Rounding may lead a hair past 1.
-        return ranking._replace(scores=np.minimum(ranking.scores, np.float32(1)))
-
-    return answer_for(asked, ids, ids, best, kind, cold=cold)
+            allowed[known_rows(self.items, filter_items, "filter_items")] = False
+        return allowed

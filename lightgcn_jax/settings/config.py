@@ -23,6 +23,7 @@ from lightgcn_jax.fields import (
     whole,
 )
 from lightgcn_jax.models import ClosedForm, GfCf, Inner, LightGCN, Model, Score
+from lightgcn_jax.models.model import bare_model
 from lightgcn_jax.training import NegativeSampler, Optimization, SharedNegatives, Strategies
 from lightgcn_jax.training.losses import BPR, Loss
 
@@ -67,6 +68,7 @@ class _RunConfig(Checked):
     backend: Backend = setting("auto", one_of(Backend))
 
     def __post_init__(self):
+        object.__setattr__(self, "model", bare_model(self.model))
         super().__post_init__()
         if self.seed + self.seeds > 2**31:
             last = self.seed + self.seeds - 1

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightgcn_jax.cli.console import messages, results
 from lightgcn_jax.cli.runs import Switch
@@ -28,8 +26,8 @@ from pinsage_jax.evaluation.baselines import (
 )
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
+from pinsage_jax.runs.reporter import ConsoleReporter
 from pinsage_jax.tasks.task import Task
-from pinsage_jax.training.trainer import METRIC, Reporter, SilentReporter
 
 PINSAGE = "pinsage"
 MODELS = (PINSAGE, *BASELINES)
@@ -149,44 +147,6 @@ class Train:
 
     def _reporter(self, epochs: int) -> ConsoleReporter:
         return ConsoleReporter(messages(quiet=self.quiet), epochs)
-
-
-class ConsoleReporter(SilentReporter):
-    """Shows a progress bar on stderr with loss and time left, and a line for each evaluation."""
-
-    def __init__(self, console: Console, epochs: int):
-        self._console, self._epochs = console, epochs
-        self._progress = Progress(
-            BarColumn(bar_width=10),
-            TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=console.quiet or not console.is_terminal,
-        )
-        self._task = None
-
-    def __enter__(self) -> Reporter:
-        self._progress.start()
-        self._task = self._progress.add_task("", total=self._epochs, detail="preparing")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def noted(self, message: str) -> None:
-        self._console.print(f"  {message}", soft_wrap=True)
-
-    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None:
-        assert self._task is not None
-        detail = f"epoch {epoch}  loss {loss:.4f}  {seconds_a_step * 1e3:,.0f} ms a step"
-        self._progress.update(self._task, completed=epoch - 1 + share, detail=detail)
-
-    def evaluated(self, record: dict[str, Any]) -> None:
-        valid = record.get("valid")
-        figures = "" if valid is None else f"  valid {METRIC} {valid[METRIC]:.4f}"
-        if record["epoch"]:
-            figures = f"  loss {record['loss']:.4f}{figures}  {record['seconds']:.1f} s"
-        self._console.print(f"epoch {record['epoch']}{figures}", soft_wrap=True)
 
 
 def print_outcome(result: Fit) -> None:

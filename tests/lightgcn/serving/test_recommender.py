@@ -286,3 +286,28 @@ def test_a_trained_run_recommends_what_was_withheld(tmp_path):
     assert [ranked.ids[0] for ranked in answers] == right
     in_memory = Recommender.from_fit(result, offer_test=True).recommend(users, 1)
     assert [ranked.ids for ranked in in_memory] == [ranked.ids for ranked in answers]
+
+
+def test_another_k_or_filter_needs_no_other_program():
+    """One user is ranked by one program, whatever is asked of it."""
+    rng = np.random.default_rng(0)
+    users, items = rng.normal(size=(3, 2)), rng.normal(size=(70, 2))
+    scorer = InnerProduct(jnp.asarray(users, jnp.float32), jnp.asarray(items, jnp.float32))
+    seen = csr_rows(np.array([0, 1], np.int32), np.array([4, 9], np.int32), 3)
+    ids = [IdMap(pl.Series("id", np.arange(n))) for n in (3, 70)]
+    recommender = Recommender(*ids, scorer, seen)
+    recommender.recommend(0, 1)
+    before = ranking._rank_block._cache_size()
+    oracle = items @ users[1]
+    oracle[9] = -np.inf
+    for k, allowed, hidden in [
+        (3, None, None), (7, None, [1]), (13, range(20), None), (2, [9, 3, 5], [5]),
+        (31, np.arange(1, 60), [2, 3]), (1, None, list(range(66))),
+    ]:  # fmt: skip
+        masked = np.full(70, -np.inf)
+        masked[slice(None) if allowed is None else list(allowed)] = 0
+        masked[hidden or []] = -np.inf
+        best = np.argsort(-(oracle + masked), kind="stable")[:k]
+        best = best[np.isfinite((oracle + masked)[best])]
+        assert recommender.recommend(1, k, items=allowed, filter_items=hidden).ids == list(best)
+    assert ranking._rank_block._cache_size() == before

@@ -1,0 +1,53 @@
+"""What a person sees while a run trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pinsage_jax.training.trainer import METRIC, Reporter, SilentReporter
+
+
+class ConsoleReporter(SilentReporter):
+    """Shows a progress bar with loss and time left, and a line for each evaluation.
+
+    Args:
+        console: where it is shown.
+        epochs: how many epochs the run has at most.
+    """
+
+    def __init__(self, console: Console, epochs: int):
+        self._console, self._epochs = console, epochs
+        self._progress = Progress(
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=console.quiet or not console.is_terminal,
+        )
+        self._task = None
+
+    def __enter__(self) -> Reporter:
+        self._progress.start()
+        self._task = self._progress.add_task("", total=self._epochs, detail="preparing")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def noted(self, message: str) -> None:
+        self._console.print(f"  {message}", soft_wrap=True)
+
+    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None:
+        assert self._task is not None
+        detail = f"epoch {epoch}  loss {loss:.4f}  {seconds_a_step * 1e3:,.0f} ms a step"
+        self._progress.update(self._task, completed=epoch - 1 + share, detail=detail)
+
+    def evaluated(self, record: dict[str, Any]) -> None:
+        valid = record.get("valid")
+        figures = "" if valid is None else f"  valid {METRIC} {valid[METRIC]:.4f}"
+        if record["epoch"]:
+            figures = f"  loss {record['loss']:.4f}{figures}  {record['seconds']:.1f} s"
+        self._console.print(f"epoch {record['epoch']}{figures}", soft_wrap=True)

@@ -1,0 +1,191 @@
+"""Estimators against the functional core beneath them, and what they make of tables."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse
+
+from lightgcn_jax import Interactions, Recommender, fit, leave_k_out_split
+from lightgcn_jax.data import generate_world, undivided
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.estimators import MF, Estimator, Filter, ItemCosine, LightGCN, Popular
+from lightgcn_jax.estimators.given import Named, given_data
+from lightgcn_jax.models import Filter as FilterModel
+from lightgcn_jax.models import LightGCN as LightGCNModel
+from lightgcn_jax.settings import ClosedFormConfig
+
+SMALL = {
+    "dim": 8, "layers": 1, "epochs": 4, "batch_size": 256, "negatives": 16, "ks": (5, 10),
+    "evaluate_every": 2, "learning_rate": 0.02,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world():
+    return generate_world(users=60, items=60, mean_degree=8, groups=4, seed=1).interactions
+
+
+@pytest.fixture(scope="module")
+def frame(world):
+    users, items = world.users.external(world.user_rows), world.items.external(world.item_rows)
+    return pd.DataFrame({"visitor_id": users, "book": items})
+
+
+@pytest.fixture(scope="module")
+def chosen(frame):
+    """A model whose epochs were chosen on a part, the figures of each epoch, and what was said."""
+    told = []
+    return LightGCN(**SMALL, verbose=False).fit(frame, on_epoch=told.append), told
+
+
+def test_all_interactions_are_trained_on_for_the_chosen_epochs(chosen, world):
+    model, told = chosen
+    assert len(model.result.split.train) == len(world)
+    assert model.result.config.protocol == "all"
+    # The epochs of the run that chose, those of the last one are not told again.
+    assert [one["epoch"] for one in told] == [1, 2, 3, 4]
+    best = max(
+        (one for one in told if "valid/recall@10" in one), key=lambda e: e["valid/recall@10"]
+    )
+    assert model.result.summary["epochs"] == best["epoch"]
+    assert {"loss", "valid/ndcg@5"} <= best.keys()
+
+
+def test_too_few_to_choose_by_is_said(capsys):
+    LightGCN(dim=2, layers=1, epochs=1, batch_size=4, negatives=2, ks=(1,)).fit(["a", "b"], [1, 2])
+    assert "too few to choose the number of epochs by: there are 1" in capsys.readouterr().err
+
+
+def test_a_split_keeps_its_protocol(world):
+    split = leave_k_out_split(world, 1)
+    model = ItemCosine(verbose=False, ks=(10,)).fit(split)
+    direct = fit(split, ClosedFormConfig(ks=(10,)), model=ItemCosine())
+    assert model.result.summary["test"] == direct.summary["test"]
+    assert model.evaluate(k=10) == pytest.approx(direct.summary["test"])
+    test = split.test
+    users, items = split.users.external(test.users), split.items.external(test.items)
+    assert model.evaluate(pl.DataFrame({"user": users, "item": items}), 10) == model.evaluate(k=10)
+
+
+def test_it_answers_as_the_recommender_does(frame, world):
+    model = Filter(verbose=False, low_pass_rank=4).fit(frame)
+    config = ClosedFormConfig(FilterModel(low_pass_rank=4), protocol="all")
+    recommender = Recommender.from_fit(fit(undivided(world), config))
+    user, item = frame.visitor_id[0], frame.book[0]
+    for one, two in [
+        (model.recommend(user, k=5), recommender.recommend(user, 5)),
+        (model.recommend_for([item], 5), recommender.recommend_from([item], 5)),
+        (model.similar_items(item, 5), recommender.similar_items(item, 5)),
+    ]:
+        assert one.ids == two.ids
+        np.testing.assert_allclose(one.scores, two.scores, rtol=1e-5)
+    found = model.recommend(user, k=5)
+    np.testing.assert_allclose(model.score(user, found.ids), found.scores, rtol=1e-5)
+    assert model.score(user, found.ids[0]) == pytest.approx(float(found.scores[0]), rel=1e-5)
+
+
+def test_everybody_in_a_frame(chosen, frame):
+    model, _ = chosen
+    table = model.recommend(k=2, as_frame=True)
+    assert list(table.columns) == ["visitor_id", "book", "rank", "score"]
+    assert isinstance(table, pd.DataFrame)
+    assert len(table) == 2 * frame.visitor_id.nunique()
+    assert not table.merge(frame, on=["visitor_id", "book"]).size
+    assert model.recommend(["user-1"], 2, as_frame="polars")["rank"].to_list() == [1, 2]
+
+
+def test_somebody_new_is_the_sum_of_their_items(chosen):
+    """recommend_for against a dense oracle in float64."""
+    model, _ = chosen
+    split = model.result.split
+    users, items = (np.asarray(table, float) for table in model.result.scorer.embeddings())
+    degrees = np.bincount(split.train.items, minlength=len(split.items))
+    given = model.item_ids[:3]
+    vector = (items[:3] / np.sqrt(degrees[:3])[:, None]).sum(axis=0)
+    vector *= np.linalg.norm(users, axis=1).mean() / np.linalg.norm(vector)
+    scores = items @ vector
+    scores[:3] = -np.inf
+    found = model.recommend_for(given, 5)
+    assert found.ids == [model.item_ids[at] for at in np.argsort(-scores)[:5]]
+    np.testing.assert_allclose(found.scores, np.sort(scores)[::-1][:5], rtol=1e-4)
+
+
+def test_saved_and_loaded_it_is_the_same(chosen, tmp_path):
+    model, _ = chosen
+    loaded = LightGCN.load(str(model.save(str(tmp_path / "run"))))
+    assert loaded.recommend("user-1", 5).ids == model.recommend("user-1", 5).ids
+    np.testing.assert_array_equal(loaded.item_embeddings, model.item_embeddings)
+    assert loaded.recommend(["user-1"], 1, as_frame=True).columns[:1] == ["visitor_id"]
+    with pytest.raises(InputError, match="holds a run of lightgcn, not of mf"):
+        MF.load(tmp_path / "run")
+
+
+def test_settings_and_presets():
+    assert LightGCN(dim=16, layers=2).as_model() == LightGCNModel(dim=16, layers=2)
+    fast = LightGCN(preset="fast", epochs=3, negatives=32).config
+    assert (fast.optimization.epochs, fast.negatives.negatives) == (3, 32)
+    assert fast.score.popularity_offset == 0.06
+    own = Estimator(LightGCNModel(dim=4), epochs=3)
+    assert dataclasses.asdict(own.config.model)["dim"] == 4
+
+
+def test_low_ratings_are_not_trained_on_and_not_recommended():
+    frame = {"user": [1, 1, 1, 2, 2], "item": list("abdad"), "rating": [5, 5, 1, 5, 5]}
+    model = Popular(verbose=False, ks=(1,)).fit(frame, min_rating=4)
+    assert len(model.result.split.train) == 4
+    # User 1 gave d one star: it is hidden all the same.
+    assert model.recommend(1, k=1).ids == []
+    assert model.recommend(2, k=1).ids == ["b"]
+
+
+SAME = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        SAME,
+        pl.DataFrame(SAME.to_dict("list")),
+        pl.LazyFrame(SAME.to_dict("list")),
+        SAME.to_dict("list"),
+        SAME.to_dict("records"),
+        SAME.to_numpy(),
+        list(SAME.itertuples(index=False, name=None)),
+        (SAME.user, SAME.item),
+        Interactions.from_frame(SAME),
+        pd.concat([SAME, pd.DataFrame({"user": [None], "item": ["z"]})]),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_every_form_gives_the_same_interactions(given):
+    found = given_data(given).data
+    pairs = zip(
+        found.users.external(found.user_rows), found.items.external(found.item_rows), strict=True
+    )
+    assert set(pairs) == {("a", "x"), ("a", "y"), ("b", "x")}
+
+
+def test_a_matrix_with_ids():
+    matrix = scipy.sparse.csr_array(np.array([[1, 0], [1, 1]]))
+    found = given_data(matrix, None, Named(user=["a", "b"], item=[7, 9])).data
+    assert found.users.external(found.user_rows) == ["a", "b", "b"]
+    assert sorted(found.items.external(found.item_rows)) == [7, 7, 9]
+
+
+def test_missing_ids_and_what_is_guessed_are_said():
+    frame = pd.DataFrame({"customer_id": [1, None, 3], "product_id": [7, 8, 9], "when": [1, 2, 3]})
+    given = given_data(frame)
+    assert given.data.users.external(given.data.user_rows) == [1, 3]
+    assert given.lines == (
+        "columns: user='customer_id', item='product_id'",
+        "1 rows without a user or an item are left out",
+    )
+
+
+def test_notes_name_arguments(capsys):
+    frame = {"user": [1, 1, 2], "item": [7, 8, 7], "rating": [1, 5, 4]}
+    Popular(ks=(1,)).fit(frame)
+    assert "min_rating= leaves them out" in capsys.readouterr().err
