@@ -32,11 +32,20 @@ EXPLAINED = "with explained('interrupted; go on with: x'), explained('within'): 
 ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
+def begun(command, **streams):
+    """A process as a terminal starts it: one in the background would ignore Ctrl-C."""
+    return subprocess.Popen(
+        command,
+        text=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **streams,
+    )
+
+
 def started(work, run):
     script = COMMAND.format(work=work, run=run)
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = begun([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout.readline() == "at work\n"
     return process
 
@@ -123,7 +132,7 @@ def test_training_ends_by_one_line_at_twenty_moments_and_goes_on(package, number
     moments = random.Random(0)
     for place in range(20):
         run = tmp_path / f"run-{place}"
-        process = subprocess.Popen([*command, "--out", run], stderr=subprocess.PIPE, text=True)
+        process = begun([*command, "--out", run], stdout=subprocess.DEVNULL)
         time.sleep(0.2 + moments.random() * whole)
         process.send_signal(number)
         _, said = process.communicate(timeout=120)

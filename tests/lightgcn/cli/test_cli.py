@@ -438,8 +438,12 @@ def test_somebody_new_is_recommended_to_by_what_they_like(source, run, tmp_path)
     for flags, said in refusals:
         assert said in error_of(*ask, *flags)
     assert "expected one of --user ID" in error_of("recommend", tmp_path / "run")
-    refusal = "expected a model that scores a list of items (filter, gfcf, itemcf), got lightgcn"
-    assert refusal in error_of("recommend", run, "--liked", liked[0])
+    # A model with vectors of items folds the newcomer in.
+    assert "1 " in call("recommend", run, "--liked", liked[0], "--k", 3).out
+    popular = ("--model", "popular", "--ks", 5, "--out", tmp_path / "popular")
+    assert call("train", *source, *popular).status == 0
+    refusal = error_of("recommend", tmp_path / "popular", "--liked", liked[0])
+    assert "one that scores a list of items" in refusal
 
 
 def test_models_without_vectors_say_so(source, tmp_path):
