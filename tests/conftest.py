@@ -41,6 +41,19 @@ def pytest_unconfigure():
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
+_MANY_MAPPINGS = 30_000
+"""Of the 65,530 that Linux lets a process have; every compiled program takes some."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_that_fit():
+    """Forget compiled programs before a process has no room for another, which crashes it."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; tests that need it are skipped without it."""

@@ -43,6 +43,14 @@ def begun(command, **streams):
     )
 
 
+def ended(process, seconds=30):
+    """Stdout and stderr of a process that has ended, by itself or else by force."""
+    try:
+        return process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+
+
 def started(work, run):
     script = COMMAND.format(work=work, run=run)
     process = begun([sys.executable, "-c", script], stdout=subprocess.PIPE)
@@ -55,7 +63,7 @@ def started(work, run):
 def test_a_signal_ends_a_command_by_one_line(doing, number, status):
     process = started(AT_WORK[doing], EXPLAINED)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = ended(process)
     assert process.returncode == status
     assert said == "interrupted; go on with: x\n"
 
@@ -70,7 +78,7 @@ with whole_folder(folder / "run"), replacing(folder / "file"): work()
     process = started("time.sleep(60)", run)
     assert len(os.listdir(tmp_path)) == 2
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    ended(process)
     assert not os.listdir(tmp_path)
 
 
@@ -89,14 +97,14 @@ def test_work_that_can_be_saved_is_waited_for_once(number):
     waits = "while not ending: time.sleep(0.01)"
     process = started(waits, DEFERRED.format(number=int(number)))
     process.send_signal(number)
-    out, said = process.communicate(timeout=30)
+    out, said = ended(process)
     assert (process.returncode, out) == (7, "saved\n")
     assert said == "stopping after the steps under way; once more stops at once\n"
     process = started("time.sleep(60)", DEFERRED.format(number=int(number)))
     for _ in range(2):
         process.send_signal(number)
         time.sleep(0.2)
-    process.communicate(timeout=30)
+    ended(process)
     assert process.returncode == 128 + number
 
 
@@ -135,7 +143,7 @@ def test_training_ends_by_one_line_at_twenty_moments_and_goes_on(package, number
         process = begun([*command, "--out", run], stdout=subprocess.DEVNULL)
         time.sleep(0.2 + moments.random() * whole)
         process.send_signal(number)
-        _, said = process.communicate(timeout=120)
+        _, said = ended(process, 120)
         assert "Traceback" not in said
         assert process.returncode in (0, status)
         if process.returncode and run.exists():
