@@ -13,6 +13,7 @@ from lightgcn_jax.interrupts import Interrupted, deferred, explained
 
 # What the main thread does, as a command: it takes signals over and says when it is at work.
 COMMAND = """
+{terminal}
 import sys, threading, time
 from lightgcn_jax.interrupts import before_exit, deferred, explained, take_over
 take_over()
@@ -32,15 +33,8 @@ EXPLAINED = "with explained('interrupted; go on with: x'), explained('within'): 
 ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
-def begun(command, **streams):
-    """A process as a terminal starts it: one in the background would ignore Ctrl-C."""
-    return subprocess.Popen(
-        command,
-        text=True,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **streams,
-    )
+# A process that is started in the background ignores Ctrl-C, and so do those that it starts.
+AS_FROM_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
 def ended(process, seconds=30):
@@ -52,8 +46,10 @@ def ended(process, seconds=30):
 
 
 def started(work, run):
-    script = COMMAND.format(work=work, run=run)
-    process = begun([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    script = COMMAND.format(work=work, run=run, terminal=AS_FROM_A_TERMINAL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "at work\n"
     return process
 
@@ -133,14 +129,18 @@ TRAIN = {
 def test_training_ends_by_one_line_at_twenty_moments_and_goes_on(package, number, status, tmp_path):
     """Imports, compilation, steps and checkpoints; the last line of what a finished run says has no
     traceback either."""
-    command = [sys.executable, "-m", package, *TRAIN[package].split()]
+    main = f"import sys; from {package}.__main__ import main; sys.exit(main())"
+    script = f"{AS_FROM_A_TERMINAL}; {main}"
+    command = [sys.executable, "-c", script, *TRAIN[package].split()]
     started_at = time.monotonic()
     subprocess.run([*command, "--out", tmp_path / "whole"], check=True, capture_output=True)
     whole = time.monotonic() - started_at
     moments = random.Random(0)
     for place in range(20):
         run = tmp_path / f"run-{place}"
-        process = begun([*command, "--out", run], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, "--out", run], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         time.sleep(0.2 + moments.random() * whole)
         process.send_signal(number)
         _, said = ended(process, 120)
