@@ -33,6 +33,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
+    # Two workers share the cache: what one reads while the other writes it is compiled once more.
+    half_written = "ignore:Error reading persistent compilation cache entry:UserWarning"
+    config.addinivalue_line("filterwarnings", half_written)
 
 
 def pytest_unconfigure():
