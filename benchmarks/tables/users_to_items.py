@@ -5,7 +5,8 @@ cosine, GF-CF, LightGCN) ranks for a row of its own; PinSAGE has no users: a que
 user's last ten items. Features are title, year and genres; tags were given at all times, those of
 the held-out future among them. On gowalla, under the published split, there are no features; in one
 row each item has a learnt vector of its own in their place, as in the NGCF paper's PinSAGE. Its
-files tell no times, so a query is twenty of a user's items, at random.
+files tell no times, so a query of training is twenty of a user's items, at random, and one of test
+all of them.
 
 Every trained row has the same number of seconds for its training steps. What is fitted in one go
 takes what it takes. All ranks are among the items that the user has not met in train or validation.

@@ -132,8 +132,8 @@ class ItemSource:
         valid: share that is held out to choose the epoch by.
         test: share that is held out to evaluate by.
         fresh: share of items that training does not see at all (task items).
-        last: how many items a user's query has (task users). (default: 10, and 1 with --pairs
-            consecutive)
+        last: how many items a user's query has (task users); without times, in training: else
+            it has all. (default: 10, and 1 with --pairs consecutive)
         split_seed: the seed of the choice of what is held out.
         data_dir: folder with one folder for each data set.
     """

@@ -211,11 +211,12 @@ def given_task(
 ) -> Task:
     """Ask users as ``time_task`` does, under the split that came with the files.
 
-    Without timestamps a query holds some of those items at random.
+    Without timestamps a query of training holds some of those items at random, and one of valid or
+    test holds all of them, at most 1,000.
 
     Args:
         data: items whose interactions have parts.
-        last: how many items a query has at most.
+        last: how many items a query has at most; without timestamps, one of training.
         valid: the share of each user's training interactions that goes to validation where the
             files give none.
         seed: the seed of the validation, of the queries, and of the choice of users.

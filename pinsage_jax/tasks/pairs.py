@@ -243,6 +243,9 @@ class AskedEdges:
         raise InputError("folds: the edges are parted already")
 
 
+_MOST_ASKED = 1000  # items of a held-out query without times: a wider table is mostly padding
+
+
 class UserHistories:
     """An item of a user, to be found from the user's items before it.
 
@@ -341,9 +344,10 @@ class UserHistories:
         return UserHistories(self._events, last=self.last, asked=asked)
 
     def queries(self, rng: np.random.Generator, users: np.ndarray) -> np.ndarray:
-        """Make queries that come after the last items of users: ``int32[Q, n]``, −1 pads.
+        """Make queries that come after the last items of users: ``int32[Q, m]``, −1 pads.
 
-        They hold the last n items, the latest first, or without timestamps n of them at random.
+        With timestamps they hold the last n items, the latest first. Without, they hold all items
+        of a user, or 1,000 of them at random: no item says more than another of what comes.
 
         Args:
             rng: the generator that is drawn from.
@@ -352,7 +356,11 @@ class UserHistories:
         starts, lengths = self._starts[users], self._lengths[users]
         if self._timed:
             return self._at(self._before(starts + lengths, starts))
-        ranks = _distinct_ranks(rng, lengths, self.last)
+        width = int(min(lengths.max(initial=1), _MOST_ASKED))
+        ranks = np.tile(np.arange(width), (len(users), 1))
+        ranks[ranks >= lengths[:, None]] = -1
+        longer = lengths > width
+        ranks[longer] = _distinct_ranks(rng, lengths[longer], width)
         return self._at(np.where(ranks < 0, -1, starts[:, None] + ranks))
 
     def _before(self, places: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -185,8 +185,19 @@ def test_histories_without_times_are_random_others():
     assert source.num_pairs == 7
     assert fits(sets, law)
     assert (drawn.queries[:, 0] >= 0).all()
-    found = np.sort(source.queries(rng(), np.array([1, 2])), axis=1)
-    assert found.tolist() == [[-1, 0, 1], [-1, -1, 2]]
+    # What is asked for a held-out positive holds all of a user's items, however many n is.
+    found = source.queries(rng(), np.array([1, 2, 0]))
+    assert found.tolist() == [[0, 1, -1, -1, -1], [2, -1, -1, -1, -1], [0, 1, 2, 3, 4]]
+
+
+def test_queries_without_times_hold_a_thousand_items_of_a_longer_history():
+    users = np.repeat([0, 1], [1_500, 3])
+    source = UserHistories(Interactions.from_arrays(users, np.arange(1_503)), last=2)
+    long, short = source.queries(rng(), np.array([0, 1]))
+    assert len(np.unique(long)) == 1_000
+    assert long.min() >= 0
+    assert long.max() >= 1_000
+    assert short[:4].tolist() == [1_500, 1_501, 1_502, -1]
 
 
 def many_logs(timed, seed=0):
