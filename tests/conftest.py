@@ -4,7 +4,11 @@ Compile time dominates the suite, and many tests compile the same programs: all 
 processes they start, share one compilation cache that goes when the suite ends. Machine code is not
 optimised and fusions are emitted in the plainer of XLA's two ways, which takes two thirds of the
 compile time off and changes no program above LLVM; XLA_FLAGS, where it is set, has the say
-(``XLA_FLAGS= python -m pytest`` tests what users run).
+(``XLA_FLAGS= python -m pytest`` tests what users run). Where JAX_COMPILATION_CACHE_DIR is set, the
+cache there is taken and kept: the next suite compiles nothing that has not changed.
+
+A property is tried on a few examples, others each time, where a test does not say on how many;
+``--hypothesis-profile full`` tries it on many.
 """
 
 import os
@@ -14,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if _OWN_CACHE:
@@ -25,6 +30,10 @@ _FLAGS = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):  # a flag that XLA does not know would end the process
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", _FLAGS)
+
+settings.register_profile("fast", max_examples=20)
+settings.register_profile("full", max_examples=200)
+settings.load_profile("fast")
 
 import jax  # noqa: E402, after the settings that it reads when imported
 

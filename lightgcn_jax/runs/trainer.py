@@ -28,17 +28,17 @@ from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import way_on
 from lightgcn_jax.runs.node_order import training_ordering
 from lightgcn_jax.runs.own_objects import check_own_objects, check_vectors
+from lightgcn_jax.runs.programs import programs_of
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
-from lightgcn_jax.runs.scorers import head_tensors, make_scorer
+from lightgcn_jax.runs.scorers import head_tensors
 from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.settings.protocols import SELECTION_PART
-from lightgcn_jax.training.batch import epoch_shuffle
-from lightgcn_jax.training.epoch import compile_steps, plan_epoch
-from lightgcn_jax.training.optimizer import make_optimizer
-from lightgcn_jax.training.step import Params, TrainState, initial_state
+from lightgcn_jax.settings.registry import own_objects
+from lightgcn_jax.training.epoch import plan_epoch
+from lightgcn_jax.training.step import Params, TrainState
 from lightgcn_jax.training.strategies import StepInputs, TracedSettings
 
 
@@ -77,24 +77,26 @@ class Trainer:
         self.graph = graph = training_graph(split)
         self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
         self.plan = plan_epoch(graph, self.strategies, len(self.replicas))
-        self._optimizer = optimizer
-        strategies = [replica.config.strategies for replica in self.replicas]
+        strategies = tuple(replica.config.strategies for replica in self.replicas)
         self._traced = TracedSettings.stacked(strategies)
+        self._programs = programs_of(
+            strategies,
+            self.plan,
+            graph.num_nodes,
+            graph.num_edges,
+            optimizer,
+            shared=optimizer is None and not own_objects(config),
+        )
         seeds = jnp.array([replica.config.seed for replica in self.replicas])
         # One stream each for initial embeddings, steps and epoch shuffles.
         self._init_keys, self._step_keys, self._shuffle_keys = (
             jax.vmap(lambda seed, use=use: jax.random.fold_in(jax.random.key(seed), use))(seeds)
             for use in range(3)
         )
-
-        def shuffle(key: jax.Array, epoch: jax.Array) -> jax.Array:
-            return epoch_shuffle(jax.random.fold_in(key, epoch), graph.num_edges, self.strategies)
-
-        shuffles = jax.jit(jax.vmap(shuffle, in_axes=(0, None)))
         # Each replica's shuffled interactions: one sort an epoch, not one a call.
-        self._shuffle_of = lru_cache(1)(lambda n: shuffles(self._shuffle_keys, jnp.int32(n)))
-        self._score = jax.jit(lambda params, inputs: make_scorer(params, inputs, self.strategies))
-        self._keep_best = jax.jit(jax.vmap(_keep_best), donate_argnums=0)
+        self._shuffle_of = lru_cache(1)(
+            lambda epoch: self._programs.shuffle(self._shuffle_keys, jnp.int32(epoch))
+        )
 
     def _check_selection(self) -> None:
         """Refuse to choose an epoch by a part that holds nothing to be found."""
@@ -117,23 +119,9 @@ class Trainer:
         check_vectors(self.config, self.graph.num_nodes, inputs.operator)
         return inputs
 
-    def _optimizer_of(self, rate: jax.Array | float) -> optax.GradientTransformation:
-        optimization = self.config.optimization
-        return self._optimizer or make_optimizer(optimization, self.plan.steps_per_epoch, rate)
-
     def initial_states(self) -> TrainState:
         """States of all replicas before the first step."""
-
-        def start(replica: Replica, key: jax.Array) -> TrainState:
-            strategies = replica.config.strategies
-            optimizer = self._optimizer_of(strategies.optimization.learning_rate)
-            return initial_state(key, self.graph.num_nodes, strategies, optimizer)
-
-        def start_all(keys: jax.Array) -> TrainState:
-            states = map(start, self.replicas, keys)
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-
-        return jax.jit(start_all)(self._init_keys)
+        return self._programs.start(self._init_keys)
 
     def array_template(self) -> TrainArrays:
         """Shapes and types of a checkpoint's arrays."""
@@ -184,10 +172,7 @@ class Trainer:
     def _compile(self, states: TrainState, progress: Progress) -> Callable:
         start = time.perf_counter()
         self.reporter.noted("compiling …")
-        function = jax.jit(
-            compile_steps(self.strategies, self._optimizer_of, self.plan), donate_argnums=0
-        )
-        compiled = function.lower(states, *self._arguments(progress)).compile()
+        compiled = self._programs.steps.lower(states, *self._arguments(progress)).compile()
         progress.compile_seconds += time.perf_counter() - start
         give_back_unused()
         return compiled
@@ -273,7 +258,7 @@ class Trainer:
             params: the parameters of all replicas.
             index: the replica's.
         """
-        return self._score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
+        return self._programs.score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
 
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
@@ -293,7 +278,7 @@ class Trainer:
         self.reporter.evaluated(records, improved=any(improved))
         if not any(improved):
             return arrays
-        best = self._keep_best(arrays.best, arrays.states.params, jnp.asarray(improved))
+        best = self._programs.keep_best(arrays.best, arrays.states.params, jnp.asarray(improved))
         return arrays._replace(best=best)
 
     def _save(self, arrays: TrainArrays, progress: Progress) -> None:
@@ -360,7 +345,3 @@ class Trainer:
             "backend": self.backend,
             "ordering": training_ordering(self.config, self.graph.num_edges),
         }
-
-
-def _keep_best(best: Params, current: Params, improved: jax.Array) -> Params:
-    return jax.tree.map(lambda old, new: jnp.where(improved, new, old), best, current)

@@ -50,6 +50,22 @@ class Optimization(Checked):
             )
 
 
+def of_program(optimization: Optimization) -> Optimization:
+    """The settings of which the compiled steps know: runs that agree in them share a program.
+
+    The learning rate and λ enter it as numbers, and a constant rate knows no end; each has its
+    default in what is returned.
+
+    Args:
+        optimization: a run's settings.
+    """
+    default = Optimization()
+    traced = dataclasses.replace(optimization, learning_rate=default.learning_rate, l2=default.l2)
+    if optimization.schedule != "constant":
+        return traced
+    return dataclasses.replace(traced, epochs=default.epochs, schedule_epochs=0)
+
+
 def relative_schedule(optimization: Optimization, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate at each step as a share of ``learning_rate``: a linear rise over the
     warm-up, then the named schedule.

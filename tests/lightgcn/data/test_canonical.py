@@ -30,7 +30,7 @@ def ordered(pairs, users=8, items=10, labels=None):
     return canonical_order(ids("u", users), ids("i", items), *rows, labels)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(LOGS, st.randoms(use_true_random=False))
 def test_renamed_and_shuffled_logs_come_out_as_one(pairs, random):
     """The tables are equal, not only alike: what is not told apart can be exchanged."""

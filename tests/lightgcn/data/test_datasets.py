@@ -68,7 +68,7 @@ def _slow_fingerprint(users: list, items: list, parts: list[int] | None) -> str:
     ).hexdigest()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_fingerprint_is_the_documented_one_in_any_order(world, random):
     users, items, parts = world
@@ -86,7 +86,7 @@ def test_fingerprint_is_the_documented_one_in_any_order(world, random):
     assert fingerprint(dataclasses.replace(shuffled, ratings=ratings)) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(worlds(), st.data())
 def test_fingerprint_feels_every_change_of_a_pair(world, data):
     users, items, parts = world

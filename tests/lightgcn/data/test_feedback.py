@@ -11,7 +11,7 @@ from lightgcn_jax.data.feedback import of_events, positives
 from lightgcn_jax.data.interactions import Interactions
 from lightgcn_jax.errors import InputError
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(deadline=None)
 
 
 def log(rows, times=True):

@@ -13,7 +13,7 @@ from lightgcn_jax.errors import InputError
 INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-20, 20)
 IDS = st.lists(INTEGERS, max_size=40) | st.lists(st.text(max_size=4), max_size=40)
 PAIRS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=60)
-quick = settings(max_examples=50, deadline=None)
+quick = settings(deadline=None)
 
 
 def pairs_of(data: Interactions) -> list[tuple]:

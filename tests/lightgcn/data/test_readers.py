@@ -16,9 +16,7 @@ from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.data.splits import given_split
 from lightgcn_jax.errors import InputError
 
-quick = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = st.text("abcXYZ019-_.é漢", min_size=1, max_size=6)
 IDS = st.integers(-(10**12), 10**12) | st.integers(0, 9)
 EVENTS = st.one_of(

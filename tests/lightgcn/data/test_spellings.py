@@ -10,7 +10,7 @@ from lightgcn_jax.data.spellings import check_fit, twice_written
 from lightgcn_jax.data.splits import given_split
 from lightgcn_jax.errors import InputError
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(deadline=None)
 SPELLINGS = {
     "17.0": lambda at: f"{at}.0",
     "00017": lambda at: f"{at:05d}",

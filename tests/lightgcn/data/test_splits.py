@@ -27,7 +27,7 @@ from lightgcn_jax.errors import InputError
 EVENTS = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, 15), st.integers(0, 9)), min_size=25, max_size=90
 )
-quick = settings(max_examples=50, deadline=None)
+quick = settings(deadline=None)
 
 
 def build(events, timed=True) -> Interactions:

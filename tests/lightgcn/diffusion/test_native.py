@@ -231,7 +231,8 @@ def digest():
 def test_the_same_bits_whatever_the_threads():
     root = Path(__file__).parents[3]
     found = {digest(), digest()}
-    for cores in (1, 2):
+    # This process has them all.
+    for cores in {1, 2} - {len(os.sched_getaffinity(0))}:
         code = SMALL.format(root=root, cores=cores)
         ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
         found.add(ended.stdout.decode().strip())

@@ -107,8 +107,15 @@ def test_product_is_the_dense_product(kernel, matrix):
     np.testing.assert_allclose(y, dense(matrix) @ x, rtol=2e-6, atol=5e-6)
 
 
-@kernels
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("kernel", "dtype"),
+    [
+        ("gpu", jnp.bfloat16),
+        ("tpu", jnp.float32),
+        pytest.param("gpu", jnp.float32, marks=pytest.mark.slow),
+        pytest.param("tpu", jnp.bfloat16, marks=pytest.mark.slow),
+    ],
+)
 def test_bfloat16_tables_are_summed_in_float32(kernel, dtype):
     matrix = random_matrix(LENGTHS, 1)
     storage = interpreted(matrix, kernel, dtype)

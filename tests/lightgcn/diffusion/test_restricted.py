@@ -1,6 +1,7 @@
 """The rows of a mini-batch: the same values and gradients as the whole table's."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from lightgcn_jax.diffusion import (
     obstacles,
 )
 from lightgcn_jax.errors import InputError
+from tests.lightgcn.covering import covering
 from tests.lightgcn.programs import all_equations
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
 
@@ -50,14 +52,32 @@ def loss_of(operator, restriction):
     return rows_alone, whole_table
 
 
-@pytest.mark.parametrize("normalization", ["symmetric", "left"])
+# The whole table, room for the batch's entries, for the forward pass alone, and too little room.
+RESTRICTIONS = {
+    "whole": None,
+    "picked": Restriction(100, True),
+    "picked-forward": Restriction(100, False),
+    "overflow": Restriction(2, True),
+}
+
+
+@functools.partial(jax.jit, static_argnames="restriction")
+def gradients(operator, restriction, x, alphas):
+    """Of the rows alone and of the whole table by both, and of the rows alone by x."""
+    rows_alone, whole_table = loss_of(operator, restriction)
+    by_both = [jax.value_and_grad(loss, (0, 1))(x, alphas) for loss in (rows_alone, whole_table)]
+    # Constant alphas take another way: nothing of the table is kept.
+    return *by_both, jax.grad(rows_alone)(x, alphas)
+
+
 @pytest.mark.parametrize(
-    "restriction",
-    # Room for the batch's entries, for the forward pass alone, and too little room.
-    [None, Restriction(100, True), Restriction(100, False), Restriction(2, True)],
-    ids=["whole", "picked", "picked-forward", "overflow"],
+    ("restriction", "backend", "normalization"),
+    covering(
+        RESTRICTIONS,
+        {name: name for name in BACKENDS},
+        {"symmetric": "symmetric", "left": "left"},
+    ),
 )
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, backend):
     operator = diffusion_operator(
         graph_of(*random_pairs(1)),
@@ -66,13 +86,8 @@ def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, backen
         normalization=normalization,
     )
     for alphas in (ALPHAS, (0.3, 0.7), (0.5,)):
-        arguments = (table(0), jnp.array(alphas))
-        got, expected = (
-            jax.value_and_grad(loss, (0, 1))(*arguments) for loss in loss_of(operator, restriction)
-        )
+        got, expected, by_x = gradients(operator, restriction, table(0), jnp.array(alphas))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), got, expected)
-        # Constant alphas take another way: nothing of the table is kept.
-        by_x = jax.grad(loss_of(operator, restriction)[0])(*arguments)
         np.testing.assert_allclose(by_x, expected[1][0], rtol=1e-9, atol=1e-15)
 
 
@@ -81,7 +96,9 @@ def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, backen
 def test_numerical_gradients_to_second_order(restriction, backend):
     operator = diffusion_operator(graph_of(*random_pairs(2)), backend=backend, dtype=jnp.float64)
     rows_alone, _ = loss_of(operator, restriction)
-    jax.test_util.check_grads(rows_alone, (table(0), jnp.array(ALPHAS)), order=2, modes=("rev",))
+    jax.test_util.check_grads(
+        jax.jit(rows_alone), (table(0), jnp.array(ALPHAS)), order=2, modes=("rev",)
+    )
 
 
 def test_nothing_of_the_size_of_the_table_is_kept_for_the_gradient():
@@ -154,8 +171,8 @@ def test_cotangents_of_a_row_that_is_read_often_add_up_in_float32():
     operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr")
     rows = jnp.full(3000, 2, jnp.int32)
     x = jnp.ones((NODES, DIM), jnp.bfloat16)
-    gradient = jax.grad(lambda x: multiscale_rows(operator, x, ALPHAS, rows).sum())(x)
-    exact = jax.grad(lambda x: multiscale_rows(operator, x, ALPHAS, rows).sum())(x.astype(float))
+    of_sum = jax.jit(jax.grad(lambda x: multiscale_rows(operator, x, ALPHAS, rows).sum()))
+    gradient, exact = of_sum(x), of_sum(x.astype(float))
     # A rounding of 2^-9 at each of four scales, where bfloat16 sums would end at 256.
     np.testing.assert_allclose(gradient.astype(float), exact, rtol=2.0**-6)
 
