@@ -39,6 +39,7 @@ from lightgcn_jax.files import (
     locked,
     read_json,
     refuse_links,
+    remove_abandoned,
     replacing,
     whole_folder,
     write_json,
@@ -148,6 +149,7 @@ class RunDirectory:
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for this process; InputError where another one trains it."""
         message = f"{self.path}: another process trains this run; wait for it or stop it"
+        remove_abandoned(self.path)
         return locked(self.path / ".lock", message)
 
     @cached_property

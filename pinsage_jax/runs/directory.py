@@ -38,6 +38,7 @@ from lightgcn_jax.files import (
     locked,
     read_json,
     refuse_links,
+    remove_abandoned,
     replacing,
     whole_folder,
     write_json,
@@ -101,6 +102,7 @@ class PinSageRun:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run for this process while it trains or gets new items."""
+        remove_abandoned(self.path)
         with locked(self.path / ".lock", f"{self.path}: another process is at work on this run"):
             yield
 

@@ -264,6 +264,8 @@ def test_a_place_that_is_taken_is_noticed_before_data_are_read(run, tmp_path):
     assert "--overwrite" not in said
     said = error_of("train", *nowhere, "--out", tmp_path / "letters", "--overwrite")
     assert "expected a run in" in said
+    for how in (("--refit", tmp_path / "nix"), ("--from", tmp_path / "nix", *nowhere)):
+        assert "already holds something" in error_of("train", *how, "--out", tmp_path / "letters")
     sweep = ("sweep", *nowhere, "--set", "dim=4,8", "--out", tmp_path / "letters")
     assert "go on with a sweep by resuming it" in error_of(*sweep)
 
