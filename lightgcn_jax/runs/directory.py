@@ -2,6 +2,7 @@
 
 =========================  ==================================================================
 config.json                settings, how the data was made, format version; written first
+run.toml                   the flags of the command that made it, if one did: `train --config`
 users.parquet, …items…     external ids in row order
 pairs.safetensors          train, valid and test pairs as rows
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
@@ -33,6 +34,7 @@ import polars as pl
 import safetensors
 import safetensors.numpy
 
+from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import PARTS, CountChange, IdMap, Pairs, Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
@@ -115,6 +117,7 @@ class RunDirectory:
                 pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
             run._write_tensors("pairs", pairs)
             write_json(temporary / "config.json", settings)
+            write_asked(temporary)
             yield run
 
     @classmethod

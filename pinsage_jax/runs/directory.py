@@ -2,6 +2,7 @@
 
 =========================  ==================================================================
 config.json                settings, how the data was made, format version; written first
+run.toml                   the flags of the command that made it, if one did: `train --config`
 items.parquet, contexts…   external ids in row order
 columns.parquet            the items' raw feature columns; columns.json tells the kind of each
 task.safetensors           training edges, pairs and held-out pairs as rows
@@ -32,6 +33,7 @@ import polars as pl
 import safetensors
 import safetensors.numpy
 
+from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
@@ -75,6 +77,7 @@ class PinSageRun:
             InputError: the directory already holds something.
         """
         with whole_folder(path, "run") as temporary:
+            write_asked(temporary)
             yield cls(temporary)
 
     @classmethod

@@ -449,7 +449,7 @@ def test_without_features_the_graph_alone_is_read(call, files):
             ("--hard-band", "100", "5000", "--curriculum", "paper"),
             "band: expected ranks up to the ",
         ),
-        (("--dataset", "nix"), "unknown data set 'nix': expected one of pins, "),
+        (("--dataset", "nix"), "--dataset: expected one of pins, "),
         (("--dataset", "pins", "--data", "x"), "expected --dataset or --data, got both"),
         (("--data", "nowhere.csv"), "nowhere.csv: no such file"),
         (("--dim", "0"), "dim: expected a whole number of at least 1, got 0"),
