@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightgcn_jax.errors import InputError
 
 PLATFORMS = ("cpu", "gpu", "tpu")
@@ -23,7 +25,8 @@ def choose_device(wanted: str) -> None:
     import jax  # not before a command line is found to be in order
 
     if wanted in PLATFORMS:
-        before = jax.config.jax_platforms
+        config: Any = jax.config  # which has its options by name, and no type of them
+        before = config.jax_platforms
         jax.config.update("jax_platforms", wanted)
         try:
             here = jax.devices()[0].platform

@@ -139,7 +139,7 @@ class Similar:
 
     run_path: RunPath
     item: Ids
-    k: Annotated[int | None, flag("K", "(default: 10)")] = None
+    k: Annotated[int | None, flag("K", "(default: 20)")] = None
     by: Similarity = "score"
     compare: RunPaths = ()
     sheet: File = None
@@ -239,7 +239,7 @@ def neighbours_of(
     Args:
         live: the items of a run.
         ids: external ids.
-        k: how many neighbours each gets; None for 10.
+        k: how many neighbours each gets; None for 20.
         by: what they are ordered by.
     """
     return dict(zip(ids, live.similar(ids, k, by), strict=True))
