@@ -204,7 +204,7 @@ def _add(group: Any, listed: Mapping[str, Any]) -> None:
 
 def _kind(metavar: str) -> Any:
     """What checks a value by what stands for it in the help; values stay text."""
-    names = re.fullmatch(r"\{([^{}]+)\}(?: \.\.\.)?", metavar)
+    names = re.fullmatch(r"\{([^{}]+)\}", metavar)
     word = re.search(r"\b(INT|K|N|FLOAT)\b", metavar)
 
     def checked(text: str) -> str:

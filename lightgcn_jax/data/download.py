@@ -28,8 +28,8 @@ from lightgcn_jax.files import sha256 as sha256_of
 
 _BLOCK = 1 << 18  # bytes
 _LONGEST_WAIT_SECONDS = 60.0
-_FIRST_ANSWER_SECONDS = 7.0
-_PATIENCE_SECONDS = 14.0
+_FIRST_ANSWER_SECONDS = 6.0
+_PATIENCE_SECONDS = 12.0
 """How long a server that has not answered yet may be silent, and may be asked in all."""
 
 _SAID_SHARE = 0.1
@@ -63,8 +63,8 @@ def download(
         size: expected bytes, if known.
         sha256: expected digest in hexadecimal, if known; a mismatch is fetched once more from zero.
         retries: attempts after the first that may fail in a row without a byte of progress; a
-            server that never answers, as when there is no network, is given up after 14 seconds.
-        timeout_seconds: longest silence of the server; at most 7 before its first answer.
+            server that never answers, as when there is no network, is given up after 12 seconds.
+        timeout_seconds: longest silence of the server; at most 6 before its first answer.
         wait_seconds: wait before the first new attempt; it doubles with each failure in a row.
         progress: draw bytes, rate and time left on stderr, or write a line now and then when that
             is no terminal.
@@ -383,6 +383,7 @@ def _progress_bar(name: str, wanted: bool) -> Iterator[_Report]:
 def _lines(name: str) -> _Report:
     """What says how far a file is by lines on stderr."""
     said = -1
+    print(f"{name}: asking the server", file=sys.stderr)
 
     def report(have: int, total: int | None) -> None:
         nonlocal said

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import tomllib
@@ -168,6 +169,17 @@ def test_a_run_keeps_its_flags_and_is_repeated_by_them(tmp_path, monkeypatch):
 def test_a_device_that_is_not_here_is_named(wanted, message):
     with pytest.raises(InputError, match=message):
         choose_device(wanted)
+
+
+def test_a_device_by_its_number_takes_what_is_made_and_what_is_restored():
+    program = """
+from lightgcn_jax.cli.device import choose_device
+choose_device("1")
+from lightgcn_jax.arrays import default_device
+assert default_device().id == 1
+"""
+    two = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=two)
 
 
 def test_a_device_is_chosen():
