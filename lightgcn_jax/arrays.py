@@ -4,6 +4,9 @@ U users, I items, N = U + I nodes (users first, item i is node U + i), E interac
 D dimensions, B batch, M shared negatives, K cut-off.
 """
 
+from typing import Any
+
+import jax
 from jaxtyping import Array as Array
 from jaxtyping import Bool as Bool
 from jaxtyping import Float as Float
@@ -20,3 +23,8 @@ Ids = Int[Array, " batch"]
 RankedIds = Int[Array, "batch cutoff"]
 Mask = Bool[Array, "..."]
 PRNGKey = Key[Array, ""]
+
+
+def default_device() -> Any:
+    """The device that new arrays are put on: JAX's first, or the one that was chosen."""
+    return next(iter(jax.numpy.zeros(()).devices()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -10,6 +11,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,11 +36,19 @@ _YOUNGEST_LEFT = 1.0
 _LONGEST_NAME = 200
 """Bytes of a name that leave room for what a temporary one adds; file systems take 255."""
 
+_AT_CURRENT_FOLDER = -100
+_EXCHANGE = 2
+"""What Linux's ``renameat2`` calls the current folder, and taking each other's names."""
+
 _temporaries: set[Path] = set()
+_replaceable: dict[Path, Path | None] = {}
+"""Folders that may be replaced, and where the old one lies once it was."""
 
 
 @before_exit
 def _remove_temporaries() -> None:
+    for target in [*_replaceable]:
+        _settle(target)
     for path in [*_temporaries]:
         _remove(path)
 
@@ -78,8 +88,8 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
     """Write a folder whole or not at all, and to the disk before it takes its name.
 
     Args:
-        target: the folder; nothing, or an empty folder, may stand there when the block ends.
-            Missing parents are made.
+        target: the folder; nothing, an empty folder, or one that is :func:`replaceable` may stand
+            there when the block ends. Missing parents are made.
         kind: what is to lie there, to refuse a folder that is taken at once.
 
     Yields:
@@ -102,8 +112,63 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
             for name in names:
                 _flush(Path(folder, name))
             _flush(Path(folder))
-        temporary.rename(target)
+        if target in _replaceable and _holds_something(target):
+            _take_the_place(temporary, target)
+        else:
+            temporary.rename(target)
         _flush(target.parent)
+
+
+@contextlib.contextmanager
+def replaceable(target: Path) -> Iterator[None]:
+    """Let a folder that is written whole take the place of the one that lies there.
+
+    The old one stays until the new one takes its name, and is kept aside until the block ends. It
+    comes back where the new one is gone by then, after an error or a signal too.
+
+    Args:
+        target: the folder, as :func:`whole_folder` gets it.
+    """
+    _replaceable[target] = None
+    try:
+        # The lock goes with the folder to its other name, where it tells that it is not abandoned.
+        with _lock_of(target):
+            yield
+    finally:
+        _settle(target)
+        del _replaceable[target]
+
+
+def _take_the_place(temporary: Path, target: Path) -> None:
+    """Give a folder the name of another one, which keeps a temporary name."""
+    _replaceable[target] = temporary
+    if not _exchange(temporary, target):
+        _replaceable[target] = aside = _beside(target)
+        target.rename(aside)
+        temporary.rename(target)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Have two folders take each other's names at once, so that neither is ever missing; whether
+    the system can."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:  # an old C library
+        return False
+    here = _AT_CURRENT_FOLDER
+    return rename(here, os.fsencode(one), here, os.fsencode(other), _EXCHANGE) == 0
+
+
+def _settle(target: Path) -> None:
+    """Remove the old folder where a new one took its place, or else bring it back."""
+    aside = _replaceable.get(target)
+    if aside is None or not aside.exists():
+        return
+    if target.exists():
+        _remove(aside)
+    else:
+        aside.rename(target)
 
 
 @contextlib.contextmanager
@@ -112,22 +177,39 @@ def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
     It is locked while it is written, so that what nobody writes any more can be told.
     """
-    name = target.name
-    if len(os.fsencode(name)) > _LONGEST_NAME:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    for left in _named_like(target.parent, f".{name}.", ".tmp"):
-        with _lock_of(left) as free:
-            if free and time.time() - left.lstat().st_mtime > _YOUNGEST_LEFT:
-                _remove(left)
-    temporary = target.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
+    remove_abandoned(target)
+    temporary = _beside(target)
     _temporaries.add(temporary)
     try:
         make(temporary)
         with _lock_of(temporary):
             yield temporary
     finally:
-        _remove(temporary)
+        if temporary not in _replaceable.values():
+            _remove(temporary)
         _temporaries.discard(temporary)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove what killed processes left beside a file or folder that they were writing.
+
+    Args:
+        target: the file or folder.
+    """
+    for left in _named_like(target.parent, f".{_short_name(target)}.", ".tmp"):
+        with _lock_of(left) as free:
+            if free and time.time() - left.lstat().st_mtime > _YOUNGEST_LEFT:
+                _remove(left)
+
+
+def _beside(target: Path) -> Path:
+    """A new temporary name beside a file or folder."""
+    return target.with_name(f".{_short_name(target)}.{secrets.token_hex(4)}.tmp")
+
+
+def _short_name(target: Path) -> str:
+    name = os.fsencode(target.name)
+    return target.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
 
 
 def _named_like(folder: Path, start: str, end: str) -> list[Path]:
@@ -187,13 +269,17 @@ def refuse_taken(path: Path, kind: str = "run") -> None:
         kind: what is to lie there, for the message.
 
     Raises:
-        InputError: it is no directory, or not empty.
+        InputError: it is no directory, or not empty, and not :func:`replaceable`.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path not in _replaceable and _holds_something(path):
         raise InputError(
             f"{path}: expected a new or empty directory, it already holds something; "
             f"go on with a {kind} by resuming it, or choose another name"
         )
+
+
+def _holds_something(path: Path) -> bool:
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
 def refuse_links(folder: Path, allowed: str | None = None) -> None:

@@ -20,6 +20,7 @@ STAGES = [
     "fields",
     "interrupts",
     "files",
+    "asked",
     "allocator",
     "caches",
     "data",

@@ -25,9 +25,13 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def results() -> Console:
-    """Stdout, where ids are never taken for markup."""
-    width = None if sys.stdout.isatty() else _WIDE
+def results(wide: int = _WIDE) -> Console:
+    """Stdout, where ids are never taken for markup.
+
+    Args:
+        wide: columns of a line where stdout is no terminal.
+    """
+    width = None if sys.stdout.isatty() else wide
     return Console(markup=False, emoji=False, highlight=False, width=width)
 
 

@@ -16,6 +16,7 @@ from lightgcn_jax.cli.source import FileFormat, Folder
 from lightgcn_jax.data import PARTS, Counts, Interactions, dataset_names, describe, load_dataset
 from lightgcn_jax.errors import InputError
 
+_LISTED = 80
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 
 
@@ -36,7 +37,9 @@ class List:
             at_hand = "yes" if about["folder"] else _whereabouts(about)
             rows.append((name, *_counts(about), at_hand, about["licence"]))
         columns = ("name", "users", "items", "interactions", "at hand", "licence")
-        results().print(table(columns, rows, numbers=columns[1:4], cut="licence"))
+        # A line of a list is no longer than that of a terminal, in a file too.
+        console = results(_LISTED)
+        console.print(table(columns, rows, numbers=columns[1:4], cut="licence"))
         return 0
 
 

@@ -7,55 +7,26 @@ whoever read stdout closed it, without a word.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import make_dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import tyro
 
 from lightgcn_jax.allocator import keep_freed_memory
 from lightgcn_jax.caches import is_of_the_cache, keep_compiled
 from lightgcn_jax.cli.console import say
+from lightgcn_jax.cli.device import choose_device
+from lightgcn_jax.cli.front import Program, received
 from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.interrupts import Interrupted
 
-_OUT_OF_MEMORY = (
-    "try a smaller --dim, --batch-size, --negatives, --seeds, --singular-vectors or --neighbours"
-)
-
-
 _DISTRIBUTION = "lightgcn-pinsage-jax"
 _NO_CACHE = "--no-compilation-cache"
-_OF_ALL = f"""--version prints the version. What is compiled is kept for the next time in the
-user's cache folder; {_NO_CACHE}, with any command, or
-JAX_ENABLE_COMPILATION_CACHE=false in the environment turns that off."""
-
-
-class Program(NamedTuple):
-    """A command line and its commands.
-
-    Attributes:
-        name: as it is called.
-        description: for ``--help``.
-        package: whose modules hold the commands.
-        commands: name -> module, class, one line for the list of commands.
-        out_of_memory: what to try when the device has no memory left.
-        spellings: flags that the other program spells in another way -> as they are spelt here.
-    """
-
-    name: str
-    description: str
-    package: str
-    commands: Mapping[str, tuple[str, str, str]]
-    out_of_memory: str = _OUT_OF_MEMORY
-    spellings: Mapping[str, str] = {"--neighbors": "--neighbours"}
-
 
 LIGHTGCN = Program(
     name="lightgcn-jax",
@@ -114,16 +85,22 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--version"]:
         print(f"{program.name} {importlib.metadata.version(_DISTRIBUTION)}")
         return 0
-    if (wrong := _unknown_command(program, arguments)) is not None:
-        say(wrong)
-        return 2
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            status = _parsed(program, arguments).run()
+            call = received(program, arguments)
+            if call is None:
+                return 0
+            if call.device is not None:
+                choose_device(call.device)
+            from lightgcn_jax.asked import asked_for  # not for a line of help
+
+            # What a search asks for is no repetition of the runs that it makes.
+            with asked_for(call.asked if call.command == "train" else None):
+                status = _parsed(program, call.arguments).run()
             sys.stdout.flush()
             return status
-        except SystemExit as ending:  # tyro: help or wrong usage, said; rich: a closed pipe
+        except SystemExit as ending:  # tyro: wrong usage, said; rich: a closed pipe
             return ending.code if isinstance(ending.code, int) else 2
         except KeyboardInterrupt:
             say("interrupted")
@@ -145,41 +122,17 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             raise
 
 
-def _unknown_command(program: Program, arguments: list[str]) -> str | None:
-    """What is said of a command that is not there; None where it is, or where a flag stands."""
-    called = arguments[0] if arguments else "-"
-    if called.startswith("-") or called in program.commands:
-        return None
-    near = difflib.get_close_matches(called, program.commands, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return f"error: {called}: expected one of {', '.join(program.commands)}{meant}"
-
-
 def _parsed(program: Program, arguments: list[str]) -> Command:
-    """The command with its arguments.
-
-    Only the command that is called is imported, the others are known by name: JAX takes longer to
-    import than a list of commands should take to appear.
-    """
-    called = arguments[0] if arguments else None
+    """The command with its arguments, which is the only one that is imported."""
+    called = arguments[0]
     for other, here in program.spellings.items():
         arguments = [
             here + one.removeprefix(other) if one.partition("=")[0] == other else one
             for one in arguments
         ]
-    commands: dict[str, Any] = {}
-    for name, (module, class_name, description) in program.commands.items():
-        if name == called:
-            loaded = importlib.import_module(f"{program.package}.{module}")
-            commands[name] = getattr(loaded, class_name)
-        else:
-            commands[name] = make_dataclass(class_name, (), namespace={"__doc__": description})
-    return tyro.extras.subcommand_cli_from_dict(
-        commands,
-        prog=program.name,
-        description=f"{program.description}\n\n{_OF_ALL}",
-        args=arguments,
-    )
+    module, class_name, _ = program.commands[called]
+    command = getattr(importlib.import_module(f"{program.package}.{module}"), class_name)
+    return tyro.cli(command, prog=f"{program.name} {called}", args=arguments[1:])
 
 
 def _one_line(error: Exception) -> str:

@@ -32,7 +32,7 @@ class Recommend:
     Attributes:
         run_path: the run directory.
         user: users to recommend to.
-        users: a text file of users to recommend to, an id a line.
+        users: a text file of users to recommend to, an id a line; blanks around it are left out.
         all_users: recommend to all users of the run.
         liked: items of somebody who was never seen, in place of users; of the models `filter`,
             `gfcf` and `itemcf`.
@@ -159,12 +159,13 @@ def _starts(rows: np.ndarray) -> range:
 
 
 def _ids_in(path: Path) -> list[str]:
-    """The ids of a text file, each once, in their order."""
+    """The ids of a text file, each once, in their order, without blanks around them as logs read
+    them."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise InputError(f"{path}: expected text in UTF-8, an id a line") from None
-    found = list(dict.fromkeys(line for line in lines if line.strip()))
+    found = list(dict.fromkeys(id_ for line in lines if (id_ := line.strip())))
     if not found:
         raise InputError(f"{path}: expected an id a line, it holds none")
     return found

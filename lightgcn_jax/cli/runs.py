@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich.console import Console
 
 from lightgcn_jax.cli.console import WholeTable, metrics_table, results, say, table
 from lightgcn_jax.cli.settings import flag
@@ -26,11 +27,12 @@ RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 Ids = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID [ID ...]")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
+Figures = Mapping[str, Mapping[str, float]]
 Find = Callable[[list[str]], list[Ranked | None]]
 
 _GROUPS = 4
-POPULARITY = "popularity"
-POPULARITY_NOTE = "popularity: test, ranked by the items' numbers of training users."
+_POPULARITY = "popularity"
+_POPULARITY_NOTE = "popularity: test, ranked by the items' numbers of training users."
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,7 @@ class Evaluate:
         console.print(f"Protocol {figures['protocol_note']}")
         parts = {part: figures[part] for part in PARTS if figures[part]}
         if parts:
-            console.print(metrics_table(parts | {POPULARITY: figures["popularity"]}))
-            if figures["popularity"]:
-                console.print(POPULARITY_NOTE)
+            print_figures(console, parts, figures["popularity"])
         else:
             console.print("The run withholds nothing to judge it by.")
         without = figures["users_without_test_items"]
@@ -160,6 +160,25 @@ class Export:
     def run(self) -> int:
         say(f"wrote {export(self.run_path, self.to)}")
         return 0
+
+
+def print_figures(
+    console: Console,
+    parts: Figures,
+    popularity: Mapping[str, float],
+    spreads: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+) -> None:
+    """Print the metrics of each part beside those of popularity.
+
+    Args:
+        console: where to.
+        parts: the values by part and metric.
+        popularity: the values of popularity on test; empty where nothing is withheld there.
+        spreads: statistics over seeds, by part and metric.
+    """
+    console.print(metrics_table({**parts, _POPULARITY: popularity}, spreads))
+    if popularity:
+        console.print(_POPULARITY_NOTE)
 
 
 def _beyond_table(metrics: Mapping[str, float]) -> WholeTable:

@@ -214,6 +214,11 @@ class Source:
                 "--event and --event-column: expected both (--event-column type --event click,buy) "
                 "or neither"
             )
+        if self.event is not None and self.file_format.skip_bad_rows:
+            raise InputError(
+                "--skip-bad-rows: expected without --event, since a row without an event would be "
+                "left out unseen; put the log right, or leave --event out"
+            )
         read = self.file_format.read(path, quiet=True, unknown_ids=self.unknown_ids)
         if self.event is not None:
             read = _without_notes(read, EVENT_FLAG)

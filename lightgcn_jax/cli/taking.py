@@ -1,15 +1,14 @@
-"""The place of a new run: refused before data are read, or cleared of the run that lies there."""
+"""The place of a new run: refused before data are read, or shared with the run that lies there
+until the new one takes its name."""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, refuse_taken
+from lightgcn_jax.files import locked, refuse_taken, replaceable
 
 
 def check_place(path: Path, *, overwrite: bool) -> None:
@@ -35,7 +34,7 @@ def check_place(path: Path, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def cleared(path: Path, *, overwrite: bool) -> Iterator[None]:
-    """Put the run that lies in a place aside while a new one is made there.
+    """Let a new run take the place of the one that lies there, which stays until then.
 
     Args:
         path: the new run directory, which :func:`check_place` let pass.
@@ -49,15 +48,8 @@ def cleared(path: Path, *, overwrite: bool) -> Iterator[None]:
         return
     with locked(path / ".lock", f"{path}: another process is at work on this run"):
         pass
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
-    path.rename(aside)
-    try:
+    with replaceable(path):
         yield
-    finally:
-        if path.exists():
-            shutil.rmtree(aside)
-        else:  # nothing took its place
-            aside.rename(path)
 
 
 def _is_taken(path: Path) -> bool:

@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from lightgcn_jax.cli.console import messages, metrics_table, results
-from lightgcn_jax.cli.runs import (
-    POPULARITY,
-    POPULARITY_NOTE,
-    Switch,
-    cold_lines,
-    ranked_table,
-)
+from lightgcn_jax.cli.console import messages, results
+from lightgcn_jax.cli.runs import Switch, cold_lines, print_figures, ranked_table
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.cli.taking import check_place, cleared
@@ -145,9 +139,9 @@ class Train:
             )
         if protocol not in ("fixed", _ALL):
             raise InputError(f"--protocol: expected fixed or all beside --refit, got {protocol}")
-        config = RunDirectory.open(path).config
         out = self.out or path.with_name(f"{path.name}-refit")
         check_place(out, overwrite=self.overwrite)
+        config = RunDirectory.open(path).config
         with cleared(out, overwrite=self.overwrite):
             return refit(path, protocol=protocol, out=out, reporter=self._reporter(config))
 
@@ -268,9 +262,7 @@ def _print_outcome(result: FitResult) -> None:
     if any(parts.values()):
         sets = evaluation_sets(result.split, config.cold)
         popular = popularity_figures(sets, "test", config.ks) if summary["test"] else {}
-        console.print(metrics_table(parts | {POPULARITY: popular}, summary.get("statistics")))
-        if popular:
-            console.print(POPULARITY_NOTE)
+        print_figures(console, parts, popular, summary.get("statistics"))
     for line in cold_lines(summary.get("cold", {})):
         console.print(line)
     if "embeddings_of_seed" in summary:

@@ -6,6 +6,7 @@ import email.utils
 import http.client
 import os
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,14 @@ from lightgcn_jax.files import sha256 as sha256_of
 
 _BLOCK = 1 << 18  # bytes
 _LONGEST_WAIT_SECONDS = 60.0
+_FIRST_ANSWER_SECONDS = 6.0
+_PATIENCE_SECONDS = 12.0
+"""How long a server that has not answered yet may be silent, and may be asked in all."""
+
+_SAID_SHARE = 0.1
+_SAID_BYTES = 10_000_000
+"""Off a terminal a line is written after so much more of a file, of known and unknown size."""
+
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
@@ -53,10 +62,12 @@ def download(
         target: file to write; missing folders are made. An existing file is replaced.
         size: expected bytes, if known.
         sha256: expected digest in hexadecimal, if known; a mismatch is fetched once more from zero.
-        retries: attempts after the first that may fail in a row without a byte of progress.
-        timeout_seconds: longest silence of the server.
+        retries: attempts after the first that may fail in a row without a byte of progress; a
+            server that never answers, as when there is no network, is given up after 12 seconds.
+        timeout_seconds: longest silence of the server; at most 6 before its first answer.
         wait_seconds: wait before the first new attempt; it doubles with each failure in a row.
-        progress: draw bytes, rate and time left on stderr when that is a terminal.
+        progress: draw bytes, rate and time left on stderr, or write a line now and then when that
+            is no terminal.
 
     Returns:
         `target`.
@@ -148,6 +159,10 @@ class _InterruptedTransferError(Exception):
     """An attempt failed in a way that another may not."""
 
 
+class _UnreachableError(_InterruptedTransferError):
+    """The server did not answer."""
+
+
 @dataclass
 class _Partial:
     """The bytes so far, and the version of the remote file that they belong to."""
@@ -175,21 +190,30 @@ def _receive_all(
     report: _Report,
 ) -> None:
     failures = furthest = mismatches = 0
+    started, answered = time.monotonic(), False
     while True:
+        silence = timeout_seconds
+        if not answered:
+            left = started + _PATIENCE_SECONDS - time.monotonic()
+            silence = min(silence, _FIRST_ANSWER_SECONDS, max(left, 0.1))
         try:
-            _receive(url, partial, size, timeout_seconds, report)
+            _receive(url, partial, size, silence, report)
         except _InterruptedTransferError as interruption:
             # Ends: furthest grows up to the file's length at most, and without growth it counts.
             failures = failures + 1 if partial.length() <= furthest else 0
             furthest = max(furthest, partial.length())
-            if failures > retries:
+            wait = min(wait_seconds * 2.0**failures, _LONGEST_WAIT_SECONDS)
+            answered = answered or not isinstance(interruption, _UnreachableError)
+            in_vain = not answered and time.monotonic() + wait >= started + _PATIENCE_SECONDS
+            if failures > retries or in_vain:
                 raise InputError(
                     f"{url}: {interruption}; gave up after {failures} attempts in a row without"
                     " progress. Check the connection and try again, or fetch the file by other"
                     f" means and put it at {partial.path.with_suffix('')}."
                 ) from interruption
-            time.sleep(min(wait_seconds * 2.0**failures, _LONGEST_WAIT_SECONDS))
+            time.sleep(wait)
             continue
+        answered = True
         found = sha256 and sha256_of(partial.path)
         if not sha256 or found == sha256.lower():
             return
@@ -221,7 +245,7 @@ def _receive(
         raise InputError(f"{url}: not a valid address ({error}).") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise _InterruptedTransferError(f"cannot reach the server ({reason})") from error
+        raise _UnreachableError(f"cannot reach the server ({reason})") from error
     with response:
         offered = _offered(response)
         if response.status == 206:
@@ -339,8 +363,11 @@ def _safe_name(archive: Path, member: str) -> str:
 @contextmanager
 def _progress_bar(name: str, wanted: bool) -> Iterator[_Report]:
     console = Console(stderr=True)
-    if not (wanted and console.is_terminal):
+    if not wanted:
         yield lambda _have, _total: None
+        return
+    if not console.is_terminal:
+        yield _lines(name)
         return
     columns = (
         rich.progress.BarColumn(),
@@ -351,3 +378,19 @@ def _progress_bar(name: str, wanted: bool) -> Iterator[_Report]:
     with rich.progress.Progress("{task.description}", *columns, console=console) as bar:
         task = bar.add_task(name, total=None)
         yield lambda have, total: bar.update(task, completed=have, total=total)
+
+
+def _lines(name: str) -> _Report:
+    """What says how far a file is by lines on stderr."""
+    said = -1
+    print(f"{name}: asking the server", file=sys.stderr)
+
+    def report(have: int, total: int | None) -> None:
+        nonlocal said
+        step = max(1, int(_SAID_SHARE * total)) if total else _SAID_BYTES
+        if said < 0 or have - said >= step or (have == total and have > said):
+            said = have
+            of = f" of {total / 1e6:,.1f}" if total else ""
+            print(f"{name}: {have / 1e6:,.1f}{of} MB", file=sys.stderr)
+
+    return report

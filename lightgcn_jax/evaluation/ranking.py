@@ -178,7 +178,7 @@ def ready_scorer(scorer: Scorer | ReadyScorer, candidates: ArrayLike | None = No
     others = np.setdiff1d(np.arange(total, dtype=np.int32), rows, assume_unique=True)
     excluded = np.concatenate([np.asarray(ready.excluded), others])
     if excluded.size:
-        excluded = np.pad(excluded, (0, _power_of_two(len(excluded)) - len(excluded)), "edge")
+        excluded = np.pad(excluded, (0, power_of_two(len(excluded)) - len(excluded)), "edge")
     return ready._replace(excluded=jnp.asarray(excluded), num_items=len(rows))
 
 
@@ -193,7 +193,7 @@ def _all_items(scorer: Scorer) -> ReadyScorer:
 
 def _few_items(scorer: Scorer, chosen: np.ndarray, total: int) -> ReadyScorer:
     size = len(chosen)
-    count = _power_of_two(size)
+    count = power_of_two(size)
     places = np.full(total, count, np.int32)
     places[chosen] = np.arange(size, dtype=np.int32)
     items = np.pad(chosen, (0, count - size), constant_values=-1)
@@ -218,7 +218,12 @@ def with_queries(ready: ReadyScorer, scorer: Any, queries: UserTable) -> ReadySc
     return ready_scorer(dataclasses.replace(scorer, queries=queries))
 
 
-def _power_of_two(least: int) -> int:
+def power_of_two(least: int) -> int:
+    """The lowest power of two that is no smaller: sizes filled up to it share few programs.
+
+    Args:
+        least: a whole number.
+    """
     return 1 << max(0, least - 1).bit_length()
 
 

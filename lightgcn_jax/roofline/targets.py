@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lightgcn_jax.arrays import default_device
 from lightgcn_jax.diffusion.choice import PLATFORMS
 from lightgcn_jax.errors import InputError
 
@@ -103,7 +104,7 @@ def find_target(name: str | None = None) -> Target:
         InputError: no such device is here, libtpu is missing, or it knows no such topology.
     """
     if name is None:
-        device = jax.devices()[0]
+        device = default_device()
         return Target(device.platform, device)
     platform, _, topology = name.partition(":")
     if platform == "tpu" and topology:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from lightgcn_jax.arrays import default_device
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import read_json, sha256, whole_folder, write_json
 
@@ -163,7 +164,7 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def _restore(path: Path, template: Any) -> Any:
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(default_device())
     wanted = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), template
     )

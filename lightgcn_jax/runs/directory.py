@@ -2,6 +2,7 @@
 
 =========================  ==================================================================
 config.json                settings, how the data was made, format version; written first
+run.toml                   the flags of the command that made it, if one did: `train --config`
 users.parquet, …items…     external ids in row order
 pairs.safetensors          train, valid and test pairs as rows
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
@@ -33,12 +34,14 @@ import polars as pl
 import safetensors
 import safetensors.numpy
 
+from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import PARTS, CountChange, IdMap, Pairs, Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
     locked,
     read_json,
     refuse_links,
+    remove_abandoned,
     replacing,
     whole_folder,
     write_json,
@@ -114,6 +117,7 @@ class RunDirectory:
                 pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
             run._write_tensors("pairs", pairs)
             write_json(temporary / "config.json", settings)
+            write_asked(temporary)
             yield run
 
     @classmethod
@@ -148,6 +152,7 @@ class RunDirectory:
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for this process; InputError where another one trains it."""
         message = f"{self.path}: another process trains this run; wait for it or stop it"
+        remove_abandoned(self.path)
         return locked(self.path / ".lock", message)
 
     @cached_property

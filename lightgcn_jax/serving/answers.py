@@ -11,7 +11,13 @@ import polars as pl
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank, whole_number
+from lightgcn_jax.evaluation.ranking import (
+    Ranking,
+    ReadyScorer,
+    power_of_two,
+    rank,
+    whole_number,
+)
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows
 
@@ -157,15 +163,6 @@ def best_of(
     most = min(power_of_two(max(k, _LEAST_K)), ready.all_items)
     ranking = rank(ready, rows, most, seen=seen, allowed=allowed)
     return Ranking(ranking.items[:, :k], ranking.scores[:, :k])
-
-
-def power_of_two(least: int) -> int:
-    """The lowest power of two that is no smaller.
-
-    Args:
-        least: a whole number.
-    """
-    return 1 << max(0, least - 1).bit_length()
 
 
 def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> int:

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank
+from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, power_of_two, rank
 from lightgcn_jax.evaluation.scorer import InnerProduct, Tables
 from lightgcn_jax.graph.bipartite import CsrRows
 from lightgcn_jax.models import unit_rows
-from lightgcn_jax.serving.answers import Answer, Asked, answer_for, cut_to, power_of_two
+from lightgcn_jax.serving.answers import Answer, Asked, answer_for, cut_to
 
 
 def cosines(table: np.ndarray, offset_columns: int) -> InnerProduct:

@@ -18,7 +18,13 @@ from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.cold import PopularForCold
-from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, ready_scorer, with_queries
+from lightgcn_jax.evaluation.ranking import (
+    Ranking,
+    ReadyScorer,
+    power_of_two,
+    ready_scorer,
+    with_queries,
+)
 from lightgcn_jax.evaluation.scorer import FromHistories, Scorer, Tables
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.models import ClosedForm, Model, Score
@@ -33,7 +39,6 @@ from lightgcn_jax.serving.answers import (
     cut_to,
     known_rows,
     nothing_known,
-    power_of_two,
     ranked_rows,
 )
 from lightgcn_jax.serving.neighbours import cosines, folded_user, neighbours

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightgcn_jax.cli.program import Program, run
+from lightgcn_jax.cli.front import Program
+from lightgcn_jax.cli.program import run
 
 _COMMANDS = {
     "train": ("train", "Train", "Train an encoder on a data set or on your own items."),

@@ -37,19 +37,19 @@ class Evaluate:
 
     Attributes:
         run_path: the run directory.
-        probe: classify the frozen vectors by the labels that the data set has.
+        no_probe: do not classify the frozen vectors by the labels that the data set has.
         plot: draw how far uniform, hard and distance-weighted negatives lie from test queries, to
             this PNG; that needs the extra `plot`.
         json: print JSON.
     """
 
     run_path: RunPath
-    probe: Switch = True
+    no_probe: Switch = False
     plot: File = None
     json: Switch = False
 
     def run(self) -> int:
-        figures = evaluate_run(self.run_path, probe=self.probe)
+        figures = evaluate_run(self.run_path, probe=not self.no_probe)
         if self.plot is not None:
             _say_drawn(plot_distances(negative_distances(self.run_path), self.plot))
         if self.json:
@@ -139,7 +139,7 @@ class Similar:
 
     run_path: RunPath
     item: Ids
-    k: Annotated[int | None, flag("K", "(default: 10)")] = None
+    k: Annotated[int | None, flag("K", "(default: 20)")] = None
     by: Similarity = "score"
     compare: RunPaths = ()
     sheet: File = None
@@ -239,7 +239,7 @@ def neighbours_of(
     Args:
         live: the items of a run.
         ids: external ids.
-        k: how many neighbours each gets; None for 10.
+        k: how many neighbours each gets; None for 20.
         by: what they are ordered by.
     """
     return dict(zip(ids, live.similar(ids, k, by), strict=True))

@@ -39,7 +39,8 @@ class FeatureReading:
     """How to read a file of features.
 
     Attributes:
-        id_column: the column of item ids in it, where it is not called item or id nor the first.
+        id_column: the column of item ids in the file of features, where it is not called item or id
+            nor the first.
         kind: kinds of columns, where the cells would decide otherwise: `price=number`; one of
             vector, text, category, categories and number.
         skip_columns: columns that are left out unread.

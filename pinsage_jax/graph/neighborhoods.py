@@ -23,6 +23,7 @@ from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.diffusion.native.library import extension_path
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.ranking import power_of_two
 from pinsage_jax.graph.hashing import salts, scrambled, unscrambled
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.walks import WalkConfig, walk
@@ -217,7 +218,7 @@ def build_table(
             f"row of {config.visits:,} visits takes, got {memory_bytes:,}"
         )
     # A power of two for few rows: refreshing a changing number of them compiles a few programs.
-    chunk = min(fitting, 1 << max(1, len(rows) - 1).bit_length())
+    chunk = min(fitting, max(2, power_of_two(len(rows))))
     padded = np.full(-(-len(rows) // chunk) * chunk, -1, np.int32)
     padded[: len(rows)] = rows
     walk_key, tie_key = jax.random.split(key)

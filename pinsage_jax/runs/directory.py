@@ -2,6 +2,7 @@
 
 =========================  ==================================================================
 config.json                settings, how the data was made, format version; written first
+run.toml                   the flags of the command that made it, if one did: `train --config`
 items.parquet, contexts…   external ids in row order
 columns.parquet            the items' raw feature columns; columns.json tells the kind of each
 task.safetensors           training edges, pairs and held-out pairs as rows
@@ -32,12 +33,14 @@ import polars as pl
 import safetensors
 import safetensors.numpy
 
+from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
     locked,
     read_json,
     refuse_links,
+    remove_abandoned,
     replacing,
     whole_folder,
     write_json,
@@ -74,6 +77,7 @@ class PinSageRun:
             InputError: the directory already holds something.
         """
         with whole_folder(path, "run") as temporary:
+            write_asked(temporary)
             yield cls(temporary)
 
     @classmethod
@@ -101,6 +105,7 @@ class PinSageRun:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run for this process while it trains or gets new items."""
+        remove_abandoned(self.path)
         with locked(self.path / ".lock", f"{self.path}: another process is at work on this run"):
             yield
 

@@ -51,7 +51,6 @@ from pinsage_jax.serving.programs import (
     written,
 )
 
-_NEIGHBOURS = 10
 _EDGES_AN_ITEM = 64
 GROWTH = 1.75
 """How many times as many contexts as it is in a new item counts as in.
@@ -274,7 +273,7 @@ class LiveItems:
 
         Args:
             ids: external ids.
-            k: how many are found for each, by default 10; where there are fewer other items, all
+            k: how many are found for each, by default 20; where there are fewer other items, all
                 of them are (and a UserWarning says so if k was given).
             by: ``score``, the inner product, in which well-known items have longer vectors; or
                 ``cosine``, which compares directions.
@@ -284,7 +283,7 @@ class LiveItems:
         """
         if by not in get_args(Similarity):
             raise InputError(f"by: expected score or cosine, got {by!r}")
-        k = cut_to(k, len(self.items) - 1, "other items there are", default=_NEIGHBOURS)
+        k = cut_to(k, len(self.items) - 1, "other items there are")
         rows = np.array([self.items.row(one) for one in ids], np.int32)
         found = nearest_in_batches(self._arrays[-1], rows, len(self.items), k, by)
         return [Neighbours(self.items.external(near), scores) for near, scores in found]

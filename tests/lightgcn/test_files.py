@@ -1,12 +1,21 @@
 import multiprocessing
 import os
+import shutil
 import stat
 import time
 
 import pytest
 
+from lightgcn_jax import files
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, refuse_links, replacing, whole_folder
+from lightgcn_jax.files import (
+    locked,
+    refuse_links,
+    remove_abandoned,
+    replaceable,
+    replacing,
+    whole_folder,
+)
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path):
@@ -60,6 +69,26 @@ def test_a_folder_takes_the_place_of_an_empty_one_only(tmp_path):
         (folder / "one").write_text("1")
     assert [path.name for path in full.iterdir()] == ["old"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_replaced_folder_comes_back_where_the_new_one_goes(at_once, tmp_path, monkeypatch):
+    if not at_once:  # as where the system cannot exchange two names
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "old").touch()
+    with replaceable(target):
+        with whole_folder(target, "run") as folder:
+            (folder / "new").touch()
+        assert [one.name for one in target.iterdir()] == ["new"]
+        remove_abandoned(target)
+        shutil.rmtree(target)
+    assert [one.name for one in target.iterdir()] == ["old"]
+    with replaceable(target), whole_folder(target, "run") as folder:
+        (folder / "new").touch()
+    assert [one.name for one in target.iterdir()] == ["new"]
+    assert [one.name for one in tmp_path.iterdir()] == ["run"]
 
 
 def test_an_error_leaves_the_old_file(tmp_path):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lightgcn_jax.files import remove_abandoned
 from lightgcn_jax.interrupts import Interrupted, deferred, explained
 
 # What the main thread does, as a command: it takes signals over and says when it is at work.
@@ -76,6 +77,37 @@ with whole_folder(folder / "run"), replacing(folder / "file"): work()
     process.send_signal(signal.SIGTERM)
     ended(process)
     assert not os.listdir(tmp_path)
+
+
+REPLACING = """
+from pathlib import Path
+from lightgcn_jax.files import replaceable, whole_folder
+target = Path({target!r})
+with replaceable(target):
+    with whole_folder(target, "run") as folder:
+        (folder / "new").touch()
+        {within}
+    {after}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("where", ["within", "after"])
+def test_a_folder_that_is_replaced_is_never_missing(where, number, tmp_path):
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "old").touch()
+    places = {"within": "pass", "after": "pass", where: "work()"}
+    process = started("time.sleep(60)", REPLACING.format(target=str(target), **places))
+    process.send_signal(number)
+    ended(process)
+    assert os.listdir(target) == ["old" if where == "within" else "new"]
+    if number == signal.SIGKILL:
+        assert len(os.listdir(tmp_path)) == 2
+        for left in tmp_path.glob(".*"):
+            os.utime(left, (0, 0))
+        remove_abandoned(target)
+    assert os.listdir(tmp_path) == ["run"]
 
 
 DEFERRED = """

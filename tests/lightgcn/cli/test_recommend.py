@@ -46,7 +46,7 @@ def test_all_users_get_a_row_for_each_place(run, tmp_path):
 
 
 def test_users_of_a_file_and_a_table_of_text(run, tmp_path):
-    (tmp_path / "users.txt").write_text("u3\nu1\n\nu3\n")
+    (tmp_path / "users.txt").write_text(" u3\nu1 \n \t\nu3\n")
     flags = ("recommend", run, "--users", tmp_path / "users.txt", "--k", 2)
     assert call(*flags, "--out", tmp_path / "r.csv").status == 0
     found = pl.read_csv(tmp_path / "r.csv")

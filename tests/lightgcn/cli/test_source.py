@@ -103,6 +103,10 @@ def test_labels_are_found_by_their_name_and_said_to_count(tmp_path, capsys):
         (("--event", "click"), "expected both .* or neither"),
         (("--event-column", "type"), "expected both .* or neither"),
         (("--event", "clik", "--event-column", "type"), "event 'clik': .* view .4., click .2."),
+        (
+            ("--event", "buy", "--event-column", "type", "--skip-bad-rows"),
+            "row without an event",
+        ),
         (("--event", "1", "--event-column", "kind"), "event_column='kind': no such column"),
     ],
 )

@@ -5,6 +5,8 @@ import hashlib
 import os
 import socket
 import threading
+import time
+import urllib.error
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -240,6 +242,32 @@ def test_silent_server_times_out(target, monkeypatch):
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/file.bin"
         with pytest.raises(InputError, match="timed out"):
             download(url, target, retries=1, wait_seconds=0.0, timeout_seconds=0.1)
+
+
+def test_no_network_is_noticed_soon(target, monkeypatch):
+    """The clock goes by the waits and by the time-outs that the attempts were given."""
+    clock = [0.0]
+
+    def silent(*_, timeout):
+        clock[0] += timeout
+        raise urllib.error.URLError("timed out")
+
+    monkeypatch.setattr("urllib.request.urlopen", silent)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    with pytest.raises(InputError, match=r"cannot reach the server .* after 2 attempts"):
+        download("http://127.0.0.1/file.bin", target)
+    assert 6 < clock[0] <= 12
+
+
+def test_off_a_terminal_a_line_tells_how_far_it_is(server, target, capsys):
+    fetch(server, target)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["file.bin: asking the server", "file.bin: 0.0 of 0.2 MB"]
+    assert said[-1] == "file.bin: 0.2 of 0.2 MB"
+    assert len(said) <= 13
+    fetch(server, target, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_stated_length_too_long_is_survived(server, target):

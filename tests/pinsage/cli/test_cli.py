@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import tomllib
 import warnings
 
 import numpy as np
@@ -109,6 +110,9 @@ def test_training_says_what_it_trains_on_and_what_came_out(call, run, tmp_path):
     summary = PinSageRun.open(out).summary
     assert f"{summary['test']['mrr']:.4f}" in printed
     assert PinSageRun.open(out).record["data"]["items"] == 300
+    kept = tomllib.loads((out / "run.toml").read_text())
+    assert (kept["items"], kept["dim"]) == (300, PinSageRun.open(out).config.dim)
+    assert "out" not in kept
     # Quiet or not, the same flags give the same run.
     np.testing.assert_array_equal(open_items(out).vectors, open_items(run).vectors)
 
@@ -449,7 +453,7 @@ def test_without_features_the_graph_alone_is_read(call, files):
             ("--hard-band", "100", "5000", "--curriculum", "paper"),
             "band: expected ranks up to the ",
         ),
-        (("--dataset", "nix"), "unknown data set 'nix': expected one of pins, "),
+        (("--dataset", "nix"), "--dataset: expected one of pins, "),
         (("--dataset", "pins", "--data", "x"), "expected --dataset or --data, got both"),
         (("--data", "nowhere.csv"), "nowhere.csv: no such file"),
         (("--dim", "0"), "dim: expected a whole number of at least 1, got 0"),
