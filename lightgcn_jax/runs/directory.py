@@ -11,6 +11,7 @@ model.safetensors          what a closed form needs beyond settings and pairs, o
                            a trained model scores by, if anything
 summary.json               the figures; written last, so a run with it is finished
 loss.png, metrics.png      curves, where matplotlib is installed
+plot.png                   the picture of the command plot, where it was called
 .lock                      held by the process that trains the run
 =========================  ==================================================================
 

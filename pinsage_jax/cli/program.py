@@ -9,6 +9,7 @@ from lightgcn_jax.cli.program import Program, run
 _COMMANDS = {
     "train": ("train", "Train", "Train an encoder on a data set or on your own items."),
     "evaluate": ("runs", "Evaluate", "Rank a run's held-out pairs again, and probe its vectors."),
+    "plot": ("plot", "Plot", "Draw a run: learning curve, popularity, groups."),
     "similar": ("runs", "Similar", "Find the neighbours of items, of one run or several."),
     "embed": ("embed", "Embed", "Add items that did not exist at training time."),
     "export": ("runs", "Export", "Write vectors and ids to one file."),

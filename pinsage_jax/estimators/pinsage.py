@@ -127,7 +127,8 @@ class PinSage(Serving):
             path = Path(out)
             functions = listeners(on_epoch)
             reporter = Listening(shown, functions) if functions else shown
-            fit(made, self.config, out=path, data={"columns": list(columns)}, reporter=reporter)
+            about = {"columns": list(columns), "dataset": made.data.name}
+            fit(made, self.config, out=path, data=about, reporter=reporter)
         write_memberships(path, made.data.interactions)
         self._take(Fitted(path, columns, is_pandas, folder))
         return self

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import importlib.metadata
+import importlib.util
 import io
 import itertools
 import json
@@ -30,6 +31,7 @@ from lightgcn_jax.runs.interrupt import gone_unless_begun
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, TrainConfig, flat, from_flat
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
+from tests.lightgcn.drawn import drawing
 
 # The function of that name hides its module from `import`.
 fitting = importlib.import_module("lightgcn_jax.runs.fit")
@@ -122,6 +124,43 @@ def test_train_says_what_it_trains_on_and_what_came_out(trained):
     assert f"{summary['test']['recall@10']:.4f}" in out
     data = RunDirectory.open(run).data
     assert (data["user_column"], data["min_rating"], data["k_core"]) == ("who", 2.0, 2)
+
+
+def test_a_picture_of_a_run(run, tmp_path, monkeypatch):
+    with drawing(monkeypatch) as figures:
+        status, out, err = call("plot", run, "--out", tmp_path / "run.svg")
+    assert (status, out, err) == (0, "", f"wrote {tmp_path / 'run.svg'}\n")
+    assert "<svg" in (tmp_path / "run.svg").read_text()
+    texts = figures.texts()
+    assert "lightgcn on log.csv" in texts
+    best = RunDirectory.open(run).summary()["best_epoch"]
+    assert {f"chosen: epoch {best}", "ranked by popularity", "Training loss", "epoch"} <= {*texts}
+    assert {"Popularity of the first 10 recommended", "of recommendations"} <= {*texts}
+    assert "recall@10 (share of items found)" in texts
+    assert figures.scales() == {"linear"}
+    # What is drawn are the run's figures: of the groups, weighted by their users, that of test.
+    users = next(axes for axes in figures[-1].axes if "activity" in axes.get_title())
+    counts = [
+        int(tick.get_text().partition("n = ")[2].replace(",", ""))
+        for tick in users.get_xticklabels()
+    ]
+    mean = np.average([bar.get_height() for bar in users.patches], weights=counts)
+    assert mean == pytest.approx(RunDirectory.open(run).summary()["test"]["recall@10"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("run.pdf", "expected a name in .png or .svg"), ("nix/run.png", "nix: no such folder")],
+)
+def test_a_picture_that_cannot_be_written(out, message, run, tmp_path):
+    assert message in error_of("plot", run, "--out", tmp_path / out)
+
+
+def test_a_picture_without_matplotlib(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert "pip install 'lightgcn-pinsage-jax[plot]'" in error_of("plot", run)
+    compared = error_of("compare", run, run, "--plot", tmp_path / "both.png")
+    assert "pip install 'lightgcn-pinsage-jax[plot]'" in compared
 
 
 def test_python_gives_the_same_run(trained, log):

@@ -23,6 +23,7 @@ from pinsage_jax.evaluation.baselines import evaluate_baseline
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.negative_distances import negative_distances
+from tests.lightgcn.drawn import drawing
 
 WORLD = ("--items", "300")
 SMALL = (
@@ -258,6 +259,22 @@ def test_a_sheet_of_pictures(call, error_of, run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_picture_of_a_run(call, run, tmp_path, monkeypatch):
+    with drawing(monkeypatch) as figures:
+        status, out, err = call("plot", run, "--out", tmp_path / "run.png")
+    assert (status, out, err) == (0, "", f"wrote {tmp_path / 'run.png'}\n")
+    texts = figures.texts()
+    assert "pinsage on pins" in texts
+    assert {"Training loss", "ranked by popularity", "of recommendations", "mrr (0 to 1)"} <= {
+        *texts
+    }
+    # Of the groups, weighted by their queries, the figure of test is the mean.
+    queries = next(axes for axes in figures[-1].axes if axes.get_title().endswith("the query"))
+    counts = [int(tick.get_text().partition("n = ")[2]) for tick in queries.get_xticklabels()]
+    mean = np.average([bar.get_height() for bar in queries.patches], weights=counts)
+    assert mean == pytest.approx(PinSageRun.open(run).summary["test"]["recall@10"], abs=1e-6)
+
+
 def test_a_plot_of_negatives(call, run, tmp_path):
     pytest.importorskip("matplotlib")
     status, _, err = call("evaluate", run, "--no-probe", "--plot", tmp_path / "negatives.png")
