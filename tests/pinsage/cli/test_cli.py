@@ -258,7 +258,6 @@ def test_a_sheet_of_pictures(call, error_of, run, tmp_path):
     assert "expected a text or category column of the run (words), got 'visual'" in refused
 
 
-@pytest.mark.slow
 def test_a_picture_of_a_run(call, run, tmp_path, monkeypatch):
     with drawing(monkeypatch) as figures:
         status, out, err = call("plot", run, "--out", tmp_path / "run.png")
@@ -275,6 +274,7 @@ def test_a_picture_of_a_run(call, run, tmp_path, monkeypatch):
     assert mean == pytest.approx(PinSageRun.open(run).summary["test"]["recall@10"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_plot_of_negatives(call, run, tmp_path):
     pytest.importorskip("matplotlib")
     status, _, err = call("evaluate", run, "--no-probe", "--plot", tmp_path / "negatives.png")
