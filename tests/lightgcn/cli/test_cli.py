@@ -472,7 +472,7 @@ def test_somebody_new_is_recommended_to_by_what_they_like(source, run, tmp_path)
             ("--user", "u"),
             "recommend: expected one of --user ID …, --users FILE, --all-users and --liked ID …",
         ),
-        (("--items", liked[0]), "--liked: expected neither --items nor --filter-items beside it"),
+        (("--among", liked[0]), "--liked: expected neither --among nor --exclude beside it"),
     ]
     for flags, said in refusals:
         assert said in error_of(*ask, *flags)
@@ -542,14 +542,14 @@ def test_recommend_filters(run):
         [answer] = json.loads(outcome.out)
         assert answer["by"] == "model"
         cut = f"warning: k: {len(items)} were asked for, .* may be recommended\n"
-        assert re.fullmatch(cut if "items" in str(flags) else "", outcome.err)
+        assert re.fullmatch(cut if {"--among", "--exclude"} & {*flags} else "", outcome.err)
         return [item["id"] for item in answer["items"]]
 
     unseen = ids()
     assert set(unseen) < set(items)
     assert set(ids("--include-seen")) == set(items)
-    assert set(ids("--items", *unseen[:3])) == set(unseen[:3])
-    assert ids("--filter-items", *unseen[:2]) == unseen[2:]
+    assert set(ids("--among", *unseen[:3])) == set(unseen[:3])
+    assert ids("--exclude", *unseen[:2]) == unseen[2:]
 
 
 def test_unknown_users_are_named_and_the_others_answered(run):
@@ -653,8 +653,8 @@ def test_cutoffs_and_numbers_beyond_the_catalogue(run):
     assert cut.err == f"warning: k: 500 were asked for, {size} may be recommended\n"
     assert len(json.loads(cut.out)[0]["items"]) == size
     assert "k: expected 1 to" in error_of("recommend", run, "--user", user, "--k", 0)
-    assert "items: unknown item ids: 'x'" in error_of(
-        "recommend", run, "--user", user, "--items", "x"
+    assert "among: unknown item ids: 'x'" in error_of(
+        "recommend", run, "--user", user, "--among", "x"
     )
 
 
