@@ -12,12 +12,14 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from lightgcn_jax.cli.console import results, table
+from lightgcn_jax.cli.console import results, say, table
 from lightgcn_jax.cli.runs import Names, Switch
-from lightgcn_jax.cli.settings import flag
+from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.significance import RESAMPLES, PairedComparison
 from lightgcn_jax.runs.compare import ComparedRun, Comparison, compare_runs
+from lightgcn_jax.runs.panels import check_picture
+from lightgcn_jax.runs.plot import plot_comparison
 
 _LEVELS = (("**", 0.01), ("*", 0.05))
 
@@ -34,6 +36,8 @@ class Compare:
         k: cut-off.
         metric: metrics to compare by, among recall, precision, f1, ndcg, map, mrr and hit_rate.
         baseline: the run to test the others against, one of those given; by default the first.
+        plot: draw the runs side by side with their intervals, to this .png or .svg; that needs the
+            extra `plot`.
         json: print JSON.
     """
 
@@ -41,10 +45,15 @@ class Compare:
     k: Annotated[int, tyro.conf.arg(metavar="K")] = 20
     metric: Names = ("recall", "ndcg")
     baseline: Annotated[Path | None, flag("RUN")] = None
+    plot: File = None
     json: Switch = False
 
     def run(self) -> int:
+        if self.plot is not None:
+            check_picture(self.plot, "--plot")
         found = compare_runs(self.run_paths, self.k, self.metric, self._baseline())
+        if self.plot is not None:
+            say(f"wrote {plot_comparison(found, self.plot)}")
         if self.json:
             plain = dataclasses.asdict(found, dict_factory=_without_nan)
             print(json.dumps(plain, indent=2, default=str))

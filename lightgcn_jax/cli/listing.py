@@ -63,6 +63,7 @@ EXAMPLES = {
     ),
     "evaluate": ("evaluate run", "evaluate run --k 5 10 --beyond --groups 4"),
     "compare": ("compare run other", "compare run other third --k 10 --metric ndcg --baseline run"),
+    "plot": ("plot run", "plot run --out curve.svg"),
     "recommend": (
         "recommend run --user 42 7 --k 20",
         "recommend run --all-users --out recommendations.parquet",

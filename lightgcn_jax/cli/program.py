@@ -37,6 +37,7 @@ LIGHTGCN = Program(
         "sweep": ("sweep", "Sweep", "Try settings, choose on validation, train the best."),
         "evaluate": ("runs", "Evaluate", "Rank a run's withheld interactions again."),
         "compare": ("compare", "Compare", "Put runs side by side, with tests of significance."),
+        "plot": ("plot", "Plot", "Draw a run: learning curve, popularity, groups."),
         "recommend": ("recommend", "Recommend", "Recommend items to users."),
         "similar": ("runs", "Similar", "Find the neighbours of items or users."),
         "export": ("runs", "Export", "Write embeddings and ids to one file."),

@@ -15,13 +15,15 @@ from rich.console import Console
 from lightgcn_jax.cli.console import WholeTable, metrics_table, results, say, table
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import PARTS, IdMap
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.data.titles import Titles
+from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.evaluation import CATALOGUE_METRICS
 from lightgcn_jax.evaluation.cold import Cold, ColdCounts
 from lightgcn_jax.evaluation.metrics import USER_METRICS
 from lightgcn_jax.runs import RunDirectory, evaluate_run
 from lightgcn_jax.serving import Ranked, Recommender, export
 from lightgcn_jax.serving.answers import nothing_known
+from lightgcn_jax.serving.tables import answer_columns
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
@@ -139,8 +141,10 @@ class Similar:
             known, find, kind = recommender.items, recommender.similar_items, "item"
         else:
             known, find, kind = recommender.users, recommender.similar_users, "user"
+        titles = recommender.titles if self.item else None
+        asked = self.item or self.user
         return answer(
-            kind, kind, self.item or self.user, known, lambda ids: find(ids, self.k), self.json
+            kind, kind, asked, known, lambda ids: find(ids, self.k), self.json, titles=titles
         )
 
 
@@ -242,6 +246,7 @@ def answer(
     find: Find,
     as_json: bool,
     by: Callable[[list[str]], list[str]] | None = None,
+    titles: Titles | None = None,
 ) -> int:
     """Print what was found for the ids that are known, and name the others.
 
@@ -254,6 +259,7 @@ def answer(
         as_json: print JSON.
         by: from known external ids to what each is answered by; None where that is always the
             model.
+        titles: of what was found; None where the data have none.
     """
     rows = ids.rows(list(asked))
     unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
@@ -264,7 +270,8 @@ def answer(
     external = dict(zip(known, ids.external(rows[rows >= 0]), strict=True))
     if as_json:
         answers = [
-            {asked_kind: external.get(one, one), f"{kind}s": plain(found.get(one))} for one in asked
+            {asked_kind: external.get(one, one), f"{kind}s": plain(found.get(one), titles)}
+            for one in asked
         ]
         if by is not None:
             bases = dict(zip(known, by(known), strict=True))
@@ -274,7 +281,7 @@ def answer(
             ]
         print(json.dumps(answers, indent=2))
     elif any(ranked is not None for ranked in found.values()):
-        results().print(ranked_table(asked_kind, kind, found))
+        results().print(ranked_table(asked_kind, kind, found, titles))
     unanswered = [one for one, ranked in found.items() if ranked is None]
     if unanswered:
         say(f"error: {nothing_known(asked_kind, unanswered)}")
@@ -283,32 +290,38 @@ def answer(
     return 2 if unknown or unanswered else 0
 
 
-def ranked_table(asked_kind: str, kind: str, found: Mapping[Any, Ranked | None]) -> WholeTable:
+def ranked_table(
+    asked_kind: str, kind: str, found: Mapping[Any, Ranked | None], titles: Titles | None = None
+) -> WholeTable:
     """A line for each recommendation or neighbour.
 
     Args:
         asked_kind: what was asked for, "user" or "item".
         kind: what was found, "user" or "item".
         found: by the id that was asked for; None for an unknown one.
+        titles: of what was found; None where the data have none.
     """
     kind = kind if kind != asked_kind else f"similar {kind}"
-    rows = [
-        (one, place, identifier, f"{score:.4f}")
-        for one, ranked in found.items()
-        if ranked is not None
-        for place, (identifier, score) in enumerate(zip(*ranked, strict=True), 1)
-    ]
-    return table((asked_kind, "place", kind, "score"), rows, numbers=("place", "score"))
+    columns = answer_columns([*found], [*found.values()], (asked_kind, kind), titles, place="place")
+    columns["score"] = [f"{score:.4f}" for score in columns["score"]]
+    order = [name for name in (asked_kind, "place", kind, "title", "score") if name in columns]
+    if "title" in columns:
+        columns["title"] = [printable(one or "") for one in columns["title"]]
+    rows = zip(*(columns[name] for name in order), strict=True)
+    return table(order, rows, numbers=("place", "score"))
 
 
-def plain(ranked: Ranked | None) -> list[dict[str, Any]] | None:
+def plain(ranked: Ranked | None, titles: Titles | None = None) -> list[dict[str, Any]] | None:
     """A ranking as a JSON value.
 
     Args:
         ranked: what was found; None for an id of which nothing is known.
+        titles: of what was found; None where the data have none.
     """
     if ranked is None:
         return None
-    return [
-        {"id": identifier, "score": float(score)} for identifier, score in zip(*ranked, strict=True)
-    ]
+    columns = answer_columns([None], [ranked], (None, "id"), titles)
+    columns["score"] = columns["score"].tolist()
+    names = [name for name in ("id", "title", "score") if name in columns]
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]

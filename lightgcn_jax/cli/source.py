@@ -12,18 +12,20 @@ import polars as pl
 import tyro
 
 from lightgcn_jax.cli.console import say
-from lightgcn_jax.cli.settings import flag
+from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
 from lightgcn_jax.data.feedback import Feedback, of_events, positives
 from lightgcn_jax.data.roles import EVENT_FLAG
 from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.data.times import TIME_UNITS
+from lightgcn_jax.data.title_files import read_titles
 from lightgcn_jax.errors import InputError
 
 SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
 Text = Annotated[str | None, flag("STR")]
 IdType = Literal["auto", "integers", "text"]
 Folder = Annotated[Path | None, flag("FOLDER")]
+_FIRST_TWO = ("1", "2")
 _SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
 
@@ -141,6 +143,9 @@ class Source:
             training interaction names.
         unknown_ids: whether to go on where most users or items of a part of a split, or with --from
             of the new data, are unknown to what it joins.
+        titles: a CSV, TSV or Parquet file with a line for each item, its id and its title, which
+            `recommend` and `similar` show beside the id; data sets that carry titles need none.
+        title_columns: the columns of ids and of titles in it, by name or by place from 1 on.
         data_dir: folder with one folder for each data set.
         download: fetch a data set that is not there.
     """
@@ -163,6 +168,8 @@ class Source:
     split_seed: int = 0
     unseen: splits.Unseen = "keep"
     unknown_ids: UnknownIds = "refuse"
+    titles: File = None
+    title_columns: Annotated[tuple[str, str], flag("ID TITLE", "(default: 1 2)")] = _FIRST_TWO
     data_dir: Folder = None
     download: bool = True
 
@@ -203,9 +210,27 @@ class Source:
             interactions = self._own(self.data, quiet)
         if self.data is None and self.min_rating is not None:
             interactions = interactions.with_min_rating(self.min_rating)
+        if self.titles is not None:
+            interactions = self._titled(self.titles, interactions, quiet)
+        elif self.title_columns != _FIRST_TWO:
+            raise InputError("--title-columns: says how to read a file, but there is no --titles")
         if self.k_core is not None:
             interactions = interactions.with_k_core(self.k_core, self.k_core)
         return interactions
+
+    def _titled(self, path: Path, interactions: Interactions, quiet: bool) -> Interactions:
+        """The interactions with the titles of a file."""
+        found = read_titles(path, *self.title_columns)
+        known = int((interactions.items.rows(found.ids.ids) >= 0).sum())
+        if not known:
+            raise InputError(
+                f"{path}: expected titles of the items, whose ids look like "
+                f"{interactions.items.ids[0]!r}; it has none of them, its ids look like "
+                f"{found.ids.ids[0]!r} (--title-columns)"
+            )
+        if not quiet:
+            say(f"{path.name}: titles of {known:,} of {interactions.num_items:,} items")
+        return replace(interactions, titles=found)
 
     def _own(self, path: Path, quiet: bool) -> Interactions:
         """The positives of a log: one interaction for each pair."""
@@ -298,6 +323,7 @@ class Source:
         values = values.pop("file_format") | values
         for name in ("dataset", "data", "data_dir", "download"):
             del values[name]
+        values["titles"] = None if self.titles is None else str(self.titles.resolve())
         given |= {name: value for name, value in values.items() if value is not None}
         readings = () if interactions is None else interactions.readings
         return given | ({"readings": [one.record() for one in readings]} if readings else {})

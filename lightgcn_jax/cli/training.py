@@ -282,7 +282,7 @@ def _print_outcome(result: FitResult) -> None:
     users = result.split.users.external((both if len(both) else rows)[:_SAMPLE_USERS])
     k = min(_SAMPLE_ITEMS, len(result.split.items))
     found = dict(zip(users, recommender.recommend(users, k), strict=True))
-    console.print(ranked_table("user", "item", found))
+    console.print(ranked_table("user", "item", found, recommender.titles))
     path, user = shlex.quote(run), shlex.quote(str(users[0]))
     shown = [identifier for ranked in found.values() if ranked for identifier in ranked.ids]
     item = shlex.quote(str(shown[0] if shown else result.split.items.ids[0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, FileSet, S
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.data.synthetic import default_world
+from lightgcn_jax.data.title_files import read_titles
+from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, write_text
 
@@ -116,9 +119,23 @@ def load_dataset(
     else:
         places = ", ".join(str(folder) for folder in folders)
         raise InputError(f"{name}: not found in {places}. {_instructions(entry, cache)}")
+    interactions = replace(interactions, titles=_titles(entry, folders))
     if apply_threshold and entry.min_rating is not None:
         interactions = interactions.with_min_rating(entry.min_rating)
     return interactions
+
+
+def _titles(entry: DatasetEntry, folders: list[Path]) -> Titles | None:
+    """The items' titles, where a file beside the interactions has them and can be read."""
+    found = _find(entry, folders)
+    for name, reading in entry.titles if found is not None else ():
+        assert found is not None
+        path = found[0] / name
+        # No run fails for want of a title.
+        with suppress(InputError):
+            if path.is_file():
+                return read_titles(path, **reading)
+    return None
 
 
 def fingerprint(interactions: Interactions) -> str:

@@ -12,6 +12,7 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.matrices import entries_of, ids_of_axis
 from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.reading import Reading
+from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.shown import Shown
 
@@ -68,6 +69,7 @@ class Interactions(Shown):
         report: What the steps of preparation left out.
         readings: How each file was read that they come from.
         notes: Lines that a user should read before work starts, guesses for instance.
+        titles: What people call the items, where that is known.
     """
 
     users: IdMap
@@ -80,6 +82,7 @@ class Interactions(Shown):
     report: tuple[CountChange, ...] = ()
     readings: tuple[Reading, ...] = ()
     notes: tuple[str, ...] = ()
+    titles: Titles | None = None
 
     def __post_init__(self) -> None:
         edges = len(self.user_rows)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Counts(NamedTuple):
@@ -101,6 +102,7 @@ class DatasetEntry:
         editions: the states that are accepted.
         min_rating: the lowest rating that counts as an interaction; None counts all.
         remark: what to know when a check fails.
+        titles: files that may hold the items' titles, and how to read each.
     """
 
     name: str
@@ -112,6 +114,7 @@ class DatasetEntry:
     editions: tuple[Edition, ...] = ()
     min_rating: float | None = None
     remark: str = ""
+    titles: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 # The commit fixes the content: later changes of the repository do not reach these addresses.
@@ -196,7 +199,9 @@ ENTRIES: dict[str, DatasetEntry] = {
             description="MovieLens 100K: film ratings of 1997 and 1998, from 1 to 5",
             homepage="https://grouplens.org/datasets/movielens/100k/",
             licence=_MOVIELENS_TERMS + "no redistribution without separate permission.",
-            sources=(Source(f"{_GROUPLENS}/movielens/ml-100k.zip", ("ml-100k/u.data",)),),
+            sources=(
+                Source(f"{_GROUPLENS}/movielens/ml-100k.zip", ("ml-100k/u.data", "ml-100k/u.item")),
+            ),
             file_sets=(
                 FileSet(("u.data",), "movielens"),
                 FileSet(("ml-100k.inter",), "recbole"),
@@ -208,6 +213,19 @@ ENTRIES: dict[str, DatasetEntry] = {
                 ),
             ),
             min_rating=4.0,
+            titles=(
+                ("ml-100k.item", {}),
+                (
+                    "u.item",
+                    {
+                        "format": "csv",
+                        "separator": "|",
+                        "header": "no",
+                        "quoting": "none",
+                        "encoding": "latin-1",
+                    },
+                ),
+            ),
         ),
         DatasetEntry(
             name="ml-1m",
@@ -229,7 +247,8 @@ ENTRIES: dict[str, DatasetEntry] = {
             licence=_MOVIELENS_TERMS + "redistribution under the same conditions only.",
             sources=(
                 Source(
-                    f"{_GROUPLENS}/movielens/ml-latest-small.zip", ("ml-latest-small/ratings.csv",)
+                    f"{_GROUPLENS}/movielens/ml-latest-small.zip",
+                    ("ml-latest-small/ratings.csv", "ml-latest-small/movies.csv"),
                 ),
             ),
             file_sets=(FileSet(("ratings.csv",), "movielens"),),
@@ -247,6 +266,7 @@ ENTRIES: dict[str, DatasetEntry] = {
                 " editions there: that of October 2016 cannot be downloaded any more, and one newer"
                 " than September 2018 is not known here."
             ),
+            titles=(("movies.csv", {}),),
         ),
         DatasetEntry(
             name="hetrec-lastfm",
@@ -254,8 +274,12 @@ ENTRIES: dict[str, DatasetEntry] = {
             homepage="https://grouplens.org/datasets/hetrec-2011/",
             licence="Non-commercial use; for any other, ask Last.fm.",
             sources=(
-                Source(f"{_GROUPLENS}/hetrec2011/hetrec2011-lastfm-2k.zip", ("user_artists.dat",)),
+                Source(
+                    f"{_GROUPLENS}/hetrec2011/hetrec2011-lastfm-2k.zip",
+                    ("user_artists.dat", "artists.dat"),
+                ),
             ),
+            titles=(("artists.dat", {"format": "tsv", "quoting": "none"}),),
             file_sets=(FileSet(("user_artists.dat",), "hetrec"),),
             editions=(
                 Edition(

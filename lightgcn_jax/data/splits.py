@@ -16,6 +16,7 @@ from lightgcn_jax.data.canonical import canonical_order
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
 from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, merge_pairs, new_rows
+from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.data.withholding import (
     codes_by_time,
     last_of_each_user,
@@ -44,6 +45,7 @@ class Split(Shown):
         description: One line: method, shares, seed.
         notes: Counts worth telling a user.
         report: What preparation did before the split.
+        titles: What people call the items, where that is known.
     """
 
     users: IdMap
@@ -54,6 +56,7 @@ class Split(Shown):
     description: str
     notes: tuple[str, ...] = ()
     report: tuple[CountChange, ...] = ()
+    titles: Titles | None = None
 
     def __post_init__(self) -> None:
         parts: dict[str, Pairs] = {name: getattr(self, name) for name in PARTS}
@@ -358,7 +361,7 @@ def _assemble(
             "gather more interactions"
         )
     pairs = parts["train"], parts["valid"], parts["test"]
-    split = Split(data.users, data.items, *pairs, description, report=data.report)
+    split = Split(data.users, data.items, *pairs, description, (), data.report, data.titles)
     return replace(split, notes=(*notes, *_unseen_notes(split)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.runs import ConsoleReporter, FitResult
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.serving.answers import Answer, Ranked
+from lightgcn_jax.serving.filters import of_user, user_pairs
 from lightgcn_jax.shown import Shown
 
 AsFrame = bool | Kind
@@ -109,13 +110,15 @@ class Answering(Shown):
         Args:
             users: an id, several, or None for all users.
             k: items for each.
-            exclude: ids of items to leave out.
-            among: ids of items; only these may be recommended.
+            exclude: ids of items to leave out for everybody; or for each user, a mapping from users
+                to items or a table of users and items.
+            among: ids of items; only these may be recommended; or for each user, likewise.
             exclude_seen: leave out what is known of a user: all of the data, held-out parts and
                 low ratings included.
             fallback: ``"popular"`` recommends popular items to somebody of whom nothing is known
                 (and warns); None gives None in a list, and an error for a single id.
-            as_frame: give a DataFrame with the columns of users and items, ``rank`` and ``score``.
+            as_frame: give a DataFrame with the columns of users and items, ``title`` where the
+                data have titles, ``rank`` and ``score``.
 
         Returns:
             For one id a :class:`~lightgcn_jax.serving.answers.Ranked` with ``ids`` and ``scores``;
@@ -130,7 +133,8 @@ class Answering(Shown):
         is_single = asked is not None and (isinstance(asked, str) or not is_many(asked))
         wanted = recommender.users.ids.to_list() if asked is None else [asked]
         wanted = wanted if asked is None or is_single else list(asked)
-        filters = {"items": as_list(among), "filter_items": as_list(exclude)}
+        among, exclude = self._filter(among, "among"), self._filter(exclude, "exclude")
+        filters = {"among": among, "exclude": exclude}
         rows = recommender.users.rows(wanted)
         known = rows >= 0
         if fallback is None:
@@ -146,12 +150,26 @@ class Answering(Shown):
         answers = iter(
             recommender.recommend(asked_of, k, exclude_seen, **filters) if asked_of else ()
         )
-        popular = None
-        if fallback and not known.all():
-            popular = self._popular(k, among, exclude)
-        found = [next(answers) if fine else popular for fine in known]
+
+        def popular(user: Any) -> Ranked | None:
+            own = (of_user(among, user, "among"), of_user(exclude, user, "exclude"))
+            return self._popular(k, *own) if fallback else None
+
+        found = [
+            next(answers) if fine else popular(one) for one, fine in zip(wanted, known, strict=True)
+        ]
         answer: Any = found[0] if is_single else found
         return self._answer(wanted, answer, as_frame, self._columns)
+
+    def _filter(self, given: Any, name: str) -> Any:
+        """Items for everybody as a list; what differs by user as it is, its columns first."""
+        columns = list(self._columns)
+        table = given
+        if isinstance(given, Mapping) and set(columns) == set(given):
+            table = pl.DataFrame(given)
+        if set(columns) <= set(getattr(table, "columns", ())):
+            given = table[columns]
+        return as_list(given) if given is None or user_pairs(given, name) is None else given
 
     def _popular(self, k: int, among: Any, exclude: Any) -> Ranked:
         """The items with the most users, which anybody may be recommended."""
@@ -309,7 +327,13 @@ class Answering(Shown):
             if as_frame is True
             else as_frame
         )
-        return frame_of(asked, found, kind, columns)
+        titles = self.recommender.titles if columns[1] in self._titled else None
+        return frame_of(asked, found, kind, columns, titles)
+
+    @property
+    def _titled(self) -> tuple[str, str]:
+        """What columns of items are called in answers."""
+        return self._columns[1], f"similar_{self._columns[1]}"
 
 
 def _warn_of_unknown(unknown: Sequence[Any], answer: str) -> None:

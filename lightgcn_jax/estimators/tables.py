@@ -6,12 +6,13 @@ import importlib.util
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
-import numpy as np
 import polars as pl
 
+from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.serving.answers import Answer, Ranked
+from lightgcn_jax.serving.tables import answer_columns
 
 Kind = Literal["polars", "pandas"]
 """Whose DataFrame."""
@@ -38,14 +39,22 @@ def as_list(value: Any) -> list[Any] | None:
     return list(value) if is_many(value) else [value]
 
 
-def frame_of(asked: Any, found: Answer, kind: Kind, columns: tuple[str | None, str]) -> Any:
-    """Answers as a DataFrame: who asked, what was found, ``rank`` from 1 on, and ``score``.
+def frame_of(
+    asked: Any,
+    found: Answer,
+    kind: Kind,
+    columns: tuple[str | None, str],
+    titles: Titles | None = None,
+) -> Any:
+    """Answers as a DataFrame: who asked, what was found, its ``title`` where the data have titles,
+    ``rank`` from 1 on, and ``score``.
 
     Args:
         asked: an id, or several.
         found: what each was answered; for several a list.
         kind: whose DataFrame.
         columns: names of the first two columns; None leaves the first out.
+        titles: of what was found; None where the data have none.
 
     Raises:
         InputError: pandas is not installed, or the kind is another.
@@ -53,22 +62,7 @@ def frame_of(asked: Any, found: Answer, kind: Kind, columns: tuple[str | None, s
     if kind not in get_args(Kind):
         raise InputError(f"as_frame: expected True, 'polars' or 'pandas', got {kind!r}")
     answers = [found] if isinstance(found, Ranked) else found
-    rows = [
-        (one, ranked)
-        for one, ranked in zip(as_list(asked) or [None], answers, strict=True)
-        if ranked is not None
-    ]
-    lengths = [len(ranked.ids) for _, ranked in rows]
-    table: dict[str, Any] = {}
-    if columns[0] is not None:
-        table[columns[0]] = [
-            one for (one, _), n in zip(rows, lengths, strict=True) for _ in range(n)
-        ]
-    table |= {
-        columns[1]: [identifier for _, ranked in rows for identifier in ranked.ids],
-        "rank": [place + 1 for n in lengths for place in range(n)],
-        "score": np.concatenate([ranked.scores for _, ranked in rows] or [np.zeros(0)]),
-    }
+    table = answer_columns(as_list(asked) or [None], answers, columns, titles)
     if kind == "polars":
         return pl.DataFrame(table)
     if importlib.util.find_spec("pandas") is None:

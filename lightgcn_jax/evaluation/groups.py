@@ -68,6 +68,48 @@ class ItemGroup(NamedTuple):
     recommended: dict[str, float]
 
 
+class PopularityTenths(NamedTuple):
+    """The catalogue in ten parts of about as many items, from the least popular on.
+
+    Attributes:
+        labels: the range of training users of the items of each.
+        interactions: ``float64[10]``, the share of all training interactions that it has.
+        recommended: ``float64[10]``, the share of all recommendations that go to it.
+    """
+
+    labels: list[str]
+    interactions: np.ndarray
+    recommended: np.ndarray
+
+
+def popularity_tenths(ranked: np.ndarray, degrees: np.ndarray) -> PopularityTenths:
+    """Whether recommendations go to popular items more than people do.
+
+    Items of equal degree stand in the order of rows, so that every part has as many items, or one
+    more than another.
+
+    Args:
+        ranked: ``int[Q, K]``, the recommended items, −1 where a place is not filled.
+        degrees: ``int[I]``, the items' training users.
+
+    Raises:
+        InputError: nothing is recommended, or there is no training interaction.
+    """
+    if not (ranked >= 0).any() or not degrees.any():
+        raise InputError("ranked: expected recommendations and training interactions, got none")
+    order = np.argsort(degrees, kind="stable")
+    tenth = np.empty(len(order), np.int64)
+    tenth[order] = 10 * np.arange(len(order)) // len(order)
+    labels = []
+    for part in range(10):
+        inside = degrees[tenth == part]
+        low, high = (int(inside.min()), int(inside.max())) if len(inside) else (0, -1)
+        labels.append("–" if low > high else f"{low:,}" if low == high else f"{low:,}–{high:,}")
+    own = np.bincount(tenth, degrees, minlength=10)
+    given = np.bincount(tenth[ranked[ranked >= 0]], minlength=10)
+    return PopularityTenths(labels, own / own.sum(), given / given.sum())
+
+
 def degree_groups(degrees: np.ndarray, count: int = 4) -> DegreeGroups:
     """Cut nodes into groups of about equal size by their degree.
 

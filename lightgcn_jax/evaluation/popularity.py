@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightgcn_jax.evaluation.metrics import evaluate_ranked
+from lightgcn_jax.evaluation.metrics import Evaluation, evaluate_ranked
 from lightgcn_jax.evaluation.parts import EvaluationSets
 from lightgcn_jax.graph.bipartite import CsrRows
 
@@ -23,16 +23,33 @@ def popularity_figures(sets: EvaluationSets, part: str, ks: tuple[int, ...]) -> 
     Returns:
         ``{"recall@20": …, …}``; ``{}`` where the part holds no pairs.
     """
+    found = popularity_evaluation(sets, part, ks)
+    return {} if found is None else found.metrics
+
+
+def popularity_evaluation(
+    sets: EvaluationSets, part: str, ks: tuple[int, ...]
+) -> Evaluation | None:
+    """Evaluate what :func:`popularity_figures` gives the figures of.
+
+    Args:
+        sets: the parts, and what each leaves out.
+        part: the one to rank.
+        ks: cut-offs.
+
+    Returns:
+        The evaluation; None where the part holds no pairs.
+    """
     relevant: CsrRows = getattr(sets, part)
     rows = np.flatnonzero(relevant.lengths()).astype(np.int32)
     if not len(rows):
-        return {}
+        return None
     num_items = len(sets.split.items)
     counts = np.bincount(np.asarray(sets.train.columns), minlength=num_items)
     # Equal counts stand in the order of rows, as in every ranking.
     order = np.argsort(-counts, kind="stable").astype(np.int32)
     ranked = first_unseen(order, sets.left_out(part), rows, max(ks))
-    return evaluate_ranked(ranked, rows, relevant, tuple(sorted(ks)), num_items).metrics
+    return evaluate_ranked(ranked, rows, relevant, tuple(sorted(ks)), num_items)
 
 
 def first_unseen(order: np.ndarray, seen: CsrRows | None, rows: np.ndarray, k: int) -> np.ndarray:

@@ -234,7 +234,7 @@ def _rank_block(
     excluded: Ids,
     places: Ids | None,
     seen: CsrRows | None,
-    allowed: Bool[Array, " items"] | None = None,
+    allowed: Bool[Array, " items"] | Bool[Array, "queries items"] | None = None,
     *,
     k: int,
     width: int,
@@ -247,7 +247,8 @@ def _rank_block(
     # times slower.
     scores = scores.at[excluded].set(-jnp.inf, mode="drop")
     if allowed is not None:
-        scores = jnp.where(allowed[:, None], scores, -jnp.inf)
+        allowed = allowed[:, None] if allowed.ndim == 1 else allowed.T
+        scores = jnp.where(allowed, scores, -jnp.inf)
     if seen is not None and seen.columns.shape[0]:
         positions = jnp.arange(seen_capacity, dtype=jnp.int32)
         slots, columns, inside = walk_rows(seen, rows, positions)
@@ -278,8 +279,9 @@ def rank(
         k: cut-off K.
         seen: items to leave out, row r for query r; None leaves out nothing.
         candidates: ``int[C]``, the item rows that may be ranked, ascending; None for all.
-        allowed: ``bool[I]``, which items may be ranked, for few queries: all are scored, and
-            another filter needs no other program; in the place of candidates.
+        allowed: ``bool[I]``, which items may be ranked, or ``bool[Q, I]``, which for each query;
+            for few queries: all are scored, and another filter needs no other program; in the
+            place of candidates.
 
     Returns:
         Host arrays: ``items int32[Q, K]`` and ``scores float32[Q, K]``.
@@ -312,22 +314,29 @@ def rank(
         most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
     if allowed is not None:
-        if ready.places is not None or allowed.shape != (ready.all_items,):
+        shapes = (ready.all_items,), (len(rows), ready.all_items)
+        if ready.places is not None or allowed.shape not in shapes:
             raise InputError(
-                f"allowed: expected bool[{ready.all_items}], and no candidates beside it, "
-                f"got {allowed.dtype}{list(allowed.shape)}"
+                f"allowed: expected bool of {shapes[0]} or {shapes[1]}, and no candidates beside "
+                f"it, got {allowed.dtype}{list(allowed.shape)}"
             )
-        allowed = np.pad(allowed, (0, ready.scorer.num_items - ready.all_items))
-    arrays = ready.scorer, ready.excluded, ready.places, seen, allowed
+        padding = (0, len(padded) - len(rows)), (0, ready.scorer.num_items - ready.all_items)
+        allowed = np.pad(allowed, padding[-allowed.ndim :])
+    inputs = []
+    for at, block in enumerate(blocks):
+        mask = allowed
+        if mask is not None and mask.ndim == 2:
+            mask = mask[at * block_size : (at + 1) * block_size]
+        inputs.append((block, ready.scorer, ready.excluded, ready.places, seen, mask))
     width = min(ready.group, group_width(ready.scorer.num_items, k))
     static = {"k": k, "width": width, "seen_capacity": capacity}
     if len(blocks) == 1 or jax.debug_nans.value:
-        ranked = [jax.device_get(_rank_block(block, *arrays, **static)) for block in blocks]
+        ranked = [jax.device_get(_rank_block(*given, **static)) for given in inputs]
     else:
         # Traced and compiled in this thread, where the settings of the caller hold.
-        program = _rank_block.lower(blocks[0], *arrays, **static).compile()
+        program = _rank_block.lower(*inputs[0], **static).compile()
         with ThreadPoolExecutor(_WORKERS) as workers:
-            ranked = list(workers.map(lambda rows: jax.device_get(program(rows, *arrays)), blocks))
+            ranked = list(workers.map(lambda given: jax.device_get(program(*given)), inputs))
     best, scores = (np.concatenate(blocks)[: len(rows)] for blocks in zip(*ranked, strict=True))
     if ready.items is not None:
         best = np.where(best >= 0, ready.items[best], -1)

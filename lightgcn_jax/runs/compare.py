@@ -59,6 +59,7 @@ class ComparedRun:
         protocol_note: what figures under it mean.
         best_epoch: the epoch whose model is ranked; 0 for a closed form.
         metrics: means over the test users, ``{"recall@20": …}``.
+        half_widths: half widths of their 95 % intervals by the standard error; NaN for one user.
         tests: by metric, against the baseline; empty for the baseline itself.
     """
 
@@ -69,6 +70,7 @@ class ComparedRun:
     protocol_note: str
     best_epoch: int
     metrics: dict[str, float]
+    half_widths: dict[str, float]
     tests: dict[str, MetricTest]
 
 
@@ -271,7 +273,15 @@ def _compared(
     model, protocol, note = model_name(run.config), run.config.protocol, label_of(run.config)
     best_epoch = run.finished_summary()["best_epoch"]
     means = {column: float(each.mean(dtype=np.float64)) for column, each in values.items()}
-    return ComparedRun(run.path, name, model, protocol, note, best_epoch, means, tests)
+    half_widths = {column: _half_width(each) for column, each in values.items()}
+    return ComparedRun(run.path, name, model, protocol, note, best_epoch, means, half_widths, tests)
+
+
+def _half_width(values: np.ndarray) -> float:
+    """1.96 standard errors of a mean."""
+    if len(values) < 2:
+        return float("nan")
+    return float(1.96 * values.std(ddof=1, dtype=np.float64) / np.sqrt(len(values)))
 
 
 def _names(directories: Sequence[RunDirectory]) -> list[str]:

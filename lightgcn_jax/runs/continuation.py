@@ -153,6 +153,7 @@ def merge_splits(old: Split, new: Split, unknown_ids: UnknownIds = "refuse") -> 
         items=items,
         description=f"{old.description}; then {new.description}",
         report=(*old.report, *new.report),
+        titles=new.titles if old.titles is None else old.titles.joined(new.titles),
         notes=(
             *new.notes,
             *notes,

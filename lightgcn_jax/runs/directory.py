@@ -3,7 +3,7 @@
 =========================  ==================================================================
 config.json                settings, how the data was made, format version; written first
 run.toml                   the flags of the command that made it, if one did: `train --config`
-users.parquet, …items…     external ids in row order
+users.parquet, …items…     external ids in row order, and the items' titles
 pairs.safetensors          train, valid and test pairs as rows
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
@@ -12,6 +12,7 @@ model.safetensors          what a closed form needs beyond settings and pairs, o
                            a trained model scores by, if anything
 summary.json               the figures; written last, so a run with it is finished
 loss.png, metrics.png      curves, where matplotlib is installed
+plot.png                   the picture of the command plot, where it was called
 .lock                      held by the process that trains the run
 =========================  ==================================================================
 
@@ -36,6 +37,7 @@ import safetensors.numpy
 
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import PARTS, CountChange, IdMap, Pairs, Split
+from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
     locked,
@@ -52,6 +54,7 @@ from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
 
 FORMAT_VERSION = 2
+_TITLE = "title"
 _FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
 _PACKAGE = "lightgcn-pinsage-jax"
 _DAMAGED = (safetensors.SafetensorError, pl.exceptions.PolarsError)
@@ -109,8 +112,11 @@ class RunDirectory:
         with whole_folder(path, "run") as temporary:
             run = cls(temporary)
             for name, ids in (("users", split.users), ("items", split.items)):
+                columns = [ids.ids.alias("id")]
+                if name == "items" and split.titles is not None:
+                    columns.append(split.titles.of(ids.ids))
                 with replacing(temporary / f"{name}.parquet") as file:
-                    pl.DataFrame({"id": ids.ids}).write_parquet(file)
+                    pl.DataFrame(columns).write_parquet(file)
             pairs = {}
             for part in PARTS:
                 rows: Pairs = getattr(split, part)
@@ -244,12 +250,22 @@ class RunDirectory:
             stored = safetensors.numpy.load_file(path)
             pairs = [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
         train, valid, test = pairs
-        return Split(users, items, train, valid, test, description, notes, report)
+        titles = self._titles()
+        return Split(users, items, train, valid, test, description, notes, report, titles)
 
     def _ids(self, name: str) -> IdMap:
         path = self.path / f"{name}.parquet"
         with _reading(path, "a Parquet file of ids"):
             return IdMap(pl.read_parquet(path, glob=False)["id"])
+
+    def _titles(self) -> Titles | None:
+        path = self.path / "items.parquet"
+        with _reading(path, "a Parquet file of ids and titles"):
+            frame = pl.read_parquet(path, glob=False)
+            if _TITLE not in frame.columns:
+                return None
+            known = frame.drop_nulls(_TITLE)
+            return Titles(IdMap(known["id"]), known[_TITLE])
 
     @property
     def checkpoints(self) -> Path:

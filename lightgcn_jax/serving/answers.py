@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
@@ -142,6 +143,7 @@ def best_of(
     k: int,
     seen: CsrRows | None,
     allowed: np.ndarray | None,
+    of_rows: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Ranking:
     """The k best items of each row; for a few rows by a program that knows neither k nor filters.
 
@@ -154,15 +156,41 @@ def best_of(
         k: at most as many as are allowed.
         seen: items to leave out, row r for query r; None leaves out nothing.
         allowed: ``bool[I]``, which items may be ranked; None for all.
+        of_rows: in the place of ``allowed`` from n rows to ``bool[n, I]``, which items may be
+            ranked for each; many rows are then ranked a few at a time. None where nobody has a
+            filter of their own.
     """
+    if of_rows is not None:
+        parts = [
+            _best_of_few(ready, part, k, seen, of_rows(part))
+            for part in (rows[at : at + _FEW_ROWS] for at in range(0, len(rows), _FEW_ROWS))
+        ]
+        return Ranking(*map(np.concatenate, zip(*parts, strict=True)))
     if len(rows) > _FEW_ROWS:
         candidates = None if allowed is None or allowed.all() else np.flatnonzero(allowed)
         return rank(ready, rows, k, seen=seen, candidates=candidates)
     if allowed is None:
         allowed = np.ones(ready.all_items, bool)
+    return _best_of_few(ready, rows, k, seen, allowed)
+
+
+def _best_of_few(
+    ready: ReadyScorer, rows: np.ndarray, k: int, seen: CsrRows | None, allowed: np.ndarray
+) -> Ranking:
     most = min(power_of_two(max(k, _LEAST_K)), ready.all_items)
     ranking = rank(ready, rows, most, seen=seen, allowed=allowed)
     return Ranking(ranking.items[:, :k], ranking.scores[:, :k])
+
+
+def history_of(items: np.ndarray) -> CsrRows:
+    """One row of items, filled up to a power of two so that lists of many lengths share programs.
+
+    Args:
+        items: ``int[n]``, ascending.
+    """
+    columns = np.pad(items, (0, power_of_two(len(items)) - len(items)), constant_values=-1)
+    offsets = jnp.array([0, len(items)], jnp.int32)
+    return CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest=len(columns))
 
 
 def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> int:

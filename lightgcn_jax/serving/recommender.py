@@ -16,12 +16,12 @@ import numpy as np
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.data.splits import Split
+from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.cold import PopularForCold
 from lightgcn_jax.evaluation.ranking import (
     Ranking,
     ReadyScorer,
-    power_of_two,
     ready_scorer,
     with_queries,
 )
@@ -37,16 +37,15 @@ from lightgcn_jax.serving.answers import (
     answer_for,
     best_of,
     cut_to,
+    history_of,
     known_rows,
     nothing_known,
     ranked_rows,
 )
+from lightgcn_jax.serving.filters import Allowed, Filter
 from lightgcn_jax.serving.neighbours import cosines, folded_user, neighbours
 from lightgcn_jax.settings import model_name
 from lightgcn_jax.shown import Shown
-
-Filter = Iterable[int | str] | None
-"""External ids of items; None filters nothing."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,6 +64,7 @@ class Recommender(Shown):
         train: row u holds the items of user u that the model was made from. Of users and items
             without any the model knows nothing: such users are recommended popular items, and
             neither has neighbours. None where the model knows everybody.
+        titles: what people call the items, where that is known.
 
     Raises:
         InputError: scorer, ids and seen items do not fit each other, or the scorer holds a value
@@ -78,6 +78,7 @@ class Recommender(Shown):
     model: str = "a model of your own"
     offset_columns: int = 0
     train: CsrRows | None = None
+    titles: Titles | None = None
 
     def __post_init__(self):
         if isinstance(self.scorer, Tables):
@@ -171,7 +172,10 @@ class Recommender(Shown):
         rows = (
             csr_rows(pairs.users, pairs.items, len(split.users)) for pairs in (seen, split.train)
         )
-        return cls(split.users, split.items, scorer, next(rows), model, offsets, next(rows))
+        seen_rows, train_rows = rows
+        return cls(
+            split.users, split.items, scorer, seen_rows, model, offsets, train_rows, split.titles
+        )
 
     def knows_user(self, users: Iterable[int | str]) -> np.ndarray:
         """Whether each user has training interactions to recommend by, ``bool[n]``.
@@ -198,8 +202,8 @@ class Recommender(Shown):
         users: int | str,
         k: int | None = None,
         exclude_seen: bool = True,
-        items: Filter = None,
-        filter_items: Filter = None,
+        among: Filter = None,
+        exclude: Filter = None,
     ) -> Ranked: ...
     @overload
     def recommend(
@@ -207,16 +211,16 @@ class Recommender(Shown):
         users: ExternalIds,
         k: int | None = None,
         exclude_seen: bool = True,
-        items: Filter = None,
-        filter_items: Filter = None,
+        among: Filter = None,
+        exclude: Filter = None,
     ) -> list[Ranked | None]: ...
     def recommend(
         self,
         users: Asked,
         k: int | None = None,
         exclude_seen: bool = True,
-        items: Filter = None,
-        filter_items: Filter = None,
+        among: Filter = None,
+        exclude: Filter = None,
     ) -> Answer:
         """The items of highest score for one user or for several.
 
@@ -225,8 +229,10 @@ class Recommender(Shown):
             k: items for each user, 1 or more, by default 20; where fewer may be recommended, all
                 of them are (and a UserWarning says so if k was given).
             exclude_seen: leave out the items that the user has.
-            items: external ids; only these may be recommended. None allows all.
-            filter_items: external ids to leave out for every user.
+            among: external ids; only these may be recommended, or each user's own items: a
+                mapping from users to items, interactions, or a table of users and items. None
+                allows all; somebody without items of their own is then recommended nothing.
+            exclude: external ids to leave out for every user, or for each user.
 
         Returns:
             For one id its items; for several a list in their order, None where an id is unknown
@@ -234,10 +240,11 @@ class Recommender(Shown):
             items, scored by their number of users (one UserWarning names all of these).
 
         Raises:
-            InputError: the single user, or an item of a filter, is unknown, or k is below 1.
+            InputError: the single user, or an item of a filter for everybody, is unknown, no pair
+                of the other filters is known, or k is below 1.
         """
-        allowed = self._allowed(items, filter_items)
-        available = len(self.items) if allowed is None else int(np.count_nonzero(allowed))
+        allowed = Allowed(self.users, self.items, among, exclude)
+        available, of_rows = allowed.available, allowed.of_rows if allowed.differs else None
         k = cut_to(k, available, "may be recommended")
 
         def best(rows: np.ndarray) -> Ranking:
@@ -249,7 +256,7 @@ class Recommender(Shown):
                 )
                 warnings.warn(message, UserWarning, stacklevel=5)
             ready = self._ready_for_cold if cold.any() else self._ready
-            return best_of(ready, rows, k, seen, allowed)
+            return best_of(ready, rows, k, seen, allowed.for_all, of_rows)
 
         return answer_for(users, self.users, self.items, best, "user", empty=not available)
 
@@ -284,10 +291,7 @@ class Recommender(Shown):
         if len(given) and self._cold_items[given].all():
             raise InputError(nothing_known("items", self.items.external(given)))
         k = cut_to(k, len(self.items), "may be recommended")
-        # Filled up to a power of two, so that lists of many lengths share few programs.
-        columns = np.pad(given, (0, power_of_two(len(given)) - len(given)), constant_values=-1)
-        offsets = jnp.array([0, len(given)], jnp.int32)
-        history = CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest=len(columns))
+        history = history_of(given)
         if isinstance(self.scorer, Tables):
             vector = folded_user(self.scorer, self.train, given, self.offset_columns)
             ready = with_queries(self._ready, self.scorer, jnp.asarray(vector[None]))
@@ -381,14 +385,3 @@ class Recommender(Shown):
         if own is None:
             return ready_scorer(cosines(self.item_embeddings, self.offset_columns))
         return ready_scorer(own())
-
-    def _allowed(self, items: Filter, filter_items: Filter) -> np.ndarray | None:
-        """Which items may be ranked, ``bool[I]``; None for all."""
-        if items is None and filter_items is None:
-            return None
-        allowed = np.full(len(self.items), items is None)
-        if items is not None:
-            allowed[known_rows(self.items, items, "items")] = True
-        if filter_items is not None:
-            allowed[known_rows(self.items, filter_items, "filter_items")] = False
-        return allowed

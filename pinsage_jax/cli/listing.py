@@ -28,6 +28,11 @@ EXAMPLES = {
         "train --config mine/run.toml --dim 128 --out wider",
     ),
     "evaluate": ("evaluate mine", "evaluate mine --no-probe --json"),
+    "plot": ("plot mine", "plot mine --out curve.svg"),
+    "recommend": (
+        "recommend mine --user 42 7 --k 20",
+        "recommend mine --all-users --out recommendations.parquet",
+    ),
     "similar": (
         "similar mine --item 1193 --by cosine",
         "similar mine --item 1193 --sheet near.png --pictures covers",

@@ -10,6 +10,8 @@ from lightgcn_jax.cli.program import run
 _COMMANDS = {
     "train": ("train", "Train", "Train an encoder on a data set or on your own items."),
     "evaluate": ("runs", "Evaluate", "Rank a run's held-out pairs again, and probe its vectors."),
+    "plot": ("plot", "Plot", "Draw a run: learning curve, popularity, groups."),
+    "recommend": ("recommend", "Recommend", "Recommend items to users, or by some items."),
     "similar": ("runs", "Similar", "Find the neighbours of items, of one run or several."),
     "embed": ("embed", "Embed", "Add items that did not exist at training time."),
     "export": ("runs", "Export", "Write vectors and ids to one file."),
@@ -21,7 +23,7 @@ PINSAGE = Program(
     package="pinsage_jax.cli",
     commands=_COMMANDS,
     out_of_memory="try a smaller --dim, --batch-size, --negatives, --neighbors or --hard-cap",
-    spellings={"--neighbours": "--neighbors"},
+    spellings={"--neighbours": "--neighbors", "--liked": "--items"},
 )
 
 

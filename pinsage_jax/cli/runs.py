@@ -13,16 +13,18 @@ import tyro
 from rich.console import Console
 
 from lightgcn_jax.cli.console import WholeTable, results, say, table
-from lightgcn_jax.cli.runs import Ids, RunPath, Switch
+from lightgcn_jax.cli.runs import Ids, RunPath, Switch, plain
 from lightgcn_jax.cli.settings import File, flag
+from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.serving import Ranked
 from lightgcn_jax.serving.export import check_target, write_tables
-from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.runs.evaluate import evaluate_run
-from pinsage_jax.runs.finished import open_items
+from pinsage_jax.runs.finished import features_of, open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
 from pinsage_jax.runs.stored_task import read_table
 from pinsage_jax.serving.contact_sheet import contact_sheet, named_picture, neighbours_table
+from pinsage_jax.serving.item_titles import titles_of
 from pinsage_jax.serving.live_items import GROWTH, LiveItems, Neighbours
 from pinsage_jax.serving.programs import Similarity
 
@@ -158,7 +160,8 @@ class Similar:
         if self.sheet is not None and known:
             self._draw(self.sheet, found[str(self.run_path)], live)
         if self.json:
-            print(json.dumps({name: _plain(one) for name, one in found.items()}, indent=2))
+            titles = titles_of(features_of(self.run_path, live), live.items)
+            print(json.dumps({name: _plain(one, titles) for name, one in found.items()}, indent=2))
         elif known and self.compare:
             results().print(_side_by_side(found))
         elif known:
@@ -246,23 +249,21 @@ def neighbours_of(
 
 
 def print_neighbours(found: Mapping[int | str, Neighbours], live: LiveItems, path: Path) -> None:
-    """Print a line for each neighbour with its features; those of items that were added later are
-    the ones that the run reads.
+    """Print a line for each neighbour with its features, but for vectors; those of items that were
+    added later are the ones that the run reads.
 
     Args:
         found: the neighbours of each item.
         live: the items of the run.
         path: the run directory.
     """
-    features = read_table(path)
-    if live.added is not None:
-        unknown = features.take(np.full(len(live.added), -1))
-        columns = {**unknown.columns, **live.added.table.columns}
-        features = features.followed_by(FeatureTable(columns, len(live.added)))
+    features = features_of(path, live)
+    # A vector's numbers tell nobody anything.
+    shown = [name for name, one in features.columns.items() if one.kind != "vector"]
     ids = np.stack([live.items.rows(one.ids) for one in found.values()])
     scores = np.stack([one.scores for one in found.values()])
     queries = live.items.rows(list(found))
-    drawn = neighbours_table(queries, ids, scores, features, live.items)
+    drawn = neighbours_table(queries, ids, scores, features, live.items, shown)
     results().print(table(drawn.columns, drawn.rows, numbers=drawn.numbers))
 
 
@@ -283,9 +284,7 @@ def _cell(neighbours: Neighbours, place: int) -> str:
     return f"{neighbours.ids[place]}  {neighbours.scores[place]:.3f}"
 
 
-def _plain(found: Mapping[int | str, Neighbours]) -> list[dict[str, Any]]:
-    pairs = {item: zip(*near, strict=True) for item, near in found.items()}
+def _plain(found: Mapping[int | str, Neighbours], titles: Titles | None) -> list[dict[str, Any]]:
     return [
-        {"item": item, "neighbours": [{"id": one, "score": float(score)} for one, score in near]}
-        for item, near in pairs.items()
+        {"item": item, "neighbours": plain(Ranked(*near), titles)} for item, near in found.items()
     ]

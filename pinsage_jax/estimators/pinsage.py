@@ -21,7 +21,6 @@ from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, load_items
 from pinsage_jax.estimators.given import feature_frame, given_contexts
 from pinsage_jax.estimators.listening import Listening, TaskName, task_of
-from pinsage_jax.estimators.recommending import write_memberships
 from pinsage_jax.estimators.serving import Fitted, Scratch, Serving
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import align
@@ -127,8 +126,8 @@ class PinSage(Serving):
             path = Path(out)
             functions = listeners(on_epoch)
             reporter = Listening(shown, functions) if functions else shown
-            fit(made, self.config, out=path, data={"columns": list(columns)}, reporter=reporter)
-        write_memberships(path, made.data.interactions)
+            about = {"columns": list(columns), "dataset": made.data.name}
+            fit(made, self.config, out=path, data=about, reporter=reporter)
         self._take(Fitted(path, columns, is_pandas, folder))
         return self
 

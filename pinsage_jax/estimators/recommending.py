@@ -2,127 +2,204 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
 
-from lightgcn_jax.data import Interactions
+from lightgcn_jax.arrays import Array
+from lightgcn_jax.data import IdMap, Interactions
+from lightgcn_jax.data.titles import Titles
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, Ranking, ready_scorer
-from lightgcn_jax.files import replacing
+from lightgcn_jax.evaluation.ranking import ReadyScorer, with_queries
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
-from lightgcn_jax.serving.answers import Ranked, best_of, cut_to, ranked_rows
+from lightgcn_jax.serving.answers import (
+    Ranked,
+    best_of,
+    cut_to,
+    history_of,
+    known_rows,
+    power_of_two,
+    ranked_rows,
+)
+from lightgcn_jax.serving.filters import Allowed, Filter
 from pinsage_jax.evaluation.parts import query_scorer
-from pinsage_jax.features.raw_files import read_parquet
-from pinsage_jax.runs.finished import FinishedRun
+from pinsage_jax.runs.finished import FinishedRun, features_of, open_items, read_finished
+from pinsage_jax.runs.memberships import read_memberships
+from pinsage_jax.serving.item_titles import titles_of
 from pinsage_jax.serving.live_items import LiveItems
 
-_FILE = "memberships.parquet"
 
-
-def write_memberships(path: Path, interactions: Interactions) -> None:
-    """Keep all memberships beside a run, which itself keeps those that it trained on.
+class ContextRecommender:
+    """Recommends to contexts: users, baskets, boards.
 
     Args:
         path: the run directory.
-        interactions: in the rows of the run.
-    """
-    columns = {"context": interactions.user_rows, "item": interactions.item_rows}
-    if interactions.timestamps is not None:
-        columns["time"] = interactions.timestamps
-    with replacing(path / _FILE) as temporary:
-        pl.DataFrame(columns).write_parquet(temporary)
-
-
-def read_memberships(path: Path, trained: Interactions) -> Interactions:
-    """All memberships that are known of a run: where none were kept, those that it trained on.
-
-    Args:
-        path: the run directory.
-        trained: the memberships that it trained on.
-    """
-    if not (path / _FILE).exists():
-        return trained
-    frame = read_parquet(path / _FILE)
-    times = frame["time"].to_numpy() if "time" in frame.columns else None
-    return dataclasses.replace(
-        trained,
-        user_rows=frame["context"].to_numpy(),
-        item_rows=frame["item"].to_numpy(),
-        timestamps=times,
-    )
-
-
-class Memberships:
-    """All that is known of what contexts hold.
-
-    Args:
-        interactions: in the rows of the run.
+        run: the encoder and the task that it was trained on.
+        live: all items, those that were added included.
     """
 
-    def __init__(self, interactions: Interactions):
-        self.interactions = interactions
+    def __init__(self, path: Path, run: FinishedRun, live: LiveItems):
+        self._path, self._run, self._live = path, run, live
+        # Made of the items that there were at the time.
+        self._of_table: tuple[Array, ReadyScorer] | None = None
+        self._titled: tuple[IdMap, Titles | None] | None = None
+
+    @classmethod
+    def from_run(cls, path: Path) -> ContextRecommender:
+        """Open a finished run.
+
+        Args:
+            path: its directory.
+
+        Raises:
+            InputError: it holds no finished run, or a damaged one.
+        """
+        return cls(path, read_finished(path), open_items(path, slack=0))
 
     @cached_property
-    def rows(self) -> CsrRows:
+    def known(self) -> Interactions:
+        """All that is known of the contexts, what was held out included."""
+        return read_memberships(self._path, self._run.task.train)
+
+    @property
+    def users(self) -> IdMap:
+        """External ids of the contexts."""
+        return self.known.users
+
+    @property
+    def items(self) -> IdMap:
+        """External ids of the items, those that were added last."""
+        return self._live.items
+
+    @property
+    def titles(self) -> Titles | None:
+        """What people call the items, where a feature says it."""
+        if self._titled is None or self._titled[0] is not self.items:
+            self._titled = self.items, titles_of(features_of(self._path, self._live), self.items)
+        return self._titled[1]
+
+    def knows_user(self, users: Sequence[Any]) -> np.ndarray:
+        """Whether each context holds an item to recommend by, ``bool[n]``.
+
+        Args:
+            users: n external ids.
+        """
+        rows = self.users.rows(list(users))
+        return (rows >= 0) & np.isin(rows, self.known.user_rows)
+
+    def recommend(
+        self,
+        users: list[Any],
+        k: int | None = None,
+        exclude_seen: bool = True,
+        among: Filter = None,
+        exclude: Filter = None,
+    ) -> list[Ranked | None]:
+        """The items that score highest for some contexts.
+
+        Args:
+            users: external ids of contexts.
+            k: items for each, by default 20.
+            exclude_seen: leave out the items that a context holds.
+            among: only these items may be recommended, or each context's own
+                (:data:`~lightgcn_jax.serving.filters.Filter`).
+            exclude: items to leave out, for all or for each context.
+
+        Returns:
+            What each is recommended; None where an id is unknown or holds no item.
+
+        Raises:
+            InputError: an item of a filter is unknown, or k is below 1.
+        """
+        allowed = Allowed(self.users, self.items, among, exclude)
+        most = cut_to(k, allowed.available, "may be recommended")
+        seen = self._seen if exclude_seen else None
+
+        def of_rows(rows: np.ndarray) -> np.ndarray:
+            return self._padded(allowed.of_rows(rows))
+
+        def best(rows: np.ndarray) -> Ranking:
+            own = of_rows if allowed.differs else None
+            return best_of(self._ready, rows, most, seen, self._padded(allowed.all_items), own)
+
+        held = self.knows_user(users)
+        rows = self.users.rows(users)[held] if len(users) else np.zeros(0, np.int32)
+        answers = iter(ranked_rows(rows, self.items, best, empty=not allowed.available))
+        return [next(answers) if fine else None for fine in held]
+
+    def recommend_from(
+        self,
+        items: Iterable[Any],
+        k: int | None = None,
+        exclude_given: bool = True,
+        among: Filter = None,
+        exclude: Filter = None,
+    ) -> Ranked:
+        """The items that score highest for somebody who has some items.
+
+        Args:
+            items: external ids, each counted once.
+            k: items wanted, by default 20.
+            exclude_given: leave out those given.
+            among: only these items may be recommended.
+            exclude: items to leave out.
+
+        Raises:
+            InputError: an item is unknown, there is none, or k is below 1.
+        """
+        given = np.unique(known_rows(self.items, items, "items"))
+        if not len(given):
+            raise InputError("items: expected at least one item to recommend by, got none")
+        allowed = Allowed(self.users, self.items, among, exclude)
+        if allowed.differs:
+            raise InputError("expected filters for everybody: nobody of the run is asked for")
+        most = cut_to(k, allowed.available, "may be recommended")
+        wide = np.pad(given, (0, power_of_two(len(given)) - len(given)), constant_values=-1)
+        run, table = self._run, self._live.table
+        query = query_scorer(run.model, run.params, table, wide[None].astype(np.int32)).queries
+        ready = with_queries(self._ready, self._ready.scorer, query)
+        seen = history_of(given) if exclude_given else None
+
+        def best(rows: np.ndarray) -> Ranking:
+            return best_of(ready, rows, most, seen, self._padded(allowed.all_items))
+
+        nothing = not allowed.available
+        return ranked_rows(np.zeros(1, np.int32), self.items, best, empty=nothing)[0]
+
+    def _padded(self, allowed: np.ndarray) -> np.ndarray:
+        """A mask of the items as one of the table, whose spare rows nobody is recommended."""
+        spare = (0, len(self._live.table) - len(self.items))
+        return np.pad(allowed, [(0, 0)] * (allowed.ndim - 1) + [spare])
+
+    @property
+    def _ready(self) -> ReadyScorer:
+        """What ranks the catalogue as it is now; made anew when items came or changed."""
+        table = self._live.table
+        if self._of_table is None or self._of_table[0] is not table:
+            scorer = InnerProduct(jnp.asarray(self._asking), table)
+            self._of_table = table, ready_scorer(scorer)
+        return self._of_table[1]
+
+    @cached_property
+    def _asking(self) -> np.ndarray:
+        """A query for each context, ``float32[C, D]``, made of its latest items as the task makes
+        queries; those of a context without any have no meaning."""
+        run, known = self._run, self.known
+        most = max(1, run.task.valid.queries.shape[1])
+        queries = latest(known, np.arange(known.num_users), most)
+        vectors = np.asarray(run.items.vectors)
+        return np.asarray(query_scorer(run.model, run.params, vectors, queries).queries)
+
+    @cached_property
+    def _seen(self) -> CsrRows:
         """Row c holds the items of context c, each once."""
-        data = self.interactions
-        users, items = np.divmod(np.unique(data.pair_keys), data.num_items)
-        return csr_rows(users.astype(np.int32), items.astype(np.int32), data.num_users)
-
-
-def context_vectors(run: FinishedRun, known: Interactions) -> np.ndarray:
-    """A query for each context, made of its latest items, as the task makes queries.
-
-    Args:
-        run: the run.
-        known: all memberships; those of a context without any have no meaning.
-
-    Returns:
-        ``float32[C, D]``.
-    """
-    most = max(1, run.task.valid.queries.shape[1])
-    queries = latest(known, np.arange(known.num_users), most)
-    vectors = np.asarray(run.items.vectors)
-    return np.asarray(query_scorer(run.model, run.params, vectors, queries).queries)
-
-
-def recommended(
-    asking: np.ndarray,
-    known: Memberships,
-    rows: np.ndarray,
-    live: LiveItems,
-    k: int,
-    exclude: Iterable[Any] | None,
-    exclude_seen: bool,
-) -> list[Ranked]:
-    """The items that score highest for some contexts.
-
-    Args:
-        asking: ``float32[C, D]``, a query for each context.
-        known: all memberships.
-        rows: ``int[n]``, contexts.
-        live: all items, those that were added included.
-        k: items for each.
-        exclude: ids of items to leave out.
-        exclude_seen: leave out the items that a context holds.
-    """
-    ready = ready_scorer(InnerProduct(jnp.asarray(asking), jnp.asarray(live.vectors)))
-    allowed = np.ones(len(live.items), bool)
-    for one in exclude or ():
-        allowed[live.items.row(one)] = False
-    seen = known.rows if exclude_seen else None
-    most = cut_to(k, int(allowed.sum()), "may be recommended")
-
-    def best(rows: np.ndarray) -> Ranking:
-        return best_of(ready, rows, most, seen, allowed)
-
-    return ranked_rows(rows, live.items, best)
+        users, items = np.divmod(np.unique(self.known.pair_keys), self.known.num_items)
+        return csr_rows(users.astype(np.int32), items.astype(np.int32), self.known.num_users)
 
 
 def latest(known: Interactions, rows: np.ndarray, most: int) -> np.ndarray:

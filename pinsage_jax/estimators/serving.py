@@ -17,21 +17,18 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.tables import as_list, frame_of, is_many
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.serving.answers import Ranked
+from lightgcn_jax.serving.filters import user_pairs
 from lightgcn_jax.shown import Shown
 from pinsage_jax.estimators.given import feature_frame, lists_of
-from pinsage_jax.estimators.recommending import (
-    Memberships,
-    context_vectors,
-    read_memberships,
-    recommended,
-)
+from pinsage_jax.estimators.recommending import ContextRecommender
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import items_of_frame
 from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.finished import FinishedRun, open_items, read_finished
+from pinsage_jax.runs.finished import FinishedRun, features_of, open_items, read_finished
 from pinsage_jax.serving.added_items import Added
+from pinsage_jax.serving.item_titles import titles_of
 from pinsage_jax.serving.live_items import GROWTH, LiveItems
 
 
@@ -66,7 +63,7 @@ class Serving(Shown):
 
     def _take(self, fitted: Fitted) -> None:
         self._fitted = fitted
-        for name in ("live", "run", "_memberships", "_asking"):
+        for name in ("live", "run", "recommender"):
             self.__dict__.pop(name, None)  # Those of an earlier fit.
 
     @property
@@ -110,6 +107,7 @@ class Serving(Shown):
         k: int = 10,
         *,
         exclude: Any = None,
+        among: Any = None,
         exclude_seen: bool = True,
         as_frame: Any = False,
     ) -> Any:
@@ -121,7 +119,9 @@ class Serving(Shown):
         Args:
             contexts: the id of a user, a basket or a board, several, or None for all.
             k: items for each.
-            exclude: ids of items to leave out.
+            exclude: ids of items to leave out for everybody; or for each context, a mapping from
+                contexts to items or a table of contexts and items.
+            among: ids of items; only these may be recommended; or for each context, likewise.
             exclude_seen: leave out the items that the context holds.
             as_frame: give a DataFrame (``True``, ``"polars"``, ``"pandas"``).
 
@@ -132,38 +132,30 @@ class Serving(Shown):
         Raises:
             InputError: the single id is unknown, or one of ``exclude``.
         """
-        memberships = self._memberships
-        known = memberships.interactions
-        asked = known.users.ids.to_list() if contexts is None else scalar(contexts)
+        recommender = self.recommender
+        asked = recommender.users.ids.to_list() if contexts is None else scalar(contexts)
         wanted = as_list(asked) or []
-        rows = known.users.rows(wanted)
-        held = (rows >= 0) & np.isin(rows, known.user_rows)
+        held = recommender.knows_user(wanted)
         unknown = [one for one, fine in zip(wanted, held, strict=True) if not fine]
         if unknown and not is_many(asked):
             raise InputError(
                 f"context: nothing is known of {asked!r}; known ids look like "
-                f"{known.users.ids[0]!r}"
+                f"{recommender.users.ids[0]!r}"
             )
         if unknown:
             named = ", ".join(map(repr, unknown[:5]))
             warnings.warn(f"nothing is known of {named}: no items are", UserWarning, stacklevel=2)
-        answers = iter(
-            recommended(
-                self._asking, memberships, rows[held], self.live, k, as_list(exclude), exclude_seen
-            )
-        )
-        found = [next(answers) if fine else None for fine in held]
+        filters = {
+            name: given if given is None or user_pairs(given, name) else as_list(given)
+            for name, given in (("among", among), ("exclude", exclude))
+        }
+        found = recommender.recommend(wanted, k, exclude_seen, **filters)
         return self._answer(asked, found, as_frame, self._now.columns)
 
     @cached_property
-    def _memberships(self) -> Memberships:
-        """All that is known of the contexts, what was held out included."""
-        return Memberships(read_memberships(self._now.path, self.run.task.train))
-
-    @cached_property
-    def _asking(self) -> np.ndarray:
-        """A query for each context, ``float32[C, D]``."""
-        return context_vectors(self.run, self._memberships.interactions)
+    def recommender(self) -> ContextRecommender:
+        """What recommends to contexts, beneath this object."""
+        return ContextRecommender(self._now.path, self.run, self.live)
 
     def add(
         self,
@@ -261,4 +253,5 @@ class Serving(Shown):
         if as_frame is False:
             return found if is_many(asked) else found[0]
         kind = ("pandas" if self._now.is_pandas else "polars") if as_frame is True else as_frame
-        return frame_of(asked, found, kind, columns)
+        titles = titles_of(features_of(self._now.path, self.live), self.live.items)
+        return frame_of(asked, found, kind, columns, titles)

@@ -23,7 +23,7 @@ def _compose(params: Any, vectors: Array, queries: Array, *, model: PinSage) -> 
 
 
 def query_scorer(
-    model: PinSage, params: Any, vectors: np.ndarray, queries: np.ndarray
+    model: PinSage, params: Any, vectors: np.ndarray | Array, queries: np.ndarray
 ) -> InnerProduct:
     """Score all items for queries, as training scores them.
 

@@ -4,6 +4,7 @@
 config.json                settings, how the data was made, format version; written first
 run.toml                   the flags of the command that made it, if one did: `train --config`
 items.parquet, contexts…   external ids in row order
+memberships.parquet        all that contexts hold, what is held out included
 columns.parquet            the items' raw feature columns; columns.json tells the kind of each
 task.safetensors           training edges, pairs and held-out pairs as rows
 schema.json                how features are encoded, with the statistics of the training items

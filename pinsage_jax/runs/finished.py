@@ -16,11 +16,12 @@ from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model, model_
 from pinsage_jax.features.bags import TextEncoders
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.schema import FeatureSchema
+from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.structure import Structure
 from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.fit import Fit
 from pinsage_jax.runs.kept_items import read_added, state_of, write_added
-from pinsage_jax.runs.stored_task import load_task
+from pinsage_jax.runs.stored_task import load_task, read_table
 from pinsage_jax.serving.live_items import LiveItems
 from pinsage_jax.tasks.task import Task
 
@@ -134,6 +135,21 @@ def open_items(
         live.restore(*before)
     live.stored = state
     return live
+
+
+def features_of(path: Path, live: LiveItems) -> FeatureTable:
+    """The features of all items; of those added later what the run reads.
+
+    Args:
+        path: the run directory.
+        live: its items.
+    """
+    features = read_table(path)
+    if live.added is None:
+        return features
+    unknown = features.take(np.full(len(live.added), -1))
+    columns = {**unknown.columns, **live.added.table.columns}
+    return features.followed_by(FeatureTable(columns, len(live.added)))
 
 
 def _read_edges(

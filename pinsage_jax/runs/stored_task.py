@@ -18,6 +18,7 @@ from pinsage_jax.features.columns import Column
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.runs.directory import PinSageRun, reading
+from pinsage_jax.runs.memberships import write_memberships
 from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
 from pinsage_jax.tasks.task import HeldOut, Task
 
@@ -36,6 +37,7 @@ def save_task(run: PinSageRun, task: Task) -> None:
     run.write_ids("items", train.items)
     run.write_ids("contexts", train.users)
     write_table(run.path, data.features)
+    write_memberships(run.path, data.interactions)
     arrays: dict[str, np.ndarray] = {
         "item_rows": train.item_rows,
         "context_rows": train.user_rows,

@@ -132,6 +132,11 @@ class LiveItems:
         self._arrays = tuple(jnp.asarray(np.pad(one, room)) for one in (*below, embedded.vectors))
 
     @property
+    def table(self) -> Array:
+        """``float32[rows, D]``, the vectors as they lie on the device, with rows to spare."""
+        return self._arrays[-1]
+
+    @property
     def vectors(self) -> np.ndarray:
         """z of all known items, ``float32[known, D]``, new ones last."""
         return np.asarray(self._arrays[-1])[: len(self.items)]

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import importlib.metadata
+import importlib.util
 import io
 import itertools
 import json
@@ -28,6 +29,7 @@ from lightgcn_jax.runs.interrupt import gone_unless_begun
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, TrainConfig, flat, from_flat
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
+from tests.lightgcn.drawn import drawing
 
 # The function of that name hides its module from `import`.
 fitting = importlib.import_module("lightgcn_jax.runs.fit")
@@ -120,6 +122,43 @@ def test_train_says_what_it_trains_on_and_what_came_out(trained):
     assert f"{summary['test']['recall@10']:.4f}" in out
     data = RunDirectory.open(run).data
     assert (data["user_column"], data["min_rating"], data["k_core"]) == ("who", 2.0, 2)
+
+
+def test_a_picture_of_a_run(run, tmp_path, monkeypatch):
+    with drawing(monkeypatch) as figures:
+        status, out, err = call("plot", run, "--out", tmp_path / "run.svg")
+    assert (status, out, err) == (0, "", f"wrote {tmp_path / 'run.svg'}\n")
+    assert "<svg" in (tmp_path / "run.svg").read_text()
+    texts = figures.texts()
+    assert "lightgcn on log.csv" in texts
+    best = RunDirectory.open(run).summary()["best_epoch"]
+    assert {f"chosen: epoch {best}", "ranked by popularity", "Training loss", "epoch"} <= {*texts}
+    assert {"Popularity of the first 10 recommended", "of recommendations"} <= {*texts}
+    assert "recall@10 (share of items found)" in texts
+    assert figures.scales() == {"linear"}
+    # What is drawn are the run's figures: of the groups, weighted by their users, that of test.
+    users = next(axes for axes in figures[-1].axes if "activity" in axes.get_title())
+    counts = [
+        int(tick.get_text().partition("n = ")[2].replace(",", ""))
+        for tick in users.get_xticklabels()
+    ]
+    mean = np.average([bar.get_height() for bar in users.patches], weights=counts)
+    assert mean == pytest.approx(RunDirectory.open(run).summary()["test"]["recall@10"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("run.pdf", "expected a name in .png or .svg"), ("nix/run.png", "nix: no such folder")],
+)
+def test_a_picture_that_cannot_be_written(out, message, run, tmp_path):
+    assert message in error_of("plot", run, "--out", tmp_path / out)
+
+
+def test_a_picture_without_matplotlib(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert "pip install 'lightgcn-pinsage-jax[plot]'" in error_of("plot", run)
+    compared = error_of("compare", run, run, "--plot", tmp_path / "both.png")
+    assert "pip install 'lightgcn-pinsage-jax[plot]'" in compared
 
 
 def test_python_gives_the_same_run(trained, log):
@@ -432,7 +471,7 @@ def test_somebody_new_is_recommended_to_by_what_they_like(source, run, tmp_path)
             ("--user", "u"),
             "recommend: expected one of --user ID …, --users FILE, --all-users and --liked ID …",
         ),
-        (("--items", liked[0]), "--liked: expected neither --items nor --filter-items beside it"),
+        (("--among", liked[0]), "--liked: expected neither --among nor --exclude beside it"),
     ]
     for flags, said in refusals:
         assert said in error_of(*ask, *flags)
@@ -502,14 +541,14 @@ def test_recommend_filters(run):
         [answer] = json.loads(outcome.out)
         assert answer["by"] == "model"
         cut = f"warning: k: {len(items)} were asked for, .* may be recommended\n"
-        assert re.fullmatch(cut if "items" in str(flags) else "", outcome.err)
+        assert re.fullmatch(cut if {"--among", "--exclude"} & {*flags} else "", outcome.err)
         return [item["id"] for item in answer["items"]]
 
     unseen = ids()
     assert set(unseen) < set(items)
     assert set(ids("--include-seen")) == set(items)
-    assert set(ids("--items", *unseen[:3])) == set(unseen[:3])
-    assert ids("--filter-items", *unseen[:2]) == unseen[2:]
+    assert set(ids("--among", *unseen[:3])) == set(unseen[:3])
+    assert ids("--exclude", *unseen[:2]) == unseen[2:]
 
 
 def test_unknown_users_are_named_and_the_others_answered(run):
@@ -613,8 +652,8 @@ def test_cutoffs_and_numbers_beyond_the_catalogue(run):
     assert cut.err == f"warning: k: 500 were asked for, {size} may be recommended\n"
     assert len(json.loads(cut.out)[0]["items"]) == size
     assert "k: expected 1 to" in error_of("recommend", run, "--user", user, "--k", 0)
-    assert "items: unknown item ids: 'x'" in error_of(
-        "recommend", run, "--user", user, "--items", "x"
+    assert "among: unknown item ids: 'x'" in error_of(
+        "recommend", run, "--user", user, "--among", "x"
     )
 
 

@@ -15,6 +15,7 @@ from lightgcn_jax.runs import RunDirectory, fit
 from lightgcn_jax.runs.compare import compare_runs
 from lightgcn_jax.runs.evaluate import evaluate_run
 from lightgcn_jax.settings import from_flat
+from tests.lightgcn.drawn import drawing
 
 
 def call(*arguments):
@@ -104,6 +105,31 @@ def test_compare_against_another_run_in_other_metrics(runs):
     assert tests[0][0] == "against itemcf"
     assert [row[0] for row in tests[1:]] == ["popular"] * 3
     assert tests[1][2].startswith("-")
+
+
+def test_compare_draws_runs_with_their_intervals(runs, tmp_path, monkeypatch):
+    paths = [runs / name for name in ("popular", "itemcf", "spectral")]
+    with drawing(monkeypatch) as figures:
+        status, _, err = call("compare", *paths, "--k", 10, "--plot", tmp_path / "all.png")
+    assert (status, err) == (0, f"wrote {tmp_path / 'all.png'}\n")
+    means, differences, *_ = figures[-1].axes
+    assert [tick.get_text() for tick in means.get_yticklabels()] == [
+        f"{path.name} ({path.name})" for path in paths
+    ]
+    found = compare_runs(paths, 10)
+    ends = [line.get_xdata() for line in differences.lines if len(line.get_xdata()) == 2]
+    for run, interval in zip(found.runs[1:], ends, strict=False):
+        paired = run.tests["recall@10"].paired
+        assert [*interval] == [paired.low, paired.high]
+        assert run.half_widths["recall@10"] > 0
+    assert "3 runs on own data" in figures.texts()
+
+
+def test_a_picture_of_a_closed_form(runs, tmp_path, monkeypatch):
+    with drawing(monkeypatch) as figures:
+        assert call("plot", runs / "itemcf", "--out", tmp_path / "one.png")[0] == 0
+    assert "itemcf on own data" in figures.texts()
+    assert len(figures[-1].axes) == 3
 
 
 def test_compare_as_json(runs):

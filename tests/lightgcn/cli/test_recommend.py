@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lightgcn_jax.estimators import ItemCosine
 from lightgcn_jax.serving import Recommender
 from tests.lightgcn.cli.test_cli import call, error_of
 
@@ -84,3 +85,79 @@ def test_what_cannot_be_asked_for(flags, message, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").write_text("\n")
     assert message in error_of("recommend", run, *flags)
+
+
+def test_pairs_of_users_and_items_filter_for_each(run, tmp_path):
+    plain = json.loads(call("recommend", run, "--user", "u3", "u1", "--k", 3, "--json").out)
+    first = [one["items"][0]["id"] for one in plain]
+    (tmp_path / "pairs.csv").write_text(f"user,item\nu3,{first[0]}\n")
+    flags = ("--user", "u3", "u1", "--k", 3, "--json")
+    left = json.loads(call("recommend", run, *flags, "--exclude-pairs", tmp_path / "pairs.csv").out)
+    assert left[0]["items"][0] == plain[0]["items"][1]
+    assert left[1] == plain[1]
+    only = json.loads(call("recommend", run, *flags, "--among-pairs", tmp_path / "pairs.csv").out)
+    assert [[item["id"] for item in one["items"]] for one in only] == [[first[0]], []]
+    both = ("--user", "u3", "--exclude", first[0], "--exclude-pairs", tmp_path / "pairs.csv")
+    assert "--exclude-pairs: expected no --exclude beside it" in error_of("recommend", run, *both)
+    new = ("--liked", first[0], "--among-pairs", tmp_path / "pairs.csv")
+    assert "--among-pairs: names users, but --liked asks for none" in error_of(
+        "recommend", run, *new
+    )
+
+
+def test_titles_are_kept_and_shown(tmp_path):
+    rows = [f"u{user},{item}" for user in range(6) for item in range(user, user + 5)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows))
+    titles = "".join(f"{item},Film {item}\n" for item in range(9))
+    (tmp_path / "films.csv").write_text("id,title\n" + titles)
+    flags = ("--data", tmp_path / "log.csv", "--model", "itemcf", "--ks", 3)
+    named = ("--titles", tmp_path / "films.csv")
+    status, out, err = call("train", *flags, *named, "--out", tmp_path / "run")
+    assert status == 0
+    assert "films.csv: titles of 9 of 10 items" in err
+    assert "Film " in out
+    run = tmp_path / "run"
+    ask = ("recommend", run, "--user", "u0")
+    (answer,) = json.loads(call(*ask, "--json").out)
+    by_id = {one["id"]: one["title"] for one in answer["items"]}
+    assert by_id
+    assert by_id == {item: f"Film {item}" if item < 9 else None for item in by_id}
+    assert call(*ask, "--out", tmp_path / "r.parquet").status == 0
+    table = pl.read_parquet(tmp_path / "r.parquet")
+    assert table.columns == ["user", "place", "item", "title", "score"]
+    near = json.loads(call("similar", run, "--item", 4, "--json").out)
+    assert near[0]["items"][0]["title"].startswith("Film ")
+    assert "title" not in call("similar", run, "--item", 4, "--json").out.partition("items")[0]
+    # A run refitted from it keeps them; control signs are shown, not sent.
+    assert call("train", "--refit", run, "--quiet", "--out", tmp_path / "again").status == 0
+    assert Recommender.from_run(tmp_path / "again").titles.of([3]).to_list() == ["Film 3"]
+    assert "Film\\x1b[2J" in call("recommend", _retitled(run), "--user", "u0").out
+    model = ItemCosine.load(run)
+    frame = model.recommend("u0", as_frame=True)
+    assert frame.columns == ["user", "item", "title", "rank", "score"]
+
+
+def _retitled(run):
+    """The run with a title that would clear a terminal."""
+    frame = pl.read_parquet(run / "items.parquet")
+    frame.with_columns(title=pl.lit("Film\x1b[2J")).write_parquet(run / "items.parquet")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--title-columns", "id", "name"), "--title-columns: says how to read a file, but there"),
+        (
+            ("--titles", "other.csv"),
+            "it has none of them, its ids look like 'x1' (--title-columns)",
+        ),
+        (("--titles", "nix.csv"), "nix.csv: no such file"),
+    ],
+)
+def test_titles_that_cannot_be_used(flags, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("user,item\na,1\na,2\nb,1\nb,2\n")
+    (tmp_path / "other.csv").write_text("id,title\nx1,One\n")
+    flags = ("--data", "log.csv", *flags, "--quiet", "--out", "run")
+    assert message in error_of("train", *flags)

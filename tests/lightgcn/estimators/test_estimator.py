@@ -70,6 +70,22 @@ def test_a_split_keeps_its_protocol(world):
     assert model.evaluate(pl.DataFrame({"user": users, "item": items}), 10) == model.evaluate(k=10)
 
 
+def test_filters_of_each_user_in_the_columns_that_were_fitted(chosen, frame):
+    model, _ = chosen
+    user, other = frame.visitor_id.unique()[:2]
+    plain = model.recommend([user, other], k=4)
+    hidden = pd.DataFrame({"why": ["x"], "book": [plain[0].ids[0]], "visitor_id": [user]})
+    for given in (hidden, {"visitor_id": [user], "book": [plain[0].ids[0]]}):
+        found = model.recommend([user, other], k=3, exclude=given)
+        assert (found[0].ids, found[1].ids) == (plain[0].ids[1:], plain[1].ids[:3])
+    # Of somebody unknown too, who is recommended popular items.
+    with pytest.warns(UserWarning, match="nothing is known of the users 'nobody'"):
+        popular = model.recommend(["nobody"], k=2)[0].ids
+    with pytest.warns(UserWarning, match="nothing is known of the users 'nobody'"):
+        left = model.recommend(["nobody"], k=1, exclude={"nobody": popular[:1], user: popular})
+    assert left[0].ids == popular[1:]
+
+
 def test_it_answers_as_the_recommender_does(frame, world):
     model = Filter(verbose=False, low_pass_rank=4).fit(frame)
     config = ClosedFormConfig(FilterModel(low_pass_rank=4), protocol="all")

@@ -109,7 +109,7 @@ SENTENCES = {
     "LightGCN.load(folder + '/saved')": r"holds a run of itemcf, not of lightgcn; Estimator.load",
     "model.save(folder)": "already exists|holds|not empty|taken",
     "model.recommend('C99', fallback=None)": "user: nothing is known of 'C99'",
-    "model.recommend('C1', exclude=['SKU-99'])": "filter_items: unknown item ids: 'SKU-99'",
+    "model.recommend('C1', exclude=['SKU-99'])": "exclude: unknown item ids: 'SKU-99'",
     "model.similar_items('SKU-99')": "unknown id 'SKU-99'",
     "model.score('C1', 'SKU-99')": "item: unknown id 'SKU-99'; known ids look like 'SKU-",
     "model.evaluate()": r"fitted on everything, so nothing was held out; pass test data",

@@ -12,6 +12,7 @@ from lightgcn_jax.evaluation import (
     item_groups,
     user_groups,
 )
+from lightgcn_jax.evaluation.groups import popularity_tenths
 from lightgcn_jax.graph import csr_rows
 from tests.lightgcn.worlds import graph_of
 
@@ -138,3 +139,18 @@ def test_a_group_without_test_pairs_has_no_recall():
 def test_no_groups_are_refused():
     with pytest.raises(InputError, match="groups: expected at least 1, got 0"):
         degree_groups(np.array([1, 2]), 0)
+
+
+def test_tenths_of_the_catalogue_by_popularity():
+    # Twenty items of 0 … 19 users; two of the first tenth and two of the last are recommended.
+    tenths = popularity_tenths(np.array([[0, 19], [18, 1], [-1, -1]]), np.arange(20))
+    assert tenths.labels[0] == "0–1"
+    assert tenths.labels[-1] == "18–19"
+    np.testing.assert_allclose(tenths.recommended, [0.5] + [0] * 8 + [0.5])
+    np.testing.assert_allclose(tenths.interactions, np.arange(20).reshape(10, 2).sum(1) / 190)
+    # Of fewer than ten items some parts hold none.
+    assert popularity_tenths(np.array([[2]]), np.array([5, 5, 7])).labels.count("–") == 7
+    for nothing in (np.full((1, 2), -1), np.zeros(20, int)):
+        ranked, degrees = (nothing, np.arange(20)) if nothing.ndim > 1 else ([[1]], nothing)
+        with pytest.raises(InputError, match="expected recommendations and training interactions"):
+            popularity_tenths(np.asarray(ranked), degrees)

@@ -210,7 +210,7 @@ def test_filters_leave_the_order_of_the_others(fitted):
     allowed, removed = items[::2], set(items[::6])
     everything = answers(recommender, len(items))
     few = len(set(allowed) - removed)
-    chosen = answers(recommender, few, items=allowed, filter_items=removed)
+    chosen = answers(recommender, few, among=allowed, exclude=removed)
     for (ids, _), (some, _) in zip(everything, chosen, strict=True):
         assert some == [one for one in ids if one in set(allowed) - removed]
 

@@ -56,23 +56,23 @@ def test_fewer_than_k_where_the_rest_is_seen(recommender):
 
 
 def test_only_chosen_items(recommender):
-    ranked = recommender.recommend("c", items=[40, 30, 10, 30])
+    ranked = recommender.recommend("c", among=[40, 30, 10, 30])
     assert as_lists(ranked) == ([30, 10, 40], [3, 1, 0])
 
 
 def test_filtered_items(recommender):
-    ranked = recommender.recommend("c", 3, filter_items=["30", "20"])
+    ranked = recommender.recommend("c", 3, exclude=["30", "20"])
     assert as_lists(ranked) == ([10, 50, 40], [1, 1, 0])
 
 
 def test_both_filters_and_seen(recommender):
-    ranked = recommender.recommend("a", items=[10, 20, 30], filter_items=[10])
+    ranked = recommender.recommend("a", among=[10, 20, 30], exclude=[10])
     assert as_lists(ranked) == ([30], [0])
 
 
 def test_nothing_left_is_an_empty_ranking(recommender):
-    assert as_lists(recommender.recommend("a", items=[10], filter_items=[10])) == ([], [])
-    assert recommender.recommend(["a", "b"], items=[])[1].ids == []
+    assert as_lists(recommender.recommend("a", among=[10], exclude=[10])) == ([], [])
+    assert recommender.recommend(["a", "b"], among=[])[1].ids == []
 
 
 @pytest.mark.parametrize("batch", [list, tuple, np.array, pl.Series])
@@ -112,7 +112,7 @@ def test_scalars_of_numpy_and_jax_are_taken(recommender, number):
     assert as_lists(recommender.recommend("a", number(3))) == ([10, 50, 30], [1, 1, 0])
     assert as_lists(recommender.similar_items(number(10), number(1))) == ([20], [1])
     chosen = [number(40), number(30)]
-    assert as_lists(recommender.recommend(np.str_("c"), 2, items=chosen)) == ([30, 40], [3, 0])
+    assert as_lists(recommender.recommend(np.str_("c"), 2, among=chosen)) == ([30, 40], [3, 0])
 
 
 def test_no_call_copies_the_catalogue(monkeypatch):
@@ -130,7 +130,7 @@ def test_no_call_copies_the_catalogue(monkeypatch):
     monkeypatch.setattr(ranking, "_rank_block", noting)
     for k in (1, 20):
         recommender.recommend("u3", k)
-        recommender.recommend(["u1", "u2"], k, filter_items=[5, 7])
+        recommender.recommend(["u1", "u2"], k, exclude=[5, 7])
     assert len(ranked) == 4
     assert all(table is ranked[0] for table in ranked)
     ranked.clear()
@@ -159,12 +159,12 @@ def test_unknown_ids_of_a_batch_are_named_once_and_the_rest_is_answered(recommen
 
 
 def test_unknown_items_in_filters_are_named(recommender):
-    with pytest.raises(InputError, match="items: unknown item ids: 11, 12"):
-        recommender.recommend("a", 1, items=[10, 11, 12])
-    with pytest.raises(InputError, match="filter_items: unknown item ids: 'x'"):
-        recommender.recommend("a", 1, filter_items=["x"])
+    with pytest.raises(InputError, match="among: unknown item ids: 11, 12"):
+        recommender.recommend("a", 1, among=[10, 11, 12])
+    with pytest.raises(InputError, match="exclude: unknown item ids: 'x'"):
+        recommender.recommend("a", 1, exclude=["x"])
     with pytest.raises(InputError, match="several item ids"):
-        recommender.recommend("a", 1, items="10")
+        recommender.recommend("a", 1, among="10")
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5])
@@ -180,7 +180,7 @@ def test_k_beyond_what_there_is_is_cut_and_said(recommender):
     with pytest.warns(UserWarning, match="k: 6 were asked for, 5 may be recommended"):
         assert len(recommender.recommend("b", 6, exclude_seen=False).ids) == 5
     with pytest.warns(UserWarning, match="k: 4 were asked for, 2 may be recommended"):
-        assert len(recommender.recommend("b", 4, items=[10, 20]).ids) == 2
+        assert len(recommender.recommend("b", 4, among=[10, 20]).ids) == 2
     with pytest.warns(UserWarning, match="k: 6 were asked for, 5 items there are"):
         assert len(recommender.similar_items(10, 6).ids) == 4
     with pytest.warns(UserWarning, match="k: 4 were asked for, 3 users there are"):
@@ -309,5 +309,5 @@ def test_another_k_or_filter_needs_no_other_program():
         masked[hidden or []] = -np.inf
         best = np.argsort(-(oracle + masked), kind="stable")[:k]
         best = best[np.isfinite((oracle + masked)[best])]
-        assert recommender.recommend(1, k, items=allowed, filter_items=hidden).ids == list(best)
+        assert recommender.recommend(1, k, among=allowed, exclude=hidden).ids == list(best)
     assert ranking._rank_block._cache_size() == before

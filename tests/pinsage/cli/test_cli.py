@@ -24,6 +24,8 @@ from pinsage_jax.evaluation.baselines import evaluate_baseline
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.negative_distances import negative_distances
+from pinsage_jax.runs.stored_task import load_task
+from tests.lightgcn.drawn import drawing
 
 WORLD = ("--items", "300")
 SMALL = (
@@ -218,8 +220,8 @@ def test_similar(call, run):
     status, out, err = call("similar", run, "--item", "pin-7", "--k", "3")
     assert (status, err) == (0, "")
     assert all(one in out for one in near.ids)
-    assert "visual" in out
     assert "words" in out
+    assert "visual" not in out  # a vector's numbers tell nobody anything
     status, out, _ = call("similar", run, "--item", "pin-7", "pin-8", "--k", "3", "--json")
     answers = json.loads(out)[str(run)]
     assert [one["item"] for one in answers] == ["pin-7", "pin-8"]
@@ -259,6 +261,54 @@ def test_a_sheet_of_pictures(call, error_of, run, tmp_path):
     assert "nix: no such folder" in error_of("similar", run, "--item", "pin-7", *nowhere)
     refused = error_of("similar", run, "--item", "pin-7", *sheet, "--picture-column", "visual")
     assert "expected a text or category column of the run (words), got 'visual'" in refused
+
+
+def test_recommending_to_boards_and_by_items(call, error_of, run, tmp_path):
+    task = load_task(PinSageRun.open(run))
+    board = task.train.users.ids[0]
+    everything = pins_of(board)
+    status, out, err = call("recommend", run, "--user", board, "--k", 5, "--json")
+    assert (status, err) == (0, "")
+    (answer,) = json.loads(out)
+    assert answer["user"] == board
+    # What was held out of the board is known to be there.
+    assert len(answer["items"]) == 5
+    assert not {one["id"] for one in answer["items"]} & everything
+    assert call("recommend", run, "--all-users", "--k", 2, "--out", tmp_path / "r.csv")[0] == 0
+    table = pl.read_csv(tmp_path / "r.csv")
+    assert table.columns == ["user", "place", "item", "score"]
+    assert table["user"].n_unique() == task.train.num_users
+    flags = ("--items", "pin-3", "pin-4", "--k", 3, "--json")
+    found = json.loads(call("recommend", run, *flags)[1])["items"]
+    left = json.loads(call("recommend", run, *flags, "--exclude", found[0]["id"])[1])["items"]
+    assert left[:2] == found[1:]
+    assert "pin-3" not in {one["id"] for one in found}
+    status, _, err = call("recommend", run, "--user", "nobody", board)
+    assert (status, err) == (2, "error: unknown user ids: 'nobody'\n")
+    assert "--items ID …" in error_of("recommend", run)
+
+
+def pins_of(board):
+    """All items of a board of the generated world, whatever is held out."""
+    edges = generate_pins(PinWorld(items=300)).data.interactions
+    rows = edges.item_rows[edges.user_rows == edges.users.row(board)]
+    return set(edges.items.external(rows))
+
+
+def test_a_picture_of_a_run(call, run, tmp_path, monkeypatch):
+    with drawing(monkeypatch) as figures:
+        status, out, err = call("plot", run, "--out", tmp_path / "run.png")
+    assert (status, out, err) == (0, "", f"wrote {tmp_path / 'run.png'}\n")
+    texts = figures.texts()
+    assert "pinsage on pins" in texts
+    assert {"Training loss", "ranked by popularity", "of recommendations", "mrr (0 to 1)"} <= {
+        *texts
+    }
+    # Of the groups, weighted by their queries, the figure of test is the mean.
+    queries = next(axes for axes in figures[-1].axes if axes.get_title().endswith("the query"))
+    counts = [int(tick.get_text().partition("n = ")[2]) for tick in queries.get_xticklabels()]
+    mean = np.average([bar.get_height() for bar in queries.patches], weights=counts)
+    assert mean == pytest.approx(PinSageRun.open(run).summary["test"]["recall@10"], abs=1e-6)
 
 
 @pytest.mark.slow

@@ -130,6 +130,24 @@ def test_features_of_pandas_keep_their_kinds():
     assert (id_column, indexed["sku"].to_list()) == ("sku", ["a", "b"])
 
 
+def test_recommendations_to_boards_within_filters(fitted, frames):
+    model, _ = fitted
+    boards = frames[0]["board"].unique()[:2].tolist()
+    plain = model.recommend(boards, k=4)
+    found = model.recommend(boards, k=3, exclude={boards[0]: plain[0].ids[:1]})
+    assert (found[0].ids, found[1].ids) == (plain[0].ids[1:], plain[1].ids[:3])
+    among = model.recommend(boards[0], k=2, among=plain[0].ids[2:])
+    assert among.ids == plain[0].ids[2:]
+    # The catalogue is made ready once, until items come.
+    recommender = model.recommender
+    ready = recommender._ready
+    model.recommend(boards[1], k=5)
+    assert recommender._ready is ready
+    own = frames[0].groupby("board")["pin"].agg(set)[boards[0]]
+    others = recommender.recommend_from(sorted(own), len(model.item_ids) - len(own)).ids
+    assert not own & set(others)
+
+
 def test_contexts_of_new_items_in_any_form():
     ids, columns = pl.Series(["a", "b"]), ("board", "pin")
     wanted = [["x", "y"], []]
