@@ -126,8 +126,9 @@ class Train:
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        config = RunDirectory.open(path).config
-        for note in RunDirectory.open(path).split.notes:
+        run = RunDirectory.open(path)
+        config = run.config
+        for note in run.split.notes:
             self._note(note)
         self._note(f"Protocol {label_of(config)}")
         result = resume(path, reporter=self._reporter(config))
