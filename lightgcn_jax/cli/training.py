@@ -158,7 +158,7 @@ class Train:
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         check_place(out, overwrite=self.overwrite)
         config = self._config()
-        interactions = self.source.interactions(quiet=self.quiet)
+        interactions, also_seen = self.source.read(quiet=self.quiet)
         # New data may be few: the run that they join has validation and test pairs already.
         if config.protocol == _ALL:
             if self.source.split is not None:
@@ -183,7 +183,8 @@ class Train:
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
         data = self.source.record(interactions)
-        about = {"out": out, "reporter": self._reporter(config), "data": data}
+        about: dict[str, Any] = {"out": out, "reporter": self._reporter(config), "data": data}
+        about["also_seen"] = also_seen
         with cleared(out, overwrite=self.overwrite):
             if self.from_run is None:
                 return fit(split, config, **about)
