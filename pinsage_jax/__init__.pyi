@@ -7,6 +7,7 @@ from .evaluation.metrics import evaluate_items, triplet_accuracy
 from .features.columns import Column
 from .features.files import align, items_of_frame, load_features
 from .features.table import FeatureTable
+from .runs.continuation import continue_from
 from .runs.evaluate import evaluate_run
 from .runs.finished import keep_added, open_items
 from .runs.fit import Fit, fit, resume
@@ -32,6 +33,7 @@ __all__ = [
     "PinWorld",
     "Task",
     "align",
+    "continue_from",
     "cooccurrence_task",
     "evaluate_items",
     "evaluate_run",

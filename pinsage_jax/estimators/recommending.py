@@ -19,7 +19,9 @@ from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.serving.answers import Ranked, best_of, cut_to, ranked_rows
 from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.features.raw_files import read_parquet
+from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import FinishedRun
+from pinsage_jax.runs.stored_task import load_task
 from pinsage_jax.serving.live_items import LiveItems
 
 _FILE = "memberships.parquet"
@@ -54,6 +56,27 @@ def read_memberships(path: Path, trained: Interactions) -> Interactions:
         trained,
         user_rows=frame["context"].to_numpy(),
         item_rows=frame["item"].to_numpy(),
+        timestamps=times,
+    )
+
+
+def memberships_after(before: Path, train: Interactions) -> Interactions:
+    """All memberships that are known of a run that went on from another one.
+
+    Args:
+        before: the directory of the other run.
+        train: the memberships that the new run trained on: first those of the other run.
+    """
+    trained = load_task(PinSageRun.open(before)).train
+    known = read_memberships(before, trained)
+    new = slice(len(trained), None)
+    times = None
+    if known.timestamps is not None and train.timestamps is not None:
+        times = np.concatenate([known.timestamps, train.timestamps[new]])
+    return dataclasses.replace(
+        train,
+        user_rows=np.concatenate([known.user_rows, train.user_rows[new]]),
+        item_rows=np.concatenate([known.item_rows, train.item_rows[new]]),
         timestamps=times,
     )
 
