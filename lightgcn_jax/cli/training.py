@@ -83,7 +83,8 @@ class Train:
     Attributes:
         source: the data.
         preset: named settings; `paper` are those of He et al. 2020 for LightGCN, `fast` those that
-            reach a good ranking in the fewest seconds.
+            reach a good ranking of a large sparse log in the fewest seconds; on a small log the
+            default, or `--model itemcf`, may rank better.
         settings: settings of the run.
         out: the new run directory.
         overwrite: put the new run in the place of the one that lies in --out.
