@@ -25,7 +25,7 @@ def user_cache() -> Path | None:
     return configured / "lightgcn-jax"
 
 
-def keep_compiled(*, wanted: bool = True) -> Path | None:
+def keep_compiled(*, wanted: bool = True) -> None:
     """Let JAX keep what it compiles, and find it there when another process compiles the same.
 
     JAX reads the environment when it is imported, so this is called before. It is left alone where
@@ -34,27 +34,23 @@ def keep_compiled(*, wanted: bool = True) -> Path | None:
 
     Args:
         wanted: keep it; otherwise nothing is read or written, wherever it lies.
-
-    Returns:
-        The folder; None where this function sets none.
     """
     if not wanted:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-        return None
+        return
     cache = user_cache()
     named = {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys()
     if cache is None or named:
-        return None
+        return
     # A home folder may be shared by machines that do not have the same instructions.
     folder = cache / "compiled" / hashlib.sha256(_instructions().encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return None
+        return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(_SHORTEST))
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_LARGEST))
-    return folder
 
 
 def is_of_the_cache(message: str) -> bool:

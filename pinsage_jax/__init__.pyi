@@ -5,8 +5,9 @@ from .data.world import PinWorld, generate_pins
 from .estimators import PinSage
 from .evaluation.metrics import evaluate_items, triplet_accuracy
 from .features.columns import Column
-from .features.files import align, read_features, read_items
+from .features.files import align, items_of_frame, load_features
 from .features.table import FeatureTable
+from .runs.continuation import continue_from
 from .runs.evaluate import evaluate_run
 from .runs.finished import keep_added, open_items
 from .runs.fit import Fit, fit, resume
@@ -32,6 +33,7 @@ __all__ = [
     "PinWorld",
     "Task",
     "align",
+    "continue_from",
     "cooccurrence_task",
     "evaluate_items",
     "evaluate_run",
@@ -40,12 +42,12 @@ __all__ = [
     "from_files",
     "generate_pins",
     "given_task",
+    "items_of_frame",
     "keep_added",
+    "load_features",
     "load_items",
     "open_items",
     "permuted",
-    "read_features",
-    "read_items",
     "resume",
     "time_task",
     "triplet_accuracy",

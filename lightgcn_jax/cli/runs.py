@@ -67,7 +67,8 @@ class Evaluate:
     json: Switch = False
 
     def run(self) -> int:
-        ks = self.k or RunDirectory.open(self.run_path).config.ks
+        run = RunDirectory.open(self.run_path)
+        ks = self.k or run.config.ks
         figures = evaluate_run(
             self.run_path,
             ks,
@@ -99,7 +100,7 @@ class Evaluate:
             console.print(_user_groups_table(figures["groups"]["users"]))
             console.print("\nTest by the items' training users, over all pairs of a group:")
             console.print(_item_groups_table(figures["groups"]["items"]))
-        for note in RunDirectory.open(self.run_path).split.notes:
+        for note in run.split.notes:
             console.print(f"note: {note}")
         return 0
 

@@ -14,6 +14,7 @@ import tyro
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.data import FORMATS, Interactions, load_dataset, read_interactions, splits
+from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.data.feedback import Feedback, of_events, positives
 from lightgcn_jax.data.roles import EVENT_FLAG
 from lightgcn_jax.data.spellings import UnknownIds
@@ -192,13 +193,25 @@ class Source:
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
+        return self.read(quiet=quiet)[0]
+
+    def read(self, *, quiet: bool = False) -> tuple[Interactions, SeenIds | None]:
+        """What :meth:`interactions` gives, and all pairs that were read, rated low or not; None
+        without ``--min-rating``.
+
+        Args:
+            quiet: as for :meth:`interactions`.
+
+        Raises:
+            InputError: the flags contradict each other, or the data do not fit.
+        """
         if self.data is None:
             self.file_format.refuse("there is no --data")
             for name in ("feedback", "event_column", "event"):
                 if getattr(self, name) is not None:
                     flag = "--" + name.replace("_", "-")
                     raise InputError(f"{flag}: says how to read a log, but there is no --data")
-            interactions = load_dataset(
+            before = interactions = load_dataset(
                 self.name,
                 data_dir=self.data_dir,
                 download=self.download,
@@ -207,7 +220,7 @@ class Source:
         elif self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
         else:
-            interactions = self._own(self.data, quiet)
+            interactions, before = self._own(self.data, quiet)
         if self.data is None and self.min_rating is not None:
             interactions = interactions.with_min_rating(self.min_rating)
         if self.titles is not None:
@@ -216,7 +229,7 @@ class Source:
             raise InputError("--title-columns: says how to read a file, but there is no --titles")
         if self.k_core is not None:
             interactions = interactions.with_k_core(self.k_core, self.k_core)
-        return interactions
+        return interactions, None if self.min_rating is None else SeenIds.of(before)
 
     def _titled(self, path: Path, interactions: Interactions, quiet: bool) -> Interactions:
         """The interactions with the titles of a file."""
@@ -232,8 +245,8 @@ class Source:
             say(f"{path.name}: titles of {known:,} of {interactions.num_items:,} items")
         return replace(interactions, titles=found)
 
-    def _own(self, path: Path, quiet: bool) -> Interactions:
-        """The positives of a log: one interaction for each pair."""
+    def _own(self, path: Path, quiet: bool) -> tuple[Interactions, Interactions]:
+        """The positives of a log, one interaction for each pair, and the rows they are among."""
         if (self.event is None) != (self.event_column is None):
             raise InputError(
                 "--event and --event-column: expected both (--event-column type --event click,buy) "
@@ -255,11 +268,12 @@ class Source:
             wanted = [name.strip() for name in self.event.split(",")]
             interactions = of_events(interactions, self._event_types(path, interactions), wanted)
             feedback = feedback or "events"
-        interactions = positives(interactions, self.min_rating, feedback)
+        rows = interactions
+        interactions = positives(rows, self.min_rating, feedback)
         if not quiet:
             for note in interactions.notes[len(read.notes) :]:
                 say(f"note: {note}")
-        return interactions
+        return interactions, rows
 
     def _event_types(self, path: Path, interactions: Interactions) -> pl.Series:
         """The type of event of each row, read as one reads items: once more, by another column."""

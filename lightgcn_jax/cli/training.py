@@ -77,7 +77,8 @@ class Train:
     Attributes:
         source: the data.
         preset: named settings; `paper` are those of He et al. 2020 for LightGCN, `fast` those that
-            reach a good ranking in the fewest seconds.
+            reach a good ranking of a large sparse log in the fewest seconds; on a small log the
+            default, or `--model itemcf`, may rank better.
         settings: settings of the run.
         out: the new run directory.
         overwrite: put the new run in the place of the one that lies in --out.
@@ -120,8 +121,9 @@ class Train:
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        config = RunDirectory.open(path).config
-        for note in RunDirectory.open(path).split.notes:
+        run = RunDirectory.open(path)
+        config = run.config
+        for note in run.split.notes:
             self._note(note)
         self._note(f"Protocol {label_of(config)}")
         result = resume(path, reporter=self._reporter(config))
@@ -151,7 +153,7 @@ class Train:
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         check_place(out, overwrite=self.overwrite)
         config = self._config()
-        interactions = self.source.interactions(quiet=self.quiet)
+        interactions, also_seen = self.source.read(quiet=self.quiet)
         # New data may be few: the run that they join has validation and test pairs already.
         if config.protocol == _ALL:
             if self.source.split is not None:
@@ -176,7 +178,8 @@ class Train:
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
         data = self.source.record(interactions)
-        about = {"out": out, "reporter": self._reporter(config), "data": data}
+        about: dict[str, Any] = {"out": out, "reporter": self._reporter(config), "data": data}
+        about["also_seen"] = also_seen
         with cleared(out, overwrite=self.overwrite):
             if self.from_run is None:
                 return fit(split, config, **about)

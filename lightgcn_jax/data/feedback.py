@@ -8,7 +8,7 @@ click.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -39,8 +39,10 @@ def positives(
         notes.
 
     Raises:
-        InputError: A threshold without ratings, or one that nothing reaches.
+        InputError: A threshold without ratings, one that nothing reaches, or an unknown feedback.
     """
+    if feedback not in (None, *get_args(Feedback)):
+        raise InputError(f"feedback: expected events or ratings, got {feedback!r}")
     are_events = feedback == "events" or (feedback is None and _are_labels(interactions))
     if min_rating is None:
         kept = interactions.deduplicated()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -11,14 +10,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.data.pairs import Pairs, merge_pairs
+from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.given import Named, given_data, names_of
 from lightgcn_jax.estimators.judged import held_out, pairs_of, scores_of, to_be_found
 from lightgcn_jax.estimators.tables import Kind, as_list, frame_of, is_many
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.fields import scalar
-from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.runs import ConsoleReporter, FitResult
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.serving.answers import Answer, Ranked
@@ -41,15 +39,12 @@ class Fitted(NamedTuple):
         choosing: the run that chose its number of epochs; None where there was none.
         columns: what users and items are called where they came from.
         is_pandas: whether they came in a pandas frame.
-        known: ids of users and of items, pairs that came and were not trained on among them; None
-            where there are no others than the run's.
     """
 
     result: FitResult
     choosing: FitResult | None = None
     columns: tuple[str, str] = ("user", "item")
     is_pandas: bool = False
-    known: tuple[pl.Series, pl.Series] | None = None
 
 
 class Answering(Shown):
@@ -79,20 +74,7 @@ class Answering(Shown):
     @cached_property
     def recommender(self) -> Recommender:
         """What answers, beneath this object."""
-        found = Recommender.from_fit(self.result)
-        fitted = self._fitted
-        assert fitted is not None
-        if fitted.known is None:
-            return found
-        # Who rated an item low has seen it.
-        users, items = found.users.rows(fitted.known[0]), found.items.rows(fitted.known[1])
-        inside = (users >= 0) & (items >= 0)
-        split = self.result.split
-        seen = merge_pairs(
-            Pairs.from_rows(users[inside], items[inside]), split.train, split.valid, split.test
-        )
-        rows = csr_rows(seen.users, seen.items, len(split.users))
-        return dataclasses.replace(found, seen=rows)
+        return Recommender.from_fit(self.result)
 
     def recommend(
         self,

@@ -10,8 +10,9 @@ from typing import Any
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import ClosedForm, Model
-from lightgcn_jax.settings import PRESETS, ClosedFormConfig, Config
-from lightgcn_jax.settings.names import KINDS, replaced
+from lightgcn_jax.settings import PRESETS, ClosedFormConfig, Config, flat
+from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
+from lightgcn_jax.settings.registry import FIELDS, own_objects
 
 # What other libraries call our settings.
 _ELSEWHERE = {
@@ -113,3 +114,15 @@ def make_config(
     if objects:
         base = dataclasses.replace(base, **objects)
     return replaced(base, flat, source=source)
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """The settings that are not the default's, by flat name; objects of one's own by description.
+
+    Args:
+        config: the settings.
+    """
+    objects = own_objects(config)
+    own = {choice: objects[field] for choice, field in FIELDS.items() if field in objects}
+    changed = {name: value for name, value in flat(config).items() if value != DEFAULTS.get(name)}
+    return {name: own.get(name, value) for name, value in changed.items() if name != "model"}

@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
-import polars as pl
+import optax
 
-from lightgcn_jax.data import Interactions, Split
+from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.answering import Answering, Fitted
-from lightgcn_jax.estimators.chosen import check_names, make_config
+from lightgcn_jax.estimators.chosen import changed_settings, check_names, make_config
 from lightgcn_jax.estimators.fitting import OnEpoch, fit_given, listeners, reporter_of
 from lightgcn_jax.estimators.given import Given, Named, given_data
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs import RunDirectory, resume
+from lightgcn_jax.runs.own_objects import MISSING_OPTIMIZER, check_complete
 from lightgcn_jax.runs.written import write_result
 from lightgcn_jax.settings import Config, model_name
 from lightgcn_jax.shown import figures_line
+from lightgcn_jax.training.losses import Loss
 
 
 class Estimator(Answering):
@@ -142,8 +145,10 @@ class Estimator(Answering):
             The estimator itself.
 
         Raises:
-            InputError: data or settings that do not fit.
+            InputError: data or settings that do not fit, or an object of one's own is missing that
+                a loaded run was made with.
         """
+        check_complete(self.config, self.optimizer)
         given = given_data(data, items, Named(user, item, rating, timestamp), min_rating)
         reporter = reporter_of(self.config, self.verbose)
         for line in given.lines:
@@ -156,9 +161,9 @@ class Estimator(Answering):
             optimizer=self.optimizer,
             out=out,
             about={"columns": list(given.names)},
+            also_seen=_also_seen(given),
         )
-        known = _known_pairs(given, result.split)
-        self._take(Fitted(result, choosing, given.names, given.is_pandas, known))
+        self._take(Fitted(result, choosing, given.names, given.is_pandas))
         return self
 
     def _take(self, fitted: Fitted) -> None:
@@ -178,7 +183,8 @@ class Estimator(Answering):
             InputError: it holds something, or nothing was fitted.
         """
         result = self.result
-        kind = "none" if not self.config.is_trained else "adam" if not self.optimizer else "custom"
+        kind = "adam" if self.optimizer is None else "custom"
+        kind = kind if self.config.is_trained else "none"
         about = {"columns": list(self._columns)}
         return write_result(result, path, data=about, optimizer=kind)
 
@@ -189,30 +195,44 @@ class Estimator(Answering):
         *,
         model: Model | ClosedForm | None = None,
         score: Score | None = None,
+        loss: Loss | None = None,
+        negatives: Any = None,
+        optimizer: optax.GradientTransformation | None = None,
         verbose: bool = True,
     ) -> Self:
         """Open a finished run.
+
+        Objects of one's own are not on disk. What answers needs the model or the score again; a
+        loss, a sampler and an optimizer are asked for where the estimator is fitted again.
 
         Args:
             path: its directory, from :meth:`save`, ``fit(…, out=…)`` or ``lightgcn-jax train``.
             model: the model that it was made with, where that is one of one's own.
             score: likewise the score.
+            loss: likewise the loss.
+            negatives: likewise the sampler.
+            optimizer: likewise the optimizer.
             verbose: as an estimator takes it.
 
         Raises:
-            InputError: there is no finished run, or one of another model.
+            InputError: there is no finished run, one of another model, or one that was made with
+                other objects.
         """
         run = RunDirectory.open(Path(path))
         run.finished_summary()
-        result = resume(path, model=model, score=score)
+        if optimizer is not None and run.optimizer != "custom":
+            raise InputError(f"optimizer: expected none, as {path} was trained by Adam or by none")
+        result = resume(path, model=model, score=score, loss=loss, negatives=negatives)
         held = model_name(result.config)
         if cls.name not in (None, held):
             raise InputError(
                 f"{path}: holds a run of {held}, not of {cls.name}; Estimator.load opens any run"
             )
         estimator = cls.__new__(cls)
-        estimator.config, estimator._model, estimator._given = result.config, held, {}
-        estimator.optimizer, estimator.verbose = None, verbose
+        estimator.config, estimator._model = result.config, held
+        estimator._given = changed_settings(result.config)
+        missing = MISSING_OPTIMIZER if run.optimizer == "custom" else None
+        estimator.optimizer, estimator.verbose = optimizer or missing, verbose
         columns = run.data.get("columns", ("user", "item"))
         estimator._take(Fitted(result, columns=(columns[0], columns[1])))
         return estimator
@@ -220,9 +240,10 @@ class Estimator(Answering):
     @property
     def title(self) -> str:
         """The class with the settings that were given."""
-        given = ", ".join(f"{name}={_short(value)}" for name, value in self._given.items())
-        own = [] if isinstance(self._model, str) else [_short(self._model)]
-        return f"{type(self).__name__}({', '.join(filter(None, [*own, given]))})"
+        stated = [] if isinstance(self._model, str) else [_short(self._model)]
+        stated += [f"{name}={_short(value)}" for name, value in self._given.items()]
+        stated += [] if self.optimizer is None else ["optimizer=one of your own"]
+        return f"{type(self).__name__}({', '.join(stated)})"
 
     def facts(self) -> Mapping[str, Any]:
         """What it was fitted on, and how well."""
@@ -240,12 +261,13 @@ class Estimator(Answering):
         }
 
 
-def _known_pairs(given: Given, split: Split) -> tuple[pl.Series, pl.Series] | None:
-    """The ids of all pairs that came, where some of them are not in the split."""
-    read: Interactions | None = given.interactions
-    if read is None or len(read) == len(split.train):
+def _also_seen(given: Given) -> SeenIds | None:
+    """All pairs that came, where not all of them are trained on: who rated an item low has seen
+    it."""
+    read, kept = given.interactions, given.data
+    if read is None or (isinstance(kept, Interactions) and len(read) == len(kept)):
         return None
-    return read.users.ids.gather(read.user_rows), read.items.ids.gather(read.item_rows)
+    return SeenIds.of(read)
 
 
 def _short(value: Any) -> str:

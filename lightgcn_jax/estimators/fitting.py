@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from lightgcn_jax.data import Interactions, Split, ratio_split, undivided
+from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.models import PopularScorer
@@ -110,6 +111,7 @@ def fit_given(
     optimizer: optax.GradientTransformation | None = None,
     out: Path | str | None = None,
     about: Mapping[str, Any] | None = None,
+    also_seen: SeenIds | None = None,
 ) -> tuple[FitResult, FitResult | None]:
     """Fit a split under its protocol, or all interactions.
 
@@ -127,13 +129,14 @@ def fit_given(
         optimizer: in the place of Adam.
         out: a new directory for the run.
         about: JSON value that is stored with the run.
+        also_seen: pairs that users know beyond the data, and are not recommended.
 
     Returns:
         The run, and the run that chose its epochs, if there was one.
     """
     listening = Listening(reporter, on_epoch) if on_epoch else reporter
     strategies: dict[str, Any] = {"optimizer": optimizer}
-    ending: dict[str, Any] = {**strategies, "out": out, "data": about}
+    ending: dict[str, Any] = {**strategies, "out": out, "data": about, "also_seen": also_seen}
     if isinstance(data, Split):
         return fit(data, config, reporter=listening, **ending), None
     if config.protocol == "legacy":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
@@ -13,10 +12,8 @@ from lightgcn_jax.data.pairs import Pairs, merge_pairs, pair_keys
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.tables import as_list, is_many
 from lightgcn_jax.evaluation.cold import is_known
-from lightgcn_jax.evaluation.scorer import Scorer, exact_scores
+from lightgcn_jax.evaluation.scorer import Scorer, exact_pair_scores
 from lightgcn_jax.fields import scalar
-
-_SCORED_AT_ONCE = 256
 
 
 def scores_of(
@@ -45,13 +42,7 @@ def scores_of(
             f"score: expected as many items as users, got {len(item_rows)} and {len(user_rows)}"
         )
     user_rows, item_rows = np.broadcast_arrays(user_rows, item_rows)
-    distinct, places = np.unique(user_rows, return_inverse=True)
-    scores = np.zeros(len(item_rows), np.float32)
-    for start in range(0, len(distinct), _SCORED_AT_ONCE):
-        block = distinct[start : start + _SCORED_AT_ONCE]
-        table = np.asarray(exact_scores(scorer, jnp.asarray(block)))
-        inside = (places >= start) & (places < start + len(block))
-        scores[inside] = table[item_rows[inside], places[inside] - start]
+    scores = exact_pair_scores(scorer, user_rows, item_rows)
     return scores if any(map(is_many, asked)) else float(scores[0])
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, UserTable
 from lightgcn_jax.diffusion.storage import exact_product
@@ -28,7 +29,8 @@ class Scorer(Protocol):
 
     A scorer that compares items in a way of its own has a method ``item_similarity() -> Scorer``
     too, whose queries are the I items. One that scores anybody from a list of items is
-    :class:`FromHistories`.
+    :class:`FromHistories`. One that scores a pair for less than all of a query's items has a method
+    ``pair_scores(rows, items) -> float[P]`` (:func:`exact_pair_scores`).
     """
 
     @property
@@ -118,6 +120,15 @@ class InnerProduct(Tables):
         """
         return exact_product(self.items, self.queries[rows].T)
 
+    def pair_scores(self, rows: Ids, items: Ids) -> Float[Array, " pairs"]:
+        """Scores of single pairs.
+
+        Args:
+            rows: ``int32[P]``, queries.
+            items: ``int32[P]``.
+        """
+        return (self.queries[rows] * self.items[items]).sum(axis=1)
+
 
 @flax.struct.dataclass
 class _Subset:
@@ -180,3 +191,61 @@ def exact_scores(scorer: Scorer, rows: Ids) -> Float[Array, "items queries"]:
     """
     with jax.default_matmul_precision("highest"):
         return scorer.scores(rows)
+
+
+# What is held at once of pairs, and of the tables that pairs are taken from.
+_PAIRS_AT_ONCE = 1 << 14
+_TABLE_ENTRIES_AT_ONCE = 1 << 24
+
+
+def exact_pair_scores(scorer: Scorer, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Scores of single pairs, as ranking has them but for rounding.
+
+    Of a scorer without ``pair_scores`` all items are scored for the queries that are asked, a block
+    of queries at a time.
+
+    Args:
+        scorer: of U queries and I items.
+        rows: ``int[P]``, queries.
+        items: ``int[P]``.
+
+    Returns:
+        ``float32[P]``.
+    """
+    scores = np.zeros(len(rows), np.float32)
+    if _scores_pairs(scorer):
+        for start in range(0, len(rows), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            asked = _padded(rows[part]), _padded(items[part])
+            scores[part] = _pair_scores(scorer, *asked)[: len(rows[part])]
+        return scores
+    distinct, places = np.unique(rows, return_inverse=True)
+    width = max(1, _TABLE_ENTRIES_AT_ONCE // max(1, scorer.num_items))
+    for start in range(0, len(distinct), width):
+        block = distinct[start : start + width]
+        inside = (places >= start) & (places < start + len(block))
+        table = np.asarray(_table(scorer, _padded(block)))
+        scores[inside] = table[items[inside], places[inside] - start]
+    return scores
+
+
+_table = jax.jit(exact_scores)
+
+
+@jax.jit
+def _pair_scores(scorer: Any, rows: Ids, items: Ids) -> Float[Array, " pairs"]:
+    with jax.default_matmul_precision("highest"):
+        return scorer.pair_scores(rows, items)
+
+
+def _padded(rows: np.ndarray) -> np.ndarray:
+    """Rows, filled up with row 0 to a power of two, so that few programs are compiled."""
+    size = 1 << max(0, len(rows) - 1).bit_length()
+    return np.pad(rows.astype(np.int32), (0, size - len(rows)))
+
+
+def _scores_pairs(scorer: Scorer) -> bool:
+    """Whether the class that scores scores pairs too; one that scores otherwise than the class it
+    is made from does not score pairs as that one does."""
+    scoring = next(made for made in type(scorer).__mro__ if "scores" in vars(made))
+    return "pair_scores" in vars(scoring)

@@ -266,3 +266,15 @@ class HeadScorer(Tables):
 
         with jax.default_matmul_precision("highest"):
             return jax.lax.map(of_item, self.items, batch_size=chunk)
+
+    def pair_scores(self, rows: Ids, items: Ids) -> Float[Array, " pairs"]:
+        """Scores of single pairs.
+
+        Args:
+            rows: ``int32[P]``, users.
+            items: ``int32[P]``.
+        """
+        width = self.items.shape[1] - self.score.offset_columns
+        users, added = jnp.split(self.queries[rows], [width], axis=1)
+        own, columns = jnp.split(self.items[items], [width], axis=1)
+        return self.score(self.head, users, own[:, None])[:, 0] + (added * columns).sum(axis=1)

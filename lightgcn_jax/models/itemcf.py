@@ -191,6 +191,23 @@ class ItemCfScorer(ItemCosines):
 
         return fold_rows(self.items_of_user, rows, width, add, blank).T
 
+    def pair_scores(self, rows: Ids, items: Ids) -> Float[Array, " pairs"]:
+        """Scores of single pairs.
+
+        Args:
+            rows: ``int32[P]``, users.
+            items: ``int32[P]``.
+        """
+        width = max(1, _ADDED_AT_ONCE // self.neighbours.shape[1])
+
+        def add(totals: Array, slots: Array, held: Array) -> Array:
+            wanted = items.at[slots].get(mode="fill", fill_value=-1)
+            is_wanted = self.neighbours[held] == wanted[:, None]
+            found = jnp.where(is_wanted, self.cosines[held], 0).sum(axis=1)
+            return totals.at[slots].add(found, mode="drop")
+
+        return fold_rows(self.items_of_user, rows, width, add, jnp.zeros(len(rows), jnp.float32))
+
     def of_histories(self, histories: CsrRows) -> ItemCfScorer:
         """The same sums for people who were never seen.
 

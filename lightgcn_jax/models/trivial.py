@@ -44,6 +44,16 @@ class PopularScorer:
         """
         return jnp.broadcast_to(self.popularity[:, None], (self.num_items, rows.shape[0]))
 
+    def pair_scores(self, rows: Ids, items: Ids) -> Float[Array, " pairs"]:
+        """Scores of single pairs.
+
+        Args:
+            rows: ``int32[P]``, users.
+            items: ``int32[P]``.
+        """
+        del rows
+        return self.popularity[items]
+
 
 @flax.struct.dataclass
 class RandomScorer:

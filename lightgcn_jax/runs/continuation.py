@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lightgcn_jax.data.also_seen import SeenIds, joined
 from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
 from lightgcn_jax.data.spellings import UnknownIds, check_fit
 from lightgcn_jax.data.splits import Split
@@ -42,6 +43,7 @@ def continue_from(
     reporter: Reporter | None = None,
     data: Mapping[str, Any] | None = None,
     unknown_ids: UnknownIds = "refuse",
+    also_seen: SeenIds | None = None,
 ) -> FitResult:
     """Train on from a run's best epoch, with its data and new data together.
 
@@ -62,6 +64,8 @@ def continue_from(
         data: JSON value stored with the new run.
         unknown_ids: whether to go on where most users or items of the new data are unknown to the
             run, as they are where ids are written in another way.
+        also_seen: pairs that users know beyond the new data, as :func:`fit` takes them; those of
+            the run go on.
 
     Returns:
         The new run.
@@ -94,7 +98,10 @@ def continue_from(
     arrays: TrainArrays = checkpoint.arrays
     states = dataclasses.replace(arrays.states, params=arrays.best)
     states = extend_states(states, old.split, merged, config)
-    return fit(merged, config, out=out, reporter=reporter, data=data, initial=states)
+    known = joined(SeenIds.of_rows(old.split, old.also_seen), also_seen)
+    return fit(
+        merged, config, out=out, reporter=reporter, data=data, initial=states, also_seen=known
+    )
 
 
 def open_trained(path: Path | str) -> RunDirectory:

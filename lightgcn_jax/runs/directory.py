@@ -4,7 +4,7 @@
 config.json                settings, how the data was made, format version; written first
 run.toml                   the flags of the command that made it, if one did: `train --config`
 users.parquet, …items…     external ids in row order, and the items' titles
-pairs.safetensors          train, valid and test pairs as rows
+pairs.safetensors          train, valid and test pairs as rows, and what else users have seen
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
@@ -37,6 +37,7 @@ import safetensors.numpy
 
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import PARTS, CountChange, IdMap, Pairs, Split
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
@@ -57,6 +58,7 @@ FORMAT_VERSION = 2
 _TITLE = "title"
 _FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
 _PACKAGE = "lightgcn-pinsage-jax"
+_ALSO_SEEN = "also_seen"
 _DAMAGED = (safetensors.SafetensorError, pl.exceptions.PolarsError)
 
 
@@ -73,8 +75,9 @@ class RunDirectory:
     @classmethod
     @contextlib.contextmanager
     def creating(
-        cls, path: Path, split: Split, config: Config, data: Mapping[str, Any], optimizer: str
-    ) -> Iterator[RunDirectory]:
+        cls, path: Path, split: Split, config: Config, data: Mapping[str, Any], optimizer: str,
+        also_seen: Pairs | None = None,
+    ) -> Iterator[RunDirectory]:  # fmt: skip
         """Write what is known before the first step: settings, ids and pairs.
 
         Everything is written under a temporary name, which becomes ``path`` when the block ends;
@@ -86,6 +89,7 @@ class RunDirectory:
             config: the settings.
             data: JSON value, how the data was made.
             optimizer: as :attr:`optimizer` gives it again.
+            also_seen: as :attr:`also_seen` gives them again.
 
         Yields:
             The run under its temporary name, to put more into.
@@ -118,8 +122,9 @@ class RunDirectory:
                 with replacing(temporary / f"{name}.parquet") as file:
                     pl.DataFrame(columns).write_parquet(file)
             pairs = {}
-            for part in PARTS:
-                rows: Pairs = getattr(split, part)
+            parts = {part: getattr(split, part) for part in PARTS}
+            parts |= {} if also_seen is None else {_ALSO_SEEN: also_seen}
+            for part, rows in parts.items():
                 pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
             run._write_tensors("pairs", pairs)
             write_json(temporary / "config.json", settings)
@@ -252,6 +257,19 @@ class RunDirectory:
         train, valid, test = pairs
         titles = self._titles()
         return Split(users, items, train, valid, test, description, notes, report, titles)
+
+    @cached_property
+    def also_seen(self) -> Pairs | None:
+        """Pairs that users know beyond the split, and are not recommended: low ratings."""
+        path = self.path / "pairs.safetensors"
+        with _reading(path, "pairs"):
+            stored = safetensors.numpy.load_file(path)
+            columns = [stored.get(f"{_ALSO_SEEN}_{column}") for column in ("users", "items")]
+            if columns[0] is None or columns[1] is None:
+                return None
+            check_rows("users", columns[0], len(self.split.users))
+            check_rows("items", columns[1], len(self.split.items))
+            return Pairs(columns[0], columns[1])
 
     def _ids(self, name: str) -> IdMap:
         path = self.path / f"{name}.parquet"

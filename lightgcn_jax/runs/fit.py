@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lightgcn_jax.data.pairs import PARTS
+from lightgcn_jax.data.also_seen import SeenIds
+from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
@@ -59,6 +60,7 @@ class FitResult(Shown):
         scorer: what ranks: the final embeddings of the best epoch, or the closed form.
         directory: where the run lies; None if it was not written.
         already_finished: the run had ended before; nothing was trained now.
+        also_seen: pairs that users know beyond the split, and are not recommended.
     """
 
     config: Config
@@ -68,6 +70,7 @@ class FitResult(Shown):
     scorer: Scorer
     directory: Path | None = None
     already_finished: bool = False
+    also_seen: Pairs | None = None
 
     @property
     def title(self) -> str:
@@ -128,6 +131,7 @@ def fit(
     reporter: Reporter | None = None,
     data: Mapping[str, Any] | None = None,
     initial: TrainState | None = None,
+    also_seen: SeenIds | None = None,
 ) -> FitResult:
     """Train a model on a split, or fit it in closed form.
 
@@ -150,6 +154,8 @@ def fit(
         data: JSON value stored with the run: where the interactions came from.
         initial: states to start from, with a leading seed axis, whose rows are those of ``split``;
             by default drawn from the seeds. For a trained model only.
+        also_seen: pairs that users know beyond the split, low ratings for instance: neither trained
+            on nor recommended.
 
     Returns:
         The run.
@@ -183,9 +189,10 @@ def fit(
         split = in_training_order(split, config) if initial is None else split
         trainer = Trainer(split, config, optimizer, directory, reporter)
         _ = trainer.inputs  # What does not fit is refused here, before anything is written.
+    known = None if also_seen is None else also_seen.beside(split)
     if directory is not None:
         kind = "none" if trainer is None else "adam" if optimizer is None else "custom"
-        with RunDirectory.creating(directory.path, split, config, data or {}, kind) as made:
+        with RunDirectory.creating(directory.path, split, config, data or {}, kind, known) as made:
             if arrays is not None:
                 # Where the run goes on from can't be drawn again from its seeds.
                 save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
@@ -201,7 +208,7 @@ def fit(
             assert trainer is not None
             arrays = arrays or TrainArrays.start(trainer.initial_states())
             trained = trainer.train(arrays, progress)
-        return FitResult(config, split, *trained, path)
+        return FitResult(config, split, *trained, path, also_seen=known)
 
 
 def _settings(
@@ -257,7 +264,14 @@ def resume(
     if summary is not None:
         history, scorer = directory.history(), load_scorer(directory, config)
         return FitResult(
-            config, directory.split, summary, history, scorer, directory.path, already_finished=True
+            config,
+            directory.split,
+            summary,
+            history,
+            scorer,
+            directory.path,
+            already_finished=True,
+            also_seen=directory.also_seen,
         )
     check_complete(config)
     if optimizer is not None:
@@ -277,7 +291,9 @@ def resume(
             trained = train_on(trainer, directory, reporter)
         else:
             trained = fit_closed_form(directory.split, config, directory, reporter)
-        return FitResult(config, directory.split, *trained, directory.path)
+        return FitResult(
+            config, directory.split, *trained, directory.path, also_seen=directory.also_seen
+        )
 
 
 def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> Trained:
@@ -340,7 +356,8 @@ def refit(
         optimization = dataclasses.replace(before, epochs=epochs, schedule_epochs=over)
         config = dataclasses.replace(config, optimization=optimization)
     data = {"refit_of": str(path), **old.data}
-    return fit(old.split, config, out=out, reporter=reporter, data=data)
+    known = SeenIds.of_rows(old.split, old.also_seen)
+    return fit(old.split, config, out=out, reporter=reporter, data=data, also_seen=known)
 
 
 def _check_trained(config: Config, argument: str) -> None:

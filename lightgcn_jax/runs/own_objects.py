@@ -43,6 +43,10 @@ _STAND_INS = {
     "loss": _missing(object, "__call__"),
     "negatives": _missing(NegativeSampler, "__call__", "num_items"),
 }
+MISSING_OPTIMIZER: Any = _missing(object, "init", "update")(
+    "an optax transformation, of which a run keeps no description", "optimizer"
+)
+"""Stands for the optimizer of a run that was not trained by Adam."""
 # It uses a key, or a run of several seeds could not be opened.
 _MISSING_CLOSED_FORM = _missing(ClosedForm, "fit", "rebuilt", uses_key=True)
 
@@ -89,11 +93,12 @@ def those_of(descriptions: Mapping[str, str], objects: Iterable[Any]) -> dict[st
     return {fields[described(one)]: one for one in objects if described(one) in fields}
 
 
-def check_complete(config: Config) -> None:
+def check_complete(config: Config, optimizer: Any = None) -> None:
     """Make sure that no object of one's own is missing.
 
     Args:
         config: a run's settings.
+        optimizer: what trains in the place of Adam, if anything.
 
     Raises:
         InputError: one is.
@@ -102,6 +107,8 @@ def check_complete(config: Config) -> None:
         value = getattr(config, field)
         if isinstance(value, StandIn):
             _refuse(value)
+    if isinstance(optimizer, StandIn):
+        _refuse(optimizer)
 
 
 def check_own_objects(config: TrainConfig, num_nodes: int) -> None:

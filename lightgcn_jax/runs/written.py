@@ -33,8 +33,8 @@ def write_result(
     Raises:
         InputError: the directory holds something, or the run was made with a lambda.
     """
-    path, config = Path(path), result.config
-    with RunDirectory.creating(path, result.split, config, data or {}, optimizer) as run:
+    path, config, known = Path(path), result.config, result.also_seen
+    with RunDirectory.creating(path, result.split, config, data or {}, optimizer, known) as run:
         run.write_metrics(result.history)
         if isinstance(config, ClosedFormConfig):
             names = config.model.tensors

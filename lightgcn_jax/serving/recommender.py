@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.data.pairs import merge_pairs
+from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
@@ -150,7 +150,8 @@ class Recommender(Shown):
         run = RunDirectory.open(Path(path))
         config, split = run.config_with(model=model, score=score), run.split
         scorer, name = load_scorer(run, config), model_name(config)
-        return cls._of(split, scorer, name, run.offset_columns, offer_test)
+        known = run.also_seen
+        return cls._of(split, scorer, name, run.offset_columns, offer_test, known)
 
     @classmethod
     def from_fit(cls, result: FitResult, *, offer_test: bool = False) -> Recommender:
@@ -162,13 +163,21 @@ class Recommender(Shown):
         """
         config, split = result.config, result.split
         name, offsets = model_name(config), config.offset_columns
-        return cls._of(split, result.scorer, name, offsets, offer_test)
+        known = result.also_seen
+        return cls._of(split, result.scorer, name, offsets, offer_test, known)
 
     @classmethod
     def _of(
-        cls, split: Split, scorer: Scorer, model: str, offsets: int, offer_test: bool
+        cls,
+        split: Split,
+        scorer: Scorer,
+        model: str,
+        offsets: int,
+        offer_test: bool,
+        also_seen: Pairs | None,
     ) -> Recommender:
-        seen = merge_pairs(split.train, split.valid, *(() if offer_test else (split.test,)))
+        parts = [split.train, split.valid, *([] if offer_test else [split.test])]
+        seen = merge_pairs(*parts, *([] if also_seen is None else [also_seen]))
         rows = (
             csr_rows(pairs.users, pairs.items, len(split.users)) for pairs in (seen, split.train)
         )

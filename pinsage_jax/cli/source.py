@@ -163,19 +163,24 @@ class ItemSource:
         return self.dataset or (self.data.resolve().stem if self.data else "pins")
 
     def load(
-        self, columns: Sequence[str] | None = None, *, quiet: bool = False
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        quiet: bool = False,
+        kinds: Mapping[str, Kind] | None = None,
     ) -> tuple[ItemData, list[str]]:
         """Load the items, and lines worth telling a user.
 
         Args:
             columns: the feature columns that are asked for; others need not be readable.
             quiet: say nothing of how files are read.
+            kinds: kinds of columns, where a run has them already; flags overrule them.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is not None:
-            return self._own(self.data, columns, quiet)
+            return self._own(self.data, columns, quiet, kinds or {})
         self.file_format.refuse("there is no --data")
         if self.features is not None:
             raise InputError("--features: belongs to --data, a data set brings its own")
@@ -186,7 +191,11 @@ class ItemSource:
         return data, list(data.notes)
 
     def _own(
-        self, path: Path, columns: Sequence[str] | None, quiet: bool
+        self,
+        path: Path,
+        columns: Sequence[str] | None,
+        quiet: bool,
+        kinds: Mapping[str, Kind],
     ) -> tuple[ItemData, list[str]]:
         if self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
@@ -196,17 +205,29 @@ class ItemSource:
             items = from_files(interactions, None).in_canonical_order()
             return items, ["no --features: the graph alone is read"]
         null_ids = self.file_format.null_ids == "keep"
-        file = self.reading.load(self.features, columns=columns, null_ids=null_ids)
+        file = self.reading.load(self.features, kinds, columns=columns, null_ids=null_ids)
         with naming(self.features):
             table, report = align(
                 file.frame,
                 interactions.items,
                 file.id_column,
-                kinds=self.reading.kinds(),
+                kinds={**kinds, **self.reading.kinds()},
                 unknown_ids=self.unknown_ids,
                 null_ids=null_ids,
             )
         return from_files(interactions, table).in_canonical_order(), [*file.notes, str(report)]
+
+    def refuse_task(self) -> None:
+        """Refuse the flags that say what is held out, where a run has said it.
+
+        Raises:
+            InputError: one of them was given.
+        """
+        default = ItemSource()
+        for name in ("task", "pairs", "pairs_file", "valid", "test", "fresh", "last", "split_seed"):
+            if getattr(self, name) != getattr(default, name):
+                flag = "--" + name.replace("_", "-")
+                raise InputError(f"{flag}: what is held out and paired is the run's; leave it out")
 
     def held_out(self, data: ItemData) -> Task:
         """Make the task on the items; its notes say which one was guessed.

@@ -24,6 +24,8 @@ from pinsage_jax.evaluation.baselines import (
     evaluate_baseline,
     lines_to_read_against,
 )
+from pinsage_jax.features.columns import Kind
+from pinsage_jax.runs.continuation import continue_from
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
 from pinsage_jax.runs.reporter import ConsoleReporter
@@ -64,6 +66,9 @@ class Train:
         out: the new run directory.
         overwrite: put the new run in the place of the one that lies in --out.
         resume: go on with a run that was broken off, with its own stored settings.
+        from_run: go on from this run's best epoch with new data, which join its own, in a new run.
+            What the run held out stays held out; statistics and vocabularies of features stay the
+            run's. Settings that are not given are the run's.
         quiet: print only the run directory, or only the table of a baseline.
     """
 
@@ -74,12 +79,18 @@ class Train:
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
     overwrite: Switch = False
     resume: Annotated[Path | None, flag("RUN")] = None
+    from_run: Annotated[Path | None, flag("RUN", name="from")] = None
     quiet: Switch = False
 
     def run(self) -> int:
         if self.model != PINSAGE:
             return self._rank()
-        result = self._train() if self.resume is None else self._resume(self.resume)
+        if self.resume is not None:
+            result = self._resume(self.resume)
+        elif self.from_run is not None:
+            result = self._go_on(self.from_run)
+        else:
+            result = self._train()
         if self.quiet:
             print(result.path)
         else:
@@ -88,7 +99,7 @@ class Train:
 
     def _resume(self, path: Path) -> Fit:
         given = self.settings or self.preset != "default" or self.out is not None or self.overwrite
-        if given or self.source != ItemSource():
+        if given or self.from_run is not None or self.source != ItemSource():
             raise InputError(
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
@@ -96,12 +107,44 @@ class Train:
         with self._reporter(PinSageRun.open(path).config.epochs) as reporter:
             return resume(path, reporter=reporter)
 
+    def _go_on(self, path: Path) -> Fit:
+        """Go on from a run with new data."""
+        if self.source.data is None and self.source.dataset is None:
+            raise InputError("--from: expected the new data as well, by --data or --dataset")
+        if self.preset != "default":
+            raise InputError("--preset: settings that are not given are the run's; leave it out")
+        self.source.refuse_task()
+        run = PinSageRun.open(path)
+        config = settings_from(run.config, **self.settings)
+        out = self._place()
+        schema = run.read_schema()
+        kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
+        data, notes = self.source.load(config.columns or [*kinds], quiet=self.quiet, kinds=kinds)
+        console = messages(quiet=self.quiet)
+        for line in (f"Data {self.source.name}: {data.describe()}", *(f"  {one}" for one in notes)):
+            console.print(line)
+        with cleared(out, overwrite=self.overwrite), self._reporter(config.epochs) as reporter:
+            record = {**self.source.record(data.interactions), "from": str(path), "notes": notes}
+            return continue_from(
+                path,
+                data,
+                config,
+                out=out,
+                reporter=reporter,
+                record=record,
+                unknown_ids=self.source.unknown_ids,
+            )
+
+    def _place(self) -> Path:
+        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        check_place(out, overwrite=self.overwrite)
+        return out
+
     def _train(self) -> Fit:
         if self.preset not in PRESETS:
             raise InputError(f"--preset: expected {' or '.join(PRESETS)}, got {self.preset!r}")
         config = settings_from(PinSageConfig(), **{**PRESETS[self.preset], **self.settings})
-        out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        check_place(out, overwrite=self.overwrite)
+        out = self._place()
         task, notes = self._task()
         with cleared(out, overwrite=self.overwrite), self._reporter(config.epochs) as reporter:
             record = self.source.record(task.data.interactions)
@@ -119,6 +162,7 @@ class Train:
                 f"{', '.join(given)}: settings of the encoder, which --model {self.model} has not"
             )
         places = {"--out": self.out, "--resume": self.resume, "--overwrite": self.overwrite or None}
+        places["--from"] = self.from_run
         for name, place in places.items():
             if place is not None:
                 raise InputError(f"{name}: --model {self.model} has no run directory")
@@ -160,6 +204,16 @@ def print_outcome(result: Fit) -> None:
         f"Epoch {summary['best_epoch']}, chosen by {summary['selected_by']}; held-out positives "
         f"ranked among all {summary['ranked_items']:,} training items"
     )
+    if not summary["best_epoch"]:
+        console.print(
+            "Epoch 0 is the start, before the first step: no epoch of training ranked validation "
+            "better by more than chance"
+            + (
+                ". What ranks is where items stand in the graph (--structure)"
+                if result.config.structure
+                else ""
+            )
+        )
     parts = {part: summary[part] for part in ("valid", "test")}
     print_parts(console, parts, lines_to_read_against(result.task))
     console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")

@@ -6,11 +6,12 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from rich.console import Console
 
 from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.chosen import check_names
 from lightgcn_jax.estimators.fitting import OnEpoch, listeners
@@ -25,6 +26,7 @@ from pinsage_jax.estimators.serving import Fitted, Scratch, Serving
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import align
 from pinsage_jax.features.table import FeatureTable
+from pinsage_jax.runs.continuation import continue_from
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added
 from pinsage_jax.runs.fit import fit
@@ -33,6 +35,20 @@ from pinsage_jax.tasks.task import Task
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(PinSageConfig))
 _COLUMNS = ("context", "item")
+
+
+class Begun(NamedTuple):
+    """A run that is gone on from.
+
+    Attributes:
+        path: its directory.
+        config: its settings.
+        kinds: the kinds of the feature columns that it reads.
+    """
+
+    path: Path
+    config: PinSageConfig
+    kinds: dict[str, Kind]
 
 
 class PinSage(Serving):
@@ -66,6 +82,8 @@ class PinSage(Serving):
         id_column: str | None = None,
         kinds: Mapping[str, Kind] | None = None,
         task: TaskName | None = None,
+        start: Serving | Path | str | None = None,
+        unknown_ids: UnknownIds = "refuse",
         on_epoch: OnEpoch | Sequence[OnEpoch] = (),
         out: Path | str | None = None,
     ) -> Self:
@@ -87,6 +105,10 @@ class PinSage(Serving):
             kinds: kinds of feature columns, where their types would decide otherwise.
             task: ``items`` pairs items of one context, ``users`` a user's last items with the next,
                 which takes times. By default items.
+            start: a fitted model or a run to go on from, whose encoder, data and held-out pairs the
+                new data join; ``contexts`` and ``features`` are the new data then. Settings of the
+                encoder are its own; others that were not given are the run's too.
+            unknown_ids: with ``start``, whether to go on where most contexts and items are unknown.
             on_epoch: functions that receive the figures of each epoch: ``epoch``, ``loss``,
                 ``valid/hit_rate@500`` and so on.
             out: a new directory for the run; :meth:`save` writes one afterwards.
@@ -101,6 +123,12 @@ class PinSage(Serving):
             raise InputError(f"task: expected 'items' or 'users', got {task!r}")
         lines: list[str] = []
         columns, is_pandas = _COLUMNS, hasattr(features, "iloc")
+        begun = None if start is None else self._begun(start)
+        if begun is not None:
+            if task is not None or isinstance(contexts, Task):
+                raise InputError("task: what is held out and learnt is the run's; leave it out")
+            kinds = {**begun.kinds, **(kinds or {})}
+            self.config = settings_from(begun.config, **self._given)
         if isinstance(contexts, Task):
             made = contexts
         else:
@@ -115,9 +143,10 @@ class PinSage(Serving):
                 columns, is_pandas = given.names, is_pandas or given.is_pandas
                 table = _table(features, interactions, id_column, columns[1], kinds, lines)
                 data = ItemData("own data", interactions, table, {})
-            made = task_of(data.in_canonical_order(), task)
+            made = data if begun is not None else task_of(data.in_canonical_order(), task)
+        data = made.data if isinstance(made, Task) else made
         with self._reporter() as shown:
-            for line in (*lines, made.data.describe(), *made.notes):
+            for line in (*lines, data.describe(), *made.notes):
                 shown.noted(line)
             folder = None
             if out is None:
@@ -126,10 +155,30 @@ class PinSage(Serving):
             path = Path(out)
             functions = listeners(on_epoch)
             reporter = Listening(shown, functions) if functions else shown
-            about = {"columns": list(columns), "dataset": made.data.name}
-            fit(made, self.config, out=path, data=about, reporter=reporter)
+            about = {"columns": list(columns), "dataset": data.name}
+            if isinstance(made, Task):
+                fit(made, self.config, out=path, data=about, reporter=reporter)
+            else:
+                assert begun is not None
+                continue_from(
+                    begun.path,
+                    made,
+                    self.config,
+                    out=path,
+                    record=about,
+                    reporter=reporter,
+                    unknown_ids=unknown_ids,
+                )
         self._take(Fitted(path, columns, is_pandas, folder))
         return self
+
+    def _begun(self, start: Any) -> Begun:
+        """The run that is gone on from."""
+        path = start._now.path if isinstance(start, Serving) else Path(start)
+        run = PinSageRun.open(path)
+        run.summary  # noqa: B018, refuses a run that is not finished
+        kinds: dict[str, Kind] = {one.name: one.kind for one in run.read_schema().columns}
+        return Begun(path, run.config, kinds)
 
     def _reporter(self) -> Any:
         console = Console(stderr=True, quiet=not self.verbose, markup=False, highlight=False)

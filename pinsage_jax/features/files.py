@@ -93,27 +93,6 @@ class Alignment(NamedTuple):
         return "; ".join(parts)
 
 
-def read_features(
-    path: str | Path,
-    *,
-    id_column: str | None = None,
-    vectors: Mapping[str, str | Path] | None = None,
-    kinds: Mapping[str, Kind] | None = None,
-) -> pl.DataFrame:
-    """Read the rows of a file, with ids and raw columns.
-
-    Args:
-        path: a .parquet, .csv, .tsv or .txt file.
-        id_column: the column of ids; None takes ``item`` or ``id``, else the first.
-        vectors: .npy files by the name of the column that each becomes.
-        kinds: kinds by column; the cells of others decide.
-
-    Raises:
-        InputError: a file is missing, damaged, of another format, or does not fit the ids.
-    """
-    return load_features(path, id_column=id_column, vectors=vectors, kinds=kinds).frame
-
-
 def load_features(
     path: str | Path,
     *,
@@ -197,7 +176,7 @@ def align(
     Args:
         frame: at most one row for an item.
         items: I ids.
-        id_column: as ``read_features`` takes it.
+        id_column: as :func:`load_features` takes it.
         kinds: kinds by column, as ``FeatureTable.from_frame`` takes them.
         missing: what becomes of a broken vector, as ``FeatureTable.from_frame`` takes it.
         unknown_ids: whether features may be of other items for the most part.
@@ -234,30 +213,6 @@ def align(
         table.missing(),
         same_but_for_spelling(unknown, items),
     )
-
-
-def read_items(
-    path: str | Path,
-    *,
-    id_column: str | None = None,
-    vectors: Mapping[str, str | Path] | None = None,
-    kinds: Mapping[str, Kind] | None = None,
-    missing: Missing = "error",
-) -> Items:
-    """Read new items: the ids of a file and their features.
-
-    Args:
-        path: a .parquet, .csv, .tsv or .txt file.
-        id_column: the column of ids; None takes ``item`` or ``id``, else the first.
-        vectors: .npy files by the name of the column that each becomes.
-        kinds: kinds by column, as ``FeatureTable.from_frame`` takes them.
-        missing: what becomes of a broken vector, as ``FeatureTable.from_frame`` takes it.
-
-    Raises:
-        InputError: as ``read_features`` and ``align``.
-    """
-    found = load_features(path, id_column=id_column, vectors=vectors, kinds=kinds)
-    return items_of_frame(found.frame, found.id_column, kinds=kinds, missing=missing)
 
 
 def items_of_frame(

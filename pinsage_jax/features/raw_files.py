@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.formats import plain_name
-from lightgcn_jax.data.text import POLARS_ERRORS
+from lightgcn_jax.data.text import POLARS_ERRORS, refuse_foreign
 from lightgcn_jax.errors import InputError
 from pinsage_jax.features.delimited import Quoting, read_delimited, read_text
 
@@ -87,6 +87,10 @@ def read_parquet(path: Path) -> pl.DataFrame:
         reason = error.strerror or "the disk refused"
         raise InputError(f"{path}: cannot be read: {reason}") from error
     except POLARS_ERRORS as error:
+        with path.open("rb") as file:
+            head = file.read(64)
+        if not head.startswith(b"PAR1"):
+            refuse_foreign(path, head, "a Parquet file")
         raise InputError(
             f"{path}: expected a Parquet file, got one that is damaged, cut off or no such file"
         ) from error

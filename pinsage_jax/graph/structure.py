@@ -65,6 +65,33 @@ class Structure(NamedTuple):
         contexts = np.asarray(svd.right) * np.asarray(svd.values) * of_contexts[:, None]
         return cls(np.pad(contexts.astype(np.float32), ((0, 0), (0, rank - found))))
 
+    def grown(self, before: ItemGraph, after: ItemGraph) -> Structure:
+        """The structure of a graph that has grown, in the same singular directions.
+
+        V_c Σ / √e_c = Σ_{u ∈ c} (t_u / d_u) Σ⁻² / e_c holds of every context of the graph before.
+        By it a context that is new, or has new members, is placed by those of its items that were
+        there before; the others stay.
+
+        Args:
+            before: the graph that this is of.
+            after: the graph now; known items and contexts have their rows of before.
+        """
+        old = edge_counts(before.contexts_of_item, before.num_contexts)
+        now = edge_counts(after.contexts_of_item, after.num_contexts)
+        sizes = np.asarray(old.sum(axis=0), np.float64).ravel()
+        squares = (sizes[:, None] * np.square(self.contexts, dtype=np.float64)).sum(axis=0)
+        degrees = np.maximum(np.asarray(old.sum(axis=1)).ravel(), 1)
+        shares = (old @ self.contexts) / degrees[:, None] / np.where(squares > 0, squares, 1)
+        known = now[: before.num_items]
+        now_sizes = np.asarray(known.sum(axis=0), np.float64).ravel()
+        placed = (known.T @ shares) / np.maximum(now_sizes, 1)[:, None]
+        contexts = np.zeros((after.num_contexts, self.contexts.shape[1]), np.float32)
+        contexts[: before.num_contexts] = self.contexts
+        moved = now_sizes.copy()
+        moved[: before.num_contexts] -= sizes
+        contexts[moved != 0] = placed[moved != 0]
+        return Structure(contexts)
+
     def items(self, graph: ItemGraph) -> np.ndarray:
         """Compute s of all items of a graph.
 

@@ -21,7 +21,7 @@ from pinsage_jax.graph.structure import Structure
 from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.fit import Fit
 from pinsage_jax.runs.kept_items import read_added, state_of, write_added
-from pinsage_jax.runs.stored_task import load_task, read_table
+from pinsage_jax.runs.stored_task import load_task, read_structure, read_table
 from pinsage_jax.serving.live_items import LiveItems
 from pinsage_jax.tasks.task import Task
 
@@ -206,26 +206,6 @@ def read_model(
     model = make_model(model_inputs(schema, config, num_items), config)
     template = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
     return model, run.read_params(template)
-
-
-def read_structure(run: PinSageRun, config: PinSageConfig) -> Structure | None:
-    """Read what items' structure is made of; None where the encoder reads none.
-
-    Args:
-        run: the run.
-        config: its settings.
-
-    Raises:
-        InputError: the file is missing or holds something else.
-    """
-    if not config.structure:
-        return None
-    arrays, path = run.read_arrays("structure"), run.path / "structure.safetensors"
-    shape = len(run.read_ids("contexts")), config.structure
-    got = {name: array.shape for name, array in arrays.items()}
-    if got != {"contexts": shape}:
-        raise InputError(f"{path}: expected contexts of shape {list(shape)}, got {got}")
-    return Structure(**arrays)
 
 
 def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:

@@ -22,9 +22,9 @@ from pinsage_jax.encoder.all_items import ItemVectors, embed_all
 from pinsage_jax.evaluation.parts import evaluate_parts
 from pinsage_jax.features.schema import TextEncoders
 from pinsage_jax.runs.directory import PinSageRun
-from pinsage_jax.runs.stored_task import load_task, save_task
+from pinsage_jax.runs.stored_task import load_task, read_structure, save_task
 from pinsage_jax.tasks.task import Task
-from pinsage_jax.training.preparation import Prepared, prepare
+from pinsage_jax.training.preparation import Meaning, Prepared, prepare
 from pinsage_jax.training.step import TrainState
 from pinsage_jax.training.trainer import (
     METRIC,
@@ -67,6 +67,7 @@ def fit(
     reporter: Reporter | None = None,
     text_encoders: TextEncoders | None = None,
     prepared: Prepared | None = None,
+    initial: Any = None,
 ) -> Fit:
     """Train an encoder, embed all items, and evaluate them on test once.
 
@@ -80,6 +81,8 @@ def fit(
             to the run has to give them again.
         prepared: what ``prepare`` returned for this task and these settings, if it was called
             before.
+        initial: parameters to go on from, of an encoder that reads the same inputs; by default
+            drawn from the seed.
 
     Returns:
         The run.
@@ -96,17 +99,21 @@ def fit(
     for note in prepared.notes:
         reporter.noted(note)
     trainer = Trainer(task, config, prepared, reporter)
+    begun = trainer.start() if initial is None else trainer.go_on(initial)
+    goes_on = initial is not None
     if out is None:
-        return _finish(trainer, _train(trainer, trainer.start(), None, []), None)
+        return _finish(trainer, _train(trainer, begun, None, [], goes_on), None)
     with PinSageRun.creating(out) as run:
         run.write_config(config, data or {}, prepared.notes)
         save_task(run, task)
         run.write_schema(prepared.schema)
         if prepared.structure is not None:
             run.write_arrays("structure", prepared.structure._asdict())
+        if goes_on:  # Where it goes on from can't be drawn again from the seed.
+            _save(run, trainer, begun)
     run = PinSageRun.open(out)
     with gone_unless_begun(run.path, TrainingDiverged), run.held(), _resumable(run):
-        return _finish(trainer, _train(trainer, trainer.start(), run, []), run)
+        return _finish(trainer, _train(trainer, begun, run, [], goes_on), run)
 
 
 def resume(
@@ -128,7 +135,9 @@ def resume(
     with run.held(), _resumable(run):
         remove_unfinished(run.checkpoints)
         task, config, records = load_task(run), run.config, run.read_metrics()
-        trainer = Trainer(task, config, prepare(task, config, text_encoders), reporter)
+        meaning = Meaning(run.read_schema(), read_structure(run, config))
+        prepared = prepare(task, config, text_encoders, meaning)
+        trainer = Trainer(task, config, prepared, reporter)
         progress = trainer.start()
         template = _arrays(progress)
         checkpoint = (
@@ -138,9 +147,10 @@ def resume(
             progress = _progress(checkpoint.arrays, checkpoint.progress)
             trainer.tiers = np.array(checkpoint.progress["tiers"])
         records = [one for one in records if one["epoch"] <= progress.epoch]
-        return _finish(
-            trainer, _train(trainer, progress, run, records if progress.epoch else []), run
-        )
+        # Only a run that goes on from another one keeps its start.
+        goes_on = checkpoint is not None and not progress.epoch
+        records = records if progress.epoch else []
+        return _finish(trainer, _train(trainer, progress, run, records, goes_on), run)
 
 
 def _resumable(run: PinSageRun) -> AbstractContextManager[None]:
@@ -150,9 +160,13 @@ def _resumable(run: PinSageRun) -> AbstractContextManager[None]:
 
 
 def _train(
-    trainer: Trainer, progress: Progress, run: PinSageRun | None, records: list[dict[str, Any]]
+    trainer: Trainer,
+    progress: Progress,
+    run: PinSageRun | None,
+    records: list[dict[str, Any]],
+    goes_on: bool,
 ) -> Progress:
-    if not progress.epoch and trainer.config.structure:
+    if not progress.epoch and (trainer.config.structure or goes_on):
         progress, record = trainer.assess_start(progress)
         records.append(record)
     if not trainer.finished(progress):
@@ -161,15 +175,19 @@ def _train(
         progress, record = trainer.advance(progress)
         records.append(record)
         if run is not None:
-            kept = {
-                "epoch": progress.epoch,
-                "best_epoch": progress.best_epoch,
-                "best_value": progress.best_value if np.isfinite(progress.best_value) else None,
-                "tiers": trainer.tiers.tolist(),
-            }
             run.append_metrics(records)
-            save_checkpoint(run.checkpoints, progress.epoch, _arrays(progress), kept)
+            _save(run, trainer, progress)
     return progress
+
+
+def _save(run: PinSageRun, trainer: Trainer, progress: Progress) -> None:
+    kept = {
+        "epoch": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_value": progress.best_value if np.isfinite(progress.best_value) else None,
+        "tiers": trainer.tiers.tolist(),
+    }
+    save_checkpoint(run.checkpoints, progress.epoch, _arrays(progress), kept)
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:

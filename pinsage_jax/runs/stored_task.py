@@ -13,10 +13,12 @@ from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import read_json, replacing, write_json
 from lightgcn_jax.graph.bipartite import CsrRows
+from pinsage_jax.config import PinSageConfig
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.features.columns import Column
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
+from pinsage_jax.graph.structure import Structure
 from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.memberships import write_memberships
 from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
@@ -71,6 +73,26 @@ def load_task(run: PinSageRun) -> Task:
             return _task_of(run, arrays)
         except KeyError as error:
             raise InputError(f"expected an array {error}, it is missing") from None
+
+
+def read_structure(run: PinSageRun, config: PinSageConfig) -> Structure | None:
+    """Read what items' structure is made of; None where the encoder reads none.
+
+    Args:
+        run: the run.
+        config: its settings.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    if not config.structure:
+        return None
+    arrays, path = run.read_arrays("structure"), run.path / "structure.safetensors"
+    shape = len(run.read_ids("contexts")), config.structure
+    got = {name: array.shape for name, array in arrays.items()}
+    if got != {"contexts": shape}:
+        raise InputError(f"{path}: expected contexts of shape {list(shape)}, got {got}")
+    return Structure(**arrays)
 
 
 def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:

@@ -57,8 +57,23 @@ class Prepared(NamedTuple):
     seconds: dict[str, float]
 
 
+class Meaning(NamedTuple):
+    """What a run's inputs mean, for those who go on with its encoder.
+
+    Attributes:
+        schema: how features are encoded.
+        structure: what items' structure is made of; None where the encoder reads none.
+    """
+
+    schema: FeatureSchema
+    structure: Structure | None
+
+
 def prepare(
-    task: Task, config: PinSageConfig, text_encoders: TextEncoders | None = None
+    task: Task,
+    config: PinSageConfig,
+    text_encoders: TextEncoders | None = None,
+    meaning: Meaning | None = None,
 ) -> Prepared:
     """Encode the features, build the graph, walk, and rank hard negatives.
 
@@ -66,6 +81,7 @@ def prepare(
         task: what is trained on.
         config: the settings.
         text_encoders: by text column, what makes a sentence vector of its texts.
+        meaning: what inputs mean; by default what this task's training items say.
 
     Raises:
         InputError: a column that the settings name is not there, or features do not fit.
@@ -79,8 +95,12 @@ def prepare(
     if config.columns is not None:
         raw = raw.select(config.columns)
     train_rows = np.flatnonzero(task.train_items)
-    schema = fit_schema(
-        raw, train_rows, degrees, log_degree=config.log_degree, text_encoders=text_encoders
+    schema = (
+        fit_schema(
+            raw, train_rows, degrees, log_degree=config.log_degree, text_encoders=text_encoders
+        )
+        if meaning is None
+        else meaning.schema
     )
     features = schema.encode(raw, degrees, text_encoders)
     if config.id_embedding:
@@ -91,7 +111,9 @@ def prepare(
     clock.lap("features")
     structure = None
     if config.structure:
-        structure = Structure.of(stream(config, "structure"), graph, config.structure)
+        structure = None if meaning is None else meaning.structure
+        if structure is None:
+            structure = Structure.of(stream(config, "structure"), graph, config.structure)
         features[STRUCTURE] = structure.items(graph)
         clock.lap("structure")
     table = neighbors_of(graph, config, epoch=0)

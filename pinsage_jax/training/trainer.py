@@ -129,6 +129,21 @@ class Trainer:
         self._drawn_at = 0
         self._start_ranks: np.ndarray | None = None  # of validation's pairs before the first step
 
+    def go_on(self, params: Any) -> Progress:
+        """The progress before the first step of a run that goes on with another's encoder.
+
+        Args:
+            params: the encoder's parameters. New items' own vectors are drawn; known items are the
+                first ones.
+        """
+        params_key, _ = jax.random.split(stream(self.config, "init"))
+        drawn = init_params(params_key, self.prepared.model)
+
+        def grown(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.asarray(old) if new.shape == old.shape else new.at[: len(old)].set(old)
+
+        return self._before(jax.tree.map(grown, drawn, params))
+
     def start(self) -> Progress:
         """Draw the initial parameters: the progress before the first step."""
         prepared = self.prepared
@@ -139,6 +154,9 @@ class Trainer:
             params = standardised(
                 prepared.model, params, prepared.features, prepared.table, np.asarray(items)
             )
+        return self._before(params)
+
+    def _before(self, params: Any) -> Progress:
         state = TrainState(params, self.optimizer.init(params))
         # A chunk gives up the state that it was handed, so the best parameters are a copy.
         return Progress(state, jax.tree.map(jnp.copy, params), 0, 0, -np.inf)

@@ -122,6 +122,8 @@ def test_train_says_what_it_trains_on_and_what_came_out(trained):
     assert f"{summary['test']['recall@10']:.4f}" in out
     data = RunDirectory.open(run).data
     assert (data["user_column"], data["min_rating"], data["k_core"]) == ("who", 2.0, 2)
+    # What was rated 1 is hidden from those who rated it so.
+    assert len(RunDirectory.open(run).also_seen)
 
 
 def test_a_picture_of_a_run(run, tmp_path, monkeypatch):

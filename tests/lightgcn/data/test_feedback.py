@@ -112,3 +112,8 @@ def test_events_are_chosen_by_their_type():
     assert found.notes == ("events: view (2), buy (1), click (1); click, buy count",)
     with pytest.raises(InputError, match=r"event 'clik': no row has this type; the types are view"):
         of_events(data, types, ["clik"])
+
+
+def test_feedback_of_another_name_is_refused():
+    with pytest.raises(InputError, match="feedback: expected events or ratings, got 'clicks'"):
+        positives(log([(1, 2, 5)]), 4, "clicks")

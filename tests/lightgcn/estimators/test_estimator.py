@@ -3,18 +3,21 @@
 import dataclasses
 
 import numpy as np
+import optax
 import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse
 
-from lightgcn_jax import Interactions, Recommender, fit, leave_k_out_split
+from lightgcn_jax import Interactions, Recommender, fit, leave_k_out_split, ratio_split, refit
 from lightgcn_jax.data import generate_world, undivided
+from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators import MF, Estimator, Filter, ItemCosine, LightGCN, Popular
 from lightgcn_jax.estimators.given import Named, given_data
 from lightgcn_jax.models import Filter as FilterModel
 from lightgcn_jax.models import LightGCN as LightGCNModel
+from lightgcn_jax.runs import RunDirectory
 from lightgcn_jax.settings import ClosedFormConfig
 
 SMALL = {
@@ -155,6 +158,43 @@ def test_low_ratings_are_not_trained_on_and_not_recommended():
     # User 1 gave d one star: it is hidden all the same.
     assert model.recommend(1, k=1).ids == []
     assert model.recommend(2, k=1).ids == ["b"]
+
+
+def test_low_ratings_are_kept_with_the_run(tmp_path):
+    frame = {"user": [1, 1, 1, 2, 2], "item": list("abdad"), "rating": [5, 5, 1, 5, 5]}
+    model = Popular(verbose=False, ks=(1,)).fit(frame, min_rating=4, out=tmp_path / "fitted")
+    model.save(tmp_path / "saved")
+    for name in ("fitted", "saved"):
+        assert Popular.load(tmp_path / name).recommend(1, k=1).ids == []
+        assert len(Recommender.from_run(tmp_path / name).seen.columns) == 5
+    assert len(refit_popular(tmp_path).also_seen) == 1
+
+
+def refit_popular(tmp_path):
+    """A run on a split whose low ratings are known, refitted on everything."""
+    users, items = [1] * 12 + [2] * 11, [*"abcdefghijkl", *"bcdefghijkl"]
+    rated = Interactions.from_arrays(users, items, [5.0] * 11 + [1.0] + [5.0] * 11)
+    config = ClosedFormConfig(Popular().as_model(), ks=(1,))
+    split = ratio_split(rated.with_min_rating(4))
+    fit(split, config, out=tmp_path / "first", also_seen=SeenIds.of(rated))
+    return refit(tmp_path / "first", protocol="all", out=tmp_path / "second")
+
+
+def test_an_optimizer_of_one_s_own_is_remembered(frame, tmp_path):
+    few = SMALL | {"epochs": 1, "evaluate_every": 1, "protocol": "fixed"}
+    sgd = optax.sgd(0.1)
+    model = LightGCN(**few, optimizer=sgd, verbose=False).fit(frame)
+    loaded = LightGCN.load(model.save(tmp_path / "run"), verbose=False)
+    assert "dim=8" in repr(loaded)
+    assert "optimizer=one of your own" in repr(loaded)
+    # It stays so when the run is written again, and nothing else takes its place.
+    assert RunDirectory.open(loaded.save(tmp_path / "again")).optimizer == "custom"
+    with pytest.raises(InputError, match=r"optimizer: the run was made with one of your own"):
+        loaded.fit(frame)
+    assert LightGCN.load(tmp_path / "run", optimizer=sgd).optimizer is sgd
+    Popular(verbose=False, ks=(1,)).fit(frame).save(tmp_path / "popular")
+    with pytest.raises(InputError, match="optimizer: expected none"):
+        Popular.load(tmp_path / "popular", optimizer=sgd)
 
 
 SAME = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})

@@ -15,7 +15,7 @@ from lightgcn_jax.data import block_world, generate_world, given_split, ratio_sp
 from lightgcn_jax.data.pairs import Pairs
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import rank
-from lightgcn_jax.evaluation.scorer import Embedded, Tables
+from lightgcn_jax.evaluation.scorer import Embedded, Tables, exact_pair_scores, exact_scores
 from lightgcn_jax.models import ClosedForm
 from lightgcn_jax.runs import (
     Interrupted,
@@ -114,6 +114,17 @@ def answers(recommender, k=5, **filters):
         warnings.filterwarnings("ignore", "no training interaction names user")
         found = recommender.recommend(users, k, **filters)
     return [(one.ids, one.scores.tolist()) for one in found]
+
+
+def test_single_pairs_score_as_in_a_ranking(fitted, monkeypatch):
+    scorer, users = fitted.scorer, np.array([3, 11, 3, NEW_USER])
+    items = np.array([0, 39, 20, 1])
+    table = np.asarray(jax.jit(exact_scores)(scorer, np.unique(users).astype(np.int32)))
+    expected = table[items, np.searchsorted(np.unique(users), users)]
+    if model_name(fitted.config) not in ("filter", "gfcf", "random"):
+        monkeypatch.setattr(type(scorer), "scores", None)  # Of no other items.
+    found = exact_pair_scores(scorer, users, items)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 # What may be chosen beside the model: each must find the withheld cells too. The first is in the

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.evaluation import InnerProduct, rank
+from lightgcn_jax.evaluation.scorer import exact_pair_scores
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.models import MLP, Cosine, Inner, Score, heads, unit_rows
 from tests.lightgcn.oracles import stable_top_k
@@ -157,6 +158,8 @@ def test_ranking_works_through_the_items(at_once, monkeypatch):
     found = jax.jit(lambda scorer, rows: scorer.scores(rows))(scorer, rows)
     expected = [[single("mlp", users[row], item, head) for row in rows] for item in items]
     np.testing.assert_allclose(found, expected, rtol=1e-11)
+    pairs = exact_pair_scores(scorer, rows, np.int32([10, 0, 3, 3]))
+    np.testing.assert_allclose(pairs, found[np.int32([10, 0, 3, 3]), np.arange(4)], rtol=1e-6)
     for ours, given in zip(scorer.embeddings(), (users, items), strict=True):
         np.testing.assert_array_equal(ours, given)
 

@@ -138,6 +138,26 @@ def test_resuming(call, error_of, copy):
     assert PinSageRun(copy).summary["test"] == summary["test"]
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_with_new_files(files, call, tmp_path):
+    whole = pl.read_csv(files / "baskets.csv")
+    early, later = tmp_path / "early.csv", tmp_path / "later.csv"
+    whole.filter(pl.col("product") > 3).write_csv(early)
+    whole.filter(pl.col("product") <= 3).write_csv(later)
+    features = ("--features", files / "products.csv", "--quiet")
+    first, next_run = tmp_path / "first", tmp_path / "next"
+    assert call("train", "--data", early, *OWN, *features, *FLAT, "--out", first)[0] == 0
+    status, printed, err = call(
+        *("train", "--from", first, "--data", later, *OWN, *features[:2], "--unknown-ids", "allow"),
+        *("--epochs", "1", "--out", next_run),
+    )
+    assert status == 0
+    assert "new data: 0 new contexts, 4 new items, " in err
+    assert "The run lies in" in printed
+    assert PinSageRun.open(next_run).record["data"]["from"] == str(first)
+    assert call("similar", next_run, "--item", "2", "--k", "2")[0] == 0
+
+
 @pytest.mark.parametrize("name", ["pagerank", "features"])
 def test_a_baseline_is_ranked_on_the_same_task(name, call, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -511,6 +531,15 @@ def test_without_features_the_graph_alone_is_read(call, files):
         (("--valid", "0.6", "--test", "0.6"), "expected a sum below 1"),
         (("--fresh", "1.5"), "held_out_items: expected a share in"),
         (("--resume", "nowhere"), "nowhere: expected a run directory"),
+        (("--from", "run"), "--from: expected the new data as well, by --data or --dataset"),
+        (
+            ("--from", "run", "--dataset", "pins", "--valid", "0.2"),
+            "--valid: what is held out and paired is the run's; leave it out",
+        ),
+        (
+            ("--from", "run", "--dataset", "pins", "--preset", "paper"),
+            "--preset: settings that",
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(arguments, message, error_of, monkeypatch, tmp_path):

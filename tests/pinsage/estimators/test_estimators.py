@@ -174,6 +174,9 @@ SENTENCES = {
     "PinSage().fit(contexts, 7, context='board', item='pin')": "features: expected a frame",
     "PinSage().fit(contexts[['board', 'pin']], context='board', item='pin', task='users')":
         r"needs times; name their column, fit\(…, timestamp=…\)",
+    "PinSage().fit(contexts, task='items', start=model)": "held out and learnt is the run's",
+    "PinSage(dim=4).fit(contexts, features, context='board', item='pin', start=model)":
+        "dim: expected 16 as in",
     "PinSage().fit(contexts, task='baskets')": "task: expected 'items' or 'users'",
     "PinSage.load('nowhere')": "nowhere",
     "model.similar('pin-99999')": "unknown id 'pin-99999'",

@@ -10,8 +10,6 @@ from pinsage_jax.features.files import (
     align,
     items_of_frame,
     load_features,
-    read_features,
-    read_items,
 )
 
 CSV = """item,title,year,genres,code
@@ -29,7 +27,7 @@ def csv(tmp_path):
 
 
 def test_a_csv_aligned_to_the_items(csv):
-    frame = read_features(csv, kinds={"genres": "categories", "code": "category"})
+    frame = load_features(csv, kinds={"genres": "categories", "code": "category"}).frame
     items = IdMap.from_values([7, 12, 30])
     table, report = align(frame, items, kinds={"genres": "categories", "code": "category"})
     assert table.num_rows == 3
@@ -48,14 +46,14 @@ def test_a_csv_aligned_to_the_items(csv):
 def test_columns_of_a_csv_are_numbers_only_throughout(tmp_path):
     path = tmp_path / "items.tsv"
     path.write_text("name\ta\tb\tc\td\te\n01\t1\t1\t\t02\t0.5\n02\t 2 \tx\t\t12\t\n")
-    found = read_items(path)
+    found = items_of_frame(load_features(path).frame)
     assert found.ids.to_list() == ["01", "02"]  # the first column; zeros in front are kept
     kinds = {name: column.kind for name, column in found.table.columns.items()}
     assert kinds == {"a": "number", "b": "text", "c": "text", "d": "text", "e": "number"}
     assert found.table.columns["a"].values.tolist() == [1, 2]
     # An id column that is named only later has lost nothing.
-    assert items_of_frame(read_features(path), "a").ids.to_list() == [1, 2]
-    assert items_of_frame(read_features(path), "d").ids.to_list() == ["02", "12"]
+    assert items_of_frame(load_features(path).frame, "a").ids.to_list() == [1, 2]
+    assert items_of_frame(load_features(path).frame, "d").ids.to_list() == ["02", "12"]
 
 
 def test_a_parquet_keeps_its_types(tmp_path):
@@ -63,16 +61,19 @@ def test_a_parquet_keeps_its_types(tmp_path):
     pl.DataFrame(
         {"tags": [["a", "b"], None], "look": [[1.0, 2.0], None], "id": ["x", " y "]}
     ).write_parquet(path)
-    found = read_items(path)
+    found = items_of_frame(load_features(path).frame)
     assert found.ids.to_list() == ["x", "y"]
     assert found.table.columns["tags"].values == [["a", "b"], []]
     assert found.table.columns["look"].values.tolist() == [[1, 2], [0, 0]]
     assert found.table.missing() == {"tags": 1, "look": 1}
     # A missing vector stays missing beside an item that the file does not hold.
-    table, report = align(read_features(path), IdMap.from_values(["w", "y", "x"]))
+    table, report = align(load_features(path).frame, IdMap.from_values(["w", "y", "x"]))
     assert table.columns["look"].absent().tolist() == [True, False, True]
     assert report.without_features == 1
-    assert read_items(path, id_column="id").ids.to_list() == ["x", "y"]
+    assert items_of_frame(load_features(path, id_column="id").frame, "id").ids.to_list() == [
+        "x",
+        "y",
+    ]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int16, ">f4"])
@@ -80,9 +81,8 @@ def test_vectors_beside_ids(tmp_path, dtype):
     (tmp_path / "ids.txt").write_text("3\n\n1\n2\n")
     np.save(tmp_path / "look.npy", np.arange(6).reshape(3, 2).astype(dtype))
     vectors = {"look": tmp_path / "look.npy"}
-    found = read_items(tmp_path / "ids.txt", vectors=vectors)
-    assert found.ids.to_list() == [3, 1, 2]
-    frame = read_features(tmp_path / "ids.txt", vectors=vectors)
+    frame = load_features(tmp_path / "ids.txt", vectors=vectors).frame
+    assert items_of_frame(frame).ids.to_list() == [3, 1, 2]
     table, _ = align(frame, IdMap.from_values([1, 2, 3]))
     assert table.columns["look"].values.tolist() == [[2, 3], [4, 5], [0, 1]]
 
@@ -91,9 +91,10 @@ def test_broken_vectors_of_a_file(tmp_path):
     (tmp_path / "ids.txt").write_text("3\n1\n")
     np.save(tmp_path / "look.npy", np.array([[1.0, 2.0], [np.nan, 1.0]], np.float32))
     vectors = {"look": tmp_path / "look.npy"}
+    frame = load_features(tmp_path / "ids.txt", vectors=vectors).frame
     with pytest.raises(InputError, match=r"column 'look', row 1: expected finite numbers .* nan"):
-        read_items(tmp_path / "ids.txt", vectors=vectors)
-    found = read_items(tmp_path / "ids.txt", vectors=vectors, missing="zero")
+        items_of_frame(frame)
+    found = items_of_frame(frame, missing="zero")
     assert found.table.missing() == {"look": 1}
 
 
@@ -133,11 +134,12 @@ def test_files_that_cannot_be_read(tmp_path):
         if content:
             path.write_bytes(content)
         with pytest.raises(InputError, match=message):
-            read_features(path, **settings)
+            load_features(path, **settings)
 
     refused("none.csv: expected this file, it is missing", "none.csv")
     refused("items.xlsx: expected a .parquet, .csv, .tsv or .txt file", "items.xlsx", b"x")
     refused("bad.parquet: expected a Parquet file", "bad.parquet", b"PAR1 no")
+    refused("page.parquet: expected a Parquet file, got .*HTML", "page.parquet", b"<html>")
     refused("long.csv:3: expected 2 fields", "long.csv", b"item,a\n1,2\n1,2,3\n")
     refused("latin.csv:2: cannot be read", "latin.csv", b"item,a\n1,\xff\n")
     refused("latin.txt:1: cannot be read", "latin.txt", b"\xff\n")
@@ -152,7 +154,7 @@ def test_vectors_that_cannot_be_read(tmp_path, csv):
         else:
             path.write_bytes(content)
         with pytest.raises(InputError, match=message):
-            read_features(csv, vectors={"look": path})
+            load_features(csv, vectors={"look": path})
 
     refused("rows of .*items.csv, got 2", "short.npy", np.zeros((2, 2)))
     refused(r"numbers of shape \[items, width\], got \(3,\)", "flat.npy", np.zeros(3))
@@ -165,9 +167,9 @@ def test_vectors_that_cannot_be_read(tmp_path, csv):
     cut = (tmp_path / "whole.npy").read_bytes()[:-8]
     refused("NumPy array without objects", "cut.npy", cut)
     with pytest.raises(InputError, match=r"gone.npy: expected this file, it is missing"):
-        read_features(csv, vectors={"look": tmp_path / "gone.npy"})
+        load_features(csv, vectors={"look": tmp_path / "gone.npy"})
     with pytest.raises(InputError, match="already has a column 'year'"):
-        read_features(csv, vectors={"year": tmp_path / "whole.npy"})
+        load_features(csv, vectors={"year": tmp_path / "whole.npy"})
 
 
 def loaded(path, **settings):
@@ -216,7 +218,7 @@ def test_the_column_of_ids_that_was_guessed_wrong_is_told_apart(tmp_path):
         load_features(path)
     path.write_text("price,sku\n1.5,1\n2.5,2\n")
     with pytest.raises(InputError, match="; column 'sku' holds ids of items: --id-column sku"):
-        align(read_features(path), IdMap.from_values([1, 2]))
+        align(load_features(path).frame, IdMap.from_values([1, 2]))
 
 
 def test_the_index_that_pandas_writes_is_left_out(tmp_path):

@@ -156,3 +156,18 @@ def test_fewer_edges_are_summed_from_the_same_contexts(structure):
     wanted *= np.log1p(counts.sum(axis=1, keepdims=True))
     found = structure.items(graph_of(ITEMS[kept], CONTEXTS[kept]))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_graph_that_grows_keeps_its_directions(structure):
+    """A new context of the items of another one is placed where that one is; nothing else moves."""
+    members = ITEMS[CONTEXTS == 3]
+    after = ItemGraph.from_pairs(
+        np.concatenate([ITEMS, members, [40]]),
+        np.concatenate([CONTEXTS, np.full(len(members), 12), [13]]),
+        num_items=41,
+        num_contexts=14,
+    )
+    grown = structure.grown(graph_of(), after)
+    np.testing.assert_array_equal(grown.contexts[:12], structure.contexts)
+    np.testing.assert_allclose(grown.contexts[12], structure.contexts[3], rtol=1e-4, atol=1e-6)
+    assert not grown.contexts[13].any()  # It holds a new item alone.
