@@ -274,7 +274,7 @@ def test_a_sheet_of_pictures(call, error_of, run, tmp_path):
     assert status == 0
     assert err == f"wrote {tmp_path / 'sheet.png'}\n2 pictures, 1 missing, 0 unreadable\n"
     named = (*sheet, "--picture-column", "words")  # whose words are no files
-    assert call("similar", run, "--item", "pin-7", *named)[2].endswith("11 unreadable\n")
+    assert call("similar", run, "--item", "pin-7", *named)[2].endswith("21 unreadable\n")
     for flags in (("--pictures", tmp_path), ("--picture-column", "words")):
         assert "but there is no --sheet" in error_of("similar", run, "--item", "pin-7", *flags)
     nowhere = (*sheet[:2], "--pictures", tmp_path / "nix")
