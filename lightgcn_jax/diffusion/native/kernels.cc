@@ -46,6 +46,10 @@ constexpr int64_t kBytesAddedTo = int64_t{4} << 20;
 constexpr int64_t kAddedAhead = 4;
 constexpr int64_t kTasksAThread = 4;
 
+// Rows of two tall tables that are multiplied at a time, which stay near; and those that one sum runs
+// over, before the sums are added up in their order: the same bits whatever the threads are.
+constexpr int64_t kTallRows = 256, kTallPart = 4096;
+
 using Bf16 = uint16_t;
 
 // The type that sums over a table of T run in.
@@ -126,6 +130,15 @@ struct Product {
   }
 };
 
+// aᵀ b of two tables that have many more rows than columns.
+template <class T>
+struct Tall {
+  const T* a;
+  const T* b;
+  int64_t rows, a_width, b_width;
+  int64_t filled;  // b_width, rounded up to whole registers
+};
+
 // The k largest entries of each column of scores with their rows, of equal ones the first.
 template <class T>
 struct Largest {
@@ -191,6 +204,7 @@ class Best {
 namespace baseline {
 #include "rows.inc"
 #include "top_k.inc"
+#include "tall.inc"
 }  // namespace baseline
 #undef STREAM
 #undef FENCE
@@ -220,6 +234,7 @@ inline void Stream(void* to, Bits bits) {
 }
 #include "rows.inc"
 #include "top_k.inc"
+#include "tall.inc"
 }  // namespace avx2
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -245,6 +260,7 @@ inline void Stream(void* to, Bits bits) {
 }
 #include "rows.inc"
 #include "top_k.inc"
+#include "tall.inc"
 }  // namespace avx512
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -300,6 +316,15 @@ void (*ColumnLoop())(const Largest<T>&, Range) {
   if (instruction_set == kAvx2) return avx2::LargestOfColumns<T>;
 #endif
   return baseline::LargestOfColumns<T>;
+}
+
+template <class T>
+void (*TallLoop())(const Tall<T>&, Range, T*) {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::TallPart<T>;
+  if (instruction_set == kAvx2) return avx2::TallPart<T>;
+#endif
+  return baseline::TallPart<T>;
 }
 
 // Runs work(0) … work(tasks - 1) on XLA's threads and on this one, which may be one of them: it
@@ -457,6 +482,28 @@ void FindLargest(ffi::ThreadPool& pool, const Largest<T>& p) {
   });
 }
 
+template <class T>
+void MultiplyTall(ffi::ThreadPool& pool, Tall<T> p, T* y) {
+  const auto loop = TallLoop<T>();
+  constexpr int64_t kWidest = kLineBytes / sizeof(T);
+  p.filled = (p.b_width + kWidest - 1) / kWidest * kWidest;
+  const int64_t parts = std::max<int64_t>(1, (p.rows + kTallPart - 1) / kTallPart);
+  const int64_t size = p.a_width * p.filled;
+  const std::unique_ptr<T[]> sums(new T[parts * size]);
+  Share(pool, parts, [&](int64_t part) {
+    const Range rows{part * kTallPart, std::min(p.rows, (part + 1) * kTallPart)};
+    loop(p, rows, sums.get() + part * size);
+  });
+  for (int64_t row = 0; row < p.a_width; ++row, y += p.b_width) {
+    const T* sum = sums.get() + row * p.filled;
+    std::copy(sum, sum + p.b_width, y);
+    for (int64_t part = 1; part < parts; ++part) {
+      sum += size;
+      for (int64_t column = 0; column < p.b_width; ++column) y[column] += sum[column];
+    }
+  }
+}
+
 ffi::Error Refused(const char* why) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, why); }
 
 template <class T>
@@ -588,6 +635,28 @@ ffi::Error MultiplyTransposedTable(ffi::ThreadPool pool, ffi::AnyBuffer offsets,
   });
 }
 
+ffi::Error MultiplyTallTables(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBuffer b,
+                              ffi::Result<ffi::AnyBuffer> y) {
+  if (a.dimensions().size() != 2 || b.dimensions().size() != 2 || y->dimensions().size() != 2) {
+    return Refused("tables: expected two axes");
+  }
+  if (a.dimensions()[0] != b.dimensions()[0]) return Refused("tables: expected as many rows");
+  if (y->dimensions()[0] != a.dimensions()[1] || y->dimensions()[1] != b.dimensions()[1]) {
+    return Refused("product: expected a row for each column of a, a column for each one of b");
+  }
+  if (b.element_type() != a.element_type() || y->element_type() != a.element_type()) {
+    return Refused("tables: expected one type");
+  }
+  return ForTypeOf<float, double>(a, [&](auto kind) {
+    using T = decltype(kind);
+    MultiplyTall(pool,
+                 Tall<T>{static_cast<const T*>(a.untyped_data()),
+                         static_cast<const T*>(b.untyped_data()), a.dimensions()[0],
+                         a.dimensions()[1], b.dimensions()[1], 0},
+                 static_cast<T*>(y->untyped_data()));
+  });
+}
+
 ffi::Error TopK(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::Result<ffi::BufferR2<ffi::S32>> items,
                 ffi::Result<ffi::AnyBuffer> values) {
   if (scores.dimensions().size() != 2 || items->dimensions().size() != 2) {
@@ -612,6 +681,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(top_k, TopK,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::BufferR2<ffi::S32>>()
+                                  .Ret<ffi::AnyBuffer>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_tall, MultiplyTallTables,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>());
 
 #define MATRIX_AND_TABLE         \
