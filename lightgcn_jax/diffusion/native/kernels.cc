@@ -159,11 +159,12 @@ class Best {
   T Add(T score, int64_t row) {
     spoilt_ = spoilt_ || score != score;
     if (spoilt_) return std::numeric_limits<T>::infinity();
+    const Entry added{score, static_cast<int32_t>(row)};
     if (static_cast<int64_t>(heap_.size()) == k_) {
-      std::pop_heap(heap_.begin(), heap_.end());
-      heap_.pop_back();
+      ReplaceWorst(added);
+      return heap_.front().score;
     }
-    heap_.push_back({score, static_cast<int32_t>(row)});
+    heap_.push_back(added);
     std::push_heap(heap_.begin(), heap_.end());
     const bool full = static_cast<int64_t>(heap_.size()) == k_;
     return full ? heap_.front().score : -std::numeric_limits<T>::infinity();
@@ -191,6 +192,19 @@ class Best {
       return score != other.score ? score > other.score : row < other.row;
     }
   };
+
+  // One way down the heap, where to take the worst one off and to add another are two.
+  void ReplaceWorst(Entry added) {
+    int64_t hole = 0;
+    for (int64_t child = 1; child < k_; child = 2 * hole + 1) {
+      if (child + 1 < k_ && heap_[child] < heap_[child + 1]) ++child;
+      if (!(added < heap_[child])) break;
+      heap_[hole] = heap_[child];
+      hole = child;
+    }
+    heap_[hole] = added;
+  }
+
   int64_t k_;
   bool spoilt_ = false;
   std::vector<Entry> heap_;
@@ -202,6 +216,23 @@ class Best {
 #define VECTOR_BYTES 16
 #define MOST_SUMS 8
 namespace baseline {
+// The lanes of a vector of scores that are not below their bars, nor equal: what is no number is
+// among them. One bit a lane.
+template <class T>
+inline uint32_t NotBelow(const T* scores, const T* bars) {
+  typedef T Vector __attribute__((vector_size(VECTOR_BYTES)));
+  typedef uint64_t Words __attribute__((vector_size(VECTOR_BYTES)));
+  Vector score, bar;
+  std::memcpy(&score, scores, sizeof(score));
+  std::memcpy(&bar, bars, sizeof(bar));
+  const Words below = (Words)(score <= bar);
+  if ((below[0] & below[1]) == ~uint64_t{0}) return 0;
+  uint32_t lanes = 0;
+  for (int lane = 0; lane < VECTOR_BYTES / static_cast<int>(sizeof(T)); ++lane) {
+    lanes |= static_cast<uint32_t>(!(scores[lane] <= bars[lane])) << lane;
+  }
+  return lanes;
+}
 #include "rows.inc"
 #include "top_k.inc"
 #include "tall.inc"
@@ -224,6 +255,16 @@ namespace baseline {
 #define MOST_SUMS 8
 #define STREAM(to, value) Stream(to, value)
 namespace avx2 {
+inline uint32_t NotBelow(const float* scores, const float* bars) {
+  return _mm256_movemask_ps(
+      _mm256_cmp_ps(_mm256_loadu_ps(scores), _mm256_loadu_ps(bars), _CMP_NLE_UQ));
+}
+
+inline uint32_t NotBelow(const double* scores, const double* bars) {
+  return _mm256_movemask_pd(
+      _mm256_cmp_pd(_mm256_loadu_pd(scores), _mm256_loadu_pd(bars), _CMP_NLE_UQ));
+}
+
 template <class Bits>
 inline void Stream(void* to, Bits bits) {
   if constexpr (sizeof(bits) == VECTOR_BYTES) {
@@ -250,6 +291,14 @@ inline void Stream(void* to, Bits bits) {
 #define VECTOR_BYTES 64
 #define MOST_SUMS 16
 namespace avx512 {
+inline uint32_t NotBelow(const float* scores, const float* bars) {
+  return _mm512_cmp_ps_mask(_mm512_loadu_ps(scores), _mm512_loadu_ps(bars), _CMP_NLE_UQ);
+}
+
+inline uint32_t NotBelow(const double* scores, const double* bars) {
+  return _mm512_cmp_pd_mask(_mm512_loadu_pd(scores), _mm512_loadu_pd(bars), _CMP_NLE_UQ);
+}
+
 template <class Bits>
 inline void Stream(void* to, Bits bits) {
   if constexpr (sizeof(bits) == VECTOR_BYTES) {
