@@ -121,6 +121,8 @@ class TorchPinSage(nn.Module):
         nodes = layers.pop()
         h = self.encode(self._inputs(nodes, lost))
         for message, combine in zip(self.message, self.combine, strict=True):
+            # A neighbour that only a lost item has may not be in the layer; it weighs 0 anywhere.
+            place.zero_()
             place[nodes] = torch.arange(len(nodes))
             nodes = layers.pop()
             weights = self.weights[nodes]

@@ -52,7 +52,7 @@ from pinsage_jax.features.inputs import Input
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.graph.walks import WalkConfig
 from pinsage_jax.negatives.hard import make_pool
-from pinsage_jax.training.batch import Batch, ItemArrays, num_targets
+from pinsage_jax.training.batch import Batch, ItemArrays, num_targets, pooling_of
 from pinsage_jax.training.epochs import count_nodes, make_chunk
 from pinsage_jax.training.step import TrainState
 from pinsage_jax.training.trainer import make_optimizer
@@ -255,6 +255,8 @@ class _Steps:
             for active in sorted({0, config.hard_negatives})
         ]
         capacities = declared_capacities(counts, most)
+        pooling = pooling_of(bench.table, config, capacities)
+        self._arrays = dataclasses.replace(self._arrays, pooling=pooling)
         self._chunk = make_chunk(self.model, optimizer, config, capacities)
         copied = jax.tree.map(jnp.copy, self.params)
         self._state = TrainState(copied, optimizer.init(copied))

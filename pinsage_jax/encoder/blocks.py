@@ -7,6 +7,9 @@ computed once. Only integers are touched until the sizes of all layers are known
 capacities are taken that hold them all, out of a few that were declared before the run. The last
 ones always do, so no node is ever dropped.
 
+In a catalogue of which a batch reads nearly everything, the lower layers hold all items: none is
+looked for, none is gathered, and the neighbours' weights are one fixed matrix (:func:`on_all`).
+
 References:
     Ying et al. 2018, algorithm 2 (its first half makes the same sets).
 """
@@ -14,13 +17,16 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Float, Ids, Int
+from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, Vectors
+from lightgcn_jax.diffusion import Operator, diffuse, operator_of
+from lightgcn_jax.graph import CsrMatrix
+from pinsage_jax.config import Pooling
 from pinsage_jax.encoder.pinsage import STRUCTURE, Features, Params, PinSage, applied
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
@@ -72,6 +78,27 @@ class LayerBlock(NamedTuple):
     own: Int[Array, " rows"]
     places: Int[Array, "rows neighbors"]
     weights: Float[Array, "rows neighbors"]
+
+
+class WholeLayer(NamedTuple):
+    """A layer of all items on one of all items, each in its own place.
+
+    Attributes:
+        pooling: R×R, row u weighs the neighbours of item u.
+        lost: ``bool[R]``, the items without neighbours in this step; None for none.
+    """
+
+    pooling: Operator
+    lost: Mask | None
+
+    def pooled(self, messages: Vectors) -> Vectors:
+        """Pool the neighbours' messages, ``float[R, D]``.
+
+        Args:
+            messages: ``float[R, D]``.
+        """
+        pooled = diffuse(self.pooling, messages)
+        return pooled if self.lost is None else jnp.where(self.lost[:, None], 0.0, pooled)
 
 
 class Blocks(NamedTuple):
@@ -157,6 +184,20 @@ def mark_layers(
     return Marks(found, jnp.stack([one.sum(dtype=jnp.int32) for one in found]))
 
 
+def mark_upper(table: Neighbors, targets: Int[Array, " targets"], capacities: Capacities) -> Marks:
+    """Find the sets of a batch that stand above the layers of all items.
+
+    Args:
+        table: neighbours of R items.
+        targets: ``int32[n]`` item rows, which may repeat; −1 is nobody.
+        capacities: of these sets, which hold every such batch; none where all layers are of all
+            items.
+    """
+    if not capacities:
+        return Marks((), jnp.zeros(0, jnp.int32))
+    return mark_layers(table, targets, len(capacities) - 1, capacities)
+
+
 def fits(counts: Int[Array, " layers_plus_one"], capacities: Sequence[Capacities]) -> Array:
     """Choose the smallest capacities that hold a batch.
 
@@ -197,6 +238,64 @@ def make_blocks(table: Neighbors, marks: Marks, capacities: Capacities) -> Block
     return Blocks(nodes, tuple(layers), place[-1])
 
 
+def whole_layers(capacities: Sequence[Capacities], num_items: int) -> int:
+    """Count the lowest layers that hold all items whatever the batch is.
+
+    Args:
+        capacities: those that a run declared.
+        num_items: R.
+    """
+    if len(capacities) > 1:
+        return 0
+    partial = (k for k, size in enumerate(capacities[0]) if size < num_items)
+    return next(partial, len(capacities[0]))
+
+
+def pooling_matrix(table: NeighborTable, pooling: Pooling) -> Operator:
+    """Make the matrix by which all items pool their neighbours' messages.
+
+    Args:
+        table: the neighbours of R items.
+        pooling: ``importance`` or ``mean``.
+
+    Returns:
+        R×R, on the device.
+    """
+    ids, weights = np.asarray(table.ids), np.asarray(table.weights, np.float64)
+    order = np.argsort(ids, axis=1)
+    ids, weights = (np.take_along_axis(part, order, axis=1) for part in (ids, weights))
+    there = weights > 0
+    counts = there.sum(axis=1)
+    if pooling == "mean":
+        weights = there / np.maximum(counts, 1)[:, None]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return operator_of(CsrMatrix(offsets, ids[there], weights[there], len(ids)))
+
+
+def on_all(
+    table: Neighbors, upper: Marks, capacities: Capacities, whole: Sequence[WholeLayer]
+) -> tuple[tuple[LayerBlock | WholeLayer, ...], Int[Array, " items"]]:
+    """Lay a batch out whose lower layers are of all items, and which reads the features of all.
+
+    Args:
+        table: neighbours of R items.
+        upper: the items of the layers that are not of all items (:func:`mark_layers`); none where
+            all layers are.
+        capacities: the sizes of the arrays of these.
+        whole: the layers of all items on layers of all items, from the features upwards.
+
+    Returns:
+        K layers, and the row of each target in the last one.
+    """
+    if not capacities:
+        return tuple(whole), jnp.arange(table.num_rows, dtype=jnp.int32)
+    blocks = make_blocks(table, upper, capacities)
+    near = table.take(blocks.nodes)
+    places, weights = jnp.maximum(near.ids, 0), jnp.where(near.ids >= 0, near.weights, 0.0)
+    first = LayerBlock(blocks.nodes, places, weights)
+    return (*whole, first, *blocks.layers), blocks.place
+
+
 def _mark(marked: Array, ids: Int[Array, " ids"]) -> Array:
     return marked.at[jnp.where(ids >= 0, ids, marked.shape[0])].set(True, mode="drop")
 
@@ -209,18 +308,25 @@ def _members(marked: Array, capacity: int) -> Int[Array, " capacity"]:
     return start.at[place].set(jnp.arange(size, dtype=jnp.int32), mode="drop")
 
 
-def take_features(features: dict[str, Array], nodes: Int[Array, " nodes"]) -> dict[str, Array]:
+def take_features(
+    features: dict[str, Array], nodes: Int[Array, " nodes"] | None
+) -> dict[str, Array]:
     """Take the features of a block's nodes.
 
     Args:
         features: encoded, of all items, by input.
-        nodes: ``int32[nodes]`` item rows.
+        nodes: ``int32[nodes]`` item rows; None for all items.
     """
+    if nodes is None:
+        return dict(features)
     return jax.tree.map(lambda values: values[nodes], features)
 
 
 def embed_blocks(
-    model: PinSage, params: Params, features: Features, blocks: Sequence[LayerBlock]
+    model: PinSage,
+    params: Params,
+    features: Features,
+    blocks: Sequence[LayerBlock | WholeLayer],
 ) -> Float[Array, "targets dim"]:
     """Compute z of the rows of the last layer (algorithm 2).
 
@@ -234,21 +340,35 @@ def embed_blocks(
         blocks: K layers.
     """
     values = applied(model, params, "read", features)
-    width, nodes = sum(one.shape[1] for one in values), len(values[0])
-    folded = bool(blocks) and width * len(blocks[0].own) < model.dim * nodes
+    width, nodes = sum(one.shape[1] for one in values), values[0].shape[0]
+    folded = bool(blocks) and width * _rows(blocks[0], nodes) < model.dim * nodes
     h = None if folded else applied(model, params, "mapped", values)
     for k, layer in enumerate(blocks):
         if h is None:
             messages = applied(model, params, "first_messages", values)
-            own = applied(model, params, "mapped", tuple(one[layer.own] for one in values))
+            own = applied(model, params, "mapped", _own(layer, values))
         else:
             messages = applied(model, params, "messages", k, h)
-            own = h[layer.own]
-        h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
+            own = _own(layer, h)
+        if isinstance(layer, WholeLayer):
+            h = applied(model, params, "combined", k, own, layer.pooled(messages))
+        else:
+            h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
     top = {}
     if model.structure:
         place = jnp.arange(nodes)
         for layer in blocks:
-            place = place[layer.own]
-        top = {STRUCTURE: features[STRUCTURE][place]}
+            place = _own(layer, place)
+        top = {STRUCTURE: jax.tree.map(lambda rows: rows[place], features[STRUCTURE])}
     return applied(model, params, "head", h, top)
+
+
+def _rows(layer: LayerBlock | WholeLayer, below: int) -> int:
+    return below if isinstance(layer, WholeLayer) else len(layer.own)
+
+
+def _own(layer: LayerBlock | WholeLayer, below: Any) -> Any:
+    """What the rows of a layer have in the layer below, in each array of a tree."""
+    if isinstance(layer, WholeLayer):
+        return below
+    return jax.tree.map(lambda values: values[layer.own], below)

@@ -96,7 +96,7 @@ def _layer_by_layer(
         )
         both = jnp.concatenate([own, pooled], axis=1)
         params[f"combine_{k}"] = _standardised(combine | {"kernel": balanced}, both)
-        h = applied(model, params, "convolve", k, own, messages, layer.places, layer.weights)
+        h = applied(model, params, "combined", k, own, pooled)
     params["hidden"] = _standardised(params["hidden"], h)
     if not model.unit_length:
         length = jnp.sqrt(jnp.square(applied(model, params, "learnt", h)).sum(axis=1).mean())

@@ -24,23 +24,25 @@ References:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Array, Float, Int, Mask, Vectors
+from lightgcn_jax.arrays import Array, Bool, Float, Int, Mask, Vectors
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig, Pooling, Query
 from pinsage_jax.encoder.pooling import pool
+from pinsage_jax.encoder.products import dense_product, product
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.features.schema import FeatureSchema
 
 Params = Any
 """A nested dictionary of arrays."""
 
-Features = dict[str, Array]
+Features = Mapping[str, "Array | Masked"]
 """Encoded features by ``Input.name``, a row for each item."""
 
 ID_INPUT = "item_id"
@@ -54,6 +56,40 @@ _EPSILON = 1e-12
 _BAG_INIT = nn.initializers.normal(0.1)
 
 
+class Masked(NamedTuple):
+    """Dense features of which some rows count as zeros, without a copy that has them.
+
+    Attributes:
+        rows: ``float[n, w]``.
+        absent: ``bool[n]``, the rows that are zeros.
+    """
+
+    rows: Float[Array, "items width"]
+    absent: Bool[Array, " items"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n and w."""
+        return self.rows.shape
+
+    def kept(self, results: Vectors) -> Vectors:
+        """Clear what a linear map made of the absent rows.
+
+        Args:
+            results: ``float[n, D]``.
+        """
+        return jnp.where(self.absent[:, None], 0.0, results)
+
+
+def plain(values: Array | Masked) -> Array:
+    """The values with their zeros.
+
+    Args:
+        values: of one input.
+    """
+    return values.kept(values.rows) if isinstance(values, Masked) else values
+
+
 def unit(vectors: Vectors) -> Vectors:
     """Scale vectors to length 1; a zero vector stays zero.
 
@@ -61,6 +97,20 @@ def unit(vectors: Vectors) -> Vectors:
         vectors: ``float[..., D]``.
     """
     return vectors / jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True) + _EPSILON)
+
+
+class _Combination(nn.Module):
+    """W [h_u ; n_u] + w as two products: the two tables are never copied beside each other."""
+
+    dim: int
+
+    @nn.compact
+    def __call__(self, own: Vectors, pooled: Vectors) -> Vectors:
+        width = own.shape[1]
+        shape = (width + pooled.shape[1], self.dim)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.dim,))
+        return product(own, kernel[:width]) + product(pooled, kernel[width:]) + bias[None, :]
 
 
 class PinSage(nn.Module):
@@ -88,7 +138,7 @@ class PinSage(nn.Module):
 
     def setup(self) -> None:
         """Name the layers, as flax asks for it."""
-        dense = nn.Dense
+        dense = functools.partial(nn.Dense, dot_general=dense_product)
         self.words = {
             one.name: self.param(f"words_{one.name}", _BAG_INIT, (one.size, self.word_dim))
             for one in self.inputs
@@ -97,7 +147,7 @@ class PinSage(nn.Module):
         self.maps = [dense(self.dim, use_bias=False, name=f"map_{one.name}") for one in self.inputs]
         self.bias = self.param("bias", nn.initializers.zeros, (self.dim,))
         self.message = [dense(self.dim, name=f"message_{k}") for k in range(self.layers)]
-        self.combine = [dense(self.dim, name=f"combine_{k}") for k in range(self.layers)]
+        self.combine = [_Combination(self.dim, name=f"combine_{k}") for k in range(self.layers)]
         self.hidden = dense(self.dim, name="hidden")
         self.out = dense(self.dim, use_bias=False, name="out")
         if self.structure:
@@ -106,7 +156,7 @@ class PinSage(nn.Module):
         if self.query == "tower":
             self.tower = [dense(self.width, name=f"tower_{k}") for k in range(2)]
 
-    def encode(self, features: Mapping[str, Array]) -> Vectors:
+    def encode(self, features: Features) -> Vectors:
         """Compute h⁰ of items, ``float[n, D]``: the linear maps of the inputs, added up.
 
         Args:
@@ -114,7 +164,7 @@ class PinSage(nn.Module):
         """
         return self.mapped(self.read(features))
 
-    def read(self, features: Mapping[str, Array]) -> tuple[Float[Array, "items width"], ...]:
+    def read(self, features: Features) -> tuple[Array | Masked, ...]:
         """Read what the linear maps take, input by input: dense values, and means of bags.
 
         Args:
@@ -127,18 +177,18 @@ class PinSage(nn.Module):
             for one in self.inputs
         )
 
-    def mapped(self, values: tuple[Array, ...]) -> Vectors:
+    def mapped(self, values: tuple[Array | Masked, ...]) -> Vectors:
         """Compute h⁰, ``float[n, D]``.
 
         Args:
             values: what :meth:`read` returned.
         """
-        total = jnp.broadcast_to(self.bias[None, :], (values[0].shape[0], self.dim))
+        total = self.bias[None, :]
         for one, linear in zip(values, self.maps, strict=True):
-            total += linear(one)
+            total += one.kept(linear(one.rows)) if isinstance(one, Masked) else linear(one)
         return total
 
-    def first_messages(self, values: tuple[Array, ...]) -> Vectors:
+    def first_messages(self, values: tuple[Array | Masked, ...]) -> Vectors:
         """Compute ``messages(0, mapped(values))`` without h⁰: the maps and Q are one linear map.
 
         A node that is only a neighbour costs one product in place of two.
@@ -149,11 +199,13 @@ class PinSage(nn.Module):
         message = self.message[0].variables["params"]
         total = (self.bias @ message["kernel"] + message["bias"])[None, :]
         for one, linear in zip(values, self.maps, strict=True):
-            total += one @ (linear.variables["params"]["kernel"] @ message["kernel"])
+            both = linear.variables["params"]["kernel"] @ message["kernel"]
+            total += one.kept(one.rows @ both) if isinstance(one, Masked) else one @ both
         return nn.relu(total)
 
-    def _bag_mean(self, name: str, ids: Int[Array, "items width"]) -> Float[Array, "items words"]:
+    def _bag_mean(self, name: str, given: Array | Masked) -> Float[Array, "items words"]:
         """The mean of the vectors of an item's words; zero for an item without words."""
+        ids = plain(given)
         present = ids >= 0
         weights = present / jnp.maximum(present.sum(axis=1, keepdims=True), 1)
         return pool(self.words[name], jnp.maximum(ids, 0), weights, "importance")
@@ -184,10 +236,19 @@ class PinSage(nn.Module):
             places: ``int32[rows, T]``, where their neighbours stand among these nodes.
             weights: ``float[rows, T]``, the importance of the neighbours; 0 for padding.
         """
-        pooled = pool(messages, places, weights, self.pooling)
-        return unit(nn.relu(self.combine[layer](jnp.concatenate([own, pooled], axis=1))))
+        return self.combined(layer, own, pool(messages, places, weights, self.pooling))
 
-    def head(self, top: Vectors, features: Mapping[str, Array]) -> Vectors:
+    def combined(self, layer: int, own: Vectors, pooled: Vectors) -> Vectors:
+        """Compute one layer from what was pooled, ``float[rows, D]``.
+
+        Args:
+            layer: k, from 0.
+            own: ``float[rows, D]``, the rows' own vectors in the layer below.
+            pooled: ``float[rows, D]``, n of the rows.
+        """
+        return unit(nn.relu(self.combine[layer](own, pooled)))
+
+    def head(self, top: Vectors, features: Features) -> Vectors:
         """Compute z = [G₂ ReLU(G₁ h + g) ; γ s], without s where there is no structure.
 
         Args:
@@ -196,7 +257,7 @@ class PinSage(nn.Module):
         """
         z = self.learnt(top)
         if self.structure:
-            z = jnp.concatenate([z, self.gain * features[STRUCTURE]], axis=1)
+            z = jnp.concatenate([z, self.gain * plain(features[STRUCTURE])], axis=1)
         return self._scaled(z)
 
     def learnt(self, top: Vectors) -> Vectors:
@@ -224,7 +285,7 @@ class PinSage(nn.Module):
             mean += self.tower[1](nn.relu(self.tower[0](mean))) * valid.any(axis=1)[:, None]
         return self._scaled(mean)
 
-    def __call__(self, features: Mapping[str, Array]) -> Vectors:
+    def __call__(self, features: Features) -> Vectors:
         """Use every parameter once, for ``init``: each item is its own neighbour.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -10,14 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Bool, Float, Ids, Int, PRNGKey, Scalar
+from lightgcn_jax.diffusion import Operator
 from lightgcn_jax.training.weighted_draws import ItemWeights
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder.blocks import take_features
-from pinsage_jax.encoder.pinsage import STRUCTURE, Features
+from pinsage_jax.encoder.blocks import (
+    Capacities,
+    pooling_matrix,
+    take_features,
+    whole_layers,
+)
+from pinsage_jax.encoder.pinsage import STRUCTURE, Features, Masked
 from pinsage_jax.features.schema import LOG_DEGREE
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.negatives.hard import draw_hard
 from pinsage_jax.negatives.shared import draw_shared_negatives
+
+# Layers of all items from which on there is a convolution of all items.
+_LEAST_WHOLE = 2
 
 
 class Batch(NamedTuple):
@@ -70,15 +80,18 @@ class ItemArrays:
         hard_pool: ``int32[R, P]``, the hard negatives of each item; None without any.
         degree_of_none: ``float32[]``, the encoded log-degree of an item without contexts; None
             where the encoder does not see degrees.
+        pooling: R×R, by which all items pool their neighbours' messages; None where a batch reads
+            only some of them.
     """
 
-    features: Features
+    features: dict[str, Array]
     table: NeighborTable
     training_items: Ids
     law: ItemWeights | None = None
     log_draws: Float[Array, " items"] | None = None
     hard_pool: Int[Array, "items pool"] | None = None
     degree_of_none: Scalar | None = None
+    pooling: Operator | None = None
 
 
 class HostItemArrays(NamedTuple):
@@ -184,6 +197,26 @@ def log_expected_draws(targets: Targets, log_draws: Any, config: PinSageConfig) 
         joined = (log_draws[part] for part in (targets.negatives, targets.positives))
         expected = (jnp if isinstance(log_draws, jax.Array) else np).concatenate([*joined])
     return expected
+
+
+def pooling_of(
+    table: NeighborTable, config: PinSageConfig, capacities: Sequence[Capacities]
+) -> Operator | None:
+    """Make the matrix of all items' neighbours, where every batch reads nearly all of them.
+
+    Args:
+        table: the items' neighbours.
+        config: the settings.
+        capacities: those that the run declared.
+
+    Returns:
+        R×R; None where a step has to look for its items, hides some neighbours of some items, or
+        takes the largest message.
+    """
+    fixed = config.pooling in ("importance", "mean") and not config.hides_targets
+    if not fixed or whole_layers(capacities, table.num_rows) < _LEAST_WHOLE:
+        return None
+    return pooling_matrix(table, config.pooling)
 
 
 class Partners(NamedTuple):
@@ -297,18 +330,21 @@ class TrainingView:
             ids, weights = jnp.where(lost, -1, ids), jnp.where(lost, 0.0, weights)
         return NeighborTable(ids=ids, weights=weights)
 
-    def features(self, nodes: Ids) -> Features:
+    def features(self, nodes: Ids | None) -> Features:
         """Take the features of some rows; one without contexts has no degree and no structure.
 
         Args:
-            nodes: ``int32[nodes]``.
+            nodes: ``int32[nodes]``; None for all items.
         """
-        taken = take_features(self.items.features, nodes)
+        taken: dict[str, Any] = take_features(self.items.features, nodes)
         if self.lost is None:
             return taken
-        lost = self.lost[nodes][:, None]
+        lost = self.lost if nodes is None else self.lost[nodes]
         for name, value in of_none(self.items).items():
-            taken[name] = jnp.where(lost, value, taken[name])
+            # The structure is wide: a copy of that of all items would cost as much as its product.
+            whole = nodes is None and name == STRUCTURE
+            values = taken[name]
+            taken[name] = Masked(values, lost) if whole else jnp.where(lost[:, None], value, values)
         return taken
 
 

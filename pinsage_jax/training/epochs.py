@@ -15,9 +15,11 @@ import numpy as np
 import optax
 
 from lightgcn_jax.arrays import Array, PRNGKey, Scalar
+from lightgcn_jax.diffusion import Operator
 from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities, mark_layers
 from pinsage_jax.encoder.pinsage import PinSage
+from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.tasks.pairs import PairSource
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.batch import (
@@ -26,6 +28,7 @@ from pinsage_jax.training.batch import (
     ItemArrays,
     draw_targets,
     num_targets,
+    pooling_of,
     training_view,
 )
 from pinsage_jax.training.folds import Fold
@@ -86,12 +89,20 @@ class DeviceEpochs(_Epochs):
     ):
         super().__init__(task, config, prepared)
         self._items = item_arrays(task, prepared, config)
+        self._pooling: dict[int, tuple[NeighborTable, Operator | None]] = {}
         self.capacities = self._declared()
         self._chunk = make_chunk(prepared.model, optimizer, config, self.capacities)
 
     def _items_of(self, fold: Fold) -> ItemArrays:
         features = {name: jnp.asarray(values) for name, values in fold.features.items()}
         return dataclasses.replace(self._items, table=fold.table, features=features)
+
+    def _pooling_of(self, turn: int) -> Operator | None:
+        """The matrix of a fold's neighbours, made anew when these were drawn anew."""
+        table = self.folds[turn].table
+        if turn not in self._pooling or self._pooling[turn][0] is not table:
+            self._pooling[turn] = table, pooling_of(table, self._config, self.capacities)
+        return self._pooling[turn][1]
 
     def run(
         self, state: TrainState, epoch: int, *, steps: int, active: int
@@ -108,7 +119,7 @@ class DeviceEpochs(_Epochs):
         rng = self._rng(epoch)
         for turn, places in self._turns(epoch, steps):
             fold = self.folds[turn]
-            items = self._items_of(fold)
+            items = dataclasses.replace(self._items_of(fold), pooling=self._pooling_of(turn))
             for start, chunk in self._chunks(rng, fold.pairs, places):
                 keys = key_of(start + jnp.arange(chunk.positives.shape[0]))
                 state, records = self._chunk(state, chunk, keys, jnp.int32(active), items)

@@ -29,10 +29,14 @@ from pinsage_jax.encoder.blocks import (
     Capacities,
     LayerBlock,
     Marks,
+    WholeLayer,
     embed_blocks,
     fits,
     make_blocks,
     mark_layers,
+    mark_upper,
+    on_all,
+    whole_layers,
 )
 from pinsage_jax.encoder.pinsage import Features, Params, PinSage, applied
 from pinsage_jax.negatives.distance_weighted import draw_distance_weighted
@@ -64,7 +68,7 @@ class StepRecord(NamedTuple):
 
     Attributes:
         loss: the loss before the update.
-        counts: ``int32[K + 1]``, the sizes of S_0 … S_K.
+        counts: ``int32[K + 1]``, the sizes of S_0 … S_K; R for layers of all items.
         tier: which of the declared capacities the step took.
     """
 
@@ -140,7 +144,7 @@ def batch_gradient(
     params: Params,
     key: PRNGKey,
     features: Features,
-    blocks: Sequence[LayerBlock],
+    blocks: Sequence[LayerBlock | WholeLayer],
     targets: Targets,
     weights: Float[Array, " batch"],
     *,
@@ -222,7 +226,8 @@ def train_step(
     """Take one step.
 
     The sizes of a batch's layers are known before anything is computed, and the smallest declared
-    capacities that hold them are taken.
+    capacities that hold them are taken. Where batches read nearly all items, the lower layers are
+    those of all items (``items.pooling``).
 
     Args:
         state: the parameters and moments before the step.
@@ -242,22 +247,41 @@ def train_step(
     targets = draw_targets(draw_key, batch, items, active, config)
     log_expected = log_expected_draws(targets, items.log_draws, config)
     view = training_view(view_key, targets, items, config)
+
+    def gradient_of(
+        params: Params,
+        nodes: Ids | None,
+        layers: Sequence[LayerBlock | WholeLayer],
+        place: Ids,
+    ) -> tuple[Scalar, Params]:
+        return batch_gradient(
+            params,
+            choice_key,
+            view.features(nodes),
+            layers,
+            in_places(targets, place),
+            batch.weights,
+            model=model,
+            config=config,
+            log_expected=log_expected,
+        )
+
+    if items.pooling is not None:
+        sizes, num_items = capacities[0], view.num_rows
+        whole = whole_layers(capacities, num_items)
+        upper = mark_upper(view, targets.ids, sizes[whole:])
+        layers = (WholeLayer(items.pooling, view.lost),) * (whole - 1)
+        value, gradient = gradient_of(
+            state.params, None, *on_all(view, upper, sizes[whole:], layers)
+        )
+        counts = jnp.concatenate([jnp.full(whole, num_items, jnp.int32), upper.counts])
+        return moved(state, gradient, optimizer), StepRecord(value, counts, jnp.int32(0))
+
     marks = mark_layers(view, targets.ids, config.layers, capacities[-1])
 
     def gradient_within(sizes: Capacities) -> Callable[[TrainState, Marks], tuple[Scalar, Params]]:
         def gradient(state: TrainState, marks: Marks) -> tuple[Scalar, Params]:
-            blocks = make_blocks(view, marks, sizes)
-            return batch_gradient(
-                state.params,
-                choice_key,
-                view.features(blocks.nodes),
-                blocks.layers,
-                in_places(targets, blocks.place),
-                batch.weights,
-                model=model,
-                config=config,
-                log_expected=log_expected,
-            )
+            return gradient_of(state.params, *make_blocks(view, marks, sizes))
 
         return gradient
 

@@ -4,5 +4,13 @@ from lightgcn_jax.diffusion.native.gathered import gathered_sums, scattered_sums
 from lightgcn_jax.diffusion.native.largest import largest_of_columns
 from lightgcn_jax.diffusion.native.library import on_platform
 from lightgcn_jax.diffusion.native.storage import NativeStorage
+from lightgcn_jax.diffusion.native.tall import tall_product
 
-__all__ = ["NativeStorage", "gathered_sums", "largest_of_columns", "on_platform", "scattered_sums"]
+__all__ = [
+    "NativeStorage",
+    "gathered_sums",
+    "largest_of_columns",
+    "on_platform",
+    "scattered_sums",
+    "tall_product",
+]

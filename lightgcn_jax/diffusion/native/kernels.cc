@@ -46,6 +46,10 @@ constexpr int64_t kBytesAddedTo = int64_t{4} << 20;
 constexpr int64_t kAddedAhead = 4;
 constexpr int64_t kTasksAThread = 4;
 
+// Rows of two tall tables that are multiplied at a time, which stay near; and those that one sum runs
+// over, before the sums are added up in their order: the same bits whatever the threads are.
+constexpr int64_t kTallRows = 256, kTallPart = 4096;
+
 using Bf16 = uint16_t;
 
 // The type that sums over a table of T run in.
@@ -126,6 +130,15 @@ struct Product {
   }
 };
 
+// aᵀ b of two tables that have many more rows than columns.
+template <class T>
+struct Tall {
+  const T* a;
+  const T* b;
+  int64_t rows, a_width, b_width;
+  int64_t filled;  // b_width, rounded up to whole registers
+};
+
 // The k largest entries of each column of scores with their rows, of equal ones the first.
 template <class T>
 struct Largest {
@@ -146,11 +159,12 @@ class Best {
   T Add(T score, int64_t row) {
     spoilt_ = spoilt_ || score != score;
     if (spoilt_) return std::numeric_limits<T>::infinity();
+    const Entry added{score, static_cast<int32_t>(row)};
     if (static_cast<int64_t>(heap_.size()) == k_) {
-      std::pop_heap(heap_.begin(), heap_.end());
-      heap_.pop_back();
+      ReplaceWorst(added);
+      return heap_.front().score;
     }
-    heap_.push_back({score, static_cast<int32_t>(row)});
+    heap_.push_back(added);
     std::push_heap(heap_.begin(), heap_.end());
     const bool full = static_cast<int64_t>(heap_.size()) == k_;
     return full ? heap_.front().score : -std::numeric_limits<T>::infinity();
@@ -178,6 +192,19 @@ class Best {
       return score != other.score ? score > other.score : row < other.row;
     }
   };
+
+  // One way down the heap, where to take the worst one off and to add another are two.
+  void ReplaceWorst(Entry added) {
+    int64_t hole = 0;
+    for (int64_t child = 1; child < k_; child = 2 * hole + 1) {
+      if (child + 1 < k_ && heap_[child] < heap_[child + 1]) ++child;
+      if (!(added < heap_[child])) break;
+      heap_[hole] = heap_[child];
+      hole = child;
+    }
+    heap_[hole] = added;
+  }
+
   int64_t k_;
   bool spoilt_ = false;
   std::vector<Entry> heap_;
@@ -189,8 +216,26 @@ class Best {
 #define VECTOR_BYTES 16
 #define MOST_SUMS 8
 namespace baseline {
+// The lanes of a vector of scores that are not below their bars, nor equal: what is no number is
+// among them. One bit a lane.
+template <class T>
+inline uint32_t NotBelow(const T* scores, const T* bars) {
+  typedef T Vector __attribute__((vector_size(VECTOR_BYTES)));
+  typedef uint64_t Words __attribute__((vector_size(VECTOR_BYTES)));
+  Vector score, bar;
+  std::memcpy(&score, scores, sizeof(score));
+  std::memcpy(&bar, bars, sizeof(bar));
+  const Words below = (Words)(score <= bar);
+  if ((below[0] & below[1]) == ~uint64_t{0}) return 0;
+  uint32_t lanes = 0;
+  for (int lane = 0; lane < VECTOR_BYTES / static_cast<int>(sizeof(T)); ++lane) {
+    lanes |= static_cast<uint32_t>(!(scores[lane] <= bars[lane])) << lane;
+  }
+  return lanes;
+}
 #include "rows.inc"
 #include "top_k.inc"
+#include "tall.inc"
 }  // namespace baseline
 #undef STREAM
 #undef FENCE
@@ -210,6 +255,16 @@ namespace baseline {
 #define MOST_SUMS 8
 #define STREAM(to, value) Stream(to, value)
 namespace avx2 {
+inline uint32_t NotBelow(const float* scores, const float* bars) {
+  return _mm256_movemask_ps(
+      _mm256_cmp_ps(_mm256_loadu_ps(scores), _mm256_loadu_ps(bars), _CMP_NLE_UQ));
+}
+
+inline uint32_t NotBelow(const double* scores, const double* bars) {
+  return _mm256_movemask_pd(
+      _mm256_cmp_pd(_mm256_loadu_pd(scores), _mm256_loadu_pd(bars), _CMP_NLE_UQ));
+}
+
 template <class Bits>
 inline void Stream(void* to, Bits bits) {
   if constexpr (sizeof(bits) == VECTOR_BYTES) {
@@ -220,6 +275,7 @@ inline void Stream(void* to, Bits bits) {
 }
 #include "rows.inc"
 #include "top_k.inc"
+#include "tall.inc"
 }  // namespace avx2
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -235,6 +291,14 @@ inline void Stream(void* to, Bits bits) {
 #define VECTOR_BYTES 64
 #define MOST_SUMS 16
 namespace avx512 {
+inline uint32_t NotBelow(const float* scores, const float* bars) {
+  return _mm512_cmp_ps_mask(_mm512_loadu_ps(scores), _mm512_loadu_ps(bars), _CMP_NLE_UQ);
+}
+
+inline uint32_t NotBelow(const double* scores, const double* bars) {
+  return _mm512_cmp_pd_mask(_mm512_loadu_pd(scores), _mm512_loadu_pd(bars), _CMP_NLE_UQ);
+}
+
 template <class Bits>
 inline void Stream(void* to, Bits bits) {
   if constexpr (sizeof(bits) == VECTOR_BYTES) {
@@ -245,6 +309,7 @@ inline void Stream(void* to, Bits bits) {
 }
 #include "rows.inc"
 #include "top_k.inc"
+#include "tall.inc"
 }  // namespace avx512
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -300,6 +365,15 @@ void (*ColumnLoop())(const Largest<T>&, Range) {
   if (instruction_set == kAvx2) return avx2::LargestOfColumns<T>;
 #endif
   return baseline::LargestOfColumns<T>;
+}
+
+template <class T>
+void (*TallLoop())(const Tall<T>&, Range, T*) {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::TallPart<T>;
+  if (instruction_set == kAvx2) return avx2::TallPart<T>;
+#endif
+  return baseline::TallPart<T>;
 }
 
 // Runs work(0) … work(tasks - 1) on XLA's threads and on this one, which may be one of them: it
@@ -457,6 +531,28 @@ void FindLargest(ffi::ThreadPool& pool, const Largest<T>& p) {
   });
 }
 
+template <class T>
+void MultiplyTall(ffi::ThreadPool& pool, Tall<T> p, T* y) {
+  const auto loop = TallLoop<T>();
+  constexpr int64_t kWidest = kLineBytes / sizeof(T);
+  p.filled = (p.b_width + kWidest - 1) / kWidest * kWidest;
+  const int64_t parts = std::max<int64_t>(1, (p.rows + kTallPart - 1) / kTallPart);
+  const int64_t size = p.a_width * p.filled;
+  const std::unique_ptr<T[]> sums(new T[parts * size]);
+  Share(pool, parts, [&](int64_t part) {
+    const Range rows{part * kTallPart, std::min(p.rows, (part + 1) * kTallPart)};
+    loop(p, rows, sums.get() + part * size);
+  });
+  for (int64_t row = 0; row < p.a_width; ++row, y += p.b_width) {
+    const T* sum = sums.get() + row * p.filled;
+    std::copy(sum, sum + p.b_width, y);
+    for (int64_t part = 1; part < parts; ++part) {
+      sum += size;
+      for (int64_t column = 0; column < p.b_width; ++column) y[column] += sum[column];
+    }
+  }
+}
+
 ffi::Error Refused(const char* why) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, why); }
 
 template <class T>
@@ -588,6 +684,28 @@ ffi::Error MultiplyTransposedTable(ffi::ThreadPool pool, ffi::AnyBuffer offsets,
   });
 }
 
+ffi::Error MultiplyTallTables(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBuffer b,
+                              ffi::Result<ffi::AnyBuffer> y) {
+  if (a.dimensions().size() != 2 || b.dimensions().size() != 2 || y->dimensions().size() != 2) {
+    return Refused("tables: expected two axes");
+  }
+  if (a.dimensions()[0] != b.dimensions()[0]) return Refused("tables: expected as many rows");
+  if (y->dimensions()[0] != a.dimensions()[1] || y->dimensions()[1] != b.dimensions()[1]) {
+    return Refused("product: expected a row for each column of a, a column for each one of b");
+  }
+  if (b.element_type() != a.element_type() || y->element_type() != a.element_type()) {
+    return Refused("tables: expected one type");
+  }
+  return ForTypeOf<float, double>(a, [&](auto kind) {
+    using T = decltype(kind);
+    MultiplyTall(pool,
+                 Tall<T>{static_cast<const T*>(a.untyped_data()),
+                         static_cast<const T*>(b.untyped_data()), a.dimensions()[0],
+                         a.dimensions()[1], b.dimensions()[1], 0},
+                 static_cast<T*>(y->untyped_data()));
+  });
+}
+
 ffi::Error TopK(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::Result<ffi::BufferR2<ffi::S32>> items,
                 ffi::Result<ffi::AnyBuffer> values) {
   if (scores.dimensions().size() != 2 || items->dimensions().size() != 2) {
@@ -612,6 +730,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(top_k, TopK,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::BufferR2<ffi::S32>>()
+                                  .Ret<ffi::AnyBuffer>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_tall, MultiplyTallTables,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>());
 
 #define MATRIX_AND_TABLE         \

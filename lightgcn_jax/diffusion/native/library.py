@@ -17,6 +17,7 @@ CALLS = (
     "multiply_transposed",
     "multiply_rows",
     "multiply_rows_transposed",
+    "multiply_tall",
     "top_k",
 )
 _FOLDER = Path(__file__).parent

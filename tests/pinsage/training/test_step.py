@@ -17,6 +17,7 @@ from pinsage_jax.training.batch import (
     Targets,
     draw_targets,
     num_targets,
+    pooling_of,
 )
 from pinsage_jax.training.epochs import make_chunk
 from pinsage_jax.training.step import TrainState, score_loss, train_step
@@ -27,10 +28,12 @@ from tests.pinsage.worlds import (
     LAW,
     NEIGHBORS,
     PLAIN,
+    STRUCTURED,
     by_degree,
     item_arrays,
     random_features,
     random_table,
+    structured_features,
 )
 
 CONFIG = dataclasses.replace(
@@ -210,3 +213,33 @@ def test_nothing_recompiles_as_the_curriculum_goes_on():
         state, records = chunk(state, batches, keys, jnp.int32(min(epoch - 1, 2)), item_arrays())
         assert np.isfinite(records.loss).all()
     assert chunk._cache_size() == 1
+
+
+@pytest.mark.parametrize(("pooling", "top"), [("importance", 20), ("mean", ITEMS)])
+def test_layers_of_all_items_change_no_step(pooling, top):
+    config = dataclasses.replace(
+        CONFIG, pooling=pooling, drop_contexts=0.3, structure=3, hard_cap=0
+    )
+    model = make_model(STRUCTURED, config)
+    params = init_params(jax.random.key(0), model)
+    arrays = dataclasses.replace(
+        item_arrays(),
+        features=jax.tree.map(jnp.asarray, structured_features()),
+        degree_of_none=jnp.float32(-1.0),
+    )
+    capacities = ((ITEMS, ITEMS, top),)
+    whole = dataclasses.replace(arrays, pooling=pooling_of(arrays.table, config, capacities))
+    step = functools.partial(
+        train_step, model=model, optimizer=SGD, config=config, capacities=capacities
+    )
+    given = TrainState(params, SGD.init(params)), BATCH, jax.random.key(7), jnp.int32(0)
+    (expected, searched), (found, record) = jax.jit(
+        lambda: (step(*given, arrays), step(*given, whole))
+    )()
+    np.testing.assert_allclose(record.loss, searched.loss, rtol=1e-6)
+    np.testing.assert_array_equal(record.counts[:2], [ITEMS, ITEMS])
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    hiding = dataclasses.replace(config, folds=0, mask_targets=True)
+    assert pooling_of(arrays.table, hiding, capacities) is None
+    assert pooling_of(arrays.table, config, ((ITEMS, 5, 2), *capacities)) is None
