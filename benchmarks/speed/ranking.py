@@ -195,7 +195,7 @@ def _claims(
     claims = [
         agreement,
         ratio_claim("speedup_vs_torch", peer, ours, ">=", 3.0, peer_doubt),
-        ratio_claim("ratio_to_matmul", ours, products, "<=", 3.0, products_doubt),
+        ratio_claim("ratio_to_matmul", ours, products, "<=", 1.6, products_doubt),
     ]
     name = "speedup_vs_torch_default_batch"
     if _DEFAULT not in samples:
