@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Bool, Float, Ids, RankedIds, UserTable
+from lightgcn_jax.arrays import Array, Bool, Float, Ids, RankedIds, UserTable, power_of_two
 from lightgcn_jax.data.pairs import Pairs, check_rows
 from lightgcn_jax.diffusion.native import largest_of_columns, on_platform
 from lightgcn_jax.errors import InputError
@@ -216,15 +216,6 @@ def with_queries(ready: ReadyScorer, scorer: Any, queries: UserTable) -> ReadySc
     if type(ready.scorer) is InnerProduct:
         return ready._replace(scorer=InnerProduct(queries, ready.scorer.items))
     return ready_scorer(dataclasses.replace(scorer, queries=queries))
-
-
-def power_of_two(least: int) -> int:
-    """The lowest power of two that is no smaller: sizes filled up to it share few programs.
-
-    Args:
-        least: a whole number.
-    """
-    return 1 << max(0, least - 1).bit_length()
 
 
 @functools.partial(jax.jit, static_argnames=("k", "width", "seen_capacity"))

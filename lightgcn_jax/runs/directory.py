@@ -31,14 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
-import safetensors
 import safetensors.numpy
 
 from lightgcn_jax.asked import write_asked
-from lightgcn_jax.data import PARTS, CountChange, IdMap, Pairs, Split
-from lightgcn_jax.data.pairs import check_rows
-from lightgcn_jax.data.titles import Titles
+from lightgcn_jax.data import CountChange, Pairs, Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
     locked,
@@ -51,15 +47,21 @@ from lightgcn_jax.files import (
     write_text,
 )
 from lightgcn_jax.runs.own_objects import in_place_of
+from lightgcn_jax.runs.stored_split import (
+    pair_arrays,
+    read_also_seen,
+    read_ids,
+    read_parts,
+    read_titles,
+    reading,
+    write_ids,
+)
 from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
 
 FORMAT_VERSION = 2
-_TITLE = "title"
 _FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
 _PACKAGE = "lightgcn-pinsage-jax"
-_ALSO_SEEN = "also_seen"
-_DAMAGED = (safetensors.SafetensorError, pl.exceptions.PolarsError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,18 +117,8 @@ class RunDirectory:
         }
         with whole_folder(path, "run") as temporary:
             run = cls(temporary)
-            for name, ids in (("users", split.users), ("items", split.items)):
-                columns = [ids.ids.alias("id")]
-                if name == "items" and split.titles is not None:
-                    columns.append(split.titles.of(ids.ids))
-                with replacing(temporary / f"{name}.parquet") as file:
-                    pl.DataFrame(columns).write_parquet(file)
-            pairs = {}
-            parts = {part: getattr(split, part) for part in PARTS}
-            parts |= {} if also_seen is None else {_ALSO_SEEN: also_seen}
-            for part, rows in parts.items():
-                pairs |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
-            run._write_tensors("pairs", pairs)
+            write_ids(temporary, split)
+            run._write_tensors("pairs", pair_arrays(split, also_seen))
             write_json(temporary / "config.json", settings)
             write_asked(temporary)
             yield run
@@ -249,41 +241,15 @@ class RunDirectory:
             report = tuple(CountChange(*change) for change in about["report"])
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.path / 'config.json'}: split: cannot use {error}") from None
-        users, items = self._ids("users"), self._ids("items")
-        path = self.path / "pairs.safetensors"
-        with _reading(path, "train, valid and test pairs"):
-            stored = safetensors.numpy.load_file(path)
-            pairs = [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
-        train, valid, test = pairs
-        titles = self._titles()
+        users, items = (read_ids(self.path, name) for name in ("users", "items"))
+        train, valid, test = read_parts(self.path)
+        titles = read_titles(self.path)
         return Split(users, items, train, valid, test, description, notes, report, titles)
 
     @cached_property
     def also_seen(self) -> Pairs | None:
         """Pairs that users know beyond the split, and are not recommended: low ratings."""
-        path = self.path / "pairs.safetensors"
-        with _reading(path, "pairs"):
-            stored = safetensors.numpy.load_file(path)
-            columns = [stored.get(f"{_ALSO_SEEN}_{column}") for column in ("users", "items")]
-            if columns[0] is None or columns[1] is None:
-                return None
-            check_rows("users", columns[0], len(self.split.users))
-            check_rows("items", columns[1], len(self.split.items))
-            return Pairs(columns[0], columns[1])
-
-    def _ids(self, name: str) -> IdMap:
-        path = self.path / f"{name}.parquet"
-        with _reading(path, "a Parquet file of ids"):
-            return IdMap(pl.read_parquet(path, glob=False)["id"])
-
-    def _titles(self) -> Titles | None:
-        path = self.path / "items.parquet"
-        with _reading(path, "a Parquet file of ids and titles"):
-            frame = pl.read_parquet(path, glob=False)
-            if _TITLE not in frame.columns:
-                return None
-            known = frame.drop_nulls(_TITLE)
-            return Titles(IdMap(known["id"]), known[_TITLE])
+        return read_also_seen(self.path, len(self.split.users), len(self.split.items))
 
     @property
     def checkpoints(self) -> Path:
@@ -311,7 +277,7 @@ class RunDirectory:
     def history(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl."""
         path = self.path / "metrics.jsonl"
-        with _reading(path, "a JSON object a line"):
+        with reading(path, "a JSON object a line"):
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def write_embeddings(self, users: np.ndarray, items: np.ndarray) -> None:
@@ -334,7 +300,7 @@ class RunDirectory:
             raise InputError(
                 f"{self.path}: expected a finished run, it holds no embeddings yet; resume it first"
             )
-        with _reading(path, "users and items tensors"):
+        with reading(path, "users and items tensors"):
             tensors = safetensors.numpy.load_file(path)
             users, items = tensors["users"], tensors["items"]
         if len(users) != len(self.split.users) or len(items) != len(self.split.items):
@@ -370,7 +336,7 @@ class RunDirectory:
         if not names:
             return {}
         path = self.path / "model.safetensors"
-        with _reading(path, "the model's tensors"):
+        with reading(path, "the model's tensors"):
             tensors = safetensors.numpy.load_file(path)
         if set(tensors) != set(names):
             raise InputError(f"{path}: expected {sorted(names)}, got {sorted(tensors)}")
@@ -399,15 +365,6 @@ class RunDirectory:
         if summary is None:
             raise InputError(f"{self.path}: expected a finished run, it is not; resume it first")
         return summary
-
-
-@contextlib.contextmanager
-def _reading(path: Path, expected: str) -> Iterator[None]:
-    """Whatever is wrong with a file is one error that names it."""
-    try:
-        yield
-    except (OSError, KeyError, ValueError, *_DAMAGED) as error:
-        raise InputError(f"{path}: expected {expected}, got {error}") from None
 
 
 def _versions() -> dict[str, str]:

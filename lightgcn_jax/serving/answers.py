@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
+from lightgcn_jax.arrays import power_of_two
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import (
     Ranking,
     ReadyScorer,
-    power_of_two,
     rank,
     whole_number,
 )

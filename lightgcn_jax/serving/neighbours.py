@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
+from lightgcn_jax.arrays import power_of_two
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, power_of_two, rank
+from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank
 from lightgcn_jax.evaluation.scorer import InnerProduct, Tables
 from lightgcn_jax.graph.bipartite import CsrRows
 from lightgcn_jax.models import unit_rows

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array
+from lightgcn_jax.arrays import Array, power_of_two
 from lightgcn_jax.data import IdMap, Interactions
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
@@ -23,7 +23,6 @@ from lightgcn_jax.serving.answers import (
     cut_to,
     history_of,
     known_rows,
-    power_of_two,
     ranked_rows,
 )
 from lightgcn_jax.serving.filters import Allowed, Filter

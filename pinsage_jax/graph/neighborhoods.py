@@ -19,11 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey, power_of_two
 from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.diffusion.native.library import extension_path
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import power_of_two
 from pinsage_jax.graph.hashing import salts, scrambled, unscrambled
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.walks import WalkConfig, walk

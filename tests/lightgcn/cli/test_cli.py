@@ -588,7 +588,7 @@ def test_export(run, tmp_path):
 def test_data(log, source):
     status, out, _ = call("data", "list")
     assert status == 0
-    assert "2,000   1,500" in out
+    assert re.search(r"synthetic +2,000 +1,500 ", out)
     assert "gowalla" in out
     out = call("data", "describe", "ml-100k").out
     assert "943 users, 1,682 items, 100,000 interactions" in out
