@@ -9,6 +9,7 @@ import pytest
 PAGE = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows = np.random.default_rng(1).integers((30, 20), size=(400, 2))

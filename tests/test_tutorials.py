@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
-# The others take longer to compile than a fast suite has.
-FAST = "review"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 
 
@@ -17,9 +15,8 @@ def cells_of(name):
     return book["cells"]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=() if one == FAST else pytest.mark.slow) for one in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_tutorial_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

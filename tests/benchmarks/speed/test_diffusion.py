@@ -174,6 +174,7 @@ def test_what_would_not_fit_is_reported_and_not_run(small, monkeypatch):
     assert all("would not fit memory" in reason for reason in grid.reasons.values())
 
 
+@pytest.mark.slow
 def test_what_is_too_slow_is_reported(small):
     grid = race(small.graph, ["scipy"], seconds=1e-9)
     assert not grid.samples
@@ -259,6 +260,7 @@ def test_claims_that_cannot_be_made_say_why():
     assert "no other graph or width" in claims["native_vs_torch_csr_elsewhere"].reason
 
 
+@pytest.mark.slow
 def test_the_report_has_its_claims(small, monkeypatch, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the plot extra")
     monkeypatch.setattr(diffusion, "load_graph", lambda *_: small.graph)

@@ -91,6 +91,7 @@ def test_rows_alone_are_the_rows_of_the_whole(restriction, normalization, backen
         np.testing.assert_allclose(by_x, expected[1][0], rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("restriction", [None, Restriction(100, True)], ids=["whole", "picked"])
 def test_numerical_gradients_to_second_order(restriction, backend):

@@ -217,6 +217,7 @@ def study(small_split, tmp_path_factory):
     return config, result, ranked, drawn
 
 
+@pytest.mark.slow
 def test_a_study_ranks_test_for_every_trial_and_says_so(study):
     _, result, ranked, drawn = study
     # Four trials, the run of the best, and its run on train and validation.
@@ -227,6 +228,7 @@ def test_a_study_ranks_test_for_every_trial_and_says_so(study):
     assert "study" in drawn[-1].get_suptitle()
 
 
+@pytest.mark.slow
 def test_more_dimensions_remember_more_of_what_was_seen(study):
     _, result, _, drawn = study
     train = {named: spread(trial.user_attrs["seeds"], "train", METRIC)["mean"]
@@ -237,6 +239,7 @@ def test_more_dimensions_remember_more_of_what_was_seen(study):
     assert len(axes.containers) == 6
 
 
+@pytest.mark.slow
 def test_every_replica_of_a_study_is_ranked_by_its_own_best(study, small_split):
     config, result, _, _ = study
     epochs = {trial.user_attrs["seeds"][0]["best_epoch"] for trial in result.trials}
@@ -247,6 +250,7 @@ def test_every_replica_of_a_study_is_ranked_by_its_own_best(study, small_split):
         assert trial.user_attrs["seeds"][0]["test"] == pytest.approx(alone["test"], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_best_is_trained_anew_on_train_and_validation(study, small_split):
     _, result, _, _ = study
     again = RunDirectory.open(result.path / "best-refit")
@@ -277,6 +281,7 @@ def two_groups(small_split, tmp_path_factory):
         return config, run_sweep(small_split, config, out=path)
 
 
+@pytest.mark.slow
 def test_a_sweep_survives_any_kill(two_groups, small_split, tmp_path, monkeypatch):
     config, whole = two_groups
     path = tmp_path / "broken"

@@ -85,6 +85,7 @@ def test_without_held_out_items_there_are_two_parts():
         with_fresh_edges(task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_users_are_asked_as_well(name):
     task = time_task(DATA, last=3)

@@ -254,6 +254,7 @@ def test_other_settings_share_nothing(bench):
 # What is compared without training.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", table_1(TINY).variants[1:5], ids=lambda one: one.name)
 def test_a_baseline_s_row_is_that_of_its_name(variant, plain):
     figures, details = plain.run(variant)

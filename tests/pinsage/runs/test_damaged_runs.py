@@ -109,6 +109,7 @@ def added_from(run, folder, seeds):
     return counts
 
 
+@pytest.mark.slow
 def test_damaged_contexts_are_refused_or_read(run, tmp_path):
     assert all(added_from(run, tmp_path, range(12)))
 
