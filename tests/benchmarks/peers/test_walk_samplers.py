@@ -90,6 +90,7 @@ def p_value(walks, law) -> float:
     return chi_square([found[one] for one in outcomes], [law[one] for one in outcomes])
 
 
+@pytest.mark.slow
 def test_walks_that_do_not_end_have_one_law_here_and_there():
     law = law_of_walks(0.0)
     assert p_value(of_numba(ONE_WALK), law) > LEVEL

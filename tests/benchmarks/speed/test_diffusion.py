@@ -155,6 +155,7 @@ def race(graph, names, seconds=60):
     return grid
 
 
+@pytest.mark.slow
 def test_what_would_not_fit_is_reported_and_not_run(small, monkeypatch):
     names = ["csr", "pyg-lgconv", "numba"]
     sizes = small.sizes

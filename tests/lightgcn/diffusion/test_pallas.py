@@ -107,6 +107,7 @@ def test_product_is_the_dense_product(kernel, matrix):
     np.testing.assert_allclose(y, dense(matrix) @ x, rtol=2e-6, atol=5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "dtype"),
     [
@@ -130,6 +131,7 @@ def test_bfloat16_tables_are_summed_in_float32(kernel, dtype):
     assert (abs(np.asarray(y, np.float64) - exact) <= bound).all()
 
 
+@pytest.mark.slow
 @kernels
 def test_float64_is_summed_in_float64(kernel):
     matrix = random_matrix(LENGTHS, 2)
@@ -140,6 +142,7 @@ def test_float64_is_summed_in_float64(kernel):
         np.testing.assert_allclose(y, dense(matrix) @ x, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 @kernels
 def test_tables_wider_than_a_block(kernel, monkeypatch):
     for module in ("lightgcn_jax.diffusion.pallas_gpu", "lightgcn_jax.diffusion.pallas_tpu"):
@@ -164,6 +167,7 @@ def empty_matrix(num_columns):
     return CsrMatrix(np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0), num_columns)
 
 
+@pytest.mark.slow
 @kernels
 def test_star_of_degree_100_000(kernel, monkeypatch):
     # The pieces' true length: one row, three levels, its answer n / √n.
@@ -328,6 +332,7 @@ def test_tpu_programs_compile_to_the_kernel_alone(tpu, monkeypatch, dim, dtype):
     assert compiled.memory_analysis().temp_size_in_bytes <= padded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waiting", [True, False])
 def test_tpu_kernel_waits_for_its_copies(waiting, monkeypatch):
     """On a simulated TPU whose copies arrive only when waited for and whose memory starts as NaN.

@@ -53,6 +53,7 @@ def test_counts_beyond_32_bits_are_refused():
         graph_of(np.array([], int), np.array([], int), num_users=2**31 - 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.4, 1.0])
 def test_binary_searches_agree_with_counting(density):
     users, items = random_pairs(0, density=density)

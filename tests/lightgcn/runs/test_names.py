@@ -151,10 +151,8 @@ def test_a_thousand_logs_say_the_same_under_any_names(seed, model, split, cold, 
     assert_names_do_not_matter(seed, split, model, cold, random)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [pytest.param(name, marks=() if name == "mf" else pytest.mark.slow) for name in TRAINED_MODELS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", TRAINED_MODELS)
 def test_trained_models_say_the_same_under_any_names(model):
     assert_names_do_not_matter(0, "temporal", model, "keep", np_random(5))
 

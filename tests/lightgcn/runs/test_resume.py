@@ -254,6 +254,7 @@ def test_kill_9_at_any_moment(unbroken, broken):
     assert outcome(path) == outcome(unbroken)
 
 
+@pytest.mark.slow
 def test_any_optax_transformation_trains_and_must_be_given_again(
     small_split, small_config, tmp_path
 ):

@@ -51,6 +51,7 @@ NEGATIVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
