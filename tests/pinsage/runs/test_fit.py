@@ -120,8 +120,9 @@ def test_what_a_finished_run_holds(run):
     assert stored.record["data"] == DATA
     assert stored.record["notes"] == list(run.prepared.notes)
     assert_same_vectors(read_vectors(stored, CONFIG), run.items)
+    # The start, unless an epoch's gain exceeds its standard error: then the best one.
     values = [one["valid"]["mrr"] for one in stored.read_metrics()]
-    assert stored.summary["best_epoch"] == int(np.argmax(values))
+    assert stored.summary["best_epoch"] in (0, int(np.argmax(values)))
     assert stored.summary["ranked_items"] == pins_task().train_items.sum()
     assert len(list(stored.checkpoints.iterdir())) == 2
 
