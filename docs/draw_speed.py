@@ -45,7 +45,7 @@ WORK = (
     (
         "PinSAGE, training step",
         "pinsage",
-        "our step, as the peer's",
+        "our step",
         {STRONGEST: "PyTorch's step"},
     ),
 )
