@@ -15,11 +15,20 @@ from pinsage_jax.encoder.pinsage import PinSage, applied
 from pinsage_jax.evaluation.metrics import ranked_metrics
 from pinsage_jax.tasks.task import HeldOut, Task
 
+# Of the gathered vectors of a block of queries, which may hold all items of a user.
+_BLOCK_BYTES = 2**26
 
-@functools.partial(jax.jit, static_argnames="model")
-def _compose(params: Any, vectors: Array, queries: Array, *, model: PinSage) -> Array:
-    of_items = vectors[jnp.maximum(queries, 0)]
-    return applied(model, params, "compose", of_items, queries >= 0)
+
+@functools.partial(jax.jit, static_argnames=("model", "block"))
+def _compose(params: Any, vectors: Array, queries: Array, *, model: PinSage, block: int) -> Array:
+    def of_some(queries: Array) -> Array:
+        of_items = vectors[jnp.maximum(queries, 0)]
+        return applied(model, params, "compose", of_items, queries >= 0)
+
+    count, width = queries.shape
+    filled = jnp.pad(queries, ((0, -count % block), (0, 0)), constant_values=-1)
+    found = jax.lax.map(of_some, filled.reshape(-1, block, width))
+    return found.reshape(-1, found.shape[-1])[:count]
 
 
 def query_scorer(
@@ -34,7 +43,11 @@ def query_scorer(
         queries: ``int32[Q, n]``, −1 pads.
     """
     table = jnp.asarray(vectors)
-    return InnerProduct(_compose(params, table, jnp.asarray(queries), model=model), table)
+    fitting = _BLOCK_BYTES // max(1, queries.shape[1] * table[:1].nbytes)
+    block = max(1, min(fitting, len(queries)))
+    return InnerProduct(
+        _compose(params, table, jnp.asarray(queries), model=model, block=block), table
+    )
 
 
 def evaluate_part(

@@ -22,9 +22,10 @@ from pinsage_jax import (
 )
 from pinsage_jax.config import settings_from, stream
 from pinsage_jax.encoder.pinsage import init_params
+from pinsage_jax.evaluation import parts
 from pinsage_jax.evaluation.baselines import evaluate_baseline
 from pinsage_jax.evaluation.metrics import chance
-from pinsage_jax.evaluation.parts import evaluate_part
+from pinsage_jax.evaluation.parts import evaluate_part, query_scorer
 from pinsage_jax.runs import fit as runs
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_fresh, evaluate_run
@@ -393,6 +394,17 @@ def test_wrong_answers_score_chance(run):
         pairs += len(wrong.relevant.columns)
     share = chance(len(pool) - 1, 10)  # the query itself is not ranked
     assert abs(hits - pairs * share) < 4 * np.sqrt(pairs * share * (1 - share))
+
+
+def test_queries_of_many_items_are_composed_in_blocks(run, monkeypatch):
+    queries = np.random.default_rng(0).integers(-1, 20, size=(7, 50)).astype(np.int32)
+    model, vectors = run.prepared.model, run.items.vectors
+    whole = query_scorer(model, run.params, vectors, queries).queries
+    monkeypatch.setattr(parts, "_BLOCK_BYTES", 3 * 50 * vectors[:1].nbytes)
+    found = query_scorer(model, run.params, vectors, queries).queries
+    np.testing.assert_allclose(found, whole, rtol=1e-6)
+    means = [vectors[row[row >= 0]].mean(axis=0) for row in queries]
+    np.testing.assert_allclose(found, means, rtol=1e-5, atol=1e-6)
 
 
 def test_the_task_of_a_run_can_be_evaluated_without_the_data(run):
