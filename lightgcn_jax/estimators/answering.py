@@ -156,16 +156,21 @@ class Answering(Shown):
     def _popular(self, k: int, among: Any, exclude: Any) -> Ranked:
         """The items with the most users, which anybody may be recommended."""
         items = self.recommender.items
-        train = self.result.split.train
-        counts = np.bincount(train.items, minlength=len(items)).astype(np.float32)
+        counts, best = self._popularity
         allowed = np.full(len(items), among is None)
         for wanted, value in ((among, True), (exclude, False)):
             if wanted is not None:
                 rows = items.rows(as_list(wanted))
                 allowed[rows[rows >= 0]] = value
-        best = np.argsort(-counts, kind="stable")
         best = best[allowed[best]][:k]
         return Ranked(items.external(best), counts[best])
+
+    @cached_property
+    def _popularity(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each item's number of training users, and the items from the most to the fewest."""
+        split = self.result.split
+        counts = np.bincount(split.train.items, minlength=len(split.items)).astype(np.float32)
+        return counts, np.argsort(-counts, kind="stable")
 
     def recommend_for(self, items: Iterable[Any], k: int = 10, *, as_frame: AsFrame = False) -> Any:
         """The items of highest score for somebody who is known by nothing but what they like.

@@ -168,7 +168,8 @@ class Estimator(Answering):
 
     def _take(self, fitted: Fitted) -> None:
         self._fitted = fitted
-        self.__dict__.pop("recommender", None)  # That of an earlier fit.
+        for name in ("recommender", "_popularity"):  # Those of an earlier fit.
+            self.__dict__.pop(name, None)
 
     def save(self, path: Path | str) -> Path:
         """Write a run directory, as the commands read it too.

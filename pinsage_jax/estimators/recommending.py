@@ -89,7 +89,7 @@ class ContextRecommender:
             users: n external ids.
         """
         rows = self.users.rows(list(users))
-        return (rows >= 0) & np.isin(rows, self.known.user_rows)
+        return (rows >= 0) & self._holds[rows]
 
     def recommend(
         self,
@@ -193,6 +193,11 @@ class ContextRecommender:
         queries = latest(known, np.arange(known.num_users), most)
         vectors = np.asarray(run.items.vectors)
         return np.asarray(query_scorer(run.model, run.params, vectors, queries).queries)
+
+    @cached_property
+    def _holds(self) -> np.ndarray:
+        """Whether each context holds an item, ``bool[C]``."""
+        return np.bincount(self.known.user_rows, minlength=len(self.users)) > 0
 
     @cached_property
     def _seen(self) -> CsrRows:

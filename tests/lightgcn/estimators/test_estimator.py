@@ -106,6 +106,14 @@ def test_it_answers_as_the_recommender_does(frame, world):
     assert model.score(user, found.ids[0]) == pytest.approx(float(found.scores[0]), rel=1e-5)
 
 
+def test_a_second_fit_forgets_what_was_popular_in_the_first():
+    model = Popular(verbose=False)
+    for item in ("old", "new"):
+        users, items = ["a", "b", "c", "c"], [item, item, item, "other"]
+        with pytest.warns(UserWarning, match="popular items are the answer"):
+            assert model.fit(users, items).recommend("stranger", k=2).ids == [item, "other"]
+
+
 def test_everybody_in_a_frame(chosen, frame):
     model, _ = chosen
     table = model.recommend(k=2, as_frame=True)
