@@ -402,7 +402,7 @@ def test_queries_of_many_items_are_composed_in_blocks(run, monkeypatch):
     whole = query_scorer(model, run.params, vectors, queries).queries
     monkeypatch.setattr(parts, "_BLOCK_BYTES", 3 * 50 * vectors[:1].nbytes)
     found = query_scorer(model, run.params, vectors, queries).queries
-    np.testing.assert_allclose(found, whole, rtol=1e-6)
+    np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-8)
     means = [vectors[row[row >= 0]].mean(axis=0) for row in queries]
     np.testing.assert_allclose(found, means, rtol=1e-5, atol=1e-6)
 
