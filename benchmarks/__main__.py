@@ -71,6 +71,10 @@ BENCHMARKS = {
         "benchmarks.tables.models",
         "every model side by side on one data set, beside the published figures",
     ),
+    "presets": Benchmark(
+        "benchmarks.tables.presets",
+        "the presets beside item-based cosine and popularity on data sets of several sizes",
+    ),
     "time_to_quality": Benchmark(
         "benchmarks.tables.time_to_quality",
         "seconds of training until LightGCN reaches recall@20 .1824 on Gowalla",

@@ -151,6 +151,7 @@ def run(args: argparse.Namespace) -> Report:
     for place, row in enumerate(rows, 1):
         note(f"{place} of {len(rows)}: {row.name}")
         lines.append(line_of(row, task, split, args.seeds, seconds))
+        note(", ".join(f"{name} {value:.4f}" for name, value in lines[-1]["test"].items()))
     return Report(
         name=f"users_to_items, {args.dataset}",
         settings={

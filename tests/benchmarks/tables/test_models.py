@@ -4,13 +4,13 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks.tables import models, time_to_quality
+from benchmarks.tables import models, presets, time_to_quality
 from benchmarks.tables.models import Row
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import LightGCN, Random
-from lightgcn_jax.settings import PRESETS, ClosedFormConfig, model_name
-from lightgcn_jax.training import SharedNegatives
+from lightgcn_jax.settings import PRESETS, ClosedFormConfig, Selection, TrainConfig, model_name
+from lightgcn_jax.training import Optimization, SharedNegatives
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,29 @@ def test_time_to_quality_reports_what_the_untrained_model_ranks(split, monkeypat
     assert found["protocol"].startswith("fixed")
     assert found["test"]["recall@20"] > found["step_0"]["recall@20"]
     assert found["seconds"] > 0
+
+
+def test_a_preset_that_never_stops_early_is_ranked_once(split):
+    quick = TrainConfig(
+        optimization=Optimization(epochs=2, batch_size=256), selection=Selection(patience=0)
+    )
+    found = presets.judged(split, quick)
+    assert found["epochs"] == 2
+    assert found["interactions"] == len(split.train)
+    popular = presets.judged(split, presets.ROWS["popular"])
+    assert popular["epochs"] == 0
+    assert 0 < popular["recall@20"] <= 1
+
+
+def test_what_is_claimed_of_presets_is_the_worst_data_set():
+    lines = [
+        {"dataset": dataset, "row": row, "recall@20": recall}
+        for dataset, row, recall in [
+            ("a", "item-based cosine", 0.2), ("a", "fast", 0.3),
+            ("b", "item-based cosine", 0.4), ("b", "fast", 0.3), ("c", "fast", 0.1),
+        ]
+    ]  # fmt: skip
+    (claim,) = presets.claims_of(lines)
+    assert claim.value == pytest.approx(0.75)
+    assert claim.holds is False
+    assert not presets.claims_of(lines[-1:])
