@@ -39,6 +39,10 @@ BENCHMARKS = {
         "benchmarks.speed.ranking",
         "the full-ranking evaluation of Gowalla against PyTorch and against bare products",
     ),
+    "recommend": Benchmark(
+        "benchmarks.speed.recommend",
+        "one user's best of 200,000 items, with filters, against NumPy's product and partition",
+    ),
     "diffusion": Benchmark(
         "benchmarks.speed.diffusion",
         "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",
