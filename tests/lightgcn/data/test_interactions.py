@@ -36,6 +36,17 @@ def test_external_ids_survive_the_way_to_rows_and_back(ids):
 
 @quick
 @given(IDS, IDS)
+def test_ids_that_are_looked_up_one_by_one_are_found_as_together(ids, asked):
+    known = IdMap.from_values(ids)
+    asked = [one for one in ids + asked if isinstance(one, int) == (known.ids.dtype == pl.Int64)]
+    one_by_one = [int(known.rows([one])[0]) for one in asked]
+    assert one_by_one == [known.ids.to_list().index(one) if one in ids else -1 for one in asked]
+    # More than are looked up so.
+    assert known.rows(asked * 9).tolist() == one_by_one * 9
+
+
+@quick
+@given(IDS, IDS)
 def test_growing_keeps_rows_and_appends_the_unknown_in_order(ids, more):
     known = IdMap.from_values(ids)
     grown = known.grow(more)
