@@ -23,6 +23,8 @@ NULL_SPELLINGS = (
 _UNSEEN = "\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\u2060\ufeff\ufffd"
 # Ids that are looked up one by one.
 _FEW = 8
+# Integers that lie no further apart on average are looked up in a table: 16 bytes an id.
+_SPREAD = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,20 +156,31 @@ class IdMap:
         order = self.ids.arg_sort().cast(pl.Int32)
         return self.ids.gather(order), order.to_numpy()
 
+    @cached_property
+    def _dense(self) -> tuple[int, np.ndarray] | None:
+        """The lowest id and the row of each id from there on, -1 where there is none.
+
+        None for strings, and for integers that lie so far apart that the table would be large.
+        """
+        if self.ids.dtype != pl.Int64:
+            return None
+        low, high = int(self.ids.min()), int(self.ids.max())  # pyright: ignore[reportArgumentType]
+        if high - low >= _SPREAD * len(self):
+            return None
+        table = np.full(high - low + 1, -1, dtype=np.int32)
+        table[self.ids.to_numpy() - low] = np.arange(len(self), dtype=np.int32)
+        return low, table
+
     def _search(self, wanted: pl.Series) -> np.ndarray:
         """Rows int32[n] of ids that already have this map's type, -1 where unknown."""
         if len(self) == 0 or len(wanted) == 0:
             return np.full(len(wanted), -1, dtype=np.int32)
+        if self._dense is not None:
+            low, table = self._dense
+            values = wanted.to_numpy()
+            inside = (values >= low) & (values < low + len(table))
+            return np.where(inside, table[np.where(inside, values - low, 0)], np.int32(-1))
         ids, row_of = self._sorted
-        if self.ids.dtype == pl.Int64:
-            low, high, values = int(ids[0]), int(ids[-1]), wanted.to_numpy()
-            span = high - low + 1
-            if span <= 4 * len(values):
-                # Many look-ups of ids that lie densely: each is one look into a table.
-                table = np.full(span, -1, dtype=np.int32)
-                table[ids.to_numpy() - low] = row_of
-                inside = (values >= low) & (values <= high)
-                return np.where(inside, table[np.where(inside, values - low, 0)], np.int32(-1))
         if len(wanted) <= _FEW:
             # An expression of polars takes longer to plan. Both order strings by their code points.
             few = [(one, bisect_left(ids, one)) for one in wanted.to_list()]

@@ -297,12 +297,15 @@ def rank(
     check_rows("rows", rows, num_queries)
     block_size = min(len(rows), _queries_at_once(ready.scorer))
     # The last block is filled up with its last row, so that one program serves all blocks.
-    padded = np.pad(rows.astype(np.int32), (0, -len(rows) % block_size), mode="edge")
+    spare = -len(rows) % block_size
+    padded = rows.astype(np.int32)
+    padded = np.pad(padded, (0, spare), mode="edge") if spare else padded
     blocks = padded.reshape(-1, block_size)
     capacity = 0
     if seen is not None:
         seen = items_of_users("seen", seen, num_queries, ready.all_items)
-        most = np.diff(np.asarray(seen.offsets))[blocks].sum(axis=1).max()
+        offsets = np.asarray(seen.offsets)
+        most = (offsets[blocks + 1] - offsets[blocks]).sum(axis=1).max()
         capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
     if allowed is not None:
         shapes = (ready.all_items,), (len(rows), ready.all_items)
@@ -311,8 +314,9 @@ def rank(
                 f"allowed: expected bool of {shapes[0]} or {shapes[1]}, and no candidates beside "
                 f"it, got {allowed.dtype}{list(allowed.shape)}"
             )
-        padding = (0, len(padded) - len(rows)), (0, ready.scorer.num_items - ready.all_items)
-        allowed = np.pad(allowed, padding[-allowed.ndim :])
+        padding = (0, spare), (0, ready.scorer.num_items - ready.all_items)
+        padding = padding[-allowed.ndim :]
+        allowed = np.pad(allowed, padding) if np.any(padding) else allowed
     inputs = []
     for at, block in enumerate(blocks):
         mask = allowed
@@ -322,7 +326,7 @@ def rank(
     width = min(ready.group, group_width(ready.scorer.num_items, k))
     static = {"k": k, "width": width, "seen_capacity": capacity}
     if len(blocks) == 1 or jax.debug_nans.value:
-        ranked = [jax.device_get(_rank_block(*given, **static)) for given in inputs]
+        ranked = [Ranking(*map(np.asarray, _rank_block(*given, **static))) for given in inputs]
     else:
         # Traced and compiled in this thread, where the settings of the caller hold.
         program = _rank_block.lower(*inputs[0], **static).compile()

@@ -76,20 +76,24 @@ def test_ids_may_be_numbers_of_numpy_and_jax():
         known.rows([1, np.bool_(True)])
 
 
-@pytest.mark.parametrize("made", [str, int])
+@pytest.mark.parametrize(
+    ("made", "held"),
+    [(str, "_sorted"), (lambda value: 9 * value, "_sorted"), (int, "_dense")],
+    ids=["text", "far-apart", "dense"],
+)
 @pytest.mark.parametrize("count", [1, 5, 400, 1000])
-def test_lookups_share_what_is_made_once(made, count):
-    """Of all ids a look-up needs their order alone, in few look-ups and in many."""
+def test_lookups_share_what_is_made_once(made, held, count):
+    """Of all ids a look-up needs their order or a table alone, in few look-ups and in many."""
     rng = np.random.default_rng(0)
     values = [made(value) for value in rng.permutation(1000)]
     known = IdMap(pl.Series(values))
     asked = rng.permutation(1000)[:count]
     wanted = [values[row] for row in asked] + [made(5000), made(-1)]
     assert known.rows(wanted).tolist() == [*asked.tolist(), -1, -1]
-    kept = known.__dict__["_sorted"]
-    assert kept[0].to_list() == sorted(values)
+    kept = known.__dict__[held]
+    assert kept is not None
     known.rows(wanted)
-    assert known.__dict__["_sorted"] is kept
+    assert known.__dict__[held] is kept
 
 
 def test_ids_typed_on_a_command_line_find_integers_and_the_reverse():

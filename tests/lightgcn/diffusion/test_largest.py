@@ -32,7 +32,10 @@ def assert_ranked(scores, k):
 @pytest.mark.parametrize("instructions", ["baseline", "AVX2", "AVX-512"])
 @pytest.mark.parametrize(
     ("rows", "columns", "k"),
-    [(1, 1, 1), (5, 3, 5), (300, 16, 20), (1_000, 37, 10), (70, 100, 70), (20_000, 96, 20)],
+    [
+        *((1, 1, 1), (9, 1, 9), (100, 1, 7), (20_003, 1, 20)),
+        *((5, 3, 5), (300, 16, 20), (1_000, 37, 10), (70, 100, 70), (20_000, 96, 20)),
+    ],
 )
 def test_equals_a_stable_sort(instructions, rows, columns, k):
     """With few values there are many ties; some columns are masked but for a few rows."""
