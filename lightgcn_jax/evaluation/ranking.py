@@ -233,22 +233,32 @@ def _rank_block(
 ) -> Ranking:
     """Ranks ``rows int32[Q]``, which have seen ``seen_capacity`` items in all at most."""
     scores = exact_scores(scorer, rows)
-    # Both exclusions are scatters. An elementwise mask, or a slice update of rows known at compile
+    # Exclusions are scatters. An elementwise mask, or a slice update of rows known at compile
     # time, is fused into each of the scores' two readers, which then copy the block: measured four
     # times slower.
     scores = scores.at[excluded].set(-jnp.inf, mode="drop")
     if allowed is not None:
         allowed = allowed[:, None] if allowed.ndim == 1 else allowed.T
         scores = jnp.where(allowed, scores, -jnp.inf)
-    if seen is not None and seen.columns.shape[0]:
+    if seen is not None and not seen.columns.shape[0]:
+        seen = None
+
+    def hide(scores):
+        if seen is None:
+            return scores
         positions = jnp.arange(seen_capacity, dtype=jnp.int32)
         slots, columns, inside = walk_rows(seen, rows, positions)
         if places is not None:
             columns = places[columns]
         columns = jnp.where(inside, columns, scores.shape[0])
-        scores = scores.at[columns, slots].set(-jnp.inf, mode="drop")
-    in_groups = functools.partial(exact_top_k, k=k, width=width)
-    ranked = on_platform(lambda given: Ranking(*largest_of_columns(given, k)), in_groups)(scores)
+        return scores.at[columns, slots].set(-jnp.inf, mode="drop")
+
+    def by_kernel(scores):
+        if places is None:  # it knows rows as items
+            return Ranking(*largest_of_columns(scores, k, seen, rows))
+        return Ranking(*largest_of_columns(hide(scores), k))
+
+    ranked = on_platform(by_kernel, lambda scores: exact_top_k(hide(scores), k, width))(scores)
     return Ranking(jnp.where(ranked.scores > -jnp.inf, ranked.items, -1), ranked.scores)
 
 

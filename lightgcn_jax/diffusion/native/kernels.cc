@@ -139,50 +139,83 @@ struct Tall {
   int64_t filled;  // b_width, rounded up to whole registers
 };
 
-// The k largest entries of each column of scores with their rows, of equal ones the first.
+// Rows that may not be among the largest of a column, in ascending order. Whoever asks goes down the
+// column once.
+class Hidden {
+ public:
+  Hidden(const int32_t* next, const int32_t* end) : next_(next), end_(end) {}
+
+  bool Holds(int64_t row) {
+    while (next_ < end_ && *next_ < row) ++next_;
+    return next_ < end_ && *next_ == row;
+  }
+
+ private:
+  const int32_t* next_;
+  const int32_t* end_;
+};
+
+// The k largest entries of each column of scores with their rows, of equal ones the first. Those
+// that row queries[column] of a matrix of hidden rows holds are left out.
 template <class T>
 struct Largest {
   const T* scores;
   int64_t rows, columns, k;
   int32_t* items;
   T* values;
+  Offsets offsets;
+  const int32_t* hidden;
+  int64_t hidden_rows;  // 0: nothing is hidden
+  const int32_t* queries;
+
+  Hidden HiddenOf(int64_t column) const {
+    if (hidden_rows == 0) return {nullptr, nullptr};
+    const int64_t row = std::clamp<int64_t>(queries[column], 0, hidden_rows - 1);
+    return {hidden + offsets[row], hidden + offsets[row + 1]};
+  }
 };
 
 // The k largest of what is added, in ascending order of their rows; no numbers at all once one of
-// them was none.
+// them was none. Few are kept sorted: to move those that are worse takes less than a way down a
+// heap, whose every step is a guess. Many are a heap until they are written.
 template <class T>
 class Best {
  public:
-  explicit Best(int64_t k) : k_(k) {}
+  explicit Best(int64_t k) : k_(k) { kept_.reserve(std::min(k, kMostSorted)); }
 
   // Returns what the next one has to exceed.
   T Add(T score, int64_t row) {
     spoilt_ = spoilt_ || score != score;
     if (spoilt_) return std::numeric_limits<T>::infinity();
     const Entry added{score, static_cast<int32_t>(row)};
-    if (static_cast<int64_t>(heap_.size()) == k_) {
+    const bool was_full = Full();
+    if (!was_full) kept_.push_back(added);
+    if (k_ <= kMostSorted) {
+      Insert(added);
+    } else if (was_full) {
       ReplaceWorst(added);
-      return heap_.front().score;
+    } else {
+      std::push_heap(kept_.begin(), kept_.end());
     }
-    heap_.push_back(added);
-    std::push_heap(heap_.begin(), heap_.end());
-    const bool full = static_cast<int64_t>(heap_.size()) == k_;
-    return full ? heap_.front().score : -std::numeric_limits<T>::infinity();
+    if (!Full()) return -std::numeric_limits<T>::infinity();
+    return k_ <= kMostSorted ? kept_.back().score : kept_.front().score;
   }
 
   // Best first; -1 and -infinity where there were fewer.
   void Write(int32_t* rows, T* scores) {
-    std::sort_heap(heap_.begin(), heap_.end());
-    if (spoilt_) heap_.assign(k_, {std::numeric_limits<T>::quiet_NaN(), -1});
+    if (k_ > kMostSorted) std::sort_heap(kept_.begin(), kept_.end());
+    if (spoilt_) kept_.assign(k_, {std::numeric_limits<T>::quiet_NaN(), -1});
     for (int64_t place = 0; place < k_; ++place) {
-      const bool there = place < static_cast<int64_t>(heap_.size());
-      rows[place] = there ? heap_[place].row : -1;
+      const bool there = place < static_cast<int64_t>(kept_.size());
+      rows[place] = there ? kept_[place].row : -1;
       // Zeros lose their sign.
-      scores[place] = there ? heap_[place].score + T(0) : -std::numeric_limits<T>::infinity();
+      scores[place] = there ? kept_[place].score + T(0) : -std::numeric_limits<T>::infinity();
     }
   }
 
  private:
+  static constexpr int64_t kMostSorted = 64;
+
   struct Entry {
     T score;
     int32_t row;
@@ -193,21 +226,32 @@ class Best {
     }
   };
 
+  bool Full() const { return static_cast<int64_t>(kept_.size()) == k_; }
+
+  // In the place of the last one, behind all that are as good: their rows come before.
+  void Insert(Entry added) {
+    int64_t place = static_cast<int64_t>(kept_.size()) - 1;
+    for (; place > 0 && kept_[place - 1].score < added.score; --place) {
+      kept_[place] = kept_[place - 1];
+    }
+    kept_[place] = added;
+  }
+
   // One way down the heap, where to take the worst one off and to add another are two.
   void ReplaceWorst(Entry added) {
     int64_t hole = 0;
     for (int64_t child = 1; child < k_; child = 2 * hole + 1) {
-      if (child + 1 < k_ && heap_[child] < heap_[child + 1]) ++child;
-      if (!(added < heap_[child])) break;
-      heap_[hole] = heap_[child];
+      if (child + 1 < k_ && kept_[child] < kept_[child + 1]) ++child;
+      if (!(added < kept_[child])) break;
+      kept_[hole] = kept_[child];
       hole = child;
     }
-    heap_[hole] = added;
+    kept_[hole] = added;
   }
 
   int64_t k_;
   bool spoilt_ = false;
-  std::vector<Entry> heap_;
+  std::vector<Entry> kept_;
 };
 
 // The loops once for each instruction set, in one binary.
@@ -706,8 +750,9 @@ ffi::Error MultiplyTallTables(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBu
   });
 }
 
-ffi::Error TopK(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::Result<ffi::BufferR2<ffi::S32>> items,
-                ffi::Result<ffi::AnyBuffer> values) {
+ffi::Error TopK(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::BufferR1<ffi::S32> offsets,
+                ffi::BufferR1<ffi::S32> hidden, ffi::BufferR1<ffi::S32> queries,
+                ffi::Result<ffi::BufferR2<ffi::S32>> items, ffi::Result<ffi::AnyBuffer> values) {
   if (scores.dimensions().size() != 2 || items->dimensions().size() != 2) {
     return Refused("scores: expected two axes");
   }
@@ -718,7 +763,11 @@ ffi::Error TopK(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::Result<ffi::Bu
                  scores.dimensions()[1],
                  items->dimensions()[1],
                  items->typed_data(),
-                 static_cast<T*>(values->untyped_data())};
+                 static_cast<T*>(values->untyped_data()),
+                 {offsets.typed_data(), false},
+                 hidden.typed_data(),
+                 offsets.dimensions()[0] - 1,
+                 queries.typed_data()};
     FindLargest(pool, p);
   });
 }
@@ -729,6 +778,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(top_k, TopK,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::BufferR1<ffi::S32>>()
+                                  .Arg<ffi::BufferR1<ffi::S32>>()
+                                  .Arg<ffi::BufferR1<ffi::S32>>()
                                   .Ret<ffi::BufferR2<ffi::S32>>()
                                   .Ret<ffi::AnyBuffer>());
 

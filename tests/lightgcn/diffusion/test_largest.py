@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from lightgcn_jax.diffusion.native import largest_of_columns
 from lightgcn_jax.diffusion.native.library import limit_instructions, load
+from lightgcn_jax.graph import csr_rows
 
 pytestmark = pytest.mark.skipif(load().library is None, reason=str(load().obstacle))
 
@@ -62,6 +63,30 @@ def test_equals_a_stable_sort(instructions, rows, columns, k):
 )
 def test_any_small_table(scores, k):
     assert_ranked(scores, k)
+
+
+@pytest.mark.parametrize("instructions", ["baseline", "AVX2", "AVX-512"])
+@pytest.mark.parametrize(("rows", "columns", "k"), [(40, 1, 7), (300, 37, 20), (90, 33, 80)])
+def test_seen_items_are_left_out_whatever_their_scores(instructions, rows, columns, k):
+    if limit_instructions(instructions) != instructions:
+        pytest.skip(f"needs a processor with {instructions}")
+    rng = np.random.default_rng(rows)
+    scores = rng.integers(0, 9, (rows, columns)).astype(np.float32)
+    queries = rng.permutation(columns + 3)[:columns].astype(np.int32)
+    # Some have seen nothing, one everything.
+    has_seen = rng.random((columns + 3, rows)) < rng.random((columns + 3, 1)) - 0.2
+    has_seen[queries[0]] = columns > 1
+    hidden = np.where(has_seen[queries].T, -np.inf, scores)
+    # What is no number and seen spoils nothing.
+    scores[has_seen[queries].T & (scores == 8)] = np.nan
+    seen = csr_rows(*np.nonzero(has_seen), columns + 3)
+    try:
+        got_rows, got = largest_of_columns(jnp.asarray(scores), k, seen, jnp.asarray(queries))
+    finally:
+        limit_instructions()
+    expected_rows, expected = by_sorting(hidden, k)
+    np.testing.assert_array_equal(got_rows, expected_rows)
+    np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
