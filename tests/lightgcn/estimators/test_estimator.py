@@ -255,7 +255,11 @@ def test_notes_name_arguments(capsys):
     assert "min_rating= leaves them out" in capsys.readouterr().err
 
 
-WEIGHED = {"user": ["u", "u", "v", "u"], "item": ["a", "b", "a", "a"], "amount": [2, 1, 8, 2.0]}
+WEIGHED = {
+    "user": ["u", "u", "v", "u"],
+    "item": ["a", "b", "a", "a"],
+    "amount": [2.0, 1.0, 8.0, 2.0],
+}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +285,7 @@ def test_a_column_weighs_where_it_is_named(given, tmp_path):
 def test_a_fit_weighs_and_ratings_stay_ratings():
     frame = pd.DataFrame(WEIGHED).rename(columns={"amount": "count"})
     model = Popular(verbose=False).fit(frame, weight="count", min_rating=2)
-    assert model.recommend(["v"], k=1, exclude_seen=False).scores[0] == 12
+    assert model.recommend("v", k=1, exclude_seen=False).scores[0] == 12
 
 
 @pytest.mark.parametrize(
