@@ -1,4 +1,4 @@
-"""What a command line asked for, which a run keeps as ``run.toml``.
+"""What a command line asked for, which a run keeps as ``run.toml`` and a sweep as ``sweep.toml``.
 
 A run is made many calls below the command that asks for it, by functions that Python calls as well,
 where nothing was asked by flags. So the command says it around its work (:func:`asked_for`), and
@@ -19,6 +19,8 @@ from lightgcn_jax.files import write_text
 
 NAME = "run.toml"
 """The file in a run's directory."""
+OF_SWEEP = "sweep.toml"
+"""The file in a sweep's directory."""
 
 _asked: ContextVar[Mapping[str, Any] | None] = ContextVar("asked", default=None)
 
@@ -37,12 +39,13 @@ def asked_for(flags: Mapping[str, Any] | None) -> Iterator[None]:
         _asked.reset(token)
 
 
-def write_asked(folder: Path) -> None:
+def write_asked(folder: Path, name: str = NAME) -> None:
     """Write what was asked for, if it was by flags.
 
     Args:
-        folder: the new run's directory.
+        folder: the new run's or sweep's directory.
+        name: the file's name.
     """
     flags = _asked.get()
     if flags is not None:
-        write_text(folder / NAME, tomli_w.dumps(flags))
+        write_text(folder / name, tomli_w.dumps(flags))

@@ -158,6 +158,8 @@ def _figures(interactions: Interactions) -> Iterator[tuple[str, str]]:
         yield f"interactions of {kind}", f"{degrees.min():,} to {degrees.max():,}, {median}"
     if (ratings := interactions.ratings) is not None:
         yield "ratings", f"{ratings.min():g} to {ratings.max():g}, mean {ratings.mean():.3g}"
+    if (weights := interactions.weights) is not None:
+        yield "weights", f"{weights.min():g} to {weights.max():g}, mean {weights.mean():.3g}"
     if (times := interactions.timestamps) is not None:
         yield "times", f"{_moment(times.min())} to {_moment(times.max())}"
     if interactions.parts is not None:

@@ -96,8 +96,7 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
                 choose_device(call.device)
             from lightgcn_jax.asked import asked_for  # not for a line of help
 
-            # What a search asks for is no repetition of the runs that it makes.
-            with asked_for(call.asked if call.command == "train" else None):
+            with asked_for(call.asked if call.command in ("train", "sweep") else None):
                 status = _parsed(program, call.arguments).run()
             sys.stdout.flush()
             return status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,6 +45,8 @@ class FileFormat:
         item_column: column of item ids.
         rating_column: column of ratings; `none` leaves them out.
         timestamp_column: column of times; `none` leaves them out.
+        weight_column: column of weights above 0, which weigh interactions in graph and loss; those
+            of a pair's rows add up.
         separator: what stands between fields, where it is not the format's own; `tab` is a tab,
             `blanks` any number of spaces and tabs.
         header: whether the first line names the columns.
@@ -63,6 +65,7 @@ class FileFormat:
     item_column: Text = None
     rating_column: Text = None
     timestamp_column: Text = None
+    weight_column: Text = None
     separator: Text = None
     header: Literal["auto", "yes", "no"] = "auto"
     quoting: Literal["auto", "csv", "backslash", "none"] = "auto"
@@ -88,7 +91,12 @@ class FileFormat:
                 raise InputError(f"{flag}: says how to read a file, but {why}")
 
     def read(
-        self, path: Path, *, quiet: bool = False, unknown_ids: UnknownIds = "refuse"
+        self,
+        path: Path,
+        *,
+        quiet: bool = False,
+        unknown_ids: UnknownIds = "refuse",
+        without: Sequence[str] = (),
     ) -> Interactions:
         """The interactions of a file or a folder; how it was read is written to stderr.
 
@@ -96,18 +104,20 @@ class FileFormat:
             path: the file or the folder.
             quiet: write nothing.
             unknown_ids: whether files of a split may be read that do not know each other's ids.
+            without: flags that no note recommends.
         """
         interactions = read_interactions(path, **asdict(self), unknown_ids=unknown_ids)
+        interactions = _without_notes(interactions, without)
         if not quiet:
             for line in _told(interactions):
                 say(line)
         return interactions
 
 
-def _without_notes(interactions: Interactions, flag: str) -> Interactions:
-    """Interactions whose readings do not recommend a flag."""
+def _without_notes(interactions: Interactions, flags: Sequence[str]) -> Interactions:
+    """Interactions whose readings recommend none of some flags."""
     readings = tuple(
-        replace(one, notes=tuple(note for note in one.notes if flag not in note))
+        replace(one, notes=tuple(note for note in one.notes if not any(map(note.count, flags))))
         for one in interactions.readings
     )
     return replace(interactions, readings=readings)
@@ -259,7 +269,7 @@ class Source:
             )
         read = self.file_format.read(path, quiet=True, unknown_ids=self.unknown_ids)
         if self.event is not None:
-            read = _without_notes(read, EVENT_FLAG)
+            read = _without_notes(read, [EVENT_FLAG])
         if not quiet:
             for line in _told(read):
                 say(line)
@@ -282,6 +292,7 @@ class Source:
             item_column=self.event_column,
             rating_column="none",
             timestamp_column="none",
+            weight_column="none",
             null_ids="keep",
             item_ids="text",
         )

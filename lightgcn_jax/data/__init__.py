@@ -3,6 +3,7 @@
 `download` stays in its module: a function of that name here would hide the module itself.
 """
 
+from lightgcn_jax.data.changes import CountChange
 from lightgcn_jax.data.datasets import (
     DATA_VARIABLE,
     dataset_names,
@@ -13,7 +14,7 @@ from lightgcn_jax.data.datasets import (
 from lightgcn_jax.data.feedback import Feedback, of_events, positives
 from lightgcn_jax.data.formats import FORMATS
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
+from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, Edition, FileSet, Source
 from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.readers import read_interactions

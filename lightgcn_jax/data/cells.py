@@ -35,6 +35,7 @@ class Columns:
         items: Int64 or String [E].
         ratings: Float32 [E].
         timestamps: Float64 [E].
+        weights: Float32 [E].
         idle_users: Users whom the file names without an item.
         reading: How the file was read.
     """
@@ -43,6 +44,7 @@ class Columns:
     items: pl.Series
     ratings: pl.Series | None = None
     timestamps: pl.Series | None = None
+    weights: pl.Series | None = None
     idle_users: pl.Series | None = None
     reading: Reading = field(default_factory=lambda: Reading("", {}))
 
@@ -97,9 +99,11 @@ def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
     _refuse_second_header(rows, ids, faults)
     kept: dict[str, pl.Series] = {}
     settings, notes = dict(reading.settings), list(reading.notes)
-    for role, parse in (("rating", _ratings), ("timestamp", _timestamps)):
+    readers = {"rating": _ratings, "timestamp": _timestamps, "weight": _weights}
+    for role, parse in readers.items():
         if role not in rows.names:
-            settings[f"{role}_column"] = NONE
+            if role != "weight":  # Nothing is guessed of weights, so nothing is said of none.
+                settings[f"{role}_column"] = NONE
             continue
         own = Faults(rows.path, lines, rows.place)
         numbers, unit = parse(sheet, found[role], own)
@@ -122,8 +126,8 @@ def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
         ids[role], odd = settled_ids(ids[role], role, lines, options)
         notes += odd
     reading = replace(reading, settings=settings, notes=(*notes, *skipped))
-    ratings, timestamps = kept.get("rating"), kept.get("timestamp")
-    return Columns(ids["user"], ids["item"], ratings, timestamps, reading=reading)
+    numbers = (kept.get(role) for role in readers)
+    return Columns(ids["user"], ids["item"], *numbers, reading=reading)
 
 
 def collected(table: pl.LazyFrame, path: Path) -> pl.DataFrame:
@@ -155,7 +159,7 @@ class _Sheet(NamedTuple):
 def _parsed(role: str) -> pl.Expr:
     """Ids as integers and numbers as floats, null where they are not."""
     cell = pl.col(role).str.strip_chars()
-    if role == "rating":
+    if role in ("rating", "weight"):
         return cell.cast(pl.Float32, strict=False).alias(role)
     if role == "timestamp":
         return cell.cast(pl.Float64, strict=False).alias(role)
@@ -252,8 +256,18 @@ def _ratings(sheet: _Sheet, numbers: pl.Series, faults: Faults) -> tuple[pl.Seri
     return numbers, ""
 
 
-def _number_fault(name: str, value: str | None) -> str:
-    fault = f"{name}: expected a finite number, got {value!r}"
+def _weights(sheet: _Sheet, numbers: pl.Series, faults: Faults) -> tuple[pl.Series, str]:
+    """Weights, their faults noted."""
+    fits = numbers.is_finite() & (numbers > 0)
+    bad = ~fits.fill_null(False) & sheet.fits
+    if bad.any():
+        given, name = sheet.text("weight"), sheet.rows.names["weight"]
+        faults.add(bad, lambda at: _number_fault(name, given[at], "a finite number above 0"))
+    return numbers, ""
+
+
+def _number_fault(name: str, value: str | None, expected: str = "a finite number") -> str:
+    fault = f"{name}: expected {expected}, got {value!r}"
     if value and re.fullmatch(r"\s*[^\w\s-]?\s*-?\d+([., ]\d+)*\s*[^\w\s]?\s*", value):
         fault += " (write 1234.5, without a comma or a sign of a currency)"
     return fault

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.interactions import Interactions
+from lightgcn_jax.data.weights import told
 from lightgcn_jax.errors import InputError
 
 Feedback = Literal["events", "ratings"]
@@ -35,8 +36,8 @@ def positives(
             and then one row of a pair; None takes `events` where all ratings are 0 or 1.
 
     Returns:
-        Distinct pairs; what was guessed, and how many low ratings became positives, is in their
-        notes.
+        Distinct pairs, each of the weight of its rows that are left; what was guessed, how many low
+        ratings became positives, and what weights there are, is in their notes.
 
     Raises:
         InputError: A threshold without ratings, one that nothing reaches, or an unknown feedback.
@@ -46,13 +47,14 @@ def positives(
     are_events = feedback == "events" or (feedback is None and _are_labels(interactions))
     if min_rating is None:
         kept = interactions.deduplicated()
-        return _with_notes(kept, _no_click(interactions) if are_events else _low_ratings(kept))
+        unused = _no_click(interactions) if are_events else _low_ratings(kept)
+        return _with_notes(kept, (*unused, *_weights(kept)))
     guess = () if feedback or interactions.ratings is None else _said(interactions)
     if are_events:
         kept = interactions.with_min_rating(min_rating).deduplicated()
     else:
         kept = interactions.deduplicated().with_min_rating(min_rating)
-    return _with_notes(kept, guess)
+    return _with_notes(kept, (*guess, *_weights(kept)))
 
 
 def of_events(interactions: Interactions, events: Any, wanted: Sequence[str]) -> Interactions:
@@ -80,6 +82,12 @@ def of_events(interactions: Interactions, events: Any, wanted: Sequence[str]) ->
 
 def _with_notes(interactions: Interactions, notes: Iterable[str]) -> Interactions:
     return replace(interactions, notes=(*interactions.notes, *notes))
+
+
+def _weights(interactions: Interactions) -> Iterator[str]:
+    """What weights there are."""
+    if interactions.weights is not None and len(interactions):
+        yield told(interactions.weights)
 
 
 def _are_labels(interactions: Interactions) -> bool:
@@ -133,4 +141,9 @@ def _low_ratings(interactions: Interactions) -> Iterator[str]:
         yield (
             f"{int(low.sum()):,} of {len(ratings):,} ratings are {called}, and their pairs count "
             "as positives all the same; --min-rating leaves them out"
+        )
+    elif lowest < highest and interactions.weights is None:
+        yield (
+            "ratings are not used: --min-rating leaves low ones out, --weight-column weighs "
+            "interactions by a column"
         )

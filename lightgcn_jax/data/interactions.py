@@ -1,55 +1,25 @@
 """Interactions: who met what, under contiguous rows, beside the ids of the outside world."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.canonical import canonical_order, edge_labels
+from lightgcn_jax.data.changes import CountChange
 from lightgcn_jax.data.columns import columns_of, ids_of, numbers_of, seconds_of
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.matrices import entries_of, ids_of_axis
 from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.reading import Reading
 from lightgcn_jax.data.titles import Titles
+from lightgcn_jax.data.weights import check_weights, summed_at
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.shown import Shown
 
 TRAIN, VALID, TEST = 0, 1, 2
 """Values of ``Interactions.parts``: which part of a split that came with the files a pair is in."""
-
-
-class CountChange(NamedTuple):
-    """What one step of preparation left of the data.
-
-    Attributes:
-        step: What was done.
-        interactions_before: Their number; likewise for users and items.
-        interactions_after: Those left.
-        users_before: Users before the step.
-        users_after: Users left.
-        items_before: Items before the step.
-        items_after: Items left.
-    """
-
-    step: str
-    interactions_before: int
-    interactions_after: int
-    users_before: int
-    users_after: int
-    items_before: int
-    items_after: int
-
-    def __str__(self) -> str:
-        def change(before: int, after: int) -> str:
-            return f"{after:,}" if before == after else f"{before:,} → {after:,}"
-
-        return (
-            f"{self.step}: {change(self.interactions_before, self.interactions_after)} "
-            f"interactions, {change(self.users_before, self.users_after)} users, "
-            f"{change(self.items_before, self.items_after)} items"
-        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,6 +40,8 @@ class Interactions(Shown):
         readings: How each file was read that they come from.
         notes: Lines that a user should read before work starts, guesses for instance.
         titles: What people call the items, where that is known.
+        weights: float32[E], finite and above 0: how much each counts in graph and loss; None where
+            all count alike.
     """
 
     users: IdMap
@@ -83,6 +55,7 @@ class Interactions(Shown):
     readings: tuple[Reading, ...] = ()
     notes: tuple[str, ...] = ()
     titles: Titles | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         edges = len(self.user_rows)
@@ -103,6 +76,8 @@ class Interactions(Shown):
             if name in ("ratings", "timestamps") and not np.isfinite(values).all():
                 at = int(np.argmin(np.isfinite(values)))
                 raise InputError(f"{name}[{at}]: expected a finite number, got {values[at]}")
+        if self.weights is not None:
+            check_weights("weights", self.weights, edges)
         check_rows("user_rows", self.user_rows, len(self.users))
         check_rows("item_rows", self.item_rows, len(self.items))
         if self.parts is not None and edges and self.parts.max() > TEST:
@@ -117,6 +92,7 @@ class Interactions(Shown):
         timestamps: Any = None,
         parts: Any = None,
         *,
+        weights: Any = None,
         null_ids: bool = False,
     ) -> "Interactions":
         """Builds interactions from columns of equal length.
@@ -127,11 +103,12 @@ class Interactions(Shown):
             ratings: Finite numbers [E], or None.
             timestamps: Seconds, dates or ISO 8601 strings [E], or None.
             parts: TRAIN, VALID or TEST [E], or None.
+            weights: Finite numbers above 0 [E], or None.
             null_ids: Whether spellings of a missing value, such as "nan", are ids.
 
         Raises:
-            InputError: Lengths differ, a value is missing, masked or of another kind, or a number
-                is not finite.
+            InputError: Lengths differ, a value is missing, masked or of another kind, a number is
+                not finite, or a weight is not above 0.
         """
         user_ids = ids_of(users, "user ids", null_ids=null_ids)
         item_ids = ids_of(items, "item ids", null_ids=null_ids)
@@ -148,6 +125,7 @@ class Interactions(Shown):
             ratings=None if ratings is None else numbers_of(ratings, "ratings", np.float32),
             timestamps=None if timestamps is None else seconds_of(timestamps, "timestamps"),
             parts=None if parts is None else numbers_of(parts, "parts", np.uint8),
+            weights=None if weights is None else numbers_of(weights, "weights", np.float32),
         )
 
     @classmethod
@@ -159,6 +137,7 @@ class Interactions(Shown):
         rating: str | None = None,
         timestamp: str | None = None,
         *,
+        weight: str | None = None,
         null_ids: bool = False,
     ) -> "Interactions":
         """Builds interactions from a table.
@@ -170,13 +149,15 @@ class Interactions(Shown):
             item: The column with item ids.
             rating: The column with ratings, or None for none.
             timestamp: The column with times, or None for none.
+            weight: The column with weights, or None for none.
             null_ids: Whether spellings of a missing value, such as "nan", are ids.
 
         Raises:
             InputError: A column is not there, or its values do not fit.
         """
         roles = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-        return cls.from_arrays(*columns_of(frame, roles), null_ids=null_ids)
+        *columns, weights = columns_of(frame, {**roles, "weight": weight})
+        return cls.from_arrays(*columns, weights=weights, null_ids=null_ids)
 
     @classmethod
     def from_scipy(cls, matrix: Any, users: Any = None, items: Any = None) -> "Interactions":
@@ -208,7 +189,7 @@ class Interactions(Shown):
 
     def facts(self) -> dict[str, str]:
         """How many there are of what, and what is known of each."""
-        known = ("ratings", "timestamps", "parts")
+        known = ("ratings", "timestamps", "weights", "parts")
         return {
             "holds": f"{len(self):,} interactions, {self.num_users:,} users, "
             f"{self.num_items:,} items",
@@ -240,7 +221,8 @@ class Interactions(Shown):
 
         The latest by time stays, or the last in order where there are no timestamps. A pair that
         stands in several parts stays in the earliest of them (train before valid before test).
-        No id can vanish by this, so the id maps stay as they are.
+        What its rows in that part weigh together is what it weighs. No id can vanish by this, so
+        the id maps stay as they are.
         """
         step = "one interaction per user-item pair"
         if not self.has_duplicates:
@@ -252,7 +234,11 @@ class Interactions(Shown):
             by.append(TEST - self.parts)
         order = np.lexsort((*by, keys))
         is_last = np.append(keys[order[1:]] != keys[order[:-1]], True)
-        return self._kept(step, np.sort(order[is_last]))
+        kept = np.sort(order[is_last])
+        merged = self._kept(step, kept)
+        if self.weights is None:
+            return merged
+        return replace(merged, weights=summed_at(kept, keys, self.weights, self.parts))
 
     def with_min_rating(self, threshold: float) -> "Interactions":
         """Keeps interactions rated at least as high as a threshold.
@@ -306,7 +292,7 @@ class Interactions(Shown):
         Args:
             places: int[n].
         """
-        names = ("user_rows", "item_rows", "ratings", "timestamps", "parts")
+        names = ("user_rows", "item_rows", "ratings", "timestamps", "parts", "weights")
         columns = {name: getattr(self, name) for name in names}
         return replace(
             self, **{name: one[places] for name, one in columns.items() if one is not None}

@@ -71,6 +71,7 @@ def joined(
         _numbers(files, "timestamps", source),
         codes,
         notes=tuple(notes),
+        weights=_numbers(files, "weights", source),
     )
 
 

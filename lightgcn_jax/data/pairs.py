@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightgcn_jax.data.weights import check_weights, summed
 from lightgcn_jax.errors import InputError
 
 PARTS = ("train", "valid", "test")
@@ -17,10 +18,12 @@ class Pairs:
     Attributes:
         users: int32[E].
         items: int32[E].
+        weights: float32[E], how much each pair counts; None where all count alike.
     """
 
     users: np.ndarray
     items: np.ndarray
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, rows in (("users", self.users), ("items", self.items)):
@@ -31,6 +34,8 @@ class Pairs:
                 )
             if len(rows) and rows.min() < 0:
                 raise InputError(f"pairs: {name}: expected rows of 0 or more, got {rows.min()}")
+        if self.weights is not None:
+            check_weights("pairs: weights", self.weights, len(self.users))
         keys = self.keys
         if not (keys[1:] > keys[:-1]).all():
             raise InputError(
@@ -39,12 +44,15 @@ class Pairs:
             )
 
     @classmethod
-    def from_rows(cls, users: np.ndarray, items: np.ndarray) -> "Pairs":
-        """The distinct pairs among some, put in order.
+    def from_rows(
+        cls, users: np.ndarray, items: np.ndarray, weights: np.ndarray | None = None
+    ) -> "Pairs":
+        """The distinct pairs among some, put in order; weights of one pair add up.
 
         Args:
             users: int[E], user rows.
             items: int[E], item rows.
+            weights: float32[E], or None.
 
         Raises:
             InputError: The lengths differ.
@@ -55,8 +63,30 @@ class Pairs:
                 f"pairs: expected two columns of one length, got shapes "
                 f"{list(users.shape)} and {list(items.shape)}"
             )
-        keys = np.unique(pair_keys(users, items))
-        return cls((keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32))
+        if weights is not None:
+            check_weights("pairs: weights", weights, len(users))
+            keys, weights = summed(pair_keys(users, items), weights)
+        else:
+            keys = np.unique(pair_keys(users, items))
+        return cls((keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32), weights)
+
+    def at(self, mask: np.ndarray) -> "Pairs":
+        """The pairs where a mask holds.
+
+        Args:
+            mask: bool[E].
+        """
+        weights = None if self.weights is None else self.weights[mask]
+        return Pairs(self.users[mask], self.items[mask], weights)
+
+    def moved(self, user_rows: np.ndarray, item_rows: np.ndarray) -> "Pairs":
+        """The same pairs in other rows.
+
+        Args:
+            user_rows: int[U], the new row of each user.
+            item_rows: int[I], the new row of each item.
+        """
+        return Pairs.from_rows(user_rows[self.users], item_rows[self.items], self.weights)
 
     def count_shared(self, other: "Pairs") -> int:
         """How many pairs stand in both.
@@ -138,12 +168,30 @@ def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def merge_pairs(*parts: Pairs) -> Pairs:
-    """All pairs of several parts, each once.
+    """All pairs of several parts, each once; weights of one pair add up.
 
     Args:
         parts: Pairs of the same rows.
+
+    Returns:
+        Pairs with weights where every part that holds a pair has them.
     """
     return Pairs.from_rows(
         np.concatenate([pairs.users for pairs in parts]),
         np.concatenate([pairs.items for pairs in parts]),
+        joined_weights(*parts),
     )
+
+
+def joined_weights(*parts: Pairs) -> np.ndarray | None:
+    """The weights of several parts one after another.
+
+    Args:
+        parts: Pairs, some perhaps empty.
+
+    Returns:
+        float32[E] where every part that holds a pair has weights, else None.
+    """
+    weights = [pairs.weights for pairs in parts if len(pairs)]
+    known = [one for one in weights if one is not None]
+    return np.concatenate(known) if known and len(known) == len(weights) else None

@@ -46,6 +46,7 @@ def read_interactions(
     item_column: str | int | None = None,
     rating_column: str | int | None = None,
     timestamp_column: str | int | None = None,
+    weight_column: str | int | None = None,
     separator: str | None = None,
     header: str = AUTO,
     quoting: str = AUTO,
@@ -73,6 +74,7 @@ def read_interactions(
         item_column: The same for item ids.
         rating_column: The same for ratings; "none" leaves them out.
         timestamp_column: The same for times: numbers, or ISO 8601 dates.
+        weight_column: The column with weights, finite numbers above 0; None or "none" for none.
         separator: What stands between fields, where it is not the format's own.
         header: Whether the first line names the columns: "yes", "no", or "auto".
         quoting: Whether "…" may enclose a field: "csv", "backslash" (\\" within), "none", "auto".
@@ -103,6 +105,7 @@ def read_interactions(
         "item": item_column,
         "rating": rating_column,
         "timestamp": timestamp_column,
+        "weight": weight_column,
     }
     columns = {role: _wanted(role, name) for role, name in named.items() if name is not None}
     options = Options(

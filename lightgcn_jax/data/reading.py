@@ -22,7 +22,7 @@ NULL_IDS = ("refuse", "keep")
 ID_TYPES = (AUTO, "integers", "text")
 _ORDER = (
     *("format", "encoding", "separator", "header", "quoting", "user_column", "item_column"),
-    *("rating_column", "timestamp_column", "time_unit", "user_ids", "item_ids"),
+    *("rating_column", "weight_column", "timestamp_column", "time_unit", "user_ids", "item_ids"),
 )
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 _NAMES = {"\t": "tab", " ": "space", ",": "comma", ";": "semicolon", "|": "pipe"}

@@ -1,4 +1,4 @@
-"""Roles: which column of a table holds users, items, ratings and times."""
+"""Roles: which column of a table holds users, items, ratings, times and weights."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,22 @@ COLUMN_NAMES = {
         *("playcount", "plays", "count", "label", "click", "clicked", "isclick"),
     ),
     "timestamp": ("timestamp", "ts", "time", "datetime", "date", "unixreviewtime"),
+    "weight": (),
 }
-"""Usual names of the columns of each role."""
+"""Usual names of the columns of each role; weights are only what somebody calls so."""
 EVENT_FLAG = "--event-column"
 """The flag that a note names on a column of types of events which is not read."""
+WEIGHT_FLAG = "--weight-column"
+"""The flag that a note names on a column that could weigh interactions."""
 _EVENTS = (
     *("event", "eventtype", "eventname", "action", "actiontype", "interactiontype"),
     *("behavior", "behaviortype", "behaviour", "behaviourtype"),
 )
+_AMOUNTS = (
+    *("amount", "quantity", "qty", "purchases", "listens", "views", "visits", "clicks"),
+    *("duration", "minutes", "seconds", "watchtime", "playtime", "hours"),
+)
+"""Usual names of columns that weights could be taken from."""
 _PLACE = re.compile(r"#?[1-9][0-9]{0,5}")
 
 
@@ -129,6 +137,10 @@ def roles_by_name(path: Path, names: Sequence[str], columns: Mapping[str, str]) 
                 f"column {name!r} is not read, so rows of every {name} count ({EVENT_FLAG} {name} "
                 "--event TYPE,… keeps those of some types)"
             )
+        if _plain(name) in _AMOUNTS and at not in places.values():
+            notes.append(
+                f"column {name!r} is not used ({WEIGHT_FLAG} {name} weighs interactions by it)"
+            )
     return Roles(places, frozenset(assumed), tuple(notes))
 
 
@@ -148,7 +160,7 @@ def roles_by_place(path: Path, width: int, columns: Mapping[str, str]) -> Roles:
     """
     places: dict[str, int] = {}
     for role, wanted in columns.items():
-        if wanted == NONE and role in ("rating", "timestamp"):
+        if wanted == NONE and role not in ("user", "item"):
             continue
         if not is_place(wanted):
             raise InputError(
@@ -177,7 +189,9 @@ def roles_by_place(path: Path, width: int, columns: Mapping[str, str]) -> Roles:
             )
         places[role] = usual_place
         free.remove(usual_place)
-    if len(set(places.values())) < len(places):
+    # What is rated may be weighed by the same column.
+    own = [at for role, at in places.items() if (role, at) != ("weight", places.get("rating"))]
+    if len(set(own)) < len(own):
         raise InputError(
             f"{path}: expected a column of its own for each role, got "
             + ", ".join(f"{role} in {at + 1}" for role, at in places.items())

@@ -12,12 +12,14 @@ from typing import Literal
 
 import numpy as np
 
-from lightgcn_jax.data.canonical import canonical_order
+from lightgcn_jax.data.canonical import canonical_order, edge_labels
+from lightgcn_jax.data.changes import CountChange
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, CountChange, Interactions
-from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, merge_pairs, new_rows
+from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions
+from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, joined_weights, merge_pairs, new_rows
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.data.withholding import (
+    check_ratios,
     codes_by_time,
     last_of_each_user,
     least_to_give,
@@ -65,6 +67,8 @@ class Split(Shown):
             check_rows(f"{name}.items", pairs.items, len(self.items))
         if not len(self.train):
             raise InputError("train: expected at least one interaction, got none")
+        if len({pairs.weights is None for pairs in parts.values() if len(pairs)}) > 1:
+            raise InputError("train, valid and test: expected weights in each of them or in none")
         for one, other in itertools.combinations(PARTS, 2):
             if shared := parts[one].count_shared(parts[other]):
                 raise InputError(
@@ -90,6 +94,10 @@ class Split(Shown):
         users = np.concatenate([pairs.users for pairs in parts])
         items = np.concatenate([pairs.items for pairs in parts])
         labels = np.repeat(np.arange(len(parts)), [len(pairs) for pairs in parts])
+        weights = joined_weights(*parts)
+        # Weights that are all alike tell nothing apart: the order is that without any.
+        if weights is not None and (weights != weights[0]).any():
+            labels = edge_labels(len(labels), labels, weights.astype(np.float64))
         return self.reordered(*canonical_order(self.users, self.items, users, items, labels))
 
     def reordered(self, users: np.ndarray, items: np.ndarray) -> "Split":
@@ -107,11 +115,8 @@ class Split(Shown):
         user_rows = new_rows("users", users, len(self.users))
         item_rows = new_rows("items", items, len(self.items))
         ids = IdMap(self.users.ids.gather(users)), IdMap(self.items.ids.gather(items))
-        train, valid, test = (
-            Pairs.from_rows(user_rows[pairs.users], item_rows[pairs.items])
-            for pairs in (self.train, self.valid, self.test)
-        )
-        return replace(self, users=ids[0], items=ids[1], train=train, valid=valid, test=test)
+        parts = {name: getattr(self, name).moved(user_rows, item_rows) for name in PARTS}
+        return replace(self, users=ids[0], items=ids[1], **parts)
 
 
 def given_split(interactions: Interactions, unseen: Unseen = "keep") -> Split:
@@ -159,7 +164,7 @@ def ratio_split(
     Raises:
         InputError: The shares do not fit, or a part that was asked for stays empty.
     """
-    _check_ratios(train, valid, test)
+    check_ratios(train, valid, test)
     data = _ordered_pairs(interactions)
     codes = shares_of_each_user(data.user_rows, shuffled(data, seed), valid, test)
     description = f"random share of each user: {_shares(train, valid, test)}, seed {seed}"
@@ -244,7 +249,7 @@ def temporal_split(
     Raises:
         InputError: No timestamps, shares that do not fit, or a part asked for stays empty.
     """
-    _check_ratios(train, valid, test)
+    check_ratios(train, valid, test)
     data = _ordered_pairs(interactions)
     # One history for all: everything belongs to one common user.
     users = data.user_rows if per_user else np.zeros_like(data.user_rows)
@@ -286,8 +291,8 @@ def carve_validation(split: Split, ratio: float = 0.1, seed: int = 0) -> Split:
         )
     carved = replace(
         split,
-        train=Pairs(users[~moved], items[~moved]),
-        valid=merge_pairs(split.valid, Pairs(users[moved], items[moved])),
+        train=split.train.at(~moved),
+        valid=merge_pairs(split.valid, split.train.at(moved)),
         description=f"{split.description}; valid: {ratio:g} of each user's train, seed {seed}",
     )
     # An item may have lost its last training interaction, so those counts are taken anew.
@@ -340,8 +345,9 @@ def _assemble(
             }
             codes = np.where(is_unseen, TEST + 1, codes)
             notes = (*notes, f"{count} dropped: no training interaction names their user or item")
+    pairs = Pairs(users, items, data.weights)
     parts = {
-        name: Pairs(users[codes == code], items[codes == code])
+        name: pairs.at(codes == code)
         for name, code in zip(PARTS, (TRAIN, VALID, TEST), strict=True)
     }
     for name, share in (asked or {}).items():
@@ -360,8 +366,9 @@ def _assemble(
             f"{description}: {name} stays empty: {why}; choose other shares or another split, or "
             "gather more interactions"
         )
-    pairs = parts["train"], parts["valid"], parts["test"]
-    split = Split(data.users, data.items, *pairs, description, (), data.report, data.titles)
+    split = Split(
+        data.users, data.items, *parts.values(), description, (), data.report, data.titles
+    )
     return replace(split, notes=(*notes, *_unseen_notes(split)))
 
 
@@ -380,14 +387,6 @@ def _unseen_notes(split: Split) -> tuple[str, ...]:
 
 def _of(count: int, total: int) -> str:
     return f"{count:,} of {total:,} ({count / total:.0%})"
-
-
-def _check_ratios(train: float, valid: float, test: float) -> None:
-    given = f"train={train}, valid={valid}, test={test}"
-    if not (train > 0 and valid >= 0 and test >= 0 and abs(train + valid + test - 1) <= 1e-6):
-        raise InputError(
-            f"expected shares with train above 0, the others 0 or more, and a sum of 1, got {given}"
-        )
 
 
 def _shares(train: float, valid: float, test: float) -> str:

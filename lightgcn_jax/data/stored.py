@@ -77,7 +77,7 @@ def _type_fault(role: str, type_: pl.DataType) -> str | None:
     if role in ("user", "item"):
         fits = type_.is_integer() or type_ in _TEXTS
         return None if fits else "expected integers or strings"
-    if role == "rating":
+    if role in ("rating", "weight"):
         return None if type_.is_numeric() or type_ in _TEXTS else "expected numbers"
     fits = type_.is_numeric() or type_ in (*_TEXTS, pl.Date) or isinstance(type_, pl.Datetime)
     return None if fits else "expected seconds, a time or an ISO 8601 date"

@@ -139,6 +139,24 @@ def least_to_give(share: float) -> int:
     return max(2, int(np.ceil(0.5 / share - 1e-9)))
 
 
+def check_ratios(train: float, valid: float, test: float) -> None:
+    """Refuse what are no shares of three parts.
+
+    Args:
+        train: Above 0.
+        valid: 0 or more.
+        test: 0 or more; the three add up to 1.
+
+    Raises:
+        InputError: They do not fit.
+    """
+    given = f"train={train}, valid={valid}, test={test}"
+    if not (train > 0 and valid >= 0 and test >= 0 and abs(train + valid + test - 1) <= 1e-6):
+        raise InputError(
+            f"expected shares with train above 0, the others 0 or more, and a sum of 1, got {given}"
+        )
+
+
 def shares_of_each_user(
     users: np.ndarray, ranking: np.ndarray, valid: float, test: float
 ) -> np.ndarray:

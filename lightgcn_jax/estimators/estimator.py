@@ -113,6 +113,7 @@ class Estimator(Answering):
         item: Any = None,
         rating: Any = None,
         timestamp: Any = None,
+        weight: Any = None,
         min_rating: float | None = None,
         on_epoch: OnEpoch | Sequence[OnEpoch] = (),
         out: Path | str | None = None,
@@ -133,6 +134,8 @@ class Estimator(Answering):
             item: likewise of items.
             rating: likewise of ratings, which ``min_rating`` reads.
             timestamp: likewise of times.
+            weight: the column of weights above 0, which weigh interactions in graph and loss; those
+                of a pair's rows add up.
             min_rating: the least rating of an interaction to train on. Items that were rated lower
                 are not recommended either.
             on_epoch: functions that receive the figures of each epoch: ``epoch``, ``loss``, and
@@ -149,7 +152,7 @@ class Estimator(Answering):
                 a loaded run was made with.
         """
         check_complete(self.config, self.optimizer)
-        given = given_data(data, items, Named(user, item, rating, timestamp), min_rating)
+        given = given_data(data, items, Named(user, item, rating, timestamp, weight), min_rating)
         reporter = reporter_of(self.config, self.verbose)
         for line in given.lines:
             reporter.noted(line)

@@ -42,12 +42,14 @@ class Named(NamedTuple):
         item: likewise of items.
         rating: likewise of ratings.
         timestamp: likewise of times.
+        weight: the column of weights; None where there are none.
     """
 
     user: Any = None
     item: Any = None
     rating: Any = None
     timestamp: Any = None
+    weight: Any = None
 
 
 NOTHING_NAMED = Named()
@@ -100,7 +102,9 @@ def given_data(
     is_prepared = False
     if items is not None:
         _refuse(named, "two columns", ("user", "item"))
-        read = Interactions.from_arrays(data, items, named.rating, named.timestamp)
+        read = Interactions.from_arrays(
+            data, items, named.rating, named.timestamp, weights=named.weight
+        )
     elif isinstance(data, Interactions):
         _refuse(named, "Interactions")
         read = data
@@ -112,7 +116,7 @@ def given_data(
     elif isinstance(data, (str, os.PathLike)):
         read = _of_path(data, named)
     elif scipy.sparse.issparse(data):
-        _refuse(named, "a sparse matrix", ("rating", "timestamp"))
+        _refuse(named, "a sparse matrix", ("rating", "timestamp", "weight"))
         for role in ("user", "item"):
             if isinstance(getattr(named, role), str):
                 raise InputError(
@@ -124,7 +128,7 @@ def given_data(
         read, names, lines = _of_table(data, table_names, named)
         is_pandas = hasattr(data, "iloc")
     else:
-        _refuse(named, "rows without names", ("user", "item"))
+        _refuse(named, "rows without names", ("user", "item", "weight"))
         read = Interactions.from_arrays(*_columns(data))
     is_prepared |= read.parts is not None and min_rating is None
     kept = read if is_prepared else positives(read, min_rating)
@@ -209,7 +213,9 @@ def _of_table(
         lines.append("columns: " + ", ".join(f"{role}={roles[role]!r}" for role in guessed))
     if missing:
         lines.append(f"{missing:,} rows without a user or an item are left out")
-    return Interactions.from_arrays(*columns), (str(roles["user"]), str(roles["item"])), (*lines,)
+    *columns, weights = columns
+    read = Interactions.from_arrays(*columns, weights=weights)
+    return read, (str(roles["user"]), str(roles["item"])), (*lines,)
 
 
 def _roles(names: Sequence[Any], named: Named) -> tuple[dict[str, Any], list[str]]:
@@ -217,7 +223,9 @@ def _roles(names: Sequence[Any], named: Named) -> tuple[dict[str, Any], list[str
     roles, guessed = named._asdict(), []
     texts = [str(name) for name in names]
     for role in COLUMN_NAMES:
-        free = [at for at, name in enumerate(names) if name not in roles.values()]
+        # A column of ratings may be that of the weights too.
+        taken = [name for other, name in roles.items() if other != "weight"]
+        free = [at for at, name in enumerate(names) if name not in taken]
         if roles[role] is None:
             at = usual_column(role, [texts[at] for at in free])
             if at is not None:

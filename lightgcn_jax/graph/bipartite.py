@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Int
+from lightgcn_jax.arrays import Array, Float, Int
 from lightgcn_jax.data.pairs import check_rows, new_rows
 from lightgcn_jax.data.splits import Split
+from lightgcn_jax.data.weights import check_weights
 from lightgcn_jax.errors import InputError
 
 _INT32_MAX = np.iinfo(np.int32).max
@@ -27,11 +28,13 @@ class CsrRows:
         offsets: ``int32[rows + 1]``, non-decreasing, from 0 to E.
         columns: ``int32[E]``, strictly increasing within a row.
         longest: static; the length of the longest row (bounds every binary search).
+        weights: ``float32[E]``, above 0; None where every entry weighs 1.
     """
 
     offsets: Int[Array, " rows_plus_one"]
     columns: Int[Array, " edges"]
     longest: int = flax.struct.field(pytree_node=False)
+    weights: Float[Array, " edges"] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -41,6 +44,18 @@ class CsrRows:
     def lengths(self) -> Int[Array, " rows"]:
         """How many entries each row has, ``int32[rows]``."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    def degrees(self) -> np.ndarray:
+        """What the entries of each row weigh together, on the host: its length without weights.
+
+        Returns:
+            ``int32[rows]``, or ``float64[rows]`` where there are weights.
+        """
+        lengths = np.diff(np.asarray(self.offsets))
+        if self.weights is None:
+            return lengths
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        return np.bincount(rows, np.asarray(self.weights), minlength=len(lengths))
 
 
 @flax.struct.dataclass
@@ -70,7 +85,13 @@ class BipartiteGraph:
 
     @classmethod
     def from_pairs(
-        cls, users: ArrayLike, items: ArrayLike, *, num_users: int, num_items: int
+        cls,
+        users: ArrayLike,
+        items: ArrayLike,
+        *,
+        num_users: int,
+        num_items: int,
+        weights: np.ndarray | None = None,
     ) -> BipartiteGraph:
         """Build the graph from one pair of rows for each interaction, in any order.
 
@@ -79,13 +100,14 @@ class BipartiteGraph:
             items: ``int[E]`` item rows in [0, num_items).
             num_users: U; a user without a pair becomes an isolated node.
             num_items: I; an item without a pair becomes an isolated node.
+            weights: ``float32[E]``, finite and above 0; None where every interaction weighs 1.
 
         Returns:
             The graph. O(E) memory, O(E log E) time, on the host.
 
         Raises:
-            InputError: lengths differ, a row is out of range, or a pair stands twice (pairs are
-                refused, not added up).
+            InputError: lengths differ, a row is out of range, a weight is not above 0, or a pair
+                stands twice (pairs are refused, not added up).
         """
         users, items = np.asarray(users), np.asarray(items)
         check_rows("users", users, num_users)
@@ -94,12 +116,17 @@ class BipartiteGraph:
             raise InputError(
                 f"users and items: expected equal lengths, got {users.size} and {items.size}"
             )
+        if weights is not None:
+            check_weights("weights", weights, users.size)
         if max(2 * users.size, num_users + num_items) >= _INT32_MAX:
             raise InputError(
                 f"graph: nodes and directed edges are counted in 32 bits, at most {_INT32_MAX:,}, "
                 f"got {num_users + num_items:,} and {2 * users.size:,}"
             )
-        both_ways = csr_rows(users, items, num_users), csr_rows(items, users, num_items)
+        both_ways = (
+            csr_rows(users, items, num_users, weights),
+            csr_rows(items, users, num_items, weights),
+        )
         return cls(*both_ways, num_users, num_items, num_edges=int(users.size))
 
     def reordered(self, users: np.ndarray, items: np.ndarray) -> BipartiteGraph:
@@ -118,9 +145,8 @@ class BipartiteGraph:
         old_users, old_items = self.pairs()
         users = new_rows("users", users, self.num_users)[old_users]
         items = new_rows("items", items, self.num_items)[old_items]
-        return BipartiteGraph.from_pairs(
-            users, items, num_users=self.num_users, num_items=self.num_items
-        )
+        sizes = {"num_users": self.num_users, "num_items": self.num_items}
+        return BipartiteGraph.from_pairs(users, items, **sizes, weights=self.weights())
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The interactions as host arrays ``int32[E]``, sorted by user, then item."""
@@ -128,14 +154,22 @@ class BipartiteGraph:
         users = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(rows))
         return users, np.asarray(self.items_of_user.columns)
 
+    def weights(self) -> np.ndarray | None:
+        """The weights of :meth:`pairs`, ``float32[E]`` on the host; None where each weighs 1."""
+        weights = self.items_of_user.weights
+        return None if weights is None else np.asarray(weights)
 
-def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:
+
+def csr_rows(
+    rows: ArrayLike, columns: ArrayLike, num_rows: int, weights: np.ndarray | None = None
+) -> CsrRows:
     """Sort pairs into :class:`CsrRows`; the caller checks that the ids are in range.
 
     Args:
         rows: ``int[E]`` in [0, num_rows).
         columns: ``int[E]``, 0 or more.
         num_rows: how many rows there are; those without a pair are empty.
+        weights: ``float32[E]``, or None.
 
     Returns:
         The rows, on the device.
@@ -146,7 +180,12 @@ def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:
     rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
     # One sort of a combined key is several times faster than a two-key lexsort.
     width = int(columns.max(initial=0)) + 1
-    keys = np.sort(rows * width + columns)
+    keys = rows * width + columns
+    if weights is None:
+        keys.sort()
+    else:
+        order = np.argsort(keys)
+        keys, weights = keys[order], weights[order]
     repeated = np.flatnonzero(keys[1:] == keys[:-1])
     if repeated.size:
         row, column = divmod(int(keys[repeated[0]]), width)
@@ -160,6 +199,7 @@ def csr_rows(rows: ArrayLike, columns: ArrayLike, num_rows: int) -> CsrRows:
         offsets=jnp.asarray(offsets),
         columns=jnp.asarray((keys % width).astype(np.int32)),
         longest=int(lengths.max(initial=0)),
+        weights=None if weights is None else jnp.asarray(weights),
     )
 
 
@@ -178,18 +218,26 @@ def walk_rows(
         the entry there; ``inside bool[P]``, False past the last entry, where the other two mean
         nothing.
     """
+    slots, edges, inside = _walk_edges(rows, wanted, positions)
+    return slots, rows.columns.at[edges].get(mode="clip"), inside
+
+
+def _walk_edges(
+    rows: CsrRows, wanted: Int[Array, " wanted"], positions: Int[Array, " positions"]
+) -> tuple[Array, Array, Array]:
+    """As :func:`walk_rows`, with the place among all rows' entries in that of the entry."""
     ends = jnp.cumsum(rows.offsets[wanted + 1] - rows.offsets[wanted])
     slots = jnp.searchsorted(ends, positions, side="right").astype(jnp.int32)
     slots = jnp.minimum(slots, wanted.shape[0] - 1)
     edges = rows.offsets[wanted[slots] + 1] - (ends[slots] - positions)
-    return slots, rows.columns.at[edges].get(mode="clip"), positions < ends[-1]
+    return slots, edges, positions < ends[-1]
 
 
 def fold_rows(
     rows: CsrRows,
     wanted: Int[Array, " wanted"],
     block: int,
-    update: Callable[[Any, Array, Array], Any],
+    update: Callable[[Any, Array, Array, Array | float], Any],
     total: Any,
 ) -> Any:
     """Go through the entries of several rows block by block: as many blocks as they have entries,
@@ -200,8 +248,9 @@ def fold_rows(
         wanted: ``int32[W]``, row ids.
         block: entries that are taken at once.
         update: from the total, ``slots int32[block]`` and ``columns int32[block]``, as from
-            :func:`walk_rows`, to the next total. Past the last entry a slot is W, which a scatter
-            of ``mode="drop"`` leaves out.
+            :func:`walk_rows`, and ``weights float32[block]``, 1.0 for rows without weights, to the
+            next total. Past the last entry a slot is W, which a scatter of ``mode="drop"`` leaves
+            out.
         total: what the first update takes.
 
     Returns:
@@ -214,8 +263,11 @@ def fold_rows(
     def take_block(state):
         start, total = state
         positions = start + jnp.arange(block, dtype=jnp.int32)
-        slots, columns, inside = walk_rows(rows, wanted, positions)
-        return start + block, update(total, jnp.where(inside, slots, len(wanted)), columns)
+        slots, edges, inside = _walk_edges(rows, wanted, positions)
+        columns = rows.columns.at[edges].get(mode="clip")
+        weights = 1.0 if rows.weights is None else rows.weights.at[edges].get(mode="clip")
+        slots = jnp.where(inside, slots, len(wanted))
+        return start + block, update(total, slots, columns, weights)
 
     start = jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(lambda state: state[0] < count, take_block, (start, total))[1]
@@ -296,11 +348,11 @@ def training_graph(split: Split) -> BipartiteGraph:
     """The training pairs of a split over all its users and items.
 
     Args:
-        split: whose ``train`` becomes edges.
+        split: whose ``train`` becomes edges, with its weights.
 
     Returns:
         The graph; users and items without training pairs are isolated nodes.
     """
-    return BipartiteGraph.from_pairs(
-        split.train.users, split.train.items, num_users=len(split.users), num_items=len(split.items)
-    )
+    sizes = {"num_users": len(split.users), "num_items": len(split.items)}
+    train = split.train
+    return BipartiteGraph.from_pairs(train.users, train.items, **sizes, weights=train.weights)

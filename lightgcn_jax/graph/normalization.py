@@ -1,12 +1,13 @@
 """Degrees to edge weights: A scaled by degrees from the left, the right or both sides, on the host.
 
-Rows of A are scaled by D^p, columns by D^q, with D the diagonal matrix of degrees:
+A holds the weights of the interactions, or ones; D is the diagonal matrix of its row sums, the
+degrees. Rows of A are scaled by D^p, columns by D^q:
 
 ============ ============== =========================================================
 symmetric    D^-½ A D^-½    LightGCN, NGCF, GCN (He et al. 2020, equation 3)
 left         D^-½ A         LightGCN's ablation: scaled by the receiver's degree only
 right        A D^-½         LightGCN's ablation: scaled by the sender's degree only
-row          D^-1 A         the mean over neighbours: rows sum to 1
+row          D^-1 A         the (weighted) mean over neighbours: rows sum to 1
 column       A D^-1         a random walk's transition matrix: columns sum to 1
 none         A              the sum over neighbours
 ============ ============== =========================================================
@@ -49,8 +50,12 @@ def normalized_adjacency(
 ) -> CsrMatrix:
     """The N×N matrix of the whole graph: A = [[0, R], [Rᵀ, 0]] without self-loops, normalised.
 
-    R is the U×I matrix of interactions, of ones. A node without edges has an empty row, so
-    diffusion gives it zeros, never a division by zero.
+    R is the U×I matrix of interactions, of their weights w or of ones. Under ``symmetric``
+
+        Ã_ui = Ã_iu = w_ui / √(d_u d_i),  d_u = Σ_j w_uj,  d_i = Σ_v w_vi,
+
+    which stays as it is where all weights are multiplied by one number. A node without edges has an
+    empty row, so diffusion gives it zeros, never a division by zero.
 
     Args:
         graph: the interactions.
@@ -123,13 +128,16 @@ def _normalized(
             f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
         )
     offsets, columns = np.asarray(rows.offsets), np.asarray(rows.columns)
-    lengths = np.diff(offsets)
+    given = None if rows.weights is None else np.asarray(rows.weights, np.float64)
     named = isinstance(normalization, str)
     row_power, column_power = _POWERS[normalization] if named else normalization
-    weights = np.repeat(_powers(lengths, row_power), lengths)
+    weights = np.repeat(_powers(rows.degrees(), row_power), np.diff(offsets))
     if column_power:
-        column_degrees = np.bincount(columns, minlength=num_columns)
+        column_degrees = np.bincount(columns, given, minlength=num_columns)
         weights *= _powers(column_degrees, column_power)[columns]
+    if given is not None:
+        # Last, so that both directions of an edge are rounded alike.
+        weights *= given
     return CsrMatrix(offsets, columns, weights, num_columns)
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
@@ -37,7 +38,7 @@ class FilterScorer:
 
     Attributes:
         operator: R̃, U×I.
-        interactions: R's rows, users.
+        interactions: R's rows, users; its weights are the entries, and D holds their sums.
         scales: ``float[I]``, D_I^β, 1 for items without users.
         low_pass_scales: ``float[I]``, D_I^γ, likewise.
         vectors: ``float[I, r]``, V, the leading right singular vectors of R̃.
@@ -110,8 +111,8 @@ class FilterScorer:
         """
         table = jnp.zeros((self.num_items, len(rows)), self.vectors.dtype)
 
-        def write(table: Array, slots: Array, items: Array) -> Array:
-            return table.at[items, slots].set(1.0, mode="drop")
+        def write(table: Array, slots: Array, items: Array, weights: Array | float) -> Array:
+            return table.at[items, slots].set(weights, mode="drop")
 
         return fold_rows(self.interactions, rows, _CHUNK, write, table)
 
@@ -150,7 +151,8 @@ class FilterScorer:
 def _row_sums(rows: CsrRows, table: ItemTable) -> UserTable:
     """For each row of items the sum of their vectors."""
 
-    def add(sums: Array, slots: Array, items: Array) -> Array:
+    # A history has no weights: every item counts as 1.
+    def add(sums: Array, slots: Array, items: Array, _: Array | float) -> Array:
         return sums.at[slots].add(table[items], mode="drop")
 
     everybody = jnp.arange(rows.num_rows, dtype=jnp.int32)
@@ -314,5 +316,6 @@ def filter_of(
 
 
 def _degree_powers(rows: CsrRows, power: float, dtype: DTypeLike) -> Float[Array, " rows"]:
-    """Powers of the rows' lengths, 1 for empty ones."""
-    return jnp.maximum(rows.lengths(), 1).astype(dtype) ** power
+    """Powers of the rows' degrees, 1 for empty ones."""
+    degrees = rows.degrees()
+    return jnp.asarray(np.where(degrees > 0, degrees, 1), dtype) ** power

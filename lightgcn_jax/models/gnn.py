@@ -16,6 +16,7 @@ import jraph
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, Vectors
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import POSITIVE, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.normalization import Normalization, normalized_adjacency
@@ -45,7 +46,15 @@ def edges_of(graph: BipartiteGraph) -> Edges:
 
     Args:
         graph: the interactions.
+
+    Raises:
+        InputError: they have weights, which a largest message has no place for.
     """
+    if graph.weights() is not None:
+        raise InputError(
+            "aggregate: max takes no weights of interactions; choose mean or sum, or leave the "
+            "weights out"
+        )
     matrix = normalized_adjacency(graph, "none")
     receivers = np.repeat(np.arange(graph.num_nodes, dtype=np.int32), matrix.lengths)
     return Edges(jnp.asarray(matrix.columns), jnp.asarray(receivers))

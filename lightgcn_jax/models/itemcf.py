@@ -3,7 +3,7 @@
 Every user's row of the interaction matrix is scaled to length 1, so that a user of few items says
 more about each; items are compared by the cosine of their columns; of each item's cosines the T
 largest are kept; a user's score of an item is the sum of the cosines that the user's items keep to
-it.
+it. Where interactions have weights, the matrix holds them, and so do the sums.
 """
 
 from __future__ import annotations
@@ -55,16 +55,21 @@ def nearest_items(graph: BipartiteGraph, neighbours: int) -> Neighbours:
     users = normalized_interactions(graph, "none").as_scipy()
     degrees = np.diff(users.indptr)
     items = users.T.tocsr()
-    # Two rows of length 1 multiply to 1/|N_u| for every user that both items have.
-    users.data = np.repeat(1 / np.maximum(degrees, 1), degrees)
-    squared_lengths = np.asarray(users.sum(axis=0)).ravel()
+    # Rows of length 1 multiply to w_ui w_uj / ‖w_u‖² for every user u that both items have.
+    owners, weights = np.repeat(np.arange(graph.num_users), degrees), users.data
+    squared_norms = np.bincount(owners, weights**2, minlength=graph.num_users)
+    users.data = weights / squared_norms[owners]
+    squared_lengths = np.bincount(users.indices, weights * users.data, minlength=num_items)
     inverse_lengths = 1 / np.sqrt(np.where(squared_lengths > 0, squared_lengths, 1))
 
     most = min(neighbours, max(1, num_items - 1))
     shape = num_items, most
     found = Neighbours(np.full(shape, num_items, np.int32), np.zeros(shape, np.float32))
     # What a row of the product can hold at most.
-    bounds = np.minimum(items.astype(np.int64) @ degrees.astype(np.int64), num_items)
+    entries = scipy.sparse.csr_array(
+        (np.ones(items.nnz, np.int64), items.indices, items.indptr), shape=items.shape
+    )
+    bounds = np.minimum(entries @ degrees.astype(np.int64), num_items)
     ends = np.cumsum(bounds)
     start, longest = 0, 1
     while start < num_items:
@@ -153,7 +158,7 @@ class ItemCosines:
 
 @flax.struct.dataclass
 class ItemCfScorer(ItemCosines):
-    """Scores an item by the summed cosines of a user's items to it.
+    """Scores an item by the summed cosines of a user's items to it, times their weights if any.
 
     The sums run over the block's entries in a fixed order; an accelerator whose scatters are not
     deterministic may differ in the last bit.
@@ -161,7 +166,7 @@ class ItemCfScorer(ItemCosines):
     Attributes:
         neighbours: ``int32[I, T]``, see :class:`Neighbours`.
         cosines: ``float32[I, T]``.
-        items_of_user: row u holds user u's training items.
+        items_of_user: row u holds user u's training items, and their weights if any.
     """
 
     items_of_user: CsrRows
@@ -185,9 +190,9 @@ class ItemCfScorer(ItemCosines):
         blank = jnp.zeros((rows.shape[0], self.num_items), jnp.float32)
         width = max(1, _ADDED_AT_ONCE // self.neighbours.shape[1])
 
-        def add(totals: Array, slots: Array, items: Array) -> Array:
+        def add(totals: Array, slots: Array, items: Array, weights: Array | float) -> Array:
             places = slots[:, None], self.neighbours[items]
-            return totals.at[places].add(self.cosines[items], mode="drop")
+            return totals.at[places].add(_times(weights, self.cosines[items]), mode="drop")
 
         return fold_rows(self.items_of_user, rows, width, add, blank).T
 
@@ -200,10 +205,10 @@ class ItemCfScorer(ItemCosines):
         """
         width = max(1, _ADDED_AT_ONCE // self.neighbours.shape[1])
 
-        def add(totals: Array, slots: Array, held: Array) -> Array:
+        def add(totals: Array, slots: Array, held: Array, weights: Array | float) -> Array:
             wanted = items.at[slots].get(mode="fill", fill_value=-1)
             is_wanted = self.neighbours[held] == wanted[:, None]
-            found = jnp.where(is_wanted, self.cosines[held], 0).sum(axis=1)
+            found = jnp.where(is_wanted, _times(weights, self.cosines[held]), 0).sum(axis=1)
             return totals.at[slots].add(found, mode="drop")
 
         return fold_rows(self.items_of_user, rows, width, add, jnp.zeros(len(rows), jnp.float32))
@@ -222,6 +227,11 @@ class ItemCfScorer(ItemCosines):
     def item_similarity(self) -> ItemCosines:
         """The kept cosines themselves, for similar items."""
         return ItemCosines(self.neighbours, self.cosines)
+
+
+def _times(weights: Array | float, cosines: Array) -> Array:
+    """Each row of cosines times its weight."""
+    return cosines if isinstance(weights, float) else weights[:, None] * cosines
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Spectral(SvdModel):
         """
         _, svd = self._decompose(graph, key, self.dim, backend, dtype)
         scale = (svd.values**self.singular_value_power)[None, :]
-        item_degrees = graph.users_of_item.lengths().astype(dtype)
+        item_degrees = jnp.asarray(graph.users_of_item.degrees(), dtype)
         items = (item_degrees**self.degree_power)[:, None] * svd.right * scale
         return InnerProduct(svd.left * scale, items)
 

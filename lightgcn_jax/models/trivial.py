@@ -16,7 +16,7 @@ from lightgcn_jax.models.closed_form import ClosedForm
 
 @flax.struct.dataclass
 class PopularScorer:
-    """Scores an item by its training users, alike for everybody.
+    """Scores an item by its training users, or what these weigh, alike for everybody.
 
     Attributes:
         popularity: ``float32[I]``.
@@ -98,7 +98,8 @@ def _mix(words: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Popular(ClosedForm):
-    """An item's score is its number of training users."""
+    """An item's score is its number of training users, Σ_u R_ui: where interactions have weights,
+    their sum."""
 
     uses_operator = False
 
@@ -111,7 +112,8 @@ class Popular(ClosedForm):
             backend: not used.
         """
         del key, backend
-        return PopularScorer(graph.users_of_item.lengths().astype(jnp.float32), graph.num_users)
+        popularity = jnp.asarray(graph.users_of_item.degrees(), jnp.float32)
+        return PopularScorer(popularity, graph.num_users)
 
 
 @dataclasses.dataclass(frozen=True)

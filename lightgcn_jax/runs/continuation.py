@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from lightgcn_jax.data.also_seen import SeenIds, joined
-from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs, pair_keys
+from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs
 from lightgcn_jax.data.spellings import UnknownIds, check_fit
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
@@ -127,14 +127,22 @@ def open_trained(path: Path | str) -> RunDirectory:
 def merge_splits(old: Split, new: Split, unknown_ids: UnknownIds = "refuse") -> Split:
     """Both splits' pairs over grown id maps; a pair that ``old`` knows stays in its part.
 
+    Weights of a pair that stands in the same part of both add up.
+
     Args:
         old: the run's split.
         new: the new data; its notes come first in what is returned.
         unknown_ids: whether to go on where most users or items of ``new`` are unknown.
 
     Raises:
-        InputError: most are, and that is to be refused.
+        InputError: most are, and that is to be refused, or one of both has weights.
     """
+    if (old.train.weights is None) != (new.train.weights is None):
+        lacking = "the new data" if new.train.weights is None else "the run"
+        raise InputError(
+            f"weights: expected in the run and in the new data, or in neither; only {lacking} came "
+            "without them (--weight-column)"
+        )
     names = "the run", "the new data"
     notes = (
         *check_fit("users", old.users.ids, new.users.ids, *names, unknown_ids),
@@ -149,11 +157,12 @@ def merge_splits(old: Split, new: Split, unknown_ids: UnknownIds = "refuse") -> 
     parts, added = {}, {}
     for part in PARTS:
         pairs: Pairs = getattr(new, part)
-        new_users, new_items = user_rows[pairs.users], item_rows[pairs.items]
-        fresh = ~np.isin(pair_keys(new_users, new_items), known.keys)
-        fresh_pairs = Pairs.from_rows(new_users[fresh], new_items[fresh])
-        parts[part] = merge_pairs(getattr(old, part), fresh_pairs)
-        added[part] = len(fresh_pairs)
+        moved = pairs.moved(user_rows, item_rows)
+        kept: Pairs = getattr(old, part)
+        fresh, again = ~np.isin(moved.keys, known.keys), np.isin(moved.keys, kept.keys)
+        # A pair that comes again changes nothing but its weight.
+        parts[part] = merge_pairs(kept, moved.at(fresh | again))
+        added[part] = int(fresh.sum())
     counts = ", ".join(f"{count:,} to {part}" for part, count in added.items())
     return Split(
         users=users,

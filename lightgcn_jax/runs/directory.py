@@ -4,7 +4,8 @@
 config.json                settings, how the data was made, format version; written first
 run.toml                   the flags of the command that made it, if one did: `train --config`
 users.parquet, …items…     external ids in row order, and the items' titles
-pairs.safetensors          train, valid and test pairs as rows, and what else users have seen
+pairs.safetensors          train, valid and test pairs as rows, their weights if they have any, and
+                           what else users have seen
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)

@@ -80,7 +80,8 @@ def read_titles(folder: Path) -> Titles | None:
 
 
 def pair_arrays(split: Split, also_seen: Pairs | None) -> dict[str, np.ndarray]:
-    """The arrays of ``pairs.safetensors``: ``int32[n]`` rows of users and of items by part.
+    """The arrays of ``pairs.safetensors``: ``int32[n]`` rows of users and of items by part, and
+    ``float32[n]`` weights where the split has them.
 
     Args:
         split: whose train, valid and test these are.
@@ -92,11 +93,13 @@ def pair_arrays(split: Split, also_seen: Pairs | None) -> dict[str, np.ndarray]:
     arrays = {}
     for part, rows in parts.items():
         arrays |= {f"{part}_users": rows.users, f"{part}_items": rows.items}
+        if rows.weights is not None:
+            arrays[f"{part}_weights"] = rows.weights
     return arrays
 
 
 def read_parts(folder: Path) -> list[Pairs]:
-    """Train, valid and test.
+    """Train, valid and test, with their weights if they have any.
 
     Args:
         folder: the run directory.
@@ -104,7 +107,10 @@ def read_parts(folder: Path) -> list[Pairs]:
     path = folder / _PAIRS
     with reading(path, "train, valid and test pairs"):
         stored = safetensors.numpy.load_file(path)
-        return [Pairs(stored[f"{part}_users"], stored[f"{part}_items"]) for part in PARTS]
+        return [
+            Pairs(stored[f"{part}_users"], stored[f"{part}_items"], stored.get(f"{part}_weights"))
+            for part in PARTS
+        ]
 
 
 def read_also_seen(folder: Path, num_users: int, num_items: int) -> Pairs | None:

@@ -61,7 +61,8 @@ def folded_user(
 ) -> np.ndarray:
     """The vector of somebody who likes some items, ``float32[D]``.
 
-    It is the sum of the items' vectors, each over the square root of its number of users, as one
+    It is the sum of the items' vectors, each over the square root of its number of users (of what
+    these weigh, where interactions have weights), as one
     application of the normalised adjacency matrix has it, at the mean length of the users whom the
     model knows. The last columns, which only add to scores, are these users' mean.
 
@@ -73,10 +74,12 @@ def folded_user(
     """
     users, items = np.asarray(tables.queries), np.asarray(tables.items)
     width = users.shape[1] - offset_columns
-    degrees = np.ones(len(items), np.int64)
+    degrees = np.ones(len(items))
     if train is not None:
-        degrees = np.bincount(np.asarray(train.columns), minlength=len(items))
-    vector = (1 / np.sqrt(np.maximum(degrees[given], 1))) @ items[given, :width]
+        weights = None if train.weights is None else np.asarray(train.weights)
+        degrees = np.bincount(np.asarray(train.columns), weights, minlength=len(items))
+    degrees = np.where(degrees > 0, degrees, 1)
+    vector = (1 / np.sqrt(degrees[given])) @ items[given, :width]
     length = np.linalg.norm(vector)
     if length:
         vector *= np.linalg.norm(users[:, :width], axis=1).mean() / length

@@ -178,10 +178,9 @@ class Recommender(Shown):
     ) -> Recommender:
         parts = [split.train, split.valid, *([] if offer_test else [split.test])]
         seen = merge_pairs(*parts, *([] if also_seen is None else [also_seen]))
-        rows = (
-            csr_rows(pairs.users, pairs.items, len(split.users)) for pairs in (seen, split.train)
-        )
-        seen_rows, train_rows = rows
+        train, num_users = split.train, len(split.users)
+        seen_rows = csr_rows(seen.users, seen.items, num_users)
+        train_rows = csr_rows(train.users, train.items, num_users, train.weights)
         return cls(
             split.users, split.items, scorer, seen_rows, model, offsets, train_rows, split.titles
         )

@@ -2,6 +2,7 @@
 
 =====================  ==========================================================================
 sweep.json             format version and what is tried
+sweep.toml             the flags of the command that made it, if one did: ``sweep --config``
 split/                 ids, pairs and where they came from, as in a run directory
 optuna.log             the study ``sweep`` of an Optuna ``JournalFileBackend``
 groups/NNN/            checkpoints of the trials under way, by the first of those that train
@@ -21,13 +22,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from lightgcn_jax.asked import OF_SWEEP, asked_for, write_asked
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import read_json, refuse_links, whole_folder, write_json
@@ -36,13 +39,18 @@ from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.replicas import PER_REPLICA
 from lightgcn_jax.runs.summary import seed_statistics
 from lightgcn_jax.settings.config import Config, TrainConfig
-from lightgcn_jax.settings.names import flat
+from lightgcn_jax.settings.names import KINDS, flat
 from lightgcn_jax.sweeps.space import SweepConfig, quiet_optuna
 from lightgcn_jax.training.strategies import StepCost
 
 FORMAT_VERSION = 2
 # Optuna makes its lock as a link to its log; a killed process leaves it.
 _OPTUNAS_LOCK = "optuna.log.lock"
+
+_FLAGS_OF_SWEEPS = (
+    *("set", "range", "trials", "sampler", "draw-seed", "together", "study", "train-best"),
+    "refit",
+)
 
 Trial = Any
 """An ``optuna.trial.FrozenTrial``; Optuna is imported only where something is swept."""
@@ -74,8 +82,10 @@ class SweepDirectory:
             InputError: the directory already holds something.
         """
         with whole_folder(path, "sweep") as temporary:
-            with RunDirectory.creating(temporary / "split", split, config.shared, data, "none"):
+            made = RunDirectory.creating(temporary / "split", split, config.shared, data, "none")
+            with asked_for(None), made:
                 pass
+            write_asked(temporary, OF_SWEEP)
             plan = {"format": FORMAT_VERSION, "config": dataclasses.asdict(config)}
             write_json(temporary / "sweep.json", plan)
         return cls(path)
@@ -97,6 +107,31 @@ class SweepDirectory:
     def start(self) -> RunDirectory:
         """The split, its rows in the order in which they came, and where it came from."""
         return RunDirectory.open(self.path / "split")
+
+    def flags_of_run(self, config: Config, tried: Collection[str]) -> dict[str, Any] | None:
+        """The flags by which ``train`` repeats a trial's run; None if no command made the sweep.
+
+        Args:
+            config: the trial's settings.
+            tried: the names of those that the sweep searches.
+        """
+        path = self.path / OF_SWEEP
+        if not path.exists():
+            return None
+        try:
+            flags = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: expected TOML, got {error}") from None
+        settings = flat(config)
+        names = {name: name.replace("-", "_") for name in flags if name not in _FLAGS_OF_SWEEPS}
+        # A setting that the trial's model does not read is refused by train.
+        kept = {
+            name: flags[name]
+            for name, setting in names.items()
+            if setting in settings or setting not in KINDS
+        }
+        chosen = {name.replace("_", "-"): settings[name] for name in tried if name in settings}
+        return kept | {name: _of_file(value) for name, value in chosen.items()}
 
     @cached_property
     def study(self) -> Any:
@@ -218,3 +253,10 @@ def device_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         return 2**62
+
+
+def _of_file(value: Any) -> Any:
+    """A setting as a file of flags holds it."""
+    if value is None:
+        return "None"
+    return list(value) if isinstance(value, tuple) else value

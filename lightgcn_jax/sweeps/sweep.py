@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from lightgcn_jax.asked import asked_for
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
@@ -124,14 +125,16 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
             trials = directory.study.get_trials()
             best = _best(path, trials)
             plot = plot_sweep(path, config, directory.study)
+            chosen = config.trial_config(best.params)
+            flags = directory.flags_of_run(chosen, best.params)
             if config.train_best:
                 about = start.data | {"sweep": {"trials": len(trials)} | best.params}
-                chosen = config.trial_config(best.params)
                 run = _run(
                     path / "best",
                     f"The best trial, {named(best.params)}, is trained as a run",
                     lambda out: fit(start.split, chosen, out=out, reporter=reporter, data=about),
                     reporter,
+                    flags,
                 )
             if config.refit:
                 refitted = _run(
@@ -139,6 +142,7 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
                     "Its settings are trained anew on train and validation",
                     lambda out: refit(path / "best", out=out, reporter=reporter),
                     reporter,
+                    flags and {"refit": str((path / "best").absolute())},
                 )
         except Interrupted as end:
             raise end.saying(way_on) from None
@@ -156,13 +160,19 @@ def _best(path: Path, trials: Sequence[Trial]) -> Trial:
 
 
 def _run(
-    out: Path, message: str, start: Callable[[Path], FitResult], reporter: Reporter
+    out: Path,
+    message: str,
+    start: Callable[[Path], FitResult],
+    reporter: Reporter,
+    flags: Mapping[str, Any] | None,
 ) -> FitResult:
-    """The run in a directory: a new one, or the one that is there, to its end."""
+    """The run in a directory: a new one, which keeps the flags that repeat it, or the one that is
+    there, to its end."""
     if out.exists():
         return resume(out, reporter=reporter)
     reporter.noted(message)
-    return start(out)
+    with asked_for(flags):
+        return start(out)
 
 
 def _keep_curves(path: Path) -> None:

@@ -26,6 +26,8 @@ class Batch(NamedTuple):
             expected among its row's draws; None where a loss does not correct for sampling.
         negative_weights: ``float32[M]``, 0 for shared negatives that are padding; None where none
             are.
+        importance: ``float32[B]``, the weight of the positive over the mean weight of the training
+            interactions, a factor of the row's loss; None where all interactions count alike.
     """
 
     users: Ids
@@ -35,6 +37,7 @@ class Batch(NamedTuple):
     weights: Float[Array, " batch"]
     log_expected: Float[Array, "..."] | None = None
     negative_weights: Float[Array, " shared"] | None = None
+    importance: Float[Array, " batch"] | None = None
 
     def nodes(self, num_users: int) -> Ids:
         """The nodes whose rows a step reads: users, positives, negatives; ``int32[Q]``.
@@ -69,12 +72,16 @@ def draw_batch(
     weights = (positions < graph.num_edges).astype(jnp.float32)
     if optimization.sampling == "interactions":
         edges = shuffle[jnp.minimum(positions, graph.num_edges - 1)]
-        users, positives = edge_users(graph, edges), graph.items_of_user.columns[edges]
+        users = edge_users(graph, edges)
     else:
-        users, positives = draw_user_positives(positive_key, graph, inputs.users_with_items, size)
+        users, edges = draw_user_edges(positive_key, graph, inputs.users_with_items, size)
+    positives = graph.items_of_user.columns[edges]
+    importance = None if inputs.importance is None else inputs.importance[edges]
     drawn = strategies.sampler(negative_key, inputs.sampler, users, positives, weights)
     log_expected = drawn.log_expected if strategies.corrects_sampling else None
-    return Batch(users, positives, drawn.items, drawn.valid, weights, log_expected, drawn.weights)
+    return Batch(
+        users, positives, drawn.items, drawn.valid, weights, log_expected, drawn.weights, importance
+    )
 
 
 def epoch_shuffle(key: PRNGKey, num_edges: int, strategies: Strategies) -> Ids:
@@ -105,10 +112,10 @@ def edge_users(graph: BipartiteGraph, edges: Ids) -> Ids:
     return (jnp.searchsorted(offsets, edges, side="right") - 1).astype(jnp.int32)
 
 
-def draw_user_positives(
+def draw_user_edges(
     key: PRNGKey, graph: BipartiteGraph, users_with_items: Ids, batch_size: int
 ) -> tuple[Ids, Ids]:
-    """Users uniformly with replacement, one of each user's items uniformly.
+    """Users uniformly with replacement, one of each user's interactions uniformly.
 
     LightGCN-PyTorch draws from all users and passes over those without items, which is the same law
     with a few rows fewer.
@@ -120,7 +127,7 @@ def draw_user_positives(
         batch_size: B.
 
     Returns:
-        ``users int32[B]`` and ``positives int32[B]``.
+        ``users int32[B]``, and ``edges int32[B]``, positions in the users' CSR.
     """
     user_key, item_key = jax.random.split(key)
     rows = graph.items_of_user
@@ -128,4 +135,4 @@ def draw_user_positives(
     users = users_with_items[drawn]
     start, stop = rows.offsets[users], rows.offsets[users + 1]
     edges = jax.random.randint(item_key, (batch_size,), start, stop)
-    return users, rows.columns[edges]
+    return users, edges

@@ -16,8 +16,15 @@ def batch_mean(
     valid: Mask,
     weights: Float[Array, " batch"],
     log_expected: Float[Array, "..."] | None = None,
+    importance: Float[Array, " batch"] | None = None,
 ) -> Scalar:
-    """Weighted mean over the rows of a batch of ``jax.vmap(loss)``.
+    """Mean over the rows of a batch of ``jax.vmap(loss)``: Σ_b c_b f_b ℓ_b / Σ_b c_b, where c_b is
+    1 for a row that counts and 0 for another, and f_b its importance.
+
+    With f_b = w_b / w̄, w̄ the mean weight of all training interactions, the sum over an epoch in
+    which each interaction stands once is that of Σ w ℓ / Σ w: the loss weighs its terms, the law of
+    the rows stays as it is. Drawing rows in proportion to w instead would leave light interactions
+    out of many epochs, and change what in-batch negatives and expected counts rest on.
 
     Args:
         loss: the loss of one row, for instance ``MaxMargin(margin=0.1)``.
@@ -28,6 +35,7 @@ def batch_mean(
             have nothing to rank and are left out of the mean as well.
         log_expected: ``float[M]``, the same for all rows, or ``float[B, M]``; only for a loss that
             takes it.
+        importance: ``float[B]``, f; None for ones.
 
     Returns:
         The mean over the rows that count; 0 where there are none.
@@ -37,6 +45,8 @@ def batch_mean(
     else:
         axis = 0 if log_expected.ndim == 2 else None
         losses = jax.vmap(loss, in_axes=(0, 0, 0, axis))(positives, negatives, valid, log_expected)
+    if importance is not None:
+        losses = losses * importance
     counted = weights * valid.any(axis=1)
     total = counted.sum()
     return (losses * counted).sum() / jnp.where(total > 0, total, 1.0)

@@ -160,7 +160,7 @@ def unseen_mask(graph: BipartiteGraph, users: Ids, items: Ids, distinct: bool = 
     first_place = jnp.full(graph.num_users, batch, jnp.int32)
     first_place = first_place.at[users].min(jnp.arange(batch, dtype=jnp.int32))
 
-    def mask(seen: Array, slots: Array, owners: Array) -> Array:
+    def mask(seen: Array, slots: Array, owners: Array, _: Array | float) -> Array:
         return seen.at[first_place[owners], slots].set(True, mode="drop")
 
     seen = fold_rows(rows, items, _MASK_BLOCK, mask, jnp.zeros((batch, shared), bool))

@@ -96,6 +96,8 @@ def batch_loss(
 ) -> tuple[Scalar, StepLoss]:
     """The loss on the scores of the batch plus λ·L2 on its layer-0 embeddings.
 
+    Weights of interactions are factors of the losses of their rows, not of the L2 penalty.
+
     Products of vectors have JAX's default precision; ranking multiplies at the highest.
 
     Args:
@@ -112,7 +114,9 @@ def batch_loss(
     positives, negatives = _scores(params, batch, inputs, strategies, rows)
     negatives, valid = strategies.sampler.chosen(negatives, batch.valid)
     loss = with_traced(strategies.loss, temperature=traced.temperature, margin=traced.margin)
-    ranking = batch_mean(loss, positives, negatives, valid, batch.weights, batch.log_expected)
+    ranking = batch_mean(
+        loss, positives, negatives, valid, batch.weights, batch.log_expected, batch.importance
+    )
     table = table_of(params.model)
     if table is None:
         return ranking, StepLoss(ranking, ranking)

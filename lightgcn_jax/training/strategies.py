@@ -130,6 +130,8 @@ class StepInputs(NamedTuple):
         sampler: what the sampler of negatives reads of them.
         users_with_items: ``int32[≤U]``, for the sampling of users.
         offsets: ``float[I]``, what the popularity offset adds to each item's scores, or None.
+        importance: ``float32[E]`` in the order of the users' CSR, each interaction's weight over
+            their mean; None where all count alike.
     """
 
     graph: BipartiteGraph
@@ -137,6 +139,7 @@ class StepInputs(NamedTuple):
     sampler: Any
     users_with_items: Ids
     offsets: Float[Array, " items"] | None = None
+    importance: Float[Array, " edges"] | None = None
 
     @classmethod
     def of(
@@ -163,7 +166,10 @@ class StepInputs(NamedTuple):
         with_items = np.flatnonzero(np.asarray(graph.items_of_user.lengths())).astype(np.int32)
         offset, users = strategies.score.popularity_offset, graph.users_of_item.lengths()
         offsets = offset * jnp.log1p(users.astype(float)) if offset else None
-        return cls(graph, operator, sampler, jnp.asarray(with_items), offsets)
+        weights, importance = graph.weights(), None
+        if weights is not None:
+            importance = jnp.asarray((weights / weights.mean(dtype=np.float64)).astype(np.float32))
+        return cls(graph, operator, sampler, jnp.asarray(with_items), offsets, importance)
 
 
 class StepCost(NamedTuple):

@@ -115,6 +115,8 @@ class Embed:
             raise InputError(f"embed: expected {wanted}")
         if self.contexts is None:
             self.file_format.refuse("there is no --contexts")
+        if self.file_format.weight_column is not None:
+            raise InputError("--weight-column: PinSAGE's walks know no weights; leave it out")
         if self.items is None:
             self.reading.refuse("there are no --items")
         if self.replace_contexts and not (self.update and self.contexts):

@@ -12,6 +12,7 @@ import tyro
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.cli.source import FileFormat, Folder, Text
 from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.roles import EVENT_FLAG, WEIGHT_FLAG
 from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.errors import InputError
 from pinsage_jax.data.items import ItemData
@@ -199,7 +200,12 @@ class ItemSource:
     ) -> tuple[ItemData, list[str]]:
         if self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
-        interactions = self.file_format.read(path, quiet=quiet, unknown_ids=self.unknown_ids)
+        interactions = self.file_format.read(
+            path,
+            quiet=quiet,
+            unknown_ids=self.unknown_ids,
+            without=(EVENT_FLAG, WEIGHT_FLAG),
+        )
         if self.features is None:
             self.reading.refuse("there are no --features")
             items = from_files(interactions, None).in_canonical_order()

@@ -33,7 +33,7 @@ class ItemData:
         notes: lines worth telling a user.
 
     Raises:
-        InputError: features, labels or pairs do not fit the items.
+        InputError: features, labels or pairs do not fit the items, or memberships have weights.
     """
 
     name: str
@@ -47,6 +47,11 @@ class ItemData:
         items = self.interactions.num_items
         if not items:
             raise InputError("interactions: expected at least one item, got none")
+        if self.interactions.weights is not None:
+            raise InputError(
+                "weights: PinSAGE's walks take each membership as often as it stands and know no "
+                "weights; leave them out (--weight-column), or repeat rows"
+            )
         if self.features.num_rows != items:
             raise InputError(
                 f"features: expected {items} rows, one for each item, got {self.features.num_rows}"

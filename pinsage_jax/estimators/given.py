@@ -41,7 +41,8 @@ def given_contexts(contexts: Any, named: Named) -> tuple[Interactions, Given]:
         ) from None
     # Every row counts: an item that stands twice in a context is walked to twice as often.
     assert given.interactions is not None
-    lines = tuple(line.replace("user=", "context=") for line in given.lines)
+    told = (line for line in given.lines if "weight=" not in line)
+    lines = tuple(line.replace("user=", "context=") for line in told)
     return given.interactions, given._replace(lines=lines)
 
 

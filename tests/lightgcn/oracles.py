@@ -9,23 +9,25 @@ import numpy as np
 from lightgcn_jax.diffusion import Operator
 
 
-def dense_interactions(users, items, num_users, num_items):
+def dense_interactions(users, items, num_users, num_items, weights=1.0):
     matrix = np.zeros((num_users, num_items))
-    matrix[users, items] = 1.0
+    matrix[users, items] = weights
     return matrix
 
 
-def dense_adjacency(users, items, num_users, num_items):
+def dense_adjacency(users, items, num_users, num_items, weights=1.0):
     """A = [[0, R], [Rᵀ, 0]]."""
-    r = dense_interactions(users, items, num_users, num_items)
+    r = dense_interactions(users, items, num_users, num_items, weights)
     return np.block(
         [[np.zeros((num_users, num_users)), r], [r.T, np.zeros((num_items, num_items))]]
     )
 
 
-def dense_normalized_adjacency(users, items, num_users, num_items, normalization="symmetric"):
+def dense_normalized_adjacency(
+    users, items, num_users, num_items, normalization="symmetric", weights=1.0
+):
     """A between powers of its degrees, from the definition; isolated nodes give zero rows."""
-    a = dense_adjacency(users, items, num_users, num_items)
+    a = dense_adjacency(users, items, num_users, num_items, weights)
     degrees = a.sum(axis=1)
     root = np.diag([1 / math.sqrt(d) if d else 0.0 for d in degrees])
     inverse = np.diag([1 / d if d else 0.0 for d in degrees])

@@ -23,8 +23,15 @@ def skewed_pairs(num_users=10, num_items=24):
     return users, np.concatenate(chosen)
 
 
-def graph_of(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS):
-    return BipartiteGraph.from_pairs(users, items, num_users=num_users, num_items=num_items)
+def graph_of(users, items, num_users=NUM_USERS, num_items=NUM_ITEMS, weights=None):
+    return BipartiteGraph.from_pairs(
+        users, items, num_users=num_users, num_items=num_items, weights=weights
+    )
+
+
+def random_weights(count, seed=0):
+    """From about 0.05 to 20, all different."""
+    return np.exp(np.random.default_rng(seed).normal(size=count)).astype(np.float32)
 
 
 def csr_of(dense):

@@ -134,3 +134,45 @@ def test_describe_says_what_was_noted(tmp_path):
     assert reading.startswith("day-1.csv … day-2.csv (2): read as --format csv ")
     assert note == "note: 2 files are read as one log: day-1.csv … day-2.csv"
     assert " 40" in out.getvalue()
+
+
+@pytest.fixture
+def baskets(tmp_path):
+    path = tmp_path / "baskets.csv"
+    path.write_text("user,item,amount\nu,a,2.5\nu,a,1.5\nu,b,1\nv,a,8\n")
+    return path
+
+
+def test_a_column_weighs_where_it_is_asked_for(baskets, capsys):
+    assert source("--data", baskets).interactions().weights is None
+    assert "column 'amount' is not used (--weight-column amount weighs" in capsys.readouterr().err
+    made = source("--data", baskets, "--weight-column", "amount", "--split", "ratio")
+    data = made.interactions()
+    said = capsys.readouterr().err
+    assert "--weight-column amount" in said
+    assert "note: 3 pairs weigh 13 together, from 1 to 8 each" in said
+    assert sorted(data.weights.tolist()) == [1, 4, 8]
+    assert made.record(data)["weight_column"] == "amount"
+    split = made.split_up(data, allow_empty=True)
+    assert any("3 pairs weigh 13" in note for note in split.notes)
+
+
+def test_weights_go_with_the_events_that_count(tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_text("user,item,type,amount\nu,a,view,9\nu,a,buy,2\nv,a,buy,3\nu,a,buy,4\n")
+    flags = ("--event-column", "type", "--event", "buy", "--weight-column", "amount")
+    assert sorted(source("--data", path, *flags).interactions().weights.tolist()) == [3, 6]
+
+
+def test_an_odd_weight_stops_with_its_line_or_is_left_out(baskets):
+    with baskets.open("a") as file:
+        file.write("v,b,0\n")
+    flags = ("--data", baskets, "--weight-column", "amount")
+    with pytest.raises(InputError, match=r"baskets.csv:6: column 'amount': .*above 0, got '0'"):
+        source(*flags).interactions()
+    assert len(source(*flags, "--skip-bad-rows").interactions()) == 3
+
+
+def test_a_weight_column_needs_data():
+    with pytest.raises(InputError, match="--weight-column: says how to read a file"):
+        source("--dataset", "synthetic", "--weight-column", "amount").interactions()

@@ -2,14 +2,17 @@
 
 import json
 import re
+import tomllib
 
 import pytest
 
+from lightgcn_jax.cli.front import received
 from lightgcn_jax.cli.program import LIGHTGCN, _parsed
 from lightgcn_jax.data import generate_world
 from lightgcn_jax.runs import RunDirectory
 from lightgcn_jax.settings import from_flat
 from lightgcn_jax.sweeps import Range, SweepConfig
+from lightgcn_jax.sweeps.directory import SweepDirectory
 from tests.lightgcn.cli.test_cli import call, error_of
 
 # What compiles fastest.
@@ -85,6 +88,39 @@ def test_what_the_directory_remembers(swept, source):
     again = call("sweep", *source, "--set", "l2=1,2", *QUICK, "--out", out)
     assert (again.status, again.out) == (2, "")
     assert "expected a new or empty directory" in again.err
+
+
+def test_its_flags_and_those_of_its_runs_are_kept_and_repeat_them(swept, tmp_path):
+    out, _ = swept
+    kept = tomllib.loads((out / "sweep.toml").read_text())
+    assert kept["set"] == ["learning_rate=0.05,1e30", "sampling=users,interactions"]
+    assert not {"out", "quiet"} & kept.keys()
+    assert received(LIGHTGCN, ["sweep", "--config", str(out / "sweep.toml")]).asked == kept
+    assert not (out / "split" / "run.toml").exists()
+    of_best = tomllib.loads((out / "best" / "run.toml").read_text())
+    assert not {"set", "refit"} & of_best.keys()
+    assert of_best["learning-rate"] == 0.05
+    assert of_best["sampling"] in ("users", "interactions")
+    for name in ("best", "best-refit"):
+        config = out / name / "run.toml"
+        again = call("train", "--config", config, "--quiet", "--out", tmp_path / name)
+        assert again.status == 0, again.err
+        ours, theirs = (run / "metrics.jsonl" for run in (out / name, tmp_path / name))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_closed_form_keeps_the_flags_that_it_reads(tmp_path):
+    """Swept beside trained models, the best is fitted by flags of its own."""
+    out = tmp_path / "sweep"
+    config = SweepConfig({"ks": (5, 10), "epochs": 2}, {"model": ("popular", "mf")})
+    out.mkdir()
+    (out / "sweep.toml").write_text(
+        'set = ["model=popular,mf"]\nks = [5, 10]\nepochs = 2\ndata = "log.csv"\n'
+    )
+    kept = SweepDirectory(out).flags_of_run(config.trial_config({"model": "popular"}), ["model"])
+    assert kept == {"ks": [5, 10], "data": "log.csv", "model": "popular"}
+    trained = SweepDirectory(out).flags_of_run(config.trial_config({"model": "mf"}), ["model"])
+    assert trained == {"ks": [5, 10], "epochs": 2, "data": "log.csv", "model": "mf"}
 
 
 def test_study_is_labelled(source, tmp_path):

@@ -76,7 +76,10 @@ def test_a_guess_that_changes_nothing_is_not_said():
         ([0, 3, 10], "1 of 3 ratings are 0, and their pairs count as positives all the same"),
         ([-1, 7, 8], "1 of 3 ratings are 0 or below"),
         ([1, 1, 1], None),
-        (np.geomspace(1, 1e5, 40).round(), None),
+        (
+            np.geomspace(1, 1e5, 40).round(),
+            "^ratings are not used: --min-rating leaves",
+        ),
         (None, None),
     ],
 )

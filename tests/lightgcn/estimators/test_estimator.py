@@ -253,3 +253,54 @@ def test_notes_name_arguments(capsys):
     frame = {"user": [1, 1, 2], "item": [7, 8, 7], "rating": [1, 5, 4]}
     Popular(ks=(1,)).fit(frame)
     assert "min_rating= leaves them out" in capsys.readouterr().err
+
+
+WEIGHED = {
+    "user": ["u", "u", "v", "u"],
+    "item": ["a", "b", "a", "a"],
+    "amount": [2.0, 1.0, 8.0, 2.0],
+}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: given_data(pd.DataFrame(WEIGHED), None, Named(weight="amount")),
+        lambda: given_data(pl.DataFrame(WEIGHED), None, Named(weight="amount")),
+        lambda: given_data(WEIGHED["user"], WEIGHED["item"], Named(weight=WEIGHED["amount"])),
+    ],
+    ids=["pandas", "polars", "columns"],
+)
+def test_a_column_weighs_where_it_is_named(given, tmp_path):
+    data = given().data
+    assert sorted(data.weights.tolist()) == [1, 4, 8]
+    pd.DataFrame(WEIGHED).to_csv(tmp_path / "log.csv", index=False)
+    of_file = given_data(str(tmp_path / "log.csv"), None, Named(weight="amount"))
+    assert sorted(of_file.data.weights.tolist()) == [1, 4, 8]
+    assert any("3 pairs weigh 13" in line for line in of_file.lines)
+    unused = given_data(str(tmp_path / "log.csv"))
+    assert any("is not used (weight=amount weighs" in line for line in unused.lines)
+
+
+def test_a_fit_weighs_and_ratings_stay_ratings():
+    frame = pd.DataFrame(WEIGHED).rename(columns={"amount": "count"})
+    model = Popular(verbose=False).fit(frame, weight="count", min_rating=2)
+    assert model.recommend("v", k=1, exclude_seen=False).scores[0] == 12
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: LightGCN(verbose=False).fit(WEIGHED, weight="weight"), "weight='weight': no such"),
+        (lambda: LightGCN(verbose=False).fit("ml-100k", weight="rating"), "weight: names a column"),
+        (
+            lambda: Popular(verbose=False).fit(
+                {**WEIGHED, "amount": [1, 0, 1, 1]}, weight="amount"
+            ),
+            r"weights\[1\]: expected a finite number above 0, got 0",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit(given, message):
+    with pytest.raises(InputError, match=message):
+        given()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.training import PerUserNegatives, SharedNegatives, edge_users, epoch_shuffle
-from lightgcn_jax.training.batch import draw_user_positives
+from lightgcn_jax.training.batch import draw_user_edges
 from tests.lightgcn.laws import GRAPH, LEVEL, SEEN, chi_square
 from tests.lightgcn.steps import ITEMS, STRATEGIES, USERS, changed, draw, inputs_of
 
@@ -15,7 +15,8 @@ PAIRS = sorted(zip(USERS.tolist(), ITEMS.tolist(), strict=True))
 
 def test_users_are_uniform_and_positives_uniform_within_a_user():
     with_items = jnp.asarray(np.flatnonzero(SEEN.any(axis=1)), jnp.int32)
-    users, items = draw_user_positives(jax.random.key(0), GRAPH, with_items, 200_000)
+    users, edges = draw_user_edges(jax.random.key(0), GRAPH, with_items, 200_000)
+    items = GRAPH.items_of_user.columns[edges]
     counts = np.zeros(SEEN.shape)
     np.add.at(counts, (np.asarray(users), np.asarray(items)), 1)
     law = SEEN / np.maximum(SEEN.sum(axis=1, keepdims=True), 1)
