@@ -50,6 +50,10 @@ constexpr int64_t kTasksAThread = 4;
 // over, before the sums are added up in their order: the same bits whatever the threads are.
 constexpr int64_t kTallRows = 256, kTallPart = 4096;
 
+// What the loops call for every row is compiled into them, for their instruction set: where one
+// with wide registers calls code for narrow ones, an Intel processor may wait a hundred cycles.
+#define IN_LOOPS inline __attribute__((always_inline))
+
 using Bf16 = uint16_t;
 
 // The type that sums over a table of T run in.
@@ -59,7 +63,7 @@ using SumOf = std::conditional_t<std::is_same_v<T, Bf16>, float, T>;
 constexpr uint32_t kUpperHalf = 0xffff0000, kJustBelowHalf = 0x7fff, kQuiet = 0x400000;
 
 template <class T>
-inline SumOf<T> Widened(T value) {
+IN_LOOPS SumOf<T> Widened(T value) {
   if constexpr (std::is_same_v<T, Bf16>) {
     const uint32_t bits = static_cast<uint32_t>(value) << 16;
     float widened;
@@ -72,7 +76,7 @@ inline SumOf<T> Widened(T value) {
 
 // To the nearest, ties to even; what is not a number stays none.
 template <class T>
-inline T Narrowed(SumOf<T> value) {
+IN_LOOPS T Narrowed(SumOf<T> value) {
   if constexpr (std::is_same_v<T, Bf16>) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof(bits));
@@ -97,7 +101,7 @@ struct Offsets {
   const void* values;
   bool wide;
 
-  int64_t operator[](int64_t row) const {
+  IN_LOOPS int64_t operator[](int64_t row) const {
     return wide ? static_cast<const int64_t*>(values)[row]
                 : static_cast<const int32_t*>(values)[row];
   }
@@ -119,9 +123,9 @@ struct Product {
   int64_t ahead;
   bool stream = false;
 
-  SumOf<T> WeightOf(int64_t entry) const { return weights == nullptr ? 1 : weights[entry]; }
+  IN_LOOPS SumOf<T> WeightOf(int64_t entry) const { return weights == nullptr ? 1 : weights[entry]; }
 
-  Entries EntriesOf(int64_t row) const {
+  IN_LOOPS Entries EntriesOf(int64_t row) const {
     if (listed == nullptr) return {offsets[row], offsets[row + 1], entries - 1};
     // As JAX reads tables: an id out of range becomes the nearest one.
     const int64_t from = std::clamp<int64_t>(listed[row], 0, matrix_rows - 1);
@@ -145,7 +149,7 @@ class Hidden {
  public:
   Hidden(const int32_t* next, const int32_t* end) : next_(next), end_(end) {}
 
-  bool Holds(int64_t row) {
+  IN_LOOPS bool Holds(int64_t row) {
     while (next_ < end_ && *next_ < row) ++next_;
     return next_ < end_ && *next_ == row;
   }
@@ -184,7 +188,7 @@ class Best {
   explicit Best(int64_t k) : k_(k) { kept_.reserve(std::min(k, kMostSorted)); }
 
   // Returns what the next one has to exceed.
-  T Add(T score, int64_t row) {
+  IN_LOOPS T Add(T score, int64_t row) {
     spoilt_ = spoilt_ || score != score;
     if (spoilt_) return std::numeric_limits<T>::infinity();
     const Entry added{score, static_cast<int32_t>(row)};
@@ -221,15 +225,15 @@ class Best {
     int32_t row;
 
     // Better first; a heap of these has the worst one on top.
-    bool operator<(const Entry& other) const {
+    IN_LOOPS bool operator<(const Entry& other) const {
       return score != other.score ? score > other.score : row < other.row;
     }
   };
 
-  bool Full() const { return static_cast<int64_t>(kept_.size()) == k_; }
+  IN_LOOPS bool Full() const { return static_cast<int64_t>(kept_.size()) == k_; }
 
   // In the place of the last one, behind all that are as good: their rows come before.
-  void Insert(Entry added) {
+  IN_LOOPS void Insert(Entry added) {
     int64_t place = static_cast<int64_t>(kept_.size()) - 1;
     for (; place > 0 && kept_[place - 1].score < added.score; --place) {
       kept_[place] = kept_[place - 1];
@@ -238,7 +242,7 @@ class Best {
   }
 
   // One way down the heap, where to take the worst one off and to add another are two.
-  void ReplaceWorst(Entry added) {
+  IN_LOOPS void ReplaceWorst(Entry added) {
     int64_t hole = 0;
     for (int64_t child = 1; child < k_; child = 2 * hole + 1) {
       if (child + 1 < k_ && kept_[child] < kept_[child + 1]) ++child;
