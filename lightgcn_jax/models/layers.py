@@ -16,8 +16,14 @@ from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import diffuse
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.models.model import Model, TableParams, normal_table
+from lightgcn_jax.models.products import dense_product
 
-glorot_dense = partial(nn.Dense, use_bias=False, kernel_init=nn.initializers.glorot_uniform())
+glorot_dense = partial(
+    nn.Dense,
+    use_bias=False,
+    kernel_init=nn.initializers.glorot_uniform(),
+    dot_general=dense_product,
+)
 """A linear map without bias; weights uniform as in Glorot and Bengio (2010)."""
 
 

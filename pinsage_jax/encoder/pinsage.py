@@ -33,9 +33,9 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Bool, Float, Int, Mask, Vectors
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.models.products import dense_product, product
 from pinsage_jax.config import PinSageConfig, Pooling, Query
 from pinsage_jax.encoder.pooling import pool
-from pinsage_jax.encoder.products import dense_product, product
 from pinsage_jax.features.inputs import Input
 from pinsage_jax.features.schema import FeatureSchema
 
