@@ -35,7 +35,6 @@ from benchmarks.harness.report import (
     cores,
     note,
     ratio_claim,
-    ratio_of_medians,
     seconds_text,
     whole_number,
 )
@@ -55,7 +54,6 @@ from lightgcn_jax.settings import PRESETS, TrainConfig, flat
 from lightgcn_jax.training import StepInputs
 
 _OURS, _PEER = "our step", "PyTorch's step"
-_NARROW = "our step, layers in bfloat16"
 _STRONG = "PyTorch's step, CSR with Ã symmetric"
 _DIFFUSION, _NO_LAYERS = "applications of Ã", "our step without layers"
 
@@ -96,13 +94,8 @@ def run(args: argparse.Namespace) -> Report:
     torch.set_num_threads(cores())
     note("compiling")
     ours, model = CompiledSteps(config, inputs), lightgcn_of(config)
-    bare, narrow = (
-        CompiledSteps(dataclasses.replace(config, model=changed), inputs)
-        for changed in (
-            dataclasses.replace(model, layers=0),
-            dataclasses.replace(model, diffusion_dtype="bfloat16"),
-        )
-    )
+    without_layers = dataclasses.replace(config, model=dataclasses.replace(model, layers=0))
+    bare = CompiledSteps(without_layers, inputs)
     note(f"{args.rounds} rounds against PyTorch")
     contenders = {
         _OURS: ours,
@@ -113,17 +106,11 @@ def run(args: argparse.Namespace) -> Report:
     samples[_OURS] = [seconds / ours.steps for seconds in samples[_OURS]]
     note(f"{args.rounds} rounds of our parts")
     parts = alternate(
-        {
-            _OURS: ours,
-            _DIFFUSION: _applications(model, workload),
-            _NO_LAYERS: bare,
-            _NARROW: narrow,
-        },
+        {_OURS: ours, _DIFFUSION: _applications(model, workload), _NO_LAYERS: bare},
         rounds=args.rounds,
     )
     whole = [seconds / ours.steps for seconds in parts.pop(_OURS)]
-    for title, steps in ((_NO_LAYERS, bare.steps), (_NARROW, narrow.steps)):
-        parts[title] = [seconds / steps for seconds in parts[title]]
+    parts[_NO_LAYERS] = [seconds / bare.steps for seconds in parts[_NO_LAYERS]]
     breakdown = _breakdown(whole, parts)
     of_ngcf = ngcf_samples(config, inputs, as_given, args.rounds)
     reason = doubt("training step", samples[_PEER], samples[_OURS], args.peer_explained)
@@ -176,7 +163,6 @@ def run(args: argparse.Namespace) -> Report:
             "compile_seconds": ours.compile_seconds,
             "breakdown_seconds": breakdown,
             "diffusion_share": breakdown["diffusion"] / statistics.median(whole),
-            "float32_to_bfloat16": ratio_of_medians(whole, parts[_NARROW])._asdict(),
         },
         threads={"torch": torch.get_num_threads(), "jax": cores()},
         tables=[_breakdown_table(model.layers, breakdown, ours.compile_seconds)],

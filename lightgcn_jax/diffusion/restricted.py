@@ -8,7 +8,6 @@ backward pass, need only the edges at those rows: an operator that was planned f
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -29,11 +28,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def multiscale_rows(
-    operator: Operator,
-    x: NodeTable,
-    alphas: ArrayLike | Sequence[float],
-    rows: Ids,
-    diffused: DTypeLike | None = None,
+    operator: Operator, x: NodeTable, alphas: ArrayLike | Sequence[float], rows: Ids
 ) -> Vectors:
     """(sum_k alpha_k Ã^k x)[rows]: :func:`multiscale` where a few rows are read.
 
@@ -45,9 +40,6 @@ def multiscale_rows(
         x: ``float[N, D]``.
         alphas: ``float[K + 1]``.
         rows: ``int32[Q]``, nodes; a node may stand among them twice.
-        diffused: type of the tables that Ã is applied to, forward and backward; by default that of
-            x. With bfloat16 an application moves half the bytes; x itself, the sums and their
-            gradient stay in the type of x.
 
     Returns:
         ``float[Q, D]`` in the type of x.
@@ -59,12 +51,12 @@ def multiscale_rows(
     alphas = layer_weights(operator, x, alphas)
     if not rows.size:
         operator = dataclasses.replace(operator, restriction=None)
-    return _multiscale_rows(jnp.dtype(diffused or x.dtype), operator, x, alphas, rows)
+    return _multiscale_rows(operator, x, alphas, rows)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _multiscale_rows(diffused, operator, x, alphas, rows):
-    scales = _scales(diffused, operator, x, len(alphas), rows)
+@jax.custom_vjp
+def _multiscale_rows(operator, x, alphas, rows):
+    scales = _scales(operator, x, len(alphas), rows)
     return _weighted(alphas, scales).astype(x.dtype)
 
 
@@ -72,21 +64,20 @@ def _weighted(alphas: Float[Array, " scales"], scales: Scales) -> Vectors:
     return jnp.tensordot(alphas, scales, 1, precision=_HIGHEST)
 
 
-def _scales(diffused: DTypeLike, operator: Operator, x: NodeTable, count: int, rows: Ids) -> Scales:
+def _scales(operator: Operator, x: NodeTable, count: int, rows: Ids) -> Scales:
     """(Ã^k x)[rows] for k = 0 … count − 1, in the type that sums run in."""
-    kind = sum_dtype(x.dtype)
 
     def step(power, _):
         power = diffuse(operator, power)
-        return power, power[rows].astype(kind)
+        return power, power[rows]
 
     length = max(0, count - 2)
     unroll = applications_a_turn(operator, length)
-    power, scales = jax.lax.scan(step, x.astype(diffused), length=length, unroll=unroll)
-    scales = [x[rows][None].astype(kind), scales]
+    power, scales = jax.lax.scan(step, x, length=length, unroll=unroll)
+    scales = [x[rows][None], scales]
     if count > 1:
-        scales.append(_last(operator, power, rows)[None].astype(kind))
-    return jnp.concatenate(scales)
+        scales.append(_last(operator, power, rows)[None])
+    return jnp.concatenate(scales).astype(sum_dtype(x.dtype))
 
 
 def _last(operator: Operator, x: NodeTable, rows: Ids) -> Vectors:
@@ -129,39 +120,39 @@ def _restricted(
     return jax.lax.cond(fits, lambda x: few(x, storage, capacity), full, x)
 
 
-def _forward(diffused, operator, x, alphas, rows):
+def _forward(operator, x, alphas, rows):
     constant = ConstantOperator.of(operator)
     operator, scales = constant.operator, None
     # The gradient of alphas reads all scales.
     if alphas.perturbed:
-        scales = _scales(diffused, operator, x.value, len(alphas.value), rows.value)
+        scales = _scales(operator, x.value, len(alphas.value), rows.value)
         y = _weighted(alphas.value, scales).astype(x.value.dtype)
     else:
-        y = _multiscale_rows(diffused, operator, x.value, alphas.value, rows.value)
+        y = _multiscale_rows(operator, x.value, alphas.value, rows.value)
     return y, (constant, alphas.value, rows.value, scales)
 
 
-def _backward(diffused, residual, cotangent):
+def _backward(residual, cotangent):
     constant, alphas, rows, scales = residual
     operator, adjoint = constant.operator, constant.transpose()
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None, None, None
     # A row that is read often gets many cotangents: they too add up in the type of sums.
-    wide = cotangent.astype(alphas.dtype)
+    dtype, wide = cotangent.dtype, cotangent.astype(alphas.dtype)
     by_alpha = None if scales is None else jnp.tensordot(scales, wide, 2, precision=_HIGHEST)
 
     def step(total, alpha):
-        spread = total.at[rows].add(alpha * wide).astype(diffused)
+        spread = total.at[rows].add(alpha * wide).astype(dtype)
         return diffuse(adjoint, spread).astype(wide.dtype), None
 
     if len(alphas) == 1:
         total = jnp.zeros((operator.shape[1], wide.shape[1]), wide.dtype)
     else:
         last = alphas[-1] * wide
-        total = _first_transposed(operator, last, rows, diffused)
+        total = _first_transposed(operator, last, rows, dtype)
         unroll = applications_a_turn(adjoint, len(alphas) - 2)
         total, _ = jax.lax.scan(step, total, alphas[1:-1], reverse=True, unroll=unroll)
-    x_bar = total.at[rows].add(alphas[0] * wide).astype(cotangent.dtype)
+    x_bar = total.at[rows].add(alphas[0] * wide).astype(dtype)
     return None, x_bar, by_alpha, None
 
 

@@ -16,7 +16,6 @@ from lightgcn_jax.fields import SWITCH, number, one_of, optional, setting, sever
 from lightgcn_jax.models.model import GraphModel, normal_table
 
 LayerCombination = Literal["sum", "last"]
-DiffusionDtype = Literal["float32", "bfloat16"]
 
 
 class LightGCNParams(NamedTuple):
@@ -32,13 +31,7 @@ class LightGCNParams(NamedTuple):
 
 
 class MultiscaleModel(GraphModel):
-    """A model of Σ_k α_k Ã^k E: a subclass says with which weights, and what becomes of the sum.
-
-    Attributes:
-        diffusion_dtype: type of the tables that Ã is applied to in training.
-    """
-
-    diffusion_dtype: DiffusionDtype = "float32"
+    """A model of Σ_k α_k Ã^k E: a subclass says with which weights, and what becomes of the sum."""
 
     def apply(self, params: Any, operator: Operator) -> NodeTable:
         """Final vectors of all nodes, ``float[N, D]``.
@@ -61,9 +54,8 @@ class MultiscaleModel(GraphModel):
             key: randomness of the edges that are dropped.
         """
         operator = self._with_dropped_edges(operator, key)
-        diffused = jnp.bfloat16 if self.diffusion_dtype == "bfloat16" else None
-        vectors = multiscale_rows(operator, params.table, self._weights(params), rows, diffused)
-        return self._final(params, vectors)
+        weights = self._weights(params)
+        return self._final(params, multiscale_rows(operator, params.table, weights, rows))
 
     @property
     def layer_weights(self) -> tuple[float, ...]:
@@ -94,9 +86,6 @@ class LightGCN(MultiscaleModel):
             (``symmetric``) or of one.
         edge_dropout: share of the interactions that each training step leaves out of the graph.
         init_std: standard deviation of the initial embeddings.
-        diffusion_dtype: type of the tables that Ã is applied to in training, ``float32`` or
-            ``bfloat16``, which moves half the bytes and rounds each layer to 8 bits. Embeddings,
-            sums, gradients and what is ranked are float32 in both.
 
     References:
         He et al. 2020, equation 8.
@@ -106,7 +95,6 @@ class LightGCN(MultiscaleModel):
     alphas: tuple[float, ...] | None = setting(None, optional(several(number(), "finite weights")))
     learn_alphas: bool = setting(False, SWITCH)
     layer_combination: LayerCombination = setting("sum", one_of(LayerCombination))
-    diffusion_dtype: DiffusionDtype = setting("float32", one_of(DiffusionDtype))
 
     def __post_init__(self):
         super().__post_init__()

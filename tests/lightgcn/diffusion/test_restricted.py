@@ -178,34 +178,6 @@ def test_cotangents_of_a_row_that_is_read_often_add_up_in_float32():
     np.testing.assert_allclose(gradient.astype(float), exact, rtol=2.0**-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("restriction", ["whole", "picked"])
-def test_layers_in_bfloat16_are_rounded_and_nothing_else_is(backend, restriction):
-    operator = diffusion_operator(graph_of(*random_pairs(1)), backend=backend)
-    operator = restricted(operator, RESTRICTIONS[restriction])
-    x, weights = table(0).astype(jnp.float32), table(1, len(ROWS)).astype(jnp.float32)
-
-    @functools.partial(jax.jit, static_argnames="diffused")
-    def value_and_gradient(x, alphas, diffused):
-        def loss(x):
-            rows = multiscale_rows(operator, x, alphas, ROWS, diffused)
-            return (rows * weights).sum(), rows
-
-        return jax.value_and_grad(loss, has_aux=True)(x)
-
-    def found(alphas, diffused):
-        (_, rows), gradient = value_and_gradient(x, jnp.array(alphas, jnp.float32), diffused)
-        assert rows.dtype == gradient.dtype == jnp.float32
-        return np.asarray(rows), np.asarray(gradient)
-
-    # x is not rounded where Ã is not applied, ...
-    for narrow, wide in zip(found((1.0,), jnp.bfloat16), found((1.0,), None), strict=True):
-        np.testing.assert_array_equal(narrow, wide)
-    # ... and each of at most three applications adds half a unit in the last of 8 bits.
-    for narrow, wide in zip(found(ALPHAS, jnp.bfloat16), found(ALPHAS, None), strict=True):
-        assert 0 < np.abs(narrow - wide).max() < 4 * 2.0**-9 * np.abs(wide).max()
-
-
 def test_no_rows():
     operator = diffusion_operator(graph_of(*random_pairs(1)), backend="csr", dtype=jnp.float64)
     none = jnp.zeros(0, jnp.int32)
