@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,8 @@ NegativeLaw = Literal["uniform", "degree"]
 NegativeChoice = Literal["shared", "separate", "distance-weighted"]
 Query = Literal["mean", "tower"]
 Tables = Literal["device", "host"]
+CUTOFFS = (10, 100)
+"""The usual cut-offs."""
 # In this order: a key is that of the seed, folded with the purpose's place.
 Purpose = Literal["init", "walks", "hard", "steps", "new items", "evaluation", "structure"]
 
@@ -98,6 +100,8 @@ class PinSageConfig:
         warmup_epochs: for how many epochs the rate rises linearly from 0.
         decay: what the rate is multiplied by in each epoch after the warm-up.
         evaluate_every: how many epochs lie between evaluations on validation.
+        select_by: the metric of validation that chooses the best epoch; by default mrr.
+        ks: cut-offs of the metrics; those of the default that exceed the ranked items are dropped.
         patience: evaluations without improvement after which training stops; 0 for never.
         tables: where features and neighbours lie: on the `device`, or on the `host`, which feeds
             the steps.
@@ -146,6 +150,8 @@ class PinSageConfig:
     warmup_epochs: float = 1.0
     decay: float = 0.8
     evaluate_every: int = 1
+    select_by: str | None = None
+    ks: tuple[int, ...] = CUTOFFS
     patience: int = 5
     tables: Tables = "device"
     seed: int = 0
@@ -188,6 +194,14 @@ class PinSageConfig:
             query=one_of(Query),
             tables=one_of(Tables),
         )
+        whole_ks = all(isinstance(k, int) and not isinstance(k, bool) and k > 0 for k in self.ks)
+        if not (self.ks and whole_ks and len(set(self.ks)) == len(self.ks)):
+            raise InputError(f"ks: expected distinct integers of 1 or more, got {self.ks}")
+        if self.metric not in metric_names(self.ks):
+            raise InputError(
+                f"select_by: expected one of {', '.join(metric_names(self.ks))}, "
+                f"got {self.select_by!r}"
+            )
         if (self.pooling == "none") != (self.layers == 0):
             raise InputError(
                 f"layers: expected 0 with pooling none and at least 1 with any other, "
@@ -217,6 +231,11 @@ class PinSageConfig:
     def walk_config(self) -> WalkConfig:
         """The walks that give an item its neighbours."""
         return WalkConfig(self.walks, self.walk_length, self.restart, self.fan)
+
+    @property
+    def metric(self) -> str:
+        """The metric of validation by which the epoch is chosen."""
+        return "mrr" if self.select_by is None else self.select_by
 
     @property
     def uses_graph(self) -> bool:
@@ -261,6 +280,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 on, and those of Ying et al. 2018, without any of our additions. The paper does not give its margin,
 rates, visits and word vectors; its hard negatives' ranks are scaled to small catalogues, and its
 pairs are of one context where nobody gave others."""
+
+
+def metric_names(ks: Sequence[int]) -> tuple[str, ...]:
+    """The metrics of held-out pairs, by name.
+
+    Args:
+        ks: their cut-offs.
+    """
+    return "mrr", *(f"{name}@{k}" for name in ("hit_rate", "recall", "ndcg") for k in ks)
 
 
 def settings_from(config: PinSageConfig, **changes: Any) -> PinSageConfig:

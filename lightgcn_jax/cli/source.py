@@ -46,7 +46,7 @@ class FileFormat:
         rating_column: column of ratings; `none` leaves them out.
         timestamp_column: column of times; `none` leaves them out.
         weight_column: column of weights above 0, which weigh interactions in graph and loss; those
-            of a pair's rows add up.
+            of a pair's rows add up; `pinsage-jax` takes none.
         separator: what stands between fields, where it is not the format's own; `tab` is a tab,
             `blanks` any number of spaces and tabs.
         header: whether the first line names the columns.

@@ -24,6 +24,7 @@ from pinsage_jax.evaluation.baselines import (
     evaluate_baseline,
     lines_to_read_against,
 )
+from pinsage_jax.evaluation.metrics import check_ks
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.runs.continuation import continue_from
 from pinsage_jax.runs.directory import PinSageRun
@@ -104,7 +105,7 @@ class Train:
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        with self._reporter(PinSageRun.open(path).config.epochs) as reporter:
+        with self._reporter(PinSageRun.open(path).config) as reporter:
             return resume(path, reporter=reporter)
 
     def _go_on(self, path: Path) -> Fit:
@@ -123,7 +124,7 @@ class Train:
         console = messages(quiet=self.quiet)
         for line in (f"Data {self.source.name}: {data.describe()}", *(f"  {one}" for one in notes)):
             console.print(line)
-        with cleared(out, overwrite=self.overwrite), self._reporter(config.epochs) as reporter:
+        with cleared(out, overwrite=self.overwrite), self._reporter(config) as reporter:
             record = {**self.source.record(data.interactions), "from": str(path), "notes": notes}
             return continue_from(
                 path,
@@ -146,7 +147,7 @@ class Train:
         config = settings_from(PinSageConfig(), **{**PRESETS[self.preset], **self.settings})
         out = self._place()
         task, notes = self._task()
-        with cleared(out, overwrite=self.overwrite), self._reporter(config.epochs) as reporter:
+        with cleared(out, overwrite=self.overwrite), self._reporter(config) as reporter:
             record = self.source.record(task.data.interactions)
             data = {**record, "notes": notes}
             return fit(task, config, out=out, data=data, reporter=reporter)
@@ -155,7 +156,8 @@ class Train:
         """Rank by a baseline."""
         if self.model not in BASELINES:
             raise InputError(f"--model: expected one of {', '.join(MODELS)}, got {self.model!r}")
-        given = [f"--{name.replace('_', '-')}" for name in self.settings]
+        ks = settings_from(PinSageConfig(), **self._only("ks")).ks
+        given = [f"--{name.replace('_', '-')}" for name in self.settings if name != "ks"]
         given += ["--preset"] if self.preset != "default" else []
         if given:
             raise InputError(
@@ -167,8 +169,9 @@ class Train:
             if place is not None:
                 raise InputError(f"{name}: --model {self.model} has no run directory")
         task, _ = self._task()
+        check_ks(ks, int(task.train_items.sum()))
         started = time.perf_counter()
-        parts = evaluate_baseline(task, self.model)
+        parts = evaluate_baseline(task, self.model, ks)
         seconds = time.perf_counter() - started
         if self.quiet:
             results().print(parts_table(parts))
@@ -189,8 +192,11 @@ class Train:
             console.print(f"  {note}")
         return task, [*notes, *of_pairs, *task.notes]
 
-    def _reporter(self, epochs: int) -> ConsoleReporter:
-        return ConsoleReporter(messages(quiet=self.quiet), epochs)
+    def _only(self, name: str) -> dict[str, Any]:
+        return {name: self.settings[name]} if name in self.settings else {}
+
+    def _reporter(self, config: PinSageConfig) -> ConsoleReporter:
+        return ConsoleReporter(messages(quiet=self.quiet), config.epochs, config.metric)
 
 
 def print_outcome(result: Fit) -> None:
@@ -215,7 +221,7 @@ def print_outcome(result: Fit) -> None:
             )
         )
     parts = {part: summary[part] for part in ("valid", "test")}
-    print_parts(console, parts, lines_to_read_against(result.task))
+    print_parts(console, parts, lines_to_read_against(result.task, result.config.ks))
     console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")
     console.print(f"The run lies in {path}. Next:")
     item = shlex.quote(str(result.task.data.interactions.items.ids[0]))

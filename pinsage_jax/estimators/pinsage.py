@@ -182,7 +182,7 @@ class PinSage(Serving):
 
     def _reporter(self) -> Any:
         console = Console(stderr=True, quiet=not self.verbose, markup=False, highlight=False)
-        return ConsoleReporter(console, self.config.epochs)
+        return ConsoleReporter(console, self.config.epochs, self.config.metric)
 
     def save(self, path: Path | str) -> Path:
         """Write a run directory with the items that were added, as the commands read it too.

@@ -23,6 +23,7 @@ from lightgcn_jax.evaluation import InnerProduct, Scorer
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.itemcf import ItemCf, ItemCfScorer, nearest_items
 from lightgcn_jax.models.trivial import PopularScorer, RandomScorer
+from pinsage_jax.config import CUTOFFS
 from pinsage_jax.evaluation.feature_cosine import FeatureCosine, feature_cosine
 from pinsage_jax.evaluation.metrics import ranked_metrics
 from pinsage_jax.evaluation.ranks import compose_queries
@@ -203,11 +204,12 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
 """The baselines by name."""
 
 
-def lines_to_read_against(task: Task) -> dict[str, dict[str, float]]:
+def lines_to_read_against(task: Task, ks: Sequence[int] = CUTOFFS) -> dict[str, dict[str, float]]:
     """Evaluate what needs no encoder on test: popularity, and the features where there are any.
 
     Args:
         task: the training edges and the held-out pairs.
+        ks: cut-offs.
 
     Returns:
         The metrics by baseline, ranked among the training items.
@@ -215,16 +217,20 @@ def lines_to_read_against(task: Task) -> dict[str, dict[str, float]]:
     names = ["popularity", *(["features"] if task.data.features.columns else [])]
     pool = np.flatnonzero(task.train_items)
     return {
-        name: ranked_metrics(BASELINES[name](task, task.test), task.test, pool) for name in names
+        name: ranked_metrics(BASELINES[name](task, task.test), task.test, pool, ks)
+        for name in names
     }
 
 
-def evaluate_baseline(task: Task, name: str) -> dict[str, dict[str, float]]:
+def evaluate_baseline(
+    task: Task, name: str, ks: Sequence[int] = CUTOFFS
+) -> dict[str, dict[str, float]]:
     """Evaluate a baseline on all parts of a task.
 
     Args:
         task: the training edges and the held-out pairs.
         name: one of ``BASELINES``.
+        ks: cut-offs.
 
     Returns:
         As :func:`evaluate_scores`.
@@ -234,10 +240,12 @@ def evaluate_baseline(task: Task, name: str) -> dict[str, dict[str, float]]:
     """
     if name not in BASELINES:
         raise InputError(f"unknown baseline {name!r}: expected one of {', '.join(BASELINES)}")
-    return evaluate_scores(task, BASELINES[name])
+    return evaluate_scores(task, BASELINES[name], ks)
 
 
-def evaluate_scores(task: Task, baseline: Baseline) -> dict[str, dict[str, float]]:
+def evaluate_scores(
+    task: Task, baseline: Baseline, ks: Sequence[int] = CUTOFFS
+) -> dict[str, dict[str, float]]:
     """Evaluate anything that scores without training, on all parts of a task.
 
     Added items are the held-out ones with those of their edges that the task gives back. Scores are
@@ -246,6 +254,7 @@ def evaluate_scores(task: Task, baseline: Baseline) -> dict[str, dict[str, float
     Args:
         task: the training edges and the held-out pairs.
         baseline: makes the scores.
+        ks: cut-offs.
 
     Returns:
         The metrics of :mod:`pinsage_jax.evaluation.metrics` by part: ``valid`` and ``test``, ranked
@@ -254,11 +263,11 @@ def evaluate_scores(task: Task, baseline: Baseline) -> dict[str, dict[str, float
     """
     pool = np.flatnonzero(task.train_items)
     parts = {
-        "valid": ranked_metrics(baseline(task, task.valid), task.valid, pool),
-        "test": ranked_metrics(baseline(task, task.test), task.test, pool),
+        "valid": ranked_metrics(baseline(task, task.valid), task.valid, pool, ks),
+        "test": ranked_metrics(baseline(task, task.test), task.test, pool, ks),
     }
     if task.fresh is not None:
         grown = with_fresh_edges(task)
-        parts["fresh"] = ranked_metrics(baseline(grown, task.fresh), task.fresh)
-        parts["known"] = ranked_metrics(baseline(grown, task.test), task.test)
+        parts["fresh"] = ranked_metrics(baseline(grown, task.fresh), task.fresh, ks=ks)
+        parts["known"] = ranked_metrics(baseline(grown, task.test), task.test, ks=ks)
     return parts

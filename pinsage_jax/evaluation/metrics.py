@@ -27,6 +27,7 @@ import numpy as np
 from lightgcn_jax.arrays import Array, Float, Ids, Int, ItemTable, PRNGKey
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Scorer, user_metrics
+from pinsage_jax.config import CUTOFFS
 from pinsage_jax.encoder.pinsage import unit
 from pinsage_jax.evaluation.ranks import (
     checked_vectors,
@@ -38,8 +39,6 @@ from pinsage_jax.evaluation.ranks import (
 )
 from pinsage_jax.tasks.new_partners import NewPartners
 from pinsage_jax.tasks.task import HeldOut
-
-CUTOFFS = (10, 100)
 
 # How many bytes the distances of one block of pairs may take.
 _BLOCK_BYTES = 32_000_000
@@ -147,33 +146,66 @@ def evaluate_items(
     )
 
 
+def fitting_ks(ks: Sequence[int], pool: int) -> list[int]:
+    """The cut-offs that a catalogue has items for; one that is smaller than all is ranked whole.
+
+    Args:
+        ks: cut-offs.
+        pool: how many items are ranked.
+    """
+    return [k for k in ks if k <= pool] or [pool]
+
+
+def check_ks(ks: Sequence[int], pool: int) -> None:
+    """Refuse cut-offs that the catalogue has no items for, where somebody asked for them.
+
+    Args:
+        ks: cut-offs.
+        pool: how many items are ranked.
+
+    Raises:
+        InputError: one is larger, and they are not those of the default.
+    """
+    if tuple(ks) != CUTOFFS and max(ks) > pool:
+        raise InputError(
+            f"ks: expected cut-offs of at most {pool}, the ranked items, got {max(ks)}"
+        )
+
+
 def ranked_items(
-    scorer: Scorer, held_out: HeldOut, candidates: np.ndarray | None = None
+    scorer: Scorer,
+    held_out: HeldOut,
+    candidates: np.ndarray | None = None,
+    ks: Sequence[int] = CUTOFFS,
 ) -> ItemMetrics:
-    """Rank the positives of held-out pairs, with metrics at the usual cut-offs.
+    """Rank the positives of held-out pairs, with metrics at those cut-offs that the catalogue has
+    items for.
 
     Args:
         scorer: scores of Q queries.
         held_out: the pairs.
         candidates: ``int[C]``, the items that are ranked; None for all.
+        ks: cut-offs.
     """
     pool = scorer.num_items if candidates is None else len(candidates)
-    # A catalogue smaller than every cut-off is ranked whole.
-    ks = [k for k in CUTOFFS if k <= pool] or [pool]
-    return evaluate_items(scorer, held_out, ks=ks, candidates=candidates)
+    return evaluate_items(scorer, held_out, ks=fitting_ks(ks, pool), candidates=candidates)
 
 
 def ranked_metrics(
-    scorer: Scorer, held_out: HeldOut, candidates: np.ndarray | None = None
+    scorer: Scorer,
+    held_out: HeldOut,
+    candidates: np.ndarray | None = None,
+    ks: Sequence[int] = CUTOFFS,
 ) -> dict[str, float]:
-    """Compute the metrics of held-out pairs at the usual cut-offs.
+    """Compute the metrics of held-out pairs.
 
     Args:
         scorer: scores of Q queries.
         held_out: the pairs.
         candidates: ``int[C]``, the items that are ranked; None for all.
+        ks: cut-offs.
     """
-    return ranked_items(scorer, held_out, candidates).metrics
+    return ranked_items(scorer, held_out, candidates, ks).metrics
 
 
 def new_partner_metrics(

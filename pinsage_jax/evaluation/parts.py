@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.evaluation import InnerProduct
+from pinsage_jax.config import CUTOFFS
 from pinsage_jax.encoder.pinsage import PinSage, applied
 from pinsage_jax.evaluation.metrics import ranked_metrics
 from pinsage_jax.tasks.task import HeldOut, Task
@@ -57,6 +59,7 @@ def evaluate_part(
     held_out: HeldOut,
     *,
     candidates: np.ndarray | None = None,
+    ks: Sequence[int] = CUTOFFS,
 ) -> dict[str, float]:
     """Compute hit-rate, MRR, recall and NDCG of held-out pairs.
 
@@ -66,17 +69,22 @@ def evaluate_part(
         vectors: ``float32[R, D]``, z of all items.
         held_out: the pairs.
         candidates: ``int[C]``, the items that are ranked; None for all.
+        ks: cut-offs.
 
     Returns:
         The metrics of :mod:`pinsage_jax.evaluation.metrics`, by name.
     """
-    return ranked_metrics(
-        query_scorer(model, params, vectors, held_out.queries), held_out, candidates
-    )
+    scorer = query_scorer(model, params, vectors, held_out.queries)
+    return ranked_metrics(scorer, held_out, candidates, ks)
 
 
 def evaluate_parts(
-    model: PinSage, params: Any, vectors: np.ndarray, task: Task, pool: np.ndarray
+    model: PinSage,
+    params: Any,
+    vectors: np.ndarray,
+    task: Task,
+    pool: np.ndarray,
+    ks: Sequence[int] = CUTOFFS,
 ) -> dict[str, dict[str, float]]:
     """Evaluate validation and test.
 
@@ -86,11 +94,12 @@ def evaluate_parts(
         vectors: ``float32[R, D]``, z of all items.
         task: the held-out pairs.
         pool: ``int32[n]``, the training items, which are ranked.
+        ks: cut-offs.
 
     Returns:
         The metrics of ``valid`` and of ``test``.
     """
     return {
-        part: evaluate_part(model, params, vectors, held_out, candidates=pool)
+        part: evaluate_part(model, params, vectors, held_out, candidates=pool, ks=ks)
         for part, held_out in (("valid", task.valid), ("test", task.test))
     }

@@ -54,6 +54,8 @@ from pinsage_jax.features.schema import FeatureSchema
 
 FORMAT_VERSION = 3
 _SEPARATOR = "/"
+# Settings that runs of this format may lack.
+_LATER = {"ks", "select_by"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +146,8 @@ class PinSageRun:
         known = {field.name for field in dataclasses.fields(PinSageConfig)}
         if not isinstance(given, dict):
             raise InputError(f"{self.path}/config.json: expected settings, got {given!r}")
-        if odd := sorted(known.symmetric_difference(given)):
+        # Runs of earlier versions have their defaults.
+        if odd := sorted(known.symmetric_difference(given) - (_LATER - given.keys())):
             raise InputError(f"{self.path}/config.json: missing or unknown settings: {odd}")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value

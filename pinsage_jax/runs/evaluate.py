@@ -49,12 +49,12 @@ def evaluate_run(
     """
     run = read_finished(path)
     task, vectors, pool = run.task, run.vectors, run.pool
-    parts = evaluate_parts(run.model, run.params, vectors, task, pool)
+    parts = evaluate_parts(run.model, run.params, vectors, task, pool, run.config.ks)
     key = stream(run.config, "evaluation")
     triplets = triplet_accuracy(key, directions(vectors), task.test, candidates=pool)
     figures = {
         "parts": parts,
-        "baselines": lines_to_read_against(task),
+        "baselines": lines_to_read_against(task, run.config.ks),
         "triplets": triplets.accuracy,
         "probe": {},
         "not_probed": {},
@@ -95,8 +95,9 @@ def evaluate_fresh(
         raise InputError("fresh: expected a task with held-out items, it has none")
     live = with_fresh_items(run, text_encoders)
     places = live.items.rows(task.data.interactions.items.ids)
+    ranked = (run.model, run.params, live.vectors)
     return {
-        part: evaluate_part(run.model, run.params, live.vectors, renumbered(held_out, places))
+        part: evaluate_part(*ranked, renumbered(held_out, places), ks=run.config.ks)
         for part, held_out in (("fresh", task.fresh), ("test", task.test))
     }
 

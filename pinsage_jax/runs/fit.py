@@ -27,7 +27,6 @@ from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Meaning, Prepared, prepare
 from pinsage_jax.training.step import TrainState
 from pinsage_jax.training.trainer import (
-    METRIC,
     Progress,
     Reporter,
     SilentReporter,
@@ -217,11 +216,13 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
         out=None if run is None else run.vectors,
     )
     embedding = time.perf_counter() - started
-    figures = evaluate_parts(prepared.model, progress.best, items.vectors, task, trainer.pool)
+    figures = evaluate_parts(
+        prepared.model, progress.best, items.vectors, task, trainer.pool, config.ks
+    )
     summary: dict[str, Any] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
-        "selected_by": f"valid {METRIC}",
+        "selected_by": f"valid {config.metric}",
         "ranked_items": len(trainer.pool),
         **figures,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(progress.best)),

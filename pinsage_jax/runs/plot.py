@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from pinsage_jax.evaluation.metrics import ItemMetrics, ranked_items
 from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import FinishedRun, read_finished
-from pinsage_jax.training.trainer import METRIC
 
 _QUERIES = 10_000
 
@@ -39,12 +38,14 @@ def plot_run(path: Path, out: Path, *, groups: int = 4) -> Path:
     directory, run = PinSageRun.open(path), read_finished(path)
     task, pool = run.task, run.pool
     by_popularity = BASELINES["popularity"]
-    popular = ranked_items(by_popularity(task, task.test), task.test, pool)
+    ks = run.config.ks
+    popular = ranked_items(by_popularity(task, task.test), task.test, pool, ks)
     scorer = query_scorer(run.model, run.params, run.vectors, task.test.queries)
-    own = ranked_items(scorer, task.test, pool)
+    own = ranked_items(scorer, task.test, pool, ks)
     lowest = next(name for name in own.metrics if name.startswith("hit_rate@"))
-    before = ranked_items(by_popularity(task, task.valid), task.valid, pool).metrics
-    top: list[Panel] = _learning(directory, (METRIC, lowest), before)
+    before = ranked_items(by_popularity(task, task.valid), task.valid, pool, ks).metrics
+    shown = tuple(dict.fromkeys((run.config.metric, lowest)))
+    top: list[Panel] = _learning(directory, shown, before)
     bottom = _of_test(run, scorer, own, popular, lowest, groups)
     title = f"pinsage on {data_name(directory.record.get('data') or {})}"
     lines = [
@@ -56,14 +57,15 @@ def plot_run(path: Path, out: Path, *, groups: int = 4) -> Path:
 
 
 def _learning(
-    directory: PinSageRun, metrics: tuple[str, str], popular: dict[str, float]
+    directory: PinSageRun, metrics: Sequence[str], popular: dict[str, float]
 ) -> list[Panel]:
     history, chosen = directory.read_metrics(), directory.summary["best_epoch"]
     panels: list[Panel] = []
     for name in metrics:
         epochs = [one["epoch"] for one in history if "valid" in one]
         values = [one["valid"][name] for one in history if "valid" in one]
-        label = f"{name} (share of pairs found)" if name != METRIC else f"{name} (0 to 1)"
+        of_pairs = name.startswith("hit_rate@")
+        label = f"{name} (share of pairs found)" if of_pairs else f"{name} (0 to 1)"
         title = f"Validation over the epochs: {name}"
         line = (POPULARITY, popular[name])
         panels.append(Curves(title, label, {"valid": (epochs, values)}, chosen, line))

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pinsage_jax.training.trainer import METRIC, Reporter, SilentReporter
+from pinsage_jax.training.trainer import Reporter, SilentReporter
 
 
 class ConsoleReporter(SilentReporter):
@@ -16,10 +16,11 @@ class ConsoleReporter(SilentReporter):
     Args:
         console: where it is shown.
         epochs: how many epochs the run has at most.
+        metric: the metric of validation that is shown.
     """
 
-    def __init__(self, console: Console, epochs: int):
-        self._console, self._epochs = console, epochs
+    def __init__(self, console: Console, epochs: int, metric: str = "mrr"):
+        self._console, self._epochs, self._metric = console, epochs, metric
         self._progress = Progress(
             BarColumn(bar_width=10),
             TextColumn("{task.fields[detail]}"),
@@ -47,7 +48,7 @@ class ConsoleReporter(SilentReporter):
 
     def evaluated(self, record: dict[str, Any]) -> None:
         valid = record.get("valid")
-        figures = "" if valid is None else f"  valid {METRIC} {valid[METRIC]:.4f}"
+        figures = "" if valid is None else f"  valid {self._metric} {valid[self._metric]:.4f}"
         if record["epoch"]:
             figures = f"  loss {record['loss']:.4f}{figures}  {record['seconds']:.1f} s"
         self._console.print(f"epoch {record['epoch']}{figures}", soft_wrap=True)

@@ -22,11 +22,11 @@ import numpy as np
 import optax
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.config import PinSageConfig, stream
+from pinsage_jax.config import PinSageConfig, metric_names, stream
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.initial import standardised
 from pinsage_jax.encoder.pinsage import init_params
-from pinsage_jax.evaluation.metrics import ItemMetrics, ranked_items
+from pinsage_jax.evaluation.metrics import ItemMetrics, check_ks, fitting_ks, ranked_items
 from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.evaluation.ranks import reciprocal_ranks
 from pinsage_jax.negatives.curriculum import active_hard
@@ -38,8 +38,6 @@ from pinsage_jax.training.step import TrainState
 
 # How many items the initial layers are shifted and scaled by.
 _INITIAL_ITEMS = 1024
-METRIC = "mrr"
-"""The metric of validation by which the epoch is chosen."""
 
 
 class Reporter(Protocol):
@@ -127,7 +125,18 @@ class Trainer:
         self.epochs = kind(task, config, prepared, self.optimizer)
         self.tiers = np.zeros(len(self.epochs.capacities), int)
         self._drawn_at = 0
-        self._start_ranks: np.ndarray | None = None  # of validation's pairs before the first step
+        self._start: ItemMetrics | None = None  # validation before the first step
+        self._check_selection()
+
+    def _check_selection(self) -> None:
+        """Refuse cut-offs that the catalogue has no items for."""
+        ks, most = self.config.ks, len(self.pool)
+        check_ks(ks, most)
+        if self.config.metric not in metric_names(fitting_ks(ks, most)):
+            raise InputError(
+                f"select_by: expected a cut-off of at most {most}, the training items, "
+                f"got {self.config.metric}"
+            )
 
     def go_on(self, params: Any) -> Progress:
         """The progress before the first step of a run that goes on with another's encoder.
@@ -222,7 +231,7 @@ class Trainer:
         prepared, valid = self.prepared, self.task.valid
         vectors = embed_all(prepared.model, params, prepared.features, prepared.table).vectors
         scorer = query_scorer(prepared.model, params, vectors, valid.queries)
-        return ranked_items(scorer, valid, self.pool)
+        return ranked_items(scorer, valid, self.pool, self.config.ks)
 
     def is_better(self, found: ItemMetrics, progress: Progress) -> bool:
         """Tell whether an epoch replaces the best so far.
@@ -231,12 +240,18 @@ class Trainer:
             found: its ranks on validation.
             progress: how far the run is.
         """
-        value = found.metrics[METRIC]
+        value = found.metrics[self.config.metric]
         if progress.best_epoch or not np.isfinite(progress.best_value):
             return value > progress.best_value
-        if self._start_ranks is None:  # the run was resumed: the best is still the start
-            self._start_ranks = self.validate(progress.best).ranks
-        return exceeds_chance(reciprocal_ranks(found.ranks) - reciprocal_ranks(self._start_ranks))
+        if self._start is None:  # the run was resumed: the best is still the start
+            self._start = self.validate(progress.best)
+        return exceeds_chance(self._values(found) - self._values(self._start))
+
+    def _values(self, found: ItemMetrics) -> np.ndarray:
+        """The values whose mean is the metric that chooses: of pairs for MRR, else of queries."""
+        if self.config.metric == "mrr":
+            return reciprocal_ranks(found.ranks)
+        return found.per_query[self.config.metric]
 
     def advance(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
         """Train one epoch, and evaluate it on validation where that is due.
@@ -258,7 +273,7 @@ class Trainer:
                 progress = progress._replace(
                     best=jax.tree.map(jnp.copy, progress.state.params),
                     best_epoch=progress.epoch,
-                    best_value=found.metrics[METRIC],
+                    best_value=found.metrics[self.config.metric],
                 )
         record["seconds"] = time.perf_counter() - started
         self.reporter.evaluated(record)
@@ -276,10 +291,10 @@ class Trainer:
             The progress, and the record of epoch 0.
         """
         found = self.validate(progress.state.params)
-        self._start_ranks = found.ranks
+        self._start = found
         record: dict[str, Any] = {"epoch": 0, "valid": found.metrics}
         self.reporter.evaluated(record)
-        return progress._replace(best_value=found.metrics[METRIC]), record
+        return progress._replace(best_value=found.metrics[self.config.metric]), record
 
     def finished(self, progress: Progress) -> bool:
         """Tell whether no epoch is left, or patience is at its end.

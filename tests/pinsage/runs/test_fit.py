@@ -115,6 +115,32 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
     assert [figures] == without_seconds([whole.summary])
 
 
+def test_cut_offs_and_the_metric_that_chooses_are_the_run_s(tmp_path):
+    config = tiny(pooling="none", select_by="recall@20", ks=(5, 20))
+    run = fit(pins_task(), config, out=tmp_path / "run", data=DATA)
+    stored = PinSageRun.open(tmp_path / "run")
+    assert stored.config == config
+    assert run.summary["selected_by"] == "valid recall@20"
+    names = {"mrr"} | {f"{name}@{k}" for name in ("hit_rate", "recall", "ndcg") for k in (5, 20)}
+    assert set(run.summary["test"]) == names
+    figures = evaluate_run(tmp_path / "run", probe=False)
+    assert figures["parts"]["test"] == pytest.approx(run.summary["test"])
+    assert set(figures["baselines"]["popularity"]) == names
+    assert set(figures["added"]["fresh"]) == names
+
+
+def test_a_run_of_before_there_was_a_choice_has_the_defaults(copy):
+    settings = json.loads((copy / "config.json").read_text())
+    for name in ("ks", "select_by"):
+        del settings["config"][name]
+    (copy / "config.json").write_text(json.dumps(settings))
+    assert PinSageRun.open(copy).config == CONFIG
+    del settings["config"]["dim"]
+    (copy / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"missing or unknown settings: \['dim'\]"):
+        _ = PinSageRun.open(copy).config
+
+
 def test_what_a_finished_run_holds(run):
     stored = PinSageRun.open(run.path)
     assert stored.config == CONFIG

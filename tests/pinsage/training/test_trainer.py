@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.config import Purpose, stream
+from pinsage_jax.config import Purpose, metric_names, stream
 from pinsage_jax.evaluation.ranks import reciprocal_ranks
 from pinsage_jax.training import trainer as trainer_module
 from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
@@ -101,10 +101,43 @@ def test_the_start_gives_way_only_to_what_exceeds_chance(trained):
     every = at_start._replace(ranks=np.ones_like(ahead), metrics={"mrr": 1.0})
     assert trainer.is_better(every, assessed)
     # A resumed run has lost the ranks of its start and finds the same.
-    trainer._start_ranks = None
+    trainer._start = None
     assert not trainer.is_better(barely, assessed)
     # Between trained epochs the larger mean decides.
     assert trainer.is_better(barely, assessed._replace(best_epoch=1))
+
+
+def test_another_metric_chooses_at_cut_offs_of_one_s_own(trained):
+    config = tiny(pooling="none", select_by="ndcg@5", ks=(5, 20))
+    trainer = Trainer(pins_task(), config, trained[0].prepared)
+    start = trainer.start()
+    found = trainer.validate(start.best)
+    assert set(found.metrics) == set(metric_names((5, 20)))
+    assert trainer.is_better(found, start._replace(best_epoch=1, best_value=0.0))
+    above = start._replace(best_epoch=1, best_value=found.metrics["ndcg@5"])
+    assert not trainer.is_better(found, above)
+    # The start gives way to a gain of the queries' values that exceeds chance.
+    assessed, record = trainer.assess_start(start)
+    assert assessed.best_value == record["valid"]["ndcg@5"]
+    perfect = dict.fromkeys(found.per_query, np.ones(len(found.queries), np.float32))
+    assert trainer.is_better(found._replace(per_query=perfect), assessed)
+    assert not trainer.is_better(found, assessed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ks": (10, 500)}, "ks: expected cut-offs of at most 2[0-9]{2}, the ranked ones, got 500"),
+        ({"select_by": "recall@20"}, "select_by: expected one of mrr, hit_rate@10"),
+        ({"select_by": "ndcg@10", "ks": (5,)}, "select_by: expected one of mrr, hit_rate@5, re"),
+        ({"ks": ()}, "ks: expected distinct integers"),
+        ({"ks": (5, 5)}, "ks: expected distinct integers"),
+        ({"ks": (0,)}, "ks: expected distinct integers"),
+    ],
+)
+def test_metrics_and_cut_offs_that_do_not_fit(changes, message, trained):
+    with pytest.raises(InputError, match=message):
+        Trainer(pins_task(), tiny(pooling="none", **changes), trained[0].prepared)
 
 
 def test_an_epoch_s_loss_is_the_mean_over_its_steps(trained):
