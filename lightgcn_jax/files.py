@@ -325,7 +325,19 @@ def write_json(target: Path, value: Any) -> None:
     Raises:
         ValueError: the value holds a NaN or an infinity, which JSON lacks.
     """
-    write_text(target, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(target, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON, as it is written.
+
+    Args:
+        value: a JSON value.
+
+    Raises:
+        ValueError: the value holds a NaN or an infinity, which JSON lacks.
+    """
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

@@ -20,6 +20,7 @@ STAGES = [
     "fields",
     "interrupts",
     "files",
+    "sums",
     "asked",
     "allocator",
     "caches",

@@ -10,6 +10,7 @@ checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
 model.safetensors          what a closed form needs beyond settings and pairs, or the network that
                            a trained model scores by, if anything
+sums.json                  SHA-256 sums of the files of a finished run but pictures
 summary.json               the figures; written last, so a run with it is finished
 loss.png, metrics.png      curves, where matplotlib is installed
 plot.png                   the picture of the command plot, where it was called
@@ -37,6 +38,7 @@ from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import CountChange, Pairs, Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
+    json_text,
     locked,
     read_json,
     refuse_links,
@@ -48,6 +50,7 @@ from lightgcn_jax.files import (
 )
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.runs.stored_split import (
+    STORED,
     pair_arrays,
     read_also_seen,
     read_ids,
@@ -58,6 +61,7 @@ from lightgcn_jax.runs.stored_split import (
 )
 from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
+from lightgcn_jax.sums import Sums, remove_sums, write_sums
 
 FORMAT_VERSION = 2
 _FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
@@ -159,8 +163,12 @@ class RunDirectory:
         return locked(self.path / ".lock", message)
 
     @cached_property
+    def _sums(self) -> Sums:
+        return Sums(self.path)
+
+    @cached_property
     def _settings(self) -> dict[str, Any]:
-        settings = read_json(self.path / "config.json")
+        settings = read_json(self._sums.checked("config.json"))
         if not isinstance(settings, dict):
             raise InputError(f"{self.path / 'config.json'}: expected a JSON object")
         return settings
@@ -241,6 +249,8 @@ class RunDirectory:
             report = tuple(CountChange(*change) for change in about["report"])
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.path / 'config.json'}: split: cannot use {error}") from None
+        for file in STORED:
+            self._sums.checked(file)
         users, items = (read_ids(self.path, name) for name in ("users", "items"))
         train, valid, test = read_parts(self.path)
         titles = read_titles(self.path)
@@ -249,7 +259,8 @@ class RunDirectory:
     @cached_property
     def also_seen(self) -> Pairs | None:
         """Pairs that users know beyond the split, and are not recommended: low ratings."""
-        return read_also_seen(self.path, len(self.split.users), len(self.split.items))
+        users, items = len(self.split.users), len(self.split.items)  # which checks the files' sums
+        return read_also_seen(self.path, users, items)
 
     @property
     def checkpoints(self) -> Path:
@@ -276,7 +287,7 @@ class RunDirectory:
 
     def history(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
+        path = self._sums.checked("metrics.jsonl")
         with reading(path, "a JSON object a line"):
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -295,7 +306,7 @@ class RunDirectory:
         Raises:
             InputError: the run is not finished, or the file is damaged.
         """
-        path = self.path / "embeddings.safetensors"
+        path = self._sums.checked("embeddings.safetensors")
         if not path.exists():
             raise InputError(
                 f"{self.path}: expected a finished run, it holds no embeddings yet; resume it first"
@@ -335,7 +346,7 @@ class RunDirectory:
         self.finished_summary()
         if not names:
             return {}
-        path = self.path / "model.safetensors"
+        path = self._sums.checked("model.safetensors")
         with reading(path, "the model's tensors"):
             tensors = safetensors.numpy.load_file(path)
         if set(tensors) != set(names):
@@ -348,12 +359,20 @@ class RunDirectory:
         Args:
             summary: a JSON value.
         """
-        write_json(self.path / "summary.json", summary)
+        text = json_text(summary)
+        write_sums(self.path, {"summary.json": text.encode()})
+        write_text(self.path / "summary.json", text)
+
+    def begin_again(self) -> None:
+        """Forget that the run was about to finish, for it goes on."""
+        remove_sums(self.path)
+        self.__dict__.pop("_sums", None)
 
     def summary(self) -> dict[str, Any] | None:
         """The figures of a finished run; None before that."""
-        path = self.path / "summary.json"
-        return read_json(path) if path.exists() else None
+        if not (self.path / "summary.json").exists():
+            return None
+        return read_json(self._sums.checked("summary.json"))
 
     def finished_summary(self) -> dict[str, Any]:
         """The figures of a run that has to be finished.
@@ -363,7 +382,9 @@ class RunDirectory:
         """
         summary = self.summary()
         if summary is None:
-            raise InputError(f"{self.path}: expected a finished run, it is not; resume it first")
+            raise InputError(
+                f"{self.path}: expected a finished run, it holds no summary.json; resume it first"
+            )
         return summary
 
 

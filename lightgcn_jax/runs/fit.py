@@ -284,6 +284,7 @@ def resume(
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
     with directory.locked(), resumable(directory):
+        directory.begin_again()
         if isinstance(config, TrainConfig):
             trainer = Trainer(directory.split, config, optimizer, directory, reporter)
             if not checkpoint_folders(directory.checkpoints):

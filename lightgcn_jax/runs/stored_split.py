@@ -17,6 +17,9 @@ from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
 
+STORED = ("users.parquet", "items.parquet", "pairs.safetensors")
+"""The files of a split."""
+
 _TITLE = "title"
 _PAIRS = "pairs.safetensors"
 _ALSO_SEEN = "also_seen"

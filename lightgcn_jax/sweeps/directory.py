@@ -8,6 +8,7 @@ groups/NNN/            checkpoints of the trials under way, by the first of thos
                        together; curves and metrics.jsonl stay
 sweep.png              where matplotlib is installed
 best/, best-refit/     the runs of the best trial
+sums.json              SHA-256 sums of the files of a finished sweep but pictures and runs
 .lock                  held by the process that sweeps
 =====================  ==========================================================================
 
@@ -34,15 +35,17 @@ from lightgcn_jax.files import read_json, refuse_links, whole_folder, write_json
 from lightgcn_jax.graph.bipartite import BipartiteGraph, training_graph
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.replicas import PER_REPLICA
+from lightgcn_jax.runs.stored_split import STORED
 from lightgcn_jax.runs.summary import seed_statistics
 from lightgcn_jax.settings.config import Config, TrainConfig
 from lightgcn_jax.settings.names import flat
+from lightgcn_jax.sums import NAME, Sums, write_sums
 from lightgcn_jax.sweeps.space import SweepConfig, quiet_optuna
 from lightgcn_jax.training.strategies import StepCost
 
 FORMAT_VERSION = 2
-# Optuna makes its lock as a link to its log; a killed process leaves it.
-_OPTUNAS_LOCK = "optuna.log.lock"
+OPTUNAS_LOCK = "optuna.log.lock"
+"""Optuna makes its lock as a link to its log; a killed process leaves it."""
 
 Trial = Any
 """An ``optuna.trial.FrozenTrial``; Optuna is imported only where something is swept."""
@@ -81,13 +84,17 @@ class SweepDirectory:
         return cls(path)
 
     @cached_property
+    def _sums(self) -> Sums:
+        return Sums(self.path)
+
+    @cached_property
     def config(self) -> SweepConfig:
         """What is tried; InputError where the directory holds no sweep, or another version's."""
         path = self.path / "sweep.json"
         if not path.exists():
             raise InputError(f"{self.path}: expected a sweep, it holds no sweep.json")
-        refuse_links(self.path, _OPTUNAS_LOCK)
-        plan = read_json(path)
+        refuse_links(self.path, OPTUNAS_LOCK)
+        plan = read_json(self._sums.checked("sweep.json"))
         found = plan.get("format") if isinstance(plan, dict) else None
         if found != FORMAT_VERSION:
             raise InputError(f"{path}: expected a sweep of format {FORMAT_VERSION}, got {found!r}")
@@ -96,6 +103,8 @@ class SweepDirectory:
     @cached_property
     def start(self) -> RunDirectory:
         """The split, its rows in the order in which they came, and where it came from."""
+        for file in ("config.json", *STORED):
+            self._sums.checked(f"split/{file}")
         return RunDirectory.open(self.path / "split")
 
     @cached_property
@@ -103,17 +112,18 @@ class SweepDirectory:
         """Optuna's study; for the process that holds the sweep."""
         with quiet_optuna() as optuna:
             storage = self._storage
-            return optuna.create_study(
-                storage=storage, study_name="sweep", direction="maximize", load_if_exists=True
-            )
+            # Making a study that is there adds a line to the log, which a finished sweep keeps.
+            if storage.get_all_studies():
+                return optuna.load_study(storage=storage, study_name="sweep")
+            return optuna.create_study(storage=storage, study_name="sweep", direction="maximize")
 
     @cached_property
     def _storage(self) -> Any:
-        log = self.path / "optuna.log"
+        log = self._sums.checked("optuna.log")
         if log.exists():
             # A killed process may leave half a line, and the lock that Optuna itself takes.
             os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
-            log.with_name(_OPTUNAS_LOCK).unlink(missing_ok=True)
+            log.with_name(OPTUNAS_LOCK).unlink(missing_ok=True)
         with quiet_optuna() as optuna:
             backend = optuna.storages.journal.JournalFileBackend(str(log))
             return optuna.storages.JournalStorage(backend)
@@ -158,6 +168,11 @@ class SweepDirectory:
             else:
                 figures = spread(attributes["seeds"], "valid", self.config.shared.metric)
                 self.study.tell(trial.number, figures["mean"])
+
+    def finish(self) -> None:
+        """List the sums of the sweep's files, whose last line is written; once."""
+        if not (self.path / NAME).exists():
+            write_sums(self.path, {})
 
     def note(self, trial: Trial, **attributes: Any) -> None:
         """Store user attributes of a trial.

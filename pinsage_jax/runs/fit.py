@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import refuse_taken, write_json
+from lightgcn_jax.files import refuse_taken
 from lightgcn_jax.interrupts import explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
 from lightgcn_jax.runs.interrupt import gone_unless_begun
@@ -133,6 +133,7 @@ def resume(
     if run.is_finished:
         raise InputError(f"{path}: the run is finished already; there is nothing to resume")
     with run.held(), _resumable(run):
+        run.begin_again()
         remove_unfinished(run.checkpoints)
         task, config, records = load_task(run), run.config, run.read_metrics()
         meaning = Meaning(run.read_schema(), read_structure(run, config))
@@ -230,6 +231,6 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
     }
     if run is not None:
         run.write_params(progress.best)
-        write_json(run.path / "summary.json", summary)
+        run.write_summary(summary)
     path = None if run is None else run.path
     return Fit(task, config, prepared, progress.best, items, summary, path)

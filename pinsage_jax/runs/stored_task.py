@@ -111,7 +111,7 @@ def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
     }
     name = str(run.record.get("data", {}).get("dataset", run.path.name))
     # Only the training edges are kept: the others are in the held-out pairs.
-    data = ItemData(name, train, read_table(run.path), labels)
+    data = ItemData(name, train, read_table(run), labels)
     parts: dict[str, Any] = {
         part: _held_out(part, arrays)
         for part in _PARTS
@@ -195,16 +195,16 @@ def write_table(folder: Path, table: FeatureTable) -> None:
     write_json(folder / _KINDS, {name: column.kind for name, column in table.columns.items()})
 
 
-def read_table(folder: Path) -> FeatureTable:
+def read_table(run: PinSageRun) -> FeatureTable:
     """Read what :func:`write_table` wrote.
 
     Args:
-        folder: where the files lie.
+        run: the run.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit each other.
     """
-    path, kinds = folder / _TABLE, read_json(folder / _KINDS)
+    path, kinds = run.sums.checked(_TABLE), read_json(run.sums.checked(_KINDS))
     frame = read_parquet(path)
     if not isinstance(kinds, dict) or frame.columns != [_ROW, *kinds]:
         raise InputError(f"{path}: expected the columns that {_KINDS} names, got {frame.columns}")

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +38,7 @@ from lightgcn_jax.settings import ClosedFormConfig, TrainConfig, flat, from_flat
 from lightgcn_jax.settings.names import replaced
 from lightgcn_jax.training import Optimization, Strategies, plan_epoch
 from tests.lightgcn import oracles
+from tests.unlisted import without_sums
 
 
 def pair_set(pairs):
@@ -419,7 +419,7 @@ FIRST_FORMAT = {
 
 
 def test_a_run_of_the_first_format_names_the_version_that_wrote_it(run, tmp_path):
-    old = shutil.copytree(run, tmp_path / "old")
+    old = without_sums(run, tmp_path / "old")
     (old / "config.json").write_text(json.dumps(FIRST_FORMAT))
     with pytest.raises(InputError) as refused:
         evaluate_run(old, (10,))
@@ -444,8 +444,7 @@ def test_settings_that_came_after_a_run_have_their_defaults(run, small_config, t
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{} and no more"])
 def test_damaged_pairs_are_named(run, content, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
+    copy = without_sums(run, tmp_path / "copy")
     (copy / "pairs.safetensors").write_bytes(content)
     with pytest.raises(
         InputError, match=r"pairs\.safetensors: expected train, valid and test pairs"
