@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, replacing, sha256, write_json
+from lightgcn_jax.files import replacing, sha256
+from lightgcn_jax.json_files import read_json, write_json
 
 NAME = "sums.json"
 """The file in the directory."""

@@ -17,7 +17,8 @@ import jax
 
 from lightgcn_jax.arrays import default_device
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, sha256, whole_folder, write_json
+from lightgcn_jax.files import sha256, whole_folder
+from lightgcn_jax.json_files import read_json, write_json
 from lightgcn_jax.sums import State, said, states
 
 _ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
@@ -175,9 +176,9 @@ def _restore(path: Path, template: Any) -> Any:
     try:
         with _checkpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), wanted)
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # orbax raises this or that
         # The bytes are whole, so it is the structure: another optimizer's state, for instance.
         raise InputError(
             f"{path.parent}: the checkpoint holds other arrays than this run's settings and "
-            f"optimizer have: {str(error).splitlines()[0]}"
+            f"optimizer have: {[*str(error).splitlines(), type(error).__name__][0]}"
         ) from error

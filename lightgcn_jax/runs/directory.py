@@ -34,23 +34,25 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from lightgcn_jax.arrays import check_array
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import CountChange, Pairs, Split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
-    json_text,
     locked,
-    read_json,
     refuse_links,
     remove_abandoned,
     replacing,
     whole_folder,
-    write_json,
     write_text,
 )
+from lightgcn_jax.json_files import json_text, read_json, read_json_lines, write_json
+from lightgcn_jax.runs.metadata import CLOSED_FORM_SUMMARY, EPOCH, SETTINGS, TRAINED_SUMMARY
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.runs.stored_split import (
     STORED,
+    naming,
     pair_arrays,
     read_also_seen,
     read_ids,
@@ -64,7 +66,6 @@ from lightgcn_jax.settings.registry import own_objects
 from lightgcn_jax.sums import Sums, remove_sums, write_sums
 
 FORMAT_VERSION = 2
-_FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
 _PACKAGE = "lightgcn-pinsage-jax"
 
 
@@ -151,9 +152,7 @@ class RunDirectory:
                 f"{path}: expected a run of format {FORMAT_VERSION}, got {found!r}; open it with "
                 f"the version that wrote it, {_PACKAGE} {wrote or 'of an unknown version'}"
             )
-        missing = _FIELDS - run._settings.keys()
-        if missing:
-            raise InputError(f"{path / 'config.json'}: expected the fields {sorted(missing)} too")
+        document(path / "config.json", run._settings, SETTINGS)
         return run
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
@@ -168,10 +167,8 @@ class RunDirectory:
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        settings = read_json(self._sums.checked("config.json"))
-        if not isinstance(settings, dict):
-            raise InputError(f"{self.path / 'config.json'}: expected a JSON object")
-        return settings
+        path = self._sums.checked("config.json")
+        return document(path, read_json(path), ANYTHING)
 
     @cached_property
     def config(self) -> Config:
@@ -188,14 +185,12 @@ class RunDirectory:
             InputError: the run was not started with such an object, or its settings do not fit.
         """
         path, stored = self.path / "config.json", self._settings["config"]
-        if not isinstance(stored, dict):
-            raise InputError(f"{path}: config: expected settings by name, got {stored!r}")
         own = self.own_objects
         objects = in_place_of(own, given, self.path, is_trained="loss" in stored)
         try:
             return from_flat(stored, objects)
         except InputError as error:
-            raise InputError(f"{path}: config: {error}") from None
+            raise InputError(f"{path}: config.{error}") from None
 
     @property
     def offset_columns(self) -> int:
@@ -205,12 +200,7 @@ class RunDirectory:
     @property
     def own_objects(self) -> dict[str, str]:
         """The descriptions of the objects of one's own that the run was started with, by field."""
-        own = self._settings["own"]
-        if not isinstance(own, dict):
-            raise InputError(
-                f"{self.path / 'config.json'}: own: expected descriptions by field, got {own!r}"
-            )
-        return own
+        return self._settings["own"]
 
     def refuse_own_objects(self, what: str, instead: str) -> None:
         """Make sure that the run needs nothing but its directory.
@@ -244,11 +234,8 @@ class RunDirectory:
     def split(self) -> Split:
         """The pairs and id maps that the run trains and is evaluated on."""
         about = self._settings["split"]
-        try:
-            description, notes = about["description"], tuple(about["notes"])
-            report = tuple(CountChange(*change) for change in about["report"])
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{self.path / 'config.json'}: split: cannot use {error}") from None
+        description, notes = about["description"], tuple(about["notes"])
+        report = tuple(CountChange(*change) for change in about["report"])
         for file in STORED:
             self._sums.checked(file)
         users, items = (read_ids(self.path, name) for name in ("users", "items"))
@@ -288,8 +275,7 @@ class RunDirectory:
     def history(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl."""
         path = self._sums.checked("metrics.jsonl")
-        with reading(path, "a JSON object a line"):
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return document(path, read_json_lines(path), list_of(EPOCH))
 
     def write_embeddings(self, users: np.ndarray, items: np.ndarray) -> None:
         """Write the final embeddings of the best epoch atomically.
@@ -314,10 +300,12 @@ class RunDirectory:
         with reading(path, "users and items tensors"):
             tensors = safetensors.numpy.load_file(path)
             users, items = tensors["users"], tensors["items"]
-        if len(users) != len(self.split.users) or len(items) != len(self.split.items):
+        with naming(path):
+            check_array("users", users, (len(self.split.users), None), np.float32)
+            check_array("items", items, (len(self.split.items), users.shape[1]), np.float32)
+        if users.shape[1] <= self.offset_columns:
             raise InputError(
-                f"{path}: expected {len(self.split.users)} users and {len(self.split.items)} "
-                f"items, got {len(users)} and {len(items)}"
+                f"{path}: expected more than {self.offset_columns} columns, got {users.shape[1]}"
             )
         return users, items
 
@@ -372,7 +360,10 @@ class RunDirectory:
         """The figures of a finished run; None before that."""
         if not (self.path / "summary.json").exists():
             return None
-        return read_json(self._sums.checked("summary.json"))
+        path = self._sums.checked("summary.json")
+        is_trained = "loss" in self._settings["config"]
+        kind = TRAINED_SUMMARY if is_trained else CLOSED_FORM_SUMMARY
+        return document(path, read_json(path), kind)
 
     def finished_summary(self) -> dict[str, Any]:
         """The figures of a run that has to be finished.

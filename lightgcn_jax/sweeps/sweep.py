@@ -122,7 +122,7 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
                 _train_group(directory, group, reporter)
                 _keep_curves(path)
             _keep_curves(path)
-            trials = directory.study.get_trials()
+            trials = directory.trials
             best = _best(path, trials)
             plot = plot_sweep(path, config, directory.study)
             if config.train_best:

@@ -39,22 +39,23 @@ import safetensors.numpy
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
-    json_text,
     locked,
-    read_json,
     refuse_links,
     remove_abandoned,
     replacing,
     whole_folder,
-    write_json,
     write_text,
 )
+from lightgcn_jax.json_files import json_text, read_json, read_json_lines, write_json
+from lightgcn_jax.runs.metadata import EPOCH
 from lightgcn_jax.sums import Sums, remove_sums, write_sums
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.schema import FeatureSchema
+from pinsage_jax.runs.metadata import SETTINGS, SUMMARY
 
 FORMAT_VERSION = 3
 _SEPARATOR = "/"
@@ -105,6 +106,7 @@ class PinSageRun:
                 f"{path}/config.json: expected format {FORMAT_VERSION}, got {version!r}; train "
                 "again, or open the run with the version that wrote it"
             )
+        document(run.path / "config.json", run.record, SETTINGS)
         return run
 
     @contextlib.contextmanager
@@ -137,10 +139,8 @@ class PinSageRun:
     @property
     def record(self) -> dict[str, Any]:
         """The contents of config.json."""
-        record = read_json(self.sums.checked("config.json"))
-        if not isinstance(record, dict):
-            raise InputError(f"{self.path}/config.json: expected an object")
-        return record
+        path = self.sums.checked("config.json")
+        return document(path, read_json(path), ANYTHING)
 
     @property
     def config(self) -> PinSageConfig:
@@ -149,10 +149,8 @@ class PinSageRun:
         Raises:
             InputError: a setting is missing, unknown or does not fit.
         """
-        given = self.record.get("config")
+        given = self.record["config"]
         known = {field.name for field in dataclasses.fields(PinSageConfig)}
-        if not isinstance(given, dict):
-            raise InputError(f"{self.path}/config.json: expected settings, got {given!r}")
         if odd := sorted(known.symmetric_difference(given)):
             raise InputError(f"{self.path}/config.json: missing or unknown settings: {odd}")
         values: dict[str, Any] = {
@@ -175,10 +173,8 @@ class PinSageRun:
                 f"{self.path}: the run is not finished, it holds no summary.json; go on with "
                 "pinsage-jax train --resume"
             )
-        summary = read_json(self.sums.checked("summary.json"))
-        if not isinstance(summary, dict):
-            raise InputError(f"{self.path}/summary.json: expected an object")
-        return summary
+        path = self.sums.checked("summary.json")
+        return document(path, read_json(path), SUMMARY)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the figures; from then on the run counts as finished.
@@ -320,10 +316,7 @@ class PinSageRun:
         path = self.sums.checked("metrics.jsonl")
         if not path.exists():
             return []
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except ValueError as error:  # no JSON, or no UTF-8
-            raise InputError(f"{path}: expected a JSON object a line: {error}") from error
+        return document(path, read_json_lines(path), list_of(EPOCH))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import document
 from lightgcn_jax.files import refuse_taken
 from lightgcn_jax.interrupts import explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
@@ -22,6 +23,7 @@ from pinsage_jax.encoder.all_items import ItemVectors, embed_all
 from pinsage_jax.evaluation.parts import evaluate_parts
 from pinsage_jax.features.schema import TextEncoders
 from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.metadata import PROGRESS
 from pinsage_jax.runs.stored_task import load_task, read_structure, save_task
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Meaning, Prepared, prepare
@@ -145,8 +147,12 @@ def resume(
             load_checkpoint(run.checkpoints, template) if run.checkpoints.exists() else None
         )
         if checkpoint is not None:
-            progress = _progress(checkpoint.arrays, checkpoint.progress)
-            trainer.tiers = np.array(checkpoint.progress["tiers"])
+            where, count = checkpoint.path / "progress.json", len(trainer.tiers)
+            kept = document(where, checkpoint.progress, PROGRESS)
+            if (got := len(kept["tiers"])) != count:
+                raise InputError(f"{where}: tiers: expected {count} counts, got {got}")
+            progress = _progress(checkpoint.arrays, kept)
+            trainer.tiers = np.array(kept["tiers"])
         records = [one for one in records if one["epoch"] <= progress.epoch]
         # Only a run that goes on from another one keeps its start.
         goes_on = checkpoint is not None and not progress.epoch

@@ -395,12 +395,18 @@ def test_foreign_and_other_versions_directories(run, tmp_path):
     settings = json.loads((run / "config.json").read_text())
     for content, message in (
         (json.dumps(settings | {"format": 99}), "expected a run of format 2, got 99"),
-        (json.dumps(settings | {"config": [1]}), r"config: expected settings by name, got \[1\]"),
+        (
+            json.dumps(settings | {"config": [1]}),
+            r"json: config: expected settings by name, got \[1\]",
+        ),
         (json.dumps(settings | {"own": [1]}), r"own: expected descriptions by field, got \[1\]"),
-        (json.dumps({"format": 2}), "expected the fields"),
+        (
+            json.dumps({"format": 2}),
+            "config: expected settings by name, it is missing",
+        ),
         (json.dumps({"versions": [1]}), "got None; open it with .* of an unknown version"),
         ("{", "expected JSON"),
-        ("[]", "expected a JSON object"),
+        ("[]", r"config\.json: expected an object"),
     ):
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(InputError, match=message):
@@ -438,7 +444,9 @@ def test_settings_that_came_after_a_run_have_their_defaults(run, small_config, t
     assert RunDirectory.open(tmp_path).config == ranked
     settings["config"]["from_the_future"] = 1
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(InputError, match="config: from_the_future: expected a setting of training"):
+    with pytest.raises(
+        InputError, match=r"config\.from_the_future: expected a setting of training"
+    ):
         _ = RunDirectory.open(tmp_path).config
 
 

@@ -12,7 +12,7 @@ from pinsage_jax.cli.embed import Embed
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import read_finished
-from tests.pinsage.mutations import damaged, harmed, refused
+from tests.mutations import damaged, harmed, refused
 from tests.pinsage.trained import pins, tiny
 from tests.unlisted import without_sums
 

@@ -259,7 +259,7 @@ def test_damage_that_resuming_meets_is_named(unfinished):
     metrics = unfinished / "metrics.jsonl"
     kept = metrics.read_text()
     metrics.write_text(kept[:-20])
-    with pytest.raises(InputError, match=r"metrics.jsonl: expected a JSON object a line"):
+    with pytest.raises(InputError, match=r"metrics.jsonl: line 5: expected a JSON object a line"):
         resume(unfinished)
     metrics.write_text(kept)
     for folder in PinSageRun(unfinished).checkpoints.iterdir():
