@@ -28,7 +28,7 @@ from .estimators import (
 from .evaluation import InnerProduct, evaluate, rank
 from .graph import BipartiteGraph, training_graph
 from .models import MLP, ClosedForm, Cosine, Inner, Model, Score, TableParams
-from .runs import FitResult, compare_runs, continue_from, fit, refit, resume
+from .runs import FitResult, compare_runs, continue_from, fit, refit, resume, verify
 from .serving import Recommender, export
 from .settings import PRESETS, ClosedFormConfig, Selection, TrainConfig
 from .training import (
@@ -110,4 +110,5 @@ __all__ = [
     "resume",
     "temporal_split",
     "training_graph",
+    "verify",
 ]

@@ -6,12 +6,18 @@ import copy
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from lightgcn_jax.errors import InputError
 
 _Owner = TypeVar("_Owner")
+INT32 = 2**31 - 1
+LAYERS = 1_000
+"""The most layers, or terms of a polynomial, that are no mistake: each is a part of the program."""
+
+# Characters of a value in a message.
+_LONGEST_SHOWN = 200
 
 
 class Kind(NamedTuple):
@@ -36,11 +42,16 @@ def scalar(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
-def whole(least: int) -> Kind:
+class _TooLarge(ValueError):
+    """A number of the right kind, beyond what can be meant."""
+
+
+def whole(least: int, most: int | None = INT32) -> Kind:
     """Whole numbers.
 
     Args:
         least: the smallest that is accepted.
+        most: the largest; None for no limit. What enters a compiled program is an ``int32``.
     """
 
     def convert(value: Any) -> int:
@@ -48,7 +59,10 @@ def whole(least: int) -> Kind:
         # True and False are whole numbers to Python, and to nobody else.
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
             raise ValueError
-        return int(value)
+        number = int(value)
+        if most is not None and number > most:
+            raise _TooLarge(f"at most {most:,}")
+        return number
 
     return Kind(f"a whole number of at least {least}", convert)
 
@@ -142,6 +156,102 @@ def several(kind: Kind, expected: str) -> Kind:
     return Kind(expected, convert)
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+TEXT = Kind("text", _text)
+"""Any text."""
+
+
+def record(
+    required: Mapping[str, Kind],
+    optional: Mapping[str, Kind] | None = None,
+    *,
+    closed: bool = False,
+) -> Kind:
+    """Objects of JSON that have certain fields.
+
+    Args:
+        required: the kind of each that must be there.
+        optional: the kind of each that may be there.
+        closed: whether it may have no others; else these stay as they are.
+    """
+    kinds = {**required, **(optional or {})}
+
+    def convert(value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise TypeError
+        for name in required:
+            if name not in value:
+                raise InputError(f"{name}: expected {required[name].expected}, it is missing")
+        for name in value if closed else ():
+            if name not in kinds:
+                raise InputError(f"{name}: expected no such field")
+        known = (name for name in kinds if name in value)
+        return {**value, **{name: checked(name, value[name], kinds[name]) for name in known}}
+
+    return Kind("an object", convert)
+
+
+ANYTHING = record({})
+"""Objects of JSON with any fields."""
+
+
+def table_of(kind: Kind) -> Kind:
+    """Objects of JSON whose values are all of a kind.
+
+    Args:
+        kind: theirs.
+    """
+
+    def convert(value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise TypeError
+        return {name: checked(name, one, kind) for name, one in value.items()}
+
+    return Kind("an object", convert)
+
+
+def list_of(kind: Kind) -> Kind:
+    """Lists of JSON whose values are all of a kind.
+
+    Args:
+        kind: theirs.
+    """
+
+    def convert(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise TypeError
+        return [checked(f"[{place}]", one, kind) for place, one in enumerate(value)]
+
+    return Kind("a list", convert)
+
+
+def document(path: Any, value: Any, kind: Kind) -> Any:
+    """What a file of JSON holds, as it is kept.
+
+    Args:
+        path: the file, for messages.
+        value: what it holds.
+        kind: its kind.
+
+    Raises:
+        InputError: it is of another kind; the message names the file and the way to the field,
+            ``config.json: split.notes[0]``.
+    """
+    try:
+        return kind.convert(value)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except _TooLarge as error:
+        raise InputError(f"{path}: expected {error}, got {_shown(value)}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{path}: expected {kind.expected}, got {_shown(value)}") from None
+
+
 def checked(name: str, value: Any, kind: Kind) -> Any:
     """A value of a kind, as it is kept.
 
@@ -155,8 +265,22 @@ def checked(name: str, value: Any, kind: Kind) -> Any:
     """
     try:
         return kind.convert(value)
+    except InputError as error:  # of a field within
+        within = str(error)
+        raise InputError(name + ("" if within.startswith("[") else ".") + within) from None
+    except _TooLarge as error:
+        raise InputError(f"{name}: expected {error}, got {_shown(value)}") from None
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name}: expected {kind.expected}, got {scalar(value)!r}") from None
+        raise InputError(f"{name}: expected {kind.expected}, got {_shown(value)}") from None
+
+
+def _shown(value: Any) -> str:
+    """What came, for a message: a foreign file may hold a very long one."""
+    try:
+        text = repr(scalar(value))
+    except ValueError:  # Python writes no whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} …"
 
 
 def check_fields(owner: Any, **kinds: Kind) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -15,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import filelock
 import polars as pl
@@ -313,36 +311,6 @@ def write_text(target: Path, text: str) -> None:
     """
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(target: Path, value: Any) -> None:
-    """Write indented JSON atomically.
-
-    Args:
-        target: the file; one that is there is replaced.
-        value: a JSON value.
-
-    Raises:
-        ValueError: the value holds a NaN or an infinity, which JSON lacks.
-    """
-    write_text(target, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: the file is missing, unreadable or no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected this file, it is missing") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: expected JSON, got {error}") from None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import jax
 
 from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import POSITIVE, SHARE, at_least, check_fields, one_of, whole
+from lightgcn_jax.fields import LAYERS, POSITIVE, SHARE, at_least, check_fields, one_of, whole
 from pinsage_jax.graph.walks import WalkConfig
 from pinsage_jax.negatives.curriculum import ScheduleName
 from pinsage_jax.negatives.hard import Ranking
@@ -161,7 +161,7 @@ class PinSageConfig:
             self,
             dim=whole(1),
             word_dim=whole(1),
-            layers=whole(0),
+            layers=whole(0, LAYERS),
             neighbors=whole(1),
             batch_size=whole(1),
             negatives=whole(1),

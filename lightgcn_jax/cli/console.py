@@ -162,8 +162,11 @@ def metrics_table(
     """
 
     def cell(part: str, key: str) -> str:
-        value, spread = f"{parts[part][key]:.4f}", (spreads or {}).get(part)
-        return value if spread is None else f"{value} ±{spread[key]['ci95_half_width']:.4f}"
+        if key not in parts[part]:
+            return "–"
+        value, spread = f"{parts[part][key]:.4f}", (spreads or {}).get(part, {}).get(key, {})
+        half = spread.get("ci95_half_width")
+        return value if half is None else f"{value} ±{half:.4f}"
 
     filled = {part: metrics for part, metrics in parts.items() if metrics}
     keys = [key.partition("@") for metrics in filled.values() for key in metrics]

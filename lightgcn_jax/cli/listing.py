@@ -70,6 +70,7 @@ EXAMPLES = {
     ),
     "similar": ("similar run --item 31 --k 5", "similar run --user 42 --json"),
     "export": ("export run --to embeddings.npz", "export run --to embeddings.parquet"),
+    "verify": ("verify run", "verify sweep --json"),
     "data list": ("data list", "data list --data-dir folder"),
     "data download": ("data download movielens-100k", "data download gowalla --to folder"),
     "data describe": ("data describe gowalla", "data describe log.csv --user-column who"),

@@ -52,6 +52,9 @@ class ClosedForm(Checked, abc.ABC):
             graph: as in :meth:`fit`.
             key: as in :meth:`fit`.
             backend: as in :meth:`fit`.
+
+        Raises:
+            InputError: an array has another type or shape, or holds rows that there are not.
         """
         del tensors
         return self.fit(graph, key, backend)

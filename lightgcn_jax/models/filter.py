@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable
+from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, PRNGKey, UserTable, check_array
 from lightgcn_jax.diffusion.filters import chebyshev_sum
 from lightgcn_jax.diffusion.operator import Operator, diffuse, interaction_operator
 from lightgcn_jax.diffusion.spectral import truncated_svd
 from lightgcn_jax.diffusion.storage import exact_product
-from lightgcn_jax.fields import at_least, number, one_of, setting, whole
+from lightgcn_jax.fields import LAYERS, at_least, number, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, fold_rows
 from lightgcn_jax.models.closed_form import ClosedForm, Tensors
 from lightgcn_jax.models.responses import Response, Shape, response
@@ -191,7 +191,7 @@ class Filter(ClosedForm):
     """
 
     response: Shape = setting("chebycf", one_of(Shape))
-    polynomial_degree: int = setting(5, whole(1))
+    polynomial_degree: int = setting(5, whole(1, LAYERS))
     flatness: float = setting(3.0, at_least(0))
     sharpening: float = setting(2.5, at_least(0))
     low_pass_rank: int = setting(512, whole(0))
@@ -244,6 +244,8 @@ class Filter(ClosedForm):
     ) -> FilterScorer:
         del key
         vectors = tensors["vectors"]
+        rank = min(self.low_pass_rank, graph.num_users, graph.num_items)
+        check_array("vectors", vectors, (graph.num_items, rank))
         return self._scorer(self._operator(graph, backend, vectors.dtype), graph, vectors)
 
     def _operator(self, graph: BipartiteGraph, backend: Any, dtype: DTypeLike) -> Operator:

@@ -9,7 +9,7 @@ import flax.struct
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import Array, Float, ItemTable, PRNGKey
+from lightgcn_jax.arrays import Array, Float, ItemTable, PRNGKey, check_array
 from lightgcn_jax.diffusion.operator import Operator, interaction_operator
 from lightgcn_jax.fields import at_least, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
@@ -81,6 +81,7 @@ class GfCf(SvdModel):
         self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> GfCfScorer:
         del key
+        check_array("vectors", tensors["vectors"], (graph.num_items, None))
         operator = interaction_operator(graph, backend=backend)
         return self._scorer(operator, graph, tensors["vectors"])
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array, Ids, Int, NodeTable, Vectors
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import POSITIVE, one_of, setting, whole
+from lightgcn_jax.fields import LAYERS, POSITIVE, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.normalization import Normalization, normalized_adjacency
 from lightgcn_jax.models.layers import LayeredModel, ReluLayers
@@ -77,7 +77,7 @@ class GNN(LayeredModel):
     """
 
     dim: int = setting(64, whole(1))
-    layers: int = setting(3, whole(1))
+    layers: int = setting(3, whole(1, LAYERS))
     aggregate: Aggregate = setting("mean", one_of(Aggregate))
     combine: Combine = setting("concat", one_of(Combine))
     init_std: float = setting(0.1, POSITIVE)

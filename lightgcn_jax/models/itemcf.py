@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
+from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey, check_array
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.fields import setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, fold_rows
 from lightgcn_jax.graph.normalization import normalized_interactions
@@ -266,4 +267,9 @@ class ItemCf(ClosedForm):
         self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> ItemCfScorer:
         del key, backend
+        near, shape = tensors["neighbours"], (graph.num_items, None)
+        check_array("neighbours", near, shape, np.int32)
+        check_array("cosines", tensors["cosines"], near.shape, np.float32)
+        # A row that is none would be dropped or clipped without a word where it is read.
+        check_rows("neighbours", np.asarray(near).ravel(), graph.num_items + 1)
         return ItemCfScorer(items_of_user=graph.items_of_user, **tensors)

@@ -12,7 +12,7 @@ from lightgcn_jax.diffusion.multiscale import multiscale, uniform_alphas
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import SWITCH, number, one_of, optional, setting, several, whole
+from lightgcn_jax.fields import LAYERS, SWITCH, number, one_of, optional, setting, several, whole
 from lightgcn_jax.models.model import GraphModel, normal_table
 
 LayerCombination = Literal["sum", "last"]
@@ -91,7 +91,7 @@ class LightGCN(MultiscaleModel):
         He et al. 2020, equation 8.
     """
 
-    layers: int = setting(3, whole(0))
+    layers: int = setting(3, whole(0, LAYERS))
     alphas: tuple[float, ...] | None = setting(None, optional(several(number(), "finite weights")))
     learn_alphas: bool = setting(False, SWITCH)
     layer_combination: LayerCombination = setting("sum", one_of(LayerCombination))

@@ -15,7 +15,7 @@ from lightgcn_jax.arrays import Array, Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.operator import Operator, diffusion_operator
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import POSITIVE, SHARE, Checked, one_of, setting, whole
+from lightgcn_jax.fields import LAYERS, POSITIVE, SHARE, Checked, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.graph.normalization import Normalization
 
@@ -138,7 +138,7 @@ class GraphModel(Model):
     """
 
     dim: int = setting(64, whole(1))
-    layers: int = setting(3, whole(1))
+    layers: int = setting(3, whole(1, LAYERS))
     normalization: Normalization = setting("symmetric", one_of(Normalization))
     edge_dropout: float = setting(0.0, SHARE)
     init_std: float = setting(0.1, POSITIVE)

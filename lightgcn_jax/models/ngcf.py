@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.operator import Operator
-from lightgcn_jax.fields import POSITIVE, SHARE, setting, whole
+from lightgcn_jax.fields import LAYERS, POSITIVE, SHARE, setting, whole
 from lightgcn_jax.models.layers import LayeredModel, Layers, glorot_dense
 from lightgcn_jax.models.model import TableParams
 
@@ -110,7 +110,7 @@ class NGCF(LayeredModel):
     """
 
     dim: int = setting(64, whole(1))
-    layers: int = setting(3, whole(1))
+    layers: int = setting(3, whole(1, LAYERS))
     message_dropout: float = setting(0.0, SHARE)
     node_dropout: float = setting(0.0, SHARE)
     init_std: float = setting(0.1, POSITIVE)

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lightgcn_jax.arrays import PRNGKey
+from lightgcn_jax.arrays import PRNGKey, check_array
 from lightgcn_jax.diffusion.operator import Operator, interaction_operator
 from lightgcn_jax.diffusion.spectral import Svd, truncated_svd
 from lightgcn_jax.errors import InputError
@@ -117,5 +117,8 @@ class Spectral(SvdModel):
     def rebuilt(
         self, tensors: Tensors, graph: BipartiteGraph, key: PRNGKey, backend: Any = "auto"
     ) -> InnerProduct:
-        del graph, key, backend
+        del key, backend
+        dim = tensors["items"].shape[-1:]
+        check_array("items", tensors["items"], (graph.num_items, None))
+        check_array("queries", tensors["queries"], (graph.num_users, *dim))
         return InnerProduct(**tensors)

@@ -8,6 +8,7 @@ from lightgcn_jax.runs.evaluate import evaluate_run
 from lightgcn_jax.runs.fit import FitResult, embeddings_of, fit, load_scorer, refit, resume
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.runs.reporter import ConsoleReporter, Reporter, SilentReporter
+from lightgcn_jax.runs.verify import verify
 
 __all__ = [
     "ConsoleReporter",
@@ -25,4 +26,5 @@ __all__ = [
     "load_scorer",
     "refit",
     "resume",
+    "verify",
 ]

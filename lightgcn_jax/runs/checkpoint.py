@@ -8,7 +8,6 @@ and renamed when whole.
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 import warnings
 from pathlib import Path
@@ -18,7 +17,9 @@ import jax
 
 from lightgcn_jax.arrays import default_device
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, sha256, whole_folder, write_json
+from lightgcn_jax.files import sha256, whole_folder
+from lightgcn_jax.json_files import read_json, write_json
+from lightgcn_jax.sums import State, said, states
 
 _ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
 # The newest and the one before, to fall back on.
@@ -117,21 +118,25 @@ def find_damage(path: Path) -> str | None:
     Args:
         path: the checkpoint's folder.
     """
-    try:
-        expected = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{_MANIFEST} is missing or unreadable"
-    if not isinstance(expected, dict):
-        return f"{_MANIFEST} holds no table of sums"
-    actual = _sums(path)
-    for name in sorted(expected.keys() | actual.keys()):
-        if name not in actual:
-            return f"{name} is missing"
-        if name not in expected:
-            return f"{name} is not listed in {_MANIFEST}"
-        if actual[name] != expected[name]:
-            return f"{name} has other bytes than were written"
+    for name, state in checkpoint_states(path).items():
+        if state != "ok":
+            return f"{name} {said(state, _MANIFEST)}"
     return None
+
+
+def checkpoint_states(path: Path) -> dict[str, State]:
+    """The state of each file of a checkpoint by its path within.
+
+    Args:
+        path: the checkpoint's folder.
+    """
+    try:
+        expected = read_json(path / _MANIFEST)
+    except (InputError, OSError):
+        return {_MANIFEST: "unreadable"}
+    if not isinstance(expected, dict):
+        return {_MANIFEST: "unreadable"}
+    return states(expected, _sums(path))
 
 
 def _write_arrays(path: Path, arrays: Any, target: Path) -> None:
@@ -171,9 +176,9 @@ def _restore(path: Path, template: Any) -> Any:
     try:
         with _checkpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), wanted)
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # orbax raises this or that
         # The bytes are whole, so it is the structure: another optimizer's state, for instance.
         raise InputError(
             f"{path.parent}: the checkpoint holds other arrays than this run's settings and "
-            f"optimizer have: {str(error).splitlines()[0]}"
+            f"optimizer have: {[*str(error).splitlines(), type(error).__name__][0]}"
         ) from error

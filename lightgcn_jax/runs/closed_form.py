@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lightgcn_jax.arrays import check_array
 from lightgcn_jax.data import Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.errors import InputError
@@ -19,6 +20,7 @@ from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import resumable
 from lightgcn_jax.runs.progress import Trained
 from lightgcn_jax.runs.reporter import Reporter
+from lightgcn_jax.runs.stored_split import naming
 from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
 from lightgcn_jax.settings.config import ClosedFormConfig
 from lightgcn_jax.settings.registry import model_name, reads
@@ -116,7 +118,10 @@ def rebuild(directory: RunDirectory, config: ClosedFormConfig) -> Scorer:
     split = directory.split
     arrays = jax.tree.map(jax.numpy.asarray, directory.model(config.model.tensors))
     graph, key = training_graph(split), jax.random.key(config.seed)
-    scorer = config.model.rebuilt(arrays, graph, key, config.backend)
+    with naming(directory.path / "model.safetensors"):
+        for name, array in arrays.items():
+            check_array(name, array, array.shape, array.dtype)  # finite, whatever it is
+        scorer = config.model.rebuilt(arrays, graph, key, config.backend)
     got = scorer.num_queries, scorer.num_items
     if got != (len(split.users), len(split.items)):
         raise InputError(

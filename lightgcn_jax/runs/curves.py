@@ -55,7 +55,7 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> Curves:
     Args:
         history: the records of metrics.jsonl.
     """
-    return _curves(history, "loss", lambda record: record["loss"])
+    return _curves(history, "loss", lambda record: record.get("loss"))
 
 
 def metric_curves(history: Sequence[Mapping[str, Any]], metric: str) -> Curves:

@@ -11,6 +11,7 @@ checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
 model.safetensors          what a closed form needs beyond settings and pairs, or the network that
                            a trained model scores by, if anything
+sums.json                  SHA-256 sums of the files of a finished run but pictures
 summary.json               the figures; written last, so a run with it is finished
 loss.png, metrics.png      curves, where matplotlib is installed
 plot.png                   the picture of the command plot, where it was called
@@ -34,21 +35,25 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from lightgcn_jax.arrays import check_array
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import CountChange, Pairs, Split
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
     locked,
-    read_json,
     refuse_links,
     remove_abandoned,
     replacing,
     whole_folder,
-    write_json,
     write_text,
 )
+from lightgcn_jax.json_files import json_text, read_json, read_json_lines, write_json
+from lightgcn_jax.runs.metadata import CLOSED_FORM_SUMMARY, EPOCH, SETTINGS, TRAINED_SUMMARY
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.runs.stored_split import (
+    STORED,
+    naming,
     pair_arrays,
     read_also_seen,
     read_ids,
@@ -59,9 +64,9 @@ from lightgcn_jax.runs.stored_split import (
 )
 from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
+from lightgcn_jax.sums import Sums, remove_sums, write_sums
 
 FORMAT_VERSION = 2
-_FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
 _PACKAGE = "lightgcn-pinsage-jax"
 
 
@@ -148,9 +153,7 @@ class RunDirectory:
                 f"{path}: expected a run of format {FORMAT_VERSION}, got {found!r}; open it with "
                 f"the version that wrote it, {_PACKAGE} {wrote or 'of an unknown version'}"
             )
-        missing = _FIELDS - run._settings.keys()
-        if missing:
-            raise InputError(f"{path / 'config.json'}: expected the fields {sorted(missing)} too")
+        document(path / "config.json", run._settings, SETTINGS)
         return run
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
@@ -160,11 +163,13 @@ class RunDirectory:
         return locked(self.path / ".lock", message)
 
     @cached_property
+    def _sums(self) -> Sums:
+        return Sums(self.path)
+
+    @cached_property
     def _settings(self) -> dict[str, Any]:
-        settings = read_json(self.path / "config.json")
-        if not isinstance(settings, dict):
-            raise InputError(f"{self.path / 'config.json'}: expected a JSON object")
-        return settings
+        path = self._sums.checked("config.json")
+        return document(path, read_json(path), ANYTHING)
 
     @cached_property
     def config(self) -> Config:
@@ -181,14 +186,12 @@ class RunDirectory:
             InputError: the run was not started with such an object, or its settings do not fit.
         """
         path, stored = self.path / "config.json", self._settings["config"]
-        if not isinstance(stored, dict):
-            raise InputError(f"{path}: config: expected settings by name, got {stored!r}")
         own = self.own_objects
         objects = in_place_of(own, given, self.path, is_trained="loss" in stored)
         try:
             return from_flat(stored, objects)
         except InputError as error:
-            raise InputError(f"{path}: config: {error}") from None
+            raise InputError(f"{path}: config.{error}") from None
 
     @property
     def offset_columns(self) -> int:
@@ -198,12 +201,7 @@ class RunDirectory:
     @property
     def own_objects(self) -> dict[str, str]:
         """The descriptions of the objects of one's own that the run was started with, by field."""
-        own = self._settings["own"]
-        if not isinstance(own, dict):
-            raise InputError(
-                f"{self.path / 'config.json'}: own: expected descriptions by field, got {own!r}"
-            )
-        return own
+        return self._settings["own"]
 
     def refuse_own_objects(self, what: str, instead: str) -> None:
         """Make sure that the run needs nothing but its directory.
@@ -237,11 +235,10 @@ class RunDirectory:
     def split(self) -> Split:
         """The pairs and id maps that the run trains and is evaluated on."""
         about = self._settings["split"]
-        try:
-            description, notes = about["description"], tuple(about["notes"])
-            report = tuple(CountChange(*change) for change in about["report"])
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{self.path / 'config.json'}: split: cannot use {error}") from None
+        description, notes = about["description"], tuple(about["notes"])
+        report = tuple(CountChange(*change) for change in about["report"])
+        for file in STORED:
+            self._sums.checked(file)
         users, items = (read_ids(self.path, name) for name in ("users", "items"))
         train, valid, test = read_parts(self.path)
         titles = read_titles(self.path)
@@ -250,7 +247,8 @@ class RunDirectory:
     @cached_property
     def also_seen(self) -> Pairs | None:
         """Pairs that users know beyond the split, and are not recommended: low ratings."""
-        return read_also_seen(self.path, len(self.split.users), len(self.split.items))
+        users, items = len(self.split.users), len(self.split.items)  # which checks the files' sums
+        return read_also_seen(self.path, users, items)
 
     @property
     def checkpoints(self) -> Path:
@@ -277,9 +275,8 @@ class RunDirectory:
 
     def history(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
-        with reading(path, "a JSON object a line"):
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        path = self._sums.checked("metrics.jsonl")
+        return document(path, read_json_lines(path), list_of(EPOCH))
 
     def write_embeddings(self, users: np.ndarray, items: np.ndarray) -> None:
         """Write the final embeddings of the best epoch atomically.
@@ -296,7 +293,7 @@ class RunDirectory:
         Raises:
             InputError: the run is not finished, or the file is damaged.
         """
-        path = self.path / "embeddings.safetensors"
+        path = self._sums.checked("embeddings.safetensors")
         if not path.exists():
             raise InputError(
                 f"{self.path}: expected a finished run, it holds no embeddings yet; resume it first"
@@ -304,10 +301,12 @@ class RunDirectory:
         with reading(path, "users and items tensors"):
             tensors = safetensors.numpy.load_file(path)
             users, items = tensors["users"], tensors["items"]
-        if len(users) != len(self.split.users) or len(items) != len(self.split.items):
+        with naming(path):
+            check_array("users", users, (len(self.split.users), None), np.float32)
+            check_array("items", items, (len(self.split.items), users.shape[1]), np.float32)
+        if users.shape[1] <= self.offset_columns:
             raise InputError(
-                f"{path}: expected {len(self.split.users)} users and {len(self.split.items)} "
-                f"items, got {len(users)} and {len(items)}"
+                f"{path}: expected more than {self.offset_columns} columns, got {users.shape[1]}"
             )
         return users, items
 
@@ -336,7 +335,7 @@ class RunDirectory:
         self.finished_summary()
         if not names:
             return {}
-        path = self.path / "model.safetensors"
+        path = self._sums.checked("model.safetensors")
         with reading(path, "the model's tensors"):
             tensors = safetensors.numpy.load_file(path)
         if set(tensors) != set(names):
@@ -349,12 +348,23 @@ class RunDirectory:
         Args:
             summary: a JSON value.
         """
-        write_json(self.path / "summary.json", summary)
+        text = json_text(summary)
+        write_sums(self.path, {"summary.json": text.encode()})
+        write_text(self.path / "summary.json", text)
+
+    def begin_again(self) -> None:
+        """Forget that the run was about to finish, for it goes on."""
+        remove_sums(self.path)
+        self.__dict__.pop("_sums", None)
 
     def summary(self) -> dict[str, Any] | None:
         """The figures of a finished run; None before that."""
-        path = self.path / "summary.json"
-        return read_json(path) if path.exists() else None
+        if not (self.path / "summary.json").exists():
+            return None
+        path = self._sums.checked("summary.json")
+        is_trained = "loss" in self._settings["config"]
+        kind = TRAINED_SUMMARY if is_trained else CLOSED_FORM_SUMMARY
+        return document(path, read_json(path), kind)
 
     def finished_summary(self) -> dict[str, Any]:
         """The figures of a run that has to be finished.
@@ -364,7 +374,9 @@ class RunDirectory:
         """
         summary = self.summary()
         if summary is None:
-            raise InputError(f"{self.path}: expected a finished run, it is not; resume it first")
+            raise InputError(
+                f"{self.path}: expected a finished run, it holds no summary.json; resume it first"
+            )
         return summary
 
 

@@ -34,6 +34,7 @@ from lightgcn_jax.runs.own_objects import check_complete
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes
+from lightgcn_jax.runs.stored_split import naming
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import (
     ClosedFormConfig,
@@ -284,6 +285,7 @@ def resume(
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
     with directory.locked(), resumable(directory):
+        directory.begin_again()
         if isinstance(config, TrainConfig):
             trainer = Trainer(directory.split, config, optimizer, directory, reporter)
             if not checkpoint_folders(directory.checkpoints):
@@ -311,7 +313,8 @@ def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> T
         progress = Progress.start(len(trainer.replicas))
     else:
         arrays = checkpoint.arrays
-        progress = Progress.stored(checkpoint.progress, checkpoint.path / "progress.json")
+        where, replicas = checkpoint.path / "progress.json", len(trainer.replicas)
+        progress = Progress.stored(checkpoint.progress, where, replicas)
         reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
     directory.write_metrics(progress.history)
     return trainer.train(arrays, progress)
@@ -383,4 +386,7 @@ def load_scorer(directory: RunDirectory, config: Config | None = None) -> Scorer
         return rebuild(directory, config)
     users, items = map(jnp.asarray, directory.embeddings())
     shapes = head_shapes(config.score, users.shape[1] - config.score.offset_columns)
-    return config.score.scorer(users, items, head_of(shapes, directory.model(head_names(shapes))))
+    tensors = directory.model(head_names(shapes))
+    with naming(directory.path / "model.safetensors"):
+        head = head_of(shapes, tensors)
+    return config.score.scorer(users, items, head)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,8 @@ import jax.numpy as jnp
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.fields import document
+from lightgcn_jax.runs.metadata import PROGRESS
 from lightgcn_jax.training.step import Params, TrainState
 
 
@@ -93,20 +94,19 @@ class Progress:
         return cls([0.0] * replicas, [0] * replicas, [-1.0] * replicas, [0] * replicas)
 
     @classmethod
-    def stored(cls, fields: Mapping[str, Any], where: Any) -> Progress:
+    def stored(cls, fields: Any, where: Any, replicas: int) -> Progress:
         """What a checkpoint holds.
 
         Args:
-            fields: a JSON object.
+            fields: a JSON value.
             where: its place, for the message.
+            replicas: runs that train together.
 
         Raises:
-            InputError: it has other fields, as another version writes.
+            InputError: it has other fields, as another version writes, or is of other runs.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(fields, Mapping) or set(fields) != known:
-            raise InputError(
-                f"{where}: expected the progress of a run with the fields {sorted(known)}, "
-                f"got {sorted(fields) if isinstance(fields, Mapping) else fields!r}"
-            )
-        return cls(**fields)
+        found = cls(**document(where, fields, PROGRESS))
+        each = found.loss_sums, found.best_epochs, found.best_values, found.misses
+        if {*map(len, each)} != {replicas}:
+            raise InputError(f"{where}: expected {replicas} runs, got {[*map(len, each)]}")
+        return found

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lightgcn_jax.arrays import check_array
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.models import Score, split_nodes
 from lightgcn_jax.training import Params, StepInputs, Strategies
@@ -63,6 +64,11 @@ def head_of(shapes: Any, tensors: Mapping[str, np.ndarray]) -> Any:
     Args:
         shapes: what :func:`head_shapes` gave.
         tensors: arrays by their paths.
+
+    Raises:
+        InputError: an array has another type or shape, or numbers that are not finite.
     """
+    for name, leaf in zip(head_names(shapes), jax.tree.leaves(shapes), strict=True):
+        check_array(name, tensors[name], leaf.shape, leaf.dtype)
     leaves = [jnp.asarray(tensors[name]) for name in head_names(shapes)]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

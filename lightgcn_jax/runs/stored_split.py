@@ -13,14 +13,18 @@ import safetensors.numpy
 
 from lightgcn_jax.data import PARTS, IdMap, Pairs, Split
 from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
 
+STORED = ("users.parquet", "items.parquet", "pairs.safetensors")
+"""The files of a split."""
+
 _TITLE = "title"
 _PAIRS = "pairs.safetensors"
 _ALSO_SEEN = "also_seen"
-_DAMAGED = (safetensors.SafetensorError, pl.exceptions.PolarsError)
+_DAMAGED = (safetensors.SafetensorError, *POLARS_ERRORS)
 
 
 @contextlib.contextmanager
@@ -35,6 +39,19 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         yield
     except (OSError, KeyError, ValueError, *_DAMAGED) as error:
         raise InputError(f"{path}: expected {expected}, got {error}") from None
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of what a file holds names the file.
+
+    Args:
+        path: the file.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def write_ids(folder: Path, split: Split) -> None:

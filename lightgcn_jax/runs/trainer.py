@@ -21,6 +21,7 @@ from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer, Tables
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.interrupts import Interrupted, deferred
+from lightgcn_jax.memory import check_memory
 from lightgcn_jax.models.model import table_of
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.runs.curves import plot_curves
@@ -39,7 +40,7 @@ from lightgcn_jax.settings.protocols import SELECTION_PART
 from lightgcn_jax.settings.registry import own_objects
 from lightgcn_jax.training.epoch import plan_epoch
 from lightgcn_jax.training.step import Params, TrainState
-from lightgcn_jax.training.strategies import StepInputs, TracedSettings
+from lightgcn_jax.training.strategies import StepCost, StepInputs, TracedSettings
 
 
 class Trainer:
@@ -75,6 +76,8 @@ class Trainer:
         self.sets = evaluation_sets(split, config.cold)
         self._check_selection()
         self.graph = graph = training_graph(split)
+        least = StepCost.of(graph, self.strategies).least_bytes * len(self.replicas)
+        check_memory(least, "dim, batch_size, negatives or number of seeds")
         self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
         self.plan = plan_epoch(graph, self.strategies, len(self.replicas))
         strategies = tuple(replica.config.strategies for replica in self.replicas)

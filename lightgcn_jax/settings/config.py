@@ -13,8 +13,8 @@ from lightgcn_jax.evaluation.cold import Cold
 from lightgcn_jax.evaluation.metrics import metric_names
 from lightgcn_jax.fields import (
     SWITCH,
+    TEXT,
     Checked,
-    Kind,
     at_least,
     one_of,
     optional,
@@ -28,16 +28,11 @@ from lightgcn_jax.training import NegativeSampler, Optimization, SharedNegatives
 from lightgcn_jax.training.losses import BPR, Loss
 
 _METRIC = "recall@20"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+_MOST_SEEDS = 10_000
 
 
 _CUTOFFS = several(whole(1), "distinct cut-offs of at least 1")
-_METRIC_NAME = Kind("the name of a metric such as recall@20", _text)
+_METRIC_NAME = TEXT._replace(expected="the name of a metric such as recall@20")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +58,8 @@ class _RunConfig(Checked):
     ks: tuple[int, ...] = setting((10, 20, 50), _CUTOFFS)
     cold: Cold = setting("skip", one_of(Cold))
     rank_train: bool = setting(False, SWITCH)
-    seed: int = setting(0, whole(0))
-    seeds: int = setting(1, whole(1))
+    seed: int = setting(0, whole(0, None))
+    seeds: int = setting(1, whole(1, _MOST_SEEDS))
     backend: Backend = setting("auto", one_of(Backend))
 
     def __post_init__(self):

@@ -9,6 +9,7 @@ groups/NNN/            checkpoints of the trials under way, by the first of thos
                        together; curves and metrics.jsonl stay
 sweep.png              where matplotlib is installed
 best/, best-refit/     the runs of the best trial
+sums.json              SHA-256 sums of the files of a finished sweep but pictures and runs
 .lock                  held by the process that sweeps
 =====================  ==========================================================================
 
@@ -20,32 +21,37 @@ metrics of each ranked part; ``seconds``, its share of the time of those that tr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from lightgcn_jax.asked import OF_SWEEP, asked_for, write_asked
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, refuse_links, whole_folder, write_json
+from lightgcn_jax.fields import document, record
+from lightgcn_jax.files import refuse_links, whole_folder
 from lightgcn_jax.graph.bipartite import BipartiteGraph, training_graph
+from lightgcn_jax.json_files import read_json, write_json
+from lightgcn_jax.memory import device_memory
 from lightgcn_jax.runs.directory import RunDirectory
+from lightgcn_jax.runs.metadata import TRIAL
 from lightgcn_jax.runs.replicas import PER_REPLICA
+from lightgcn_jax.runs.stored_split import STORED
 from lightgcn_jax.runs.summary import seed_statistics
 from lightgcn_jax.settings.config import Config, TrainConfig
 from lightgcn_jax.settings.names import KINDS, flat
-from lightgcn_jax.sweeps.space import SweepConfig, quiet_optuna
+from lightgcn_jax.sums import NAME, Sums, write_sums
+from lightgcn_jax.sweeps.space import PLAN, SweepConfig, quiet_optuna
 from lightgcn_jax.training.strategies import StepCost
 
 FORMAT_VERSION = 2
-# Optuna makes its lock as a link to its log; a killed process leaves it.
-_OPTUNAS_LOCK = "optuna.log.lock"
+OPTUNAS_LOCK = "optuna.log.lock"
+"""Optuna makes its lock as a link to its log; a killed process leaves it."""
 
 _FLAGS_OF_SWEEPS = (
     *("set", "range", "trials", "sampler", "draw-seed", "together", "study", "train-best"),
@@ -91,21 +97,31 @@ class SweepDirectory:
         return cls(path)
 
     @cached_property
+    def _sums(self) -> Sums:
+        return Sums(self.path)
+
+    @cached_property
     def config(self) -> SweepConfig:
         """What is tried; InputError where the directory holds no sweep, or another version's."""
         path = self.path / "sweep.json"
         if not path.exists():
             raise InputError(f"{self.path}: expected a sweep, it holds no sweep.json")
-        refuse_links(self.path, _OPTUNAS_LOCK)
-        plan = read_json(path)
+        refuse_links(self.path, OPTUNAS_LOCK)
+        plan = read_json(self._sums.checked("sweep.json"))
         found = plan.get("format") if isinstance(plan, dict) else None
         if found != FORMAT_VERSION:
             raise InputError(f"{path}: expected a sweep of format {FORMAT_VERSION}, got {found!r}")
-        return SweepConfig(**plan["config"])
+        document(path, plan, record({"config": PLAN}))
+        try:
+            return SweepConfig(**plan["config"])
+        except InputError as error:
+            raise InputError(f"{path}: config.{error}") from None
 
     @cached_property
     def start(self) -> RunDirectory:
         """The split, its rows in the order in which they came, and where it came from."""
+        for file in ("config.json", *STORED):
+            self._sums.checked(f"split/{file}")
         return RunDirectory.open(self.path / "split")
 
     def flags_of_run(self, config: Config, tried: Collection[str]) -> dict[str, Any] | None:
@@ -136,29 +152,59 @@ class SweepDirectory:
     @cached_property
     def study(self) -> Any:
         """Optuna's study; for the process that holds the sweep."""
-        with quiet_optuna() as optuna:
+        with quiet_optuna() as optuna, self._reading_log():
             storage = self._storage
-            return optuna.create_study(
-                storage=storage, study_name="sweep", direction="maximize", load_if_exists=True
-            )
+            # Making a study that is there adds a line to the log, which a finished sweep keeps.
+            if storage.get_all_studies():
+                return optuna.load_study(storage=storage, study_name="sweep")
+            return optuna.create_study(storage=storage, study_name="sweep", direction="maximize")
+
+    @contextlib.contextmanager
+    def _reading_log(self) -> Iterator[None]:
+        """Whatever Optuna makes of a log that is damaged, which can be anything, names the file."""
+        try:
+            yield
+        except (InputError, OSError):
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{self.path / 'optuna.log'}: expected the study of a sweep, got a log that is "
+                f"damaged ({type(error).__name__})"
+            ) from error
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Optuna's trials, by number.
+
+        Raises:
+            InputError: the log holds others than the sweep tries.
+        """
+        with self._reading_log():
+            trials = self.study.get_trials()
+        for trial in trials:
+            where = f"{self.path / 'optuna.log'}: trial {trial.number}"
+            document(where, trial.user_attrs, TRIAL)
+            if trial.distributions != self.config.distributions:
+                raise InputError(f"{where}: expected a trial of what sweep.json tries, got another")
+        return trials
 
     @cached_property
     def _storage(self) -> Any:
-        log = self.path / "optuna.log"
+        log = self._sums.checked("optuna.log")
         if log.exists():
             # A killed process may leave half a line, and the lock that Optuna itself takes.
             os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
-            log.with_name(_OPTUNAS_LOCK).unlink(missing_ok=True)
+            log.with_name(OPTUNAS_LOCK).unlink(missing_ok=True)
         with quiet_optuna() as optuna:
             backend = optuna.storages.journal.JournalFileBackend(str(log))
             return optuna.storages.JournalStorage(backend)
 
     def ask(self) -> list[Trial]:
         """The trials that are to be trained together next; none when the sweep is at its end."""
-        trials = self.study.get_trials()
+        trials = self.trials
         if all(map(_finished, trials)) and len(trials) < self.config.num_trials:
             self._add(self.config.batch(trials), len(trials))
-            trials = self.study.get_trials()
+            trials = self.trials
         groups = [trial.user_attrs["group"] for trial in trials if not _finished(trial)]
         return [trial for trial in trials if trial.user_attrs["group"] in groups[:1]]
 
@@ -193,6 +239,11 @@ class SweepDirectory:
             else:
                 figures = spread(attributes["seeds"], "valid", self.config.shared.metric)
                 self.study.tell(trial.number, figures["mean"])
+
+    def finish(self) -> None:
+        """List the sums of the sweep's files, whose last line is written; once."""
+        if not (self.path / NAME).exists():
+            write_sums(self.path, {})
 
     def note(self, trial: Trial, **attributes: Any) -> None:
         """Store user attributes of a trial.
@@ -238,21 +289,10 @@ def groups_of(configs: Sequence[Config], together: int, graph: BipartiteGraph) -
     for places in alike.values():
         config, size = configs[places[0]], 1
         if isinstance(config, TrainConfig):
-            fitting = device_memory() // StepCost.of(graph, config.strategies).held_bytes
+            fitting = device_memory() // 2 // StepCost.of(graph, config.strategies).held_bytes
             size = max(1, min(together, fitting) // config.seeds)
         groups += [places[first : first + size] for first in range(0, len(places), size)]
     return groups
-
-
-def device_memory() -> int:
-    """Half of the bytes of the device that trains; without bounds where they are not known."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"] // 2
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return 2**62
 
 
 def _of_file(value: Any) -> Any:

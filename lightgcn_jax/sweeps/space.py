@@ -17,7 +17,17 @@ from typing import Any, Literal
 import numpy as np
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import check_fields, number, one_of, optional, scalar, whole
+from lightgcn_jax.fields import (
+    ANYTHING,
+    SWITCH,
+    check_fields,
+    number,
+    one_of,
+    optional,
+    record,
+    scalar,
+    whole,
+)
 from lightgcn_jax.settings.config import Config
 from lightgcn_jax.settings.names import KINDS, from_flat
 from lightgcn_jax.settings.registry import misplaced
@@ -36,6 +46,24 @@ _SHARED = {
     "checkpoint_seconds",
 }
 _DRAWS_EACH = 1000
+_MOST_TRIALS = 100_000
+# How they fit each other is checked where they are put together.
+PLAN = record(
+    {},
+    {
+        "base": ANYTHING,
+        "search": ANYTHING,
+        "trials": optional(whole(1)),
+        "sampler": optional(one_of(Sampler)),
+        "seed": whole(0),
+        "together": whole(1),
+        "study": SWITCH,
+        "train_best": SWITCH,
+        "refit": SWITCH,
+    },
+    closed=True,
+)
+"""The settings of a sweep in JSON."""
 
 
 @contextlib.contextmanager
@@ -132,7 +160,8 @@ class SweepConfig:
 
     def __post_init__(self):
         check_fields(self, seed=whole(0), together=whole(1), trials=optional(whole(1)))
-        check_fields(self, sampler=optional(one_of(Sampler)))
+        check_fields(self, sampler=optional(one_of(Sampler)), base=ANYTHING, search=ANYTHING)
+        check_fields(self, study=SWITCH, train_best=SWITCH, refit=SWITCH)
         search = {name: _plain(tried) for name, tried in self.search.items()}
         draws = self.trials or any(isinstance(tried, Range) for tried in search.values())
         if self.sampler == "grid" and draws:
@@ -168,6 +197,8 @@ class SweepConfig:
                     ends = f"{tried.low}..{tried.high}"
                     raise InputError(f"{name}: expected whole numbers, got {ends}")
                 most *= math.inf if kind is float else tried.high - tried.low + 1
+            elif not isinstance(tried, tuple):
+                raise InputError(f"{name}: expected values to try, got {tried!r}")
             elif not tried or len(set(tried)) < len(tried):
                 raise InputError(f"{name}: expected distinct values to try, got {list(tried)}")
             else:
@@ -176,6 +207,15 @@ class SweepConfig:
             raise InputError("trials: expected how many to draw, got none")
         if (self.trials or 1) > most:
             raise InputError(f"trials: expected at most {most:.0f}, got {self.trials}")
+        # What a grid tries, and what is made sure of before the first trial of any other.
+        combined = math.prod(
+            2 if isinstance(tried, Range) else len(tried) for tried in self.search.values()
+        )
+        if max(self.trials or 1, combined if self.sampler != "random" else 1) > _MOST_TRIALS:
+            raise InputError(
+                f"search: expected at most {_MOST_TRIALS:,} trials, "
+                f"got {max(self.trials or 1, combined):,}"
+            )
 
     def _check_base(self) -> None:
         if self.shared.protocol != "strict":
@@ -325,5 +365,7 @@ def _plain(value: Any) -> Any:
     """A value of NumPy or JSON as Python's own: sequences as tuples, objects as ranges."""
     value = scalar(value)
     if isinstance(value, Mapping):
+        if not {"low", "high"} <= set(value) <= {"low", "high", "scale"}:
+            raise InputError(f"range: expected low, high and scale, got {sorted(value)}")
         return Range(**value)
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple, np.ndarray)) else value

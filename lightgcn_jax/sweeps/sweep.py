@@ -30,6 +30,7 @@ from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.summary import ranked_parts
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import TrainConfig, check_ks, with_fitting_ks
+from lightgcn_jax.sums import remove_sums
 from lightgcn_jax.sweeps.directory import SweepDirectory, Trial
 from lightgcn_jax.sweeps.plot import plot_sweep
 from lightgcn_jax.sweeps.space import SweepConfig, named
@@ -122,7 +123,7 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
                 _train_group(directory, group, reporter)
                 _keep_curves(path)
             _keep_curves(path)
-            trials = directory.study.get_trials()
+            trials = directory.trials
             best = _best(path, trials)
             plot = plot_sweep(path, config, directory.study)
             chosen = config.trial_config(best.params)
@@ -144,6 +145,7 @@ def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
                     reporter,
                     flags and {"refit": str((path / "best").absolute())},
                 )
+            directory.finish()
         except Interrupted as end:
             raise end.saying(way_on) from None
     return SweepResult(path, config, trials, best, run, refitted, plot)
@@ -179,8 +181,7 @@ def _keep_curves(path: Path) -> None:
     """Free the space of the groups, all of which are recorded or not begun."""
     for folder in (path / "groups").iterdir() if (path / "groups").is_dir() else ():
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        for name in ("embeddings.safetensors", "model.safetensors"):
-            (folder / name).unlink(missing_ok=True)
+        remove_sums(folder, ("embeddings.safetensors", "model.safetensors"))
 
 
 def _train_group(directory: SweepDirectory, trials: Sequence[Trial], reporter: Reporter) -> None:

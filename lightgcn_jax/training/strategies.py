@@ -183,11 +183,14 @@ class StepCost(NamedTuple):
             and the step's new versions of the three, the gradient, the best epoch's and their copy,
             and each layer's output forward and back), the vectors and scores of a batch, and the
             epoch's order.
+        least_bytes: memory that it takes whatever XLA makes of it: the parameters, Adam's two
+            moments, the gradient and the best epoch's, and a batch's scores.
     """
 
     entries: float
     moved_bytes: int
     held_bytes: int
+    least_bytes: int
 
     @classmethod
     def of(cls, graph: BipartiteGraph, strategies: Strategies) -> StepCost:
@@ -213,4 +216,8 @@ class StepCost(NamedTuple):
         tables = (9 + 2 * model.layers) * nodes * width
         batch = 3 * batch_size * per_row + 3 * (2 * batch_size + read) * width
         moved = (4 * model.layers * edges + 12 * nodes) * 4 * width
-        return cls(float(entries), moved, 4 * (tables + batch + edges))
+        # A model or a score of one's own may have no such fields.
+        learnt = nodes * getattr(model, "dim", 0)
+        learnt += 2 * width * getattr(strategies.score, "hidden", 0)
+        least = 5 * learnt + batch_size * per_row
+        return cls(float(entries), moved, 4 * (tables + batch + edges), 4 * least)

@@ -13,7 +13,7 @@ from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.cli.source import Folder
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import write_json
+from lightgcn_jax.json_files import write_json
 from pinsage_jax.experiments.ablation import Outcome, Result, carry_out, planned
 from pinsage_jax.experiments.claims import STATEMENTS, claims, grid
 from pinsage_jax.experiments.experiment import Experiment, narrowed

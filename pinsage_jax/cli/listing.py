@@ -42,6 +42,7 @@ EXAMPLES = {
         "embed mine --remove 1193",
     ),
     "export": ("export mine --to vectors.npz", "export mine --to vectors.parquet"),
+    "verify": ("verify mine", "verify mine --json"),
     "ablation": (
         "ablation --datasets pins --seeds 3 --out ablation",
         "ablation --claims --minutes 60 --out claims",

@@ -19,6 +19,7 @@ from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Ranked
 from lightgcn_jax.serving.export import check_target, write_tables
+from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import features_of, open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
@@ -199,7 +200,7 @@ class Similar:
 
 def _column_of(path: Path, column: str, num_items: int) -> list[str | None]:
     """Each item's value of a text or category column; None for items added later."""
-    columns = read_table(path).columns
+    columns = read_table(PinSageRun.open(path)).columns
     fits = [name for name, one in columns.items() if one.kind in ("text", "category")]
     if column not in fits:
         raise InputError(

@@ -26,12 +26,14 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, write_json
+from lightgcn_jax.fields import TEXT, document, list_of, record, whole
+from lightgcn_jax.json_files import read_json, write_json
 from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, applied
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 _CHUNK = 8_192
 _PROGRESS = "progress.json"
+_KEPT = record({"fingerprint": TEXT, "rows": list_of(whole(0))})
 
 
 class ItemVectors(NamedTuple):
@@ -194,13 +196,18 @@ class _Store:
                 raise InputError(f"{self._folder}: expected a new or empty folder for the vectors")
             self._write_progress()
             return
-        record = read_json(progress)
-        if not isinstance(record, dict) or record.get("fingerprint") != fingerprint:
+        kept = document(progress, read_json(progress), _KEPT)
+        if kept["fingerprint"] != fingerprint:
             raise InputError(
                 f"{self._folder}: holds the vectors of another model, other parameters, features "
                 "or neighbours; choose another folder, or remove it"
             )
-        self._done = [int(rows) for rows in record["rows"]]
+        if len(kept["rows"]) != len(self._widths) or max(kept["rows"]) > self._rows:
+            raise InputError(
+                f"{progress}: rows: expected {len(self._widths)} numbers up to {self._rows}, "
+                f"got {kept['rows']}"
+            )
+        self._done = kept["rows"]
 
     def layer(self, step: int) -> np.ndarray:
         """The array of one layer, made where it is missing."""

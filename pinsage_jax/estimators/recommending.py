@@ -27,6 +27,7 @@ from lightgcn_jax.serving.answers import (
 )
 from lightgcn_jax.serving.filters import Allowed, Filter
 from pinsage_jax.evaluation.parts import query_scorer
+from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import FinishedRun, features_of, open_items, read_finished
 from pinsage_jax.runs.memberships import read_memberships
 from pinsage_jax.serving.item_titles import titles_of
@@ -63,7 +64,7 @@ class ContextRecommender:
     @cached_property
     def known(self) -> Interactions:
         """All that is known of the contexts, what was held out included."""
-        return read_memberships(self._path, self._run.task.train)
+        return read_memberships(PinSageRun.open(self._path), self._run.task.train)
 
     @property
     def users(self) -> IdMap:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, read_json, write_json
+from lightgcn_jax.files import locked
+from lightgcn_jax.json_files import read_json, write_json
 from pinsage_jax.experiments.bench import TASK, Bench, Say
 from pinsage_jax.experiments.experiment import DataSet, Experiment, Variant
 

@@ -81,7 +81,7 @@ def continue_from(
         before, after = getattr(run.config, name), getattr(config, name)
         if before != after:
             raise InputError(f"{name}: expected {before} as in {path}, got {after}")
-    known = read_memberships(Path(path), run.task.train)
+    known = read_memberships(PinSageRun.open(Path(path)), run.task.train)
     task = merge_task(run.task, data, unknown_ids, known)
     for note in task.notes:
         reporter.noted(note)

@@ -14,6 +14,7 @@ structure.safetensors      what items' structure is made of, where the encoder r
 model.safetensors          the parameters of the best epoch
 vectors/                   layer-0.npy … of all items; the last one holds their vectors
 fresh/                     items that were added later, if any
+sums.json                  SHA-256 sums of the files of a finished run but pictures
 summary.json               the figures; written last, so a run with it is finished
 .lock                      held by the process that trains the run
 =========================  ==================================================================
@@ -25,6 +26,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +39,23 @@ import safetensors.numpy
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
     locked,
-    read_json,
     refuse_links,
     remove_abandoned,
     replacing,
     whole_folder,
-    write_json,
     write_text,
 )
+from lightgcn_jax.json_files import json_text, read_json, read_json_lines, write_json
+from lightgcn_jax.runs.metadata import EPOCH
+from lightgcn_jax.sums import Sums, remove_sums, write_sums
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.schema import FeatureSchema
+from pinsage_jax.runs.metadata import SETTINGS, SUMMARY
 
 FORMAT_VERSION = 3
 _SEPARATOR = "/"
@@ -103,6 +108,7 @@ class PinSageRun:
                 f"{path}/config.json: expected format {FORMAT_VERSION}, got {version!r}; train "
                 "again, or open the run with the version that wrote it"
             )
+        document(run.path / "config.json", run.record, SETTINGS)
         return run
 
     @contextlib.contextmanager
@@ -127,13 +133,16 @@ class PinSageRun:
         """The folder of items that were added later."""
         return self.path / "fresh"
 
+    @cached_property
+    def sums(self) -> Sums:
+        """The sums of the files of a finished run."""
+        return Sums(self.path)
+
     @property
     def record(self) -> dict[str, Any]:
         """The contents of config.json."""
-        record = read_json(self.path / "config.json")
-        if not isinstance(record, dict):
-            raise InputError(f"{self.path}/config.json: expected an object")
-        return record
+        path = self.sums.checked("config.json")
+        return document(path, read_json(path), ANYTHING)
 
     @property
     def config(self) -> PinSageConfig:
@@ -142,10 +151,8 @@ class PinSageRun:
         Raises:
             InputError: a setting is missing, unknown or does not fit.
         """
-        given = self.record.get("config")
+        given = self.record["config"]
         known = {field.name for field in dataclasses.fields(PinSageConfig)}
-        if not isinstance(given, dict):
-            raise InputError(f"{self.path}/config.json: expected settings, got {given!r}")
         # Runs of earlier versions have their defaults.
         if odd := sorted(known.symmetric_difference(given) - (_LATER - given.keys())):
             raise InputError(f"{self.path}/config.json: missing or unknown settings: {odd}")
@@ -166,12 +173,26 @@ class PinSageRun:
         """The figures of a finished run."""
         if not self.is_finished:
             raise InputError(
-                f"{self.path}: the run is not finished; go on with pinsage-jax train --resume"
+                f"{self.path}: the run is not finished, it holds no summary.json; go on with "
+                "pinsage-jax train --resume"
             )
-        summary = read_json(self.path / "summary.json")
-        if not isinstance(summary, dict):
-            raise InputError(f"{self.path}/summary.json: expected an object")
-        return summary
+        path = self.sums.checked("summary.json")
+        return document(path, read_json(path), SUMMARY)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the figures; from then on the run counts as finished.
+
+        Args:
+            summary: a JSON value.
+        """
+        text = json_text(summary)
+        write_sums(self.path, {"summary.json": text.encode()})
+        write_text(self.path / "summary.json", text)
+
+    def begin_again(self) -> None:
+        """Forget that the run was about to finish, for it goes on."""
+        remove_sums(self.path)
+        self.__dict__.pop("sums", None)
 
     def write_config(
         self, config: PinSageConfig, data: Mapping[str, Any], notes: tuple[str, ...]
@@ -212,7 +233,7 @@ class PinSageRun:
         Raises:
             InputError: the file is missing or damaged.
         """
-        path = self.path / f"{name}.parquet"
+        path = self.sums.checked(f"{name}.parquet")
         frame = read_parquet(path)
         if frame.columns != ["id"]:
             raise InputError(f"{path}: expected one column, 'id', got {frame.columns}")
@@ -229,7 +250,7 @@ class PinSageRun:
 
     def read_schema(self) -> FeatureSchema:
         """Read how features are encoded."""
-        path = self.path / "schema.json"
+        path = self.sums.checked("schema.json")
         with reading(path):
             return FeatureSchema.from_json(read_json(path))
 
@@ -250,7 +271,7 @@ class PinSageRun:
         Args:
             name: the file's name without its ending.
         """
-        return read_tensors(self.path / f"{name}.safetensors")
+        return read_tensors(self.sums.checked(f"{name}.safetensors"))
 
     def write_params(self, params: Any) -> None:
         """Write the parameters of the best epoch.
@@ -270,7 +291,7 @@ class PinSageRun:
         Raises:
             InputError: the file is missing or holds other arrays.
         """
-        path = self.path / "model.safetensors"
+        path = self.sums.checked("model.safetensors")
         given = read_tensors(path)
         wanted = _flat(template)
         for name in sorted(wanted.keys() | given.keys()):
@@ -295,13 +316,10 @@ class PinSageRun:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read all epochs so far."""
-        path = self.path / "metrics.jsonl"
+        path = self.sums.checked("metrics.jsonl")
         if not path.exists():
             return []
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except ValueError as error:  # no JSON, or no UTF-8
-            raise InputError(f"{path}: expected a JSON object a line: {error}") from error
+        return document(path, read_json_lines(path), list_of(EPOCH))
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ def open_items(
     model, params = read_model(run, config, schema, len(items))
     kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
     state = state_of(run.fresh)
-    before = read_added(run.fresh, items, kinds, max(1, config.layers) + 1)
+    before = read_added(run, items, kinds, max(1, config.layers) + 1)
     live = LiveItems(
         model=model,
         params=params,
@@ -144,7 +144,7 @@ def features_of(path: Path, live: LiveItems) -> FeatureTable:
         path: the run directory.
         live: its items.
     """
-    features = read_table(path)
+    features = read_table(PinSageRun.open(path))
     if live.added is None:
         return features
     unknown = features.take(np.full(len(live.added), -1))
@@ -185,7 +185,7 @@ def keep_added(path: Path, live: LiveItems) -> None:
         if state_of(run.fresh) != live.stored:
             raise InputError(f"{path}: added items were changed meanwhile; open the run again")
         ids = live.items.ids.slice(known)
-        write_added(run.fresh, ids, live.layer_rows(rows), live.added)
+        write_added(run, ids, live.layer_rows(rows), live.added)
         live.stored = state_of(run.fresh)
 
 
@@ -221,7 +221,8 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
     steps, rows = max(1, config.layers) + 1, len(run.read_ids("items"))
     arrays = []
     for step in range(steps):
-        path = run.vectors / f"layer-{step}.npy"
+        name = f"{run.vectors.name}/layer-{step}.npy"
+        path = run.sums.checked(name, mapped=True)
         try:
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
         except Exception as error:  # the header is parsed as Python, which can fail in any way

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import refuse_taken, write_json
+from lightgcn_jax.fields import document
+from lightgcn_jax.files import refuse_taken
 from lightgcn_jax.interrupts import explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
 from lightgcn_jax.runs.interrupt import gone_unless_begun
@@ -22,6 +23,7 @@ from pinsage_jax.encoder.all_items import ItemVectors, embed_all
 from pinsage_jax.evaluation.parts import evaluate_parts
 from pinsage_jax.features.schema import TextEncoders
 from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.metadata import PROGRESS
 from pinsage_jax.runs.stored_task import load_task, read_structure, save_task
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Meaning, Prepared, prepare
@@ -132,6 +134,7 @@ def resume(
     if run.is_finished:
         raise InputError(f"{path}: the run is finished already; there is nothing to resume")
     with run.held(), _resumable(run):
+        run.begin_again()
         remove_unfinished(run.checkpoints)
         task, config, records = load_task(run), run.config, run.read_metrics()
         meaning = Meaning(run.read_schema(), read_structure(run, config))
@@ -143,8 +146,12 @@ def resume(
             load_checkpoint(run.checkpoints, template) if run.checkpoints.exists() else None
         )
         if checkpoint is not None:
-            progress = _progress(checkpoint.arrays, checkpoint.progress)
-            trainer.tiers = np.array(checkpoint.progress["tiers"])
+            where, count = checkpoint.path / "progress.json", len(trainer.tiers)
+            kept = document(where, checkpoint.progress, PROGRESS)
+            if (got := len(kept["tiers"])) != count:
+                raise InputError(f"{where}: tiers: expected {count} counts, got {got}")
+            progress = _progress(checkpoint.arrays, kept)
+            trainer.tiers = np.array(kept["tiers"])
         records = [one for one in records if one["epoch"] <= progress.epoch]
         # Only a run that goes on from another one keeps its start.
         goes_on = checkpoint is not None and not progress.epoch
@@ -231,6 +238,6 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
     }
     if run is not None:
         run.write_params(progress.best)
-        write_json(run.path / "summary.json", summary)
+        run.write_summary(summary)
     path = None if run is None else run.path
     return Fit(task, config, prepared, progress.best, items, summary, path)

@@ -13,6 +13,7 @@ Names of features have no blank in front, so that they are none of the others.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +22,12 @@ import polars as pl
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import replacing, sha256
+from lightgcn_jax.files import sha256
+from lightgcn_jax.sums import replace_listed
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
-from pinsage_jax.runs.directory import reading
+from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.stored_task import stored_series
 from pinsage_jax.serving.added_items import AddedItems
 
@@ -44,19 +46,19 @@ def state_of(folder: Path) -> str:
 
 
 def write_added(
-    folder: Path, ids: pl.Series, layers: Sequence[np.ndarray], added: AddedItems | None
+    run: PinSageRun, ids: pl.Series, layers: Sequence[np.ndarray], added: AddedItems | None
 ) -> None:
     """Write all added items; what stood there goes in one moment.
 
     Args:
-        folder: the folder of a run's added items, which exists.
+        run: the run, which this process holds, and whose folder of added items exists.
         ids: their external ids.
         layers: their layers and vectors, ``float32[n, …]`` each.
         added: what is known of them; None for no item.
     """
-    path = folder / _FILE
+    name = f"{run.fresh.name}/{_FILE}"
     if added is None:
-        path.unlink(missing_ok=True)
+        replace_listed(run.path, name, None)
         return
     columns = [
         ids.alias(_ID),
@@ -67,17 +69,18 @@ def write_added(
         kind = pl.Array(pl.Float32, layer.shape[1])
         columns.append(pl.Series(f"{_LAYER}{step}", layer, dtype=kind))
     columns += [stored_series(name, one) for name, one in added.table.columns.items()]
-    with replacing(path) as temporary:
-        pl.DataFrame(columns).write_parquet(temporary)
+    content = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(content)
+    replace_listed(run.path, name, content.getvalue())
 
 
 def read_added(
-    folder: Path, known: IdMap, kinds: dict[str, Kind], layers: int
+    run: PinSageRun, known: IdMap, kinds: dict[str, Kind], layers: int
 ) -> tuple[IdMap, list[np.ndarray], AddedItems] | None:
     """Read what :func:`write_added` wrote.
 
     Args:
-        folder: the folder of a run's added items; it need not exist.
+        run: the run.
         known: the items of training.
         kinds: the feature columns that the run reads, and their kinds.
         layers: how many layers are stored, the vectors counted.
@@ -88,7 +91,8 @@ def read_added(
     Raises:
         InputError: the file is damaged, or does not fit the run.
     """
-    path = folder / _FILE
+    folder = run.fresh
+    path = run.sums.checked(f"{folder.name}/{_FILE}")
     if (folder / "items.parquet").exists():
         raise InputError(
             f"{folder}: expected {_FILE}, got the files of an earlier version, which kept no "

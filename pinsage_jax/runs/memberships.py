@@ -10,6 +10,7 @@ import polars as pl
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.files import replacing
 from pinsage_jax.features.raw_files import read_parquet
+from pinsage_jax.runs.directory import PinSageRun
 
 _FILE = "memberships.parquet"
 
@@ -28,16 +29,17 @@ def write_memberships(path: Path, interactions: Interactions) -> None:
         pl.DataFrame(columns).write_parquet(temporary)
 
 
-def read_memberships(path: Path, trained: Interactions) -> Interactions:
+def read_memberships(run: PinSageRun, trained: Interactions) -> Interactions:
     """All memberships that are known of a run: where none were kept, those that it trained on.
 
     Args:
-        path: the run directory.
+        run: the run.
         trained: the memberships that it trained on.
     """
-    if not (path / _FILE).exists():
+    path = run.sums.checked(_FILE)
+    if not path.exists():
         return trained
-    frame = read_parquet(path / _FILE)
+    frame = read_parquet(path)
     times = frame["time"].to_numpy() if "time" in frame.columns else None
     return dataclasses.replace(
         trained,

@@ -62,8 +62,9 @@ def _learning(
     history, chosen = directory.read_metrics(), directory.summary["best_epoch"]
     panels: list[Panel] = []
     for name in metrics:
-        epochs = [one["epoch"] for one in history if "valid" in one]
-        values = [one["valid"][name] for one in history if "valid" in one]
+        ranked = [one for one in history if name in one.get("valid", {})]
+        epochs = [one["epoch"] for one in ranked]
+        values = [one["valid"][name] for one in ranked]
         of_pairs = name.startswith("hit_rate@")
         label = f"{name} (share of pairs found)" if of_pairs else f"{name} (0 to 1)"
         title = f"Validation over the epochs: {name}"

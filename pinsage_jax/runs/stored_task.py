@@ -9,19 +9,27 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
+from lightgcn_jax.arrays import check_array
 from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import read_json, replacing, write_json
+from lightgcn_jax.files import replacing
 from lightgcn_jax.graph.bipartite import CsrRows
+from lightgcn_jax.json_files import read_json, write_json
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.data.items import ItemData
+from pinsage_jax.data.items import ItemData, checked_pairs
 from pinsage_jax.features.columns import Column
 from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.structure import Structure
 from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.memberships import write_memberships
-from pinsage_jax.tasks.pairs import CooccurrencePairs, ExplicitPairs, PairSource, UserHistories
+from pinsage_jax.tasks.pairs import (
+    CooccurrencePairs,
+    ExplicitPairs,
+    PairSource,
+    UserHistories,
+)
 from pinsage_jax.tasks.task import HeldOut, Task
 
 _PAIRS = ("contexts", "histories", "explicit")
@@ -88,10 +96,11 @@ def read_structure(run: PinSageRun, config: PinSageConfig) -> Structure | None:
     if not config.structure:
         return None
     arrays, path = run.read_arrays("structure"), run.path / "structure.safetensors"
-    shape = len(run.read_ids("contexts")), config.structure
-    got = {name: array.shape for name, array in arrays.items()}
-    if got != {"contexts": shape}:
-        raise InputError(f"{path}: expected contexts of shape {list(shape)}, got {got}")
+    with reading(path):
+        if set(arrays) != {"contexts"}:
+            raise InputError(f"expected the array contexts, got {sorted(arrays)}")
+        shape = len(run.read_ids("contexts")), config.structure
+        check_array("contexts", arrays["contexts"], shape, np.float32)
     return Structure(**arrays)
 
 
@@ -111,15 +120,19 @@ def _task_of(run: PinSageRun, arrays: dict[str, np.ndarray]) -> Task:
     }
     name = str(run.record.get("data", {}).get("dataset", run.path.name))
     # Only the training edges are kept: the others are in the held-out pairs.
-    data = ItemData(name, train, read_table(run.path), labels)
+    data = ItemData(name, train, read_table(run), labels)
     parts: dict[str, Any] = {
-        part: _held_out(part, arrays)
+        part: _held_out(part, arrays, len(items))
         for part in _PARTS
         if part != "fresh" or "fresh queries" in arrays
     }
     fresh_edges = None
     if "fresh_items" in arrays:
         fresh_edges = arrays["fresh_items"], arrays["fresh_contexts"]
+        check_rows("fresh_items", fresh_edges[0], len(items))
+        check_rows("fresh_contexts", fresh_edges[1], len(contexts))
+        if len(fresh_edges[0]) != len(fresh_edges[1]):
+            raise InputError("fresh_items and fresh_contexts: expected equal lengths")
     return Task(
         data=data,
         train=train,
@@ -145,12 +158,16 @@ def _pair_arrays(pairs: PairSource) -> dict[str, np.ndarray]:
 
 
 def _pairs_of(train: Interactions, arrays: dict[str, np.ndarray]) -> PairSource:
-    kind = _PAIRS[min(int(arrays["pairs"]), len(_PAIRS) - 1)]
+    place = int(arrays["pairs"])
+    if place not in range(len(_PAIRS)):
+        raise InputError(f"pairs: expected 0 to {len(_PAIRS) - 1}, got {place}")
+    kind = _PAIRS[place]
     if kind == "contexts":
         return CooccurrencePairs(train.item_rows, train.user_rows, train.num_users)
     if kind == "histories":
         return UserHistories(train, last=int(arrays["last"]))
-    return ExplicitPairs(arrays["pair_queries"], arrays["pair_positives"])
+    given = arrays["pair_queries"], arrays["pair_positives"]
+    return ExplicitPairs(*checked_pairs(*given, num_items=train.num_items))
 
 
 def _held_out_arrays(part: str, held_out: HeldOut) -> dict[str, np.ndarray]:
@@ -164,16 +181,29 @@ def _held_out_arrays(part: str, held_out: HeldOut) -> dict[str, np.ndarray]:
     }
 
 
-def _held_out(part: str, arrays: dict[str, np.ndarray]) -> HeldOut:
+def _held_out(part: str, arrays: dict[str, np.ndarray], num_items: int) -> HeldOut:
+    queries = arrays[f"{part} queries"]
+    check_array(f"{part} queries", queries, (len(queries), None), np.int32)
+    check_rows(f"{part} queries", queries.ravel() + 1, num_items + 1)  # -1 pads
+
     def rows(name: str) -> CsrRows:
-        offsets = arrays[f"{part} {name} offsets"]
+        places, columns = f"{part} {name} offsets", f"{part} {name} columns"
+        offsets, items = arrays[places], arrays[columns]
+        check_array(places, offsets, (len(queries) + 1,), np.int32)
+        check_rows(columns, items, num_items)
+        lengths = np.diff(offsets)
+        if offsets[0] != 0 or offsets[-1] != len(items) or (lengths < 0).any():
+            raise InputError(f"{places}: expected places in {columns}, from 0 to {len(items)}")
+        owners = np.repeat(np.arange(len(queries)), lengths)
+        if ((np.diff(items) <= 0) & (np.diff(owners) == 0)).any():
+            raise InputError(f"{columns}: expected each row's items once, in ascending order")
         return CsrRows(
             offsets=jnp.asarray(offsets),
-            columns=jnp.asarray(arrays[f"{part} {name} columns"]),
-            longest=int(np.diff(offsets).max(initial=0)),
+            columns=jnp.asarray(items),
+            longest=int(lengths.max(initial=0)),
         )
 
-    return HeldOut(arrays[f"{part} queries"], rows("relevant"), rows("seen"))
+    return HeldOut(queries, rows("relevant"), rows("seen"))
 
 
 _TABLE, _KINDS = "columns.parquet", "columns.json"
@@ -195,16 +225,16 @@ def write_table(folder: Path, table: FeatureTable) -> None:
     write_json(folder / _KINDS, {name: column.kind for name, column in table.columns.items()})
 
 
-def read_table(folder: Path) -> FeatureTable:
+def read_table(run: PinSageRun) -> FeatureTable:
     """Read what :func:`write_table` wrote.
 
     Args:
-        folder: where the files lie.
+        run: the run.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit each other.
     """
-    path, kinds = folder / _TABLE, read_json(folder / _KINDS)
+    path, kinds = run.sums.checked(_TABLE), read_json(run.sums.checked(_KINDS))
     frame = read_parquet(path)
     if not isinstance(kinds, dict) or frame.columns != [_ROW, *kinds]:
         raise InputError(f"{path}: expected the columns that {_KINDS} names, got {frame.columns}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.memory import check_memory
 from lightgcn_jax.training.weighted_draws import ItemWeights, item_weights
 from pinsage_jax.config import PinSageConfig, stream
 from pinsage_jax.encoder.pinsage import ID_INPUT, STRUCTURE, PinSage, make_model, model_inputs
@@ -86,6 +87,10 @@ def prepare(
     Raises:
         InputError: a column that the settings name is not there, or features do not fit.
     """
+    check_memory(
+        _least_bytes(config, task.train.num_items),
+        "dim, word_dim, batch_size, negatives, neighbors or structure",
+    )
     notes: list[str] = []
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
@@ -148,6 +153,16 @@ def prepare(
         tuple(notes),
         seconds,
     )
+
+
+def _least_bytes(config: PinSageConfig, num_items: int) -> int:
+    """What a run holds whatever XLA makes of it: the neighbours of all items, the largest weights
+    with Adam's moments, the gradient and the best epoch's, a batch's vectors and scores. The layers
+    of all items may lie on the disk."""
+    neighbors = 2 * config.neighbors if config.uses_graph else 0
+    weights = 5 * config.layers * config.dim**2
+    batch = config.batch_size * (config.dim + config.negatives)
+    return 4 * (num_items * (neighbors + config.structure) + weights + batch)
 
 
 def _own_rows(known: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ def made(kind: Kind, value: Any) -> Any:
 
 
 NAN, INFINITY = float("nan"), float("inf")
+POINT = fields.record({"x": fields.number()}, {"name": fields.TEXT}, closed=True)
 ACCEPTED = [
     (fields.whole(1), [1, np.int64(7), np.uint8(3), jnp.int32(5), np.array(2)]),
     (fields.number(), [0, -1.5, np.float32(0.5), np.float64(2), jnp.float32(0.25), Fraction(1, 2)]),
@@ -37,6 +38,7 @@ ACCEPTED = [
     (fields.SWITCH, [True, False, np.True_, jnp.array(False)]),
     (fields.optional(fields.SWITCH), [None, True]),
     (fields.one_of(Literal["a", "b"]), ["a", "b"]),
+    (fields.TEXT, ["", "x"]),
 ]
 REFUSED = [
     (
@@ -96,3 +98,53 @@ def test_traced_numbers_go_in_unchecked_and_only_where_the_owner_has_the_field()
     assert float(traced(0.5)) == 2
     assert owner == Scaled(2.0)
     assert with_traced(len, temperature=3.0) is len
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (POINT, [{"x": 1}, {"x": 0.5, "name": "a"}]),
+        (fields.ANYTHING, [{}, {"any": [1]}]),
+        (fields.table_of(fields.whole(0)), [{}, {"a": 1, "b": 0}]),
+        (fields.list_of(POINT), [[], [{"x": 1}, {"x": 2}]]),
+        (fields.whole(0, None), [2**80]),
+    ],
+)
+def test_documents_stay_as_they_are(kind, values):
+    for value in values:
+        assert fields.document("f.json", value, kind) == value
+
+
+def test_a_whole_number_has_an_end():
+    with pytest.raises(InputError, match="field: expected at most 2,147,483,647, got 2147483648"):
+        made(fields.whole(0), 2**31)
+    with pytest.raises(InputError, match="f: n: expected at most 9, got 10"):
+        fields.document("f", {"n": 10}, fields.record({"n": fields.whole(0, 9)}))
+
+
+TREE = fields.record({"points": fields.list_of(POINT), "by": fields.table_of(fields.whole(0))})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3, "f.json: expected an object, got 3"),
+        ({"by": {}}, "f.json: points: expected a list, it is missing"),
+        ({"points": {}, "by": {}}, "f.json: points: expected a list, got {}"),
+        ({"points": [{"x": 1}, {}], "by": {}}, "f.json: points[1].x: expected a number, it is mis"),
+        ({"points": [{"x": "1"}], "by": {}}, "f.json: points[0].x: expected a number, got '1'"),
+        ({"points": [{"x": 1, "y": 2}], "by": {}}, "f.json: points[0].y: expected no such field"),
+        ({"points": [{"x": 1, "name": 2}], "by": {}}, "points[0].name: expected text, got 2"),
+        (
+            {"points": [], "by": {"a": -1}},
+            "f.json: by.a: expected a whole number of at least 0, got -1",
+        ),
+        ({"points": [{"x": 10**400}], "by": {}}, f"points[0].x: expected a number, got {10**199}"),
+        ({"points": [{"x": 10**5000}], "by": {}}, "got a number of thousands of digits"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_document_is_named_by_the_way_to_it(value, message):
+    with pytest.raises(InputError) as refused:
+        fields.document("f.json", value, TREE)
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 300

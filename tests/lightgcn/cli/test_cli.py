@@ -30,6 +30,7 @@ from lightgcn_jax.serving import Recommender
 from lightgcn_jax.settings import PRESETS, TrainConfig, flat, from_flat
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, replaced
 from tests.lightgcn.drawn import drawing
+from tests.unlisted import without_sums
 
 # The function of that name hides its module from `import`.
 fitting = importlib.import_module("lightgcn_jax.runs.fit")
@@ -390,7 +391,7 @@ def test_a_preset_beside_from_gives_the_settings_but_for_the_model(run):
 
 
 def test_what_a_run_holds_and_new_settings_do_not_read_is_named(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "copy")
+    copy = without_sums(run, tmp_path / "copy")
     settings = json.loads((copy / "config.json").read_text())
     settings["config"]["temperature"] = 0.5
     (copy / "config.json").write_text(json.dumps(settings))
@@ -419,7 +420,7 @@ def test_a_run_with_objects_of_ones_own_serves_and_is_resumed_from_python_alone(
 
 
 def test_a_run_of_the_first_format_is_refused_by_every_command(run, tmp_path):
-    old = shutil.copytree(run, tmp_path / "old")
+    old = without_sums(run, tmp_path / "old")
     settings = json.loads((old / "config.json").read_text()) | {"format": 1}
     (old / "config.json").write_text(json.dumps(settings))
     version = settings["versions"]["lightgcn-pinsage-jax"]

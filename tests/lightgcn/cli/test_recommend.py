@@ -139,6 +139,7 @@ def test_titles_are_kept_and_shown(tmp_path):
 
 def _retitled(run):
     """The run with a title that would clear a terminal."""
+    (run / "sums.json").unlink()
     frame = pl.read_parquet(run / "items.parquet")
     frame.with_columns(title=pl.lit("Film\x1b[2J")).write_parquet(run / "items.parquet")
     return run

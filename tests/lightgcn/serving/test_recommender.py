@@ -254,7 +254,10 @@ def test_all_items_of_a_run_count_as_seen_and_test_items_are_open_to_judgement(t
     with pytest.raises(InputError, match="no embeddings yet"):
         Recommender.from_run(run.path)
     run.write_embeddings(USERS, ITEMS)
-    run.write_summary({})
+    figures = {"best_epoch": 1, "epochs": 1, "parameters": 9, "embedding_parameters": 9}
+    parts = {part: {} for part in ("train", "valid", "test")}
+    about = {"model": "lightgcn", "protocol": "strict", "protocol_note": "strict"}
+    run.write_summary(figures | parts | about)
     result = FitResult(TrainConfig(), split, {}, [], InnerProduct(USERS, ITEMS))
     for of, given in ((Recommender.from_run, run.path), (Recommender.from_fit, result)):
         assert as_lists(of(given).recommend("a", 5)) == ([30, 40], [0, 0])

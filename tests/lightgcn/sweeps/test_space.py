@@ -262,9 +262,9 @@ def test_seeds_of_a_trial_are_never_torn(graph):
 def test_memory_bounds_a_group(graph, monkeypatch):
     search = {"l2": (0.0, 0.1, 0.2, 0.3)}
     one = StepCost.of(graph, from_flat(BASE).strategies).held_bytes
-    monkeypatch.setattr(directory, "device_memory", lambda: 2 * one)
+    monkeypatch.setattr(directory, "device_memory", lambda: 4 * one)
     assert groups(search, graph) == [[0, 1], [2, 3]]
-    monkeypatch.setattr(directory, "device_memory", lambda: one // 2)
+    monkeypatch.setattr(directory, "device_memory", lambda: one)
     assert groups(search, graph) == [[0], [1], [2], [3]]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import parts as evaluation
 from lightgcn_jax.graph import csr_rows
-from lightgcn_jax.runs import Interrupted, RunDirectory, SilentReporter, fit
+from lightgcn_jax.runs import Interrupted, RunDirectory, SilentReporter, fit, verify
 from lightgcn_jax.runs import trainer as training
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.sweeps import Range, SweepConfig, resume_sweep, run_sweep
@@ -169,7 +170,8 @@ def test_test_is_ranked_once_by_the_best_alone(swept):
 def test_what_a_sweep_leaves(swept):
     _, result, _ = swept
     names = {path.name for path in result.path.iterdir()}
-    assert names == {"sweep.json", "split", "optuna.log", "groups", "sweep.png", "best", ".lock"}
+    files = {"sweep.json", "split", "optuna.log", "groups", "sweep.png", "best", ".lock"}
+    assert names == files | {"sums.json"}
     assert result.plot.read_bytes().startswith(b"\x89PNG")
     [group] = (result.path / "groups").iterdir()
     left = {path.name for path in group.iterdir()}
@@ -178,11 +180,30 @@ def test_what_a_sweep_leaves(swept):
 
 def test_a_finished_sweep_is_returned(swept):
     _, result, _ = swept
+    kept = (path for path in result.path.rglob("*") if path.suffix in (".json", ".log"))
+    before = {path: path.read_bytes() for path in kept}
     again = resume_sweep(result.path)
+    assert {path: path.read_bytes() for path in before} == before
     assert records(again.trials) == records(result.trials)
     assert again.config == result.config
     assert again.best.number == result.best.number
     assert again.run.already_finished
+
+
+def test_a_finished_sweep_has_sums(swept, tmp_path):
+    _, result, _ = swept
+    found = verify(result.path)
+    assert found.is_whole
+    assert {"sweep.json", "optuna.log", "split/pairs.safetensors", "best/config.json"} <= set(
+        found.files
+    )
+    for name in ("sweep.json", "optuna.log", "split/users.parquet", "best/config.json"):
+        copy = shutil.copytree(result.path, tmp_path / name.replace("/", "-"))
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content.replace(b"1", b"2", 1) + b" ")
+        assert verify(copy).damaged == {name: "changed"}
+        with pytest.raises(InputError, match=f"{name}: has other bytes than were written"):
+            resume_sweep(copy)
 
 
 def test_closed_forms_are_judged_as_runs_are(small_split, tmp_path):

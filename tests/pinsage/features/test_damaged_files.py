@@ -8,7 +8,7 @@ import pytest
 
 from lightgcn_jax.data.ids import IdMap
 from pinsage_jax.features.files import align, load_features
-from tests.pinsage.mutations import damaged, refused
+from tests.mutations import damaged, refused
 
 ITEMS = IdMap.from_values(range(12))
 

@@ -12,8 +12,9 @@ from pinsage_jax.cli.embed import Embed
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.finished import read_finished
-from tests.pinsage.mutations import damaged, harmed, refused
+from tests.mutations import damaged, harmed, refused
 from tests.pinsage.trained import pins, tiny
+from tests.unlisted import without_sums
 
 CONFIG = tiny(walks=10, steps_per_epoch=2, epochs=1, log_degree=True)
 
@@ -52,7 +53,7 @@ def test_a_feature_may_not_have_the_name_of_another_input(name):
 
 def test_another_run_beside_it_is_not_read(run, tmp_path):
     """A folder called run[1] is no pattern that run1 fits."""
-    shutil.copytree(run, tmp_path / "run[1]")
+    without_sums(run, tmp_path / "run[1]")
     shutil.copytree(run, tmp_path / "run1")
     (tmp_path / "run[1]" / "items.parquet").unlink()
     assert "items.parquet: expected this file" in (
@@ -62,8 +63,7 @@ def test_another_run_beside_it_is_not_read(run, tmp_path):
 
 def outcomes(run, folder, seeds):
     """How many damaged runs were refused and how many opened, by the file that was damaged."""
-    copy = folder / "copy"
-    shutil.copytree(run, copy)
+    copy = without_sums(run, folder / "copy")
     files = sorted(
         path.relative_to(copy)
         for path in copy.rglob("*")

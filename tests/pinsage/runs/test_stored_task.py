@@ -196,7 +196,7 @@ TABLE = FeatureTable(
 
 def test_every_kind_comes_back(tmp_path):
     write_table(tmp_path, TABLE)
-    again = read_table(tmp_path)
+    again = read_table(PinSageRun(tmp_path))
     assert again.num_rows == 3
     assert list(again.columns) == list(TABLE.columns)
     for name, column in TABLE.columns.items():
@@ -211,7 +211,7 @@ def test_every_kind_comes_back(tmp_path):
 
 def test_rows_without_columns(tmp_path):
     write_table(tmp_path, FeatureTable({}, 4))
-    assert read_table(tmp_path).num_rows == 4
+    assert read_table(PinSageRun(tmp_path)).num_rows == 4
 
 
 def test_what_does_not_fit_is_named(tmp_path):
@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     kinds = json.loads((tmp_path / "columns.json").read_text())
     (tmp_path / "columns.json").write_text(json.dumps({"looks": kinds["looks"]}))
     with pytest.raises(InputError, match=r"columns.parquet: expected the columns that"):
-        read_table(tmp_path)
+        read_table(PinSageRun(tmp_path))
     (tmp_path / "columns.parquet").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"columns.parquet: expected a Parquet file"):
-        read_table(tmp_path)
+        read_table(PinSageRun(tmp_path))

@@ -7,6 +7,7 @@ import pytest
 
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.runs import verify
 from pinsage_jax import FeatureTable, fit, open_items
 from pinsage_jax.config import stream
 from pinsage_jax.encoder.all_items import embed_all
@@ -283,11 +284,13 @@ def test_new_rows_are_written_in_place(live):
 def kept(live, run):
     """A run whose first new items are on disk; they go again afterwards."""
     rows, contexts = held_back(5)
+    sums = (run.path / "sums.json").read_bytes()
     live.add(["z", "y", "x"], features_of(rows[:3]), contexts[:3])
     keep_added(run.path, live)
     yield live
     for file in PinSageRun(run.path).fresh.iterdir():
         file.unlink()
+    (run.path / "sums.json").write_bytes(sums)
 
 
 def test_what_was_added_comes_back_and_goes_on(kept, run):
@@ -343,6 +346,7 @@ def test_what_another_process_has_added_is_not_overwritten(kept, run):
 )
 def test_damaged_files_of_added_items_are_named(change, message, run):
     path = PinSageRun(run.path).fresh / "added.parquet"
+    (run.path / "sums.json").unlink()
     change(pl.read_parquet(path)).write_parquet(path)
     with pytest.raises(InputError, match=message):
         open_items(run.path)
@@ -350,6 +354,7 @@ def test_damaged_files_of_added_items_are_named(change, message, run):
 
 @pytest.mark.usefixtures("kept")
 def test_a_file_of_added_items_that_is_none_is_named(run):
+    (run.path / "sums.json").unlink()
     (PinSageRun(run.path).fresh / "added.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match=r"added.parquet: expected a Parquet file"):
         open_items(run.path)
@@ -448,6 +453,21 @@ def test_what_was_changed_is_kept(kept, run):
     keep_added(run.path, again)
     assert len(open_items(run.path).items) == 300
     assert not list(PinSageRun(run.path).fresh.iterdir())
+
+
+def test_added_items_keep_the_sums_of_the_run(kept, run):
+    assert verify(run.path).is_whole
+    assert "fresh/added.parquet" in verify(run.path).files
+    path = PinSageRun(run.path).fresh / "added.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"0")
+    with pytest.raises(InputError, match=r"fresh/added\.parquet: has other bytes"):
+        open_items(run.path)
+    path.write_bytes(content)
+    kept.remove(["x", "y", "z"])
+    keep_added(run.path, kept)
+    assert verify(run.path).is_whole
+    assert "fresh/added.parquet" not in verify(run.path).files
 
 
 def test_many_contexts_of_one_item_have_room(run):

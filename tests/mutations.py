@@ -78,7 +78,7 @@ def refused(read) -> str | None:
     return None
 
 
-_ODD_VALUES = (None, -1, 0, 3, 2**70, 1e300, float("nan"), "", "x", True, [], {}, [1], {"a": 1})
+ODD_VALUES = (None, -1, 0, 3, 2**70, 1e300, float("nan"), "", "x", True, [], {}, [1], {"a": 1})
 
 
 def changed_json(content: bytes, rng: np.random.Generator) -> bytes:
@@ -92,7 +92,7 @@ def changed_json(content: bytes, rng: np.random.Generator) -> bytes:
     if rng.random() < 0.2 and holder is not value and place != "":
         del holder[place]
     else:
-        holder[place] = _ODD_VALUES[rng.integers(0, len(_ODD_VALUES))]
+        holder[place] = ODD_VALUES[rng.integers(0, len(ODD_VALUES))]
         value = value if place != "" else holder[""]
     return json.dumps(value).encode()
 

@@ -1,0 +1,75 @@
+"""Whether all files of a finished run or sweep hold the bytes that were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import refuse_links
+from lightgcn_jax.runs.checkpoint import checkpoint_folders, checkpoint_states
+from lightgcn_jax.sums import State, verified
+
+_WHAT = ("config.json", "sweep.json")
+# Optuna makes its lock as a link; a killed process leaves it.
+_LINK = "optuna.log.lock"
+
+
+class Verified(NamedTuple):
+    """What became of a directory's files.
+
+    Attributes:
+        path: the directory.
+        files: the state of each file by its path within, those of checkpoints and of the runs of a
+            sweep among them.
+        without_sums: the directories whose files nothing tells about: the run, or a run of a sweep,
+            that an earlier version wrote, or that is not finished.
+    """
+
+    path: Path
+    files: dict[str, State]
+    without_sums: tuple[Path, ...]
+
+    @property
+    def damaged(self) -> dict[str, State]:
+        """The files that are changed, missing or unreadable; others may lie there unlisted."""
+        return {name: one for name, one in self.files.items() if one not in ("ok", "not listed")}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every file that was written is as it was written."""
+        return not self.damaged and not self.without_sums
+
+
+def verify(path: Path | str) -> Verified:
+    """Read all files of a finished run or sweep, and compare their sums with those written.
+
+    Args:
+        path: its directory.
+
+    Raises:
+        InputError: it is none, or its ``sums.json`` is damaged.
+
+    Example:
+        >>> verify("run").is_whole  # doctest: +SKIP
+        True
+    """
+    path = Path(path)
+    if not any((path / name).is_file() for name in _WHAT):
+        raise InputError(f"{path}: expected the directory of a run or a sweep, got another")
+    refuse_links(path, _LINK)
+    runs = [one for one in (path / "best", path / "best-refit") if one.is_dir()]
+    files: dict[str, State] = {}
+    without = []
+    for folder in (path, *runs):
+        found = verified(folder)
+        if found is None:
+            without.append(folder)
+        within = found or {}
+        for checkpoint in checkpoint_folders(folder / "checkpoints"):
+            place = checkpoint.relative_to(folder).as_posix()
+            states = checkpoint_states(checkpoint)
+            within |= {f"{place}/{name}": state for name, state in states.items()}
+        place = "" if folder == path else f"{folder.name}/"
+        files |= {place + name: state for name, state in within.items()}
+    return Verified(path, dict(sorted(files.items())), tuple(without))
