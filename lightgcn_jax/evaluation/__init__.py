@@ -9,14 +9,7 @@ from lightgcn_jax.evaluation.groups import (
     user_groups,
 )
 from lightgcn_jax.evaluation.metrics import Evaluation, evaluate, metric_names, user_metrics
-from lightgcn_jax.evaluation.ranking import (
-    ItemsOfUsers,
-    Ranking,
-    ReadyScorer,
-    exact_top_k,
-    rank,
-    ready_scorer,
-)
+from lightgcn_jax.evaluation.ranking import ItemsOfUsers, ReadyScorer, rank, ready_scorer
 from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, Scorer
 from lightgcn_jax.evaluation.significance import (
     PairedComparison,
@@ -26,6 +19,7 @@ from lightgcn_jax.evaluation.significance import (
     paired_permutation_test,
     paired_t_test,
 )
+from lightgcn_jax.evaluation.top_k import Ranking, exact_top_k
 
 __all__ = [
     "CATALOGUE_METRICS",
