@@ -366,9 +366,8 @@ def _assemble(
             f"{description}: {name} stays empty: {why}; choose other shares or another split, or "
             "gather more interactions"
         )
-    split = Split(
-        data.users, data.items, *parts.values(), description, (), data.report, data.titles
-    )
+    of_parts = parts["train"], parts["valid"], parts["test"]
+    split = Split(data.users, data.items, *of_parts, description, (), data.report, data.titles)
     return replace(split, notes=(*notes, *_unseen_notes(split)))
 
 

@@ -231,7 +231,7 @@ class ItemCfScorer(ItemCosines):
 
 def _times(weights: Array | float, cosines: Array) -> Array:
     """Each row of cosines times its weight."""
-    return cosines if isinstance(weights, float) else weights[:, None] * cosines
+    return cosines if isinstance(weights, (int, float)) else weights[:, None] * cosines
 
 
 @dataclasses.dataclass(frozen=True)
