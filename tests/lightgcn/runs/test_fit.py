@@ -444,9 +444,7 @@ def test_settings_that_came_after_a_run_have_their_defaults(run, small_config, t
     assert RunDirectory.open(tmp_path).config == ranked
     settings["config"]["from_the_future"] = 1
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(
-        InputError, match=r"config\.from_the_future: expected a setting of training"
-    ):
+    with pytest.raises(InputError, match=r"config\.from_the_future: expected a setting"):
         _ = RunDirectory.open(tmp_path).config
 
 
