@@ -28,7 +28,7 @@ Normalization = Literal["symmetric", "left", "right", "row", "column", "none"]
 Powers = tuple[float, float]
 """Powers of the degrees that scale the rows and the columns."""
 
-_POWERS: dict[Normalization, Powers] = {
+POWERS: dict[Normalization, Powers] = {
     "symmetric": (-0.5, -0.5),
     "left": (-0.5, 0.0),
     "right": (0.0, -0.5),
@@ -36,10 +36,11 @@ _POWERS: dict[Normalization, Powers] = {
     "column": (0.0, -1.0),
     "none": (0.0, 0.0),
 }
-_BY_POWERS: dict[Powers, Normalization] = {powers: name for name, powers in _POWERS.items()}
+"""The powers of the degrees by the normalisation's name."""
+_BY_POWERS: dict[Powers, Normalization] = {powers: name for name, powers in POWERS.items()}
 
 TRANSPOSED: dict[Normalization, Normalization] = {
-    name: _BY_POWERS[column, row] for name, (row, column) in _POWERS.items()
+    name: _BY_POWERS[column, row] for name, (row, column) in POWERS.items()
 }
 """A is symmetric, so the transpose of a normalised A is A under another normalisation."""
 
@@ -118,14 +119,14 @@ def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
 def _normalized(
     rows: CsrRows, num_columns: int, normalization: Normalization | Powers
 ) -> CsrMatrix:
-    if not (isinstance(normalization, tuple) or normalization in _POWERS):
+    if not (isinstance(normalization, tuple) or normalization in POWERS):
         raise InputError(
             f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
         )
     offsets, columns = np.asarray(rows.offsets), np.asarray(rows.columns)
     lengths = np.diff(offsets)
     named = isinstance(normalization, str)
-    row_power, column_power = _POWERS[normalization] if named else normalization
+    row_power, column_power = POWERS[normalization] if named else normalization
     weights = np.repeat(_powers(lengths, row_power), lengths)
     if column_power:
         column_degrees = np.bincount(columns, minlength=num_columns)

@@ -8,6 +8,8 @@ pairs.safetensors          train, valid and test pairs as rows, and what else us
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
+parameters.safetensors     what a model on a graph learnt: its layer-0 embeddings and weights, by
+                           which people and things that come later get vectors
 model.safetensors          what a closed form needs beyond settings and pairs, or the network that
                            a trained model scores by, if anything
 summary.json               the figures; written last, so a run with it is finished
@@ -61,6 +63,7 @@ from lightgcn_jax.settings.registry import own_objects
 
 FORMAT_VERSION = 2
 _FIELDS = {"config", "own", "offset_columns", "optimizer", "data", "split"}
+_PARAMS = "parameters.safetensors"
 _PACKAGE = "lightgcn-pinsage-jax"
 
 
@@ -319,6 +322,26 @@ class RunDirectory:
         if tensors:
             self._write_tensors("model", tensors)
 
+    def write_params(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write what a trained model learnt, where its final vectors don't say it all, atomically.
+
+        Args:
+            tensors: arrays by name.
+        """
+        if tensors:
+            self._write_tensors("parameters", tensors)
+
+    def params(self, names: Collection[str]) -> dict[str, np.ndarray] | None:
+        """What :meth:`write_params` wrote; None where nothing was, as before there was such a file.
+
+        Args:
+            names: the names of all that it should hold.
+
+        Raises:
+            InputError: the file is damaged or holds other tensors.
+        """
+        return self._tensors("parameters", names) if (self.path / _PARAMS).exists() else None
+
     def _write_tensors(self, name: str, tensors: Mapping[str, np.ndarray]) -> None:
         with replacing(self.path / f"{name}.safetensors") as temporary:
             safetensors.numpy.save_file(dict(tensors), temporary)
@@ -333,9 +356,10 @@ class RunDirectory:
             InputError: the run is not finished, or the file is damaged or holds other tensors.
         """
         self.finished_summary()
-        if not names:
-            return {}
-        path = self.path / "model.safetensors"
+        return self._tensors("model", names) if names else {}
+
+    def _tensors(self, name: str, names: Collection[str]) -> dict[str, np.ndarray]:
+        path = self.path / f"{name}.safetensors"
         with reading(path, "the model's tensors"):
             tensors = safetensors.numpy.load_file(path)
         if set(tensors) != set(names):

@@ -169,7 +169,7 @@ def _keep_curves(path: Path) -> None:
     """Free the space of the groups, all of which are recorded or not begun."""
     for folder in (path / "groups").iterdir() if (path / "groups").is_dir() else ():
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        for name in ("embeddings.safetensors", "model.safetensors"):
+        for name in ("embeddings.safetensors", "model.safetensors", "parameters.safetensors"):
             (folder / name).unlink(missing_ok=True)
 
 
