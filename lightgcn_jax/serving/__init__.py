@@ -2,6 +2,7 @@
 
 from lightgcn_jax.serving.answers import Ranked
 from lightgcn_jax.serving.export import EXPORT_SUFFIXES, export
+from lightgcn_jax.serving.index import Index
 from lightgcn_jax.serving.recommender import Recommender
 
-__all__ = ["EXPORT_SUFFIXES", "Ranked", "Recommender", "export"]
+__all__ = ["EXPORT_SUFFIXES", "Index", "Ranked", "Recommender", "export"]

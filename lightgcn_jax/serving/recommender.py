@@ -13,13 +13,14 @@ import numpy as np
 
 from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.cold import PopularForCold
 from lightgcn_jax.evaluation.ranking import (
     Ranking,
     ReadyScorer,
     ready_scorer,
 )
-from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer
 from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs import FitResult, RunDirectory, embeddings_of, load_params, load_scorer
@@ -34,9 +35,13 @@ from lightgcn_jax.serving.answers import (
 )
 from lightgcn_jax.serving.filters import Allowed, Filter
 from lightgcn_jax.serving.fold_in import Learnt, learnt_of
+from lightgcn_jax.serving.index import Index, Metric
 from lightgcn_jax.serving.neighbours import cosines, neighbours
 from lightgcn_jax.serving.newcomers import Newcomers
 from lightgcn_jax.settings import model_name
+
+# Users by whose vectors the recall of an index is measured.
+_MEASURED_ON = 256
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -231,6 +236,34 @@ class Recommender(Newcomers):
                 1, or the model has no vectors.
         """
         return neighbours(users, self.users, self._user_cosines, k, "user", self._cold_users)
+
+    def index(self, metric: Metric = "inner", target_recall: float | None = None) -> Index:
+        """An index of the items' vectors, which new items can be put into.
+
+        Args:
+            metric: ``inner`` finds what users are recommended, by their vectors; ``cosine`` similar
+                items.
+            target_recall: as :meth:`Index.build` takes it, measured on users' vectors.
+
+        Raises:
+            InputError: the model has no vectors, or its scores are no inner products of them.
+        """
+        users, items = self.user_embeddings, self.item_embeddings
+        if metric == "inner" and type(self.scorer) is not InnerProduct:
+            raise InputError(
+                f"index: expected a model whose scores are inner products, got {self.model}; "
+                "metric='cosine' indexes what similar compares"
+            )
+        width = items.shape[1] - self.offset_columns * (metric == "cosine")
+        known = np.flatnonzero(~self._cold_users)[:_MEASURED_ON]
+        queries = users[known] if metric == "inner" and len(known) else None
+        return Index.build(
+            self.items,
+            items[:, :width],
+            metric=metric,
+            target_recall=target_recall,
+            queries=queries,
+        )
 
     @cached_property
     def _ready_for_cold(self) -> ReadyScorer:
