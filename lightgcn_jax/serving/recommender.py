@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ from lightgcn_jax.serving.answers import (
 )
 from lightgcn_jax.serving.filters import Allowed, Filter
 from lightgcn_jax.serving.fold_in import Learnt, learnt_of
+from lightgcn_jax.serving.folder import as_run
 from lightgcn_jax.serving.index import Index, Metric
 from lightgcn_jax.serving.neighbours import cosines, neighbours
 from lightgcn_jax.serving.newcomers import Newcomers
@@ -77,6 +79,19 @@ class Recommender(Newcomers):
         known, name = run.also_seen, model_name(config)
         scorer = load_scorer(run, config)
         return cls._of(split, scorer, name, run.offset_columns, offer_test, known, learnt)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recommender:
+        """Open a folder that was made to be passed on, or a run directory.
+
+        Args:
+            path: what :func:`~lightgcn_jax.serving.folder.save_folder` wrote, or a run directory.
+
+        Raises:
+            InputError: it is neither, or damaged.
+        """
+        with ExitStack() as stack:
+            return cls.from_run(as_run(Path(path), stack))
 
     @classmethod
     def from_fit(cls, result: FitResult, *, offer_test: bool = False) -> Recommender:
