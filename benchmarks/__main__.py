@@ -87,6 +87,10 @@ BENCHMARKS = {
         "benchmarks.tables.users_to_items",
         "users to items: PinSAGE beside LightGCN, GF-CF and item-based cosine",
     ),
+    "fold_in": Benchmark(
+        "benchmarks.tables.fold_in",
+        "newcomers from half of their items, beside the same users trained in full",
+    ),
     "parity": Benchmark(
         "benchmarks.parity.lightgcn",
         "the same steps and rankings as PyTorch's, number by number",

@@ -29,7 +29,7 @@ from .evaluation import InnerProduct, evaluate, rank
 from .graph import BipartiteGraph, training_graph
 from .models import MLP, ClosedForm, Cosine, Inner, Model, Score, TableParams
 from .runs import FitResult, compare_runs, continue_from, fit, refit, resume, verify
-from .serving import Recommender, export
+from .serving import Index, Recommender, export, export_program, save_folder
 from .settings import PRESETS, ClosedFormConfig, Selection, TrainConfig
 from .training import (
     BPR,
@@ -69,6 +69,7 @@ __all__ = [
     "GfCf",
     "HardNegatives",
     "InBatchNegatives",
+    "Index",
     "Inner",
     "InnerProduct",
     "InputError",
@@ -98,6 +99,7 @@ __all__ = [
     "diffusion_operator",
     "evaluate",
     "export",
+    "export_program",
     "fit",
     "given_split",
     "leave_k_out_split",
@@ -108,6 +110,7 @@ __all__ = [
     "read_interactions",
     "refit",
     "resume",
+    "save_folder",
     "temporal_split",
     "training_graph",
     "verify",

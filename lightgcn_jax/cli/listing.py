@@ -69,7 +69,7 @@ EXAMPLES = {
         "recommend run --all-users --out recommendations.parquet",
     ),
     "similar": ("similar run --item 31 --k 5", "similar run --user 42 --json"),
-    "export": ("export run --to embeddings.npz", "export run --to embeddings.parquet"),
+    "export": ("export run --to embeddings.npz", "export run --form folder --to shared"),
     "verify": ("verify run", "verify sweep --json"),
     "data list": ("data list", "data list --data-dir folder"),
     "data download": ("data download movielens-100k", "data download gowalla --to folder"),

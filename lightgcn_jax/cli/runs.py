@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -21,7 +21,7 @@ from lightgcn_jax.evaluation import CATALOGUE_METRICS
 from lightgcn_jax.evaluation.cold import Cold, ColdCounts
 from lightgcn_jax.evaluation.metrics import USER_METRICS
 from lightgcn_jax.runs import RunDirectory, evaluate_run
-from lightgcn_jax.serving import Ranked, Recommender, export
+from lightgcn_jax.serving import Ranked, Recommender, export, export_program, save_folder
 from lightgcn_jax.serving.answers import nothing_known
 from lightgcn_jax.serving.tables import answer_columns
 
@@ -29,6 +29,7 @@ RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
 Ids = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID [ID ...]")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
+Form = Literal["vectors", "program", "folder", "index"]
 Figures = Mapping[str, Mapping[str, float]]
 Find = Callable[[list[str]], list[Ranked | None]]
 
@@ -151,19 +152,42 @@ class Similar:
 
 @dataclass(frozen=True)
 class Export:
-    """Write final embeddings and external ids to one file, of a model whose scores are their inner
-    products.
+    """Write a run for other programs: its embeddings and external ids to one file, the program that
+    recommends, a folder to pass on, or an index of the items.
 
     Attributes:
         run_path: the run directory.
-        to: the file; it ends in .npz, .safetensors or .parquet.
+        to: the file or folder; embeddings end in .npz, .safetensors or .parquet, a program in .npz.
+        form: `vectors`, of a model whose scores are their inner products; `program`, which JAX runs
+            without this package; `folder`, with a card, as hubs have it; `index`, of a model whose
+            scores are inner products.
+        k: items that a program recommends.
+        target_recall: recall of an index that searches approximately.
     """
 
     run_path: RunPath
     to: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    form: Form = "vectors"
+    k: Annotated[int | None, flag("K", "(default: 20)")] = None
+    target_recall: Annotated[float | None, flag("SHARE", "(default: exact)")] = None
 
     def run(self) -> int:
-        say(f"wrote {export(self.run_path, self.to)}")
+        for name, form in (("k", "program"), ("target_recall", "index")):
+            if getattr(self, name) is not None and self.form != form:
+                raise InputError(f"--{name.replace('_', '-')}: expected --form {form} beside it")
+        if self.form == "vectors":
+            export(self.run_path, self.to)
+        elif self.form == "folder":
+            save_folder(self.run_path, self.to)
+        else:
+            recommender = Recommender.from_run(self.run_path)
+            if self.form == "program":
+                export_program(recommender, self.to, self.k or 20)
+            else:
+                index = recommender.index(target_recall=self.target_recall)
+                say(f"{index!r}")
+                index.save(self.to)
+        say(f"wrote {self.to}")
         return 0
 
 

@@ -29,7 +29,7 @@ Normalization = Literal["symmetric", "left", "right", "row", "column", "none"]
 Powers = tuple[float, float]
 """Powers of the degrees that scale the rows and the columns."""
 
-_POWERS: dict[Normalization, Powers] = {
+POWERS: dict[Normalization, Powers] = {
     "symmetric": (-0.5, -0.5),
     "left": (-0.5, 0.0),
     "right": (0.0, -0.5),
@@ -37,10 +37,11 @@ _POWERS: dict[Normalization, Powers] = {
     "column": (0.0, -1.0),
     "none": (0.0, 0.0),
 }
-_BY_POWERS: dict[Powers, Normalization] = {powers: name for name, powers in _POWERS.items()}
+"""The powers of the degrees by the normalisation's name."""
+_BY_POWERS: dict[Powers, Normalization] = {powers: name for name, powers in POWERS.items()}
 
 TRANSPOSED: dict[Normalization, Normalization] = {
-    name: _BY_POWERS[column, row] for name, (row, column) in _POWERS.items()
+    name: _BY_POWERS[column, row] for name, (row, column) in POWERS.items()
 }
 """A is symmetric, so the transpose of a normalised A is A under another normalisation."""
 
@@ -123,14 +124,14 @@ def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
 def _normalized(
     rows: CsrRows, num_columns: int, normalization: Normalization | Powers
 ) -> CsrMatrix:
-    if not (isinstance(normalization, tuple) or normalization in _POWERS):
+    if not (isinstance(normalization, tuple) or normalization in POWERS):
         raise InputError(
             f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
         )
     offsets, columns = np.asarray(rows.offsets), np.asarray(rows.columns)
     given = None if rows.weights is None else np.asarray(rows.weights, np.float64)
     named = isinstance(normalization, str)
-    row_power, column_power = _POWERS[normalization] if named else normalization
+    row_power, column_power = POWERS[normalization] if named else normalization
     weights = np.repeat(_powers(rows.degrees(), row_power), np.diff(offsets))
     if column_power:
         column_degrees = np.bincount(columns, given, minlength=num_columns)

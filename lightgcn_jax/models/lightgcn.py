@@ -40,7 +40,7 @@ class MultiscaleModel(GraphModel):
             params: from :meth:`init`.
             operator: Ã, N×N.
         """
-        return self._final(params, multiscale(operator, params.table, self._weights(params)))
+        return self.vectors_of(params, multiscale(operator, params.table, self.weights(params)))
 
     def apply_rows(
         self, params: Any, operator: Operator, rows: Ids, key: PRNGKey | None = None
@@ -54,21 +54,44 @@ class MultiscaleModel(GraphModel):
             key: randomness of the edges that are dropped.
         """
         operator = self._with_dropped_edges(operator, key)
-        weights = self._weights(params)
-        return self._final(params, multiscale_rows(operator, params.table, weights, rows))
+        weights = self.weights(params)
+        return self.vectors_of(params, multiscale_rows(operator, params.table, weights, rows))
+
+    def sent(self, params: Any, operator: Operator) -> NodeTable:
+        """What each node's neighbours receive of it, Σ_{k≥1} α_k Ã^{k−1} E, ``float[N, D]``.
+
+        The final vectors are α_0 E + Ã times this, before :meth:`vectors_of` is applied: whoever
+        comes after training receives it from whom they touch.
+
+        Args:
+            params: from :meth:`init`.
+            operator: Ã, N×N; at least one layer.
+        """
+        return multiscale(operator, params.table, jnp.asarray(self.weights(params))[1:])
+
+    def vectors_of(self, params: Any, sums: Vectors) -> Vectors:
+        """What becomes of Σ_k α_k Ã^k E in the end; by default nothing.
+
+        Args:
+            params: from :meth:`init`.
+            sums: ``float[Q, D]``.
+        """
+        del params
+        return sums
+
+    def weights(self, params: Any) -> Float[Array, " scales"] | tuple[float, ...]:
+        """α_0 … α_K, learnt or set.
+
+        Args:
+            params: from :meth:`init`.
+        """
+        learnt = getattr(params, "alphas", None)
+        return self.layer_weights if learnt is None else learnt
 
     @property
     def layer_weights(self) -> tuple[float, ...]:
         """α_0 … α_K: by default (0, …, 0, 1), the last of the powers of Ã alone."""
         return (0.0,) * self.layers + (1.0,)
-
-    def _weights(self, params: Any) -> Float[Array, " scales"] | tuple[float, ...]:
-        learnt = getattr(params, "alphas", None)
-        return self.layer_weights if learnt is None else learnt
-
-    def _final(self, params: Any, vectors: Vectors) -> Vectors:
-        del params
-        return vectors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,12 @@ class SGC(MultiscaleModel):
         weights = glorot_dense(self.dim).init(weights_key, jnp.zeros((1, self.dim)))
         return TableParams(normal_table(table_key, num_nodes, self.dim, self.init_std), weights)
 
-    def _final(self, params: TableParams, vectors: Vectors) -> Vectors:
+    def vectors_of(self, params: TableParams, sums: Vectors) -> Vectors:
+        """Ã^K E W of Ã^K E.
+
+        Args:
+            params: from :meth:`init`.
+            sums: ``float[Q, D]``.
+        """
         assert params.weights is not None
-        return cast(Vectors, glorot_dense(self.dim).apply(params.weights, vectors))
+        return cast(Vectors, glorot_dense(self.dim).apply(params.weights, sums))

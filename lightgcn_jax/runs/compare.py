@@ -21,7 +21,7 @@ from lightgcn_jax.evaluation.metrics import USER_METRICS, evaluate
 from lightgcn_jax.evaluation.parts import evaluation_sets
 from lightgcn_jax.evaluation.significance import FEW_USERS, PairedComparison, compare_paired, holm
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.runs.loading import load_scorer
 from lightgcn_jax.runs.own_objects import those_of
 from lightgcn_jax.settings import label_of, model_name
 

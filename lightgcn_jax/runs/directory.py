@@ -9,6 +9,8 @@ pairs.safetensors          train, valid and test pairs as rows, their weights if
 metrics.jsonl              a line an epoch and seed; the same bytes after any kill and resume
 checkpoints/               the newest two checkpoints
 embeddings.safetensors     final user and item embeddings of the best epoch (trained models)
+parameters.safetensors     what a model on a graph learnt: its layer-0 embeddings and weights, by
+                           which people and things that come later get vectors
 model.safetensors          what a closed form needs beyond settings and pairs, or the network that
                            a trained model scores by, if anything
 sums.json                  SHA-256 sums of the files of a finished run but pictures
@@ -67,6 +69,7 @@ from lightgcn_jax.settings.registry import own_objects
 from lightgcn_jax.sums import Sums, remove_sums, write_sums
 
 FORMAT_VERSION = 2
+_PARAMS = "parameters.safetensors"
 _PACKAGE = "lightgcn-pinsage-jax"
 
 
@@ -319,6 +322,27 @@ class RunDirectory:
         if tensors:
             self._write_tensors("model", tensors)
 
+    def write_params(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write what a trained model learnt, where its final vectors don't say it all, atomically.
+
+        Args:
+            tensors: arrays by name.
+        """
+        if tensors:
+            self._write_tensors("parameters", tensors)
+
+    def params(self, names: Collection[str]) -> dict[str, np.ndarray] | None:
+        """What :meth:`write_params` wrote; None where nothing was, as before there was such a file.
+
+        Args:
+            names: the names of all that it should hold.
+
+        Raises:
+            InputError: the file is damaged or holds other tensors.
+        """
+        path = self._sums.checked(_PARAMS)
+        return self._tensors("parameters", names) if path.exists() else None
+
     def _write_tensors(self, name: str, tensors: Mapping[str, np.ndarray]) -> None:
         with replacing(self.path / f"{name}.safetensors") as temporary:
             safetensors.numpy.save_file(dict(tensors), temporary)
@@ -333,9 +357,10 @@ class RunDirectory:
             InputError: the run is not finished, or the file is damaged or holds other tensors.
         """
         self.finished_summary()
-        if not names:
-            return {}
-        path = self._sums.checked("model.safetensors")
+        return self._tensors("model", names) if names else {}
+
+    def _tensors(self, name: str, names: Collection[str]) -> dict[str, np.ndarray]:
+        path = self._sums.checked(f"{name}.safetensors")
         with reading(path, "the model's tensors"):
             tensors = safetensors.numpy.load_file(path)
         if set(tensors) != set(names):

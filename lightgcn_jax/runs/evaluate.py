@@ -13,7 +13,7 @@ from lightgcn_jax.evaluation.popularity import popularity_figures
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.runs.loading import load_scorer
 from lightgcn_jax.settings import label_of, model_name
 
 

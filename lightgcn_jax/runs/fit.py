@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -26,15 +25,14 @@ from lightgcn_jax.runs.checkpoint import (
     remove_unfinished,
     save_checkpoint,
 )
-from lightgcn_jax.runs.closed_form import fit_closed_form, rebuild
+from lightgcn_jax.runs.closed_form import fit_closed_form
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import gone_unless_begun, resumable
+from lightgcn_jax.runs.loading import load_params, load_scorer
 from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.own_objects import check_complete
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
-from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes
-from lightgcn_jax.runs.stored_split import naming
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import (
     ClosedFormConfig,
@@ -59,6 +57,8 @@ class FitResult(Shown):
         summary: the figures, as in summary.json.
         history: a record an epoch and seed, as in metrics.jsonl.
         scorer: what ranks: the final embeddings of the best epoch, or the closed form.
+        params: the parameters of a trained model at its best epoch, by which people and things that
+            come later get vectors; None where they are not at hand.
         directory: where the run lies; None if it was not written.
         already_finished: the run had ended before; nothing was trained now.
         also_seen: pairs that users know beyond the split, and are not recommended.
@@ -69,6 +69,7 @@ class FitResult(Shown):
     summary: dict[str, Any]
     history: list[dict[str, Any]]
     scorer: Scorer
+    params: Any = None
     directory: Path | None = None
     already_finished: bool = False
     also_seen: Pairs | None = None
@@ -270,6 +271,7 @@ def resume(
             summary,
             history,
             scorer,
+            load_params(directory, config),
             directory.path,
             already_finished=True,
             also_seen=directory.also_seen,
@@ -368,25 +370,3 @@ def _check_trained(config: Config, argument: str) -> None:
         raise InputError(
             f"{argument}: expected a model that is trained to take it, got {model_name(config)}"
         )
-
-
-def load_scorer(directory: RunDirectory, config: Config | None = None) -> Scorer:
-    """What ranks in a finished run: its best epoch's embeddings, or its closed form.
-
-    Args:
-        directory: the run.
-        config: its settings with the objects of one's own that rank (see
-            :meth:`RunDirectory.config_with`): a score, or a closed form.
-
-    Raises:
-        InputError: the run is not finished, a file of it is damaged, or such an object is missing.
-    """
-    config = config or directory.config
-    if not isinstance(config, TrainConfig):
-        return rebuild(directory, config)
-    users, items = map(jnp.asarray, directory.embeddings())
-    shapes = head_shapes(config.score, users.shape[1] - config.score.offset_columns)
-    tensors = directory.model(head_names(shapes))
-    with naming(directory.path / "model.safetensors"):
-        head = head_of(shapes, tensors)
-    return config.score.scorer(users, items, head)

@@ -19,7 +19,7 @@ from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs.compare import Comparison
 from lightgcn_jax.runs.curves import loss_curves, metric_curves
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.fit import load_scorer
+from lightgcn_jax.runs.loading import load_scorer
 from lightgcn_jax.runs.panels import Bars, Curves, Intervals, Panel, check_picture, draw_picture
 from lightgcn_jax.settings import Config, TrainConfig, label_of, model_name
 from lightgcn_jax.settings.config import metric_among

@@ -48,11 +48,13 @@ class Trained(NamedTuple):
         summary: the figures.
         history: a record an epoch and replica.
         scorer: what ranks by the final embeddings of the best epoch.
+        params: the model's parameters of the best epoch, host arrays; None for a closed form.
     """
 
     summary: dict[str, Any]
     history: list[dict[str, Any]]
     scorer: Scorer
+    params: Any = None
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ import numpy as np
 
 from lightgcn_jax.arrays import check_array
 from lightgcn_jax.evaluation.scorer import Scorer
-from lightgcn_jax.models import Score, split_nodes
+from lightgcn_jax.models import Model, Score, split_nodes
 from lightgcn_jax.training import Params, StepInputs, Strategies
 
 
@@ -29,23 +29,33 @@ def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> S
     return strategies.score.scorer(users, items, params.head)
 
 
-def head_names(head: Any) -> list[str]:
-    """The paths of a score's parameters, ``params/output/bias`` for instance, in their order.
+def tensor_names(params: Any) -> list[str]:
+    """The paths of parameters, ``params/output/bias`` for instance, in their order.
 
     Args:
-        head: any pytree; None for a score without parameters.
+        params: any pytree; None for a score without parameters.
     """
-    paths = (path for path, _ in jax.tree.leaves_with_path(head))
+    paths = (path for path, _ in jax.tree.leaves_with_path(params))
     return [jax.tree_util.keystr(path, simple=True, separator="/") or "head" for path in paths]
 
 
-def head_tensors(head: Any) -> dict[str, np.ndarray]:
-    """The parameters of a score by their paths, as a run keeps them.
+def tensors_of(params: Any) -> dict[str, np.ndarray]:
+    """Parameters by their paths, as a run keeps them.
 
     Args:
-        head: a pytree of arrays; None for a score without parameters.
+        params: a pytree of arrays; None for a score without parameters.
     """
-    return dict(zip(head_names(head), map(np.asarray, jax.tree.leaves(head)), strict=True))
+    return dict(zip(tensor_names(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
+
+
+def kept_params(model: Model, params: Any) -> dict[str, np.ndarray]:
+    """The parameters of a model that a run keeps beside its final vectors, by their paths.
+
+    Args:
+        model: the run's; one without a graph says all by its vectors.
+        params: the model's; None where they are not at hand.
+    """
+    return {} if model.normalization is None else tensors_of(params)
 
 
 def head_shapes(score: Score, width: int) -> Any:
@@ -58,17 +68,17 @@ def head_shapes(score: Score, width: int) -> Any:
     return jax.eval_shape(lambda: score.init(jax.random.key(0), width))
 
 
-def head_of(shapes: Any, tensors: Mapping[str, np.ndarray]) -> Any:
-    """The inverse of :func:`head_tensors`.
+def from_tensors(shapes: Any, tensors: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of :func:`tensors_of`.
 
     Args:
-        shapes: what :func:`head_shapes` gave.
+        shapes: of the parameters, what :func:`head_shapes` gave for instance.
         tensors: arrays by their paths.
 
     Raises:
         InputError: an array has another type or shape, or numbers that are not finite.
     """
-    for name, leaf in zip(head_names(shapes), jax.tree.leaves(shapes), strict=True):
+    for name, leaf in zip(tensor_names(shapes), jax.tree.leaves(shapes), strict=True):
         check_array(name, tensors[name], leaf.shape, leaf.dtype)
-    leaves = [jnp.asarray(tensors[name]) for name in head_names(shapes)]
+    leaves = [jnp.asarray(tensors[name]) for name in tensor_names(shapes)]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

@@ -33,7 +33,7 @@ from lightgcn_jax.runs.programs import programs_of
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
-from lightgcn_jax.runs.scorers import head_tensors
+from lightgcn_jax.runs.scorers import kept_params, tensors_of
 from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.settings.protocols import SELECTION_PART
@@ -308,14 +308,15 @@ class Trainer:
                 f"lower learning rate than {self.config.optimization.learning_rate:g}"
             )
         summary = summarize(self.config, ranked, chosen, self._details(arrays, progress))
+        best = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), arrays.best)
         if self.directory is not None:
             assert isinstance(kept, Tables)
             self.directory.write_embeddings(*map(np.asarray, kept.embeddings()))
-            head = jax.tree.map(lambda leaf: leaf[chosen], arrays.best.head)
-            self.directory.write_model(head_tensors(head))
+            self.directory.write_model(tensors_of(best.head))
+            self.directory.write_params(kept_params(self.config.model, best.model))
             plot_curves(self.directory.path, progress.history, self.config.metric)
             self.directory.write_summary(summary)
-        return Trained(summary, progress.history, kept)
+        return Trained(summary, progress.history, kept, best.model)
 
     def _final_record(self, arrays: TrainArrays, progress: Progress, index: int) -> dict[str, Any]:
         """The parts' metrics at a replica's best epoch."""

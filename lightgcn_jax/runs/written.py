@@ -11,7 +11,7 @@ import numpy as np
 from lightgcn_jax.evaluation.scorer import Tables
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.fit import FitResult
-from lightgcn_jax.runs.scorers import head_tensors
+from lightgcn_jax.runs.scorers import kept_params, tensors_of
 from lightgcn_jax.settings.config import ClosedFormConfig
 
 
@@ -42,6 +42,7 @@ def write_result(
         else:
             assert isinstance(result.scorer, Tables)
             run.write_embeddings(*map(np.asarray, result.scorer.embeddings()))
-            run.write_model(head_tensors(getattr(result.scorer, "head", None)))
+            run.write_model(tensors_of(getattr(result.scorer, "head", None)))
+            run.write_params(kept_params(config.model, result.params))
         run.write_summary(result.summary)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -182,15 +182,23 @@ def _best_of_few(
     return Ranking(ranking.items[:, :k], ranking.scores[:, :k])
 
 
-def history_of(items: np.ndarray) -> CsrRows:
-    """One row of items, filled up to a power of two so that lists of many lengths share programs.
+def histories_of(lists: Sequence[np.ndarray]) -> CsrRows:
+    """A row of items for each list, filled up so that lists of many lengths share programs.
 
     Args:
-        items: ``int[n]``, ascending.
+        lists: ``int[n]`` for each of Q, ascending.
+
+    Returns:
+        As many rows as the lowest power of two that is no less than Q, the last ones empty; their
+        entries are filled up to a power of two with −1.
     """
+    lengths = np.zeros(power_of_two(len(lists)), np.int32)
+    lengths[: len(lists)] = [len(one) for one in lists]
+    items = np.concatenate([np.zeros(0, np.int32), *lists])
     columns = np.pad(items, (0, power_of_two(len(items)) - len(items)), constant_values=-1)
-    offsets = jnp.array([0, len(items)], jnp.int32)
-    return CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest=len(columns))
+    offsets = jnp.asarray(np.concatenate([[0], np.cumsum(lengths)]), jnp.int32)
+    longest = power_of_two(int(lengths.max(initial=1)))
+    return CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest)
 
 
 def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> int:
@@ -213,13 +221,16 @@ def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> i
     return max(1, available)
 
 
-def known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray:
+def known_rows(
+    ids: IdMap, wanted: Iterable[int | str], name: str, kind: str = "item"
+) -> np.ndarray:
     """The rows of external ids, all of which must be known.
 
     Args:
         ids: the ids.
         wanted: n external ids.
         name: what an error calls them.
+        kind: what an error calls one of them.
 
     Returns:
         ``int32[n]``.
@@ -228,7 +239,7 @@ def known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray
         InputError: an id is unknown, or a single string came.
     """
     if isinstance(wanted, str):
-        raise InputError(f"{name}: expected several item ids, got the string {wanted!r}")
+        raise InputError(f"{name}: expected several {kind} ids, got the string {wanted!r}")
     # An array is looked up at once, without an object for each id.
     wanted = wanted if isinstance(wanted, (np.ndarray, pl.Series)) else list(wanted)
     rows = ids.rows(wanted)
@@ -236,7 +247,7 @@ def known_rows(ids: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray
         return rows
     unknown = [repr(one) for one, row in zip(wanted, rows, strict=True) if row < 0]
     if unknown:
-        raise InputError(f"{name}: unknown item ids: {', '.join(unknown)}")
+        raise InputError(f"{name}: unknown {kind} ids: {', '.join(unknown)}")
     return rows
 
 

@@ -123,7 +123,7 @@ def write_tables(target: Path, tables: Tables) -> Path:
 
 def _write_npz(tables: Tables, path: Path) -> None:
     with path.open("wb") as file:
-        np.savez(file, **_arrays(tables, _id_array))
+        np.savez(file, **_arrays(tables, id_array))
 
 
 def _write_safetensors(tables: Tables, path: Path) -> None:
@@ -158,12 +158,16 @@ def _arrays(tables: Tables, array_of: Callable[[IdMap], np.ndarray]) -> dict[str
     return arrays | {f"{kind}_ids": array_of(ids) for kind, (ids, _) in tables.items()}
 
 
-def _id_array(ids: IdMap) -> np.ndarray:
-    """Ids as ``int64[n]`` or ``str[n]``, never as Python objects."""
+def id_array(ids: IdMap) -> np.ndarray:
+    """Ids as ``int64[n]`` or ``str[n]``, never as Python objects.
+
+    Args:
+        ids: n external ids.
+    """
     return ids.ids.to_numpy() if ids.ids.dtype == pl.Int64 else np.array(ids.ids.to_list(), str)
 
 
 def _id_tensor(ids: IdMap) -> np.ndarray:
     if ids.ids.dtype == pl.Int64:
-        return np.ascontiguousarray(_id_array(ids))
+        return np.ascontiguousarray(id_array(ids))
     return np.frombuffer(json.dumps(ids.ids.to_list(), ensure_ascii=False).encode(), np.uint8)

@@ -1,4 +1,4 @@
-"""Who is like whom: cosines of vectors, and people who are made of the items that they like."""
+"""Who is like whom: cosines of vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from lightgcn_jax.arrays import power_of_two
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, rank
-from lightgcn_jax.evaluation.scorer import InnerProduct, Tables
+from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.graph.bipartite import CsrRows
 from lightgcn_jax.models import unit_rows
 from lightgcn_jax.serving.answers import Answer, Asked, answer_for, cut_to
@@ -54,33 +54,3 @@ def neighbours(
         return Ranking(ranking.items[:, :k], scores)
 
     return answer_for(asked, ids, ids, best, kind, cold=cold)
-
-
-def folded_user(
-    tables: Tables, train: CsrRows | None, given: np.ndarray, offset_columns: int
-) -> np.ndarray:
-    """The vector of somebody who likes some items, ``float32[D]``.
-
-    It is the sum of the items' vectors, each over the square root of its number of users (of what
-    these weigh, where interactions have weights), as one
-    application of the normalised adjacency matrix has it, at the mean length of the users whom the
-    model knows. The last columns, which only add to scores, are these users' mean.
-
-    Args:
-        tables: the vectors of users and items.
-        train: row u holds the items that user u's vector was made from; None weighs items alike.
-        given: ``int[n]``, rows of the items, n of at least 1.
-        offset_columns: how many last columns only add to scores.
-    """
-    users, items = np.asarray(tables.queries), np.asarray(tables.items)
-    width = users.shape[1] - offset_columns
-    degrees = np.ones(len(items))
-    if train is not None:
-        weights = None if train.weights is None else np.asarray(train.weights)
-        degrees = np.bincount(np.asarray(train.columns), weights, minlength=len(items))
-    degrees = np.where(degrees > 0, degrees, 1)
-    vector = (1 / np.sqrt(degrees[given])) @ items[given, :width]
-    length = np.linalg.norm(vector)
-    if length:
-        vector *= np.linalg.norm(users[:, :width], axis=1).mean() / length
-    return np.concatenate([vector, users[:, width:].mean(axis=0)]).astype(np.float32)

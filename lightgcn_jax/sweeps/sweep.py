@@ -181,7 +181,8 @@ def _keep_curves(path: Path) -> None:
     """Free the space of the groups, all of which are recorded or not begun."""
     for folder in (path / "groups").iterdir() if (path / "groups").is_dir() else ():
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        remove_sums(folder, ("embeddings.safetensors", "model.safetensors"))
+        tensors = "embeddings", "model", "parameters"
+        remove_sums(folder, [f"{name}.safetensors" for name in tensors])
 
 
 def _train_group(directory: SweepDirectory, trials: Sequence[Trial], reporter: Reporter) -> None:

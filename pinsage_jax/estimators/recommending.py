@@ -21,7 +21,7 @@ from lightgcn_jax.serving.answers import (
     Ranked,
     best_of,
     cut_to,
-    history_of,
+    histories_of,
     known_rows,
     ranked_rows,
 )
@@ -163,7 +163,7 @@ class ContextRecommender:
         run, table = self._run, self._live.table
         query = query_scorer(run.model, run.params, table, wide[None].astype(np.int32)).queries
         ready = with_queries(self._ready, self._ready.scorer, query)
-        seen = history_of(given) if exclude_given else None
+        seen = histories_of([given]) if exclude_given else None
 
         def best(rows: np.ndarray) -> Ranking:
             return best_of(ready, rows, most, seen, self._padded(allowed.all_items))

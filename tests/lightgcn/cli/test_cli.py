@@ -487,6 +487,25 @@ def test_somebody_new_is_recommended_to_by_what_they_like(source, run, tmp_path)
     assert "one that scores a list of items" in refusal
 
 
+def test_a_run_is_written_for_other_programs(run, tmp_path):
+    for form, name, flags in (
+        ("program", "recommend.npz", ("--k", 4)),
+        ("folder", "shared", ()),
+        ("index", "index", ("--target-recall", 0.9)),
+    ):
+        target = tmp_path / name
+        done = call("export", run, "--to", target, "--form", form, *flags)
+        assert done.status == 0
+        assert f"wrote {target}" in done.err
+        assert target.exists()
+    assert "of the exact search" in done.err
+    there = Recommender.load(tmp_path / "shared")
+    assert there.recommend(there.users.ids[0], 3) is not None
+    for flags, form in ((("--k", 3), "program"), (("--target-recall", 0.9), "index")):
+        said = error_of("export", run, "--to", tmp_path / "e.npz", *flags)
+        assert f"{flags[0]}: expected --form {form} beside it" in said
+
+
 def test_models_without_vectors_say_so(source, tmp_path):
     out = call("train", *source, "--model", "popular", "--ks", "5", "--out", tmp_path / "run").out
     assert "lightgcn-jax recommend " in out

@@ -124,16 +124,11 @@ def test_everybody_in_a_frame(chosen, frame):
     assert model.recommend(["user-1"], 2, as_frame="polars")["rank"].to_list() == [1, 2]
 
 
-def test_somebody_new_is_the_sum_of_their_items(chosen):
-    """recommend_for against a dense oracle in float64."""
+def test_somebody_new_gets_a_vector_from_their_items(chosen):
     model, _ = chosen
-    split = model.result.split
-    users, items = (np.asarray(table, float) for table in model.result.scorer.embeddings())
-    degrees = np.bincount(split.train.items, minlength=len(split.items))
     given = model.item_ids[:3]
-    vector = (items[:3] / np.sqrt(degrees[:3])[:, None]).sum(axis=0)
-    vector *= np.linalg.norm(users, axis=1).mean() / np.linalg.norm(vector)
-    scores = items @ vector
+    [vector] = model.recommender.new_user_vectors([given])
+    scores = model.item_embeddings @ vector
     scores[:3] = -np.inf
     found = model.recommend_for(given, 5)
     assert found.ids == [model.item_ids[at] for at in np.argsort(-scores)[:5]]

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.models import Cosine, Inner, Score
-from lightgcn_jax.runs.scorers import head_names, head_of, head_shapes, head_tensors, make_scorer
+from lightgcn_jax.runs.scorers import (
+    from_tensors,
+    head_shapes,
+    make_scorer,
+    tensor_names,
+    tensors_of,
+)
 from lightgcn_jax.settings import from_flat
 from lightgcn_jax.training import Batch, MaxMargin, StepInputs, batch_loss, initial_params
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
@@ -148,13 +154,13 @@ def test_cosines_are_cosines():
 )
 def test_what_a_score_learnt_comes_back_from_its_tensors(score, names):
     scorer = scores_of(score)
-    tensors, shapes = head_tensors(scorer.head), head_shapes(score, width=3)
+    tensors, shapes = tensors_of(scorer.head), head_shapes(score, width=3)
     assert names <= tensors.keys()
-    assert list(tensors) == head_names(shapes)
-    jax.tree.map(np.testing.assert_array_equal, head_of(shapes, tensors), scorer.head)
+    assert list(tensors) == tensor_names(shapes)
+    jax.tree.map(np.testing.assert_array_equal, from_tensors(shapes, tensors), scorer.head)
 
 
 def test_a_score_that_learns_nothing_has_no_tensors():
-    assert head_names(head_shapes(Inner(), width=3)) == []
-    assert head_tensors(None) == {}
-    assert head_of(None, {}) is None
+    assert tensor_names(head_shapes(Inner(), width=3)) == []
+    assert tensors_of(None) == {}
+    assert from_tensors(None, {}) is None

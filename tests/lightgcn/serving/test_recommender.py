@@ -314,3 +314,15 @@ def test_another_k_or_filter_needs_no_other_program():
         best = best[np.isfinite((oracle + masked)[best])]
         assert recommender.recommend(1, k, among=allowed, exclude=hidden).ids == list(best)
     assert ranking._rank_block._cache_size() == before
+
+
+def test_an_index_of_its_items_finds_what_it_recommends(recommender):
+    found = recommender.index().search(USERS, 3)
+    for user, one in zip(["a", "b", "c"], found, strict=True):
+        expected = recommender.recommend(user, 3, exclude_seen=False)
+        assert as_lists(one) == as_lists(expected)
+    similar = recommender.index("cosine").search(ITEMS[:1], 3)[0]
+    assert similar.ids == [10, *recommender.similar_items(10, 2).ids]
+    popular = replace(recommender, scorer=PopularScorer(jnp.ones(5), 3))
+    with pytest.raises(InputError, match="expected a model that has them"):
+        popular.index()
