@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -64,13 +63,13 @@ from lightgcn_jax.runs.stored_split import (
     reading,
     write_ids,
 )
+from lightgcn_jax.runs.versions import PACKAGE, versions_here
 from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
 from lightgcn_jax.sums import Sums, remove_sums, write_sums
 
 FORMAT_VERSION = 2
 _PARAMS = "parameters.safetensors"
-_PACKAGE = "lightgcn-pinsage-jax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +115,7 @@ class RunDirectory:
                 )
         settings = {
             "format": FORMAT_VERSION,
-            "versions": _versions(),
+            "versions": versions_here(),
             "config": flat(config),
             "own": own_objects(config),
             "offset_columns": config.offset_columns,
@@ -151,10 +150,10 @@ class RunDirectory:
         run = cls(path)
         found, versions = run._settings.get("format"), run._settings.get("versions")
         if found != FORMAT_VERSION:
-            wrote = versions.get(_PACKAGE) if isinstance(versions, dict) else None
+            wrote = versions.get(PACKAGE) if isinstance(versions, dict) else None
             raise InputError(
                 f"{path}: expected a run of format {FORMAT_VERSION}, got {found!r}; open it with "
-                f"the version that wrote it, {_PACKAGE} {wrote or 'of an unknown version'}"
+                f"the version that wrote it, {PACKAGE} {wrote or 'of an unknown version'}"
             )
         document(path / "config.json", run._settings, SETTINGS)
         return run
@@ -403,12 +402,3 @@ class RunDirectory:
                 f"{self.path}: expected a finished run, it holds no summary.json; resume it first"
             )
         return summary
-
-
-def _versions() -> dict[str, str]:
-    names = [_PACKAGE, "jax", "jaxlib", "flax", "optax", "numpy"]
-    versions = dict.fromkeys(names, "not installed")
-    for name in versions:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
