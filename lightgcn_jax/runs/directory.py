@@ -15,8 +15,7 @@ model.safetensors          what a closed form needs beyond settings and pairs, o
                            a trained model scores by, if anything
 sums.json                  SHA-256 sums of the files of a finished run but pictures
 summary.json               the figures; written last, so a run with it is finished
-loss.png, metrics.png      curves, where matplotlib is installed
-plot.png                   the picture of the command plot, where it was called
+loss.png, metrics.png      curves, where matplotlib is installed; plot.png: what plot drew
 .lock                      held by the process that trains the run
 =========================  ==================================================================
 
@@ -187,13 +186,12 @@ class RunDirectory:
         Raises:
             InputError: the run was not started with such an object, or its settings do not fit.
         """
-        path, stored = self.path / "config.json", self._settings["config"]
-        own = self.own_objects
-        objects = in_place_of(own, given, self.path, is_trained="loss" in stored)
+        stored, trained = self._settings["config"], "loss" in self._settings["config"]
+        objects = in_place_of(self.own_objects, given, self.path, is_trained=trained)
         try:
             return from_flat(stored, objects)
         except InputError as error:
-            raise InputError(f"{path}: config.{error}") from None
+            raise InputError(f"{self.path}/config.json: config.{error}") from None
 
     @property
     def offset_columns(self) -> int:
@@ -243,8 +241,8 @@ class RunDirectory:
             self._sums.checked(file)
         users, items = (read_ids(self.path, name) for name in ("users", "items"))
         train, valid, test = read_parts(self.path)
-        titles = read_titles(self.path)
-        return Split(users, items, train, valid, test, description, notes, report, titles)
+        told = description, notes, report, read_titles(self.path)
+        return Split(users, items, train, valid, test, *told)
 
     @cached_property
     def also_seen(self) -> Pairs | None:
@@ -263,8 +261,7 @@ class RunDirectory:
         Args:
             history: all its records.
         """
-        lines = "".join(json.dumps(record) + "\n" for record in history)
-        write_text(self.path / "metrics.jsonl", lines)
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(one) + "\n" for one in history))
 
     def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add lines to metrics.jsonl; a torn last line is mended by the next resume.
@@ -398,7 +395,6 @@ class RunDirectory:
         """
         summary = self.summary()
         if summary is None:
-            raise InputError(
-                f"{self.path}: expected a finished run, it holds no summary.json; resume it first"
-            )
+            told = "expected a finished run, it holds no summary.json; resume it first"
+            raise InputError(f"{self.path}: {told}")
         return summary
