@@ -259,7 +259,7 @@ def test_memory_is_what_the_model_says():
     graph = graph_of(users, items, num_users, num_items)
     tensors = {"vectors": jnp.ones((num_items, 4))}
     for response in ("chebycf", "bspm"):
-        model = Filter(response=response).rebuilt(tensors, graph, KEY)
+        model = Filter(response=response, low_pass_rank=4).rebuilt(tensors, graph, KEY)
         compiled = scores.lower(model, np.zeros(queries, np.int32)).compile()
         # Beside the block: a chunk of interactions and its searches.
         allowance = 40 * filter._CHUNK

@@ -55,7 +55,7 @@ def read_by_all(run, other):
 def test_a_run_lists_all_that_it_holds(trained, closed):
     listed = json.loads((trained / "sums.json").read_text())["sha256"]
     names = ["config.json", "embeddings.safetensors", "items.parquet", "metrics.jsonl"]
-    names += ["pairs.safetensors", "summary.json", "users.parquet"]
+    names += ["pairs.safetensors", "parameters.safetensors", "summary.json", "users.parquet"]
     assert list(listed) == names
     assert listed == sums_of(trained)
     found = verify(trained)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from lightgcn_jax.data import Interactions, ratio_split
+from lightgcn_jax.data import Interactions, Pairs, ratio_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import ItemCf, Popular
 from lightgcn_jax.runs import (
@@ -127,18 +127,23 @@ def test_a_closed_form_is_rebuilt_with_them(split, model, tmp_path):
         np.testing.assert_array_equal(before.scores, after.scores)
 
 
-def test_somebody_new_is_folded_in_by_weighted_degrees(run):
-    """Σ_i e_i / √d_i with d_i what item i's training users weigh, up to a factor."""
+def test_somebody_new_weighs_what_others_do_whatever_the_unit(run):
+    """Vectors are those of weights in another unit, and not those of the same run without."""
+    liked = run.split.items.ids[:3].to_list()
     recommender = Recommender.from_run(run.directory)
-    liked = recommender.items.ids[:3].to_list()
-    pairs, items = run.split.train, run.item_embeddings.astype(float)
-    degrees = np.bincount(pairs.items, pairs.weights, minlength=len(items))
-    vector = sum(items[row] / np.sqrt(degrees[row]) for row in range(3))
-    scores = items @ vector
-    scores[:3] = -np.inf
-    found = recommender.recommend_from(liked, k=5)
-    rows = run.split.items.rows(list(found.ids))
-    np.testing.assert_array_equal(rows, np.argsort(-scores)[:5])
+    [vector] = recommender.new_user_vectors([liked])
+
+    def with_weights(change):
+        parts = {name: getattr(run.split, name) for name in PARTS}
+        changed = {
+            name: Pairs(pairs.users, pairs.items, change(pairs.weights))
+            for name, pairs in parts.items()
+        }
+        learnt = recommender.learnt._replace(split=dataclasses.replace(run.split, **changed))
+        return dataclasses.replace(recommender, learnt=learnt).new_user_vectors([liked])[0]
+
+    np.testing.assert_allclose(with_weights(lambda weights: 4 * weights), vector, rtol=1e-5)
+    assert np.abs(with_weights(np.ones_like) - vector).max() > 1e-3 * np.abs(vector).max()
 
 
 def test_a_run_goes_on_with_new_weights(split, run, tmp_path):
