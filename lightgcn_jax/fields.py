@@ -59,9 +59,10 @@ def whole(least: int, most: int | None = INT32) -> Kind:
         # True and False are whole numbers to Python, and to nobody else.
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
             raise ValueError
-        if most is not None and value > most:
+        number = int(value)
+        if most is not None and number > most:
             raise _TooLarge(f"at most {most:,}")
-        return int(value)
+        return number
 
     return Kind(f"a whole number of at least {least}", convert)
 

@@ -241,7 +241,8 @@ class RunDirectory:
         users, items = (read_ids(self.path, name) for name in ("users", "items"))
         train, valid, test = read_parts(self.path)
         titles = read_titles(self.path)
-        return Split(users, items, train, valid, test, description, notes, report, titles)
+        with naming(self.path / "pairs.safetensors"):
+            return Split(users, items, train, valid, test, description, notes, report, titles)
 
     @cached_property
     def also_seen(self) -> Pairs | None:
