@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import replacing, sha256
-from lightgcn_jax.json_files import read_json, write_json
+from lightgcn_jax.files import replacing, sha256, write_text
+from lightgcn_jax.json_files import json_text, read_json, write_json
 
 NAME = "sums.json"
 """The file in the directory."""
@@ -158,6 +158,18 @@ def write_sums(folder: Path, last: Mapping[str, bytes]) -> None:
     """
     coming = {name: hashlib.sha256(content).hexdigest() for name, content in last.items()}
     _write(folder, sums_of(folder) | coming)
+
+
+def write_last(path: Path, value: Any) -> None:
+    """Write the file that says that a directory is finished, after the sums of all its files.
+
+    Args:
+        path: the file.
+        value: a JSON value.
+    """
+    text = json_text(value)
+    write_sums(path.parent, {path.name: text.encode()})
+    write_text(path, text)
 
 
 def remove_sums(folder: Path, files: Collection[str] = ()) -> None:

@@ -114,8 +114,9 @@ def read_run(path):
     for leaf in jax.tree.leaves(scorer):
         assert np.isfinite(leaf).all()
     parts = {part: summary[part] for part in ("train", "valid", "test")}
-    with results().capture():
-        results().print(metrics_table(parts, summary.get("statistics")))
+    console = results()
+    with console.capture():
+        console.print(metrics_table(parts, summary.get("statistics")))
     assert run.offset_columns >= 0
     assert run.optimizer in ("adam", "none")
     return config

@@ -48,7 +48,7 @@ from lightgcn_jax.files import (
     whole_folder,
     write_text,
 )
-from lightgcn_jax.json_files import json_text, read_json, read_json_lines, write_json
+from lightgcn_jax.json_files import read_json, read_json_lines, write_json
 from lightgcn_jax.runs.metadata import CLOSED_FORM_SUMMARY, EPOCH, SETTINGS, TRAINED_SUMMARY
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.runs.stored_split import (
@@ -65,7 +65,7 @@ from lightgcn_jax.runs.stored_split import (
 from lightgcn_jax.runs.versions import PACKAGE, versions_here
 from lightgcn_jax.settings import Config, flat, from_flat
 from lightgcn_jax.settings.registry import own_objects
-from lightgcn_jax.sums import Sums, remove_sums, write_sums
+from lightgcn_jax.sums import Sums, remove_sums, write_last
 
 FORMAT_VERSION = 2
 _PARAMS = "parameters.safetensors"
@@ -242,7 +242,8 @@ class RunDirectory:
         users, items = (read_ids(self.path, name) for name in ("users", "items"))
         train, valid, test = read_parts(self.path)
         told = description, notes, report, read_titles(self.path)
-        return Split(users, items, train, valid, test, *told)
+        with naming(self.path / "pairs.safetensors"):
+            return Split(users, items, train, valid, test, *told)
 
     @cached_property
     def also_seen(self) -> Pairs | None:
@@ -369,9 +370,7 @@ class RunDirectory:
         Args:
             summary: a JSON value.
         """
-        text = json_text(summary)
-        write_sums(self.path, {"summary.json": text.encode()})
-        write_text(self.path / "summary.json", text)
+        write_last(self.path / "summary.json", summary)
 
     def begin_again(self) -> None:
         """Forget that the run was about to finish, for it goes on."""

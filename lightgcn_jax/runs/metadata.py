@@ -107,7 +107,9 @@ PROGRESS = record(
 TRIAL = record(
     {"group": COUNT},
     {
-        "seeds": list_of(record({"best_epoch": COUNT}, {"seed": COUNT, **_PARTS})),
+        "seeds": list_of(
+            record({"best_epoch": COUNT, "valid": FIGURES}, {"seed": COUNT, **_PARTS})
+        ),
         "seconds": at_least(0),
         "diverged": optional(TEXT),
         "protocol_note": TEXT,

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from lightgcn_jax.data import PARTS, IdMap, Pairs, Split
 from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
@@ -37,7 +38,16 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, KeyError, ValueError, *_DAMAGED) as error:
+    except InputError as error:
+        named = str(error).startswith(str(path))
+        raise InputError(str(error) if named else f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected {expected}, the file is missing") from None
+    except _DAMAGED as error:  # whose words tell nobody what to do
+        raise InputError(
+            f"{path}: expected {expected}, got a file that is damaged, cut off or another"
+        ) from error
+    except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: expected {expected}, got {error}") from None
 
 
@@ -78,7 +88,7 @@ def read_ids(folder: Path, name: str) -> IdMap:
     """
     path = folder / f"{name}.parquet"
     with reading(path, "a Parquet file of ids"):
-        return IdMap(pl.read_parquet(path, glob=False)["id"])
+        return IdMap(read_parquet(path)["id"])
 
 
 def read_titles(folder: Path) -> Titles | None:
@@ -89,7 +99,7 @@ def read_titles(folder: Path) -> Titles | None:
     """
     path = folder / "items.parquet"
     with reading(path, "a Parquet file of ids and titles"):
-        frame = pl.read_parquet(path, glob=False)
+        frame = read_parquet(path)
         if _TITLE not in frame.columns:
             return None
         known = frame.drop_nulls(_TITLE)

@@ -183,7 +183,10 @@ class SweepDirectory:
             trials = self.study.get_trials()
         for trial in trials:
             where = f"{self.path / 'optuna.log'}: trial {trial.number}"
-            document(where, trial.user_attrs, TRIAL)
+            found = document(where, trial.user_attrs, TRIAL)
+            metric = self.config.shared.metric
+            if any(metric not in seed["valid"] for seed in found.get("seeds", ())):
+                raise InputError(f"{where}: expected {metric} on validation, it is missing")
             if trial.distributions != self.config.distributions:
                 raise InputError(f"{where}: expected a trial of what sweep.json tries, got another")
         return trials
@@ -213,7 +216,7 @@ class SweepDirectory:
         configs = [self.config.trial_config(parameters) for parameters in batch]
         groups = groups_of(configs, self.config.together, training_graph(self.start.split))
         group_of = {place: first + places[0] for places in groups for place in places}
-        with quiet_optuna() as optuna:
+        with quiet_optuna() as optuna, self._reading_log():
             for place, parameters in enumerate(batch):
                 trial = optuna.trial.create_trial(
                     state=optuna.trial.TrialState.RUNNING,
@@ -252,10 +255,11 @@ class SweepDirectory:
             trial: the trial.
             attributes: JSON values by name.
         """
-        study = self._storage.get_study_id_from_name("sweep")
-        number = self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
-        for name, value in attributes.items():
-            self._storage.set_trial_user_attr(number, name, value)
+        with self._reading_log():
+            study = self._storage.get_study_id_from_name("sweep")
+            number = self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
+            for name, value in attributes.items():
+                self._storage.set_trial_user_attr(number, name, value)
 
 
 def spread(seeds: Sequence[Mapping[str, Any]], part: str, metric: str) -> dict[str, float]:

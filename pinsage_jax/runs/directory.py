@@ -38,6 +38,7 @@ import safetensors.numpy
 
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
@@ -48,12 +49,11 @@ from lightgcn_jax.files import (
     whole_folder,
     write_text,
 )
-from lightgcn_jax.json_files import json_text, read_json, read_json_lines, write_json
+from lightgcn_jax.json_files import read_json, read_json_lines, write_json
 from lightgcn_jax.runs.metadata import EPOCH
-from lightgcn_jax.sums import Sums, remove_sums, write_sums
+from lightgcn_jax.sums import Sums, remove_sums, write_last
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.features.inputs import naming
-from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.schema import FeatureSchema
 from pinsage_jax.runs.metadata import SETTINGS, SUMMARY
 
@@ -185,9 +185,7 @@ class PinSageRun:
         Args:
             summary: a JSON value.
         """
-        text = json_text(summary)
-        write_sums(self.path, {"summary.json": text.encode()})
-        write_text(self.path / "summary.json", text)
+        write_last(self.path / "summary.json", summary)
 
     def begin_again(self) -> None:
         """Forget that the run was about to finish, for it goes on."""

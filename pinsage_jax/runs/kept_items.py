@@ -21,11 +21,11 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import sha256
 from lightgcn_jax.sums import replace_listed
 from pinsage_jax.features.columns import Kind
-from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.runs.directory import PinSageRun, reading
 from pinsage_jax.runs.stored_task import stored_series

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from lightgcn_jax.data import Interactions
+from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.files import replacing
-from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.runs.directory import PinSageRun
 
 _FILE = "memberships.parquet"

@@ -12,6 +12,7 @@ import polars as pl
 from lightgcn_jax.arrays import check_array
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.pairs import check_rows
+from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import replacing
 from lightgcn_jax.graph.bipartite import CsrRows
@@ -19,7 +20,6 @@ from lightgcn_jax.json_files import read_json, write_json
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.data.items import ItemData, checked_pairs
 from pinsage_jax.features.columns import Column
-from pinsage_jax.features.raw_files import read_parquet
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.structure import Structure
 from pinsage_jax.runs.directory import PinSageRun, reading
