@@ -9,6 +9,7 @@ import dataclasses
 import gc
 import shutil
 import signal
+import time
 import warnings
 
 import jax
@@ -20,7 +21,7 @@ from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.json_files import write_json
 from lightgcn_jax.models import ItemCf
-from lightgcn_jax.runs import RunDirectory, SilentReporter, fit, load_scorer
+from lightgcn_jax.runs import RunDirectory, SilentReporter, fit, load_params, load_scorer
 from lightgcn_jax.runs.checkpoint import _sums, checkpoint_folders, load_checkpoint
 from lightgcn_jax.runs.progress import Progress
 from lightgcn_jax.runs.trainer import Trainer
@@ -111,7 +112,7 @@ def read_run(path):
     assert run.also_seen is None or len(run.also_seen)
     assert all(record["epoch"] >= 0 for record in run.history())
     assert (scorer.num_queries, scorer.num_items) == (len(run.split.users), len(run.split.items))
-    for leaf in jax.tree.leaves(scorer):
+    for leaf in jax.tree.leaves((scorer, load_params(run, config))):
         assert np.isfinite(leaf).all()
     parts = {part: summary[part] for part in ("train", "valid", "test")}
     console = results()
@@ -251,17 +252,27 @@ def check_checkpoints(split, run, copy, seeds):
         refusals += message is not None
         path.write_bytes(content)
         (newest / "manifest.json").write_bytes(manifest)
-    gc.collect()  # the reads that orbax has left to themselves say so when they go
     assert refusals
 
 
+@pytest.fixture
+def reads_left():
+    """Waits for the reads that orbax has left to themselves: they say so when they go."""
+    yield
+    for _ in range(3):
+        gc.collect()
+        time.sleep(0.1)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("reads_left")
 def test_foreign_checkpoints_are_refused_by_name_or_read(split, trained, tmp_path):
     check_checkpoints(split, trained, tmp_path / "copy", range(20))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("reads_left")
 def test_many_foreign_checkpoints_are_refused_by_name_or_read(split, trained, tmp_path):
     check_checkpoints(split, trained, tmp_path / "copy", range(1_000, 2_000))
 

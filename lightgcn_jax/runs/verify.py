@@ -51,8 +51,7 @@ def verify(path: Path | str) -> Verified:
         InputError: it is none, or its ``sums.json`` is damaged.
 
     Example:
-        >>> verify("run").is_whole  # doctest: +SKIP
-        True
+        ``verify("run").is_whole``
     """
     path = Path(path)
     if not any((path / name).is_file() for name in _WHAT):

@@ -114,7 +114,7 @@ def test_the_paper_preset_is_the_papers():
 def test_the_default_preset_is_the_defaults():
     assert PRESETS["default"] == TrainConfig()
     assert TrainConfig().negatives == SharedNegatives(256)
-    assert list(PRESETS) == ["default", "paper", "fast"]
+    assert list(PRESETS) == ["default", "paper", "fast", "small"]
 
 
 @pytest.mark.parametrize("protocol", ["strict", "legacy", "fixed"])
