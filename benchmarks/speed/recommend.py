@@ -58,9 +58,11 @@ def run(args: argparse.Namespace) -> Report:
         Seconds of a call, and what is claimed of them.
     """
     random = np.random.default_rng(0)
-    tables = [random.normal(size=(rows, _DIM)).astype(np.float32) for rows in (_USERS, args.items)]
+    users, items = (
+        random.normal(size=(rows, _DIM)).astype(np.float32) for rows in (_USERS, args.items)
+    )
     seen = np.stack([random.choice(args.items, _SEEN, replace=False) for _ in range(_USERS)])
-    recommender = _recommender(*tables, seen)
+    recommender = _recommender(users, items, seen)
     halves = np.flatnonzero(random.random(args.items) < 0.5)
     few = halves[:1_000]
     ours: dict[str, dict] = {
@@ -70,13 +72,16 @@ def run(args: argparse.Namespace) -> Report:
         "ours, 1,000 items excluded": {"exclude": few},
         "ours, seen items too": {"exclude_seen": False},
     }
-    contenders = {_NUMPY: _in_turn(lambda user: _by_numpy(*tables, seen, user))}
+    contenders = {_NUMPY: _in_turn(lambda user: _by_numpy(users, items, seen, user))}
     contenders |= {
         title: _in_turn(lambda user, asked=asked: recommender.recommend(user, _CUTOFF, **asked))
         for title, asked in ours.items()
     }
     for user in range(3):
-        expected, found = _by_numpy(*tables, seen, user), recommender.recommend(user, _CUTOFF).ids
+        expected, found = (
+            _by_numpy(users, items, seen, user),
+            recommender.recommend(user, _CUTOFF).ids,
+        )
         if list(expected) != found:
             raise AssertionError(f"user {user}: expected {list(expected)}, got {found}")
     note(f"{args.rounds} rounds")
