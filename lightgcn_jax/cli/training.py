@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import tyro
@@ -41,7 +41,8 @@ from lightgcn_jax.settings.config import check_ks, metric_among, with_fitting_ks
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
 from lightgcn_jax.settings.registry import readers
 
-Preset = Literal["default", "paper", "fast"]
+Preset = Literal["default", "paper", "fast", "small"]
+_CHOICES = f"{{{','.join(get_args(Preset))}}}"
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
 # What --refit takes in the place of a run, and the protocol that it means.
 _ALL = "all"
@@ -77,8 +78,8 @@ class Train:
     Attributes:
         source: the data.
         preset: named settings; `paper` are those of He et al. 2020 for LightGCN, `fast` those that
-            reach a good ranking of a large sparse log in the fewest seconds; on a small log the
-            default, or `--model itemcf`, may rank better.
+            reach a good ranking of a large sparse log in the fewest seconds, `small` the same for
+            catalogues of some thousand items.
         settings: settings of the run.
         out: the new run directory.
         overwrite: put the new run in the place of the one that lies in --out.
@@ -93,7 +94,7 @@ class Train:
 
     source: Annotated[Source, tyro.conf.arg(name="")]
     settings: Annotated[Settings, tyro.conf.arg(name="")]
-    preset: Annotated[Preset | None, flag("{default,paper,fast}", "(default: default)")] = None
+    preset: Annotated[Preset | None, flag(_CHOICES, "(default: default)")] = None
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
     overwrite: Switch = False
     resume: Annotated[Path | None, flag("RUN")] = None

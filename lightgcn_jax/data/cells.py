@@ -268,7 +268,10 @@ def _weights(sheet: _Sheet, numbers: pl.Series, faults: Faults) -> tuple[pl.Seri
 
 def _number_fault(name: str, value: str | None, expected: str = "a finite number") -> str:
     fault = f"{name}: expected {expected}, got {value!r}"
-    if value and re.fullmatch(r"\s*[^\w\s-]?\s*-?\d+([., ]\d+)*\s*[^\w\s]?\s*", value):
+    # What stands there as a number should is not to be written in another way.
+    is_plain = value and re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", value)
+    meant = r"\s*[^\w\s-]?\s*-?\d+([., ]\d+)*\s*[^\w\s]?\s*"
+    if value and not is_plain and re.fullmatch(meant, value):
         fault += " (write 1234.5, without a comma or a sign of a currency)"
     return fault
 

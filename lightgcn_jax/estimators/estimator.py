@@ -32,7 +32,7 @@ class Estimator(Answering):
 
     Args:
         unnamed: the model, for an estimator that is not called after one: ``Estimator(Mixed())``.
-        preset: settings to put those given over: "default", "fast", "paper".
+        preset: settings to put those given over: "default", "fast", "small", "paper".
         loss: the name of a loss, a loss, or a function.
         negatives: how many there are, the name of a sampler, a sampler, or a function.
         score: the name of a score, or a score.

@@ -230,6 +230,11 @@ def test_every_setting_is_a_flag_with_its_text_and_its_default_in_each_preset(fl
             assert f"{preset}: {value}" in said or shown == {"default": "None"}, name
 
 
+def test_every_preset_can_be_asked_for(flags):
+    assert get_args(train_command.Preset) == tuple(PRESETS)
+    assert "{default,paper,fast,small}" in flags["preset"]
+
+
 def test_help_says_what_reads_a_setting(flags):
     assert flags["init-std"].endswith(
         "standard deviation of the initial embeddings. (default: 0.1)"
