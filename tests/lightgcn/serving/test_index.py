@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import _rank_block
+from lightgcn_jax.evaluation.ranking import rank_block
 from lightgcn_jax.serving import Index
 from lightgcn_jax.serving import index as index_module
 
@@ -104,12 +104,12 @@ def test_a_target_recall_is_met_and_said():
 def test_a_few_more_vectors_or_another_k_compile_nothing():
     index = Index.build(IDS, VECTORS)
     index.search(QUERIES[:1], 3)
-    before = _rank_block._cache_size()
+    before = rank_block._cache_size()
     for place in range(4):
         index.upsert([f"more-{place}"], QUERIES[place : place + 1])
         index.delete([IDS[place]])
         index.search(QUERIES[:1], 3 + place)
-    assert _rank_block._cache_size() == before
+    assert rank_block._cache_size() == before
 
 
 def test_a_tpu_searches_by_its_own_maximum(monkeypatch):
