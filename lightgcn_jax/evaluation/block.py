@@ -51,36 +51,44 @@ def rank_block(
     if seen is not None and not seen.columns.shape[0]:
         seen = None
 
-    def in_one_pass(rows):
-        mask = None
-        if excluded.shape[0] or allowed is not None:
-            mask = jnp.ones(scorer.num_items, bool).at[excluded].set(False, mode="drop")
-            if allowed is not None:
-                mask = jnp.broadcast_to(mask, allowed.shape) & allowed
-        queries = scorer.queries[rows]
-        return Ranking(*largest_products(scorer.items, queries, k, mask, seen, rows))
-
     def by_scores(rows):
         return _rank_scores(
             rows, scorer, excluded, places, seen, allowed, k=k, width=width,
             seen_capacity=seen_capacity,
         )  # fmt: skip
 
-    fits = fits_one_pass(scorer, places)
-    ranked = on_platform(in_one_pass, by_scores)(rows) if fits else by_scores(rows)
+    tables = tables_of_one_pass(scorer, places)
+    if tables is None:
+        ranked = by_scores(rows)
+    else:
+        mask = allowed
+        if excluded.shape[0]:
+            free = jnp.ones(tables.num_items, bool).at[excluded].set(False, mode="drop")
+            mask = free if mask is None else jnp.broadcast_to(free, mask.shape) & mask
+        ranked = on_platform(
+            lambda rows: Ranking(
+                *largest_products(tables.items, tables.queries[rows], k, mask, seen, rows)
+            ),
+            by_scores,
+        )(rows)
     return Ranking(jnp.where(ranked.scores > -jnp.inf, ranked.items, -1), ranked.scores)
 
 
-def fits_one_pass(scorer: Scorer, places: Ids | None) -> bool:
-    """Whether a kernel ranks these scores without holding them, where programs run on a CPU.
+def tables_of_one_pass(scorer: Scorer, places: Ids | None) -> InnerProduct | None:
+    """The tables whose products a kernel ranks without holding them, where programs run on a CPU.
 
     Args:
         scorer: scores items.
         places: the row of each item, where they are not their own rows.
+
+    Returns:
+        The scorer itself; None where its scores have to be written.
     """
-    return (
-        type(scorer) is InnerProduct and places is None and multiplies(scorer.items, scorer.queries)
-    )
+    if places is not None or not isinstance(scorer, InnerProduct):
+        return None
+    # A subclass may score as it likes.
+    fits = type(scorer) is InnerProduct and multiplies(scorer.items, scorer.queries)
+    return scorer if fits else None
 
 
 def _rank_scores(

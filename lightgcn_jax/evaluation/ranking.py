@@ -21,7 +21,7 @@ from lightgcn_jax.arrays import Ids, UserTable, power_of_two
 from lightgcn_jax.data.pairs import Pairs, check_rows
 from lightgcn_jax.diffusion.native import runs_by_default
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.block import fits_one_pass, rank_block
+from lightgcn_jax.evaluation.block import rank_block, tables_of_one_pass
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, restricted_to
 from lightgcn_jax.evaluation.top_k import Ranking, group_width
 from lightgcn_jax.fields import scalar
@@ -292,8 +292,9 @@ def whole_number(field: str, value: Any, low: int, high: int, of: str = "") -> i
 def _queries_at_once(ready: ReadyScorer) -> int:
     """Queries of a block: as many as its scores and the scorer's own arrays leave room for."""
     scorer = ready.scorer
-    if fits_one_pass(scorer, ready.places) and runs_by_default():
-        most = _BLOCK_PRODUCTS // (scorer.num_items * max(1, scorer.queries.shape[1]))
+    tables = tables_of_one_pass(scorer, ready.places)
+    if tables is not None and runs_by_default():
+        most = _BLOCK_PRODUCTS // max(1, tables.items.size)
         step = _QUERIES_OF_PASS
     else:
         most = _BLOCK_BYTES // max(1, scorer.block_bytes_per_query)

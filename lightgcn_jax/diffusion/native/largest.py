@@ -92,4 +92,5 @@ def _call(
     call = jax.ffi.ffi_call(target_name(name), results, vmap_method="sequential")
     none = jnp.zeros(0, jnp.int32)
     hidden = (jnp.zeros(1, jnp.int32), none) if seen is None else (seen.offsets, seen.columns)
-    return call(*given, *hidden, none if rows is None else rows)
+    found, best = call(*given, *hidden, none if rows is None else rows)
+    return found, best
