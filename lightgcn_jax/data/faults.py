@@ -118,11 +118,6 @@ class Faults:
         if self._absent is None:
             return None, ()
         count, rows = int(self._absent.sum()), len(self._absent)
-        if count == rows:
-            raise InputError(
-                f"{self._path}: expected interactions, but each of the {rows:,} rows is without a "
-                "user or an item"
-            )
         return ~self._absent, (
             f"{count:,} of {rows:,} rows are without a user or an item and are left out (--missing "
             "error refuses them)",

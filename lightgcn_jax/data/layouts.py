@@ -178,7 +178,9 @@ def _has_header(
     if all(usual_column(role, names) is not None for role in ("user", "item")):
         return True
     # Two columns are users and items, whatever they are called, where there are names at all.
-    two = len(names) == 2
+    two = len(names) == 2 and not any(
+        usual_column(role, names) is not None for role in ("rating", "timestamp")
+    )
     if not (headless or two) and not {"user", "item"} <= options.columns.keys():
         return True
     # pandas writes columns without names as 0, 1, 2, which may as well be a row.
