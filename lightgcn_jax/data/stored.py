@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lightgcn_jax.data.cells import Columns, Rows, columns_of
+from lightgcn_jax.data.cells import Columns, Rows, collected, columns_of
 from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
 from lightgcn_jax.data.text import POLARS_ERRORS, refuse_foreign
@@ -38,7 +38,7 @@ def read_parquet(path: Path, options: Options) -> Columns:
             raise InputError(f"{path}: expected a Parquet table, got {head[:20]!r} …") from error
         raise InputError(f"{path}: expected a Parquet table; this one is damaged") from error
     names = schema.names()
-    head = table.select(pl.col(pl.String, pl.Date, pl.Datetime)).head(_HEAD).collect()
+    head = collected(table.select(pl.col(pl.String, pl.Date, pl.Datetime)).head(_HEAD), path)
     roles = roles_by_name(path, names, options.columns, dated(head.to_dict(as_series=False)))
     notes, cells = list(roles.notes), {}
     settings, stored_times = {"format": "parquet"}, False

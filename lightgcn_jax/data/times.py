@@ -179,7 +179,8 @@ def _are_dates(values: Sequence[Any]) -> bool:
     if not filled or not all(isinstance(one, (str, date)) for one in filled):
         return False
     text = pl.Series("cells", [str(one) for one in filled]).str.strip_chars()
-    return not text.str.contains(r"^[^-/.:]*$").any() and epoch_seconds(text).null_count() == 0
+    numerals = len(text) - text.cast(pl.Float64, strict=False).null_count()
+    return not numerals and epoch_seconds(text).null_count() == 0
 
 
 def times_of(values: Any) -> np.ndarray:

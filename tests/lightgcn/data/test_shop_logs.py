@@ -122,6 +122,11 @@ def test_of_two_columns_of_dates_none_is_guessed(tmp_path):
     assert any("'shipped', 'paid' hold dates" in note for note in found.readings[0].notes)
 
 
+def test_numbers_are_no_dates(tmp_path):
+    rows = "user,item,price,year\n1,2,3.5,2020\n1,3,4.0,2021\n"
+    assert read_interactions(write(tmp_path / "log.csv", rows)).timestamps is None
+
+
 def seconds(*when):
     return datetime.datetime(*when, tzinfo=datetime.UTC).timestamp()
 
