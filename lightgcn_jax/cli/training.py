@@ -297,3 +297,7 @@ def _print_outcome(result: FitResult) -> None:
         console.print(f"  lightgcn-jax similar {path} --item {item}")
     if is_exportable(scorer):
         console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
+    if config.protocol == "strict":
+        served = shlex.quote(f"{run}-served")
+        console.print(f"  lightgcn-jax train --refit {path} --protocol all --out {served}")
+        console.print("    trains on everything, validation and test too, to serve it")

@@ -223,7 +223,9 @@ def _find(entry: DatasetEntry, folders: list[Path]) -> tuple[Path, FileSet] | No
 def _read_checked(
     entry: DatasetEntry, folder: Path, file_set: FileSet, *, in_cache: bool
 ) -> Interactions:
-    interactions = read_interactions(file_set.path(folder), format=file_set.format).deduplicated()
+    interactions = read_interactions(
+        file_set.path(folder), format=file_set.format, missing="error"
+    ).deduplicated()
     test = 0 if interactions.parts is None else int((interactions.parts == TEST).sum())
     counts = Counts(interactions.num_users, interactions.num_items, len(interactions), test)
     edition = next((edition for edition in entry.editions if edition.counts == counts), None)
