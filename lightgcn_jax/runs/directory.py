@@ -38,7 +38,7 @@ import safetensors.numpy
 from lightgcn_jax.arrays import check_array
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import CountChange, Pairs, Split
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
     locked,
@@ -53,7 +53,6 @@ from lightgcn_jax.runs.metadata import CLOSED_FORM_SUMMARY, EPOCH, SETTINGS, TRA
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.runs.stored_split import (
     STORED,
-    naming,
     pair_arrays,
     read_also_seen,
     read_ids,

@@ -39,7 +39,7 @@ import safetensors.numpy
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.parquet_files import read_parquet
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
     locked,
@@ -53,7 +53,6 @@ from lightgcn_jax.json_files import read_json, read_json_lines, write_json
 from lightgcn_jax.runs.metadata import EPOCH
 from lightgcn_jax.sums import Sums, remove_sums, write_last
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.schema import FeatureSchema
 from pinsage_jax.runs.metadata import SETTINGS, SUMMARY
 
