@@ -42,6 +42,7 @@ class Stopping:
     def __exit__(self, *_):
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
     def run(self, package, arguments, folder, states, *, kill_at=None):
         """Run a command line.
@@ -95,7 +96,7 @@ def _stop_before_calls(folder):
     something beneath it has changed since it was stopped last."""
     here, last = threading.local(), None
 
-    def hook(event, arguments):
+    def hook(event, _):
         nonlocal last
         if getattr(here, "within", False) or not event.startswith(MODULES):
             return

@@ -41,9 +41,8 @@ from lightgcn_jax.data import CountChange, Pairs, Split
 from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
-    locked,
+    held,
     refuse_links,
-    remove_abandoned,
     replacing,
     whole_folder,
     write_text,
@@ -159,8 +158,7 @@ class RunDirectory:
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for this process; InputError where another one trains it."""
         message = f"{self.path}: another process trains this run; wait for it or stop it"
-        remove_abandoned(self.path)
-        return locked(self.path / ".lock", message)
+        return held(self.path, message)
 
     @cached_property
     def _sums(self) -> Sums:

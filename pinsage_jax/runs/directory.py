@@ -42,9 +42,8 @@ from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
-    locked,
+    held,
     refuse_links,
-    remove_abandoned,
     replacing,
     whole_folder,
     write_text,
@@ -110,12 +109,9 @@ class PinSageRun:
         document(run.path / "config.json", run.record, SETTINGS)
         return run
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for this process while it trains or gets new items."""
-        remove_abandoned(self.path)
-        with locked(self.path / ".lock", f"{self.path}: another process is at work on this run"):
-            yield
+        return held(self.path, f"{self.path}: another process is at work on this run")
 
     @property
     def checkpoints(self) -> Path:
