@@ -91,6 +91,10 @@ BENCHMARKS = {
         "benchmarks.tables.fold_in",
         "newcomers from half of their items, beside the same users trained in full",
     ),
+    "two_stage": Benchmark(
+        "benchmarks.tables.two_stage",
+        "candidates ranked by a second stage, beside the model alone, by time",
+    ),
     "parity": Benchmark(
         "benchmarks.parity.lightgcn",
         "the same steps and rankings as PyTorch's, number by number",

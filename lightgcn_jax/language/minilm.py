@@ -129,7 +129,7 @@ def encoded(
     with jax.default_matmul_precision("highest"):
         hidden = weights["embeddings.word_embeddings.weight"][tokens]
         hidden += weights["embeddings.position_embeddings.weight"][None, : tokens.shape[1]]
-        hidden += weights["embeddings.token_type_embeddings.weight"][0]
+        hidden += weights["embeddings.token_type_embeddings.weight"][:1][None]
         hidden = _normed(weights, "embeddings.LayerNorm", hidden, shape.epsilon)
         for layer in range(shape.layers):
             hidden = _layer(weights, f"encoder.layer.{layer}", hidden, inside, shape)
@@ -158,13 +158,13 @@ def _layer(
 
 
 def _dense(weights: dict[str, Array], name: str, hidden: Array) -> Array:
-    return hidden @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    return hidden @ weights[f"{name}.weight"].T + weights[f"{name}.bias"][None, None]
 
 
 def _normed(weights: dict[str, Array], name: str, hidden: Array, epsilon: float) -> Array:
     centred = hidden - hidden.mean(axis=-1, keepdims=True)
     scaled = centred / jnp.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return scaled * weights[f"{name}.weight"][None, None] + weights[f"{name}.bias"][None, None]
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
