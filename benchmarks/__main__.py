@@ -91,6 +91,14 @@ BENCHMARKS = {
         "benchmarks.tables.fold_in",
         "newcomers from half of their items, beside the same users trained in full",
     ),
+    "two_stage": Benchmark(
+        "benchmarks.tables.two_stage",
+        "candidates ranked by a second stage, beside the model alone, by time",
+    ),
+    "language": Benchmark(
+        "benchmarks.tables.language",
+        "text against graph, and text as an input of PinSAGE: MAP, precision, recall, F1 at 12",
+    ),
     "parity": Benchmark(
         "benchmarks.parity.lightgcn",
         "the same steps and rankings as PyTorch's, number by number",

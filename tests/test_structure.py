@@ -32,6 +32,7 @@ STAGES = [
     "roofline",
     "evaluation",
     "models",
+    "language",
     "training",
     "settings",
     "runs",
