@@ -38,6 +38,7 @@ STAGES = [
     "sweeps",
     "serving",
     "estimators",
+    "service",
     "cli",
 ]
 PINSAGE_STAGES = [
@@ -54,6 +55,7 @@ PINSAGE_STAGES = [
     "runs",
     "experiments",
     "estimators",
+    "service",
     "cli",
 ]
 MODULES = sorted((ROOT / "lightgcn_jax").rglob("*.py"))

@@ -40,6 +40,7 @@ LIGHTGCN = Program(
         "plot": ("plot", "Plot", "Draw a run: learning curve, popularity, groups."),
         "recommend": ("recommend", "Recommend", "Recommend items to users."),
         "similar": ("runs", "Similar", "Find the neighbours of items or users."),
+        "serve": ("serve", "Serve", "Serve a run over HTTP, with a page to look at it."),
         "export": ("runs", "Export", "Write a run for other programs."),
         "verify": ("verify", "Verify", "Tell whether a run's files are as they were written."),
         "data": ("datasets", "Data", "List, download and describe data sets."),
