@@ -35,11 +35,11 @@ class Listening:
 
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     port: Whole = 8000
-    k: Annotated[int, tyro.conf.arg(metavar="K")] = Limits.k
-    ids: Whole = Limits.ids
-    body: Whole = Limits.body
-    batch: Whole = Limits.batch
-    seconds: Annotated[float, tyro.conf.arg(metavar="FLOAT")] = Limits.seconds
+    k: Annotated[int, tyro.conf.arg(metavar="K")] = Limits().k
+    ids: Whole = Limits().ids
+    body: Whole = Limits().body
+    batch: Whole = Limits().batch
+    seconds: Annotated[float, tyro.conf.arg(metavar="FLOAT")] = Limits().seconds
 
     def limits(self) -> Limits:
         """The bounds of requests.

@@ -71,8 +71,7 @@ class Answering:
         named = zip(users, answers, strict=True)
         return {
             "answers": [
-                {"user": user, **_listed(served, one, _USER_NOTES.get(one.status))}
-                for user, one in named
+                {"user": user, **_listed(one, _USER_NOTES.get(one.status))} for user, one in named
             ]
         }
 
@@ -87,8 +86,7 @@ class Answering:
         named = zip(asked["item"], answers, strict=True)
         return {
             "answers": [
-                {"item": item, **_listed(served, one, _ITEM_NOTES.get(one.status))}
-                for item, one in named
+                {"item": item, **_listed(one, _ITEM_NOTES.get(one.status))} for item, one in named
             ]
         }
 
@@ -102,7 +100,7 @@ class Answering:
         (one,) = await self._ask(served, "items", [tuple(asked["items"])], asked)
         note = _LIST_NOTE if one.status != "known" else None
         left_out = {"unknown": list(one.unknown), "cold": list(one.cold)}
-        return {**_listed(served, one, note), **left_out}
+        return {**_listed(one, note), **left_out}
 
     async def _ask(
         self, served: Served, kind: Kind, asked: Sequence[Any], options: Mapping[str, Any]
@@ -240,10 +238,8 @@ class Answering:
         return {"id": asked["id"], "said": said}
 
 
-def _listed(served: Served, answer: Answer, note: str | None) -> dict[str, Any]:
-    ids = answer.ranked.ids
-    titles = served.catalogue.titles_of(ids)
-    columns = ids, titles, answer.ranked.scores.tolist()
+def _listed(answer: Answer, note: str | None) -> dict[str, Any]:
+    columns = answer.ranked.ids, answer.titles, answer.ranked.scores.tolist()
     items = [
         {"id": one, "title": title, "score": score}
         for one, title, score in zip(*columns, strict=True)

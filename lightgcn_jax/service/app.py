@@ -33,6 +33,7 @@ from lightgcn_jax.service.served import Served
 
 _ADDING = "POST", "/items"
 _DISTRIBUTION = "lightgcn-pinsage-jax"
+_LOADING = "the run is being loaded; try again in a moment"
 _JSON = "application/json"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -128,10 +129,11 @@ class Service:
 
     async def _endpoint(self, request: Request) -> Response:
         start = time.perf_counter()
-        method = "GET" if request.method == "HEAD" else request.method
-        operation = self._operations.get((method, request.url.path))
-        if operation is None:  # adding, where the run takes no items
-            return _error(409, "this run takes no new items")
+        method, path = request.scope["method"], request.scope["path"]
+        operation = self._operations.get(("GET" if method == "HEAD" else method, path))
+        if operation is None:  # adding, where the run takes no items or is not there yet
+            waits = self.current.served is None
+            return _error(503, _LOADING) if waits else _error(409, "this run takes no new items")
         try:
             async with asyncio.timeout(None if operation.secured else self._limits.seconds):
                 response = await self._answer(operation, request)
@@ -163,7 +165,7 @@ class Service:
             return await handler(request)
         served = self.current.served
         if served is None:
-            raise Refused(503, "the run is being loaded; try again in a moment")
+            raise Refused(503, _LOADING)
         asked = await self._asked(operation, request)
         if operation.name == "picture":
             assert self._pictures is not None
@@ -204,7 +206,7 @@ class Service:
 
     async def _ready(self, _: Request) -> Response:
         if self.current.served is None:
-            return _error(503, "the run is being loaded")
+            return _error(503, _LOADING)
         return _response({"status": "ready"})
 
     async def _metrics(self, _: Request) -> Response:

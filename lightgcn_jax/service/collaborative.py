@@ -20,7 +20,8 @@ from lightgcn_jax.serving import Ranked, Recommender
 from lightgcn_jax.serving.neighbours import cosines
 from lightgcn_jax.serving.reasons import reasons
 
-_MOST_ADDED = 1024
+# Room for added items, and users of whom one is looked for to warm up.
+_MOST_ADDED, _TRIED = 1024, 1024
 _NONE = Ranked([], np.zeros(0, np.float32))
 
 
@@ -264,18 +265,29 @@ class CollaborativeRanker:
         users = [one for one, fine in zip(item["users"], known, strict=True) if fine]
         if not users:
             raise InputError("users: nothing is known of any of them")
-        vector = self._recommender.new_item_vectors([users])
+        rows = np.unique(self.users.rows(users))
+        vector, unit = self._made(rows)
         self.items = grown
-        self._added.append(_Added(np.unique(self.users.rows(users))))
+        self._added.append(_Added(rows))
         self._vectors = np.concatenate([self._vectors, vector])
-        unit = cosines(vector, self._recommender.offset_columns).items
-        self._unit = np.concatenate([self._unit, np.asarray(unit)])
+        self._unit = np.concatenate([self._unit, unit])
         if title := item.get("title"):
             named = Titles(IdMap(given), pl.Series([title]))
             self.titles = named if self.titles is None else self.titles.joined(named)
         left_out = len(item["users"]) - len(users)
         said = f"made from {len(users)} of its users"
         return said + (f"; nothing is known of the other {left_out}" if left_out else "")
+
+    def _made(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An item's vector from rows of users, as it is and at length 1, ``float32[1, D]`` each."""
+        vector = self._recommender.fold_in.items.vectors([users], self._limits.ids)
+        return vector, np.asarray(cosines(vector, self._recommender.offset_columns).items)
+
+    def warm_up(self) -> None:
+        """Compile what adding an item needs."""
+        known = np.flatnonzero(self.knows_user(self.users.ids.head(_TRIED).to_list()))
+        if self.addition is not None and len(known):
+            self._made(known[:1])
 
     def _merged(self, ranked: Sequence[Ranked], scores: np.ndarray, k: int) -> list[Ranked]:
         """Lists with the added items where their scores put them."""

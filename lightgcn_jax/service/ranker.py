@@ -164,3 +164,7 @@ class Ranker(Protocol):
             InputError: it is known already, or nothing can be made of it.
         """
         ...
+
+    def warm_up(self) -> None:
+        """Compile what adding an item needs."""
+        ...

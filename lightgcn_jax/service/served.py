@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -52,6 +53,7 @@ class Answer(NamedTuple):
         unknown: of a list of items those that are unknown.
         cold: of a list of items those of which the model knows nothing.
         failed: why the model cannot answer; empty where it can.
+        titles: of the items.
     """
 
     status: Status
@@ -60,6 +62,7 @@ class Answer(NamedTuple):
     unknown: tuple[ExternalId, ...] = ()
     cold: tuple[ExternalId, ...] = ()
     failed: str = ""
+    titles: Sequence[str] = ()
 
 
 _EMPTY = Ranked([], np.zeros(0, np.float32))
@@ -86,7 +89,14 @@ class Served:
             queries: of one kind, at most as many as a batch has.
         """
         by = {"user": self._users, "items": self._lists, "similar": self._similar}
-        return by[queries[0].kind](queries)
+        answers = by[queries[0].kind](queries)
+        # Titles are looked up for the whole batch at once.
+        titles = self.catalogue.titles_of([item for one in answers for item in one.ranked.ids])
+        ends = itertools.accumulate(len(one.ranked.ids) for one in answers)
+        return [
+            one._replace(titles=titles[end - len(one.ranked.ids) : end])
+            for one, end in zip(answers, ends, strict=True)
+        ]
 
     def _users(self, queries: Sequence[Query]) -> list[Answer]:
         asked, ranker = [one.asked for one in queries], self.ranker
@@ -243,6 +253,7 @@ class Served:
         if items:
             with contextlib.suppress(InputError):  # said to whoever asks for reasons
                 self.because(items[:1], items[:1], None)
+        self.ranker.warm_up()
         return time.perf_counter() - start
 
 

@@ -18,7 +18,6 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Embedded, FromHistories, InnerProduct, exact_scores
 from lightgcn_jax.serving.answers import histories_of
 from lightgcn_jax.serving.fold_in import Scored
-from lightgcn_jax.serving.neighbours import cosines
 from lightgcn_jax.serving.newcomers import Newcomers
 
 # Lists of one item are scored so many at a time, and filled up to this length.
@@ -71,9 +70,15 @@ def reasons(
     if not isinstance(scorer, Embedded):
         raise InputError(f"reasons: expected a model of vectors or items, got {recommender.model}")
     vectors = np.asarray(scorer.embeddings()[1])
-    chosen = cosines(vectors[np.concatenate([given, items])], recommender.offset_columns)
-    unit = np.asarray(chosen.items)
-    return Reasons(unit[: len(given)] @ unit[len(given) :].T, False, _COSINE)
+    width = vectors.shape[1] - recommender.offset_columns
+    theirs, others = (_unit(vectors[rows, :width]) for rows in (given, items))
+    return Reasons(theirs @ others.T, False, _COSINE)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """On the host: any number of rows then needs no program of its own."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def _shares(scorer: FromHistories, given: np.ndarray, items: np.ndarray) -> np.ndarray:
