@@ -27,7 +27,7 @@ PATIENCE = 300
 def runs(tmp_path_factory):
     """Two runs that need no training: of one world, split in two ways."""
     folder = tmp_path_factory.mktemp("runs")
-    world = generate_world(users=30, items=20, mean_degree=8, groups=2, seed=1).interactions
+    world = generate_world(users=30, items=20, mean_degree=5, groups=2, seed=1).interactions
     for seed in (0, 1):
         fit(ratio_split(world, seed=seed), model=Popular(), out=folder / str(seed))
     return folder / "0", folder / "1"
