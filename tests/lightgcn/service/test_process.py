@@ -43,7 +43,8 @@ class Running:
             env={**os.environ, **variables, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         self.lines, self._come = [], threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
         self.url = re.search(r"http://[\d.]+:\d+", self.line("ready after"))[0]
 
     def _read(self):
@@ -60,6 +61,13 @@ class Running:
             )
         assert isinstance(found, list), self.lines
         return found[0]
+
+    def end(self):
+        """Leave nothing behind, whatever happened."""
+        self.process.kill()
+        self.process.wait()
+        self._reading.join()
+        self.process.stderr.close()
 
     def get(self, path):
         with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
@@ -101,8 +109,7 @@ def test_it_serves_loads_another_run_under_load_and_ends(runs, tmp_path):
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(PATIENCE) == 0
     finally:
-        running.process.kill()
-        running.process.wait()
+        running.end()
 
 
 def test_a_taken_port_and_wrong_flags_are_one_line(runs, monkeypatch):

@@ -57,7 +57,7 @@ def test_contexts_and_lists_get_what_python_recommends(service, recommender):
     assert ids_of(answer) == recommender.recommend_from(items, 6).ids
 
 
-def test_an_item_that_comes_is_found_at_once(service, recommender):
+def test_an_item_that_comes_is_found_at_once(service):
     ranker = service.current.served.ranker
     before = len(ranker.items)
     like = ranker._features.take(np.array([5]))
