@@ -39,6 +39,7 @@ STAGES = [
     "sweeps",
     "serving",
     "estimators",
+    "service",
     "cli",
 ]
 PINSAGE_STAGES = [
@@ -55,6 +56,7 @@ PINSAGE_STAGES = [
     "runs",
     "experiments",
     "estimators",
+    "service",
     "cli",
 ]
 MODULES = sorted((ROOT / "lightgcn_jax").rglob("*.py"))

@@ -72,6 +72,7 @@ EXAMPLES = {
     "rank evaluate": ("rank evaluate run", "rank evaluate run --k 10 20 --json"),
     "similar": ("similar run --item 31 --k 5", "similar run --user 42 --json"),
     "export": ("export run --to embeddings.npz", "export run --form folder --to shared"),
+    "serve": ("serve run", "serve run --port 8080 --seconds 2"),
     "verify": ("verify run", "verify sweep --json"),
     "data list": ("data list", "data list --data-dir folder"),
     "data download": ("data download movielens-100k", "data download gowalla --to folder"),

@@ -41,6 +41,7 @@ LIGHTGCN = Program(
         "recommend": ("recommend", "Recommend", "Recommend items to users."),
         "rank": ("rank", "Rank", "Train and judge a second stage, which ranks candidates anew."),
         "similar": ("runs", "Similar", "Find the neighbours of items or users."),
+        "serve": ("serve", "Serve", "Serve a run over HTTP, with a page to look at it."),
         "export": ("runs", "Export", "Write a run for other programs."),
         "verify": ("verify", "Verify", "Tell whether a run's files are as they were written."),
         "data": ("datasets", "Data", "List, download and describe data sets."),

@@ -49,6 +49,8 @@ _WORKERS = 2
 _LEAST_CUT_OFF = 8
 # Capacities for seen items are rounded up to this, so that few programs are ever compiled.
 _CAPACITY_STEP = 4096
+# Where any queries of a block stay below this, its capacity is theirs, so that none is compiled.
+_LARGEST_FIXED_CAPACITY = 1 << 16
 
 
 class ReadyScorer(NamedTuple):
@@ -203,8 +205,11 @@ def rank(
     if seen is not None:
         seen = items_of_users("seen", seen, num_queries, ready.all_items)
         offsets = np.asarray(seen.offsets)
-        most = (offsets[blocks + 1] - offsets[blocks]).sum(axis=1).max()
-        capacity = -(-int(most) // _CAPACITY_STEP) * _CAPACITY_STEP
+        most = int((offsets[blocks + 1] - offsets[blocks]).sum(axis=1).max())
+        if allowed is not None:  # few queries, as are asked for again and again
+            bound = block_size * seen.longest
+            most = bound if bound <= _LARGEST_FIXED_CAPACITY else power_of_two(most)
+        capacity = -(-most // _CAPACITY_STEP) * _CAPACITY_STEP
     if allowed is not None:
         shapes = (ready.all_items,), (len(rows), ready.all_items)
         if ready.places is not None or allowed.shape not in shapes:

@@ -182,11 +182,13 @@ def _best_of_few(
     return Ranking(ranking.items[:, :k], ranking.scores[:, :k])
 
 
-def histories_of(lists: Sequence[np.ndarray]) -> CsrRows:
+def histories_of(lists: Sequence[np.ndarray], longest: int | None = None) -> CsrRows:
     """A row of items for each list, filled up so that lists of many lengths share programs.
 
     Args:
         lists: ``int[n]`` for each of Q, ascending.
+        longest: no list is longer; where it is given, entries are filled up to as many for every
+            row, so that the shape tells nothing of the lists.
 
     Returns:
         As many rows as the lowest power of two that is no less than Q, the last ones empty; their
@@ -195,9 +197,10 @@ def histories_of(lists: Sequence[np.ndarray]) -> CsrRows:
     lengths = np.zeros(power_of_two(len(lists)), np.int32)
     lengths[: len(lists)] = [len(one) for one in lists]
     items = np.concatenate([np.zeros(0, np.int32), *lists])
-    columns = np.pad(items, (0, power_of_two(len(items)) - len(items)), constant_values=-1)
+    entries = len(items) if longest is None else len(lengths) * longest
+    columns = np.pad(items, (0, power_of_two(entries) - len(items)), constant_values=-1)
     offsets = jnp.asarray(np.concatenate([[0], np.cumsum(lengths)]), jnp.int32)
-    longest = power_of_two(int(lengths.max(initial=1)))
+    longest = power_of_two(longest or int(lengths.max(initial=1)))
     return CsrRows(offsets, jnp.asarray(columns, jnp.int32), longest)
 
 

@@ -210,19 +210,20 @@ class Making(NamedTuple):
 
     maker: Any
 
-    def vectors(self, neighbours: Sequence[np.ndarray]) -> np.ndarray:
+    def vectors(self, neighbours: Sequence[np.ndarray], longest: int = 0) -> np.ndarray:
         """A vector for each list of neighbours, on the host.
 
         Lists are made in blocks whose sizes are powers of two, so that few programs are compiled.
 
         Args:
             neighbours: ``int[n]`` for each of Q newcomers, distinct rows of what they touch.
+            longest: lists are filled up to this length, so that shorter ones share a program.
 
         Returns:
             ``float[Q, D']``.
         """
         lengths = np.array([len(one) for one in neighbours], int)
-        longest = power_of_two(max(int(lengths.max(initial=0)), _LEAST_LENGTH))
+        longest = power_of_two(max(int(lengths.max(initial=0)), longest, _LEAST_LENGTH))
         size = max(1, min(_AT_ONCE, power_of_two(len(lengths)), _PLACES_AT_ONCE // longest))
         blocks = []
         for start in range(0, max(1, len(lengths)), size):

@@ -58,6 +58,7 @@ class Newcomers(Parts):
         lists: Sequence[Iterable[int | str]],
         k: int | None = None,
         exclude_given: bool = True,
+        longest: int | None = None,
     ) -> list[Ranked]:
         """As :meth:`recommend_from`, for several who were never seen, in one call.
 
@@ -65,6 +66,7 @@ class Newcomers(Parts):
             lists: a list of external ids of items for each.
             k: items for each.
             exclude_given: leave out those given, to each their own.
+            longest: no list is longer; lists of all lengths up to it then share their programs.
 
         Raises:
             InputError: as :meth:`recommend_from`.
@@ -77,9 +79,9 @@ class Newcomers(Parts):
             )
         given = [self._touched(items, self.items, "items") for items in lists]
         k = cut_to(k, len(self.items), "may be recommended")
-        histories = histories_of(given)
+        histories = histories_of(given, longest)
         if isinstance(self.scorer, Tables):
-            vectors = self._fold_in.users.vectors(given)
+            vectors = self.fold_in.users.vectors(given, longest or 0)
             padding = (0, histories.num_rows - len(given)), (0, 0)
             ready = with_queries(self._ready, self.scorer, jnp.asarray(np.pad(vectors, padding)))
         else:
@@ -127,7 +129,7 @@ class Newcomers(Parts):
     def _newcomers(self, what: str) -> FoldIn:
         if not isinstance(self.scorer, Tables):
             raise InputError(f"{what}: expected a model with vectors, got {self.model}")
-        return self._fold_in
+        return self.fold_in
 
     def _touched(self, wanted: Iterable[int | str], ids: IdMap, name: str) -> np.ndarray:
         """Distinct rows of known ids, of some of which training knows something."""
@@ -138,6 +140,7 @@ class Newcomers(Parts):
         return rows
 
     @cached_property
-    def _fold_in(self) -> FoldIn:
+    def fold_in(self) -> FoldIn:
+        """What makes vectors of newcomers, of a model with vectors."""
         assert isinstance(self.scorer, Tables)
         return fold_in_of(self.scorer, self.train, self.offset_columns, self.learnt)

@@ -134,6 +134,15 @@ class Recommender(Newcomers):
         rows = self.users.rows(list(users))
         return (rows >= 0) & ~self._cold_users[rows]
 
+    def knows_item(self, items: Iterable[int | str]) -> np.ndarray:
+        """Whether some training interaction names each item, ``bool[n]``.
+
+        Args:
+            items: n external ids, known or not.
+        """
+        rows = self.items.rows(list(items))
+        return (rows >= 0) & ~self._cold_items[rows]
+
     @cached_property
     def user_embeddings(self) -> np.ndarray:
         """``float32[U, D]``; InputError where the model has none."""

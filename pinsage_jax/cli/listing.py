@@ -42,6 +42,7 @@ EXAMPLES = {
         "embed mine --remove 1193",
     ),
     "export": ("export mine --to vectors.npz", "export mine --to vectors.parquet"),
+    "serve": ("serve mine", "serve mine --pictures covers --port 8080"),
     "verify": ("verify mine", "verify mine --json"),
     "ablation": (
         "ablation --datasets pins --seeds 3 --out ablation",

@@ -14,6 +14,7 @@ _COMMANDS = {
     "recommend": ("recommend", "Recommend", "Recommend items to users, or by some items."),
     "similar": ("runs", "Similar", "Find the neighbours of items, of one run or several."),
     "embed": ("embed", "Embed", "Add items that did not exist at training time."),
+    "serve": ("serve", "Serve", "Serve a run over HTTP, with a page to look at it."),
     "export": ("runs", "Export", "Write vectors and ids to one file."),
     "verify": ("verify", "Verify", "Tell whether a run's files are as they were written."),
     "ablation": ("ablation", "Ablation", "Run the paper's table 1 on your own machine."),

@@ -118,7 +118,7 @@ class ContextRecommender:
         """
         allowed = Allowed(self.users, self.items, among, exclude)
         most = cut_to(k, allowed.available, "may be recommended")
-        seen = self._seen if exclude_seen else None
+        seen = self.seen if exclude_seen else None
 
         def of_rows(rows: np.ndarray) -> np.ndarray:
             return self._padded(allowed.of_rows(rows))
@@ -152,24 +152,51 @@ class ContextRecommender:
         Raises:
             InputError: an item is unknown, there is none, or k is below 1.
         """
-        given = np.unique(known_rows(self.items, items, "items"))
-        if not len(given):
+        return self.recommend_from_each([items], k, exclude_given, among, exclude)[0]
+
+    def recommend_from_each(
+        self,
+        lists: Sequence[Iterable[Any]],
+        k: int | None = None,
+        exclude_given: bool = True,
+        among: Filter = None,
+        exclude: Filter = None,
+        longest: int | None = None,
+    ) -> list[Ranked]:
+        """As :meth:`recommend_from`, for several who have some items, in one call.
+
+        Args:
+            lists: external ids for each.
+            k: items for each.
+            exclude_given: leave out those given, to each their own.
+            among: only these items may be recommended.
+            exclude: items to leave out.
+            longest: no list is longer; lists of all lengths up to it then share their programs.
+
+        Raises:
+            InputError: as :meth:`recommend_from`.
+        """
+        given = [np.unique(known_rows(self.items, items, "items")) for items in lists]
+        if not all(map(len, given)):
             raise InputError("items: expected at least one item to recommend by, got none")
         allowed = Allowed(self.users, self.items, among, exclude)
         if allowed.differs:
             raise InputError("expected filters for everybody: nobody of the run is asked for")
         most = cut_to(k, allowed.available, "may be recommended")
-        wide = np.pad(given, (0, power_of_two(len(given)) - len(given)), constant_values=-1)
+        histories = histories_of(given, longest)
+        wide = np.full((histories.num_rows, power_of_two(longest or max(map(len, given)))), -1)
+        for row, one in zip(wide, given, strict=False):
+            row[: len(one)] = one
         run, table = self._run, self._live.table
-        query = query_scorer(run.model, run.params, table, wide[None].astype(np.int32)).queries
+        query = query_scorer(run.model, run.params, table, wide.astype(np.int32)).queries
         ready = with_queries(self._ready, self._ready.scorer, query)
-        seen = histories_of([given]) if exclude_given else None
+        seen = histories if exclude_given else None
 
         def best(rows: np.ndarray) -> Ranking:
             return best_of(ready, rows, most, seen, self._padded(allowed.all_items))
 
-        nothing = not allowed.available
-        return ranked_rows(np.zeros(1, np.int32), self.items, best, empty=nothing)[0]
+        rows = np.arange(len(given), dtype=np.int32)
+        return ranked_rows(rows, self.items, best, empty=not allowed.available)
 
     def _padded(self, allowed: np.ndarray) -> np.ndarray:
         """A mask of the items as one of the table, whose spare rows nobody is recommended."""
@@ -201,7 +228,7 @@ class ContextRecommender:
         return np.bincount(self.known.user_rows, minlength=len(self.users)) > 0
 
     @cached_property
-    def _seen(self) -> CsrRows:
+    def seen(self) -> CsrRows:
         """Row c holds the items of context c, each once."""
         users, items = np.divmod(np.unique(self.known.pair_keys), self.known.num_items)
         return csr_rows(users.astype(np.int32), items.astype(np.int32), self.known.num_users)

@@ -150,7 +150,7 @@ def contact_sheet(
             continue
         # An id is plain text, in which $ must not start a formula.
         cell.set_title(_shown(items.external([item])[0], 18), fontsize=7, parse_math=False)
-        picture, why = _read_picture(folder, pictures[item])
+        picture, why = read_picture(folder, pictures[item])
         counts[why] += 1
         if picture is None:
             cell.text(0.5, 0.5, f"{why} picture", ha="center", va="center", fontsize=7)
@@ -163,8 +163,16 @@ def contact_sheet(
     return ContactSheet(path, **counts)
 
 
-def _read_picture(folder: Path, name: str | None) -> tuple[np.ndarray | None, str]:
-    """A thumbnail ``uint8[h, w, 3]`` and ``shown``, or None and ``missing`` or ``broken``."""
+def read_picture(folder: Path, name: str | None) -> tuple[np.ndarray | None, str]:
+    """Read a picture that is not trusted.
+
+    Args:
+        folder: where it must lie.
+        name: of its file; None for none.
+
+    Returns:
+        A thumbnail ``uint8[h, w, 3]`` and ``shown``, or None and ``missing`` or ``broken``.
+    """
     if not name:
         return None, "missing"
     # Pillow comes with matplotlib. matplotlib.image.imread tries every format that Pillow knows,

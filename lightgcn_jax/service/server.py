@@ -1,0 +1,141 @@
+"""The process that serves: its port, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.interrupts import Request, deferred
+from lightgcn_jax.service.app import Service
+from lightgcn_jax.service.current import Loading
+
+# How often signals are looked at, and how long requests may go on once one came.
+_LOOK_SECONDS, _GRACE_SECONDS = 0.1, 30
+# Connections that the system keeps until they are taken, and that are served at once.
+_BACKLOG, _CONNECTIONS = 512, 1024
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the house, which looks at them in a thread of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(service: Service, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Load the run, then serve until a signal asks for an end; requests under way are finished.
+
+    SIGHUP loads the run anew.
+
+    Args:
+        service: the application.
+        host: the address that is listened at.
+        port: the port; 0 for any that is free.
+        say: writes a line for whoever started this.
+
+    Raises:
+        InputError: the port is taken, or the run does not load.
+    """
+    listening = _listening(host, port)
+    with contextlib.closing(listening), deferred() as request:
+        asyncio.run(_serve(service, listening, request, say))
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    with contextlib.ExitStack() as unless_fine:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listening = unless_fine.enter_context(socket.socket(family, kind))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"--host {host} --port {port}: expected an address that is free, got: {reason}"
+            ) from None
+        unless_fine.pop_all()
+        return listening
+
+
+async def _serve(
+    service: Service, listening: socket.socket, request: Request, say: Callable[[str], None]
+) -> None:
+    config = uvicorn.Config(
+        service.app(),
+        # What is installed beside must not change what is served.
+        loop="asyncio",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = _Server(config)
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    say(f"loading the run; http://{shown}:{port}/health answers meanwhile")
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    loading = asyncio.create_task(service.load())
+    watching = asyncio.create_task(_watch(service, server, request, say))
+    try:
+        seconds = await loading
+        say(f"ready after {seconds:.1f} s: http://{shown}:{port}/ (Ctrl-C ends it)")
+        await serving
+    finally:
+        server.should_exit = True
+        watching.cancel()
+        await asyncio.gather(serving, watching, return_exceptions=True)
+
+
+async def _watch(
+    service: Service, server: uvicorn.Server, request: Request, say: Callable[[str], None]
+) -> None:
+    """Look at what signals ask for."""
+    reloading, tasks = threading.Event(), set[asyncio.Task[Any]]()
+    with _on_hangup(reloading):
+        while not request:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if reloading.is_set():
+                reloading.clear()
+                task = asyncio.create_task(_reload(service, say))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+    server.should_exit = True
+
+
+async def _reload(service: Service, say: Callable[[str], None]) -> None:
+    try:
+        say(f"loaded the run anew in {await service.load():.1f} s")
+    except Loading:
+        say("a run is being loaded already")
+    except InputError as error:
+        say(f"the old run goes on: {error}")
+
+
+@contextlib.contextmanager
+def _on_hangup(reloading: threading.Event) -> Iterator[None]:
+    """Have SIGHUP set an event, where the system has it and this is the main thread."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, lambda *_: reloading.set())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
