@@ -26,7 +26,7 @@ from lightgcn_jax.arrays import check_array
 from lightgcn_jax.data import Interactions, Pairs
 from lightgcn_jax.data.pairs import pair_keys
 from lightgcn_jax.data.splits import Split
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.evaluation.parts import EvaluationSets, evaluation_sets
 from lightgcn_jax.evaluation.popularity import popularity_figures
 from lightgcn_jax.evaluation.significance import PairedComparison, compare_paired
@@ -35,7 +35,7 @@ from lightgcn_jax.graph.bipartite import CsrRows
 from lightgcn_jax.json_files import json_text, read_json
 from lightgcn_jax.runs import RunDirectory, load_scorer
 from lightgcn_jax.runs.scorers import from_tensors, tensor_names, tensors_of
-from lightgcn_jax.runs.stored_split import naming, reading
+from lightgcn_jax.runs.stored_split import reading
 from lightgcn_jax.serving.two_stage.ranker import RankerConfig
 from lightgcn_jax.serving.two_stage.stage_one import SIZES, History, StageOne, stage_one
 from lightgcn_jax.serving.two_stage.training import (
