@@ -32,6 +32,7 @@ STAGES = [
     "roofline",
     "evaluation",
     "models",
+    "sharding",
     "language",
     "training",
     "settings",
