@@ -1,11 +1,11 @@
 """A language model's eyes: text against graph, and text as an input of a graph model.
 
-Items are written out (title or name, year, genres; on hetrec-lastfm ten tags) and read by hashed TF-IDF
-and by all-MiniLM-L6-v2; a user is the mean of what they took, items are ranked by cosine. Tags of
-ml-latest-small were given at all times, those of the held-out future among them, and stay out.
-PinSAGE reads nothing of an item but its place in the graph, or the sentence vectors too; a query is
-the mean of a user's last ten items (hetrec-lastfm: ten at random in training, all of them in test).
-ml-100k and ml-latest-small, all ratings, are cut in time, each user's history by itself;
+Items are written out (title or name, year, genres; on hetrec-lastfm ten tags) and read by hashed
+TF-IDF and by all-MiniLM-L6-v2; a user is the mean of what they took, items are ranked by cosine.
+Tags of ml-latest-small were given at all times, those of the held-out future among them, and stay
+out. PinSAGE reads nothing of an item but its place in the graph, or the sentence vectors too; a
+query is the mean of a user's last ten items (hetrec-lastfm: ten at random in training, all of them
+in test). ml-100k and ml-latest-small, all ratings, are cut in time, each user's history by itself;
 hetrec-lastfm has no times and is cut at random. Models without users or epochs to choose know train
 and validation; PinSAGE trains on train and chooses its epoch on validation. Every test item counts.
 """
