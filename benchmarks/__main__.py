@@ -43,6 +43,10 @@ BENCHMARKS = {
         "benchmarks.speed.recommend",
         "one user's best of 200,000 items, with filters, against NumPy's product and partition",
     ),
+    "serving": Benchmark(
+        "benchmarks.speed.serving",
+        "the best 100 of 100,000 to 10 million items, exact and approximate, known and new users",
+    ),
     "diffusion": Benchmark(
         "benchmarks.speed.diffusion",
         "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",

@@ -5,13 +5,21 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking
-from lightgcn_jax.serving.answers import Answer, Asked, answer_for, best_of, cut_to
+from lightgcn_jax.serving.answers import (
+    Answer,
+    Asked,
+    ExternalIds,
+    Ranked,
+    answer_for,
+    best_of,
+    cut_to,
+)
 from lightgcn_jax.serving.filters import Filter
 from lightgcn_jax.serving.recommender import Recommender
 from lightgcn_jax.serving.two_stage.ranked_run import RankedRun, open_ranked
@@ -42,6 +50,24 @@ class RankedRecommender(Recommender):
         one_stage = super().from_run(path, offer_test=offer_test, **given)
         return dataclasses.replace(one_stage, ranked=open_ranked(path, one_stage.seen))
 
+    @overload
+    def recommend(
+        self,
+        users: int | str,
+        k: int | None = None,
+        exclude_seen: bool = True,
+        among: Filter = None,
+        exclude: Filter = None,
+    ) -> Ranked: ...
+    @overload
+    def recommend(
+        self,
+        users: ExternalIds,
+        k: int | None = None,
+        exclude_seen: bool = True,
+        among: Filter = None,
+        exclude: Filter = None,
+    ) -> list[Ranked | None]: ...
     def recommend(
         self,
         users: Asked,

@@ -200,11 +200,17 @@ def _vectors(
     scorer: Scorer, history: History, offset_columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(scorer, Embedded):
-        counts = history.num_users, history.num_items
-        return tuple(np.zeros((count, 0), np.float32) for count in counts)
-    tables = [np.asarray(table) for table in scorer.embeddings()]
-    tables = [table[:, : table.shape[1] - offset_columns] for table in tables]
-    return tuple(table / max(np.sqrt(np.mean(table**2)), 1e-12) for table in tables)
+        none = np.zeros((max(history.num_users, history.num_items), 0), np.float32)
+        return none[: history.num_users], none[: history.num_items]
+    users, items = (
+        np.asarray(table)[:, : table.shape[1] - offset_columns] for table in scorer.embeddings()
+    )
+    return _of_unit_square(users), _of_unit_square(items)
+
+
+def _of_unit_square(table: np.ndarray) -> np.ndarray:
+    """The table at a mean square of 1."""
+    return table / max(float(np.sqrt(np.mean(table**2))), 1e-12)
 
 
 def _turn(vectors: np.ndarray, onto: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -268,9 +268,9 @@ def _step(
     inside = items >= 0
 
     def loss(params: Any) -> Array:
-        scores = _network(config).apply(
-            params, tables, told, items, rows, True, rngs={"dropout": dropped}
-        )
+        network = _network(config)
+        made = network.apply(params, tables, told, items, rows, True, rngs={"dropout": dropped})
+        scores = cast(Array, made)
         if config.loss == "softmax":
             return softmax_loss(scores, is_positive, inside).mean()
         shape = (items.shape[0], config.negatives)
@@ -288,7 +288,7 @@ def _scores(
     network: Ranker, params: Any, tables: Tables, told: Array, items: Array, rows: Array
 ) -> Array:
     with jax.default_matmul_precision("highest"):
-        return network.apply(params, tables, told, items, rows, False)
+        return cast(Array, network.apply(params, tables, told, items, rows, False))
 
 
 def _all_scores(network: Ranker, params: Any, tables: Tables, inputs: Inputs) -> np.ndarray:
