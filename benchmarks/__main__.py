@@ -43,6 +43,10 @@ BENCHMARKS = {
         "benchmarks.speed.recommend",
         "one user's best of 200,000 items, with filters, against NumPy's product and partition",
     ),
+    "service": Benchmark(
+        "benchmarks.speed.service",
+        "the HTTP service on Gowalla under load, a reload in the middle, memory",
+    ),
     "diffusion": Benchmark(
         "benchmarks.speed.diffusion",
         "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",

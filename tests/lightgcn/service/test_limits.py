@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+import tomllib
+from pathlib import Path
 
 import httpx
 import jax
@@ -11,6 +13,7 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.service.app import Service
+from lightgcn_jax.service.page_files import PAGE
 from tests.lightgcn.service.conftest import (
     LIMITS,
     MARKUP,
@@ -21,6 +24,7 @@ from tests.lightgcn.service.conftest import (
     small_recommender,
 )
 
+ROOT = Path(__file__).parents[3]
 TOKEN = "a token of some length"
 
 
@@ -283,3 +287,13 @@ def test_the_description_is_json_of_the_paths_that_there_are(service):
         for method in methods:
             answer = ask(service, method.upper(), path)
             assert answer.status_code not in (404, 405, 500)
+
+
+def test_every_file_of_the_page_comes_with_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    globs = settings["tool"]["setuptools"]["package-data"]["lightgcn_jax"]
+    files = {*(ROOT / "lightgcn_jax" / "service" / "page").iterdir()}
+    assert {path.name for path in files} == {name for name, _ in PAGE.values()}
+    for path in files:
+        inside = path.relative_to(ROOT / "lightgcn_jax")
+        assert any(inside.match(glob) for glob in globs), path
