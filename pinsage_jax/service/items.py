@@ -93,6 +93,11 @@ class ItemRanker:
         return self._recommender.titles
 
     @property
+    def at_once(self) -> int:
+        """How many queries are ranked in one block."""
+        return self._recommender.at_once
+
+    @property
     def popularity(self) -> np.ndarray:
         """How many contexts hold each item."""
         seen = np.asarray(self._recommender.seen.columns)
