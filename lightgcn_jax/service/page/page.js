@@ -197,8 +197,10 @@ async function showUser(event) {
   ]));
   if (!both) return;
   const [history, { answers: [answer] }] = both;
-  byId("history-count").textContent = `${history.count} items`;
-  fill("history", history.items.slice(0, LISTED));
+  const shown = history.items.slice(0, LISTED);
+  const all = history.count === shown.length ? "" : `, ${shown.length} of them here`;
+  byId("history-count").textContent = `${history.count} items${all}`;
+  fill("history", shown);
   byId("user-note").textContent = sourceOf(answer);
   fill("recommended", answer.items);
   if (answer.source === "model") await addReasons("recommended", answer.items, { user });

@@ -1,6 +1,7 @@
 """Chromium without a window, driven through pipes by its DevTools protocol, without a package."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import time
 
 PATIENCE = 120
+_ABOVE = 10
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -24,12 +26,11 @@ class Browser:
     """
 
     def __init__(self, profile):
-        inner_read, self._write = os.pipe()
-        self._read, inner_write = os.pipe()
-        # It reads what it is told from descriptor 3, and answers on 4.
-        command = (
-            f'exec "$0" "$@" 3<&{inner_read} 4>&{inner_write} {inner_read}<&- {inner_write}>&-'
-        )
+        told, self._write = os.pipe()
+        self._read, answered = os.pipe()
+        # It reads what it is told from descriptor 3, and answers on 4; neither may be one of these.
+        inner = [fcntl.fcntl(one, fcntl.F_DUPFD, _ABOVE) for one in (told, answered)]
+        command = f'exec "$0" "$@" 3<&{inner[0]} 4>&{inner[1]}'
         flags = [
             "--headless=new",
             "--no-sandbox",
@@ -43,12 +44,12 @@ class Browser:
         ]
         self._process = subprocess.Popen(
             ["bash", "-c", command, chromium(), *flags],
-            pass_fds=(inner_read, inner_write),
+            pass_fds=inner,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(inner_read)
-        os.close(inner_write)
+        for one in (told, answered, *inner):
+            os.close(one)
         self._number, self._left, self._session = 0, b"", None
         self.faults = []
         target = self.tell("Target.createTarget", url="about:blank")["targetId"]

@@ -19,6 +19,7 @@ from tests.lightgcn.service.conftest import (
     MARKUP,
     ask,
     asked,
+    compilations,
     served,
     service_of,
     small_recommender,
@@ -28,25 +29,17 @@ ROOT = Path(__file__).parents[3]
 TOKEN = "a token of some length"
 
 
-@pytest.fixture
-def compilations():
-    """How many programs were compiled, read from a cache or not."""
-    found = []
-
-    def note(event, _, **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(note)
-
-
-def test_nothing_is_compiled_after_the_warm_up(recommender, compilations):
+def test_nothing_is_compiled_after_the_warm_up(recommender):
     jax.clear_caches()
-    service = service_of(recommender)
-    assert compilations  # those of the warm-up
-    compilations.clear()
+    with compilations() as warming_up:
+        service = service_of(recommender)
+    assert warming_up
+    with compilations() as later:
+        _ask_in_many_ways(service)
+    assert not later
+
+
+def _ask_in_many_ways(service):
     rng = np.random.default_rng(0)
     for size in (1, 2, 3, 4, 9):
         wanted = []
@@ -66,7 +59,6 @@ def test_nothing_is_compiled_after_the_warm_up(recommender, compilations):
     given = {"id": "new", "users": ["user-1", "user-2"]}
     assert ask(service, "POST", "/items", json=given).status_code == 200
     assert ask(service, "GET", "/recommend", params={"user": "user-3"}).status_code == 200
-    assert not compilations
 
 
 REFUSALS = [
