@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.interrupts import Request, deferred
 from lightgcn_jax.service.app import Service
 from lightgcn_jax.service.current import Loading
@@ -124,7 +124,7 @@ async def _reload(service: Service, say: Callable[[str], None]) -> None:
     except Loading:
         say("a run is being loaded already")
     except InputError as error:
-        say(f"the old run goes on: {error}")
+        say(f"the old run goes on: {printable(str(error))}")
 
 
 @contextlib.contextmanager
