@@ -47,6 +47,10 @@ BENCHMARKS = {
         "benchmarks.speed.serving",
         "the best 100 of 100,000 to 10 million items, exact and approximate, known and new users",
     ),
+    "service": Benchmark(
+        "benchmarks.speed.service",
+        "the HTTP service on Gowalla under load, a reload in the middle, memory",
+    ),
     "diffusion": Benchmark(
         "benchmarks.speed.diffusion",
         "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",

@@ -42,7 +42,7 @@ def test_the_python_example_recommends(capsys):
 def test_the_page_is_one_page():
     assert README.count("\n") <= 150
     assert 700 <= len(README.split()) <= 900
-    assert README.count("![") == 2
+    assert README.count("![") == 3
     assert len(re.findall(r"^\|[-|]+\|$", README, flags=re.MULTILINE)) == 2
 
 

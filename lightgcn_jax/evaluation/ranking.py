@@ -50,7 +50,7 @@ _LEAST_CUT_OFF = 8
 # Capacities for seen items are rounded up to this, so that few programs are ever compiled.
 _CAPACITY_STEP = 4096
 # Where any queries of a block stay below this, its capacity is theirs, so that none is compiled.
-_LARGEST_FIXED_CAPACITY = 1 << 16
+_LARGEST_FIXED_CAPACITY = 1 << 22
 
 
 class ReadyScorer(NamedTuple):
@@ -195,7 +195,7 @@ def rank(
         return Ranking(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
     num_queries = ready.scorer.num_queries
     check_rows("rows", rows, num_queries)
-    block_size = min(len(rows), _queries_at_once(ready))
+    block_size = min(len(rows), queries_at_once(ready))
     # The last block is filled up with its last row, so that one program serves all blocks.
     spare = -len(rows) % block_size
     padded = rows.astype(np.int32)
@@ -294,8 +294,12 @@ def whole_number(field: str, value: Any, low: int, high: int, of: str = "") -> i
     return int(number)
 
 
-def _queries_at_once(ready: ReadyScorer) -> int:
-    """Queries of a block: as many as its scores and the scorer's own arrays leave room for."""
+def queries_at_once(ready: ReadyScorer) -> int:
+    """Queries of a block: as many as its scores and the scorer's own arrays leave room for.
+
+    Args:
+        ready: what ranks.
+    """
     scorer = ready.scorer
     tables = tables_of_one_pass(scorer, ready.places)
     if tables is not None and runs_by_default():

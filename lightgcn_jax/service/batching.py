@@ -108,7 +108,7 @@ class Batcher:
         """The query that has waited longest and others that go with it, which are taken out."""
         batch: list[_Waiting] = []
         others: deque[_Waiting] = deque()
-        while self._waiting and len(batch) < self._limits.batch:
+        while self._waiting and (not batch or len(batch) < batch[0].served.batch):
             one = self._waiting.popleft()
             if one.answer.done():
                 continue

@@ -38,8 +38,8 @@ class Catalogue:
         Args:
             ids: external ids; one that is unknown is its own title.
         """
-        if not ids:
-            return []
+        if not ids or not self.has_titles:
+            return [*map(str, ids)]
         rows = self.items.rows(ids).tolist()
         shown = self._shown
         return [shown[row] if row >= 0 else str(one) for one, row in zip(ids, rows, strict=True)]

@@ -89,6 +89,11 @@ class CollaborativeRanker:
         return np.bincount(np.asarray(rows.columns), minlength=len(self._recommender.items))
 
     @property
+    def at_once(self) -> int:
+        """How many queries are ranked in one block."""
+        return self._recommender.at_once
+
+    @property
     def popularity(self) -> np.ndarray:
         """How many training users each item has."""
         return np.concatenate([self._counts, [len(one.users) for one in self._added]]).astype(int)

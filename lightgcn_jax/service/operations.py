@@ -180,7 +180,7 @@ def operations(limits: Limits, addition: Schema | None) -> list[Operation]:
         ),
         Operation(
             "picture", "GET", "/picture", "Gives the picture of an item.",
-            None, {"item": _ID}, ("item",), errors=(404,), kind="image/*",
+            None, {"item": _ID}, ("item",), errors=(404,), kind="image/png",
         ),
         Operation(
             "reload", "POST", "/reload",

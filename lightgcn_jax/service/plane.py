@@ -100,6 +100,7 @@ def clusters(unit: np.ndarray, most: int, seed: int = 0) -> tuple[np.ndarray, np
     """
     random = np.random.default_rng(seed)
     centres = unit[random.choice(len(unit), min(most, len(unit)), replace=False)]
+    groups = np.zeros(len(unit), int)
     for _ in range(_STEPS):
         groups = (unit @ centres.T).argmax(axis=1)
         _, groups = np.unique(groups, return_inverse=True)

@@ -49,6 +49,11 @@ class Ranker(Protocol):
         ...
 
     @property
+    def at_once(self) -> int:
+        """How many queries are ranked in one block; more would be several calls."""
+        ...
+
+    @property
     def titles(self) -> Titles | None:
         """What people call the items, where that is known."""
         ...

@@ -23,6 +23,8 @@ Status = Literal["known", "cold", "unknown"]
 # Cut-offs and lengths of lists are one of two, so that few programs are compiled before the first
 # request and none after.
 _USUAL_K, _USUAL_LENGTH = 32, 16
+# Users and items among which one is looked for to warm up.
+_TRIED = 4096
 MODEL, POPULARITY, NOTHING = "model", "popularity", "nothing"
 
 
@@ -74,11 +76,17 @@ class Served:
     Args:
         ranker: the model.
         limits: of requests.
+
+    Attributes:
+        batch: the most queries of one call, a power of two: of a large catalogue fewer than the
+            limit, as many as are one block of scores.
     """
 
     def __init__(self, ranker: Ranker, limits: Limits):
         self.ranker, self.limits = ranker, limits
         self.catalogue = Catalogue(ranker.items, ranker.titles, ranker.popularity)
+        at_once = max(1, ranker.at_once)
+        self.batch = min(limits.batch, 1 << at_once.bit_length() - 1)
         self._ks = _levels(_USUAL_K, limits.k + limits.ids)
         self._lengths = _levels(_USUAL_LENGTH, limits.ids)
 
@@ -234,10 +242,10 @@ class Served:
             The seconds that it took.
         """
         start = time.perf_counter()
-        users = _some(self.ranker.users.ids.to_list(), self.ranker.knows_user)
-        items = _some(self.ranker.items.ids.to_list(), self.ranker.knows_item)
+        users = _some(self.ranker.users.ids.head(_TRIED).to_list(), self.ranker.knows_user)
+        items = _some(self.ranker.items.ids.head(_TRIED).to_list(), self.ranker.knows_item)
         size = 1
-        while size <= self.limits.batch:
+        while size <= self.batch:
             for k in self._ks:
                 # A level is asked for by the most that it serves.
                 k = min(k, self.limits.k + self.limits.ids)
@@ -269,11 +277,8 @@ def _statuses(
 
 
 def _some(ids: Sequence[Any], known: Callable[[Sequence[Any]], np.ndarray]) -> list[Any]:
-    """As many ids as a list may have, of those that something is known of."""
-    return [one for one, warm in zip(ids, known(ids), strict=True) if warm][:_MOST_ASKED]
-
-
-_MOST_ASKED = 1024
+    """Those of some ids that something is known of."""
+    return [one for one, warm in zip(ids, known(ids), strict=True) if warm]
 
 
 def _levels(usual: int, most: int) -> tuple[int, ...]:

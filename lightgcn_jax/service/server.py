@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.interrupts import Request, deferred
 from lightgcn_jax.service.app import Service
 from lightgcn_jax.service.current import Loading
@@ -46,8 +46,8 @@ def serve(service: Service, host: str, port: int, say: Callable[[str], None]) ->
         InputError: the port is taken, or the run does not load.
     """
     listening = _listening(host, port)
-    with contextlib.closing(listening), deferred() as request:
-        asyncio.run(_serve(service, listening, request, say))
+    with contextlib.closing(listening):
+        asyncio.run(_serve(service, listening, say))
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -69,9 +69,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return listening
 
 
-async def _serve(
-    service: Service, listening: socket.socket, request: Request, say: Callable[[str], None]
-) -> None:
+async def _serve(service: Service, listening: socket.socket, say: Callable[[str], None]) -> None:
     config = uvicorn.Config(
         service.app(),
         # What is installed beside must not change what is served.
@@ -90,16 +88,18 @@ async def _serve(
     shown = f"[{host}]" if ":" in host else host
     say(f"loading the run; http://{shown}:{port}/health answers meanwhile")
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    loading = asyncio.create_task(service.load())
-    watching = asyncio.create_task(_watch(service, server, request, say))
     try:
-        seconds = await loading
-        say(f"ready after {seconds:.1f} s: http://{shown}:{port}/ (Ctrl-C ends it)")
-        await serving
+        seconds = await service.load()  # a signal ends this at once: nobody is answered yet
+        with deferred() as request:
+            say(f"ready after {seconds:.1f} s: http://{shown}:{port}/ (Ctrl-C ends it)")
+            watching = asyncio.create_task(_watch(service, server, request, say))
+            await asyncio.wait([serving, watching], return_when=asyncio.FIRST_COMPLETED)
+            watching.cancel()
+            server.should_exit = True
+            await serving
     finally:
         server.should_exit = True
-        watching.cancel()
-        await asyncio.gather(serving, watching, return_exceptions=True)
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 async def _watch(
@@ -124,7 +124,7 @@ async def _reload(service: Service, say: Callable[[str], None]) -> None:
     except Loading:
         say("a run is being loaded already")
     except InputError as error:
-        say(f"the old run goes on: {error}")
+        say(f"the old run goes on: {printable(str(error))}")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import ReadyScorer, ready_scorer
+from lightgcn_jax.evaluation.ranking import ReadyScorer, queries_at_once, ready_scorer
 from lightgcn_jax.evaluation.scorer import Scorer, Tables
 from lightgcn_jax.graph.bipartite import CsrRows
 from lightgcn_jax.serving.fold_in import Learnt
@@ -70,6 +70,11 @@ class Parts(Shown):
     def _ready(self) -> ReadyScorer:
         # Once, not at every call: it copies the items.
         return ready_scorer(self.scorer)
+
+    @property
+    def at_once(self) -> int:
+        """How many queries are ranked in one block."""
+        return queries_at_once(self._ready)
 
     @cached_property
     def _cold_users(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from lightgcn_jax.data import IdMap, Interactions
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, Ranking, ready_scorer
-from lightgcn_jax.evaluation.ranking import ReadyScorer, with_queries
+from lightgcn_jax.evaluation.ranking import ReadyScorer, queries_at_once, with_queries
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 from lightgcn_jax.serving.answers import (
     Ranked,
@@ -211,6 +211,11 @@ class ContextRecommender:
             scorer = InnerProduct(jnp.asarray(self._asking), table)
             self._of_table = table, ready_scorer(scorer)
         return self._of_table[1]
+
+    @property
+    def at_once(self) -> int:
+        """How many queries are ranked in one block."""
+        return queries_at_once(self._ready)
 
     @cached_property
     def _asking(self) -> np.ndarray:

@@ -93,6 +93,11 @@ class ItemRanker:
         return self._recommender.titles
 
     @property
+    def at_once(self) -> int:
+        """How many queries are ranked in one block."""
+        return self._recommender.at_once
+
+    @property
     def popularity(self) -> np.ndarray:
         """How many contexts hold each item."""
         seen = np.asarray(self._recommender.seen.columns)
@@ -236,11 +241,22 @@ class ItemRanker:
     def warm_up(self) -> None:
         """Add an item like the first one, and remove it again."""
         first = self._features.take(np.zeros(1, int))
-        name = f"warm-up-{len(self.items)}"
-        made = int(self.items.ids.max() or 0) + 1 if self.items.ids.dtype == pl.Int64 else name
+        made = _unknown(self.items.ids)
         contexts = self._live.contexts.ids.head(1).to_list()
         self._live.add([made], first, [contexts])
         self._live.remove([made])
+
+
+def _unknown(ids: pl.Series) -> int | str:
+    """An id that is none of some."""
+    if ids.dtype == pl.String:
+        name = "warm-up"
+        while name in ids:
+            name += "-"
+        return name
+    numbers = ids.to_numpy()
+    highest = int(numbers.max(initial=0))
+    return highest + 1 if highest < np.iinfo(np.int64).max else int(numbers.min()) - 1
 
 
 def _first(column: Column, value: Any) -> str | None:

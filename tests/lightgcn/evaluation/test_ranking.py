@@ -237,7 +237,7 @@ def test_any_scorer_ranks_like_its_table(bytes_per_query, chosen):
 def test_a_block_holds_no_more_than_the_scorer_allows():
     def at_once(bytes_per_query):
         table = Table(jnp.zeros((10, 2)), bytes_per_query)
-        return ranking_module._queries_at_once(ready_scorer(table))
+        return ranking_module.queries_at_once(ready_scorer(table))
 
     assert at_once(0) == ranking_module._BLOCK_SCORES // 10
     assert at_once(1_000_000) == 32

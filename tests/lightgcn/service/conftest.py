@@ -1,8 +1,10 @@
 """A small run behind the service, asked in this process."""
 
 import asyncio
+import contextlib
 
 import httpx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
@@ -73,3 +75,19 @@ def ask(service, method, path, **given):
 @pytest.fixture(scope="session")
 def service(recommender):
     return service_of(recommender)
+
+
+@contextlib.contextmanager
+def compilations():
+    """What is compiled meanwhile, or read from a cache: an entry for each program."""
+    found = []
+
+    def note(event, *_, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)

@@ -107,13 +107,15 @@ def described(recommender):
     """A service of its own, for items are added to it."""
     service = service_of(recommender)
     transport = httpx.ASGITransport(service.app(), raise_app_exceptions=False)
+    with asyncio.Runner() as runner:
+        client = httpx.AsyncClient(transport=transport, base_url="http://here", trust_env=False)
 
-    async def ask(method, path, **given):
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            return await client.request(method, path, **given)
+        def ask(method, path, **given):
+            return runner.run(client.request(method, path, **given))
 
-    description = asyncio.run(ask("GET", "/openapi.json")).json()
-    return ask, description, Schemas(description["components"]["schemas"]), {}
+        description = ask("GET", "/openapi.json").json()
+        yield ask, description, Schemas(description["components"]["schemas"]), {}
+        runner.run(client.aclose())
 
 
 def check(described, examples, capsys):
@@ -125,7 +127,7 @@ def check(described, examples, capsys):
     @given(requests_of(description))
     def holds(request):
         method, path, parameters, body, operation = request
-        answer = asyncio.run(ask(method, path, **sent(method, parameters, body)))
+        answer = ask(method, path, **sent(method, parameters, body))
         statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
         assert answer.status_code < 500, answer.text
         assert "Traceback" not in answer.text

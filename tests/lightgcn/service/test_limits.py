@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+import tomllib
+from pathlib import Path
 
 import httpx
 import jax
@@ -11,38 +13,33 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.service.app import Service
+from lightgcn_jax.service.page_files import PAGE
 from tests.lightgcn.service.conftest import (
     LIMITS,
     MARKUP,
     ask,
     asked,
+    compilations,
     served,
     service_of,
     small_recommender,
 )
 
+ROOT = Path(__file__).parents[3]
 TOKEN = "a token of some length"
 
 
-@pytest.fixture
-def compilations():
-    """How many programs were compiled, read from a cache or not."""
-    found = []
-
-    def note(event, _, **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(note)
-
-
-def test_nothing_is_compiled_after_the_warm_up(recommender, compilations):
+def test_nothing_is_compiled_after_the_warm_up(recommender):
     jax.clear_caches()
-    service = service_of(recommender)
-    assert compilations  # those of the warm-up
-    compilations.clear()
+    with compilations() as warming_up:
+        service = service_of(recommender)
+    assert warming_up
+    with compilations() as later:
+        _ask_in_many_ways(service)
+    assert not later
+
+
+def _ask_in_many_ways(service):
     rng = np.random.default_rng(0)
     for size in (1, 2, 3, 4, 9):
         wanted = []
@@ -62,7 +59,6 @@ def test_nothing_is_compiled_after_the_warm_up(recommender, compilations):
     given = {"id": "new", "users": ["user-1", "user-2"]}
     assert ask(service, "POST", "/items", json=given).status_code == 200
     assert ask(service, "GET", "/recommend", params={"user": "user-3"}).status_code == 200
-    assert not compilations
 
 
 REFUSALS = [
@@ -283,3 +279,13 @@ def test_the_description_is_json_of_the_paths_that_there_are(service):
         for method in methods:
             answer = ask(service, method.upper(), path)
             assert answer.status_code not in (404, 405, 500)
+
+
+def test_every_file_of_the_page_comes_with_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    globs = settings["tool"]["setuptools"]["package-data"]["lightgcn_jax"]
+    files = {*(ROOT / "lightgcn_jax" / "service" / "page").iterdir()}
+    assert {path.name for path in files} == {name for name, _ in PAGE.values()}
+    for path in files:
+        inside = path.relative_to(ROOT / "lightgcn_jax")
+        assert any(inside.match(glob) for glob in globs), path

@@ -13,7 +13,7 @@ from pinsage_jax import fit
 from pinsage_jax.estimators.recommending import ContextRecommender
 from pinsage_jax.service.items import ItemRanker
 from pinsage_jax.service.pictures import Pictures
-from tests.lightgcn.service.conftest import ask
+from tests.lightgcn.service.conftest import ask, compilations
 from tests.pinsage.trained import pins_task, tiny
 
 LIMITS = Limits(k=20, ids=12, batch=2)
@@ -68,11 +68,19 @@ def test_an_item_that_comes_is_found_at_once(service):
     contexts = ranker._live.contexts.ids.head(2).to_list()
     new = max(ranker.items.ids.to_list()) + 1 if ranker.items.ids.dtype.is_integer() else "new"
     given = {"id": new, "features": features, "contexts": [*contexts, "no such"]}
-    answer = ask(service, "POST", "/items", json=given)
+    with compilations() as found:
+        answer = ask(service, "POST", "/items", json=given)
     assert answer.status_code == 200, answer.text
+    assert not found
     assert answer.json()["said"].startswith("made from its features and 2 contexts; ")
     assert len(ranker.items) == before + 1
-    (near,) = ask(service, "GET", "/similar", params={"item": str(new), "k": 20}).json()["answers"]
+    with compilations() as found:
+        answer = ask(service, "GET", "/similar", params={"item": str(new), "k": 20})
+        listed = ask(service, "POST", "/recommend-from", json={"items": [new, "no such"]})
+        asked = ask(service, "GET", "/recommend", params={"user": str(contexts[0])})
+    assert not found
+    assert (listed.json()["unknown"], asked.status_code) == (["no such"], 200)
+    (near,) = answer.json()["answers"]
     assert len(near["items"]) == 20
     refused = ask(service, "POST", "/items", json=given)
     assert (refused.status_code, "known already" in refused.json()["error"]) == (409, True)
