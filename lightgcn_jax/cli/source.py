@@ -129,7 +129,9 @@ class FileFormat:
                 flag names others.
         """
         said = asdict(self)
-        unsaid = {name: column for name, column in remembered.items() if said[name] is None}
+        unsaid: dict[str, Any] = {
+            name: column for name, column in remembered.items() if said[name] is None
+        }
         try:
             interactions = read_interactions(path, **said | unsaid, unknown_ids=unknown_ids)
         except InputError:
