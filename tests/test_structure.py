@@ -80,8 +80,14 @@ def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
+def imports_of(path):
+    """The imports of a file, wherever in it."""
+    return [one for one in ast.walk(tree_of(path)) if isinstance(one, ast.Import | ast.ImportFrom)]
+
+
 def imported_modules(path):
-    for node in ast.walk(tree_of(path)):
+    for node in imports_of(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: imports are absolute"
             yield node.module
@@ -142,7 +148,7 @@ def test_settings_are_values_of_the_host():
 def imported_files(path):
     """The files of the house that a file imports, wherever in it, by their modules."""
     found = set()
-    for node in ast.walk(tree_of(path)):
+    for node in imports_of(path):
         if isinstance(node, ast.ImportFrom):
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= names | ({node.module} if names - FILES.keys() else set())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +27,23 @@ Text = Annotated[str | None, flag("STR")]
 IdType = Literal["auto", "integers", "text"]
 Folder = Annotated[Path | None, flag("FOLDER")]
 _FIRST_TWO = ("1", "2")
+_NOTHING: Mapping[str, str] = {}
 _SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
+
+
+def columns_read(data: Mapping[str, Any]) -> dict[str, str]:
+    """The columns that hold users and items in the files of a run, by the options that name them.
+
+    Args:
+        data: what the run remembers of its data.
+    """
+    readings = data.get("readings")
+    first = readings[0] if isinstance(readings, list) and readings else {}
+    read_as = first.get("read_as") if isinstance(first, Mapping) else None
+    if not isinstance(read_as, Mapping) or read_as.get("header", "yes") != "yes":
+        return {}
+    named = ((name, read_as.get(name)) for name in ("user_column", "item_column"))
+    return {name: column for name, column in named if isinstance(column, str)}
 
 
 def _choices(*names: str) -> str:
@@ -100,6 +116,7 @@ class FileFormat:
         quiet: bool = False,
         unknown_ids: UnknownIds = "refuse",
         without: Sequence[str] = (),
+        remembered: Mapping[str, str] = _NOTHING,
     ) -> Interactions:
         """The interactions of a file or a folder; how it was read is written to stderr.
 
@@ -108,8 +125,19 @@ class FileFormat:
             quiet: write nothing.
             unknown_ids: whether files of a split may be read that do not know each other's ids.
             without: flags that no note recommends.
+            remembered: the columns that a run read, which are taken where the file has them and no
+                flag names others.
         """
-        interactions = read_interactions(path, **asdict(self), unknown_ids=unknown_ids)
+        said = asdict(self)
+        unsaid: dict[str, Any] = {
+            name: column for name, column in remembered.items() if said[name] is None
+        }
+        try:
+            interactions = read_interactions(path, **said | unsaid, unknown_ids=unknown_ids)
+        except InputError:
+            if not unsaid:
+                raise
+            interactions = read_interactions(path, **said, unknown_ids=unknown_ids)
         interactions = _without_notes(interactions, without)
         if not quiet:
             for line in _told(interactions):
@@ -208,12 +236,15 @@ class Source:
         """
         return self.read(quiet=quiet)[0]
 
-    def read(self, *, quiet: bool = False) -> tuple[Interactions, SeenIds | None]:
+    def read(
+        self, *, quiet: bool = False, remembered: Mapping[str, str] = _NOTHING
+    ) -> tuple[Interactions, SeenIds | None]:
         """What :meth:`interactions` gives, and all pairs that were read, rated low or not; None
         without ``--min-rating``.
 
         Args:
             quiet: as for :meth:`interactions`.
+            remembered: as for :meth:`FileFormat.read`.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
@@ -233,7 +264,7 @@ class Source:
         elif self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
         else:
-            interactions, before = self._own(self.data, quiet)
+            interactions, before = self._own(self.data, quiet, remembered)
         if self.data is None and self.min_rating is not None:
             interactions = interactions.with_min_rating(self.min_rating)
         if self.titles is not None:
@@ -258,7 +289,9 @@ class Source:
             say(f"{path.name}: titles of {known:,} of {interactions.num_items:,} items")
         return replace(interactions, titles=found)
 
-    def _own(self, path: Path, quiet: bool) -> tuple[Interactions, Interactions]:
+    def _own(
+        self, path: Path, quiet: bool, remembered: Mapping[str, str]
+    ) -> tuple[Interactions, Interactions]:
         """The positives of a log, one interaction for each pair, and the rows they are among."""
         if (self.event is None) != (self.event_column is None):
             raise InputError(
@@ -273,7 +306,7 @@ class Source:
         format = self.file_format
         if self.event is not None:
             format = replace(format, missing="error")  # As in the column of events.
-        read = format.read(path, quiet=True, unknown_ids=self.unknown_ids)
+        read = format.read(path, quiet=True, unknown_ids=self.unknown_ids, remembered=remembered)
         if self.event is not None:
             read = _without_notes(read, [EVENT_FLAG])
         if not quiet:
@@ -282,7 +315,9 @@ class Source:
         interactions, feedback = read, self.feedback
         if self.event is not None:
             wanted = [name.strip() for name in self.event.split(",")]
-            interactions = of_events(interactions, self._event_types(path, interactions), wanted)
+            interactions = of_events(
+                interactions, self._event_types(path, interactions, remembered), wanted
+            )
             feedback = feedback or "events"
         rows = interactions
         interactions = positives(rows, self.min_rating, feedback)
@@ -291,7 +326,9 @@ class Source:
                 say(f"note: {note}")
         return interactions, rows
 
-    def _event_types(self, path: Path, interactions: Interactions) -> pl.Series:
+    def _event_types(
+        self, path: Path, interactions: Interactions, remembered: Mapping[str, str]
+    ) -> pl.Series:
         """The type of event of each row, read as one reads items: once more, by another column."""
         events = replace(
             self.file_format,
@@ -304,7 +341,7 @@ class Source:
             missing="error",
         )
         try:
-            found = events.read(path, quiet=True, unknown_ids="allow")
+            found = events.read(path, quiet=True, unknown_ids="allow", remembered=remembered)
         except InputError as error:
             raise InputError(str(error).replace("item_column", "event_column")) from error
         same_users = found.users == interactions.users

@@ -15,7 +15,7 @@ import tyro
 from lightgcn_jax.cli.console import messages, results
 from lightgcn_jax.cli.runs import Switch, cold_lines, print_figures, ranked_table
 from lightgcn_jax.cli.settings import flag, settings_type, shown
-from lightgcn_jax.cli.source import Source
+from lightgcn_jax.cli.source import Source, columns_read
 from lightgcn_jax.cli.taking import check_place, cleared
 from lightgcn_jax.data import PARTS, Interactions, Split, undivided
 from lightgcn_jax.data.protocol import apply_protocol
@@ -159,7 +159,8 @@ class Train:
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         check_place(out, overwrite=self.overwrite)
         config = self._config()
-        interactions, also_seen = self.source.read(quiet=self.quiet)
+        old = {} if self.from_run is None else columns_read(RunDirectory.open(self.from_run).data)
+        interactions, also_seen = self.source.read(quiet=self.quiet, remembered=old)
         # New data may be few: the run that they join has validation and test pairs already.
         if config.protocol == _ALL:
             if self.source.split is not None:

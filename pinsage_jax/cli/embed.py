@@ -14,7 +14,7 @@ import tyro
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.runs import RunPath, Switch
 from lightgcn_jax.cli.settings import File, flag
-from lightgcn_jax.cli.source import FileFormat
+from lightgcn_jax.cli.source import FileFormat, columns_read
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.spellings import UnknownIds, check_fit
@@ -103,7 +103,12 @@ class Embed:
         return 0
 
     def _read(self, path: Path) -> Interactions:
-        return self.file_format.read(path, quiet=self.quiet, unknown_ids=self.unknown_ids)
+        return self.file_format.read(
+            path,
+            quiet=self.quiet,
+            unknown_ids=self.unknown_ids,
+            remembered=columns_read(PinSageRun.open(self.run_path).record["data"]),
+        )
 
     def _check(self) -> None:
         """Refuse flags that do not go together."""

@@ -32,6 +32,7 @@ from pinsage_jax.tasks.task import Task
 TaskName = Literal["items", "users"]
 PairsName = Literal["co-occurrence", "consecutive", "explicit"]
 _AS_THEY_COME = FileFormat()
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +169,7 @@ class ItemSource:
         *,
         quiet: bool = False,
         kinds: Mapping[str, Kind] | None = None,
+        remembered: Mapping[str, str] = _NOTHING,
     ) -> tuple[ItemData, list[str]]:
         """Load the items, and lines worth telling a user.
 
@@ -175,12 +177,13 @@ class ItemSource:
             columns: the feature columns that are asked for; others need not be readable.
             quiet: say nothing of how files are read.
             kinds: kinds of columns, where a run has them already; flags overrule them.
+            remembered: the columns of the log that a run read; flags overrule them too.
 
         Raises:
             InputError: the flags contradict each other, or the data do not fit.
         """
         if self.data is not None:
-            return self._own(self.data, columns, quiet, kinds or {})
+            return self._own(self.data, columns, quiet, kinds or {}, remembered)
         self.file_format.refuse("there is no --data")
         if self.features is not None:
             raise InputError("--features: belongs to --data, a data set brings its own")
@@ -196,6 +199,7 @@ class ItemSource:
         columns: Sequence[str] | None,
         quiet: bool,
         kinds: Mapping[str, Kind],
+        remembered: Mapping[str, str],
     ) -> tuple[ItemData, list[str]]:
         if self.dataset is not None:
             raise InputError("expected --dataset or --data, got both")
@@ -204,6 +208,7 @@ class ItemSource:
             quiet=quiet,
             unknown_ids=self.unknown_ids,
             without=(EVENT_FLAG, WEIGHT_FLAG),
+            remembered=remembered,
         )
         if self.features is None:
             self.reading.refuse("there are no --features")

@@ -14,6 +14,7 @@ import tyro
 from lightgcn_jax.cli.console import messages, results
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag, settings_type, shown
+from lightgcn_jax.cli.source import columns_read
 from lightgcn_jax.cli.taking import check_place, cleared
 from lightgcn_jax.errors import InputError
 from pinsage_jax.cli.runs import parts_table, print_parts
@@ -120,7 +121,12 @@ class Train:
         out = self._place()
         schema = run.read_schema()
         kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
-        data, notes = self.source.load(config.columns or [*kinds], quiet=self.quiet, kinds=kinds)
+        data, notes = self.source.load(
+            config.columns or [*kinds],
+            quiet=self.quiet,
+            kinds=kinds,
+            remembered=columns_read(run.record["data"]),
+        )
         console = messages(quiet=self.quiet)
         for line in (f"Data {self.source.name}: {data.describe()}", *(f"  {one}" for one in notes)):
             console.print(line)

@@ -9,6 +9,7 @@ import pytest
 
 from lightgcn_jax.cli import main
 from lightgcn_jax.cli.program import LIGHTGCN, _parsed
+from lightgcn_jax.cli.source import columns_read
 from lightgcn_jax.errors import InputError
 
 EVENTS = [
@@ -177,3 +178,37 @@ def test_an_odd_weight_stops_with_its_line_or_is_left_out(baskets):
 def test_a_weight_column_needs_data():
     with pytest.raises(InputError, match="--weight-column: says how to read a file"):
         source("--dataset", "synthetic", "--weight-column", "amount").interactions()
+
+
+def test_the_columns_of_a_run_are_found_in_new_data(tmp_path):
+    new = tmp_path / "new.csv"
+    new.write_text("who,what,n\na,1,2\nb,2,3\n")
+    with pytest.raises(InputError, match="expected a header with a column of user ids"):
+        source("--data", new).read(quiet=True)
+    first = source("--data", new, "--user-column", "who", "--item-column", "what")
+    remembered = columns_read(first.record(first.interactions(quiet=True)))
+    assert remembered == {"user_column": "who", "item_column": "what"}
+    data, _ = source("--data", new).read(quiet=True, remembered=remembered)
+    assert pairs_of(data) == [("a", 1), ("b", 2)]
+    # A flag has the say, and so have the usual names of a file that has other columns.
+    data, _ = source("--data", new, "--item-column", "n").read(quiet=True, remembered=remembered)
+    assert pairs_of(data) == [("a", 2), ("b", 3)]
+    new.write_text("user,item\nc,4\n")
+    data, _ = source("--data", new).read(quiet=True, remembered=remembered)
+    assert pairs_of(data) == [("c", 4)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"readings": 3},
+        {"readings": []},
+        {"readings": ["x"]},
+        {"readings": [{"read_as": 1}]},
+        {"readings": [{"read_as": {"user_column": 2}}]},
+        {"readings": [{"read_as": {"header": "no", "user_column": "1", "item_column": "2"}}]},
+    ],
+)
+def test_a_run_that_remembers_no_columns_names_none(data):
+    assert columns_read(data) == {}

@@ -65,7 +65,7 @@ def compared(tmp_path, seed: int) -> str:
     path.write_text(text, encoding="utf-8", newline="")
     expected = strictly_read(text)
     try:
-        data = read_interactions(path)
+        data = read_interactions(path, missing="error")
     except InputError as error:
         # What Python reads is refused for an id alone, or for a carriage return within a line.
         message = str(error)
@@ -171,7 +171,7 @@ def test_the_first_line_of_a_record_is_named(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text('user,title,item\n1,"two\n\nlines",5\n2,"three\n\n\nlines",\n')
     with pytest.raises(InputError, match=r"log.csv:5: column 'item': expected an id, got an empty"):
-        read_interactions(path)
+        read_interactions(path, missing="error")
     path.write_text('"user","ti\ntle","item"\n1,"two\nlines",5\n2,x\n')
     with pytest.raises(InputError, match=r"log.csv:5: expected 3"):
         read_interactions(path)

@@ -6,6 +6,8 @@ import scipy.stats
 
 from lightgcn_jax.diffusion import bucketed, diffuse, diffusion_operator, drop_edges
 from lightgcn_jax.errors import InputError
+from tests.lightgcn.covering import covering
+from tests.lightgcn.diffusion.conftest import RUNNABLE
 from tests.lightgcn.oracles import materialised
 from tests.lightgcn.programs import all_equations
 from tests.lightgcn.worlds import graph_of, random_pairs
@@ -14,7 +16,6 @@ RATE = 0.3
 PAIRS = random_pairs(0)
 EDGES = len(PAIRS[0])
 
-some_normalizations = pytest.mark.parametrize("normalization", ["symmetric", "left", "column"])
 both_ways = pytest.mark.parametrize("directed", [False, True], ids=["undirected", "directed"])
 
 
@@ -83,8 +84,14 @@ def test_an_edge_and_its_reverse_share_a_draw_only_if_undirected(draws):
         np.testing.assert_array_equal(there, back)
 
 
-@both_ways
-@some_normalizations
+@pytest.mark.parametrize(
+    ("backend", "normalization", "directed"),
+    covering(
+        {name: name for name in RUNNABLE},
+        {name: name for name in ("symmetric", "left", "column")},
+        {"undirected": False, "directed": True},
+    ),
+)
 def test_kept_entries_are_scaled_and_the_derivative_is_the_transpose(
     backend, normalization, directed
 ):
@@ -142,7 +149,14 @@ def test_scaling_keeps_64_bits(backend):
     np.testing.assert_allclose(matrix, np.where(matrix != 0, whole / 0.9, 0), rtol=1e-14)
 
 
-@both_ways
+@pytest.mark.parametrize(
+    ("backend", "directed"),
+    [
+        pytest.param(one, way, marks=pytest.mark.slow if way and one != "csr" else ())
+        for one in RUNNABLE
+        for way in (False, True)
+    ],
+)
 def test_vmap_over_keys_is_a_loop_that_shares_the_structure(backend, directed):
     operator = operator_of(backend)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(operator.shape[1], 3)), jnp.float32)

@@ -123,7 +123,19 @@ def test_any_matrix_with_signs_and_empty_rows_and_columns(backend):
     check_products(operator_of(csr_of(matrix), backend=backend), matrix, PRECISIONS[0])
 
 
-@every_normalization
+# The exact derivative of every pair is tested above: here every storage and every normalisation is.
+@pytest.mark.parametrize(
+    ("backend", "normalization"),
+    [
+        pytest.param(
+            backend,
+            normalization,
+            marks=() if backend == "csr" or normalization == "left" else pytest.mark.slow,
+        )
+        for backend in RUNNABLE
+        for normalization in TRANSPOSED
+    ],
+)
 @pytest.mark.usefixtures("x64")
 def test_numerical_gradients(backend, normalization):
     pairs = random_pairs(2, 3, 4, density=0.5)
