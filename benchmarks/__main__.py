@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from benchmarks.harness.report import print_report, write_json
 from lightgcn_jax.allocator import keep_freed_memory
+from lightgcn_jax.consoles import fit_streams
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.interrupts import take_over
 
@@ -163,6 +164,7 @@ def _refuse(message: str) -> int:
 
 if __name__ == "__main__":
     take_over()
+    fit_streams()
     # For all sides of a race alike: PyTorch asks the same C library for its tables.
     keep_freed_memory()
     sys.exit(main(sys.argv[1:]))

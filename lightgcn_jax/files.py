@@ -179,6 +179,7 @@ def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
     It is locked while it is written, so that what nobody writes any more can be told.
     """
+    refuse_no_text(target)
     remove_abandoned(target)
     temporary = _beside(target)
     _temporaries.add(temporary)
@@ -284,6 +285,24 @@ def refuse_taken(path: Path, kind: str = "run") -> None:
         )
 
 
+def refuse_no_text(path: Path) -> None:
+    """Refuse a name that the libraries which read and write tables and arrays do not take.
+
+    Args:
+        path: a file or folder.
+
+    Raises:
+        InputError: its bytes are no UTF-8, or more than ASCII where there is no locale.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path}: expected a name in UTF-8, and a locale (LC_ALL) that knows it where it is "
+            "more than ASCII"
+        ) from None
+
+
 def _holds_something(path: Path) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
@@ -297,8 +316,9 @@ def refuse_links(folder: Path, allowed: str | None = None) -> None:
         allowed: the name of what may be a link, for it is never followed.
 
     Raises:
-        InputError: a link, a pipe or a device is in it, at any depth.
+        InputError: a link, a pipe or a device is in it, at any depth; or its name is no text.
     """
+    refuse_no_text(folder)
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
             path = Path(place, name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
 
-from lightgcn_jax.cli.console import messages, results
+from lightgcn_jax.cli.console import messages, results, tell
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.taking import check_place, cleared
@@ -93,7 +93,7 @@ class Train:
         else:
             result = self._train()
         if self.quiet:
-            print(result.path)
+            tell(result.path)
         else:
             print_outcome(result)
         return 0
