@@ -120,6 +120,9 @@ COMMANDS = {
 }
 
 
+SOON_DONE = ("train", "recommend", "export", "pinsage embed", "pinsage export")
+
+
 def call(package, arguments, folder):
     """The exit status of a command line in this process."""
     main = importlib.import_module(f"{package}.cli").main
@@ -178,7 +181,7 @@ def stopping():
         yield process
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(scope="module")
 def stopped(request, bases, stopping, tmp_path_factory):
     command = COMMANDS[request.param]
     place = tmp_path_factory.mktemp(re.sub(r"\W+", "-", request.param))
@@ -240,12 +243,14 @@ def check(stopped, states):
         assert not different, f"after {state}"
 
 
+@pytest.mark.parametrize("stopped", SOON_DONE, indirect=True)
 def test_a_sample_of_kills_leaves_nothing_undone(stopped):
     chosen = np.random.default_rng(0).choice(len(stopped.states), 2, replace=False)
     check(stopped, [stopped.states[at] for at in chosen])
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stopped", COMMANDS, indirect=True)
 def test_no_kill_leaves_anything_undone(stopped):
     check(stopped, stopped.states)
 
