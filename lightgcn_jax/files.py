@@ -107,11 +107,13 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
         refuse_taken(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target, Path.mkdir) as temporary:
+        plain = stat.S_IMODE(temporary.stat().st_mode) & 0o666
         yield temporary
         if target.is_dir():  # one that is private stays so
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         for folder, _, names in os.walk(temporary, topdown=False):
             for name in names:
+                Path(folder, name).chmod(plain)  # some writers make private files
                 _flush(Path(folder, name))
             _flush(Path(folder))
         if target in _replaceable and _holds_something(target):

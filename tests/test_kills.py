@@ -48,7 +48,8 @@ class Command(NamedTuple):
         base: the run that it starts from.
         written: what it writes, in the folder.
         resume: the command that goes on with it; None where it is repeated.
-        once: whether it is refused where it is done already.
+        once: whether it is refused where it is done already; what a killed process left under a
+            temporary name then stays until somebody writes there.
     """
 
     package: str
@@ -98,7 +99,11 @@ COMMANDS = {
         LIGHTGCN, ("export", "{}/run", "--to", "{}/old.parquet"), "trained", "old.parquet"
     ),
     "export --form folder": Command(
-        LIGHTGCN, ("export", "{}/run", "--form", "folder", "--to", "{}/new"), "trained", "new"
+        LIGHTGCN,
+        ("export", "{}/run", "--form", "folder", "--to", "{}/new"),
+        "trained",
+        "new",
+        once=True,
     ),
     "pinsage train": Command(
         PINSAGE,
@@ -235,6 +240,8 @@ def check(stopped, states):
         status = stopped.goes_on(state)
         assert status in ((0, 2) if stopped.command.once else (0,)), f"after {state}"
         now = final(stopped.folder)
+        if status:
+            now = {path: value for path, value in now.items() if not path.endswith(".tmp")}
         different = {
             path
             for path in now.keys() | stopped.whole.keys()
