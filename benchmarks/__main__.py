@@ -5,6 +5,11 @@ A benchmark is a module of this package with ``add_options(parser)`` and ``run(a
 
 from __future__ import annotations
 
+from lightgcn_jax.interrupts import take_over
+
+if __name__ == "__main__":
+    take_over()  # before anything that takes time is imported
+
 import argparse
 import importlib
 import sys
@@ -14,8 +19,8 @@ from typing import NamedTuple
 
 from benchmarks.harness.report import print_report, write_json
 from lightgcn_jax.allocator import keep_freed_memory
+from lightgcn_jax.consoles import fit_streams
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.interrupts import take_over
 
 
 class Benchmark(NamedTuple):
@@ -178,7 +183,7 @@ def _refuse(message: str) -> int:
 
 
 if __name__ == "__main__":
-    take_over()
+    fit_streams()
     # For all sides of a race alike: PyTorch asks the same C library for its tables.
     keep_freed_memory()
     sys.exit(main(sys.argv[1:]))

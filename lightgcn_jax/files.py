@@ -107,11 +107,13 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
         refuse_taken(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target, Path.mkdir) as temporary:
+        plain = stat.S_IMODE(temporary.stat().st_mode) & 0o666
         yield temporary
         if target.is_dir():  # one that is private stays so
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         for folder, _, names in os.walk(temporary, topdown=False):
             for name in names:
+                Path(folder, name).chmod(plain)  # some writers make private files
                 _flush(Path(folder, name))
             _flush(Path(folder))
         if target in _replaceable and _holds_something(target):
@@ -179,6 +181,7 @@ def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
     It is locked while it is written, so that what nobody writes any more can be told.
     """
+    refuse_no_text(target)
     remove_abandoned(target)
     temporary = _beside(target)
     _temporaries.add(temporary)
@@ -284,6 +287,24 @@ def refuse_taken(path: Path, kind: str = "run") -> None:
         )
 
 
+def refuse_no_text(path: Path) -> None:
+    """Refuse a name that the libraries which read and write tables and arrays do not take.
+
+    Args:
+        path: a file or folder.
+
+    Raises:
+        InputError: its bytes are no UTF-8, or more than ASCII where there is no locale.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path}: expected a name in UTF-8, and a locale (LC_ALL) that knows it where it is "
+            "more than ASCII"
+        ) from None
+
+
 def _holds_something(path: Path) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
@@ -297,8 +318,9 @@ def refuse_links(folder: Path, allowed: str | None = None) -> None:
         allowed: the name of what may be a link, for it is never followed.
 
     Raises:
-        InputError: a link, a pipe or a device is in it, at any depth.
+        InputError: a link, a pipe or a device is in it, at any depth; or its name is no text.
     """
+    refuse_no_text(folder)
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
             path = Path(place, name)

@@ -19,6 +19,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from lightgcn_jax.errors import printable
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
@@ -110,7 +112,7 @@ def _write(line: str) -> None:
     # A progress bar may stand on the line of a terminal.
     before = f"{_SHOW_CURSOR}\n" if os.isatty(2) else ""
     with contextlib.suppress(OSError):
-        os.write(2, f"{before}{line}\n".encode(errors="replace"))
+        os.write(2, f"{before}{printable(line)}\n".encode(errors="replace"))
 
 
 def before_exit(cleanup: Callable[[], None]) -> Callable[[], None]:

@@ -11,7 +11,7 @@ A property is tried on a few examples, others each time, where a test does not s
 ``--hypothesis-profile full`` tries it on many.
 
 Tracing makes many objects, and what was imported stays: the collector looks at the latter no more
-and at the former seldom, which takes a sixteenth off the suite's time.
+and at the former seldom.
 """
 
 import gc

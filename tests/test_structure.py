@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 # From top to bottom; a module may import from its own stage and from those before it.
 STAGES = [
     "errors",
+    "consoles",
     "shown",
     "arrays",
     "fields",

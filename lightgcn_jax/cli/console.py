@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.table import Table
+
+from lightgcn_jax.consoles import PlainConsole, shown
+from lightgcn_jax.errors import printable
 
 # Off a terminal nothing is wrapped or cut: a line of a table is a line of the file.
 _WIDE = 10_000
@@ -22,7 +26,16 @@ def say(message: str) -> None:
     Args:
         message: the line.
     """
-    print(message, file=sys.stderr)
+    print(shown(message), file=sys.stderr)
+
+
+def tell(path: Path) -> None:
+    """Write a path to stdout: to a terminal what it can show, else the name as it is.
+
+    Args:
+        path: what a command wrote.
+    """
+    print(printable(str(path)) if sys.stdout.isatty() else path)
 
 
 def results(wide: int = _WIDE) -> Console:
@@ -32,7 +45,7 @@ def results(wide: int = _WIDE) -> Console:
         wide: columns of a line where stdout is no terminal.
     """
     width = None if sys.stdout.isatty() else wide
-    return Console(markup=False, emoji=False, highlight=False, width=width)
+    return PlainConsole(width=width)
 
 
 def messages(*, quiet: bool = False) -> Console:
@@ -42,9 +55,7 @@ def messages(*, quiet: bool = False) -> Console:
         quiet: write nothing.
     """
     width = None if sys.stderr.isatty() else _WIDE
-    return Console(
-        stderr=True, quiet=quiet, markup=False, emoji=False, highlight=False, width=width
-    )
+    return PlainConsole(stderr=True, quiet=quiet, width=width)
 
 
 class WholeTable:
@@ -132,7 +143,8 @@ def table(
             columns do not fit beside each other.
         cut: a column whose texts are cut to a line where they do not fit.
     """
-    return WholeTable(columns, [[*map(str, row)] for row in rows], numbers, keys, cut)
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    return WholeTable([*map(printable, columns)], cells, numbers, keys, cut)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Table:

@@ -22,6 +22,7 @@ from lightgcn_jax.caches import is_of_the_cache, keep_compiled
 from lightgcn_jax.cli.console import say
 from lightgcn_jax.cli.device import choose_device
 from lightgcn_jax.cli.front import Program, received
+from lightgcn_jax.consoles import fit_streams
 from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.interrupts import Interrupted
 
@@ -84,6 +85,7 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
     keeps_compiled = _NO_CACHE not in arguments
     arguments = [one for one in arguments if one != _NO_CACHE]
     if argv is None:  # the process is this command's own
+        fit_streams()
         keep_freed_memory()
         keep_compiled(wanted=keeps_compiled)
     if arguments[:1] == ["--version"]:

@@ -16,7 +16,7 @@ from lightgcn_jax.cli.console import WholeTable, metrics_table, results, say, ta
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import PARTS, IdMap
 from lightgcn_jax.data.titles import Titles
-from lightgcn_jax.errors import InputError, printable
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import CATALOGUE_METRICS
 from lightgcn_jax.evaluation.cold import Cold, ColdCounts
 from lightgcn_jax.evaluation.metrics import USER_METRICS
@@ -331,7 +331,7 @@ def ranked_table(
     columns["score"] = [f"{score:.4f}" for score in columns["score"]]
     order = [name for name in (asked_kind, "place", kind, "title", "score") if name in columns]
     if "title" in columns:
-        columns["title"] = [printable(one or "") for one in columns["title"]]
+        columns["title"] = [one or "" for one in columns["title"]]
     rows = zip(*(columns[name] for name in order), strict=True)
     return table(order, rows, numbers=("place", "score"))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
-from lightgcn_jax.cli.console import WholeTable, messages, metrics_table, results, table
+from lightgcn_jax.cli.console import WholeTable, messages, metrics_table, results, table, tell
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.cli.source import Source
@@ -81,7 +81,7 @@ class Sweep:
         """Sweep, or go on with a sweep, and print what came of it; the exit status."""
         result = self._sweep() if self.resume is None else self._resume(self.resume)
         if self.quiet:
-            print(result.path)
+            tell(result.path)
         else:
             _print_outcome(result)
         return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import numpy as np
 import tyro
 
-from lightgcn_jax.cli.console import messages, results
+from lightgcn_jax.cli.console import messages, results, tell
 from lightgcn_jax.cli.runs import Switch, cold_lines, print_figures, ranked_table
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source, columns_read
@@ -114,7 +114,7 @@ class Train:
         else:
             result = self._train()
         if self.quiet:
-            print(result.directory)
+            tell(result.directory)
         else:
             _print_outcome(result)
         return 0

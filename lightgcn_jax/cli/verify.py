@@ -11,7 +11,6 @@ import tyro
 
 from lightgcn_jax.cli.console import results, say, table
 from lightgcn_jax.cli.runs import Switch
-from lightgcn_jax.errors import printable
 from lightgcn_jax.runs.verify import verify
 from lightgcn_jax.sums import NAME
 
@@ -38,7 +37,7 @@ class Verify:
         if self.json:
             print(json.dumps({"files": found.files, "without_sums": without}, indent=2))
         else:
-            rows = [(printable(name), state) for name, state in found.files.items()]
+            rows = [(name, state) for name, state in found.files.items()]
             if rows:
                 results().print(table(("file", "state"), rows))
         for one in without:

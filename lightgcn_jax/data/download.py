@@ -18,9 +18,9 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 import rich.progress
-from rich.console import Console
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.consoles import PlainConsole
+from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.files import locked
 from lightgcn_jax.files import sha256 as sha256_of
 
@@ -356,12 +356,12 @@ def _open_partial(path: Path) -> Iterator[_Partial]:
 
 @contextmanager
 def _progress_bar(name: str, wanted: bool) -> Iterator[_Report]:
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     if not wanted:
         yield lambda _have, _total: None
         return
     if not console.is_terminal:
-        yield _lines(name)
+        yield _lines(printable(name))
         return
     columns = (
         rich.progress.BarColumn(),
@@ -369,8 +369,10 @@ def _progress_bar(name: str, wanted: bool) -> Iterator[_Report]:
         rich.progress.TransferSpeedColumn(),
         rich.progress.TimeRemainingColumn(),
     )
-    with rich.progress.Progress("{task.description}", *columns, console=console) as bar:
-        task = bar.add_task(name, total=None)
+    with rich.progress.Progress(
+        rich.progress.TextColumn(printable(name), markup=False), *columns, console=console
+    ) as bar:
+        task = bar.add_task("", total=None)
         yield lambda have, total: bar.update(task, completed=have, total=total)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
+import io
 import lzma
 import shutil
 import tempfile
@@ -19,7 +20,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import polars as pl
 
@@ -179,7 +179,7 @@ def _unpacked(file: Path, place: Path) -> Path:
     return file
 
 
-def _blocks(packed: IO[bytes], file: Path) -> Iterator[bytes]:
+def _blocks(packed: io.BufferedIOBase, file: Path) -> Iterator[bytes]:
     """What a packed file holds, as long as it is no longer than a log can be."""
     most = max(_ALWAYS_FINE, _MOST_TIMES * file.stat().st_size)
     while block := packed.read(_BLOCK):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lightgcn_jax.consoles import PlainConsole
 from lightgcn_jax.data.pairs import PARTS
 
 
@@ -81,7 +82,7 @@ class ConsoleReporter(Reporter):
     """
 
     def __init__(self, console: Console | None = None, *, metric: str = "recall@20"):
-        self._console = console or Console(stderr=True)
+        self._console = console or PlainConsole(stderr=True)
         self._metric = metric
         self._progress = Progress(
             # Narrow enough for all of it to fit 80 columns.

@@ -2,14 +2,7 @@
 
 Exactly: all products on the device, and the top K as in ranking. Approximately, to a recall that is
 asked for: by inverted lists (:mod:`lightgcn_jax.serving.lists`), on a TPU by
-``jax.lax.approx_max_k``. A folder of an index:
-
-==============  =================================================================================
-index.json      metric, target, what was measured; format version
-vectors.npy     ``float32[n, D]``, a row for each id, those of deleted ids included; memory-mapped
-ids.parquet     external ids in row order, and whether each is there
-lists.faiss     inverted lists, where there are any
-==============  =================================================================================
+``jax.lax.approx_max_k``. :mod:`lightgcn_jax.serving.index_files` keeps it in a folder.
 """
 
 from __future__ import annotations
@@ -17,45 +10,33 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import polars as pl
 
 from lightgcn_jax.arrays import Array, Bool, Float, power_of_two
 from lightgcn_jax.data.ids import IdMap, as_ids
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, ready_scorer, with_queries
 from lightgcn_jax.evaluation.scorer import InnerProduct
-from lightgcn_jax.files import replaceable, whole_folder
-from lightgcn_jax.json_files import read_json, write_json
+from lightgcn_jax.fields import checked
 from lightgcn_jax.serving.answers import Ranked, best_of, cut_to, known_rows, ranked_rows
 from lightgcn_jax.serving.blocks import BLOCK_ROWS, best_in_blocks
+from lightgcn_jax.serving.index_files import (
+    TARGET_RECALL,
+    Measured,
+    Metric,
+    StoredIndex,
+    read_index,
+    write_index,
+)
 from lightgcn_jax.serving.lists import InvertedLists
 from lightgcn_jax.shown import Shown
 
-Metric = Literal["inner", "cosine"]
-
-_FORMAT = 1
-_JSON, _VECTORS, _IDS, _LISTS = "index.json", "vectors.npy", "ids.parquet", "lists.faiss"
 # What recall is measured by where nobody says: so many of the vectors themselves, at this cut-off.
 _SAMPLE, _CUT_OFF = 256, 20
-
-
-class Measured(NamedTuple):
-    """How well an approximate index finds what the exact one finds.
-
-    Attributes:
-        recall: the mean share of the exact top k.
-        k: the cut-off.
-        queries: how many were asked.
-    """
-
-    recall: float
-    k: int
-    queries: int
 
 
 class Index(Shown):
@@ -116,8 +97,7 @@ class Index(Shown):
         """
         if metric not in get_args(Metric):
             raise InputError(f"metric: expected one of {get_args(Metric)}, got {metric!r}")
-        if target_recall is not None and not 0 < target_recall <= 1:
-            raise InputError(f"target_recall: expected a share above 0, got {target_recall!r}")
+        target_recall = checked("target_recall", target_recall, TARGET_RECALL)
         ids = ids if isinstance(ids, IdMap) else IdMap(as_ids(ids).rename("id"))
         if not len(ids):
             raise InputError("ids: expected at least one, got none")
@@ -267,24 +247,9 @@ class Index(Shown):
         Raises:
             InputError: something else lies there.
         """
-        path = Path(path)
-        if path.exists() and any(path.iterdir()) and not (path / _JSON).exists():
-            raise InputError(f"{path}: expected a new folder or one of an index")
-        about = {
-            "format": _FORMAT,
-            "metric": self.metric,
-            "target_recall": self.target_recall,
-            "measured": None if self.measured is None else self.measured._asdict(),
-            "has_lists": self._lists is not None,
-        }
-        with replaceable(path), whole_folder(path) as folder:
-            np.save(folder / _VECTORS, self._vectors)
-            frame = pl.DataFrame({"id": self.ids.ids, "is_there": self._is_there})
-            frame.write_parquet(folder / _IDS)
-            if self._lists is not None:
-                self._lists.write(folder / _LISTS)
-            write_json(folder / _JSON, about)
-        return path
+        parts = self._is_there, self.metric, self.target_recall, self._lists, self.measured
+        write_index(Path(path), StoredIndex(self.ids, self._vectors, *parts))
+        return Path(path)
 
     @classmethod
     def load(cls, path: Path | str) -> Index:
@@ -294,36 +259,9 @@ class Index(Shown):
             path: the folder.
 
         Raises:
-            InputError: it holds no index of this version.
+            InputError: it holds no index of this version, or a file of it is damaged.
         """
-        path = Path(path)
-        about = read_json(path / _JSON)
-        if not isinstance(about, dict) or about.get("format") != _FORMAT:
-            raise InputError(f"{path / _JSON}: expected an index of format {_FORMAT}")
-        try:
-            vectors = np.load(path / _VECTORS, mmap_mode="r", allow_pickle=False)
-            frame = pl.read_parquet(path / _IDS)
-            ids, is_there = IdMap(frame["id"]), frame["is_there"].to_numpy()
-            measured = about["measured"] and Measured(**about["measured"])
-            metric, target, has_lists = (
-                about[name] for name in ("metric", "target_recall", "has_lists")
-            )
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            pl.exceptions.PolarsError,
-        ) as error:
-            raise InputError(f"{path}: expected an index, got {error!r}") from error
-        if vectors.shape[:1] != (len(ids),):
-            raise InputError(
-                f"{path / _VECTORS}: expected {len(ids)} rows, as there are ids, got "
-                f"{list(vectors.shape)}"
-            )
-        lists = InvertedLists.read(path / _LISTS) if has_lists else None
-        return cls(ids, vectors, is_there, metric, target, lists, measured)
+        return cls(*read_index(Path(path)))
 
 
 def approximate_top_k(

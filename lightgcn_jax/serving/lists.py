@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,30 +119,65 @@ class InvertedLists:
             measured = recall()
         return measured
 
-    def write(self, path: Path) -> None:
-        """Write the lists.
-
-        Args:
-            path: the file.
-        """
-        _faiss().write_index(self._made, str(path))
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What they are made of but for the vectors: ``centres float32[L, D]``, ``lengths
+        int64[L]``, ``rows int64[n]`` list by list, and ``probes int64[1]``."""
+        faiss, made = _faiss(), self._made
+        lengths = np.array([made.invlists.list_size(at) for at in range(made.nlist)], np.int64)
+        rows = [
+            faiss.rev_swig_ptr(made.invlists.get_ids(at), int(count)).copy()
+            for at, count in enumerate(lengths)
+            if count
+        ]
+        return {
+            "centres": made.quantizer.reconstruct_n(0, made.nlist),
+            "lengths": lengths,
+            "rows": np.concatenate([np.zeros(0, np.int64), *rows]),
+            "probes": np.array([made.nprobe], np.int64),
+        }
 
     @classmethod
-    def read(cls, path: Path) -> InvertedLists:
-        """What :meth:`write` wrote.
+    def of_arrays(
+        cls, arrays: Mapping[str, np.ndarray], vectors: np.ndarray, is_there: np.ndarray
+    ) -> InvertedLists:
+        """The lists that :meth:`arrays` is of.
 
         Args:
-            path: the file.
+            arrays: those.
+            vectors: ``float32[n, D]``.
+            is_there: ``bool[n]``, which of them the lists must hold, each once.
 
         Raises:
-            InputError: it is no such file, or faiss is not installed.
+            InputError: they are of another shape, hold other rows, or faiss is not installed.
         """
+        for name, shape in (("centres", 2), ("lengths", 1), ("rows", 1), ("probes", 1)):
+            array, kind = arrays[name], np.float32 if shape == 2 else np.int64
+            if array.ndim != shape or array.dtype != kind:
+                raise InputError(
+                    f"{name}: expected {np.dtype(kind).name} of {shape} dimensions, got "
+                    f"{array.dtype}{list(array.shape)}"
+                )
+        centres, lengths, rows = arrays["centres"], arrays["lengths"], arrays["rows"]
+        count, dim = len(lengths), vectors.shape[1]
+        if not count or centres.shape != (count, dim) or not np.isfinite(centres).all():
+            raise InputError(f"centres: expected finite numbers [{count}, {dim}]")
+        if (lengths < 0).any() or (lengths > len(rows)).any() or lengths.sum() != len(rows):
+            raise InputError(f"lengths: expected those of lists of {len(rows):,} rows in all")
+        if not np.array_equal(np.sort(rows), np.flatnonzero(is_there)):
+            raise InputError("rows: expected each row that is there once")
+        if arrays["probes"].shape != (1,) or not 1 <= arrays["probes"][0] <= count:
+            raise InputError(f"probes: expected a number from 1 to {count}")
         faiss = _faiss()
-        try:
-            return cls(faiss.read_index(str(path)))
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: expected an index of faiss, got {reason}") from error
+        quantizer = faiss.IndexFlatIP(dim)
+        quantizer.add(centres)
+        made = faiss.IndexIVFFlat(quantizer, dim, count, faiss.METRIC_INNER_PRODUCT)
+        made.is_trained = True
+        lists, own = np.repeat(np.arange(count), lengths), np.ascontiguousarray(vectors[rows])
+        pointers = (faiss.swig_ptr(one) for one in (own, rows, lists))
+        made.add_core(len(rows), *pointers)
+        found = cls(made)
+        found.read_lists(int(arrays["probes"][0]))
+        return found
 
 
 def _faiss() -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
 
-from lightgcn_jax.cli.console import messages, results
+from lightgcn_jax.cli.console import messages, results, tell
 from lightgcn_jax.cli.runs import Switch
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import columns_read
@@ -31,6 +31,7 @@ from pinsage_jax.runs.continuation import continue_from
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.fit import Fit, fit, resume
 from pinsage_jax.runs.reporter import ConsoleReporter
+from pinsage_jax.runs.stored_task import load_task
 from pinsage_jax.tasks.task import Task
 
 PINSAGE = "pinsage"
@@ -88,26 +89,30 @@ class Train:
         if self.model != PINSAGE:
             return self._rank()
         if self.resume is not None:
-            result = self._resume(self.resume)
+            run = self._resume(self.resume)
         elif self.from_run is not None:
-            result = self._go_on(self.from_run)
+            run = _run_of(self._go_on(self.from_run))
         else:
-            result = self._train()
+            run = _run_of(self._train())
         if self.quiet:
-            print(result.path)
+            tell(run.path)
         else:
-            print_outcome(result)
+            print_outcome(run)
         return 0
 
-    def _resume(self, path: Path) -> Fit:
+    def _resume(self, path: Path) -> PinSageRun:
         given = self.settings or self.preset != "default" or self.out is not None or self.overwrite
         if given or self.from_run is not None or self.source != ItemSource():
             raise InputError(
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
             )
-        with self._reporter(PinSageRun.open(path).config) as reporter:
-            return resume(path, reporter=reporter)
+        run = PinSageRun.open(path)
+        if run.is_finished:
+            messages(quiet=self.quiet).print("This run had already finished; nothing was trained.")
+            return run
+        with self._reporter(run.config) as reporter:
+            return _run_of(resume(path, reporter=reporter))
 
     def _go_on(self, path: Path) -> Fit:
         """Go on from a run with new data."""
@@ -205,13 +210,20 @@ class Train:
         return ConsoleReporter(messages(quiet=self.quiet), config.epochs, config.metric)
 
 
-def print_outcome(result: Fit) -> None:
+def _run_of(result: Fit) -> PinSageRun:
+    """The directory of a run that was just trained."""
+    assert result.path is not None
+    return PinSageRun.open(result.path)
+
+
+def print_outcome(run: PinSageRun) -> None:
     """Print the figures, and commands that can follow.
 
     Args:
-        result: the finished run.
+        run: a finished run.
     """
-    summary, path, console = result.summary, result.path, results()
+    summary, path, console = run.summary, run.path, results()
+    config, task = run.config, load_task(run)
     console.print(
         f"Epoch {summary['best_epoch']}, chosen by {summary['selected_by']}; held-out positives "
         f"ranked among all {summary['ranked_items']:,} training items"
@@ -222,15 +234,15 @@ def print_outcome(result: Fit) -> None:
             "better by more than chance"
             + (
                 ". What ranks is where items stand in the graph (--structure)"
-                if result.config.structure
+                if config.structure
                 else ""
             )
         )
     parts = {part: summary[part] for part in ("valid", "test")}
-    print_parts(console, parts, lines_to_read_against(result.task, result.config.ks))
+    print_parts(console, parts, lines_to_read_against(task, config.ks))
     console.print(f"{summary['parameters']:,} parameters; {summary['nodes_note']}")
     console.print(f"The run lies in {path}. Next:")
-    item = shlex.quote(str(result.task.data.interactions.items.ids[0]))
+    item = shlex.quote(str(task.data.interactions.items.ids[0]))
     written = shlex.quote(str(path))
     console.print(f"  pinsage-jax similar {written} --item {item}")
     console.print(f"  pinsage-jax evaluate {written}")

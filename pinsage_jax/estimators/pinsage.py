@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from rich.console import Console
-
+from lightgcn_jax.consoles import PlainConsole
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.errors import InputError
@@ -181,7 +180,7 @@ class PinSage(Serving):
         return Begun(path, run.config, kinds)
 
     def _reporter(self) -> Any:
-        console = Console(stderr=True, quiet=not self.verbose, markup=False, highlight=False)
+        console = PlainConsole(stderr=True, quiet=not self.verbose)
         return ConsoleReporter(console, self.config.epochs, self.config.metric)
 
     def save(self, path: Path | str) -> Path:

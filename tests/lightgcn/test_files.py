@@ -159,6 +159,14 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(
     assert sorted(os.listdir(tmp_path)) == [".other.1a2b3c4d.tmp", "run", "run[1]"]
 
 
+def test_files_of_a_folder_are_as_readable_as_any(tmp_path):
+    """safetensors makes private ones, which whoever is given the folder could not read."""
+    with whole_folder(tmp_path / "run") as folder:
+        (folder / "one").touch(0o600)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "run" / "one").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_who_holds_a_folder_removes_what_a_killed_process_left_in_it(tmp_path):
     names = (".sums.json.1a2b3c4d.tmp", "fresh/.a.npy.1a2b3c4d.tmp", "a.tmp", ".hidden.tmp", "one")
     (tmp_path / "fresh").mkdir()

@@ -183,3 +183,27 @@ def test_training_ends_by_one_line_at_twenty_moments_and_goes_on(package, number
             assert f"train --resume {run}" in said.splitlines()[-1]
             resume = [sys.executable, "-m", package, "train", "--resume", run]
             subprocess.run(resume, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), ENDINGS)
+def test_a_benchmark_ends_by_one_line_at_twenty_moments(number, status):
+    script = (
+        f"{AS_FROM_A_TERMINAL}; import runpy; runpy.run_module('benchmarks', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script, "ingest", "--rows", "20000", "--rounds", "1"]
+    started_at = time.monotonic()
+    subprocess.run(command, check=False, capture_output=True)
+    whole = time.monotonic() - started_at
+    moments = random.Random(1)
+    for _ in range(20):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(0.2 + moments.random() * whole)
+        process.send_signal(number)
+        _, said = ended(process, 120)
+        assert "Traceback" not in said
+        assert process.returncode in (0, 1, status)  # 1 where a claim fails
+        if process.returncode == status:
+            assert said.splitlines()[-1] == "interrupted"

@@ -1,10 +1,12 @@
 """An index against a stable sort of all products."""
 
 import functools
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import rank_block
@@ -158,7 +160,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
         (lambda: Index.build(IDS, VECTORS[:9]), r"vectors: expected float32\[300, D\]"),
         (lambda: Index.build(["a", "a"], VECTORS[:2]), "'a' stands twice"),
         (lambda: Index.build(IDS, VECTORS, metric="l2"), "metric: expected one of"),
-        (lambda: Index.build(IDS, VECTORS, target_recall=2.0), "target_recall: expected a share"),
+        (
+            lambda: Index.build(IDS, VECTORS, target_recall=2.0),
+            "target_recall: expected None or a share",
+        ),
         (lambda: Index.build([], VECTORS[:0]), "ids: expected at least one"),
         (lambda: built.search(QUERIES[:, :2]), r"queries: expected float32\[n, 6\]"),
         (lambda: built.upsert(["x"], np.full((1, DIM), np.nan)), "expected finite numbers"),
@@ -174,10 +179,46 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InputError, match="ids: deleted before: 'i1'"):
         built.delete(["i2", "i1"])
     assert len(built) == 299
-    built.save(tmp_path / "index")
-    (tmp_path / "index" / "vectors.npy").write_bytes(b"")
-    with pytest.raises(InputError, match="expected an index, got"):
-        Index.load(tmp_path / "index")
+
+
+LISTED = {
+    "centres": lambda arrays: arrays["centres"][:, :2].copy(),
+    "lengths": lambda arrays: arrays["lengths"] + np.int64(2**60),
+    "rows": lambda arrays: arrays["rows"] + 1,
+    "probes": lambda arrays: arrays["probes"] + 2**40,
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("of", ["shape", "kind"])
+def test_lists_of_another_make_are_refused_before_faiss_sees_them(name, of, tmp_path):
+    path = Index.build(IDS, VECTORS, target_recall=0.9).save(tmp_path / "index")
+    (path / "sums.json").unlink()
+    arrays = safetensors.numpy.load_file(path / "lists.safetensors")
+    arrays[name] = LISTED[name](arrays) if of == "shape" else arrays[name].astype(np.int8)
+    safetensors.numpy.save_file(arrays, path / "lists.safetensors")
+    with pytest.raises(InputError, match=rf"lists\.safetensors: {name}: expected"):
+        Index.load(path)
+
+
+def test_a_damaged_index_is_refused_by_the_files_name(tmp_path):
+    path = Index.build(IDS, VECTORS, target_recall=0.9).save(tmp_path / "index")
+    for file in sorted(path.iterdir()):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        kept = file.read_bytes()
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            Index.load(path)
+        file.write_bytes(kept)
+    Index.load(path)
+    (path / "sums.json").unlink()
+    np.save(path / "vectors.npy", np.where(VECTORS[3, 2] == VECTORS, np.nan, VECTORS))
+    with pytest.raises(InputError, match=r"vectors\.npy: expected finite numbers"):
+        Index.load(path)
+    (path / "vectors.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"vectors\.npy: expected float32\[300, D\]"):
+        Index.load(path)
 
 
 def test_nothing_is_left_to_be_found():

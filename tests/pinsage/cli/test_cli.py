@@ -128,7 +128,10 @@ def test_a_place_that_is_taken_is_noticed_before_data_are_read(error_of, copy, t
 
 
 def test_resuming(call, error_of, copy):
-    assert "finished already" in error_of("train", "--resume", copy)
+    status, out, err = call("train", "--resume", copy)
+    assert (status, err) == (0, "This run had already finished; nothing was trained.\n")
+    assert "chosen by valid mrr" in out
+    assert call("train", "--resume", copy, "--quiet") == (0, f"{copy}\n", "")
     for flags in (("--dim", "4"), ("--items", "3"), ("--out", "x")):
         assert "leave the other flags out" in error_of("train", "--resume", copy, *flags)
     summary = PinSageRun(copy).summary
