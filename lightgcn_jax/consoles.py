@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import sys
 from typing import Any
 
@@ -51,7 +52,7 @@ def fit_streams() -> None:
     without a locale shows ASCII."""
     codecs.register_error("lightgcn_jax.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):  # others write what they like
             stream.reconfigure(errors="lightgcn_jax.plain")
 
 

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 import tyro
@@ -114,7 +114,7 @@ class Train:
         else:
             result = self._train()
         if self.quiet:
-            tell(result.directory)
+            tell(cast(Path, result.directory))
         else:
             _print_outcome(result)
         return 0

@@ -179,7 +179,7 @@ def _unpacked(file: Path, place: Path) -> Path:
     return file
 
 
-def _blocks(packed: io.BufferedIOBase, file: Path) -> Iterator[bytes]:
+def _blocks(packed: IO[bytes] | io.BufferedIOBase, file: Path) -> Iterator[bytes]:
     """What a packed file holds, as long as it is no longer than a log can be."""
     most = max(_ALWAYS_FINE, _MOST_TIMES * file.stat().st_size)
     while block := packed.read(_BLOCK):

@@ -200,18 +200,19 @@ def table_of(params: Any) -> NodeTable | None:
     return getattr(params, "table", None)
 
 
-def map_tables(function: Callable[..., Array], tree: Any, *others: Any) -> Any:
+def map_tables(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """Apply a function to every leaf that has a row for each node: embeddings and their moments.
 
     Leaves are known by their name, ``table``: a size might be met by chance.
 
     Args:
-        function: from the leaf, and the leaves of the other trees at its place, to the new leaf.
+        function: from the leaf, and the leaves of the other trees at its place, to what stands
+            there.
         tree: a pytree; its other leaves stay.
         others: pytrees of the same structure.
     """
 
-    def mapped(path: tuple, leaf: Array, *rest: Array) -> Array:
+    def mapped(path: tuple, leaf: Array, *rest: Array) -> Any:
         names = (getattr(part, "name", getattr(part, "key", None)) for part in path)
         return function(leaf, *rest) if "table" in names else leaf
 

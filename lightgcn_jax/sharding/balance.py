@@ -41,7 +41,8 @@ def unevenness(degrees: np.ndarray, shards: int) -> float:
 
 
 def _degrees(graph: BipartiteGraph) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.asarray(side.lengths()) for side in (graph.items_of_user, graph.users_of_item))
+    users, items = graph.items_of_user.lengths(), graph.users_of_item.lengths()
+    return np.asarray(users), np.asarray(items)
 
 
 def _dealt(degrees: np.ndarray, shards: int) -> np.ndarray:

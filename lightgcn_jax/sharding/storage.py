@@ -9,7 +9,7 @@ shared out, so that none can overflow. The one that moves fewer bytes is taken.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.struct
 import jax
@@ -178,7 +178,8 @@ class Sharded:
                 for part, rows in zip(parts, read, strict=True)
             ]
         most = max(part.nnz for part in parts)
-        stored = [_KERNELS[self.kernel](part, most - part.nnz, width, dtype) for part in parts]
+        kernel, shape = _KERNELS[self.kernel], (each, width)
+        stored = [kernel(part, most - part.nnz, shape, dtype) for part in parts]
         local: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *stored)
         place = NamedSharding(self.layout.mesh, PartitionSpec(MODEL))
         local, sent = jax.device_put((local, sent), place)
@@ -216,34 +217,28 @@ def _renumbered(
     sender = read // each
     received = (sender * needed + _places(sender)).astype(np.int32)
     columns = received[np.searchsorted(read, part.indices)]
-    shape = part.shape[0], shards * needed
+    shape = each, shards * needed
     return scipy.sparse.csr_array((part.data, columns, part.indptr), shape=shape)
 
 
-def _native(
-    part: scipy.sparse.csr_array, spare: int, width: int, dtype: DTypeLike
-) -> NativeStorage:
+def _native(part: Any, spare: int, shape: tuple[int, int], dtype: DTypeLike) -> NativeStorage:
     columns, weights = _filled(part, spare, dtype)
     weights = weights.astype(sum_dtype(weights.dtype))
-    return NativeStorage(part.indptr.astype(np.int32), columns, weights, (part.shape[0], width))
+    made = cast(Any, NativeStorage)
+    return made(part.indptr.astype(np.int32), columns, weights, shape)
 
 
-def _segment(
-    part: scipy.sparse.csr_array, spare: int, width: int, dtype: DTypeLike
-) -> SegmentStorage:
+def _segment(part: Any, spare: int, shape: tuple[int, int], dtype: DTypeLike) -> SegmentStorage:
     columns, weights = _filled(part, spare, dtype)
-    rows = np.repeat(np.arange(part.shape[0], dtype=np.int32), np.diff(part.indptr))
-    return SegmentStorage(
-        columns, np.pad(rows, (0, spare), "maximum"), weights, (part.shape[0], width)
-    )
+    rows = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(part.indptr))
+    rows, made = np.pad(rows, (0, spare), constant_values=shape[0] - 1), cast(Any, SegmentStorage)
+    return made(columns, rows, weights, shape)
 
 
 _KERNELS = {"native": _native, "segment": _segment}
 
 
-def _filled(
-    part: scipy.sparse.csr_array, spare: int, dtype: DTypeLike
-) -> tuple[np.ndarray, np.ndarray]:
+def _filled(part: Any, spare: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
     """Columns and weights, filled up with entries that weigh nothing."""
     weights = np.asarray(rounded(part.data, dtype))
     return np.pad(part.indices.astype(np.int32), (0, spare)), np.pad(weights, (0, spare))
