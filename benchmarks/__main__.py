@@ -47,6 +47,10 @@ BENCHMARKS = {
         "benchmarks.speed.service",
         "the HTTP service on Gowalla under load, a reload in the middle, memory",
     ),
+    "serving": Benchmark(
+        "benchmarks.speed.serving",
+        "the best 100 of 100,000 to 10 million items, exact and approximate, known and new users",
+    ),
     "diffusion": Benchmark(
         "benchmarks.speed.diffusion",
         "an application of Ã, and three forward and backward, against PyTorch, PyG, SciPy",
@@ -94,6 +98,14 @@ BENCHMARKS = {
     "fold_in": Benchmark(
         "benchmarks.tables.fold_in",
         "newcomers from half of their items, beside the same users trained in full",
+    ),
+    "two_stage": Benchmark(
+        "benchmarks.tables.two_stage",
+        "candidates ranked by a second stage, beside the model alone, by time",
+    ),
+    "language": Benchmark(
+        "benchmarks.tables.language",
+        "text against graph, and text as an input of PinSAGE: MAP, precision, recall, F1 at 12",
     ),
     "parity": Benchmark(
         "benchmarks.parity.lightgcn",

@@ -27,9 +27,17 @@ from .estimators import (
 )
 from .evaluation import InnerProduct, evaluate, rank
 from .graph import BipartiteGraph, training_graph
+from .language import HashedTfIdf, MiniLM, written_out
 from .models import MLP, ClosedForm, Cosine, Inner, Model, Score, TableParams
 from .runs import FitResult, compare_runs, continue_from, fit, refit, resume, verify
-from .serving import Index, Recommender, export, export_program, save_folder
+from .serving import (
+    Index,
+    Recommender,
+    export,
+    export_program,
+    reading_recommender,
+    save_folder,
+)
 from .settings import PRESETS, ClosedFormConfig, Selection, TrainConfig
 from .training import (
     BPR,
@@ -68,6 +76,7 @@ __all__ = [
     "FitResult",
     "GfCf",
     "HardNegatives",
+    "HashedTfIdf",
     "InBatchNegatives",
     "Index",
     "Inner",
@@ -77,6 +86,7 @@ __all__ = [
     "ItemCosine",
     "LightGCN",
     "MaxMargin",
+    "MiniLM",
     "Model",
     "NegativeSampler",
     "Negatives",
@@ -108,10 +118,12 @@ __all__ = [
     "rank",
     "ratio_split",
     "read_interactions",
+    "reading_recommender",
     "refit",
     "resume",
     "save_folder",
     "temporal_split",
     "training_graph",
     "verify",
+    "written_out",
 ]

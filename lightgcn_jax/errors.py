@@ -1,5 +1,11 @@
 """The one kind of error that a user can mend, and how text stands in it."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class InputError(ValueError):
     """Input, settings or files that do not fit.
@@ -16,3 +22,16 @@ def printable(text: str) -> str:
         text: any.
     """
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's name before what an error says, where it is not there.
+
+    Args:
+        path: the file.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -33,6 +34,9 @@ _YOUNGEST_LEFT = 1.0
 
 _LONGEST_NAME = 200
 """Bytes of a name that leave room for what a temporary one adds; file systems take 255."""
+
+_TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{8}\.tmp$")
+"""What :func:`_beside` calls files and folders while they are written."""
 
 _AT_CURRENT_FOLDER = -100
 _EXCHANGE = 2
@@ -195,9 +199,13 @@ def remove_abandoned(target: Path) -> None:
         target: the file or folder.
     """
     for left in _named_like(target.parent, f".{_short_name(target)}.", ".tmp"):
-        with _lock_of(left) as free:
-            if free and time.time() - left.lstat().st_mtime > _YOUNGEST_LEFT:
-                _remove(left)
+        _remove_if_abandoned(left)
+
+
+def _remove_if_abandoned(left: Path) -> None:
+    with _lock_of(left) as free:
+        if free and time.time() - left.lstat().st_mtime > _YOUNGEST_LEFT:
+            _remove(left)
 
 
 def _beside(target: Path) -> Path:
@@ -337,6 +345,26 @@ def locked(path: Path, message: str, *, leave: bool = True) -> Iterator[None]:
             with contextlib.suppress(OSError):  # some systems remove no open file
                 path.unlink()
         lock.release()
+
+
+@contextlib.contextmanager
+def held(folder: Path, message: str) -> Iterator[None]:
+    """Hold a directory while the block runs, by its file ``.lock``, as :func:`locked` does. What
+    killed processes left under temporary names beside it and in it goes.
+
+    Args:
+        folder: the directory.
+        message: what the error says.
+
+    Raises:
+        InputError: another process, or another block of this one, holds it.
+    """
+    remove_abandoned(folder)
+    with locked(folder / ".lock", message):
+        for place, folders, names in os.walk(folder):
+            for name in filter(_TEMPORARY.search, [*folders, *names]):
+                _remove_if_abandoned(Path(place, name))
+        yield
 
 
 def sha256(path: Path) -> str:

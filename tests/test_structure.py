@@ -32,6 +32,8 @@ STAGES = [
     "roofline",
     "evaluation",
     "models",
+    "sharding",
+    "language",
     "training",
     "settings",
     "runs",

@@ -172,7 +172,7 @@ class Asking:
         }
         for name, path in (("among", self.among_pairs), ("exclude", self.exclude_pairs)):
             if path is not None:
-                filters[name] = read_interactions(path)
+                filters[name] = read_interactions(path, missing="error")
         return filters
 
     def _write(

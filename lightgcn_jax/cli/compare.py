@@ -100,9 +100,9 @@ def print_comparison(console: Console, found: Comparison) -> None:
             run.name,
             column,
             f"{test.paired.difference:+.4f}",
-            _interval(test.paired),
-            _p(test.t_test_p),
-            _p(test.permutation_p),
+            interval_text(test.paired),
+            p_text(test.t_test_p),
+            p_text(test.permutation_p),
         )
         for column in columns
         for run in found.runs
@@ -131,11 +131,21 @@ def _cell(run: ComparedRun, column: str, is_best: bool) -> str:
     return f"{run.metrics[column]:.4f}{'▲' if is_best else ''} {''.join(marks[:1])}".rstrip()
 
 
-def _interval(paired: PairedComparison) -> str:
+def interval_text(paired: PairedComparison) -> str:
+    """The 95 % interval of a difference; a dash where there is none.
+
+    Args:
+        paired: the comparison.
+    """
     return "–" if math.isnan(paired.low) else f"{paired.low:+.4f} to {paired.high:+.4f}"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p value; a dash for NaN.
+
+    Args:
+        value: from 0 to 1.
+    """
     if math.isnan(value):
         return "–"
     return f"{value:.4f}" if value >= 0.00005 else "<0.0001"

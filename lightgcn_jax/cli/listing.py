@@ -68,6 +68,8 @@ EXAMPLES = {
         "recommend run --user 42 7 --k 20",
         "recommend run --all-users --out recommendations.parquet",
     ),
+    "rank train": ("rank train run", "rank train run --events ratings.csv --loss bpr"),
+    "rank evaluate": ("rank evaluate run", "rank evaluate run --k 10 20 --json"),
     "similar": ("similar run --item 31 --k 5", "similar run --user 42 --json"),
     "export": ("export run --to embeddings.npz", "export run --form folder --to shared"),
     "serve": ("serve run", "serve run --port 8080 --seconds 2"),

@@ -39,6 +39,7 @@ LIGHTGCN = Program(
         "compare": ("compare", "Compare", "Put runs side by side, with tests of significance."),
         "plot": ("plot", "Plot", "Draw a run: learning curve, popularity, groups."),
         "recommend": ("recommend", "Recommend", "Recommend items to users."),
+        "rank": ("rank", "Rank", "Train and judge a second stage, which ranks candidates anew."),
         "similar": ("runs", "Similar", "Find the neighbours of items or users."),
         "serve": ("serve", "Serve", "Serve a run over HTTP, with a page to look at it."),
         "export": ("runs", "Export", "Write a run for other programs."),

@@ -13,6 +13,7 @@ from lightgcn_jax.cli.console import results
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch, plain, ranked_table
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Recommender
+from lightgcn_jax.serving.two_stage import RankedRecommender
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,25 @@ class Recommend:
         asking: who is recommended to, and what.
         liked: items of somebody who was never seen, in place of users; of models with vectors and
             of `filter`, `gfcf` and `itemcf`.
+        ranked: answer by the second stage that `rank train` trained.
         offer_test: recommend test items of the user too, as a judgement of the run does.
     """
 
     run_path: RunPath
     asking: Annotated[Asking, tyro.conf.arg(name="")] = Asking()
     liked: Ids = ()
+    ranked: Switch = False
     offer_test: Switch = False
 
     def run(self) -> int:
         self.asking.check(self.liked, "--liked")
         if self.liked and (self.asking.among or self.asking.exclude):
             raise InputError("--liked: expected neither --among nor --exclude beside it")
+        if self.liked and self.ranked:
+            raise InputError("--ranked: answers users of the run, expected no --liked beside it")
         asked = self.asking.ids()
-        recommender = Recommender.from_run(self.run_path, offer_test=self.offer_test)
+        kind = RankedRecommender if self.ranked else Recommender
+        recommender = kind.from_run(self.run_path, offer_test=self.offer_test)
         if not self.liked:
             return self.asking.answer(recommender, asked, "popularity")
         found = recommender.recommend_from(self.liked, self.asking.k, not self.asking.include_seen)

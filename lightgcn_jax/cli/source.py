@@ -55,6 +55,8 @@ class FileFormat:
         time_unit: what times are counted in; `auto` goes by their size.
         encoding: encoding of text files, such as latin-1; `auto` is UTF-8, or what a mark says.
         skip_bad_rows: leave out rows that do not fit, and say how many.
+        missing: what becomes of rows without a user or an item, guest checkouts for instance:
+            `skip` leaves them out and says how many, `error` refuses them.
         null_ids: whether ids such as "nan" and "NULL" are ids.
         user_ids: type of user ids; `integers` makes others errors, `auto` is text where one is.
         item_ids: type of item ids.
@@ -72,6 +74,7 @@ class FileFormat:
     time_unit: Annotated[str, tyro.conf.arg(metavar=_choices(*TIME_UNITS))] = "auto"
     encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     skip_bad_rows: bool = False
+    missing: Literal["skip", "error"] = "skip"
     null_ids: Literal["refuse", "keep"] = "refuse"
     user_ids: IdType = "auto"
     item_ids: IdType = "auto"
@@ -267,7 +270,10 @@ class Source:
                 "--skip-bad-rows: expected without --event, since a row without an event would be "
                 "left out unseen; put the log right, or leave --event out"
             )
-        read = self.file_format.read(path, quiet=True, unknown_ids=self.unknown_ids)
+        format = self.file_format
+        if self.event is not None:
+            format = replace(format, missing="error")  # As in the column of events.
+        read = format.read(path, quiet=True, unknown_ids=self.unknown_ids)
         if self.event is not None:
             read = _without_notes(read, [EVENT_FLAG])
         if not quiet:
@@ -295,6 +301,7 @@ class Source:
             weight_column="none",
             null_ids="keep",
             item_ids="text",
+            missing="error",
         )
         try:
             found = events.read(path, quiet=True, unknown_ids="allow")

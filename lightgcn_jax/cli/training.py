@@ -89,6 +89,9 @@ class Train:
         refit: train anew on train and validation, for as many epochs as this run chose on
             validation and with its settings, in a new run; with `--protocol all` on test too, for
             serving. `--refit all` trains on all data at once, which is the protocol `all`.
+        mesh: train on several devices: rows of the tables are shared out over those of `model`,
+            rows of a batch over those of `data`; `auto` takes all devices for `model`. A run goes
+            on with any mesh.
         quiet: print nothing but the run directory.
     """
 
@@ -100,6 +103,7 @@ class Train:
     resume: Annotated[Path | None, flag("RUN")] = None
     from_run: Annotated[Path | None, flag("RUN", name="from")] = None
     refit: Annotated[str | None, flag("RUN|all")] = None
+    mesh: Annotated[str | None, flag("data=2,model=4|auto", "(default: one device)")] = None
     quiet: Switch = False
 
     def run(self) -> int:
@@ -127,7 +131,7 @@ class Train:
         for note in run.split.notes:
             self._note(note)
         self._note(f"Protocol {label_of(config)}")
-        result = resume(path, reporter=self._reporter(config))
+        result = resume(path, reporter=self._reporter(config), mesh=self.mesh)
         if result.already_finished:
             self._note("This run had already finished; nothing was trained.")
         return result
@@ -146,7 +150,8 @@ class Train:
         check_place(out, overwrite=self.overwrite)
         config = RunDirectory.open(path).config
         with cleared(out, overwrite=self.overwrite):
-            return refit(path, protocol=protocol, out=out, reporter=self._reporter(config))
+            about: dict[str, Any] = {"out": out, "reporter": self._reporter(config)}
+            return refit(path, protocol=protocol, mesh=self.mesh, **about)
 
     def _train(self) -> FitResult:
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
@@ -180,7 +185,7 @@ class Train:
         self._note(f"Protocol {label_of(config)}")
         data = self.source.record(interactions)
         about: dict[str, Any] = {"out": out, "reporter": self._reporter(config), "data": data}
-        about["also_seen"] = also_seen
+        about |= {"also_seen": also_seen, "mesh": self.mesh}
         with cleared(out, overwrite=self.overwrite):
             if self.from_run is None:
                 return fit(split, config, **about)
@@ -297,3 +302,7 @@ def _print_outcome(result: FitResult) -> None:
         console.print(f"  lightgcn-jax similar {path} --item {item}")
     if is_exportable(scorer):
         console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
+    if config.protocol == "strict":
+        served = shlex.quote(f"{run}-served")
+        console.print(f"  lightgcn-jax train --refit {path} --protocol all --out {served}")
+        console.print("    trains on everything, validation and test too, to serve it")

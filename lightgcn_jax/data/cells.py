@@ -97,6 +97,8 @@ def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
         faults.add(~fits, lambda at: rows.explain(int(lines[at])))
     ids = {role: _ids(sheet, role, found[role], faults) for role in ("user", "item")}
     _refuse_second_header(rows, ids, faults)
+    if faults.absent is not None:
+        sheet = sheet._replace(fits=fits & ~faults.absent)
     kept: dict[str, pl.Series] = {}
     settings, notes = dict(reading.settings), list(reading.notes)
     readers = {"rating": _ratings, "timestamp": _timestamps, "weight": _weights}
@@ -182,11 +184,15 @@ def _ids(sheet: _Sheet, role: str, numbers: pl.Series, faults: Faults) -> pl.Ser
         return numbers
     given, name, quoted = sheet.text(role), sheet.rows.names[role], sheet.rows.quoted
     ids, bad = checked_ids(given, sheet.options, quoted)
+    if sheet.options.missing == "skip":
+        absent = (given.is_null() | (ids == "").fill_null(False)) & sheet.fits
+        faults.leave_out(absent)
+        bad &= ~absent
     faults.add(
         bad & sheet.fits, lambda at: f"{name}: expected an id, {fault_of_id(given[at], quoted)}"
     )
     if sheet.options.ids_of(role) == "integers":
-        odd = numbers.is_null() & ~bad & sheet.fits
+        odd = numbers.is_null() & ids.is_not_null() & (ids != "") & ~bad & sheet.fits
         faults.add(odd, lambda at: f"{name}: expected an integer, got {given[at]!r}")
     return ids
 
@@ -290,8 +296,8 @@ def _timestamps(sheet: _Sheet, numbers: pl.Series, faults: Faults) -> tuple[pl.S
             return seconds, "dates"
     bad = ~numbers.is_finite().fill_null(False) & fits
     if bad.any():
-        cells = sheet.text("timestamp") if given is None else given
-        faults.add(bad, lambda at: time_fault(name, cells[at], unit))
+        cells, asked = (sheet.text("timestamp") if given is None else given), unit
+        faults.add(bad, lambda at: time_fault(name, cells[at], asked))
     if not counted:
         unit, ways = unit_of(numbers)
         if ways is not None:

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.ids import clean_ids
-from lightgcn_jax.data.times import times_of
+from lightgcn_jax.data.reading import AUTO
+from lightgcn_jax.data.times import time_fault, times_of
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import scalar
 
@@ -89,9 +90,7 @@ def seconds_of(values: Any, name: str) -> np.ndarray:
         found = [_moment(value) for value in given]
         if None in found:
             at = found.index(None)
-            raise InputError(
-                f"{name}[{at}]: expected seconds, a date or an ISO 8601 string, got {given[at]!r}"
-            )
+            raise InputError(time_fault(f"{name}[{at}]", given[at], AUTO))
         is_text = any(isinstance(one, str) for one in found)
         given = pl.Series(name, list(map(str, found)) if is_text else found)
     return times_of(given)

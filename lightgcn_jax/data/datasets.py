@@ -18,7 +18,6 @@ import polars as pl
 
 from lightgcn_jax.caches import user_cache
 from lightgcn_jax.data.download import download as download_file
-from lightgcn_jax.data.download import extract
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, Interactions
 from lightgcn_jax.data.manifest import ENTRIES, Counts, DatasetEntry, FileSet, Source
@@ -27,6 +26,7 @@ from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.data.synthetic import default_world
 from lightgcn_jax.data.title_files import read_titles
 from lightgcn_jax.data.titles import Titles
+from lightgcn_jax.data.unpacking import extract
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked, write_text
 
@@ -223,7 +223,9 @@ def _find(entry: DatasetEntry, folders: list[Path]) -> tuple[Path, FileSet] | No
 def _read_checked(
     entry: DatasetEntry, folder: Path, file_set: FileSet, *, in_cache: bool
 ) -> Interactions:
-    interactions = read_interactions(file_set.path(folder), format=file_set.format).deduplicated()
+    interactions = read_interactions(
+        file_set.path(folder), format=file_set.format, missing="error"
+    ).deduplicated()
     test = 0 if interactions.parts is None else int((interactions.parts == TEST).sum())
     counts = Counts(interactions.num_users, interactions.num_items, len(interactions), test)
     edition = next((edition for edition in entry.editions if edition.counts == counts), None)
@@ -284,7 +286,7 @@ def _fetch(source: Source, folder: Path) -> list[Path]:
     """Download one source into the folder; the files that it adds."""
     file = folder / source.file_name
     if not file.is_file():  # an archive may have been put there by hand
-        download_file(source.url, file)
+        download_file(source.url, file, size=source.size, sha256=source.sha256)
     if not source.members:
         return [file]
     try:

@@ -1,29 +1,27 @@
-"""Downloads that survive a poor connection, and extraction that trusts no archive."""
+"""Downloads that survive a poor connection, and trust no server."""
 
 from __future__ import annotations
 
 import email.utils
 import http.client
 import os
-import shutil
 import sys
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple, NoReturn
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 import rich.progress
 from rich.console import Console
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import locked, replacing
+from lightgcn_jax.files import locked
 from lightgcn_jax.files import sha256 as sha256_of
 
 _BLOCK = 1 << 18  # bytes
@@ -36,6 +34,9 @@ _SAID_SHARE = 0.1
 _SAID_BYTES = 10_000_000
 """Off a terminal a line is written after so much more of a file, of known and unknown size."""
 
+_MOST_BYTES = 4 << 30
+"""Of a file whose size is not known."""
+
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
@@ -47,6 +48,7 @@ def download(
     *,
     size: int | None = None,
     sha256: str | None = None,
+    most: int = _MOST_BYTES,
     retries: int = 5,
     timeout_seconds: float = 30.0,
     wait_seconds: float = 1.0,
@@ -54,14 +56,16 @@ def download(
 ) -> Path:
     """Fetch `url` to `target`, which appears only when it is whole.
 
-    Bytes gather in `<target>.part`, which an interruption leaves behind. A later attempt, even of a
-    later process, continues it, provided the server shows that the file is still the same one.
+    Bytes gather in `<target>.part`, which an interruption and a kill leave behind. A later attempt,
+    even of a later process, continues it, provided the server shows that the file is still the same
+    one. Other addresses that a server passes on to are http or https as well, and never less safe.
 
     Args:
         url: http or https.
         target: file to write; missing folders are made. An existing file is replaced.
         size: expected bytes, if known.
         sha256: expected digest in hexadecimal, if known; a mismatch is fetched once more from zero.
+        most: bytes that are taken where `size` is not known.
         retries: attempts after the first that may fail in a row without a byte of progress; a
             server that never answers, as when there is no network, is given up after 12 seconds.
         timeout_seconds: longest silence of the server; at most 6 before its first answer.
@@ -86,7 +90,7 @@ def download(
         with locked(lock, busy, leave=False):
             with _open_partial(part) as partial, _progress_bar(target.name, progress) as report:
                 _receive_all(
-                    url, partial, size, sha256, retries, timeout_seconds, wait_seconds, report
+                    url, partial, size, sha256, most, retries, timeout_seconds, wait_seconds, report
                 )
             os.replace(part, target)
             os.utime(target)
@@ -96,51 +100,6 @@ def download(
             " space there or choose another folder, then try again."
         ) from error
     return target
-
-
-def extract(
-    archive: Path, members: Sequence[str], folder: Path, *, limit_bytes: int = 4 << 30
-) -> list[Path]:
-    """Write the named members of a zip archive into `folder`, each under its last name.
-
-    Args:
-        archive: zip file.
-        members: full names inside the archive; everything else in it is left alone.
-        folder: where to write; made if missing.
-        limit_bytes: most bytes that the members together may unpack to.
-
-    Returns:
-        The files written, in the order of `members`.
-
-    Raises:
-        InputError: no zip file, damaged, a member is missing, unsafe or encrypted, or the members
-            are larger than allowed. Then no file of `folder` was changed.
-    """
-    targets = [folder / _safe_name(archive, member) for member in members]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(archive) as contents, ExitStack() as whole:
-            needed = sum(contents.getinfo(member).file_size for member in members)
-            if needed > limit_bytes:
-                raise InputError(
-                    f"{archive}: its members unpack to {needed:,} bytes, more than the"
-                    f" {limit_bytes:,} allowed; the archive is not what was expected."
-                )
-            for member, target in zip(members, targets, strict=True):
-                temporary = whole.enter_context(replacing(target))
-                # zipfile stops at the declared size, so the sum above bounds what is written.
-                with contents.open(member) as source, temporary.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, _BLOCK)
-    except KeyError as error:
-        raise InputError(f"{archive}: {error.args[0]}; is it the right archive?") from error
-    # zipfile raises the last two for an unknown compression and for an encrypted member.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            f"{archive}: cannot be unpacked ({error}); remove it and download it again."
-        ) from error
-    except FileNotFoundError as error:
-        raise InputError(f"{archive}: {error.strerror}.") from error
-    return targets
 
 
 class _Version(NamedTuple):
@@ -163,9 +122,17 @@ class _UnreachableError(_InterruptedTransferError):
     """The server did not answer."""
 
 
+class _TooLongError(Exception):
+    """The server sends more than it said, or than is taken."""
+
+
 @dataclass
 class _Partial:
-    """The bytes so far, and the version of the remote file that they belong to."""
+    """The bytes so far, and the version of the remote file that they belong to.
+
+    The file's time on disk is the remote file's, the one mark that outlives the process without a
+    second file; zero stands for none. It is set after each block, so that a kill leaves it.
+    """
 
     path: Path
     file: BinaryIO
@@ -178,12 +145,21 @@ class _Partial:
         self.file.truncate(0)
         self.version = None
 
+    def append(self, block: bytes) -> None:
+        self.file.write(block)
+        self.mark()
+
+    def mark(self) -> None:
+        modified = self.version.modified if self.version else None
+        os.utime(self.path, (modified or 0, modified or 0))
+
 
 def _receive_all(
     url: str,
     partial: _Partial,
     size: int | None,
     sha256: str | None,
+    most: int,
     retries: int,
     timeout_seconds: float,
     wait_seconds: float,
@@ -197,7 +173,7 @@ def _receive_all(
             left = started + _PATIENCE_SECONDS - time.monotonic()
             silence = min(silence, _FIRST_ANSWER_SECONDS, max(left, 0.1))
         try:
-            _receive(url, partial, size, silence, report)
+            _receive(url, partial, size, most, silence, report)
         except _InterruptedTransferError as interruption:
             # Ends: furthest grows up to the file's length at most, and without growth it counts.
             failures = failures + 1 if partial.length() <= furthest else 0
@@ -226,8 +202,25 @@ def _receive_all(
             )
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows no server to another scheme, but from http to https."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str):
+        if urlsplit(newurl).scheme not in ("https", urlsplit(req.full_url).scheme):
+            raise InputError(f"{req.full_url}: the server passes on to {newurl}, which is refused")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
+
+
 def _receive(
-    url: str, partial: _Partial, size: int | None, timeout_seconds: float, report: _Report
+    url: str,
+    partial: _Partial,
+    size: int | None,
+    most: int,
+    timeout_seconds: float,
+    report: _Report,
 ) -> None:
     """One attempt: append what is missing; returns once all of it is there."""
     if partial.version is None:
@@ -235,7 +228,9 @@ def _receive(
     have = partial.length()
     try:
         request = urllib.request.Request(url, headers=_headers(have, partial.version))
-        response = urllib.request.urlopen(request, timeout=timeout_seconds)
+        response = _OPENER.open(request, timeout=timeout_seconds)
+    except InputError:
+        raise
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and _full_length(error.headers) == have and size in (None, have):
@@ -262,20 +257,32 @@ def _receive(
                 f"{url}: expected {size:,} bytes, the server offers {total:,}."
                 " The file has changed at its source."
             )
+        if (total or 0) > (size or most):
+            raise InputError(
+                f"{url}: expected at most {most:,} bytes, the server offers {total:,}."
+            )
         partial.version = offered
-        _append(response, partial, total, report)
+        try:
+            _append(response, partial, total, size or most, report)
+        except _TooLongError:
+            partial.clear()
+            expected = f"{total:,}" if total else f"at most {most:,}"
+            raise InputError(f"{url}: expected {expected} bytes, the server sent more.") from None
     have = partial.length()
     if total is not None and have < total:
         raise _InterruptedTransferError(f"the connection ended at {have:,} of {total:,} bytes")
-    if total is not None and have > total:
-        partial.clear()
-        raise InputError(f"{url}: expected {total:,} bytes, the server sent {have:,}.")
 
 
 def _append(
-    response: http.client.HTTPResponse, partial: _Partial, total: int | None, report: _Report
+    response: http.client.HTTPResponse,
+    partial: _Partial,
+    total: int | None,
+    most: int,
+    report: _Report,
 ) -> None:
     have = partial.length()
+    if have:
+        partial.mark()
     report(have, total)
     while True:
         try:
@@ -283,10 +290,11 @@ def _append(
         except (OSError, http.client.HTTPException) as error:
             raise _InterruptedTransferError(f"the connection broke ({error})") from error
         if not block:
-            partial.file.flush()
             return
-        partial.file.write(block)
         have += len(block)
+        if have > (most if total is None else total):
+            raise _TooLongError
+        partial.append(block)
         report(have, total)
 
 
@@ -332,12 +340,8 @@ def _full_length(headers: Message) -> int | None:
 
 @contextmanager
 def _open_partial(path: Path) -> Iterator[_Partial]:
-    """The partial file.
-
-    Its time on disk is the remote file's, the one mark that outlives the process without a second
-    file; zero stands for none.
-    """
-    with path.open("ab") as file:
+    """The partial file; bytes are on their way to the disk as soon as they are written."""
+    with path.open("ab", buffering=0) as file:
         found = path.stat()
         known = found.st_size > 0 and int(found.st_mtime) > 0
         version = _Version(None, int(found.st_mtime), None) if known else None
@@ -345,19 +349,9 @@ def _open_partial(path: Path) -> Iterator[_Partial]:
         try:
             yield partial
         finally:
-            modified = partial.version.modified if partial.version else None
-            with suppress(OSError):  # a full disk has been reported, or is about to be
-                file.flush()
-            os.utime(path, (modified or 0, modified or 0))
+            partial.mark()
             if partial.version is None:
                 path.unlink()
-
-
-def _safe_name(archive: Path, member: str) -> str:
-    path = PurePosixPath(member)
-    if path.is_absolute() or ".." in path.parts or not path.name or set(member) & set("\\:\0"):
-        raise InputError(f"{archive}: refusing the unsafe member name {member!r}.")
-    return path.name
 
 
 @contextmanager

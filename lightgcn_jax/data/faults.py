@@ -18,6 +18,7 @@ class Faults:
         self._numbers = numbers
         self._place = place
         self._bad: pl.Series | None = None
+        self._absent: pl.Series | None = None
         self._reasons: list[tuple[pl.Series, Callable[[int], str]]] = []
 
     def add(self, bad: pl.Series, reason: Callable[[int], str]) -> None:
@@ -30,6 +31,20 @@ class Faults:
         if bad.any():
             self._reasons.append((bad, reason))
             self._bad = bad if self._bad is None else self._bad | bad
+
+    def leave_out(self, absent: pl.Series) -> None:
+        """Leave rows out for want of a user or an item, which is no fault.
+
+        Args:
+            absent: Boolean [n].
+        """
+        if absent.any():
+            self._absent = absent if self._absent is None else self._absent | absent
+
+    @property
+    def absent(self) -> pl.Series | None:
+        """Boolean [n], or None where every row has a user and an item."""
+        return self._absent
 
     @property
     def bad(self) -> pl.Series | None:
@@ -51,10 +66,12 @@ class Faults:
         Args:
             count: how many.
         """
-        if self._bad is None:
-            return []
+        return [] if self._bad is None else self._first(self._bad, count)
+
+    def _first(self, rows: pl.Series, count: int) -> list[tuple[int, str]]:
+        """The first of some bad rows, and why they do not fit."""
         found = []
-        for at in self._bad.arg_true().head(count).to_list():
+        for at in rows.arg_true().head(count).to_list():
             reason = next(reason for bad, reason in self._reasons if bad[at])
             found.append((int(self._numbers[at]), reason(at)))
         return found
@@ -71,11 +88,16 @@ class Faults:
         Raises:
             InputError: there are bad rows, and they are not skipped or too many.
         """
-        if self._bad is None:
-            return None, ()
-        count, rows = int(self._bad.sum()), len(self._bad)
-        bad = self.first(_SHOWN if skip else 1)
-        number, reason = bad[0]
+        rows = len(self._numbers)
+        bad = self._bad
+        if self._absent is not None and bad is not None:
+            bad = bad & ~self._absent
+        stays, notes = self._without_absent()
+        if bad is None or not bad.any():
+            return stays, notes
+        count = int(bad.sum())
+        shown = self._first(bad, _SHOWN if skip else 1)
+        number, reason = shown[0]
         where = f":{number}" if self._place == "line" else f": {self._place} {number}"
         message = f"{self._path}{where}: {reason}"
         if not skip:
@@ -87,5 +109,16 @@ class Faults:
                 f"{message}; {count:,} of {rows:,} rows do not fit, too many to be skipped: is "
                 "this another format?"
             )
-        shown = "; ".join(f"{self._place} {number}: {reason}" for number, reason in bad)
-        return ~self._bad, (f"{count:,} of {rows:,} rows do not fit and are left out: {shown}",)
+        listed = "; ".join(f"{self._place} {number}: {reason}" for number, reason in shown)
+        note = f"{count:,} of {rows:,} rows do not fit and are left out: {listed}"
+        return (~bad if stays is None else ~bad & stays), (*notes, note)
+
+    def _without_absent(self) -> tuple[pl.Series | None, tuple[str, ...]]:
+        """The rows that have a user and an item, None for all, and a note."""
+        if self._absent is None:
+            return None, ()
+        count, rows = int(self._absent.sum()), len(self._absent)
+        return ~self._absent, (
+            f"{count:,} of {rows:,} rows are without a user or an item and are left out (--missing "
+            "error refuses them)",
+        )

@@ -125,7 +125,8 @@ class IdMap:
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             outside = wanted[(wanted < 0) | (wanted >= len(self))][0]
             raise InputError(f"row {outside} is outside 0 … {len(self) - 1}")
-        return self.ids.gather(wanted).to_list()
+        # Not gather, which plans an expression each time.
+        return self.ids[wanted].to_list()
 
     def grow(self, values: Any) -> "IdMap":
         """A map that also knows other ids.

@@ -45,7 +45,9 @@ def joined(
     """
     edges = sum(len(file.columns.users) for file in files)
     if not edges:
-        raise InputError(f"{source}: expected interactions, but the files hold none")
+        notes = [note for file in files for note in file.columns.reading.notes]
+        why = next((f": {note}" for note in notes if "left out" in note), "")
+        raise InputError(f"{source}: expected interactions, but the files hold none{why}")
     columns = {kind: [_ids(file, kind) for file in files] for kind in ("users", "items")}
     parts = sorted({file.part for file in files})
     notes: list[str] = []

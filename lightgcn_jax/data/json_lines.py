@@ -11,6 +11,7 @@ from lightgcn_jax.data.cells import Columns, Rows, columns_of
 from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
 from lightgcn_jax.data.text import PlainText
+from lightgcn_jax.data.times import dated
 from lightgcn_jax.errors import InputError
 
 _ROWS = 100_000  # collected before they become columns
@@ -37,16 +38,19 @@ def read_json_lines(text: PlainText, format: str, options: Options) -> Columns:
     """
     options.refuse(text.source, format, separator=None, header=AUTO, quoting=NONE)
     names: dict[str, None] = {}
+    head: list[dict[str, Any]] = []
     for number, line in islice(_filled(text), _HEAD):
         try:
-            names |= dict.fromkeys(_object(line))
+            head.append(_object(line))
+            names |= dict.fromkeys(head[-1])
         except _NotALine as reason:
             if not names:
                 raise InputError(f"{text.source}:{number}: {reason}") from None
     if not names:
         raise InputError(f"{text.source}: expected interactions, but the file is empty")
     columns = list(names)
-    roles = roles_by_name(text.source, columns, options.columns)
+    cells = {key: [one.get(key) for one in head] for key in columns}
+    roles = roles_by_name(text.source, columns, options.columns, dated(cells))
     keys = {role: columns[place] for role, place in roles.places.items()}
 
     def explain(number: int) -> str:
@@ -102,7 +106,7 @@ def _row(line: str, keys: dict[str, str]) -> list[str | None]:
             if not cell.isascii():
                 cell = cell.encode("utf-8", errors="replace").decode()
         elif isinstance(cell, bool) or not isinstance(cell, (int, float)):
-            if role in ("user", "item"):
+            if cell is not None and role in ("user", "item"):
                 raise _NotALine(
                     f"key {key!r}: expected an id, a string or an integer, got {_kind(cell)}"
                 )

@@ -9,6 +9,7 @@ from lightgcn_jax.data.formats import SEPARATORS, header_separator, plain_name
 from lightgcn_jax.data.reading import AUTO, BLANKS, NONE, Options, Reading, separator_name
 from lightgcn_jax.data.roles import is_place, roles_by_name, roles_by_place, usual_column
 from lightgcn_jax.data.text import PlainText
+from lightgcn_jax.data.times import dated
 from lightgcn_jax.errors import InputError
 
 _HEAD = 100  # records that tell whether the first one is a header
@@ -100,7 +101,10 @@ def read_separated(text: PlainText, format: str, options: Options) -> Columns:
     number, first = head[0]
     names = [cell.strip() for cell in first]
     if _has_header(text, head, headless, options):
-        roles = roles_by_name(text.source, names, options.columns)
+        body = [cells for _, cells in head[1:] if len(cells) == len(names)]
+        found = dated({at: [cells[at] for cells in body] for at in range(len(names))})
+        dates = [names[at] for at in found]
+        roles = roles_by_name(text.source, names, options.columns, dates)
         layout = Layout(separator, tuple(names), roles, number, quoting, runs)
     else:
         roles = roles_by_place(text.source, len(first), options.columns)
@@ -173,7 +177,11 @@ def _has_header(
         return True
     if all(usual_column(role, names) is not None for role in ("user", "item")):
         return True
-    if not headless and not {"user", "item"} <= options.columns.keys():
+    # Two columns are users and items, whatever they are called, where there are names at all.
+    two = len(names) == 2 and not any(
+        usual_column(role, names) is not None for role in ("rating", "timestamp")
+    )
+    if not (headless or two) and not {"user", "item"} <= options.columns.keys():
         return True
     # pandas writes columns without names as 0, 1, 2, which may as well be a row.
     counted = names == [str(at) for at in range(len(names))]

@@ -53,10 +53,14 @@ class Source:
     Attributes:
         url: its address.
         members: of a zip archive, what is kept, in one folder; empty for any other file.
+        size: bytes; None where they are not known.
+        sha256: their sum, in hexadecimal; None where it is not known.
     """
 
     url: str
     members: tuple[str, ...] = ()
+    size: int | None = None
+    sha256: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -134,8 +138,38 @@ _MOVIELENS_TERMS = (
 _TRAIN_TEST = FileSet(("train.txt", "test.txt"), "adjacency")
 
 
+# Size and sum of those files that were at hand when this was written.
+_LIGHTGCN_FILES = {
+    "gowalla/test.txt": (
+        1_372_559,
+        "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
+    ),
+    "yelp2018/test.txt": (
+        1_986_152,
+        "9cd9b37926cd1447a06625ffa7914527573fb097c10cb0bbdb1d1b8ded3742fe",
+    ),
+    "amazon-book/test.txt": (
+        3_848_611,
+        "6250754994dd953b91b48dccdd77a73f318e0634b4757c2abfcc9d33a54ab0f5",
+    ),
+    "lastfm/data1.txt": (
+        579_727,
+        "c82af3228cbbda2f55a39244de09ed93292894f1d0d9f1908ebb57e27598fded",
+    ),
+    "lastfm/test1.txt": (
+        144_867,
+        "de4417c0e6123284ce59a0934bcf5288ec1ec8774a18a1eef453c9952dfa48f9",
+    ),
+}
+
+
 def _lightgcn_sources(name: str, *files: str) -> tuple[Source, ...]:
-    return tuple(Source(f"{_LIGHTGCN_DATA}/{name}/{file}") for file in files)
+    paths = [f"{name}/{file}" for file in files]
+    known = [_LIGHTGCN_FILES.get(path, (None, None)) for path in paths]
+    return tuple(
+        Source(f"{_LIGHTGCN_DATA}/{path}", size=size, sha256=sha256)
+        for path, (size, sha256) in zip(paths, known, strict=True)
+    )
 
 
 ENTRIES: dict[str, DatasetEntry] = {

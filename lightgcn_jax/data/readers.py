@@ -24,6 +24,7 @@ from lightgcn_jax.data.reading import (
     AUTO,
     HEADERS,
     ID_TYPES,
+    MISSING,
     NULL_IDS,
     QUOTINGS,
     Options,
@@ -53,6 +54,7 @@ def read_interactions(
     time_unit: str = AUTO,
     encoding: str = AUTO,
     skip_bad_rows: bool = False,
+    missing: str = "skip",
     null_ids: str = "refuse",
     user_ids: str = AUTO,
     item_ids: str = AUTO,
@@ -73,7 +75,7 @@ def read_interactions(
             usual names, here and below.
         item_column: The same for item ids.
         rating_column: The same for ratings; "none" leaves them out.
-        timestamp_column: The same for times: numbers, or ISO 8601 dates.
+        timestamp_column: The same for times: numbers, or dates.
         weight_column: The column with weights, finite numbers above 0; None or "none" for none.
         separator: What stands between fields, where it is not the format's own.
         header: Whether the first line names the columns: "yes", "no", or "auto".
@@ -81,6 +83,8 @@ def read_interactions(
         time_unit: A unit of ``TIME_UNITS``, or "auto" to go by the size of the numbers.
         encoding: A text encoding, or "auto" for UTF-8 and what a byte-order mark says.
         skip_bad_rows: Whether rows that do not fit are left out and counted.
+        missing: What becomes of rows without a user or an item, guest checkouts for instance:
+            "skip" leaves them out and counts them, "error" refuses them.
         null_ids: Whether ids such as "nan" and "NULL" are ids ("keep") or faults ("refuse").
         user_ids: Of which type user ids are: "integers", which makes others faults, "text", or
             "auto" for integers where all are.
@@ -110,13 +114,14 @@ def read_interactions(
     columns = {role: _wanted(role, name) for role, name in named.items() if name is not None}
     options = Options(
         columns, separator_of(separator), header, quoting, time_unit, encoding, skip_bad_rows,
-        null_ids, user_ids, item_ids,
+        missing, null_ids, user_ids, item_ids,
     )  # fmt: skip
     choices = {
         "format": (format, (AUTO, *FORMATS)),
         "header": (header, HEADERS),
         "quoting": (quoting, QUOTINGS),
         "time_unit": (time_unit, (AUTO, *TIME_UNITS)),
+        "missing": (missing, MISSING),
         "null_ids": (null_ids, NULL_IDS),
         "user_ids": (user_ids, ID_TYPES),
         "item_ids": (item_ids, ID_TYPES),

@@ -19,6 +19,7 @@ backslash; none takes quotation marks for text."""
 BLANKS = "blanks"
 """The separator of words: any number of spaces and tabs."""
 NULL_IDS = ("refuse", "keep")
+MISSING = ("skip", "error")
 ID_TYPES = (AUTO, "integers", "text")
 _ORDER = (
     *("format", "encoding", "separator", "header", "quoting", "user_column", "item_column"),
@@ -41,6 +42,7 @@ class Options:
         time_unit: one of ``TIME_UNITS`` or auto.
         encoding: a text encoding that Python knows, or auto.
         skip_bad_rows: whether rows that do not fit are left out and counted.
+        missing: one of ``MISSING``, what becomes of rows without a user or an item.
         null_ids: one of ``NULL_IDS``, what becomes of ids such as "nan".
         user_ids: one of ``ID_TYPES``.
         item_ids: one of ``ID_TYPES``.
@@ -53,6 +55,7 @@ class Options:
     time_unit: str = AUTO
     encoding: str = AUTO
     skip_bad_rows: bool = False
+    missing: str = "skip"
     null_ids: str = "refuse"
     user_ids: str = AUTO
     item_ids: str = AUTO

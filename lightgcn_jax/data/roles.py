@@ -12,12 +12,18 @@ from lightgcn_jax.errors import InputError, printable
 COLUMN_NAMES = {
     "user": (
         *("userid", "user", "uid", "username", "reviewerid", "customerid", "visitorid"),
-        "sessionid",
+        *("customer", "customerno", "customernumber", "clientid", "client", "memberid", "member"),
+        # Where nobody is named, what the items were met in.
+        *("sessionid", "session", "boardid", "board", "basketid", "basket", "cartid", "cart"),
+        *("playlistid", "playlist", "orderid", "orderno", "ordernumber", "order", "invoiceno"),
+        *("contextid", "context"),
     ),
     "item": (
         *("itemid", "item", "iid", "movieid", "artistid", "productid", "parentasin", "asin"),
         *("bookid", "isbn", "businessid", "trackid", "songid", "venueid", "locationid"),
         *("movie", "artist", "product", "track", "song", "book"),
+        *("sku", "skuid", "stockcode", "productno", "productcode", "articleid", "article"),
+        *("articleno", "articlenumber", "itemno", "itemnumber", "pinid", "pin"),
     ),
     "rating": (
         *("rating", "ratings", "bookrating", "score", "stars", "overall", "weight"),
@@ -90,13 +96,16 @@ def is_place(wanted: str) -> bool:
     return _PLACE.fullmatch(wanted) is not None
 
 
-def roles_by_name(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> Roles:
+def roles_by_name(
+    path: Path, names: Sequence[str], columns: Mapping[str, str], dates: Sequence[str] = ()
+) -> Roles:
     """Where each role stands among named columns.
 
     Args:
         path: The file, for messages.
         names: The columns' names.
         columns: What the caller wants: role -> name, place or none.
+        dates: Names of columns that hold dates, of which an only one is that of the times.
 
     Raises:
         InputError: A column is not there, is not to be found or could be two.
@@ -121,6 +130,25 @@ def roles_by_name(path: Path, names: Sequence[str], columns: Mapping[str, str]) 
                 )
         elif wanted != NONE:
             places[role] = _named_place(path, names, wanted, role)
+    if len(names) == 2:
+        # Two columns can be meant in one way only, whatever they are called.
+        left = [at for at in range(2) if at not in places.values()]
+        for role, at in zip(
+            [one for one in ("user", "item") if one not in places], left, strict=False
+        ):
+            places[role] = at
+            assumed.add(role)
+            _refuse_twins(path, names, at, role)
+    if columns.get("timestamp") is None and "timestamp" not in places:
+        held = [at for at, name in enumerate(names) if name in dates and at not in places.values()]
+        if len(held) == 1:
+            places["timestamp"] = held[0]
+            assumed.add("timestamp")
+        elif held:
+            notes.append(
+                f"{', '.join(repr(names[at]) for at in held)} hold dates, of which none is read "
+                "(--timestamp-column)"
+            )
     for role in ("user", "item"):
         if role not in places:
             raise InputError(

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import polars as pl
 
-from lightgcn_jax.data.cells import Columns, Rows, columns_of
+from lightgcn_jax.data.cells import Columns, Rows, collected, columns_of
 from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
 from lightgcn_jax.data.text import POLARS_ERRORS, refuse_foreign
+from lightgcn_jax.data.times import dated
 from lightgcn_jax.errors import InputError
 
+_HEAD = 100  # rows that tell which columns hold dates
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
@@ -36,7 +38,8 @@ def read_parquet(path: Path, options: Options) -> Columns:
             raise InputError(f"{path}: expected a Parquet table, got {head[:20]!r} …") from error
         raise InputError(f"{path}: expected a Parquet table; this one is damaged") from error
     names = schema.names()
-    roles = roles_by_name(path, names, options.columns)
+    head = collected(table.select(pl.col(pl.String, pl.Date, pl.Datetime)).head(_HEAD), path)
+    roles = roles_by_name(path, names, options.columns, dated(head.to_dict(as_series=False)))
     notes, cells = list(roles.notes), {}
     settings, stored_times = {"format": "parquet"}, False
     for role, place in roles.places.items():

@@ -1,5 +1,8 @@
 """Times as people write them -> seconds since 1970 UTC."""
 
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -10,11 +13,15 @@ from lightgcn_jax.errors import InputError
 UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 """Units of numbers that count from 1970, and how many of each make a second."""
 TIME_UNITS = (*UNITS, "yyyymmdd", "dates")
-"""What a column of times may be: numbers of a unit, days such as 20240131, or ISO 8601 dates."""
+"""What a column of times may be: numbers of a unit, days such as 20240131, or dates."""
 # From these sizes on a number is taken for milliseconds, microseconds, nanoseconds: as seconds
 # each would lie beyond the year 5138, and as the larger unit before March 1973.
 _FROM = {"nanoseconds": 1e17, "microseconds": 1e14, "milliseconds": 1e11, "seconds": 0.0}
 _PLAUSIBLE = (3.1e8, 4.2e9)  # seconds of 1980 to 2103
+# Dates as people write them, with a time of day or without: the day stands first before dots,
+# the day or the month before slashes.
+_DOTTED = r"^(\d{1,2}\.\d{1,2}\.\d{4}(?: \d{1,2}:\d\d(?::\d\d)?)?)$"
+_SLASHED = _DOTTED.replace(r"\.", "/")
 
 
 def unit_of(numbers: pl.Series) -> tuple[str, str | None]:
@@ -89,9 +96,10 @@ def _divided(numbers: pl.Series, by: float) -> pl.Series:
 
 
 def epoch_seconds(column: pl.Series) -> pl.Series:
-    """Times as Float64 seconds since 1970 UTC: numbers, dates, numerals or ISO 8601 strings.
+    """Times as Float64 seconds since 1970 UTC: numbers, dates, numerals or strings of dates.
 
-    Numerals are seconds; beside dates, a numeral of four digits is a year.
+    Numerals are seconds; beside dates, a numeral of four digits is a year. Strings are ISO 8601,
+    14.05.2025, or with slashes, of which the column tells whether day or month stands first.
 
     Args:
         column: Values [n] of one of these kinds.
@@ -120,7 +128,7 @@ def epoch_seconds(column: pl.Series) -> pl.Series:
         for moment in moments:
             at = _divided(moment.dt.epoch("us"), 1e6)
             seconds = seconds.zip_with(seconds.is_not_null(), at)
-        return seconds
+        return seconds.zip_with(seconds.is_not_null(), _written(text))
     if column.dtype == pl.Date:
         column = column.cast(pl.Datetime("us"))
     if isinstance(column.dtype, pl.Datetime):
@@ -128,6 +136,51 @@ def epoch_seconds(column: pl.Series) -> pl.Series:
     if column.dtype.is_numeric():
         return column.cast(pl.Float64)
     return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
+
+
+def _written(text: pl.Series) -> pl.Series:
+    """Seconds of dates with dots or slashes; null elsewhere, and where slashes fit both ways."""
+    dotted = _parsed(text.str.extract(_DOTTED), "%d.%m.%Y")
+    slashed = text.str.extract(_SLASHED)
+    days_first, months_first = (_parsed(slashed, day) for day in ("%d/%m/%Y", "%m/%d/%Y"))
+    given = slashed.null_count()
+    if (days_first.null_count() == given) == (months_first.null_count() == given):
+        return dotted
+    whole = days_first if days_first.null_count() == given else months_first
+    return dotted.zip_with(dotted.is_not_null(), whole)
+
+
+def _parsed(text: pl.Series, day: str) -> pl.Series:
+    """Seconds of texts by the form of their day, with or without a time of day."""
+    seconds = pl.Series(text.name, [None] * len(text), dtype=pl.Float64)
+    if text.null_count() == len(text):
+        return seconds
+    # A day alone is midnight.
+    text = text.str.replace(r"^(\S+)$", "${1} 00:00")
+    for clock in ("%H:%M", "%H:%M:%S"):
+        moment = text.str.to_datetime(f"{day} {clock}", time_unit="us", strict=False)
+        seconds = seconds.zip_with(seconds.is_not_null(), _divided(moment.dt.epoch("us"), 1e6))
+    return seconds
+
+
+def dated(cells: Mapping[Any, Sequence[Any]]) -> list[Any]:
+    """The columns that hold dates by what their first cells look like.
+
+    Args:
+        cells: Name -> the first cells; one that is None or blank tells nothing.
+    """
+    return [name for name, values in cells.items() if _are_dates(values)]
+
+
+def _are_dates(values: Sequence[Any]) -> bool:
+    filled = [
+        one for one in values if one is not None and not (isinstance(one, str) and not one.strip())
+    ]
+    if not filled or not all(isinstance(one, (str, date)) for one in filled):
+        return False
+    text = pl.Series("cells", [str(one) for one in filled]).str.strip_chars()
+    numerals = len(text) - text.cast(pl.Float64, strict=False).null_count()
+    return not numerals and epoch_seconds(text).null_count() == 0
 
 
 def times_of(values: Any) -> np.ndarray:
@@ -149,13 +202,11 @@ def times_of(values: Any) -> np.ndarray:
     seconds = epoch_seconds(column)
     if seconds.null_count():
         at = int(seconds.is_null().arg_max() or 0)
-        raise InputError(
-            f"timestamps[{at}]: expected seconds, a date or an ISO 8601 string, got {column[at]!r}"
-        )
+        raise InputError(time_fault(f"timestamps[{at}]", column[at], "auto"))
     return seconds.to_numpy()
 
 
-def time_fault(name: str, value: str | None, unit: str) -> str:
+def time_fault(name: str, value: Any, unit: str) -> str:
     """Why a cell is no time.
 
     Args:
@@ -163,11 +214,14 @@ def time_fault(name: str, value: str | None, unit: str) -> str:
         value: The cell.
         unit: The unit that was asked for, or auto.
     """
-    wanted = "seconds or an ISO 8601 date"
+    wanted = "seconds or a date such as 2024-01-31 (ISO 8601)"
     if unit == "yyyymmdd":
         wanted = "a day such as 20240131"
     elif unit == "dates":
-        wanted = "an ISO 8601 date"
+        wanted = "a date such as 2024-01-31 (ISO 8601)"
     elif unit in UNITS:
         wanted = f"a number of {unit}"
-    return f"{name}: expected {wanted}, got {value!r}"
+    fault = f"{name}: expected {wanted}, got {value!r}"
+    if isinstance(value, str) and re.fullmatch(_SLASHED, value.strip()):
+        fault += " (no date of the column says whether the day or the month stands first)"
+    return fault

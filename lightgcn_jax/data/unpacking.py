@@ -1,8 +1,11 @@
 """Compressed and packed files -> plain ones that a reader takes, or a word on what they are.
 
 gzip and zstandard are read as they are. What polars does not read itself (.zip, .bz2, .xz, Arrow)
-is written once into a temporary folder under its own name, so that formats are told as ever.
+is written once into a temporary folder under its own name, so that formats are told as ever. No
+archive is trusted: neither the names in it nor how long it gets.
 """
+
+from __future__ import annotations
 
 import bz2
 import errno
@@ -12,14 +15,17 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 import polars as pl
 
 from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import replacing
 
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open}
 _NO_TEXT = {
@@ -39,7 +45,62 @@ _NO_TEXT = {
     b"Rar!": "a RAR archive; unpack it",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
 }
-_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError)
+# zipfile raises RuntimeError for an unknown compression and for an encrypted member.
+_DAMAGED = (EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError)
+
+_BLOCK = 1 << 20  # bytes
+_MOST_TIMES, _ALWAYS_FINE = 200, 64 << 20
+"""A file may unpack to so many times its size, or to so many bytes. Logs shrink to a tenth."""
+
+_COUNTED = 16 << 20
+"""Bytes of a gzip file that is unpacked once more than it needs, to see how long it gets."""
+
+
+def extract(
+    archive: Path, members: Sequence[str], folder: Path, *, limit_bytes: int = 4 << 30
+) -> list[Path]:
+    """Write the named members of a zip archive into `folder`, each under its last name.
+
+    Args:
+        archive: zip file.
+        members: full names inside the archive; everything else in it is left alone.
+        folder: where to write; made if missing.
+        limit_bytes: most bytes that the members together may unpack to.
+
+    Returns:
+        The files written, in the order of `members`.
+
+    Raises:
+        InputError: no zip file, damaged, a member is missing, unsafe or encrypted, or the members
+            are larger than allowed. Then no file of `folder` was changed.
+    """
+    targets = [folder / _safe_name(archive, member) for member in members]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(archive) as contents, ExitStack() as whole:
+            needed = sum(contents.getinfo(member).file_size for member in members)
+            if needed > limit_bytes:
+                raise InputError(
+                    f"{archive}: its members unpack to {needed:,} bytes, more than the"
+                    f" {limit_bytes:,} allowed; the archive is not what was expected."
+                )
+            for member, target in zip(members, targets, strict=True):
+                temporary = whole.enter_context(replacing(target))
+                # zipfile stops at the declared size, so the sum above bounds what is written.
+                with contents.open(member) as source, temporary.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, _BLOCK)
+    except FileNotFoundError as error:
+        raise InputError(f"{archive}: {error.strerror}.") from error
+    except KeyError as error:
+        raise InputError(f"{archive}: {error.args[0]}; is it the right archive?") from error
+    except (OSError, *_DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's
+            raise
+        raise InputError(
+            f"{archive}: cannot be unpacked ({error or type(error).__name__}); remove it and"
+            " download it again."
+        ) from error
+    return targets
 
 
 @contextmanager
@@ -98,9 +159,9 @@ def _unpacked(file: Path, place: Path) -> Path:
         if open_packed := _OPENERS.get(file.suffix.lower()):
             target = place / file.stem
             with open_packed(file, "rb") as packed, target.open("wb") as plain:
-                shutil.copyfileobj(packed, plain, 1 << 20)
+                plain.writelines(_blocks(packed, file))
             return _unpacked(target, place)
-    except _DAMAGED as error:
+    except (OSError, *_DAMAGED) as error:
         reason = getattr(error, "strerror", None)
         if reason is None or getattr(error, "errno", None) == errno.EINVAL:
             reason = "it is damaged, incomplete or encrypted"
@@ -109,11 +170,26 @@ def _unpacked(file: Path, place: Path) -> Path:
         if head.startswith(mark):
             raise InputError(f"{file}: expected a log of interactions, got {what}")
     if head.startswith(b"\x1f\x8b"):
-        with suppress(*_DAMAGED), gzip.open(file) as packed:
+        with suppress(OSError, *_DAMAGED), gzip.open(file) as packed:
             head = packed.read(512)
+            if file.stat().st_size < _COUNTED:
+                deque(_blocks(packed, file), maxlen=0)
     if head[257:262] == b"ustar":
         raise InputError(f"{file}: expected a log of interactions, got a tar archive; unpack it")
     return file
+
+
+def _blocks(packed: IO[bytes], file: Path) -> Iterator[bytes]:
+    """What a packed file holds, as long as it is no longer than a log can be."""
+    most = max(_ALWAYS_FINE, _MOST_TIMES * file.stat().st_size)
+    while block := packed.read(_BLOCK):
+        most -= len(block)
+        if most < 0:
+            raise InputError(
+                f"{file}: expected a log, got a file that unpacks to more than {_MOST_TIMES} times "
+                "its size; unpack it yourself if it is meant so"
+            )
+        yield block
 
 
 def _member(file: Path, place: Path) -> Path:
@@ -134,7 +210,7 @@ def _member(file: Path, place: Path) -> Path:
         # Only the last part of a name: it may lead elsewhere.
         target = place / (Path(names[0]).name or "member")
         with archive.open(names[0]) as packed, target.open("wb") as plain:
-            shutil.copyfileobj(packed, plain, 1 << 20)
+            plain.writelines(_blocks(packed, file))
         return target
 
 
@@ -171,3 +247,10 @@ def _explained(file: Path, expected: str) -> Iterator[None]:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(f"{file}: expected {expected}, and it cannot be read") from error
+
+
+def _safe_name(archive: Path, member: str) -> str:
+    path = PurePosixPath(member)
+    if path.is_absolute() or ".." in path.parts or not path.name or set(member) & set("\\:\0"):
+        raise InputError(f"{archive}: refusing the unsafe member name {member!r}.")
+    return path.name

@@ -226,9 +226,12 @@ def _stored(maker: Maker, matrix: CsrMatrix, dtype: DTypeLike, rescalable: bool 
             f"backend: expected from_csr of {maker!r} to make a pytree of arrays, for instance "
             f"a flax.struct.dataclass, got {type(storage).__name__}"
         )
-    if getattr(storage, "shape", None) != matrix.shape or not hasattr(storage, "multiply"):
+    # One that lays nodes out on a mesh has more rows.
+    shape_of: Any = getattr(maker, "shape_of", lambda shape: shape)
+    shape = shape_of(matrix.shape)
+    if getattr(storage, "shape", None) != shape or not hasattr(storage, "multiply"):
         raise InputError(
-            f"backend: expected from_csr of {maker!r} to make a storage of shape {matrix.shape} "
+            f"backend: expected from_csr of {maker!r} to make a storage of shape {shape} "
             f"with a method multiply, got shape {getattr(storage, 'shape', None)}"
         )
     if rescalable and not isinstance(storage, RescalableStorage):

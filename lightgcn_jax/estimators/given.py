@@ -25,12 +25,14 @@ from lightgcn_jax.data import (
 )
 from lightgcn_jax.data.columns import columns_of, numbers_of, seconds_of
 from lightgcn_jax.data.roles import COLUMN_NAMES, usual_column
+from lightgcn_jax.data.times import dated
 from lightgcn_jax.errors import InputError
 
 _READERS = {
     "rating": lambda column: numbers_of(column, "rating", np.float32),
     "timestamp": lambda column: seconds_of(column, "timestamp"),
 }
+_HEAD = 100  # rows that tell which columns hold dates
 _FLAG = re.compile(r"--([a-z][a-z-]*) ?")
 
 
@@ -102,9 +104,8 @@ def given_data(
     is_prepared = False
     if items is not None:
         _refuse(named, "two columns", ("user", "item"))
-        read = Interactions.from_arrays(
-            data, items, named.rating, named.timestamp, weights=named.weight
-        )
+        given = [data, items, named.rating, named.timestamp, named.weight]
+        read, lines = _of_columns(given)
     elif isinstance(data, Interactions):
         _refuse(named, "Interactions")
         read = data
@@ -129,7 +130,7 @@ def given_data(
         is_pandas = hasattr(data, "iloc")
     else:
         _refuse(named, "rows without names", ("user", "item", "weight"))
-        read = Interactions.from_arrays(*_columns(data))
+        read, lines = _of_columns(_columns(data))
     is_prepared |= read.parts is not None and min_rating is None
     kept = read if is_prepared else positives(read, min_rating)
     told = (_in_python(line, "=") for one in read.readings for line in one.lines)
@@ -199,8 +200,13 @@ def _of_table(
     if isinstance(data, (list, tuple)) or hasattr(data, "column_names"):
         data = pl.DataFrame(data)
     roles, guessed = _roles(names, named)
-    columns, missing = _without_missing(columns_of(data, roles))
-    lines = []
+    if roles["timestamp"] is None:
+        taken = list(roles.values())
+        held = _dates(data, [name for name in names if name not in taken])
+        if len(held) == 1:
+            roles["timestamp"] = held[0]
+            guessed.append("timestamp")
+    columns = columns_of(data, roles)
     for at, (role, reader) in enumerate(_READERS.items(), start=2):
         # What nobody named and does not read as expected is no such column.
         if role in guessed:
@@ -209,13 +215,29 @@ def _of_table(
             except InputError:
                 columns[at] = None
                 guessed.remove(role)
-    if guessed:
-        lines.append("columns: " + ", ".join(f"{role}={roles[role]!r}" for role in guessed))
-    if missing:
-        lines.append(f"{missing:,} rows without a user or an item are left out")
-    *columns, weights = columns
+    said = ", ".join(f"{role}={roles[role]!r}" for role in guessed)
+    read, left_out = _of_columns(columns)
+    names = (str(roles["user"]), str(roles["item"]))
+    return read, names, ((f"columns: {said}",) if said else ()) + left_out
+
+
+def _of_columns(columns: list[Any]) -> tuple[Interactions, tuple[str, ...]]:
+    """The rows of columns (user, item, perhaps rating, time and weight) that name a user and an
+    item, and how many do not."""
+    columns, missing = _without_missing(columns)
+    weights = columns.pop() if len(columns) == len(Named._fields) else None
     read = Interactions.from_arrays(*columns, weights=weights)
-    return read, (str(roles["user"]), str(roles["item"])), (*lines,)
+    said = f"{missing:,} rows without a user or an item are left out"
+    return read, ((said,) if missing else ())
+
+
+def _dates(data: Any, names: Sequence[Any]) -> list[Any]:
+    """The columns of a frame that hold dates, by their first values."""
+    head = data.head(_HEAD) if hasattr(data, "head") else data
+    if isinstance(head, pl.LazyFrame):
+        head = head.collect()
+    cells = {name: list(head[name])[:_HEAD] for name in names}
+    return dated({name: [None if one != one else one for one in cells[name]] for name in names})
 
 
 def _roles(names: Sequence[Any], named: Named) -> tuple[dict[str, Any], list[str]]:
@@ -259,13 +281,20 @@ def _without_missing(columns: list[Any]) -> tuple[list[Any], int]:
 
 
 def _is_missing(column: Any) -> np.ndarray:
+    """Which ids of a column are missing or blank."""
     if isinstance(column, pl.Series):
-        return column.is_null().to_numpy()
+        blank = column.str.strip_chars() == "" if column.dtype == pl.String else column.is_null()
+        return (column.is_null() | blank).to_numpy()
+    kind = getattr(getattr(column, "dtype", None), "kind", "O")
     if hasattr(column, "isna"):
-        return np.asarray(column.isna(), bool)
-    if isinstance(column, np.ndarray):
-        return np.isnan(column) if column.dtype.kind == "f" else np.zeros(len(column), bool)
-    return np.array([one is None or one != one for one in column], bool)
+        missing = np.asarray(column.isna(), bool)
+    elif kind in "OUS":
+        missing = np.array([one is None or one != one for one in column], bool)
+    else:
+        missing = np.isnan(column) if kind == "f" else np.zeros(len(column), bool)
+    if kind not in "OUS":
+        return missing
+    return missing | np.array([isinstance(one, str) and not one.strip() for one in column], bool)
 
 
 def _taken(column: Any, rows: np.ndarray) -> Any:

@@ -31,6 +31,7 @@ Fleder and Hosanagar 2009, Management Science 55(5). Zhou et al. 2010, PNAS 107(
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,8 +43,8 @@ from lightgcn_jax.graph.bipartite import BipartiteGraph
 CATALOGUE_METRICS = (
     "gini", "novelty", "diversity", "personalisation", "popularity", "popularity_lift",
 )  # fmt: skip
-# Cosines of one block of items, and those looked up at once: some 32 MB each.
-_BLOCK_COSINES = 1 << 22
+# Entries of the sums of one block of lists, were none of them 0: some 48 MB.
+_BLOCK_ENTRIES = 1 << 22
 
 
 def catalogue_metrics(
@@ -72,16 +73,16 @@ def catalogue_metrics(
     training_users = np.count_nonzero(np.asarray(train.items_of_user.lengths()))
     surprise = np.log2(training_users / np.maximum(degrees, 1))
     profiles = _profile_popularity(train, degrees)[users]
-    similarities = _similarities_to_earlier(ranked[:, : max(ks)], train)
+    diversities = _diversities(ranked, train, sorted(set(ks)))
     metrics = {}
-    for k in sorted(set(ks)):
+    for k, diversity in diversities.items():
         lists = ranked[:, :k]
         popularity = _list_means(lists, degrees)
         both = ~np.isnan(popularity) & ~np.isnan(profiles)
         values = {
             "gini": gini(np.bincount(lists[lists >= 0], minlength=train.num_items)),
             "novelty": _mean(_list_means(lists, surprise)),
-            "diversity": _mean(_diversities(lists, similarities[:, :k])),
+            "diversity": _mean(diversity),
             "personalisation": _personalisation(lists),
             "popularity": _mean(popularity),
             "popularity_lift": _mean(popularity[both]) / _mean(profiles[both]) - 1,
@@ -155,50 +156,42 @@ def _personalisation(lists: np.ndarray) -> float:
     return 1 - float((counts * (counts - 1)).sum() / (queries * (queries - 1) * k))
 
 
-def _diversities(lists: np.ndarray, similarities: np.ndarray) -> np.ndarray:
-    """The mean over a list's pairs of 1 − cosine, ``float64[Q]``; NaN for a list without a pair.
+def _diversities(
+    ranked: np.ndarray, train: BipartiteGraph, ks: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """The mean over a list's pairs of 1 − cosine, ``float64[Q]`` by cut-off; NaN for a list without
+    a pair.
+
+    With x_i an item's training users scaled to length 1, or 0 where it has none, the cosines of all
+    pairs of a list add up to (‖Σ_i x_i‖² − Σ_i ‖x_i‖²) / 2. So no pair is looked at: a list costs
+    as many steps as its items have training users, however long it is.
 
     Args:
-        lists: ``int[Q, K]``.
-        similarities: ``float64[Q, K]`` of :func:`_similarities_to_earlier`.
+        ranked: ``int[Q, K]``, −1 where a place is not filled.
+        train: whose cosines.
+        ks: cut-offs in ascending order.
     """
-    lengths = (lists >= 0).sum(axis=1)
-    pairs = lengths * (lengths - 1) / 2
-    diversities = 1 - similarities.sum(axis=1) / np.maximum(pairs, 1)
-    # Rounding may leave the range by a last bit.
-    return np.where(pairs > 0, diversities.clip(0, 1), np.nan)
-
-
-def _similarities_to_earlier(lists: np.ndarray, train: BipartiteGraph) -> np.ndarray:
-    """The sum of an item's cosines to those before it in its list, ``float64[Q, K]``.
-
-    Summed over the first K places it counts every pair of them once, so that one pass serves all
-    cut-offs. The cosines of all C recommended items to one another are made block by block of
-    items, Σ_u |N_u|² operations in all, and looked up.
-    """
-    listed, places = np.unique(lists, return_inverse=True)
-    # Unfilled places take the last column, of cosine 0 to all; -1 sorts first.
-    listed = listed[listed >= 0]
-    size = len(listed)
-    columns = (places.reshape(lists.shape) - (lists.min() < 0)) % (size + 1)
-    vectors = _unit_vectors(train)[listed]
-    transposed = vectors.T.tocsr()
-    # The filled places in the order of their items.
-    order = np.argsort(columns, axis=None, kind="stable")
-    ends = np.cumsum(np.bincount(columns.ravel(), minlength=size))
-    positions = np.arange(lists.shape[1])
-    sums = np.zeros(lists.shape)
-    block = max(1, _BLOCK_COSINES // (size + 1))
-    for start in range(0, size, block):
-        stop = min(start + block, size)
-        cosines = np.zeros((stop - start, size + 1))
-        cosines[:, :size] = scipy.sparse.csr_array(vectors[start:stop] @ transposed).toarray()
-        here = order[ends[start - 1] if start else 0 : ends[stop - 1]]
-        for chunk in np.array_split(here, 1 + len(here) * lists.shape[1] // _BLOCK_COSINES):
-            rows, own = np.unravel_index(chunk, lists.shape)
-            found = cosines[(columns[rows, own] - start)[:, None], columns[rows]]
-            sums[rows, own] = np.where(positions < own[:, None], found, 0).sum(axis=1)
-    return sums
+    vectors = _unit_vectors(train)
+    own = np.asarray(train.users_of_item.lengths()) > 0
+    block = max(1, _BLOCK_ENTRIES // train.num_users)
+    found = {k: np.empty(len(ranked)) for k in ks}
+    for start in range(0, len(ranked), block):
+        lists = ranked[start : start + block]
+        sums = scipy.sparse.csr_array((len(lists), train.num_users))
+        for before, k in itertools.pairwise((0, *ks)):
+            rows, places = np.nonzero(lists[:, before:k] >= 0)
+            chosen = (np.ones(len(rows)), (rows, lists[:, before:k][rows, places]))
+            shape = (len(lists), train.num_items)
+            sums = sums + scipy.sparse.csr_array(chosen, shape=shape) @ vectors
+            filled = lists[:, :k] >= 0
+            lengths = filled.sum(axis=1)
+            pairs = lengths * (lengths - 1) / 2
+            squares = sums.multiply(sums).sum(axis=1)
+            cosines = (squares - (filled & own[lists[:, :k]]).sum(axis=1)) / 2
+            # Rounding may leave the range by a last bit.
+            values = (1 - cosines / np.maximum(pairs, 1)).clip(0, 1)
+            found[k][start : start + block] = np.where(pairs > 0, values, np.nan)
+    return found
 
 
 def _unit_vectors(train: BipartiteGraph) -> scipy.sparse.csr_array:

@@ -8,7 +8,6 @@ the compiled kernels the scores are read once; elsewhere :func:`exact_top_k` sor
 from __future__ import annotations
 
 import dataclasses
-import functools
 import numbers
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -18,19 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Bool, Ids, UserTable, power_of_two
+from lightgcn_jax.arrays import Ids, UserTable, power_of_two
 from lightgcn_jax.data.pairs import Pairs, check_rows
-from lightgcn_jax.diffusion.native import largest_of_columns, on_platform
+from lightgcn_jax.diffusion.native import runs_by_default
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.scorer import (
-    InnerProduct,
-    Scorer,
-    exact_scores,
-    restricted_to,
-)
-from lightgcn_jax.evaluation.top_k import Ranking, exact_top_k, group_width
+from lightgcn_jax.evaluation.block import rank_block, tables_of_one_pass
+from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, restricted_to
+from lightgcn_jax.evaluation.top_k import Ranking, group_width
 from lightgcn_jax.fields import scalar
-from lightgcn_jax.graph.bipartite import CsrRows, csr_rows, walk_rows
+from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 
 ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
 """Items of each user: rows, a part of a split, or two columns ``int[E]`` of users and items."""
@@ -38,6 +33,9 @@ ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
 # Scores of one block, in elements: 16 MB, below the size from which the C allocator maps fresh
 # pages for every block, which made the matrix product three times slower.
 _BLOCK_SCORES = 4_000_000
+# Products of one block that holds none of its scores: some hundredths of a second. The kernel takes
+# as many queries at once.
+_BLOCK_PRODUCTS, _QUERIES_OF_PASS = 1 << 31, 256
 # What a scorer may hold for a block beside the scores.
 _BLOCK_BYTES = 48_000_000
 # Queries of a block come in multiples of this, so that a row of scores is whole vector registers:
@@ -154,50 +152,6 @@ def with_queries(ready: ReadyScorer, scorer: Any, queries: UserTable) -> ReadySc
     return ready_scorer(dataclasses.replace(scorer, queries=queries))
 
 
-@functools.partial(jax.jit, static_argnames=("k", "width", "seen_capacity"))
-def _rank_block(
-    rows: Ids,
-    scorer: Scorer,
-    excluded: Ids,
-    places: Ids | None,
-    seen: CsrRows | None,
-    allowed: Bool[Array, " items"] | Bool[Array, "queries items"] | None = None,
-    *,
-    k: int,
-    width: int,
-    seen_capacity: int,
-) -> Ranking:
-    """Ranks ``rows int32[Q]``, which have seen ``seen_capacity`` items in all at most."""
-    scores = exact_scores(scorer, rows)
-    # Exclusions are scatters. An elementwise mask, or a slice update of rows known at compile
-    # time, is fused into each of the scores' two readers, which then copy the block: measured four
-    # times slower.
-    scores = scores.at[excluded].set(-jnp.inf, mode="drop")
-    if allowed is not None:
-        allowed = allowed[:, None] if allowed.ndim == 1 else allowed.T
-        scores = jnp.where(allowed, scores, -jnp.inf)
-    if seen is not None and not seen.columns.shape[0]:
-        seen = None
-
-    def hide(scores):
-        if seen is None:
-            return scores
-        positions = jnp.arange(seen_capacity, dtype=jnp.int32)
-        slots, columns, inside = walk_rows(seen, rows, positions)
-        if places is not None:
-            columns = places[columns]
-        columns = jnp.where(inside, columns, scores.shape[0])
-        return scores.at[columns, slots].set(-jnp.inf, mode="drop")
-
-    def by_kernel(scores):
-        if places is None:  # it knows rows as items
-            return Ranking(*largest_of_columns(scores, k, seen, rows))
-        return Ranking(*largest_of_columns(hide(scores), k))
-
-    ranked = on_platform(by_kernel, lambda scores: exact_top_k(hide(scores), k, width))(scores)
-    return Ranking(jnp.where(ranked.scores > -jnp.inf, ranked.items, -1), ranked.scores)
-
-
 def rank(
     scorer: Scorer | ReadyScorer,
     rows: ArrayLike,
@@ -241,7 +195,7 @@ def rank(
         return Ranking(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
     num_queries = ready.scorer.num_queries
     check_rows("rows", rows, num_queries)
-    block_size = min(len(rows), queries_at_once(ready.scorer))
+    block_size = min(len(rows), queries_at_once(ready))
     # The last block is filled up with its last row, so that one program serves all blocks.
     spare = -len(rows) % block_size
     padded = rows.astype(np.int32)
@@ -275,10 +229,10 @@ def rank(
     width = min(ready.group, group_width(ready.scorer.num_items, k))
     static = {"k": k, "width": width, "seen_capacity": capacity}
     if len(blocks) == 1 or jax.debug_nans.value:
-        ranked = [Ranking(*map(np.asarray, _rank_block(*given, **static))) for given in inputs]
+        ranked = [Ranking(*map(np.asarray, rank_block(*given, **static))) for given in inputs]
     else:
         # Traced and compiled in this thread, where the settings of the caller hold.
-        program = _rank_block.lower(*inputs[0], **static).compile()
+        program = rank_block.lower(*inputs[0], **static).compile()
         with ThreadPoolExecutor(_WORKERS) as workers:
             ranked = list(workers.map(lambda given: jax.device_get(program(*given)), inputs))
     best, scores = (np.concatenate(blocks)[: len(rows)] for blocks in zip(*ranked, strict=True))
@@ -340,12 +294,20 @@ def whole_number(field: str, value: Any, low: int, high: int, of: str = "") -> i
     return int(number)
 
 
-def queries_at_once(scorer: Scorer) -> int:
+def queries_at_once(ready: ReadyScorer) -> int:
     """Queries of a block: as many as its scores and the scorer's own arrays leave room for.
 
     Args:
-        scorer: of I items.
+        ready: of I items.
     """
-    most = _BLOCK_BYTES // max(1, scorer.block_bytes_per_query)
-    most = max(1, min(_BLOCK_SCORES // scorer.num_items, most))
-    return most if most < _QUERIES_STEP else most // _QUERIES_STEP * _QUERIES_STEP
+    scorer = ready.scorer
+    tables = tables_of_one_pass(scorer, ready.places)
+    if tables is not None and runs_by_default():
+        most = _BLOCK_PRODUCTS // max(1, tables.items.size)
+        step = _QUERIES_OF_PASS
+    else:
+        most = _BLOCK_BYTES // max(1, scorer.block_bytes_per_query)
+        most = min(_BLOCK_SCORES // scorer.num_items, most)
+        step = _QUERIES_STEP
+    most = max(1, most)
+    return most if most < step else most // step * step

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy  # which imports stats where it is asked for: a fifth of a command's start
 
 from lightgcn_jax.errors import InputError
 

@@ -59,9 +59,9 @@ class MF(Model):
 
         Args:
             params: from :meth:`init`.
-            operator: how many of the rows are users.
+            operator: which of the rows are users.
         """
-        is_user = jnp.arange(len(params.table), dtype=jnp.int32) < operator.num_users
+        is_user = operator.is_user(jnp.arange(len(params.table), dtype=jnp.int32))
         return _with_biases(params.table, is_user) if self.biases else params.table
 
     def apply_rows(
@@ -71,13 +71,13 @@ class MF(Model):
 
         Args:
             params: from :meth:`init`.
-            operator: how many of the rows are users.
+            operator: which of the rows are users.
             rows: ``int32[Q]``.
             key: not used; nothing is dropped.
         """
         del key
         vectors = params.table[rows]
-        return _with_biases(vectors, rows < operator.num_users) if self.biases else vectors
+        return _with_biases(vectors, operator.is_user(rows)) if self.biases else vectors
 
 
 def _with_biases(rows: Vectors, is_user: Bool[Array, " batch"]) -> Vectors:

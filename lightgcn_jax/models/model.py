@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Array, Ids, NodeTable, PRNGKey, Vectors
+from lightgcn_jax.arrays import Array, Bool, Ids, NodeTable, PRNGKey, Vectors
 from lightgcn_jax.diffusion.dropout import drop_edges
 from lightgcn_jax.diffusion.operator import Operator, diffusion_operator
 from lightgcn_jax.errors import InputError
@@ -150,9 +150,19 @@ class Nodes:
 
     Attributes:
         num_users: U, the first rows of every table.
+        layout: tells the rows of users where tables lie on a mesh; None where they do not.
     """
 
     num_users: int = flax.struct.field(pytree_node=False)
+    layout: Any = None
+
+    def is_user(self, rows: Ids) -> Bool[Array, " rows"]:
+        """Whether rows of a table are those of users.
+
+        Args:
+            rows: ``int32``.
+        """
+        return rows < self.num_users if self.layout is None else self.layout.is_user(rows)
 
 
 class TableParams(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from lightgcn_jax.arrays import check_array
 from lightgcn_jax.data import Split
 from lightgcn_jax.diffusion.choice import choose_backend
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.evaluation.parts import EvaluationSets, evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.graph.bipartite import training_graph
@@ -20,7 +20,6 @@ from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import resumable
 from lightgcn_jax.runs.progress import Trained
 from lightgcn_jax.runs.reporter import Reporter
-from lightgcn_jax.runs.stored_split import naming
 from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
 from lightgcn_jax.settings.config import ClosedFormConfig
 from lightgcn_jax.settings.registry import model_name, reads

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from lightgcn_jax.data.also_seen import SeenIds, joined
 from lightgcn_jax.data.pairs import PARTS, Pairs, merge_pairs
@@ -27,6 +28,7 @@ from lightgcn_jax.runs.progress import TrainArrays
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings import TrainConfig, flat, model_name
+from lightgcn_jax.sharding import mesh_of
 from lightgcn_jax.training.step import TrainState, initial_params
 
 # Settings that the parameters' shapes or the parts of the split rest on.
@@ -44,6 +46,7 @@ def continue_from(
     data: Mapping[str, Any] | None = None,
     unknown_ids: UnknownIds = "refuse",
     also_seen: SeenIds | None = None,
+    mesh: Mesh | str | None = None,
 ) -> FitResult:
     """Train on from a run's best epoch, with its data and new data together.
 
@@ -66,6 +69,7 @@ def continue_from(
             run, as they are where ids are written in another way.
         also_seen: pairs that users know beyond the new data, as :func:`fit` takes them; those of
             the run go on.
+        mesh: as :func:`fit` takes it; it need not be that of the run.
 
     Returns:
         The new run.
@@ -94,14 +98,14 @@ def continue_from(
         raise InputError(f"{path}: expected a checkpoint to go on from, there is none yet")
     # Rows are put in training order before the states are extended, and fit leaves them there.
     merged = merged.in_canonical_order()
-    merged = in_training_order(merged, config)
+    mesh = mesh_of(mesh)
+    merged = in_training_order(merged, config, mesh)
     arrays: TrainArrays = checkpoint.arrays
     states = dataclasses.replace(arrays.states, params=arrays.best)
     states = extend_states(states, old.split, merged, config)
     known = joined(SeenIds.of_rows(old.split, old.also_seen), also_seen)
-    return fit(
-        merged, config, out=out, reporter=reporter, data=data, initial=states, also_seen=known
-    )
+    about: dict[str, Any] = {"out": out, "reporter": reporter, "data": data, "mesh": mesh}
+    return fit(merged, config, initial=states, also_seen=known, **about)
 
 
 def open_trained(path: Path | str) -> RunDirectory:

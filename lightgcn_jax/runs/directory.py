@@ -38,12 +38,11 @@ import safetensors.numpy
 from lightgcn_jax.arrays import check_array
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import CountChange, Pairs, Split
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
-    locked,
+    held,
     refuse_links,
-    remove_abandoned,
     replacing,
     whole_folder,
     write_text,
@@ -53,7 +52,6 @@ from lightgcn_jax.runs.metadata import CLOSED_FORM_SUMMARY, EPOCH, SETTINGS, TRA
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.runs.stored_split import (
     STORED,
-    naming,
     pair_arrays,
     read_also_seen,
     read_ids,
@@ -160,8 +158,7 @@ class RunDirectory:
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for this process; InputError where another one trains it."""
         message = f"{self.path}: another process trains this run; wait for it or stop it"
-        remove_abandoned(self.path)
-        return locked(self.path / ".lock", message)
+        return held(self.path, message)
 
     @cached_property
     def _sums(self) -> Sums:

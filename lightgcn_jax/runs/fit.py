@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.data.pairs import PARTS, Pairs
@@ -42,6 +43,7 @@ from lightgcn_jax.settings.config import (
     with_fitting_ks,
 )
 from lightgcn_jax.settings.registry import model_name, with_embeddings
+from lightgcn_jax.sharding import mesh_of
 from lightgcn_jax.shown import Shown, figures_line
 from lightgcn_jax.training import NegativeSampler, TrainState
 from lightgcn_jax.training.losses import Loss
@@ -134,6 +136,7 @@ def fit(
     data: Mapping[str, Any] | None = None,
     initial: TrainState | None = None,
     also_seen: SeenIds | None = None,
+    mesh: Mesh | str | None = None,
 ) -> FitResult:
     """Train a model on a split, or fit it in closed form.
 
@@ -158,6 +161,9 @@ def fit(
             by default drawn from the seeds. For a trained model only.
         also_seen: pairs that users know beyond the split, low ratings for instance: neither trained
             on nor recommended.
+        mesh: devices to share the tables and the batches out over, ``data=2,model=4`` for instance
+            or ``auto`` (see :func:`lightgcn_jax.sharding.mesh_of`); None for one device. For a
+            trained model only.
 
     Returns:
         The run.
@@ -172,9 +178,10 @@ def fit(
         :class:`~lightgcn_jax.training.Softmax`, :class:`~lightgcn_jax.training.SharedNegatives`.
     """
     config = _settings(config, model, {"score": score, "loss": loss, "negatives": negatives})
-    for name, value in (("optimizer", optimizer), ("initial", initial)):
+    for name, value in (("optimizer", optimizer), ("initial", initial), ("mesh", mesh)):
         if value is not None:
             _check_trained(config, name)
+    mesh = mesh_of(mesh)
     reporter = reporter or SilentReporter()
     if config.ks == TrainConfig().ks:
         config, note = with_fitting_ks(config, len(split.items))
@@ -188,8 +195,8 @@ def fit(
     directory = None if out is None else RunDirectory(Path(out))
     trainer = None
     if isinstance(config, TrainConfig):
-        split = in_training_order(split, config) if initial is None else split
-        trainer = Trainer(split, config, optimizer, directory, reporter)
+        split = in_training_order(split, config, mesh) if initial is None else split
+        trainer = Trainer(split, config, optimizer, directory, reporter, mesh=mesh)
         _ = trainer.inputs  # What does not fit is refused here, before anything is written.
     known = None if also_seen is None else also_seen.beside(split)
     if directory is not None:
@@ -239,6 +246,7 @@ def resume(
     negatives: NegativeSampler | Callable[..., Any] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     reporter: Reporter | None = None,
+    mesh: Mesh | str | None = None,
 ) -> FitResult:
     """Go on with a run that was broken off, with its own stored settings.
 
@@ -254,6 +262,7 @@ def resume(
         negatives: likewise the sampler.
         optimizer: the transformation the run was started with, if it was given one.
         reporter: receives progress.
+        mesh: as :func:`fit` takes it; it need not be that of the run's start.
 
     Raises:
         InputError: no run, another version's run, an object that the run was not started with or
@@ -277,8 +286,10 @@ def resume(
             also_seen=directory.also_seen,
         )
     check_complete(config)
-    if optimizer is not None:
-        _check_trained(config, "optimizer")
+    for name, value in (("optimizer", optimizer), ("mesh", mesh)):
+        if value is not None:
+            _check_trained(config, name)
+    mesh = mesh_of(mesh)
     if (directory.optimizer == "custom") != (optimizer is not None):
         raise InputError(
             f"{path}: the run was started with optimizer {directory.optimizer!r}; "
@@ -289,7 +300,8 @@ def resume(
     with directory.locked(), resumable(directory):
         directory.begin_again()
         if isinstance(config, TrainConfig):
-            trainer = Trainer(directory.split, config, optimizer, directory, reporter)
+            split = directory.split
+            trainer = Trainer(split, config, optimizer, directory, reporter, mesh=mesh)
             if not checkpoint_folders(directory.checkpoints):
                 reporter.noted("no checkpoint yet: the run starts again")
             trained = train_on(trainer, directory, reporter)
@@ -328,6 +340,7 @@ def refit(
     protocol: Literal["fixed", "all"] = "fixed",
     out: Path | str | None = None,
     reporter: Reporter | None = None,
+    mesh: Mesh | str | None = None,
 ) -> FitResult:
     """Train anew on more than train, with what a run chose on validation.
 
@@ -340,6 +353,7 @@ def refit(
             test too, for serving.
         out: a new directory for the new run.
         reporter: receives progress.
+        mesh: as :func:`fit` takes it.
 
     Raises:
         InputError: no finished run, one under another protocol, or one that was made with objects
@@ -362,7 +376,8 @@ def refit(
         config = dataclasses.replace(config, optimization=optimization)
     data = {"refit_of": str(path), **old.data}
     known = SeenIds.of_rows(old.split, old.also_seen)
-    return fit(old.split, config, out=out, reporter=reporter, data=data, also_seen=known)
+    about: dict[str, Any] = {"out": out, "reporter": reporter, "data": data, "mesh": mesh}
+    return fit(old.split, config, **about, also_seen=known)
 
 
 def _check_trained(config: Config, argument: str) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lightgcn_jax.errors import naming
 from lightgcn_jax.evaluation.scorer import Scorer
 from lightgcn_jax.runs.closed_form import rebuild
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.scorers import from_tensors, head_shapes, tensor_names
-from lightgcn_jax.runs.stored_split import naming
 from lightgcn_jax.settings.config import Config, TrainConfig
 from lightgcn_jax.settings.registry import StandIn
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from jax.sharding import Mesh
+
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend, choose_ordering
 from lightgcn_jax.graph import node_order, training_graph
 from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.sharding import balanced
+from lightgcn_jax.sharding.mesh import MODEL
 
 
 def training_ordering(config: TrainConfig, num_edges: int) -> str:
@@ -21,13 +25,15 @@ def training_ordering(config: TrainConfig, num_edges: int) -> str:
     return choose_ordering(config.ordering, num_edges, backend=backend).name
 
 
-def in_training_order(split: Split, config: TrainConfig) -> Split:
+def in_training_order(split: Split, config: TrainConfig, mesh: Mesh | None = None) -> Split:
     """The split with its rows in the order that training is fastest in.
 
     Args:
         split: the protocol is applied.
         config: the settings of a trained model.
+        mesh: the devices that tables are shared out over.
     """
     ordering = training_ordering(config, len(split.train))
     order = None if ordering == "none" else node_order(training_graph(split), ordering)
-    return split if order is None else split.reordered(*order)
+    split = split if order is None else split.reordered(*order)
+    return split if mesh is None else balanced(split, mesh.shape[MODEL])

@@ -24,6 +24,8 @@ def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> S
         strategies: the run's.
     """
     nodes = strategies.model.apply(params.model, inputs.operator)
+    if inputs.layout is not None:
+        nodes = nodes[inputs.rows(jnp.arange(inputs.graph.num_nodes, dtype=jnp.int32))]
     users, items = split_nodes(nodes, inputs.graph.num_users)
     users, items = strategies.score.vectors(users, items, inputs.offsets)
     return strategies.score.scorer(users, items, params.head)

@@ -51,19 +51,6 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise InputError(f"{path}: expected {expected}, got {error}") from None
 
 
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """An error of what a file holds names the file.
-
-    Args:
-        path: the file.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
 def write_ids(folder: Path, split: Split) -> None:
     """Write the users' and the items' external ids in row order, and the items' titles.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.stats
+import scipy  # which imports stats where it is asked for: a fifth of a command's start
 
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.evaluation.parts import EvaluationSets

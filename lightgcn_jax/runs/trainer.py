@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from lightgcn_jax.allocator import give_back_unused
+from lightgcn_jax.arrays import default_device
 from lightgcn_jax.data import Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.errors import InputError
@@ -38,6 +40,8 @@ from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.settings.protocols import SELECTION_PART
 from lightgcn_jax.settings.registry import own_objects
+from lightgcn_jax.sharding import Layout, ShardedStorage
+from lightgcn_jax.sharding.mesh import shown
 from lightgcn_jax.training.epoch import plan_epoch
 from lightgcn_jax.training.step import Params, TrainState
 from lightgcn_jax.training.strategies import StepCost, StepInputs, TracedSettings
@@ -55,6 +59,7 @@ class Trainer:
         variants: settings that differ between runs trained at once (see
             :func:`lightgcn_jax.runs.replicas.replicas_of`). With any, test is not ranked: it is for
             what was chosen among them.
+        mesh: the devices that tables and batches are shared out over; None for one device.
 
     Raises:
         InputError: settings do not fit, or an object of one's own is not what training needs.
@@ -68,6 +73,7 @@ class Trainer:
         directory: RunDirectory | None,
         reporter: Reporter,
         variants: Sequence[Mapping[str, Any]] = (),
+        mesh: Mesh | None = None,
     ):
         check_own_objects(config, len(split.users) + len(split.items))
         self.config, self.directory, self.reporter = config, directory, reporter
@@ -78,6 +84,7 @@ class Trainer:
         self.graph = graph = training_graph(split)
         least = StepCost.of(graph, self.strategies).least_bytes * len(self.replicas)
         check_memory(least, "dim, batch_size, negatives or number of seeds")
+        self.layout = None if mesh is None else Layout(graph.num_users, graph.num_items, mesh)
         self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
         self.plan = plan_epoch(graph, self.strategies, len(self.replicas))
         strategies = tuple(replica.config.strategies for replica in self.replicas)
@@ -117,9 +124,14 @@ class Trainer:
     def inputs(self) -> StepInputs:
         """What the steps read."""
         inputs = StepInputs.of(
-            self.graph, self.strategies, backend=self.backend, replicas=len(self.replicas)
+            self.graph,
+            self.strategies,
+            backend=self.backend,
+            replicas=len(self.replicas),
+            layout=self.layout,
         )
-        check_vectors(self.config, self.graph.num_nodes, inputs.operator)
+        rows = self.graph.num_nodes if self.layout is None else self.layout.num_rows
+        check_vectors(self.config, rows, inputs.operator)
         return inputs
 
     def initial_states(self) -> TrainState:
@@ -143,6 +155,8 @@ class Trainer:
             TrainingDiverged: the loss became NaN or infinite.
             Interrupted: Ctrl-C.
         """
+        if self.layout is not None:
+            arrays = self.layout.put(arrays)
         if not self._is_over(progress):
             arrays = self._run_epochs(arrays, progress)
         return self._finish(arrays, progress)
@@ -261,7 +275,9 @@ class Trainer:
             params: the parameters of all replicas.
             index: the replica's.
         """
-        return self._programs.score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
+        scorer = self._programs.score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
+        # Ranking is one device's work.
+        return scorer if self.layout is None else jax.device_put(scorer, default_device())
 
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
@@ -289,6 +305,8 @@ class Trainer:
             return
         plan = self.plan
         step = progress.epoch * plan.steps_per_epoch + progress.call * plan.steps_per_call
+        # As one device has them, so that any mesh can go on with them.
+        arrays = arrays if self.layout is None else self.layout.take(arrays)
         save_checkpoint(self.directory.checkpoints, step, arrays, dataclasses.asdict(progress))
 
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
@@ -307,8 +325,9 @@ class Trainer:
                 f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
                 f"lower learning rate than {self.config.optimization.learning_rate:g}"
             )
-        summary = summarize(self.config, ranked, chosen, self._details(arrays, progress))
-        best = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), arrays.best)
+        summary = summarize(self.config, ranked, chosen, self._details(progress))
+        best = arrays.best if self.layout is None else self.layout.take(arrays.best)
+        best = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), best)
         if self.directory is not None:
             assert isinstance(kept, Tables)
             self.directory.write_embeddings(*map(np.asarray, kept.embeddings()))
@@ -331,11 +350,13 @@ class Trainer:
         ranked = known | rank_parts(scorer, self.sets, rest, self.config.ks)
         return label | {"best_epoch": best_epoch} | ranked
 
-    def _details(self, arrays: TrainArrays, progress: Progress) -> dict[str, Any]:
+    def _details(self, progress: Progress) -> dict[str, Any]:
         """What the summary says beside the metrics."""
         selected = SELECTION_PART[self.config.protocol]
         finished = progress.epoch >= self.config.optimization.epochs
-        table = table_of(arrays.best.model)
+        # Of the nodes that there are, not of rows that fill up a shard.
+        shapes = self.array_template().best
+        table, replicas = table_of(shapes.model), len(self.replicas)
         return {
             "train_seconds": round(progress.train_seconds, 3),
             "compile_seconds": round(progress.compile_seconds, 3),
@@ -344,8 +365,20 @@ class Trainer:
             "stopped_by": "epochs" if finished else "patience",
             "selected_by": "nothing" if selected is None else f"{selected} {self.config.metric}",
             **split_figures(self.sets),
-            "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(arrays.best)),
-            "embedding_parameters": 0 if table is None else table[0].size,
+            "parameters": sum(one.size for one in jax.tree.leaves(shapes)) // replicas,
+            "embedding_parameters": 0 if table is None else table.size // replicas,
             "backend": self.backend,
             "ordering": training_ordering(self.config, self.graph.num_edges),
+            **self._mesh_figures(),
         }
+
+    def _mesh_figures(self) -> dict[str, Any]:
+        if self.layout is None:
+            return {}
+        storage = getattr(self.inputs.operator, "storage", None)
+        figures: dict[str, Any] = {"mesh": shown(self.layout.mesh)}
+        if isinstance(storage, ShardedStorage):
+            figures["exchange"] = storage.exchange
+            figures["rows_received_a_device"] = storage.rows_received
+            figures["edges_most_over_mean"] = round(storage.unevenness, 3)
+        return figures

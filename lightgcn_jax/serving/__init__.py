@@ -5,6 +5,7 @@ from lightgcn_jax.serving.artifact import export_program
 from lightgcn_jax.serving.export import EXPORT_SUFFIXES, export
 from lightgcn_jax.serving.folder import save_folder
 from lightgcn_jax.serving.index import Index
+from lightgcn_jax.serving.reading import reading_recommender
 from lightgcn_jax.serving.recommender import Recommender
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "Recommender",
     "export",
     "export_program",
+    "reading_recommender",
     "save_folder",
 ]

@@ -130,11 +130,15 @@ def ranked_rows(
     # Queries are filled up to a power of two, so that batches of many sizes share few programs.
     padding = power_of_two(len(rows)) - len(rows)
     ranking = best(np.pad(rows, (0, padding), mode="edge"))
-    answers = []
-    for found, scores in zip(ranking.items[: len(rows)], ranking.scores, strict=False):
-        available = found >= 0
-        answers.append(Ranked(ranked_ids.external(found[available]), scores[available]))
-    return answers
+    items, scores = (one[: len(rows)] for one in ranking)
+    available = items >= 0
+    # All ids at once: looking them up costs more than putting them into lists.
+    ids, ends = ranked_ids.external(items[available]), np.cumsum(available.sum(axis=1)).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        Ranked(ids[start:end], own[there])
+        for start, end, own, there in zip(starts, ends, scores, available, strict=True)
+    ]
 
 
 def best_of(

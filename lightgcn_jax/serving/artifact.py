@@ -23,8 +23,9 @@ import numpy as np
 
 from lightgcn_jax.arrays import Array
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import exact_top_k, whole_number
+from lightgcn_jax.evaluation.ranking import whole_number
 from lightgcn_jax.evaluation.scorer import Tables, exact_scores
+from lightgcn_jax.evaluation.top_k import exact_top_k
 from lightgcn_jax.files import replacing
 from lightgcn_jax.serving.export import id_array
 from lightgcn_jax.serving.recommender import Recommender

@@ -32,6 +32,7 @@ from lightgcn_jax.evaluation.scorer import InnerProduct
 from lightgcn_jax.files import replaceable, whole_folder
 from lightgcn_jax.json_files import read_json, write_json
 from lightgcn_jax.serving.answers import Ranked, best_of, cut_to, known_rows, ranked_rows
+from lightgcn_jax.serving.blocks import BLOCK_ROWS, best_in_blocks
 from lightgcn_jax.serving.lists import InvertedLists
 from lightgcn_jax.shown import Shown
 
@@ -236,14 +237,17 @@ class Index(Shown):
         return self._exact(queries, k)
 
     def _exact(self, queries: np.ndarray, k: int) -> Ranking:
+        if isinstance(self._vectors, np.memmap) and len(self.ids) > BLOCK_ROWS:
+            return best_in_blocks(self._vectors, self._is_there, queries, k)
         ready, allowed = self._on_device()
         asked = with_queries(ready, None, jnp.asarray(queries))
         return best_of(asked, np.arange(len(queries)), k, None, allowed[: ready.all_items])
 
     def _on_device(self) -> tuple[ReadyScorer, np.ndarray]:
-        """The vectors, filled up to a power of two so that a few more compile nothing, and which of
-        the rows may be found."""
-        padding = power_of_two(len(self.ids)) - len(self.ids)
+        """The vectors, filled up to an eighth of a power of two so that a few more compile nothing,
+        and which of the rows may be found."""
+        step = max(1, power_of_two(len(self.ids)) // 8)
+        padding = -len(self.ids) % step
         if self._ready is None:
             table = jnp.asarray(np.pad(self._vectors, ((0, padding), (0, 0))))
             self._ready = ready_scorer(InnerProduct(table[:1], table))
@@ -364,7 +368,7 @@ def _checked(
     name: str, vectors: Any, rows: int | None, width: int | None, metric: Metric
 ) -> np.ndarray:
     """Finite float32, of length 1 where directions are compared."""
-    table = np.asarray(vectors)
+    table = np.asanyarray(vectors)
     shape = ["n" if rows is None else rows, "D" if width is None else width]
     fits = table.ndim == 2 and table.dtype.kind == "f"
     fits = fits and rows in (None, len(table)) and width in (None, table.shape[1])
@@ -373,7 +377,8 @@ def _checked(
         raise InputError(
             f"{name}: expected float32[{expected}], got {table.dtype}{list(table.shape)}"
         )
-    table = table.astype(np.float32)
+    # What lies on the disk stays there.
+    table = table.astype(np.float32, copy=not isinstance(vectors, np.memmap))
     if not np.isfinite(table).all():
         raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
     if metric == "cosine":

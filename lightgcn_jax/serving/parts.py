@@ -74,7 +74,7 @@ class Parts(Shown):
     @property
     def at_once(self) -> int:
         """How many queries are ranked in one block."""
-        return queries_at_once(self._ready.scorer)
+        return queries_at_once(self._ready)
 
     @cached_property
     def _cold_users(self) -> np.ndarray:

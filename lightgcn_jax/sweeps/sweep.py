@@ -17,7 +17,7 @@ from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
-from lightgcn_jax.files import locked
+from lightgcn_jax.files import held
 from lightgcn_jax.interrupts import Interrupted, explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.closed_form import fits
@@ -114,10 +114,10 @@ def resume_sweep(path: Path | str, *, reporter: Reporter | None = None) -> Sweep
 
 def _go_on(directory: SweepDirectory, reporter: Reporter) -> SweepResult:
     path, config, start = directory.path, directory.config, directory.start
-    held = f"{path}: another process runs this sweep; wait for it or stop it"
+    taken = f"{path}: another process runs this sweep; wait for it or stop it"
     run = refitted = None
     way_on = f"interrupted; go on with: lightgcn-jax sweep --resume {shlex.quote(str(path))}"
-    with locked(path / ".lock", held), explained(way_on):
+    with held(path, taken), explained(way_on):
         try:
             while group := directory.ask():
                 _train_group(directory, group, reporter)

@@ -79,11 +79,15 @@ def train_step(
     Returns:
         The state after the step, and the loss before it.
     """
+    layout = inputs.layout
+    if layout is not None:
+        batch = layout.shared_out(batch, len(batch.users))
     gradient = jax.grad(batch_loss, has_aux=True)
     gradients, loss = gradient(state.params, batch, inputs, strategies, traced, key)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = cast(Params, optax.apply_updates(state.params, updates))
-    return TrainState(params, opt_state, state.step + 1), loss
+    state = TrainState(params, opt_state, state.step + 1)
+    return state if layout is None else layout.constrained(state), loss
 
 
 def batch_loss(
@@ -109,7 +113,7 @@ def batch_loss(
         key: randomness of what the model drops; without one nothing is dropped.
     """
     traced = traced or TracedSettings.of(strategies)
-    nodes = batch.nodes(inputs.graph.num_users)
+    nodes = inputs.rows(batch.nodes(inputs.graph.num_users))
     rows = strategies.model.apply_rows(params.model, inputs.operator, nodes, key)
     positives, negatives = _scores(params, batch, inputs, strategies, rows)
     negatives, valid = strategies.sampler.chosen(negatives, batch.valid)

@@ -11,11 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Scalar
+from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.heads import Inner, Score
-from lightgcn_jax.models.model import Model
+from lightgcn_jax.models.model import Model, Nodes
+from lightgcn_jax.sharding.layout import Layout
+from lightgcn_jax.sharding.storage import Sharded
 from lightgcn_jax.training.losses import BPR, Loss
 from lightgcn_jax.training.optimizer import Optimization
 from lightgcn_jax.training.samplers import (
@@ -132,6 +135,7 @@ class StepInputs(NamedTuple):
         offsets: ``float[I]``, what the popularity offset adds to each item's scores, or None.
         importance: ``float32[E]`` in the order of the users' CSR, each interaction's weight over
             their mean; None where all count alike.
+        layout: where the nodes lie in tables on a mesh; None where each is its own row.
     """
 
     graph: BipartiteGraph
@@ -140,6 +144,15 @@ class StepInputs(NamedTuple):
     users_with_items: Ids
     offsets: Float[Array, " items"] | None = None
     importance: Float[Array, " edges"] | None = None
+    layout: Layout | None = None
+
+    def rows(self, nodes: Ids) -> Ids:
+        """The rows of nodes in the tables.
+
+        Args:
+            nodes: ``int32``, users first.
+        """
+        return nodes if self.layout is None else self.layout.rows(nodes)
 
     @classmethod
     def of(
@@ -149,16 +162,25 @@ class StepInputs(NamedTuple):
         *,
         backend: Any = "auto",
         replicas: int = 1,
+        layout: Layout | None = None,
     ) -> StepInputs:
         """Put together what the strategies read of a graph.
 
         Args:
             graph: the training interactions.
             strategies: the run's.
-            backend: storage of the operator.
+            backend: storage of the operator; on a mesh the name of what multiplies on a shard.
             replicas: runs that are trained at once.
+            layout: of tables on a mesh.
+
+        Raises:
+            InputError: the model reads something of the graph that cannot be shared out.
         """
+        if layout is not None and isinstance(backend, str):
+            backend = Sharded(layout, choose_backend(backend, num_entries=2 * graph.num_edges).name)
         operator = strategies.model.operator_of(graph, backend)
+        if layout is not None:
+            operator = _laid_out(operator, layout)
         # Under vmap a condition runs both its branches.
         if replicas == 1 and isinstance(operator, Operator) and strategies.model.layers:
             operator = operator.planned_for(StepCost.of(graph, strategies).entries)
@@ -169,7 +191,18 @@ class StepInputs(NamedTuple):
         weights, importance = graph.weights(), None
         if weights is not None:
             importance = jnp.asarray((weights / weights.mean(dtype=np.float64)).astype(np.float32))
-        return cls(graph, operator, sampler, jnp.asarray(with_items), offsets, importance)
+        return cls(graph, operator, sampler, jnp.asarray(with_items), offsets, importance, layout)
+
+
+def _laid_out(operator: Any, layout: Layout) -> Any:
+    if isinstance(operator, Nodes):
+        return Nodes(operator.num_users, layout)
+    if not isinstance(operator, Operator):
+        raise InputError(
+            f"mesh: expected a model that reads an operator, got one that reads "
+            f"{type(operator).__name__}; train it on one device"
+        )
+    return operator
 
 
 class StepCost(NamedTuple):

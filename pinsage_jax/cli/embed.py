@@ -18,12 +18,11 @@ from lightgcn_jax.cli.source import FileFormat
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.spellings import UnknownIds, check_fit
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from pinsage_jax.cli.runs import neighbours_of, print_neighbours
 from pinsage_jax.cli.source import FeatureReading
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import Items, items_of_frame
-from pinsage_jax.features.inputs import naming
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added, open_items
 from pinsage_jax.serving.live_items import GROWTH, Added, LiveItems

@@ -25,7 +25,11 @@ PINSAGE = Program(
     package="pinsage_jax.cli",
     commands=_COMMANDS,
     out_of_memory="try a smaller --dim, --batch-size, --negatives, --neighbors or --hard-cap",
-    spellings={"--neighbours": "--neighbors", "--liked": "--items"},
+    spellings={
+        "--neighbours": "--neighbors",
+        "--liked": "--items",
+        "--context-column": "--user-column",
+    },
 )
 
 

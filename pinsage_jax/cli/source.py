@@ -14,14 +14,13 @@ from lightgcn_jax.cli.source import FileFormat, Folder, Text
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.roles import EVENT_FLAG, WEIGHT_FLAG
 from lightgcn_jax.data.spellings import UnknownIds
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, from_files, load_items, with_pairs
 from pinsage_jax.data.world import PinWorld, generate_pins
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.delimited import Quoting
 from pinsage_jax.features.files import FeatureFile, align, load_features
-from pinsage_jax.features.inputs import naming
 from pinsage_jax.tasks.holdout import (
     cooccurrence_task,
     explicit_task,

@@ -84,7 +84,7 @@ def with_pairs(data: ItemData, path: Path) -> ItemData:
     Raises:
         InputError: the file cannot be read, or most of its pairs name an item that is unknown.
     """
-    found = read_interactions(path, user_column="query", item_column="positive")
+    found = read_interactions(path, user_column="query", item_column="positive", missing="error")
     known = data.interactions.items
     queries, positives = (
         known.rows(ids.ids)[rows]

@@ -215,7 +215,7 @@ class ContextRecommender:
     @property
     def at_once(self) -> int:
         """How many queries are ranked in one block."""
-        return queries_at_once(self._ready.scorer)
+        return queries_at_once(self._ready)
 
     @cached_property
     def _asking(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.estimators.tables import as_list, frame_of, is_many
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.serving.answers import Ranked
@@ -23,7 +23,6 @@ from pinsage_jax.estimators.given import feature_frame, lists_of
 from pinsage_jax.estimators.recommending import ContextRecommender
 from pinsage_jax.features.columns import Kind
 from pinsage_jax.features.files import items_of_frame
-from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import FinishedRun, features_of, open_items, read_finished

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,19 +53,6 @@ def require(fine: Any, where: str, expected: str, got: Any) -> None:
     """
     if not fine:
         raise InputError(f"{where}: expected {expected}, got {repr(got)[:80]}")
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put a file's name before what an error says, where it is not there.
-
-    Args:
-        path: the file.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
 def checked_integers(name: str, values: Any, low: int, bound: int) -> np.ndarray:

@@ -39,12 +39,11 @@ import safetensors.numpy
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.parquet_files import read_parquet
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import (
-    locked,
+    held,
     refuse_links,
-    remove_abandoned,
     replacing,
     whole_folder,
     write_text,
@@ -53,7 +52,6 @@ from lightgcn_jax.json_files import read_json, read_json_lines, write_json
 from lightgcn_jax.runs.metadata import EPOCH
 from lightgcn_jax.sums import Sums, remove_sums, write_last
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.features.inputs import naming
 from pinsage_jax.features.schema import FeatureSchema
 from pinsage_jax.runs.metadata import SETTINGS, SUMMARY
 
@@ -111,12 +109,9 @@ class PinSageRun:
         document(run.path / "config.json", run.record, SETTINGS)
         return run
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for this process while it trains or gets new items."""
-        remove_abandoned(self.path)
-        with locked(self.path / ".lock", f"{self.path}: another process is at work on this run"):
-            yield
+        return held(self.path, f"{self.path}: another process is at work on this run")
 
     @property
     def checkpoints(self) -> Path:

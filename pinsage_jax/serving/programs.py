@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int
+from lightgcn_jax.diffusion.native import largest_products, multiplies, on_platform
+from lightgcn_jax.graph import CsrRows
 from pinsage_jax.encoder.pinsage import PinSage, applied, unit
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
@@ -86,11 +88,22 @@ def nearest(
         by: ``score`` or ``cosine``.
     """
     vectors = unit(vectors) if by == "cosine" else vectors
-    scores = vectors[rows] @ vectors.T
-    places = jnp.arange(vectors.shape[0], dtype=jnp.int32)[None, :]
-    scores = jnp.where((places < known) & (places != rows[:, None]), scores, -jnp.inf)
-    best, found = jax.lax.top_k(scores, k)
-    return found.astype(jnp.int32), best
+    places = jnp.arange(vectors.shape[0], dtype=jnp.int32)
+
+    def by_kernel(rows: Ids) -> tuple[Array, Array]:
+        queries = jnp.arange(rows.shape[0] + 1, dtype=jnp.int32)
+        itself = CsrRows(queries, rows, longest=1)
+        given = vectors, vectors[rows], k, places < known
+        return largest_products(*given, itself, queries[:-1])
+
+    def by_sorting(rows: Ids) -> tuple[Array, Array]:
+        scores = vectors[rows] @ vectors.T
+        may_be = (places < known)[None, :] & (places[None, :] != rows[:, None])
+        best, found = jax.lax.top_k(jnp.where(may_be, scores, -jnp.inf), k)
+        return found.astype(jnp.int32), best
+
+    there_is_one = multiplies(vectors, vectors)
+    return on_platform(by_kernel, by_sorting)(rows) if there_is_one else by_sorting(rows)
 
 
 def nearest_in_batches(

@@ -9,6 +9,7 @@ import pytest
 from lightgcn_jax import files
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import (
+    held,
     locked,
     refuse_links,
     remove_abandoned,
@@ -156,6 +157,29 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(
             assert own.exists()
         (tmp_path / "run").unlink()
     assert sorted(os.listdir(tmp_path)) == [".other.1a2b3c4d.tmp", "run", "run[1]"]
+
+
+def test_who_holds_a_folder_removes_what_a_killed_process_left_in_it(tmp_path):
+    names = (".sums.json.1a2b3c4d.tmp", "fresh/.a.npy.1a2b3c4d.tmp", "a.tmp", ".hidden.tmp", "one")
+    (tmp_path / "fresh").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    with replacing(tmp_path / "other") as own:
+        os.utime(own, (0, 0))
+        held_by_two = (held(tmp_path, "taken"), held(tmp_path, "taken"))
+        with held_by_two[0], pytest.raises(InputError, match="taken"), held_by_two[1]:
+            pass
+        assert own.exists()
+    assert sorted(os.listdir(tmp_path)) == [
+        ".hidden.tmp",
+        ".lock",
+        "a.tmp",
+        "fresh",
+        "one",
+        "other",
+    ]
+    assert not os.listdir(tmp_path / "fresh")
 
 
 def test_a_name_of_any_length_that_the_disk_takes(tmp_path):

@@ -1,8 +1,12 @@
 """Diffusion by C++ kernels of our own, called from compiled programs on CPU."""
 
 from lightgcn_jax.diffusion.native.gathered import gathered_sums, scattered_sums
-from lightgcn_jax.diffusion.native.largest import largest_of_columns
-from lightgcn_jax.diffusion.native.library import on_platform
+from lightgcn_jax.diffusion.native.largest import (
+    largest_of_columns,
+    largest_products,
+    multiplies,
+)
+from lightgcn_jax.diffusion.native.library import on_platform, runs_by_default
 from lightgcn_jax.diffusion.native.storage import NativeStorage
 from lightgcn_jax.diffusion.native.tall import tall_product
 
@@ -10,7 +14,10 @@ __all__ = [
     "NativeStorage",
     "gathered_sums",
     "largest_of_columns",
+    "largest_products",
+    "multiplies",
     "on_platform",
+    "runs_by_default",
     "scattered_sums",
     "tall_product",
 ]

@@ -45,6 +45,10 @@ constexpr int64_t kTaskScores = int64_t{1} << 20;
 constexpr int64_t kBytesAddedTo = int64_t{4} << 20;
 constexpr int64_t kAddedAhead = 4;
 constexpr int64_t kTasksAThread = 4;
+// Vectors that one task multiplies by a table, and bytes of its rows that it goes over again for the
+// next group of them.
+constexpr int64_t kQueriesAtOnce = 256;
+constexpr int64_t kBytesNear = int64_t{128} << 10, kLeastNear = 12;
 
 // Rows of two tall tables that are multiplied at a time, which stay near; and those that one sum runs
 // over, before the sums are added up in their order: the same bits whatever the threads are.
@@ -143,119 +147,21 @@ struct Tall {
   int64_t filled;  // b_width, rounded up to whole registers
 };
 
-// Rows that may not be among the largest of a column, in ascending order. Whoever asks goes down the
-// column once.
-class Hidden {
- public:
-  Hidden(const int32_t* next, const int32_t* end) : next_(next), end_(end) {}
+#include "best.inc"
 
-  IN_LOOPS bool Holds(int64_t row) {
-    while (next_ < end_ && *next_ < row) ++next_;
-    return next_ < end_ && *next_ == row;
-  }
-
- private:
-  const int32_t* next_;
-  const int32_t* end_;
-};
-
-// The k largest entries of each column of scores with their rows, of equal ones the first. Those
-// that row queries[column] of a matrix of hidden rows holds are left out.
+// The largest entries of each column of scores.
 template <class T>
 struct Largest {
   const T* scores;
-  int64_t rows, columns, k;
-  int32_t* items;
-  T* values;
-  Offsets offsets;
-  const int32_t* hidden;
-  int64_t hidden_rows;  // 0: nothing is hidden
-  const int32_t* queries;
-
-  Hidden HiddenOf(int64_t column) const {
-    if (hidden_rows == 0) return {nullptr, nullptr};
-    const int64_t row = std::clamp<int64_t>(queries[column], 0, hidden_rows - 1);
-    return {hidden + offsets[row], hidden + offsets[row + 1]};
-  }
+  Found<T> found;
 };
 
-// The k largest of what is added, in ascending order of their rows; no numbers at all once one of
-// them was none. Few are kept sorted: to move those that are worse takes less than a way down a
-// heap, whose every step is a guess. Many are a heap until they are written.
+// The largest inner products of each vector with the rows of a table.
 template <class T>
-class Best {
- public:
-  explicit Best(int64_t k) : k_(k) { kept_.reserve(std::min(k, kMostSorted)); }
-
-  // Returns what the next one has to exceed.
-  IN_LOOPS T Add(T score, int64_t row) {
-    spoilt_ = spoilt_ || score != score;
-    if (spoilt_) return std::numeric_limits<T>::infinity();
-    const Entry added{score, static_cast<int32_t>(row)};
-    const bool was_full = Full();
-    if (!was_full) kept_.push_back(added);
-    if (k_ <= kMostSorted) {
-      Insert(added);
-    } else if (was_full) {
-      ReplaceWorst(added);
-    } else {
-      std::push_heap(kept_.begin(), kept_.end());
-    }
-    if (!Full()) return -std::numeric_limits<T>::infinity();
-    return k_ <= kMostSorted ? kept_.back().score : kept_.front().score;
-  }
-
-  // Best first; -1 and -infinity where there were fewer.
-  void Write(int32_t* rows, T* scores) {
-    if (k_ > kMostSorted) std::sort_heap(kept_.begin(), kept_.end());
-    if (spoilt_) kept_.assign(k_, {std::numeric_limits<T>::quiet_NaN(), -1});
-    for (int64_t place = 0; place < k_; ++place) {
-      const bool there = place < static_cast<int64_t>(kept_.size());
-      rows[place] = there ? kept_[place].row : -1;
-      // Zeros lose their sign.
-      scores[place] = there ? kept_[place].score + T(0) : -std::numeric_limits<T>::infinity();
-    }
-  }
-
- private:
-  static constexpr int64_t kMostSorted = 64;
-
-  struct Entry {
-    T score;
-    int32_t row;
-
-    // Better first; a heap of these has the worst one on top.
-    IN_LOOPS bool operator<(const Entry& other) const {
-      return score != other.score ? score > other.score : row < other.row;
-    }
-  };
-
-  IN_LOOPS bool Full() const { return static_cast<int64_t>(kept_.size()) == k_; }
-
-  // In the place of the last one, behind all that are as good: their rows come before.
-  IN_LOOPS void Insert(Entry added) {
-    int64_t place = static_cast<int64_t>(kept_.size()) - 1;
-    for (; place > 0 && kept_[place - 1].score < added.score; --place) {
-      kept_[place] = kept_[place - 1];
-    }
-    kept_[place] = added;
-  }
-
-  // One way down the heap, where to take the worst one off and to add another are two.
-  IN_LOOPS void ReplaceWorst(Entry added) {
-    int64_t hole = 0;
-    for (int64_t child = 1; child < k_; child = 2 * hole + 1) {
-      if (child + 1 < k_ && kept_[child] < kept_[child + 1]) ++child;
-      if (!(added < kept_[child])) break;
-      kept_[hole] = kept_[child];
-      hole = child;
-    }
-    kept_[hole] = added;
-  }
-
-  int64_t k_;
-  bool spoilt_ = false;
-  std::vector<Entry> kept_;
+struct Products {
+  const T* table;
+  const T* vectors;
+  int64_t dim;
 };
 
 // The loops once for each instruction set, in one binary.
@@ -283,6 +189,7 @@ inline uint32_t NotBelow(const T* scores, const T* bars) {
 }
 #include "rows.inc"
 #include "top_k.inc"
+#include "products.inc"
 #include "tall.inc"
 }  // namespace baseline
 #undef STREAM
@@ -323,6 +230,7 @@ inline void Stream(void* to, Bits bits) {
 }
 #include "rows.inc"
 #include "top_k.inc"
+#include "products.inc"
 #include "tall.inc"
 }  // namespace avx2
 #undef VECTOR_BYTES
@@ -357,6 +265,7 @@ inline void Stream(void* to, Bits bits) {
 }
 #include "rows.inc"
 #include "top_k.inc"
+#include "products.inc"
 #include "tall.inc"
 }  // namespace avx512
 #undef VECTOR_BYTES
@@ -413,6 +322,15 @@ void (*ColumnLoop())(const Largest<T>&, Range) {
   if (instruction_set == kAvx2) return avx2::LargestOfColumns<T>;
 #endif
   return baseline::LargestOfColumns<T>;
+}
+
+template <class T>
+void (*ProductLoop())(const Products<T>&, const Found<T>&, Range, Range) {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::LargestProducts<T>;
+  if (instruction_set == kAvx2) return avx2::LargestProducts<T>;
+#endif
+  return baseline::LargestProducts<T>;
 }
 
 template <class T>
@@ -570,13 +488,56 @@ void MultiplyTransposed(ffi::ThreadPool& pool, const Product<T>& p, int64_t rows
 template <class T>
 void FindLargest(ffi::ThreadPool& pool, const Largest<T>& p) {
   const auto loop = ColumnLoop<T>();
-  const int64_t lines = (p.columns * sizeof(T) + kLineBytes - 1) / kLineBytes;
-  const int64_t tasks = std::clamp<int64_t>(p.rows * p.columns / kTaskScores, 1, lines);
+  const int64_t columns = p.found.queries;
+  const int64_t lines = (columns * sizeof(T) + kLineBytes - 1) / kLineBytes;
+  const int64_t tasks = std::clamp<int64_t>(p.found.rows * columns / kTaskScores, 1, lines);
   const int64_t a_line = kLineBytes / sizeof(T);
   Share(pool, tasks, [&](int64_t task) {
     loop(p, {lines * task / tasks * a_line,
-             std::min(p.columns, lines * (task + 1) / tasks * a_line)});
+             std::min(columns, lines * (task + 1) / tasks * a_line)});
   });
+}
+
+// Where the queries alone would leave threads idle, the rows of the table are shared out too, and
+// the best of each part are put together.
+template <class T>
+void FindLargestProducts(ffi::ThreadPool& pool, const Products<T>& p, const Found<T>& found) {
+  const auto loop = ProductLoop<T>();
+  const int64_t chunks = (found.queries + kQueriesAtOnce - 1) / kQueriesAtOnce;
+  if (chunks == 0) return;
+  const auto chunk = [&](int64_t at) {
+    return Range{at * kQueriesAtOnce, std::min(found.queries, (at + 1) * kQueriesAtOnce)};
+  };
+  const int64_t products = found.rows * found.queries / chunks * std::max(p.dim, kLeastColumns);
+  const int64_t wanted = 2 * std::max<int64_t>(1, pool.num_threads()) / chunks;
+  const int64_t parts = std::clamp<int64_t>(products / kTaskProducts, 1, std::max<int64_t>(1, wanted));
+  if (parts == 1) {
+    Share(pool, chunks, [&](int64_t task) { loop(p, found, chunk(task), {0, found.rows}); });
+    return;
+  }
+  const int64_t kept = std::min(found.k, found.rows / parts + 1), size = found.queries * kept;
+  const std::unique_ptr<int32_t[]> items(new int32_t[parts * size]);
+  const std::unique_ptr<T[]> values(new T[parts * size]);
+  Share(pool, chunks * parts, [&](int64_t task) {
+    const int64_t part = task % parts;
+    Found<T> of_part = found;
+    of_part.k = kept;
+    of_part.items = items.get() + part * size;
+    of_part.values = values.get() + part * size;
+    loop(p, of_part, chunk(task / parts),
+         {found.rows * part / parts, found.rows * (part + 1) / parts});
+  });
+  for (int64_t query = 0; query < found.queries; ++query) {
+    Best<T> best(found.k);
+    T bar = -std::numeric_limits<T>::infinity();
+    for (int64_t part = 0; part < parts; ++part) {
+      for (int64_t place = part * size + query * kept, left = kept; left > 0; ++place, --left) {
+        if (values[place] <= bar) break;
+        bar = best.Add(values[place], items[place]);
+      }
+    }
+    best.Write(found.items + query * found.k, found.values + query * found.k);
+  }
 }
 
 template <class T>
@@ -754,39 +715,84 @@ ffi::Error MultiplyTallTables(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBu
   });
 }
 
+// What rankings are told and give back, beside the scores.
+struct Asked {
+  ffi::BufferR1<ffi::S32> offsets, hidden, rows_of_hidden;
+  ffi::Result<ffi::BufferR2<ffi::S32>> items;
+  ffi::Result<ffi::AnyBuffer> values;
+
+  template <class T>
+  Found<T> Of(int64_t rows, int64_t queries) {
+    return {rows,
+            queries,
+            items->dimensions()[1],
+            items->typed_data(),
+            static_cast<T*>(values->untyped_data()),
+            {offsets.typed_data(), false},
+            hidden.typed_data(),
+            offsets.dimensions()[0] - 1,
+            rows_of_hidden.typed_data()};
+  }
+};
+
 ffi::Error TopK(ffi::ThreadPool pool, ffi::AnyBuffer scores, ffi::BufferR1<ffi::S32> offsets,
                 ffi::BufferR1<ffi::S32> hidden, ffi::BufferR1<ffi::S32> queries,
                 ffi::Result<ffi::BufferR2<ffi::S32>> items, ffi::Result<ffi::AnyBuffer> values) {
-  if (scores.dimensions().size() != 2 || items->dimensions().size() != 2) {
-    return Refused("scores: expected two axes");
-  }
+  if (scores.dimensions().size() != 2) return Refused("scores: expected two axes");
+  Asked asked{offsets, hidden, queries, items, values};
   return ForTypeOf<float, double>(scores, [&](auto kind) {
     using T = decltype(kind);
-    Largest<T> p{static_cast<const T*>(scores.untyped_data()),
-                 scores.dimensions()[0],
-                 scores.dimensions()[1],
-                 items->dimensions()[1],
-                 items->typed_data(),
-                 static_cast<T*>(values->untyped_data()),
-                 {offsets.typed_data(), false},
-                 hidden.typed_data(),
-                 offsets.dimensions()[0] - 1,
-                 queries.typed_data()};
-    FindLargest(pool, p);
+    FindLargest(pool, Largest<T>{static_cast<const T*>(scores.untyped_data()),
+                                 asked.Of<T>(scores.dimensions()[0], scores.dimensions()[1])});
+  });
+}
+
+ffi::Error TopKProducts(ffi::ThreadPool pool, ffi::AnyBuffer table, ffi::AnyBuffer vectors,
+                        ffi::BufferR1<ffi::PRED> allowed, ffi::BufferR1<ffi::S32> offsets,
+                        ffi::BufferR1<ffi::S32> hidden, ffi::BufferR1<ffi::S32> queries,
+                        ffi::Result<ffi::BufferR2<ffi::S32>> items,
+                        ffi::Result<ffi::AnyBuffer> values) {
+  if (table.dimensions().size() != 2 || vectors.dimensions().size() != 2) {
+    return Refused("tables: expected two axes");
+  }
+  if (table.dimensions()[1] != vectors.dimensions()[1]) return Refused("tables: expected equal widths");
+  if (table.element_type() != vectors.element_type()) return Refused("tables: expected one type");
+  const int64_t rows = table.dimensions()[0], count = vectors.dimensions()[0];
+  const int64_t numbers = allowed.element_count();
+  if (numbers != 0 && numbers != rows && numbers != rows * count) {
+    return Refused("allowed: expected none, one for each row, or as many for each vector");
+  }
+  Asked asked{offsets, hidden, queries, items, values};
+  return ForTypeOf<float, double>(table, [&](auto kind) {
+    using T = decltype(kind);
+    Found<T> found = asked.Of<T>(rows, count);
+    if (numbers != 0) found.allowed = allowed.typed_data();
+    found.allowed_step = numbers == rows ? 0 : rows;
+    FindLargestProducts(pool,
+                        Products<T>{static_cast<const T*>(table.untyped_data()),
+                                    static_cast<const T*>(vectors.untyped_data()),
+                                    table.dimensions()[1]},
+                        found);
   });
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(top_k, TopK,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::BufferR1<ffi::S32>>()
-                                  .Arg<ffi::BufferR1<ffi::S32>>()
-                                  .Arg<ffi::BufferR1<ffi::S32>>()
-                                  .Ret<ffi::BufferR2<ffi::S32>>()
-                                  .Ret<ffi::AnyBuffer>());
+#define ASKED(bound)               \
+  bound.Arg<ffi::BufferR1<ffi::S32>>() \
+      .Arg<ffi::BufferR1<ffi::S32>>()  \
+      .Arg<ffi::BufferR1<ffi::S32>>()  \
+      .Ret<ffi::BufferR2<ffi::S32>>()  \
+      .Ret<ffi::AnyBuffer>()
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    top_k, TopK, ASKED(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::AnyBuffer>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(top_k_products, TopKProducts,
+                              ASKED(ffi::Ffi::Bind()
+                                        .Ctx<ffi::ThreadPool>()
+                                        .Arg<ffi::AnyBuffer>()
+                                        .Arg<ffi::AnyBuffer>()
+                                        .Arg<ffi::BufferR1<ffi::PRED>>()));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_tall, MultiplyTallTables,
                               ffi::Ffi::Bind()

@@ -19,6 +19,7 @@ CALLS = (
     "multiply_rows_transposed",
     "multiply_tall",
     "top_k",
+    "top_k_products",
 )
 _FOLDER = Path(__file__).parent
 # From the lowest to the highest, as the library counts them.
@@ -101,6 +102,11 @@ def on_platform(native: Callable[..., _T], other: Callable[..., _T]) -> Callable
         return jax.lax.platform_dependent(*given, cpu=native, default=other)
 
     return chosen
+
+
+def runs_by_default() -> bool:
+    """Whether programs call the kernels where nothing else is said of their device."""
+    return load().library is not None and jax.default_backend() == "cpu"
 
 
 def limit_instructions(highest: str = _INSTRUCTION_SETS[-1]) -> str:

@@ -1,12 +1,17 @@
 """Downloads against a local server that misbehaves in every way that real ones do."""
 
+import contextlib
 import email.utils
 import hashlib
+import io
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +20,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightgcn_jax.data.download import download, extract
+from lightgcn_jax.data.download import _OPENER, _Redirects, download
+from lightgcn_jax.data.unpacking import extract
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import locked
+from tests.mutations import refused
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -42,6 +49,9 @@ class Server(ThreadingHTTPServer):
         self.honours_if_range = True
         self.stated_extra = 0  # added to Content-Length
         self.states_length = True
+        self.pause_after: int | None = None  # bytes of a body, until ``paused`` is set
+        self.paused = threading.Event()
+        self.passes_on_to: str | None = None
         self.requests: list[dict[str, str]] = []
 
     @property
@@ -62,6 +72,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.requests.append(dict(self.headers))
+        if server.passes_on_to:
+            self.send_response(302)
+            self.send_header("Location", server.passes_on_to)
+            self.end_headers()
+            return
         if server.statuses:
             status = server.statuses.pop(0)
             self.send_error(status)
@@ -100,7 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
         if server.cut_after is not None and server.cuts:
             server.cuts -= 1
             del body[server.cut_after :]
-        self.wfile.write(body)
+        if server.pause_after:
+            self.wfile.write(body[: server.pause_after])
+            server.paused.wait(60)
+            del body[: server.pause_after or len(body)]
+        with contextlib.suppress(OSError):  # nobody may be there any more
+            self.wfile.write(body)
         self.close_connection = True
 
 
@@ -252,7 +272,7 @@ def test_no_network_is_noticed_soon(target, monkeypatch):
         clock[0] += timeout
         raise urllib.error.URLError("timed out")
 
-    monkeypatch.setattr("urllib.request.urlopen", silent)
+    monkeypatch.setattr(_OPENER, "open", silent)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
     with pytest.raises(InputError, match=r"cannot reach the server .* after 2 attempts"):
@@ -288,7 +308,7 @@ def test_size_catches_a_cut_that_the_server_did_not_state(server, target):
     fetch(server, target, size=len(CONTENT))
     assert_whole(target)
     server.contents = [CONTENT + b"more"]
-    with pytest.raises(InputError, match=r"expected 200,000 bytes, the server sent 200,004"):
+    with pytest.raises(InputError, match=r"expected 200,000 bytes, the server sent more"):
         fetch(server, target, size=len(CONTENT))
 
 
@@ -324,6 +344,52 @@ def test_partial_file_of_unknown_origin_is_not_continued(
     os.utime(part, (partial_time, partial_time))
     fetch(server, target)
     assert_whole(target)
+
+
+def test_what_a_kill_left_is_continued(server, target):
+    server.modified, server.etags = MODIFIED, [""]
+    server.pause_after = 150_000
+    script = (
+        "import sys; from pathlib import Path; from lightgcn_jax.data.download import download; "
+        "download(sys.argv[1], Path(sys.argv[2]), progress=False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, server.url, target])
+    part = target.with_name("file.bin.part")
+    try:
+        while not (part.exists() and part.stat().st_size == 150_000):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+        server.pause_after = None
+        server.paused.set()
+    server.requests = []
+    fetch(server, target)
+    assert_whole(target)
+    assert server.offsets() == [150_000]
+
+
+@pytest.mark.parametrize("states_length", [True, False])
+def test_an_answer_without_end_is_cut_off(server, target, states_length):
+    server.states_length = states_length
+    with pytest.raises(InputError, match=r"expected at most 100,000 bytes, the server (sent|offe)"):
+        fetch(server, target, most=100_000)
+    assert not target.exists()
+    assert sum(one.stat().st_size for one in target.parent.iterdir()) <= 100_000
+    fetch(server, target, size=len(CONTENT), most=100_000)
+    assert_whole(target)
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/x", "file:///etc/passwd", "data:,x"])
+def test_no_server_passes_on_to_another_scheme(server, target, address):
+    server.passes_on_to = address
+    with pytest.raises(InputError, match=r"127\.0\.0\.1"):
+        fetch(server, target)
+    assert not target.exists()
+    asked = urllib.request.Request("https://127.0.0.1/x")
+    with pytest.raises(InputError, match=r"passes on to http://127\.0\.0\.1/y, which is refused"):
+        _Redirects().redirect_request(asked, None, 302, "", {}, "http://127.0.0.1/y")
 
 
 def test_interruption_by_the_user_leaves_a_partial_file_to_continue(server, target, monkeypatch):
@@ -445,3 +511,19 @@ def test_extraction_says_what_is_wrong_with_an_archive(archive, tmp_path):
     with pytest.raises(InputError, match="cannot be unpacked"):
         extract(page, ["ml/ratings.dat"], out)
     assert os.listdir(out) == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_any_damage_of_an_archive_is_one_line_of_its_name(tmp_path, method):
+    sound, packed = io.BytesIO(), tmp_path / "packed.zip"
+    with zipfile.ZipFile(sound, "w", method) as made:
+        made.writestr("log.txt", bytes(range(256)) * 20)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        damaged = bytearray(sound.getvalue())
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        packed.write_bytes(damaged)
+        message = refused(lambda: extract(packed, ["log.txt"], tmp_path / "out"))
+        assert message is None or str(packed) in message, seed
+        if message is None:
+            assert (tmp_path / "out" / "log.txt").read_bytes() == bytes(range(256)) * 20

@@ -85,7 +85,9 @@ def test_folders_of_hive_hold_ids_and_times(tmp_path):
     assert "user_id, date: read from the names of folders" in data.notes
     (tmp_path / "user_id=a b").rename(tmp_path / "user_id=__HIVE_DEFAULT_PARTITION__")
     with pytest.raises(InputError, match=r"HIVE.*part-0.parquet: row 1: column 'user_id'.*missing"):
-        read_interactions(tmp_path)
+        read_interactions(tmp_path, missing="error")
+    data = read_interactions(tmp_path)
+    assert data.users.external(data.user_rows) == ["a/c"] * 3
 
 
 def test_columns_in_the_names_of_folders_of_text_are_not_lost(tmp_path):

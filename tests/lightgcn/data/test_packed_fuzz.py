@@ -11,6 +11,7 @@ import zlib
 import polars as pl
 import pytest
 
+from lightgcn_jax.data import unpacking
 from lightgcn_jax.data.readers import read_interactions
 from lightgcn_jax.errors import InputError
 
@@ -96,3 +97,24 @@ def test_damaged_files_are_refused_in_words(tmp_path):
 def test_many_damaged_files_are_refused_in_words(tmp_path):
     for seed in range(3000):
         check(seed, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip"])
+def test_what_unpacks_without_measure_is_refused(suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "_ALWAYS_FINE", 1 << 20)
+    line = b"1,2\n"
+    packed = {
+        "gz": gzip.compress,
+        "bz2": bz2.compress,
+        "xz": lzma.compress,
+        "zip": lambda content: written(
+            lambda made: zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED).writestr("a.csv", content)
+        ),
+    }[suffix]
+    file = tmp_path / f"log.csv.{suffix}"
+    file.write_bytes(packed(line * (4 << 20)))
+    with pytest.raises(InputError, match="unpacks to more than 200 times its size") as caught:
+        read_interactions(file)
+    assert str(file) in str(caught.value)
+    file.write_bytes(packed(b"user,item\n" + line * 100))
+    assert len(read_interactions(file)) == 100

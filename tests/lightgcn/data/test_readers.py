@@ -329,7 +329,7 @@ def test_malformed_files_are_named_with_the_line(tmp_path, name, content, messag
         assert len(read_interactions(tmp_path / name)) == 4
         return
     with pytest.raises(InputError, match=message):
-        read_interactions(tmp_path / name)
+        read_interactions(tmp_path / name, missing="error")
 
 
 def test_undecodable_adjacency_lists_are_named_with_the_line(tmp_path):
@@ -352,7 +352,7 @@ def test_malformed_parquet_is_named_with_the_row(tmp_path):
     ):
         pl.DataFrame(columns).write_parquet(path)
         with pytest.raises(InputError, match=message):
-            read_interactions(path)
+            read_interactions(path, missing="error")
 
 
 def test_requests_that_do_not_fit_are_named(tmp_path):

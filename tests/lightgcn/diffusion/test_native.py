@@ -403,7 +403,7 @@ import pytest
 from lightgcn_jax.diffusion.native import library
 
 library._FOLDER = Path(sys.argv[1])
-sys.exit(pytest.main([sys.argv[2], "-n", "0", "-s", "-p", "no:cacheprovider", "-k",
+sys.exit(pytest.main([*sys.argv[2:], "-n", "0", "-s", "-p", "no:cacheprovider", "-k",
     "products or large or range or without_rows or 64_bits"]))
 """
 
@@ -429,7 +429,8 @@ def test_sanitizers_find_nothing(tmp_path):
         # What Python and JAX hold until they end is none of our business.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    command = [sys.executable, "-c", SANITIZED, tmp_path, __file__]
+    files = __file__, Path(__file__).with_name("test_largest.py")
+    command = [sys.executable, "-c", SANITIZED, tmp_path, *files]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
     assert " passed" in ended.stdout

@@ -175,7 +175,7 @@ def test_evaluation_compiles(tpu, graph):
     padding_rows = jax.ShapeDtypeStruct((padding,), jnp.int32)
     rows = jax.ShapeDtypeStruct((queries,), jnp.int32)
     width = ranking.group_width(graph.num_items, k)
-    block = functools.partial(ranking._rank_block, k=k, width=width, seen_capacity=4096)
+    block = functools.partial(ranking.rank_block, k=k, width=width, seen_capacity=4096)
     ready = InnerProduct(*tables), padding_rows, None
     _, made = compile_executable(tpu, block, rows, *ready, graph.items_of_user)
     assert made.host_callbacks == 0

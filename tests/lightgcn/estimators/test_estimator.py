@@ -244,6 +244,34 @@ def test_missing_ids_and_what_is_guessed_are_said():
     )
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [("a", 7), (None, 8), (" ", 9), ("b", 7)],
+        np.array([["a", "7"], [np.nan, "8"], ["", "9"], ["b", "7"]], object),
+        pl.DataFrame({"who": ["a", None, " ", "b"], "what": [7, 8, 9, 7]}),
+        pl.DataFrame({"who": ["a", None, " ", "b"], "what": [7, 8, 9, 7]}).lazy(),
+        pd.DataFrame({"who": ["a", None, " ", "b"], "what": [7, 8, 9, 7]}),
+        pd.DataFrame({"who": ["a", None, " ", "b"], "what": [7, 8, 9, 7]}, dtype="string"),
+        {"who": ["a", None, " ", "b"], "what": [7, 8, 9, 7]},
+    ],
+)
+def test_rows_without_an_id_are_left_out_whatever_came(given):
+    found = given_data(given)
+    assert found.data.users.external(found.data.user_rows) == ["a", "b"]
+    assert found.lines[-1] == "2 rows without a user or an item are left out"
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pl.LazyFrame, dict])
+def test_an_only_column_of_dates_is_that_of_the_times(frame):
+    days = ["14.05.2025", "15.05.2025"]
+    found = given_data(frame({"user": ["a", "b"], "item": [1, 2], "bought": days}))
+    assert (found.data.timestamps[1] - found.data.timestamps[0]) == 24 * 3600
+    assert "timestamp='bought'" in found.lines[0]
+    found = given_data(frame({"user": ["a", "b"], "item": [1, 2], "bought": days, "sent": days}))
+    assert found.data.timestamps is None
+
+
 def test_notes_name_arguments(capsys):
     frame = {"user": [1, 1, 2], "item": [7, 8, 7], "rating": [1, 5, 4]}
     Popular(ks=(1,)).fit(frame)

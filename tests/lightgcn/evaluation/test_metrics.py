@@ -7,7 +7,7 @@ import pytest
 from lightgcn_jax.data import Pairs
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, evaluate, metric_names, user_metrics
-from lightgcn_jax.evaluation.ranking import _rank_block
+from lightgcn_jax.evaluation.ranking import rank_block
 from lightgcn_jax.graph import csr_rows
 from tests.lightgcn import oracles
 
@@ -92,7 +92,7 @@ def test_evaluations_of_one_shape_compile_once():
     for _ in range(3):
         users, items = jnp.asarray(rng.normal(size=(31, 4))), jnp.asarray(rng.normal(size=(47, 4)))
         evaluate(InnerProduct(users, items), relevant, ks=(3, 6), seen=seen)
-        compiled.append(_rank_block._cache_size())
+        compiled.append(rank_block._cache_size())
     assert compiled[1:] == compiled[:-1]
 
 

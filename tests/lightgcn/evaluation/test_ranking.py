@@ -236,7 +236,8 @@ def test_any_scorer_ranks_like_its_table(bytes_per_query, chosen):
 
 def test_a_block_holds_no_more_than_the_scorer_allows():
     def at_once(bytes_per_query):
-        return ranking_module.queries_at_once(Table(jnp.zeros((10, 2)), bytes_per_query))
+        table = Table(jnp.zeros((10, 2)), bytes_per_query)
+        return ranking_module.queries_at_once(ready_scorer(table))
 
     assert at_once(0) == ranking_module._BLOCK_SCORES // 10
     assert at_once(1_000_000) == 32
@@ -324,7 +325,7 @@ class Plain(InnerProduct):
 def test_float32_is_ranked_by_products_of_float32(kind):
     """JAX's default is bfloat16 on a TPU and TF32 on recent GPUs, also where a CPU traces it."""
     ready, rows = ready_scorer(kind(jnp.ones((3, 4)), jnp.ones((9, 4)))), jnp.arange(3)
-    block = functools.partial(ranking_module._rank_block, k=2, width=1, seen_capacity=0)
+    block = functools.partial(ranking_module.rank_block, k=2, width=1, seen_capacity=0)
     program = jax.make_jaxpr(block)(rows, ready.scorer, ready.excluded, None, None)
     found = precisions(program.jaxpr)
     assert found
@@ -337,13 +338,13 @@ def test_a_ready_scorer_is_ranked_as_it_is(monkeypatch):
     scorer = tables(rng.normal(size=(5, 3)), rng.normal(size=(1682, 3)))
     ready = ready_scorer(scorer)
     assert ready.scorer.num_items > 1682
-    ranked, rank_block = [], ranking_module._rank_block
+    ranked, rank_block = [], ranking_module.rank_block
 
     def noting(rows, scorer, *arrays, **static):
         ranked.append(scorer.items)
         return rank_block(rows, scorer, *arrays, **static)
 
-    monkeypatch.setattr(ranking_module, "_rank_block", noting)
+    monkeypatch.setattr(ranking_module, "rank_block", noting)
     some = np.flatnonzero(rng.random(1682) < 0.7)
     for k, candidates in ((1, None), (20, None), (20, some), (7, some[1:])):
         got = rank(ready, range(5), k, candidates=candidates)
@@ -364,10 +365,10 @@ def test_sets_of_candidates_share_programs():
     """Sizes are rounded up to powers of two: five sets of 20 to 30 items, one program."""
     rng = np.random.default_rng(8)
     scorer = tables(rng.normal(size=(5, 3)), rng.normal(size=(331, 3)))
-    before = ranking_module._rank_block._cache_size()
+    before = ranking_module.rank_block._cache_size()
     for size in (20, 23, 25, 29, 30):
         rank(scorer, range(5), 3, candidates=np.sort(rng.permutation(331)[:size]))
-    assert ranking_module._rank_block._cache_size() == before + 1
+    assert ranking_module.rank_block._cache_size() == before + 1
     for size in (297, 298, 299, 300, 301):
         rank(scorer, range(5), 3, candidates=np.sort(rng.permutation(331)[:size]))
-    assert ranking_module._rank_block._cache_size() == before + 2
+    assert ranking_module.rank_block._cache_size() == before + 2

@@ -62,13 +62,13 @@ def test_other_numbers_compile_nothing(recommender):
     """Neither k, nor how many items are hidden or allowed, nor how many users ask."""
     recommender.recommend([0, 1, 2], 3, exclude={0: [1]})
     recommender.recommend([*range(40)], 3, exclude={0: [1]})
-    before = ranking._rank_block._cache_size()
+    before = ranking.rank_block._cache_size()
     for k, hidden in ((1, {0: [2, 3]}), (30, {1: range(60)}), (7, {2: [4], 0: [5], 1: [6]})):
         recommender.recommend([0, 1, 2], k, exclude=hidden)
         recommender.recommend([0, 1, 2, 3], k, among=hidden)
     for count in (33, 50, 70):
         recommender.recommend([*range(count)], 4, exclude={5: [1, 2]})
-    assert ranking._rank_block._cache_size() == before
+    assert ranking.rank_block._cache_size() == before
 
 
 @pytest.mark.parametrize(

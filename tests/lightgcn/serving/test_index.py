@@ -1,11 +1,13 @@
 """An index against a stable sort of all products."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.ranking import _rank_block
+from lightgcn_jax.evaluation.ranking import rank_block
 from lightgcn_jax.serving import Index
 from lightgcn_jax.serving import index as index_module
 
@@ -69,6 +71,31 @@ def test_what_comes_and_goes_is_found_as_by_sorting(metric, target):
     check(index.search(QUERIES[:3], 9), oracle.search(QUERIES[:3], 9, metric))
 
 
+@pytest.mark.parametrize("metric", ["inner", "cosine"])
+def test_what_stays_on_the_disk_is_found_block_by_block(metric, tmp_path, monkeypatch):
+    """Three blocks, the last one not full; equal vectors stand in different blocks."""
+    vectors = VECTORS.copy()
+    vectors[250] = vectors[7]
+    index = Index.load(Index.build(IDS, vectors, metric=metric).save(tmp_path / "index"))
+    monkeypatch.setattr(index_module, "BLOCK_ROWS", 128)
+    in_blocks = functools.partial(index_module.best_in_blocks, rows_at_once=128)
+    monkeypatch.setattr(index_module, "best_in_blocks", in_blocks)
+    index.delete(IDS[:5])
+    oracle = Oracle(zip(IDS, vectors, strict=True)) | dict.fromkeys(IDS[:5])
+    check(index.search(QUERIES, 12), Oracle(oracle).search(QUERIES, 12, metric))
+    assert len(index.search(QUERIES[:1], 290)[0].ids) == 290  # more than a block holds
+
+
+def test_vectors_of_a_file_are_not_copied(tmp_path):
+    np.save(tmp_path / "vectors.npy", VECTORS)
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    index = Index.build(IDS, mapped)
+    assert isinstance(index._vectors, np.memmap)
+    assert np.shares_memory(index._vectors, mapped)
+    index.upsert(["i7"], VECTORS[:1])
+    assert np.array_equal(mapped, VECTORS)
+
+
 @pytest.mark.parametrize("target", [None, 0.9])
 def test_what_is_saved_is_opened_the_same(target, tmp_path):
     index = Index.build(IDS, VECTORS, target_recall=target)
@@ -104,12 +131,12 @@ def test_a_target_recall_is_met_and_said():
 def test_a_few_more_vectors_or_another_k_compile_nothing():
     index = Index.build(IDS, VECTORS)
     index.search(QUERIES[:1], 3)
-    before = _rank_block._cache_size()
+    before = rank_block._cache_size()
     for place in range(4):
         index.upsert([f"more-{place}"], QUERIES[place : place + 1])
         index.delete([IDS[place]])
         index.search(QUERIES[:1], 3 + place)
-    assert _rank_block._cache_size() == before
+    assert rank_block._cache_size() == before
 
 
 def test_a_tpu_searches_by_its_own_maximum(monkeypatch):

@@ -121,13 +121,13 @@ def test_no_call_copies_the_catalogue(monkeypatch):
     users, items = rng.random((9, 4), np.float32), rng.random((1682, 4), np.float32)
     ids = IdMap.from_values([f"u{row}" for row in range(9)]), IdMap.from_values(range(1682))
     recommender = Recommender(*ids, InnerProduct(users, items), csr_rows([0], [1], 9))
-    ranked, rank_block = [], ranking._rank_block
+    ranked, rank_block = [], ranking.rank_block
 
     def noting(rows, scorer, *arrays, **static):
         ranked.append(scorer.items)
         return rank_block(rows, scorer, *arrays, **static)
 
-    monkeypatch.setattr(ranking, "_rank_block", noting)
+    monkeypatch.setattr(ranking, "rank_block", noting)
     for k in (1, 20):
         recommender.recommend("u3", k)
         recommender.recommend(["u1", "u2"], k, exclude=[5, 7])
@@ -300,7 +300,7 @@ def test_another_k_or_filter_needs_no_other_program():
     ids = [IdMap(pl.Series("id", np.arange(n))) for n in (3, 70)]
     recommender = Recommender(*ids, scorer, seen)
     recommender.recommend(0, 1)
-    before = ranking._rank_block._cache_size()
+    before = ranking.rank_block._cache_size()
     oracle = items @ users[1]
     oracle[9] = -np.inf
     for k, allowed, hidden in [
@@ -313,7 +313,7 @@ def test_another_k_or_filter_needs_no_other_program():
         best = np.argsort(-(oracle + masked), kind="stable")[:k]
         best = best[np.isfinite((oracle + masked)[best])]
         assert recommender.recommend(1, k, among=allowed, exclude=hidden).ids == list(best)
-    assert ranking._rank_block._cache_size() == before
+    assert ranking.rank_block._cache_size() == before
 
 
 def test_an_index_of_its_items_finds_what_it_recommends(recommender):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightgcn_jax.errors import InputError
-from pinsage_jax.features.bags import hashed_bags, longest_text, normalized, split_words
+from lightgcn_jax.language.words import hashed_bags, longest_text, normalized, split_words
 
 
 def words_of(text, max_words=32):

@@ -1,0 +1,94 @@
+"""A user as the mean of what they took: cosine ranking by the items' own vectors."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+
+from lightgcn_jax.arrays import Array, Float, Ids, ItemTable, UserTable
+from lightgcn_jax.diffusion.storage import exact_product
+from lightgcn_jax.graph.bipartite import CsrRows
+
+
+@flax.struct.dataclass
+class MeanOfItems:
+    """Scores an item by its cosine to the mean of a user's items, all of length 1.
+
+    Attributes:
+        means: ``float32[U, D]``, of length 1; zeros for a user without items.
+        vectors: ``float32[I, D]``, of length 1; zeros for an item that has none.
+    """
+
+    means: UserTable
+    vectors: ItemTable
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, histories: CsrRows) -> MeanOfItems:
+        """Take the means of users' items.
+
+        Args:
+            vectors: ``float[I, D]``, of any lengths.
+            histories: the items of each user.
+        """
+        unit = _unit(np.asarray(vectors, np.float32))
+        return cls(jnp.asarray(_means(unit, histories)), jnp.asarray(unit))
+
+    @property
+    def num_queries(self) -> int:
+        """U."""
+        return self.means.shape[0]
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+        return self.vectors.shape[0]
+
+    @property
+    def block_bytes_per_query(self) -> int:
+        """The query's vector."""
+        return 4 * self.means.shape[1]
+
+    def embeddings(self) -> tuple[UserTable, ItemTable]:
+        """``float32[U, D]`` and ``float32[I, D]``."""
+        return self.means, self.vectors
+
+    def scores(self, rows: Ids) -> Float[Array, "items queries"]:
+        """Scores of all items for some users.
+
+        Args:
+            rows: ``int32[Q]``, users.
+        """
+        return exact_product(self.vectors, self.means[rows].T)
+
+    def pair_scores(self, rows: Ids, items: Ids) -> Float[Array, " pairs"]:
+        """Scores of single pairs.
+
+        Args:
+            rows: ``int32[P]``, users.
+            items: ``int32[P]``.
+        """
+        return (self.means[rows] * self.vectors[items]).sum(axis=1)
+
+    def of_histories(self, histories: CsrRows) -> MeanOfItems:
+        """The same for people who were never seen.
+
+        Args:
+            histories: a row of items for each.
+        """
+        means = _means(np.asarray(self.vectors), histories)
+        return MeanOfItems(jnp.asarray(means), self.vectors)
+
+
+def _means(vectors: np.ndarray, histories: CsrRows) -> np.ndarray:
+    offsets = np.asarray(histories.offsets)
+    columns = np.asarray(histories.columns)[: offsets[-1]]
+    shape = histories.num_rows, len(vectors)
+    taken = scipy.sparse.csr_array((np.ones(len(columns), np.float32), columns, offsets), shape)
+    return _unit(taken @ vectors)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)

@@ -1,0 +1,148 @@
+"""Where users and items lie in tables whose rows are shared out over a mesh."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lightgcn_jax.arrays import Array, Bool, Ids, default_device
+from lightgcn_jax.models.model import map_tables
+from lightgcn_jax.sharding.mesh import DATA, MODEL
+
+_Tree = TypeVar("_Tree")
+
+
+@flax.struct.dataclass
+class Layout:
+    """Every shard holds as many users as any other and as many items, its users first.
+
+    So a shard has its part of both sides of the graph, whatever their sizes are. Rows beyond the
+    last user and the last item stand for nobody: they are zeros, and nothing reads them.
+
+    Attributes:
+        num_users: U.
+        num_items: I.
+        mesh: the devices.
+    """
+
+    num_users: int = flax.struct.field(pytree_node=False)
+    num_items: int = flax.struct.field(pytree_node=False)
+    mesh: Mesh = flax.struct.field(pytree_node=False)
+
+    @property
+    def shards(self) -> int:
+        """S, how many parts a table has."""
+        return self.mesh.shape[MODEL]
+
+    @property
+    def num_nodes(self) -> int:
+        """N = U + I."""
+        return self.num_users + self.num_items
+
+    @property
+    def rows_a_shard(self) -> int:
+        """Users and items of a shard, those included that stand for nobody."""
+        return sum(self._counts())
+
+    @property
+    def num_rows(self) -> int:
+        """N', the rows of a table: those of all shards."""
+        return self.shards * self.rows_a_shard
+
+    def rows(self, nodes: Any) -> Any:
+        """The row of each node.
+
+        Args:
+            nodes: ``int32``, from 0 to N − 1, users first; of NumPy or of JAX.
+        """
+        of = np if isinstance(nodes, np.ndarray) else jnp
+        users, items = self._counts()
+        is_user = nodes < self.num_users
+        place = of.where(is_user, nodes, nodes - self.num_users)
+        each = of.where(is_user, users, max(1, items))
+        first = of.where(is_user, 0, users)
+        return (place // each * self.rows_a_shard + first + place % each).astype(np.int32)
+
+    def is_user(self, rows: Ids) -> Bool[Array, " rows"]:
+        """Whether rows are those of users.
+
+        Args:
+            rows: ``int32``.
+        """
+        return rows % self.rows_a_shard < self._counts()[0]
+
+    def put(self, tree: _Tree) -> _Tree:
+        """Tables of all nodes laid out on the mesh, and what else there is on each of its devices.
+
+        Args:
+            tree: with tables ``[…, N, D]``, known by their name as
+                :func:`~lightgcn_jax.models.model.map_tables` knows them.
+        """
+        rows = self.rows(np.arange(self.num_nodes, dtype=np.int32))
+
+        def spread(table: Array) -> np.ndarray:
+            wide = np.zeros((*table.shape[:-2], self.num_rows, table.shape[-1]), table.dtype)
+            wide[..., rows, :] = np.asarray(table)
+            return wide
+
+        wide = map_tables(spread, tree)
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        of_tables = map_tables(lambda table: self._of_table(table.ndim), wide)
+        shardings = jax.tree.map(
+            lambda one: one if isinstance(one, NamedSharding) else everywhere, of_tables
+        )
+        return jax.device_put(wide, shardings)
+
+    def take(self, tree: _Tree) -> _Tree:
+        """The opposite of :meth:`put`: tables of all nodes, on one device.
+
+        Args:
+            tree: with tables ``[…, N', D]``.
+        """
+        rows = self.rows(np.arange(self.num_nodes, dtype=np.int32))
+        whole = jax.device_get(tree)
+        return jax.device_put(
+            map_tables(lambda table: table[..., rows, :], whole), default_device()
+        )
+
+    def constrained(self, tree: _Tree) -> _Tree:
+        """The same in a traced program, told to lie on the mesh as :meth:`put` lays it.
+
+        Args:
+            tree: with tables ``[N', D]``.
+        """
+
+        def told(table: Array) -> Array:
+            return jax.lax.with_sharding_constraint(table, self._of_table(table.ndim))
+
+        return map_tables(told, tree)
+
+    def shared_out(self, batch: _Tree, size: int) -> _Tree:
+        """A traced batch with its rows shared out over the axis of data.
+
+        Args:
+            batch: arrays whose leading axis is the batch, and others.
+            size: B.
+        """
+        if size % self.mesh.shape[DATA]:
+            return batch
+
+        def told(leaf: Array) -> Array:
+            if not leaf.ndim or leaf.shape[0] != size:
+                return leaf
+            return jax.lax.with_sharding_constraint(
+                leaf, NamedSharding(self.mesh, PartitionSpec(DATA))
+            )
+
+        return jax.tree.map(told, batch)
+
+    def _counts(self) -> tuple[int, int]:
+        return -(-self.num_users // self.shards), -(-self.num_items // self.shards)
+
+    def _of_table(self, axes: int) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * (axes - 2), MODEL, None))

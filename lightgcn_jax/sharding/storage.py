@@ -1,0 +1,249 @@
+"""The operator's matrix with its rows shared out over a mesh, behind the protocol of all storages.
+
+A shard multiplies its rows by the rows of the table that they read. Those come from all shards:
+either every shard sends its whole part of the table to every other (``gather``), or each sends
+another what that one's rows read (``needed``), in buffers whose size is settled when the matrix is
+shared out, so that none can overflow. The one that moves fewer bytes is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
+
+from lightgcn_jax.arrays import Array, Int, NodeTable
+from lightgcn_jax.diffusion.native import NativeStorage
+from lightgcn_jax.diffusion.segment import SegmentStorage
+from lightgcn_jax.diffusion.storage import rounded, sum_dtype
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.graph.csr import CsrMatrix
+from lightgcn_jax.sharding.layout import Layout
+from lightgcn_jax.sharding.mesh import MODEL
+
+Exchange = Literal["gather", "needed"]
+
+
+@flax.struct.dataclass
+class ShardedStorage:
+    """Rows of a square matrix on the shards of a mesh, as many on each.
+
+    Attributes:
+        local: a storage whose arrays have a leading axis of shards: each shard's rows, filled up
+            with entries that weigh nothing.
+        sent: ``int32[S, S, M]``, for each shard and each other one the rows of its part of the
+            table that it sends; None where all are sent.
+        shape: N' and N'.
+        mesh: the devices.
+        wire: the type that rows travel in; None for that of the table.
+        unevenness: entries of the shard that has most, over the mean.
+    """
+
+    local: Any
+    sent: Int[Array, "shards shards rows"] | None
+    shape: tuple[int, int] = flax.struct.field(pytree_node=False)
+    mesh: Mesh = flax.struct.field(pytree_node=False)
+    wire: Any = flax.struct.field(pytree_node=False, default=None)
+    unevenness: float = flax.struct.field(pytree_node=False, default=1.0)
+
+    @property
+    def exchange(self) -> Exchange:
+        """Which rows travel."""
+        return "gather" if self.sent is None else "needed"
+
+    @property
+    def rows_received(self) -> int:
+        """Rows that a shard gets from others in one application."""
+        shards = self.mesh.shape[MODEL]
+        each = self.shape[0] // shards if self.sent is None else self.sent.shape[2]
+        return (shards - 1) * each
+
+    def bytes_received(self, dim: int, dtype: DTypeLike = jnp.float32) -> int:
+        """Bytes that a shard gets from others in one application to a table.
+
+        Args:
+            dim: D, its columns.
+            dtype: its type.
+        """
+        return self.rows_received * dim * jnp.dtype(self.wire or dtype).itemsize
+
+    @classmethod
+    def obstacle(cls, platform: str) -> str | None:
+        """Say why a platform cannot run it, which any can.
+
+        Args:
+            platform: ``cpu``, ``gpu`` or ``tpu``.
+        """
+        del platform
+        return None
+
+    def multiply(self, x: NodeTable) -> NodeTable:
+        """M x; each shard makes its rows.
+
+        Args:
+            x: ``float[N', D]``.
+
+        Returns:
+            ``float[N', D]`` in the type of x.
+        """
+
+        def of_shard(local: Any, sent: Array | None, x: NodeTable) -> NodeTable:
+            own = jax.tree.map(lambda leaf: leaf[0], local)
+            moved = x if self.wire is None else x.astype(self.wire)
+            if sent is None:
+                table = jax.lax.all_gather(moved, MODEL, tiled=True)
+            else:
+                table = jax.lax.all_to_all(moved[sent[0]], MODEL, 0, 0)
+                table = table.reshape(-1, x.shape[1])
+            return own.multiply(table.astype(x.dtype))
+
+        of_shards, of_rows = PartitionSpec(MODEL), PartitionSpec(MODEL, None)
+        # What the kernels give says nothing of the axes over which it varies.
+        multiplied = jax.shard_map(
+            of_shard,
+            mesh=self.mesh,
+            in_specs=(of_shards, of_shards, of_rows),
+            out_specs=of_rows,
+            check_vma=False,
+        )
+        return multiplied(self.local, self.sent, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharded:
+    """Makes storages of a graph's square matrices, laid out on a mesh.
+
+    Attributes:
+        layout: where the graph's nodes lie.
+        kernel: what multiplies on a shard: ``native`` or ``segment``.
+        exchange: which rows travel; None for whatever moves fewer bytes.
+        wire: the type that rows travel in; None for that of the table.
+    """
+
+    layout: Layout
+    kernel: str = "segment"
+    exchange: Exchange | None = None
+    wire: Any = None
+
+    def shape_of(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """The shape of what is made of a matrix.
+
+        Args:
+            shape: N and N.
+        """
+        del shape
+        return self.layout.num_rows, self.layout.num_rows
+
+    def from_csr(
+        self, matrix: CsrMatrix, dtype: DTypeLike, *, rescalable: bool = False
+    ) -> ShardedStorage:
+        """Lay a matrix out and share it out.
+
+        Args:
+            matrix: N×N.
+            dtype: type that the weights are rounded to.
+            rescalable: not possible.
+
+        Raises:
+            InputError: the matrix is not that of the layout's nodes, entries should be dropped from
+                it, or the kernel is another.
+        """
+        nodes, shards = self.layout.num_nodes, self.layout.shards
+        if matrix.shape != (nodes, nodes):
+            raise InputError(f"matrix: expected shape {nodes} × {nodes}, got {matrix.shape}")
+        if rescalable:
+            raise InputError("edge_dropout: expected 0 on a mesh, whose shards drop no edges")
+        if self.kernel not in _KERNELS:
+            raise InputError(
+                f"backend: expected auto, native or segment on a mesh, got {self.kernel}"
+            )
+        each = self.layout.rows_a_shard
+        laid_out = _laid_out(matrix, self.layout)
+        parts = [laid_out[shard * each : (shard + 1) * each] for shard in range(shards)]
+        read = [np.unique(part.indices) for part in parts]
+        needed = int(max(np.bincount(rows // each, minlength=shards).max() for rows in read))
+        exchange = self.exchange or ("needed" if needed < each else "gather")
+        sent, width = None, shards * each
+        if exchange == "needed":
+            sent, width = _sent(read, each, needed), shards * needed
+            parts = [
+                _renumbered(part, rows, each, needed, shards)
+                for part, rows in zip(parts, read, strict=True)
+            ]
+        most = max(part.nnz for part in parts)
+        stored = [_KERNELS[self.kernel](part, most - part.nnz, width, dtype) for part in parts]
+        local: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *stored)
+        place = NamedSharding(self.layout.mesh, PartitionSpec(MODEL))
+        local, sent = jax.device_put((local, sent), place)
+        unevenness = most * shards / max(1, matrix.num_entries)
+        shape = self.shape_of(matrix.shape)
+        return ShardedStorage(local, sent, shape, self.layout.mesh, self.wire, unevenness)
+
+
+def _laid_out(matrix: CsrMatrix, layout: Layout) -> scipy.sparse.csr_array:
+    """The matrix with its rows and columns where their nodes lie."""
+    rows = layout.rows(np.arange(layout.num_nodes, dtype=np.int32))
+    places = np.repeat(rows, matrix.lengths), rows[matrix.columns]
+    size = layout.num_rows
+    return scipy.sparse.csr_array((matrix.weights, places), shape=(size, size))
+
+
+def _sent(read: list[np.ndarray], each: int, needed: int) -> np.ndarray:
+    """For each shard and each receiver the rows that it sends, filled up with its first one."""
+    sent = np.zeros((len(read), len(read), needed), np.int32)
+    for receiver, rows in enumerate(read):
+        sender, row = np.divmod(rows, each)
+        sent[sender, receiver, _places(sender)] = row
+    return sent
+
+
+def _places(senders: np.ndarray) -> np.ndarray:
+    """The place of each row among those of its sender; senders ascend."""
+    return np.arange(len(senders)) - np.searchsorted(senders, senders)
+
+
+def _renumbered(
+    part: scipy.sparse.csr_array, read: np.ndarray, each: int, needed: int, shards: int
+) -> scipy.sparse.csr_array:
+    """Columns that count the rows that a shard receives, one sender's after another's."""
+    sender = read // each
+    received = (sender * needed + _places(sender)).astype(np.int32)
+    columns = received[np.searchsorted(read, part.indices)]
+    shape = part.shape[0], shards * needed
+    return scipy.sparse.csr_array((part.data, columns, part.indptr), shape=shape)
+
+
+def _native(
+    part: scipy.sparse.csr_array, spare: int, width: int, dtype: DTypeLike
+) -> NativeStorage:
+    columns, weights = _filled(part, spare, dtype)
+    weights = weights.astype(sum_dtype(weights.dtype))
+    return NativeStorage(part.indptr.astype(np.int32), columns, weights, (part.shape[0], width))
+
+
+def _segment(
+    part: scipy.sparse.csr_array, spare: int, width: int, dtype: DTypeLike
+) -> SegmentStorage:
+    columns, weights = _filled(part, spare, dtype)
+    rows = np.repeat(np.arange(part.shape[0], dtype=np.int32), np.diff(part.indptr))
+    return SegmentStorage(
+        columns, np.pad(rows, (0, spare), "maximum"), weights, (part.shape[0], width)
+    )
+
+
+_KERNELS = {"native": _native, "segment": _segment}
+
+
+def _filled(
+    part: scipy.sparse.csr_array, spare: int, dtype: DTypeLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and weights, filled up with entries that weigh nothing."""
+    weights = np.asarray(rounded(part.data, dtype))
+    return np.pad(part.indices.astype(np.int32), (0, spare)), np.pad(weights, (0, spare))

@@ -1,0 +1,191 @@
+"""What test_mesh.py asserts of, in a process of its own that has eight devices.
+
+Prints one JSON object; run as ``python -m tests.lightgcn.sharding.on_eight_devices FOLDER NAME …``.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lightgcn_jax import fit, resume
+from lightgcn_jax.cli.program import main
+from lightgcn_jax.data import generate_world, ratio_split
+from lightgcn_jax.diffusion import diffuse, diffusion_operator
+from lightgcn_jax.graph import training_graph
+from lightgcn_jax.interrupts import Interrupted
+from lightgcn_jax.runs import SilentReporter
+from lightgcn_jax.runs.progress import Progress, TrainArrays
+from lightgcn_jax.runs.trainer import Trainer
+from lightgcn_jax.settings import from_flat
+from lightgcn_jax.sharding import Layout, Sharded, mesh_of
+
+MESHES = ("model=8", "data=2,model=4", "data=8")
+# Neither side divides by 8.
+WORLD = generate_world(users=121, items=83, mean_degree=12, groups=4, seed=1)
+SPLIT = ratio_split(WORLD.interactions, seed=0).in_canonical_order()
+FEW = {
+    "dim": 8, "epochs": 5, "batch_size": 256, "negatives": 16, "ks": (5, 10),
+    "evaluate_every": 5, "patience": 0, "learning_rate": 0.02,
+}  # fmt: skip
+
+
+def trained(mesh, **settings):
+    """The outcome of about 20 steps on the very same rows."""
+    trainer = Trainer(
+        SPLIT, from_flat(FEW | settings), None, None, SilentReporter(), mesh=mesh_of(mesh)
+    )
+    start = TrainArrays.start(trainer.initial_states())
+    return trainer.train(start, Progress.start(settings.get("seeds", 1)))
+
+
+def differences(meshes, **settings):
+    """The largest difference of the items' vectors, and whether all figures are the same."""
+    alone, found = trained(None, **settings), {}
+    for mesh in meshes:
+        shared = trained(mesh, **settings)
+        pairs = zip(alone.scorer.embeddings(), shared.scorer.embeddings(), strict=True)
+        users, items = (float(np.abs(a - b).max()) for a, b in pairs)
+        same = alone.summary["test"] == shared.summary["test"]
+        same &= alone.summary["parameters"] == shared.summary["parameters"]
+        found[mesh] = {"users": users, "items": items, "same_figures": same}
+    return found
+
+
+@jax.jit
+def _applied(operator, x, g):
+    """An application, its derivative, and both tables at once by the operator and its transpose."""
+    y, pull = jax.vjp(lambda x: diffuse(operator, x), x)
+    [pulled] = pull(g)
+    wide = jax.vmap(diffuse, (None, 0))(operator, jnp.stack([x, g]))[0]
+    return (
+        y,
+        pulled,
+        jnp.stack([wide, jax.vmap(diffuse, (None, 0))(operator.transpose(), g[None])[0]]),
+    )
+
+
+def applications():
+    """Errors of an application and of its derivative, by exchange, kernel and normalization."""
+    graph = training_graph(SPLIT)
+    layout = Layout(graph.num_users, graph.num_items, mesh_of("data=2,model=4"))
+    x, g = (
+        np.random.default_rng(seed).normal(size=(graph.num_nodes, 5)).astype(np.float32)
+        for seed in (0, 1)
+    )
+    found = {}
+    for normalization, kernel, exchange in (
+        ("symmetric", "native", "needed"),
+        ("symmetric", "segment", "gather"),
+        ("row", "native", "gather"),
+        ("row", "segment", "needed"),
+    ):
+        dense = np.asarray(diffusion_operator(graph, normalization=normalization).materialise())
+        maker = Sharded(layout, kernel, exchange)
+        operator = diffusion_operator(graph, backend=maker, normalization=normalization)
+        at, given = (layout.put({"table": table})["table"] for table in (x, g))
+        y, pulled, both = _applied(operator, at, given)
+        got = (layout.take({"table": table})["table"] for table in (y, pulled))
+        expected = dense @ x, dense.T @ g
+        errors = [float(np.abs(a - b).max()) for a, b in zip(got, expected, strict=True)]
+        errors.append(float(np.abs(both - np.stack([y, pulled])).max()))
+        found[f"{normalization} {kernel} {exchange}"] = max(errors)
+    wire = Sharded(layout, "segment", "needed", np.dtype("bfloat16"))
+    operator = diffusion_operator(graph, backend=wire)
+    y = layout.take({"table": jax.jit(diffuse)(operator, layout.put({"table": x})["table"])})[
+        "table"
+    ]
+    dense = np.asarray(diffusion_operator(graph).materialise())
+    found["bfloat16 on the wire"] = float(np.abs(y - dense @ x).max())
+    return found
+
+
+def program():
+    """The compiled steps of a graph whose shards read little of each other."""
+    world = generate_world(users=1210, items=830, mean_degree=5, groups=16, seed=1)
+    split = ratio_split(world.interactions, seed=0).in_canonical_order()
+    config = from_flat(FEW | {"backend": "segment"})
+    trainer = Trainer(split, config, None, None, SilentReporter(), mesh=mesh_of("data=2,model=4"))
+    layout, storage = trainer.layout, trainer.inputs.operator.storage
+    states = layout.put(trainer.initial_states())
+    steps = trainer._programs.steps.lower(states, *trainer._arguments(Progress.start(1))).compile()
+    text = steps.as_text()
+    # Of floating-point numbers: what is drawn and looked up may be as long as it likes.
+    sizes = {tuple(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]", text)}
+    multiplied = jax.make_jaxpr(storage.multiply)(states.params.model.table[0])
+    sent = re.search(r"f32\[([\d,]+)\] = all_to_all", str(multiplied))
+    size, devices = int(np.prod([int(one) for one in sent[1].split(",")])), layout.shards
+    return {
+        "rows": layout.num_rows,
+        "exchange": storage.exchange,
+        "whole_tables": [shape for shape in sizes if layout.num_rows in shape],
+        "callbacks": text.count("callback"),
+        "bytes_planned": storage.bytes_received(8),
+        "bytes_in_program": size * 4 * (devices - 1) // devices,
+    }
+
+
+class Killed(SilentReporter):
+    """Breaks off after the second epoch."""
+
+    def epoch_ended(self, records):
+        if records[0]["epoch"] == 2:
+            raise KeyboardInterrupt
+
+
+def gone_on(folder):
+    """A run that is broken off on one mesh and goes on on others, and one that is not."""
+    config = from_flat(FEW | {"evaluate_every": 1, "checkpoint_seconds": 0.0})
+    whole, found = fit(SPLIT, config, mesh="model=4"), {}
+    for number, mesh in enumerate((None, "data=2,model=2")):
+        try:
+            fit(SPLIT, config, out=folder / f"run{number}", reporter=Killed(), mesh="model=4")
+        except Interrupted:
+            went_on = resume(folder / f"run{number}", mesh=mesh)
+            pairs = zip(whole.scorer.embeddings(), went_on.scorer.embeddings(), strict=True)
+            found[str(mesh)] = max(float(np.abs(a - b).max()) for a, b in pairs)
+            assert went_on.summary["epochs"] == 5
+    return found
+
+
+def command(folder):
+    """The command line's outcome."""
+    given = ["train", "--epochs", "2", "--dim", "8", "--mesh", "auto", "--quiet"]
+    code = main([*given, "--out", str(folder / "run")])
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    return {"code": code} | {
+        name: summary.get(name) for name in ("mesh", "exchange", "edges_most_over_mean")
+    }
+
+
+if __name__ == "__main__":
+    folder, answers = (
+        Path(sys.argv[1]),
+        {
+            "applications": applications,
+            "lightgcn": lambda: differences(("data=2,model=4",), layers=2),
+            "program": program,
+            "gone on": lambda: gone_on(folder),
+            "command": lambda: command(folder),
+            "every model": lambda: {
+                name: differences(MESHES, **settings)
+                for name, settings in {
+                    "lightgcn": {},
+                    "lightgcn, two seeds": {"seeds": 2},
+                    "mf": {"model": "mf"},
+                    "gcn": {"model": "gcn"},
+                    "sgc": {"model": "sgc"},
+                    "ngcf": {"model": "ngcf", "layers": 2},
+                    "gnn": {"model": "gnn", "layers": 2},
+                }.items()
+            },
+        },
+    )
+    print(json.dumps({name: answers[name]() for name in sys.argv[2:]}))

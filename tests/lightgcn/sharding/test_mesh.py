@@ -1,0 +1,119 @@
+"""Tables, training and runs on meshes of eight devices that one processor pretends to have."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from lightgcn_jax import fit
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.models import GfCf
+from lightgcn_jax.settings import from_flat
+from lightgcn_jax.sharding import mesh_of
+
+# Sums in another order, after about 20 steps of Adam.
+CLOSE = 1e-5
+
+
+def on_eight_devices(folder, *names):
+    command = [sys.executable, "-m", "tests.lightgcn.sharding.on_eight_devices", str(folder)]
+    ended = subprocess.run([*command, *names], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return json.loads(ended.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mesh")
+    return on_eight_devices(folder, "applications", "lightgcn", "program")
+
+
+def test_an_application_and_its_derivative_are_those_of_the_dense_matrix(found):
+    errors = found["applications"]
+    assert 1e-4 < errors.pop("bfloat16 on the wire") < 3e-2
+    assert len(errors) == 4
+    assert max(errors.values()) < 1e-5, errors
+
+
+def test_training_is_that_of_one_device(found):
+    [got] = found["lightgcn"].values()
+    assert max(got["users"], got["items"]) < CLOSE
+    assert got["same_figures"]
+
+
+def test_no_device_holds_a_whole_table_and_what_travels_is_what_was_planned(found):
+    program = found["program"]
+    assert program["exchange"] == "needed"
+    assert program["whole_tables"] == []
+    assert program["callbacks"] == 0
+    assert program["bytes_in_program"] == program["bytes_planned"] > 0
+
+
+@pytest.mark.slow
+def test_runs_go_on_on_any_other_mesh_and_the_command_takes_one(tmp_path):
+    found = on_eight_devices(tmp_path, "gone on", "command")
+    assert found["gone on"].keys() == {"None", "data=2,model=2"}
+    assert max(found["gone on"].values()) < CLOSE, found["gone on"]
+    command = found["command"]
+    assert command["code"] == 0
+    assert command["mesh"] == "data=1,model=8"
+    assert command["exchange"] in ("gather", "needed")
+    assert 1 <= command["edges_most_over_mean"] < 1.2
+
+
+@pytest.mark.slow
+def test_every_model_on_every_mesh_is_that_of_one_device(tmp_path):
+    every = on_eight_devices(tmp_path, "every model")["every model"]
+    assert len(every) == 7
+    for model, meshes in every.items():
+        assert len(meshes) == 3
+        for mesh, got in meshes.items():
+            assert max(got["users"], got["items"]) < CLOSE, (model, mesh, got)
+            assert got["same_figures"], (model, mesh)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("model=3", "expected a number of devices that divides the 1 there are, got 1 × 3 = 3"),
+        ("tensor=2", "expected auto or for instance data=2,model=4"),
+        ("model=0", "whole numbers from 1 on, got 'model=0'"),
+        ("model=1,model=1", "expected auto or for instance"),
+        ("", "expected auto or for instance"),
+        (8, "expected auto or for instance"),
+    ],
+)
+def test_other_meshes_are_refused(wanted, message):
+    with pytest.raises(InputError, match=message):
+        mesh_of(wanted)
+
+
+def test_one_device_is_no_mesh():
+    assert mesh_of(None) is None
+    assert mesh_of("auto") is None
+    assert mesh_of("data=1,model=1") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "gnn", "aggregate": "max"}, "mesh: expected a model that reads an operator"),
+        ({"edge_dropout": 0.1}, "edge_dropout: expected 0 on a mesh"),
+        ({"backend": "bucketed"}, "backend: expected auto, native or segment on a mesh"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(small_split, tmp_path, settings, message):
+    """A mesh of the one device that is here is shared out over as any other."""
+    mesh = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
+    with pytest.raises(InputError, match=message):
+        fit(small_split, from_flat({"dim": 4} | settings), mesh=mesh, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_closed_forms_take_no_mesh(small_split):
+    with pytest.raises(InputError, match="mesh: expected a model that is trained"):
+        fit(small_split, model=GfCf(), mesh="auto")

@@ -1,0 +1,269 @@
+"""SIGKILL before any file-system call of a command: whatever it leaves, the run is resumed or the
+command repeated, and ends with the bytes of one that nothing happened to.
+
+Each command runs once and is stopped before its file-system calls (:mod:`tests.stopped`), where
+what lies on the disk is copied; a test goes on from each copy. That a kill leaves what a stop shows
+is tested too.
+"""
+
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lightgcn_jax.sums import NAME, verified
+from lightgcn_jax.sweeps.directory import SweepDirectory
+from tests.stopped import Stopping, contents
+
+LOG = "\n".join(
+    ["user,item", *(f"u{a},i{b}" for a, b in np.random.default_rng(0).integers(30, size=(300, 2)))]
+)
+NEWER = LOG + "\nu1,i99\nu99,i3\nu99,i4\n"
+QUICK = (
+    *("--model", "mf", "--epochs", "2", "--evaluate-every", "1", "--ks", "5"),
+    *("--batch-size", "128", "--negatives", "8"),
+)
+TRAINED = ("--dim", "2", *QUICK)
+PINS = (
+    *("--items", "300", "--dim", "16", "--word-dim", "8", "--layers", "1", "--neighbors", "5"),
+    *("--walks", "10", "--walk-length", "5", "--fan", "2", "--batch-size", "64"),
+    *("--negatives", "32", "--steps-per-epoch", "2", "--epochs", "2"),
+)
+
+
+class Command(NamedTuple):
+    """A command in a folder where it finds ``run``, ``log.csv`` and the like.
+
+    Attributes:
+        package: whose program it is.
+        arguments: the command line; ``{}`` stands for the folder.
+        base: the run that it starts from.
+        written: what it writes, in the folder.
+        resume: the command that goes on with it; None where it is repeated.
+        once: whether it is refused where it is done already.
+    """
+
+    package: str
+    arguments: tuple[str, ...]
+    base: str | None
+    written: str
+    resume: tuple[str, ...] | None = None
+    once: bool = False
+
+
+LIGHTGCN, PINSAGE = "lightgcn_jax", "pinsage_jax"
+COMMANDS = {
+    "train": Command(
+        LIGHTGCN,
+        ("train", "--data", "{}/log.csv", *TRAINED, "--checkpoint-seconds", "0", "--out", "{}/new"),
+        None,
+        "new",
+        ("train", "--resume", "{}/new"),
+    ),
+    "train --from": Command(
+        LIGHTGCN,
+        ("train", "--from", "{}/run", "--data", "{}/newer.csv", "--out", "{}/new"),
+        "trained",
+        "new",
+        ("train", "--resume", "{}/new"),
+    ),
+    "train --overwrite": Command(
+        LIGHTGCN,
+        ("train", "--model", "itemcf", "--data", "{}/newer.csv", "--out", "{}/run", "--overwrite"),
+        "trained",
+        "run",
+    ),
+    "sweep": Command(
+        LIGHTGCN,
+        ("sweep", "--data", "{}/log.csv", *QUICK, "--set", "dim=2,4", "--out", "{}/new"),
+        None,
+        "new",
+        ("sweep", "--resume", "{}/new"),
+    ),
+    "recommend": Command(
+        LIGHTGCN,
+        ("recommend", "{}/run", "--all-users", "--k", "3", "--out", "{}/old.parquet"),
+        "trained",
+        "old.parquet",
+    ),
+    "export": Command(
+        LIGHTGCN, ("export", "{}/run", "--to", "{}/old.parquet"), "trained", "old.parquet"
+    ),
+    "export --form folder": Command(
+        LIGHTGCN, ("export", "{}/run", "--form", "folder", "--to", "{}/new"), "trained", "new"
+    ),
+    "pinsage train": Command(
+        PINSAGE,
+        ("train", *PINS, "--out", "{}/new"),
+        None,
+        "new",
+        ("train", "--resume", "{}/new"),
+    ),
+    "pinsage embed": Command(
+        PINSAGE,
+        ("embed", "{}/run", "--items", "{}/new.parquet"),
+        "pinned",
+        "run",
+        once=True,
+    ),
+    "pinsage export": Command(
+        PINSAGE, ("export", "{}/run", "--to", "{}/old.npz"), "pinned", "old.npz"
+    ),
+}
+
+
+def call(package, arguments, folder):
+    """The exit status of a command line in this process."""
+    main = importlib.import_module(f"{package}.cli").main
+    return main([one.format(folder) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """Folders that commands start from."""
+    folder = tmp_path_factory.mktemp("bases")
+    for name in ("trained", "pinned", "none"):
+        place = folder / name
+        place.mkdir()
+        (place / "log.csv").write_text(LOG)
+        (place / "newer.csv").write_text(NEWER)
+        for old in ("old.parquet", "old.npz"):
+            (place / old).write_text("of before")
+    made = ("--quiet", "--out", "{}/run")
+    log = ("--data", "{}/log.csv")
+    assert call(LIGHTGCN, ("train", *log, *TRAINED, *made), folder / "trained") == 0
+    assert call(PINSAGE, ("train", *PINS, *made), folder / "pinned") == 0
+    features = pl.read_parquet(folder / "pinned" / "run" / "columns.parquet").drop(" row").head(2)
+    new = features.insert_column(0, pl.Series("item", ["new-0", "new-1"]))
+    new.write_parquet(folder / "pinned" / "new.parquet")
+    return folder
+
+
+class Stopped(NamedTuple):
+    """A command that was stopped, and what it left at each stop."""
+
+    command: Command
+    base: Path
+    folder: Path
+    states: list[Path]
+    whole: dict
+
+    def restored(self, state):
+        """The command's folder as a kill left it; what is temporary is no longer young."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(state, self.folder)
+        for path in self.folder.rglob(".*.tmp"):
+            os.utime(path, (0, 0))
+
+    def goes_on(self, state):
+        """Do as a person would after a kill."""
+        self.restored(state)
+        again = self.command.resume
+        if again is None or not (self.folder / self.command.written).exists():
+            again = self.command.arguments
+        return call(self.command.package, again, self.folder)
+
+
+@pytest.fixture(scope="module")
+def stopping():
+    with Stopping() as process:
+        yield process
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def stopped(request, bases, stopping, tmp_path_factory):
+    command = COMMANDS[request.param]
+    place = tmp_path_factory.mktemp(re.sub(r"\W+", "-", request.param))
+    folder, states = place / "folder", place / "states"
+    base = bases / (command.base or "none")
+    shutil.copytree(base, folder)
+    states.mkdir()
+    arguments = [one.format(folder) for one in command.arguments]
+    found = stopping.run(command.package, arguments, folder, states)
+    assert found["status"] == 0, found["said"]
+    assert found["stops"] > 3
+    return Stopped(command, base, folder, sorted(states.iterdir()), final(folder))
+
+
+VOLATILE = re.compile(r"seconds|datetime|per_second")
+
+
+def lasting(value):
+    """JSON without what differs between two runs of a command: times."""
+    if isinstance(value, list):
+        return [*map(lasting, value)]
+    if not isinstance(value, dict):
+        return value
+    return {key: lasting(one) for key, one in value.items() if not VOLATILE.search(key)}
+
+
+def final(folder):
+    """What is beneath a folder when all is done, apart from how long it took and what checkpoints
+    hold; sums are right, or it is said what is wrong."""
+    found = {}
+    for path, value in contents(folder).items():
+        if "/checkpoints/" in path and not re.search(r"/step-\d+$", path):
+            continue
+        if path.endswith(NAME):
+            wrong = verified((folder / path).parent) or {}
+            value = {name: state for name, state in wrong.items() if state != "ok"}
+        elif path.endswith(".json"):
+            value = lasting(json.loads((folder / path).read_text()))
+        elif path.endswith(".jsonl"):
+            lines = (folder / path).read_text().splitlines()
+            value = [lasting(json.loads(line)) for line in lines]
+        elif path.endswith("optuna.log"):  # a journal, of trials that were broken off too
+            trials = SweepDirectory((folder / path).parent).trials
+            value = sorted(json.dumps([one.params, one.value]) for one in trials)
+        found[path] = value
+    return found
+
+
+def check(stopped, states):
+    for state in states:
+        status = stopped.goes_on(state)
+        assert status in ((0, 2) if stopped.command.once else (0,)), f"after {state}"
+        now = final(stopped.folder)
+        different = {
+            path
+            for path in now.keys() | stopped.whole.keys()
+            if now.get(path, "-") != stopped.whole.get(path, "-")
+        }
+        assert not different, f"after {state}"
+
+
+def test_a_sample_of_kills_leaves_nothing_undone(stopped):
+    chosen = np.random.default_rng(0).choice(len(stopped.states), 2, replace=False)
+    check(stopped, [stopped.states[at] for at in chosen])
+
+
+@pytest.mark.slow
+def test_no_kill_leaves_anything_undone(stopped):
+    check(stopped, stopped.states)
+
+
+def test_a_kill_leaves_what_a_stop_shows(stopping, bases, tmp_path):
+    command = COMMANDS["export"]
+    shutil.copytree(bases / "trained", tmp_path / "folder")
+    base = contents(tmp_path / "folder")
+    arguments = [one.format(tmp_path / "folder") for one in command.arguments]
+    states = tmp_path / "states"
+    states.mkdir()
+    at = 3
+    killed = stopping.run(command.package, arguments, tmp_path / "folder", states, kill_at=at)
+    assert killed["status"] == -signal.SIGKILL
+    left = contents(tmp_path / "folder")
+    assert left != base
+    shutil.rmtree(tmp_path / "folder")
+    shutil.copytree(bases / "trained", tmp_path / "folder")
+    stopping.run(command.package, arguments, tmp_path / "folder", states)
+    shown = contents(states / f"{at:05}")
+    assert sorted(map(str, left.values())) == sorted(map(str, shown.values()))
