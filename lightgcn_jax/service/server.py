@@ -76,6 +76,8 @@ async def _serve(service: Service, listening: socket.socket, say: Callable[[str]
         loop="asyncio",
         ws="none",
         access_log=False,
+        # Its own would close the handlers of other packages, and with them what they write to.
+        log_config=None,
         log_level="warning",
         server_header=False,
         date_header=False,
