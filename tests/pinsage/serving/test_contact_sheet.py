@@ -74,7 +74,7 @@ def test_pictures_that_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sheets, "LARGEST_PICTURE", 800)
 
     def read(name):
-        return sheets._read_picture(folder, name)[1]
+        return sheets.read_picture(folder, name)[1]
 
     assert read("good.png") == "shown"
     refused = ["../outside.png", "wide.png", "other.png", "other.gif", "none.png", ".", "a\0.png"]
@@ -85,7 +85,7 @@ def test_pictures_that_are_refused(tmp_path, monkeypatch):
 
 
 def drawn(folder, name):
-    picture, why = sheets._read_picture(folder, name)
+    picture, why = sheets.read_picture(folder, name)
     assert why == "shown"
     return np.asarray(picture)
 
