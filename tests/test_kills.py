@@ -125,7 +125,7 @@ COMMANDS = {
 }
 
 
-SOON_DONE = ("train", "recommend", "export", "pinsage embed", "pinsage export")
+SOON_DONE = ("recommend", "export", "pinsage embed", "pinsage export")
 
 
 def call(package, arguments, folder):

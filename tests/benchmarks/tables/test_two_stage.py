@@ -40,6 +40,7 @@ def test_a_history_holds_what_came_before_with_its_times(world):
     assert dict(zip(pairs, history.times, strict=True)) == when
 
 
+@pytest.mark.slow
 def test_what_comes_last_changes_no_training(world):
     """The second stage is the same whatever is judged, and a seed's line is the same twice."""
     model = dataclasses.replace(

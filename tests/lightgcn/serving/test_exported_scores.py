@@ -43,6 +43,7 @@ def recommender_of(name, score=None) -> Recommender:
     else:
         params = jax.tree.map(jnp.float32, random_params(model))
         inputs = SimpleNamespace(
+            layout=None,
             operator=model.operator_of(graph),
             graph=graph,
             offsets=jnp.log1p(graph.users_of_item.lengths()) if score.offset_columns else None,

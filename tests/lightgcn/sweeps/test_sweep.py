@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import parts as evaluation
+from lightgcn_jax.files import locked
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.runs import Interrupted, RunDirectory, SilentReporter, fit, verify
 from lightgcn_jax.runs import trainer as training
@@ -437,7 +438,7 @@ def test_directories_that_are_no_sweep(small_split, swept, tmp_path):
         (tmp_path / "sweep.json").write_text(json.dumps(content))
         with pytest.raises(InputError, match=f"expected a sweep of format 2, got {found}"):
             resume_sweep(tmp_path)
-    lock = sweep_module.locked(result.path / ".lock", "")
+    lock = locked(result.path / ".lock", "")
     with lock, pytest.raises(InputError, match="another process runs this sweep"):
         resume_sweep(result.path)
 
