@@ -125,7 +125,7 @@ COMMANDS = {
 }
 
 
-SOON_DONE = ("recommend", "export", "pinsage embed", "pinsage export")
+SOON_DONE = ("export",)
 
 
 def call(package, arguments, folder):

@@ -68,6 +68,7 @@ def run(*arguments, environment, program="lightgcn_jax"):
 NO_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_without_a_home_prints(tmp_path):
     flags = ("--model", "popular", "--ks", "5", "--out", tmp_path / "run")
     trained = run("train", *flags, environment=NO_LOCALE)

@@ -37,6 +37,7 @@ def test_a_run_without_a_second_stage_says_how_to_get_one(run):
     assert "expected no --liked" in error_of("recommend", run, "--liked", "a", "--ranked")
 
 
+@pytest.mark.slow
 def test_train_evaluate_recommend(run, log):
     status, out, err = call("rank", "train", run, "--events", log, "--epochs", 1)
     assert (status, out) == (0, "")

@@ -80,13 +80,13 @@ def compared(tmp_path, seed: int) -> str:
 
 
 def test_generated_files_are_read_as_by_pythons_strict_parser_or_refused(tmp_path):
-    outcomes = [compared(tmp_path, seed) for seed in range(400)]
-    assert min(map(outcomes.count, ("read", "refused"))) > 100
+    outcomes = [compared(tmp_path, seed) for seed in range(150)]
+    assert min(map(outcomes.count, ("read", "refused"))) > 35
 
 
 @pytest.mark.slow
 def test_a_thousand_files_are_read_as_by_pythons_strict_parser_or_refused(tmp_path):
-    for seed in range(400, 1_400):
+    for seed in range(150, 1_400):
         compared(tmp_path, seed)
 
 

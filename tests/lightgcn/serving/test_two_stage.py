@@ -98,6 +98,7 @@ def stage_of_noise(split, seed=0):
     return stage_one(scorer, History(split.train, users, items, times), sizes=SIZES)
 
 
+@pytest.mark.slow
 def test_before_the_first_step_the_order_is_the_models(split):
     stage = stage_of_noise(split)
     choosing = split.valid.users < 15
