@@ -97,6 +97,7 @@ def test_walks_that_do_not_end_have_one_law_here_and_there():
     assert p_value(of_ours(ONE_WALK), law) > LEVEL
 
 
+@pytest.mark.slow
 def test_walks_of_the_compiled_sampler_end_at_random():
     walks, law = of_numba(ENDING), law_of_walks(ENDING.restart)
     assert p_value(walks, law) > LEVEL

@@ -55,6 +55,7 @@ def report_of(*options):
     return pinsage.run(parser.parse_args(list(options)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small", "untimed")
 def test_everything_is_measured_as_often_as_asked_on_all_cores():
     report = report_of("--rounds", str(ROUNDS), "--skip-hard")

@@ -83,7 +83,8 @@ def test_a_parameter_that_does_not_fit_is_named(service, params, said):
 BODIES = [
     (b"", "expected JSON"),
     (b"[]", "expected an object, got []"),
-    (b"[" * 9_000, "nested too deep"),
+    # How deep a parser goes differs between versions of Python.
+    (b"[" * 9_000, "body: expected JSON, got"),
     (b'{"users": [NaN]}', "NaN"),
     (b'{"users": [1.5]}', "users[0]: expected a whole number or a string, got 1.5"),
     (b'{"users": [1e400]}', "users[0]: expected a whole number"),

@@ -103,6 +103,7 @@ def test_ids_of_another_kind_altogether_are_refused(task):
         merge_task(task, ItemData("new", given, FeatureTable({}, 2), {}))
 
 
+@pytest.mark.slow
 def test_the_encoder_goes_on_and_a_broken_run_is_resumed(run, tmp_path):
     config = dataclasses.replace(CONFIG, epochs=1, learning_rate=1e-3)
     with pytest.raises(Killed):

@@ -116,6 +116,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
     assert [figures] == without_seconds([whole.summary])
 
 
+@pytest.mark.slow
 def test_cut_offs_and_the_metric_that_chooses_are_the_run_s(tmp_path):
     config = tiny(pooling="none", select_by="recall@20", ks=(5, 20))
     run = fit(pins_task(), config, out=tmp_path / "run", data=DATA)
