@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
+from benchmarks.harness.options import datasets_option
 from benchmarks.harness.report import Report, cores, note, whole_number
 from benchmarks.tables.budget import seconds_a_step, steps_within
 from lightgcn_jax.data import TEST, TRAIN, VALID, Split, ratio_split, temporal_split
@@ -81,13 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: that of ``python -m benchmarks language``.
     """
-    parser.add_argument(
-        "--datasets",
-        nargs="+",
-        choices=DATASETS,
-        default=list(DATASETS),
-        help="data sets (default: all)",
-    )
+    datasets_option(parser, DATASETS)
     parser.add_argument(
         "--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows (default: all)"
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.harness.options import datasets_option
 from benchmarks.harness.report import Claim, Report, cores, note
 from benchmarks.tables.models import load_split
 from lightgcn_jax.data import Split, generate_world, ratio_split
@@ -53,13 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: that of ``python -m benchmarks presets``.
     """
-    parser.add_argument(
-        "--datasets",
-        nargs="+",
-        choices=DATASETS,
-        default=list(DATASETS),
-        help="data sets (default: all)",
-    )
+    datasets_option(parser, DATASETS)
     parser.add_argument(
         "--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows (default: all)"
     )

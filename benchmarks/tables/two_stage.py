@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
+from benchmarks.harness.options import datasets_option
 from benchmarks.harness.report import Claim, Report, cores, note, whole_number
 from lightgcn_jax.data import Interactions, Pairs, Split, load_dataset
 from lightgcn_jax.evaluation import InnerProduct, compare_paired, evaluate
@@ -83,13 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: that of ``python -m benchmarks two_stage``.
     """
-    parser.add_argument(
-        "--datasets",
-        nargs="+",
-        choices=DATASETS,
-        default=list(DATASETS),
-        help="data sets (default: all)",
-    )
+    datasets_option(parser, DATASETS)
     parser.add_argument("--seeds", type=whole_number, default=5, help="seeds (default: 5)")
 
 

@@ -40,6 +40,7 @@ from lightgcn_jax.settings import PRESETS, Config, TrainConfig, flat, label_of, 
 from lightgcn_jax.settings.config import check_ks, metric_among, with_fitting_ks
 from lightgcn_jax.settings.names import DEFAULTS, KINDS, flag_documentation, replaced
 from lightgcn_jax.settings.registry import readers
+from lightgcn_jax.sharding import mesh_of
 
 Preset = Literal["default", "paper", "fast", "small"]
 _CHOICES = f"{{{','.join(get_args(Preset))}}}"
@@ -107,6 +108,7 @@ class Train:
     quiet: Switch = False
 
     def run(self) -> int:
+        mesh_of(self.mesh)  # One that does not fit is refused before data are read.
         if self.resume is not None:
             result = self._resume(self.resume)
         elif self.refit not in (None, _ALL):

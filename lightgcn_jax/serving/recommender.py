@@ -206,16 +206,18 @@ class Recommender(Newcomers):
 
         def best(rows: np.ndarray) -> Ranking:
             seen, cold = self.seen if exclude_seen else None, self._cold_users[rows]
-            if cold.any():
-                named = ", ".join(map(repr, self.users.external(np.unique(rows[cold]))))
-                message = (
-                    f"no training interaction names user {named}: popular items are the answer"
-                )
-                warnings.warn(message, UserWarning, stacklevel=5)
+            self._tell_of(rows[cold])
             ready = self._ready_for_cold if cold.any() else self._ready
             return best_of(ready, rows, k, seen, allowed.for_all, of_rows)
 
         return answer_for(users, self.users, self.items, best, "user", empty=not available)
+
+    def _tell_of(self, cold: np.ndarray) -> None:
+        """Warn whoever asked for cold users, by their rows, that popular items are the answer."""
+        if len(cold):
+            named = ", ".join(map(repr, self.users.external(np.unique(cold))))
+            message = f"no training interaction names user {named}: popular items are the answer"
+            warnings.warn(message, UserWarning, stacklevel=6)
 
     @overload
     def similar_items(self, items: int | str, k: int | None = None) -> Ranked: ...

@@ -103,6 +103,7 @@ class RankedRecommender(Recommender):
         def best(rows: np.ndarray) -> Ranking:
             found = Ranking(*trained.ranked(stage, rows, k))
             cold = self._cold_users[rows]
+            self._tell_of(rows[cold])
             if cold.any():
                 popular = best_of(self._ready_for_cold, rows[cold], k, self.seen, None)
                 found.items[cold], found.scores[cold] = popular
