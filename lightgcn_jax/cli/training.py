@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
+import jax
 import numpy as np
 import tyro
 
@@ -186,6 +187,8 @@ class Train:
         for line in data_lines(self.source, interactions, split):
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
+        if isinstance(config, TrainConfig) and self.mesh is None and len(jax.devices()) > 1:
+            self._note(f"One of {len(jax.devices())} devices is used; --mesh auto takes all.")
         data = self.source.record(interactions)
         about: dict[str, Any] = {"out": out, "reporter": self._reporter(config), "data": data}
         about |= {"also_seen": also_seen, "mesh": self.mesh}

@@ -60,6 +60,7 @@ def test_runs_go_on_on_any_other_mesh_and_the_command_takes_one(tmp_path):
     assert max(found["gone on"].values()) < CLOSE, found["gone on"]
     command = found["command"]
     assert command["code"] == 0
+    assert command["tells"]
     assert command["mesh"] == "data=1,model=8"
     assert command["exchange"] in ("gather", "needed")
     assert 1 <= command["edges_most_over_mean"] < 1.2
