@@ -10,6 +10,10 @@ from lightgcn_jax.errors import InputError
 _SHOWN = 3  # bad rows that a note names
 
 
+REFUSED_BY = " (--missing error refuses them)"
+"""What a note says behind rows that are left out; only the command line has the flag."""
+
+
 class Faults:
     """Rows that do not fit, each with the first reason that was found."""
 
@@ -118,7 +122,5 @@ class Faults:
         if self._absent is None:
             return None, ()
         count, rows = int(self._absent.sum()), len(self._absent)
-        return ~self._absent, (
-            f"{count:,} of {rows:,} rows are without a user or an item and are left out (--missing "
-            "error refuses them)",
-        )
+        said = f"{count:,} of {rows:,} rows are without a user or an item and are left out"
+        return ~self._absent, (said + REFUSED_BY,)

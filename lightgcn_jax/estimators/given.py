@@ -24,6 +24,7 @@ from lightgcn_jax.data import (
     read_interactions,
 )
 from lightgcn_jax.data.columns import columns_of, numbers_of, seconds_of
+from lightgcn_jax.data.faults import REFUSED_BY
 from lightgcn_jax.data.roles import COLUMN_NAMES, usual_column
 from lightgcn_jax.data.times import dated
 from lightgcn_jax.errors import InputError
@@ -146,7 +147,7 @@ def _in_python(line: str, behind: str) -> str:
     def named(found: re.Match[str]) -> str:
         return found[1].replace("-column", "").replace("-", "_") + behind
 
-    return _FLAG.sub(named, line)
+    return _FLAG.sub(named, line.replace(REFUSED_BY, ""))
 
 
 def _refuse(named: Named, what: str, roles: Sequence[str] = Named._fields) -> None:

@@ -262,6 +262,17 @@ def test_rows_without_an_id_are_left_out_whatever_came(given):
     assert found.lines[-1] == "2 rows without a user or an item are left out"
 
 
+def test_a_note_of_a_file_names_no_flag_that_python_lacks(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\na,7\n,8\nb,7\n")
+    lines = given_data(path).lines
+    assert any(
+        line.endswith("1 of 3 rows are without a user or an item and are left out")
+        for line in lines
+    )
+    assert not any("missing" in line for line in lines)
+
+
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pl.LazyFrame, dict])
 def test_an_only_column_of_dates_is_that_of_the_times(frame):
     days = ["14.05.2025", "15.05.2025"]
