@@ -45,18 +45,29 @@ def serve(service: Service, host: str, port: int, say: Callable[[str], None]) ->
     Raises:
         InputError: the port is taken, or the run does not load.
     """
-    listening = _listening(host, port)
+    listening = listening_at(host, port)
     with contextlib.closing(listening):
         asyncio.run(_serve(service, listening, say))
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening_at(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: the address.
+        port: the port; 0 for any that is free.
+
+    Raises:
+        InputError: no such address, or it is taken.
+    """
     with contextlib.ExitStack() as unless_fine:
         try:
             family, kind, _, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            listening = unless_fine.enter_context(socket.socket(family, kind))
+            # Only connections that name their protocol get TCP_NODELAY from asyncio; without it
+            # answers on a connection that is kept wait 40 ms for the client's acknowledgement.
+            listening = unless_fine.enter_context(socket.socket(family, kind, socket.IPPROTO_TCP))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
             listening.listen(_BACKLOG)

@@ -1,5 +1,7 @@
 """The command itself, as a process: it starts, answers, loads another run under load, and ends."""
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -17,6 +19,7 @@ import pytest
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.models import Popular
 from lightgcn_jax.runs import fit
+from lightgcn_jax.service.server import listening_at
 from tests.lightgcn.cli.test_cli import error_of
 
 ROOT = Path(__file__).parents[3]
@@ -110,6 +113,24 @@ def test_it_serves_loads_another_run_under_load_and_ends(runs, tmp_path):
         assert running.process.wait(PATIENCE) == 0
     finally:
         running.end()
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    async def options():
+        noted = asyncio.Queue()
+
+        async def answer(_, writer):
+            own = writer.get_extra_info("socket")
+            await noted.put(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with contextlib.closing(listening_at("127.0.0.1", 0)) as listening:
+            async with await asyncio.start_server(answer, sock=listening):
+                _, writer = await asyncio.open_connection(*listening.getsockname())
+                writer.close()
+                return await noted.get()
+
+    assert asyncio.run(options())
 
 
 def test_a_taken_port_and_wrong_flags_are_one_line(runs, monkeypatch):
