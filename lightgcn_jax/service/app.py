@@ -60,6 +60,10 @@ class Service:
         token: what a reload must bring; None turns reloads by HTTP off.
         pictures: gives the picture of an item as a PNG, None where it has none; None where there
             are no pictures at all.
+
+    Attributes:
+        current: the run that is served.
+        settled: is called each time that a run was loaded.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Service:
         pictures: Pictures | None = None,
     ):
         self.current, self._limits, self._token = Current(load), limits, token
+        self.settled: Callable[[], None] = lambda: None
         self._pictures, self._program = pictures, program
         self._batcher = Batcher(limits, self._counted)
         self._figures = Figures(lambda: len(self._batcher), lambda: self.current.loaded)
@@ -125,6 +130,7 @@ class Service:
             raise
         assert self.current.served is not None
         self._describe(self.current.served.ranker.addition)
+        self.settled()
         return seconds
 
     async def _endpoint(self, request: Request) -> Response:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +21,9 @@ from lightgcn_jax.service.current import Loading
 
 # How often signals are looked at, and how long requests may go on once one came.
 _LOOK_SECONDS, _GRACE_SECONDS = 0.1, 30
+# How long a thread may keep Python to itself while others wait: a request waits several times for
+# one that loads a run.
+_SWITCH_SECONDS = 0.0005
 # Connections that the system keeps until they are taken, and that are served at once.
 _BACKLOG, _CONNECTIONS = 512, 1024
 
@@ -45,9 +50,19 @@ def serve(service: Service, host: str, port: int, say: Callable[[str], None]) ->
     Raises:
         InputError: the port is taken, or the run does not load.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    service.settled = _spare_from_collection
     listening = listening_at(host, port)
     with contextlib.closing(listening):
         asyncio.run(_serve(service, listening, say))
+
+
+def _spare_from_collection() -> None:
+    """Have the garbage collector pass over all that is there: to look through the modules, the
+    programs and the run takes it a fifth of a second, in which nobody is answered."""
+    gc.unfreeze()
+    gc.collect()  # the run before
+    gc.freeze()
 
 
 def listening_at(host: str, port: int) -> socket.socket:
