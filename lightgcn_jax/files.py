@@ -42,6 +42,9 @@ _AT_CURRENT_FOLDER = -100
 _EXCHANGE = 2
 """What Linux's ``renameat2`` calls the current folder, and taking each other's names."""
 
+_TRIES = 5
+"""How often what another thread writes into is removed."""
+
 _temporaries: set[Path] = set()
 _replaceable: dict[Path, Path | None] = {}
 """Folders that may be replaced, and where the old one lies once it was."""
@@ -52,7 +55,10 @@ def _remove_temporaries() -> None:
     for target in [*_replaceable]:
         _settle(target)
     for path in [*_temporaries]:
-        _remove(path)
+        for _ in range(_TRIES):  # the main thread may still write there
+            _remove(path)
+            if not path.exists():
+                break
 
 
 @contextlib.contextmanager

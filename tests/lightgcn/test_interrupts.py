@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lightgcn_jax.files import remove_abandoned
-from lightgcn_jax.interrupts import Interrupted, deferred, explained
+from lightgcn_jax.interrupts import NOTHING_BEGUN, Interrupted, deferred, explained
 
 # What the main thread does, as a command: it takes signals over and says when it is at work.
 COMMAND = """
@@ -76,6 +76,23 @@ with whole_folder(folder / "run"), replacing(folder / "file"): work()
     assert len(os.listdir(tmp_path)) == 2
     process.send_signal(signal.SIGTERM)
     ended(process)
+    assert not os.listdir(tmp_path)
+
+
+def test_what_fails_beneath_the_main_thread_is_not_heard(tmp_path):
+    run = f"""
+from pathlib import Path
+from lightgcn_jax.files import whole_folder
+def work():
+    for number in range(2_000): (folder / str(number)).touch()
+    print("at work", flush=True)
+    while True: (folder / "more").write_text("x"); (folder / "more").unlink()
+with whole_folder(Path({str(tmp_path)!r}) / "run") as folder: work()
+"""
+    process = started("pass", run)
+    process.send_signal(signal.SIGTERM)
+    _, said = ended(process)
+    assert (process.returncode, said) == (143, f"{NOTHING_BEGUN}\n")
     assert not os.listdir(tmp_path)
 
 
@@ -206,4 +223,4 @@ def test_a_benchmark_ends_by_one_line_at_twenty_moments(number, status):
         assert "Traceback" not in said
         assert process.returncode in (0, 1, status)  # 1 where a claim fails
         if process.returncode == status:
-            assert said.splitlines()[-1] == "interrupted"
+            assert said.splitlines()[-1] == NOTHING_BEGUN
