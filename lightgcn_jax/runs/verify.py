@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import refuse_links
+from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, checkpoint_states
 from lightgcn_jax.sums import State, verified
 
 _WHAT = ("config.json", "sweep.json")
-# Optuna makes its lock as a link; a killed process leaves it.
-_LINK = "optuna.log.lock"
+OPTUNAS_LOCKS = re.compile(r"optuna\.log\.lock([0-9a-f-]+\.rename)?")
+"""Links by which Optuna locks its log: earlier versions let it, and their killed processes left
+them, the latter while a lock was given back."""
 
 
 class Verified(NamedTuple):
@@ -56,7 +58,7 @@ def verify(path: Path | str) -> Verified:
     path = Path(path)
     if not any((path / name).is_file() for name in _WHAT):
         raise InputError(f"{path}: expected the directory of a run or a sweep, got another")
-    refuse_links(path, _LINK)
+    refuse_links(path, OPTUNAS_LOCKS)
     runs = [one for one in (path / "best", path / "best-refit") if one.is_dir()]
     files: dict[str, State] = {}
     without = []
