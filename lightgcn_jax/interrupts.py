@@ -31,6 +31,9 @@ _LONGEST_ENDING = 60.0
 NOTHING_BEGUN = "interrupted; nothing is half written, and the same command can be given again"
 """The line where no work says how to go on."""
 
+ALL_DONE = "interrupted when all was done"
+"""The line where a command is at its end."""
+
 
 class Interrupted(Exception):
     """Work was broken off by the user; the message says how to go on.
@@ -96,6 +99,11 @@ def take_over() -> None:
     threading.Thread(target=_look, args=(readable,), name="interrupts", daemon=True).start()
 
 
+def note_end() -> None:
+    """Tell that the command has done its work, so that no line says how to go on."""
+    _watch.how[:] = [ALL_DONE]
+
+
 def _look(readable: int) -> None:
     while numbers := os.read(readable, 16):
         for number in numbers:
@@ -109,8 +117,8 @@ def _take(number: int) -> None:
         request.signal_number = number
         _write("stopping after the steps under way; once more stops at once")
         return
-    # The main thread works on, and what is removed beneath it may make it fail: neither what it says
-    # of that nor its status is to be this process's.
+    # The main thread works on, and what is removed beneath it may make it fail: neither what it
+    # says of that nor its status is to be this process's.
     how, _watch.is_ending = _watch.how[0] if _watch.how else NOTHING_BEGUN, True
     stderr = _kept_aside(2)
     for cleanup in _watch.cleanups:
