@@ -252,8 +252,18 @@ def final(folder):
     return found
 
 
-def check(stopped, states):
+def distinct(states):
+    """States without those that hold what one before them holds, by other temporary names."""
+    found = {}
     for state in states:
+        named = contents(state).items()
+        key = frozenset((re.sub(r"\.[0-9a-f]{8}\.tmp", ".tmp", path), one) for path, one in named)
+        found.setdefault(key, state)
+    return [*found.values()]
+
+
+def check(stopped, states):
+    for state in distinct(states):
         status = stopped.goes_on(state)
         assert status in ((0, 2) if stopped.command.once else (0,)), f"after {state}"
         now = final(stopped.folder)
