@@ -31,10 +31,17 @@ WARM = (
 
 
 class Stopping:
-    """A process that runs commands on request, each stopped before its file-system calls."""
+    """A process that runs commands on request, each stopped before its file-system calls.
+
+    Args:
+        modules: what it imports before.
+    """
+
+    def __init__(self, *modules):
+        self._modules = modules
 
     def __enter__(self):
-        command = [sys.executable, "-m", "tests.stopped"]
+        command = [sys.executable, "-m", "tests.stopped", *self._modules]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -183,7 +190,7 @@ def _served(request):
 
 
 if __name__ == "__main__":
-    for module in WARM:
+    for module in sys.argv[1:]:
         importlib.import_module(module)
     for line in sys.stdin:
         print(json.dumps(_served(json.loads(line))), flush=True)

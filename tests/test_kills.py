@@ -21,7 +21,7 @@ import pytest
 
 from lightgcn_jax.sums import NAME, verified
 from lightgcn_jax.sweeps.directory import SweepDirectory
-from tests.stopped import Stopping, contents, sampled
+from tests.stopped import WARM, Stopping, contents, sampled
 
 LOG = "\n".join(
     ["user,item", *(f"u{a},i{b}" for a, b in np.random.default_rng(0).integers(30, size=(300, 2)))]
@@ -195,7 +195,7 @@ def command_in(place, request, bases):
 
 @pytest.fixture(scope="module")
 def stopping():
-    with Stopping() as process:
+    with Stopping(*WARM) as process:
         yield process
 
 
@@ -289,20 +289,19 @@ def test_no_kill_leaves_anything_undone(stopped):
     check(stopped, stopped.states)
 
 
-def test_a_kill_leaves_what_a_stop_shows(stopping, bases, tmp_path):
-    command = COMMANDS["export"]
-    shutil.copytree(bases / "trained", tmp_path / "folder")
-    base = contents(tmp_path / "folder")
-    arguments = [one.format(tmp_path / "folder") for one in command.arguments]
-    states = tmp_path / "states"
+def test_a_kill_leaves_what_a_stop_shows(bases, tmp_path):
+    command, folder, states, at = COMMANDS["export"], tmp_path / "folder", tmp_path / "states", 3
+    arguments = [one.format(folder) for one in command.arguments]
     states.mkdir()
-    at = 3
-    killed = stopping.run(command.package, arguments, tmp_path / "folder", states, kill_at=at)
+    shutil.copytree(bases / "trained", folder)
+    base = contents(folder)
+    with Stopping("lightgcn_jax.cli.runs") as stopping:
+        killed = stopping.run(command.package, arguments, folder, states, kill_at=at)
+        left = contents(folder)
+        shutil.rmtree(folder)
+        shutil.copytree(bases / "trained", folder)
+        stopping.run(command.package, arguments, folder, states)
     assert killed["status"] == -signal.SIGKILL
-    left = contents(tmp_path / "folder")
     assert left != base
-    shutil.rmtree(tmp_path / "folder")
-    shutil.copytree(bases / "trained", tmp_path / "folder")
-    stopping.run(command.package, arguments, tmp_path / "folder", states)
     shown = contents(states / f"{at:05}")
     assert sorted(map(str, left.values())) == sorted(map(str, shown.values()))
