@@ -118,32 +118,39 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
     assert [figures] == without_seconds([whole.summary])
 
 
-class Ending:
-    """A reporter, and a request that an end is asked for after so many calls of the steps."""
+class Calls:
+    """A reporter that counts the calls of the steps."""
 
-    signal_number = signal.SIGTERM
-
-    def __init__(self, after):
-        self.left = after
+    made = 0
 
     def noted(self, message): ...
 
     def advanced(self, **_):
-        self.left -= 1
+        self.made += 1
 
     def evaluated(self, record): ...
 
+
+class Ending:
+    """A request for an end that comes after so many calls of the steps."""
+
+    signal_number = signal.SIGTERM
+
+    def __init__(self, calls, after):
+        self._calls, self._after = calls, after
+
     def __bool__(self):
-        return self.left <= 0
+        return self._calls.made >= self._after
 
 
 def interrupted(start, monkeypatch, *, after):
     """Start something that a signal breaks off after so many calls of the steps."""
-    ending = Ending(after)
+    calls = Calls()
+    ending = Ending(calls, after)
     with monkeypatch.context() as patch:
         patch.setattr(runs, "deferred", lambda: contextlib.nullcontext(ending))
         with pytest.raises(Interrupted) as caught:
-            start(ending)
+            start(calls)
     assert caught.value.status == 143
     return str(caught.value)
 
@@ -156,15 +163,15 @@ def test_a_run_that_a_signal_breaks_off_loses_no_step(run, tmp_path, monkeypatch
     """In the first epoch, after the first of its two folds."""
     path = tmp_path / "broken"
     said = interrupted(
-        lambda ending: fit(pins_task(), CONFIG, out=path, data=DATA, reporter=ending),
+        lambda calls: fit(pins_task(), CONFIG, out=path, data=DATA, reporter=calls),
         monkeypatch,
         after=1,
     )
     assert said == f"interrupted in epoch 1; go on with: pinsage-jax train --resume {path}"
     assert [one["epoch"] for one in PinSageRun(path).read_metrics()] == [0]
-    heard = Ending(10**6)
-    resumed = resume(path, reporter=heard)
-    assert 10**6 - heard.left == 2 * CONFIG.epochs - 1
+    calls = Calls()
+    resumed = resume(path, reporter=calls)
+    assert calls.made == 2 * CONFIG.epochs - 1
     assert same_params(resumed, run)
     records = (without_seconds(PinSageRun(one).read_metrics()) for one in (path, run.path))
     assert next(records) == next(records)
@@ -175,14 +182,12 @@ def test_a_run_that_a_signal_breaks_off_loses_no_step(run, tmp_path, monkeypatch
 def test_a_run_on_the_host_loses_no_step_either(tmp_path, monkeypatch):
     config = tiny(tables="host", epochs=2, refresh_every=1, folds=3, steps_per_epoch=7)
     path, whole = tmp_path / "broken", fit(pins_task(), config)
-    said = interrupted(
-        lambda ending: fit(pins_task(), config, reporter=ending), monkeypatch, after=2
-    )
+    said = interrupted(lambda calls: fit(pins_task(), config, reporter=calls), monkeypatch, after=2)
     assert said.endswith("nothing was written, the run had no directory")
     interrupted(
-        lambda ending: fit(pins_task(), config, out=path, reporter=ending), monkeypatch, after=4
+        lambda calls: fit(pins_task(), config, out=path, reporter=calls), monkeypatch, after=4
     )
-    interrupted(lambda ending: resume(path, reporter=ending), monkeypatch, after=8)
+    interrupted(lambda calls: resume(path, reporter=calls), monkeypatch, after=8)
     resumed = resume(path)
     assert same_params(resumed, whole)
     assert resumed.summary["nodes_note"] == whole.summary["nodes_note"]
