@@ -215,7 +215,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("files", [0, 1])
-def test_a_kill_leaves_the_old_second_stage_or_the_new_one(run, tmp_path, monkeypatch, files):
+def test_a_kill_leaves_the_old_second_stage_or_the_new_one(
+    run, interactions, tmp_path, monkeypatch, files
+):
     path = shutil.copytree(run, tmp_path / "run")
     new = dataclasses.replace(QUICK, loss="bpr")
     old_params = open_ranked(path).trained.params
@@ -230,7 +232,7 @@ def test_a_kill_leaves_the_old_second_stage_or_the_new_one(run, tmp_path, monkey
 
     with monkeypatch.context() as patch, contextlib.suppress(Killed):
         patch.setattr(sums, "_put", put_or_die)
-        train_run(path, new, sizes=SIZES)
+        train_run(path, new, sizes=SIZES, events=interactions)
     found = open_ranked(path).trained
     is_new = found.config == new
     assert is_new == bool(files)
