@@ -5,7 +5,7 @@ A benchmark is a module of this package with ``add_options(parser)`` and ``run(a
 
 from __future__ import annotations
 
-from lightgcn_jax.interrupts import take_over
+from lightgcn_jax.interrupts import note_end, take_over
 
 if __name__ == "__main__":
     take_over()  # before anything that takes time is imported
@@ -186,4 +186,6 @@ if __name__ == "__main__":
     fit_streams()
     # For all sides of a race alike: PyTorch asks the same C library for its tables.
     keep_freed_memory()
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    note_end()
+    sys.exit(status)

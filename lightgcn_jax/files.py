@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ import safetensors
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.interrupts import before_exit
+from lightgcn_jax.paths import refuse_no_text
 
 try:
     import fcntl
@@ -42,6 +44,9 @@ _AT_CURRENT_FOLDER = -100
 _EXCHANGE = 2
 """What Linux's ``renameat2`` calls the current folder, and taking each other's names."""
 
+_TRIES = 5
+"""How often what another thread writes into is removed."""
+
 _temporaries: set[Path] = set()
 _replaceable: dict[Path, Path | None] = {}
 """Folders that may be replaced, and where the old one lies once it was."""
@@ -52,7 +57,10 @@ def _remove_temporaries() -> None:
     for target in [*_replaceable]:
         _settle(target)
     for path in [*_temporaries]:
-        _remove(path)
+        for _ in range(_TRIES):  # the main thread may still write there
+            _remove(path)
+            if not path.exists():
+                break
 
 
 @contextlib.contextmanager
@@ -75,9 +83,7 @@ def replacing(target: Path) -> Iterator[Path]:
             mode = temporary.stat().st_mode
             yield temporary
             temporary.chmod(mode)  # what a plain open() gives; some writers make private files
-            _flush(temporary)
-            temporary.replace(target)
-            _flush(target.parent)
+            publish(temporary, target)
     except OSError as error:
         # The user knows the target's name, not the temporary one, which most errors lack anyway.
         raise OSError(error.errno, error.strerror or str(error), str(target)) from error
@@ -259,6 +265,29 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def publish(whole: Path, target: Path) -> None:
+    """Give a file that is whole its name, once its bytes are on the disk.
+
+    Args:
+        whole: the file under another name, in the same folder.
+        target: its name; a file of that name is replaced.
+    """
+    _flush(whole)
+    whole.replace(target)
+    _flush(target.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder of the system's, which goes when the block ends, by a signal too."""
+    with tempfile.TemporaryDirectory(prefix="lightgcn-jax-") as folder:
+        _temporaries.add(Path(folder))
+        try:
+            yield Path(folder)
+        finally:
+            _temporaries.discard(Path(folder))
+
+
 def _flush(path: Path) -> None:
     """Have the disk keep what was written, so that a power cut does not take it."""
     if os.name == "nt" and path.is_dir():  # which has no handle there
@@ -287,49 +316,8 @@ def refuse_taken(path: Path, kind: str = "run") -> None:
         )
 
 
-def refuse_no_text(path: Path) -> None:
-    """Refuse a name that the libraries which read and write tables and arrays do not take.
-
-    Args:
-        path: a file or folder.
-
-    Raises:
-        InputError: its bytes are no UTF-8, or more than ASCII where there is no locale.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"{path}: expected a name in UTF-8, and a locale (LC_ALL) that knows it where it is "
-            "more than ASCII"
-        ) from None
-
-
 def _holds_something(path: Path) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
-
-
-def refuse_links(folder: Path, allowed: str | None = None) -> None:
-    """Refuse a directory whose files lie elsewhere: what is written or removed in a run that
-    somebody else made must not reach beyond it, and what is read must not hang.
-
-    Args:
-        folder: the directory; it may be a link itself.
-        allowed: the name of what may be a link, for it is never followed.
-
-    Raises:
-        InputError: a link, a pipe or a device is in it, at any depth; or its name is no text.
-    """
-    refuse_no_text(folder)
-    for place, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            path = Path(place, name)
-            mode = path.lstat().st_mode
-            if name != allowed and not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                kind = "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
-                raise InputError(
-                    f"{path}: expected a file or folder of the directory's own, got {kind}"
-                )
 
 
 def write_text(target: Path, text: str) -> None:
@@ -353,8 +341,11 @@ def locked(path: Path, message: str, *, leave: bool = True) -> Iterator[None]:
         leave: whether that file stays where it is, or goes with the lock.
 
     Raises:
-        InputError: another process, or another block of this one, holds the lock.
+        InputError: another process, or another block of this one, holds the lock; or a link lies
+            there, for what it leads to would be emptied.
     """
+    if path.is_symlink():
+        raise InputError(f"{path}: expected a file that is a lock, got a link")
     lock = filelock.FileLock(path, timeout=0)
     try:
         lock.acquire()

@@ -13,16 +13,26 @@ In other processes (a notebook, a test) signals stay as they are: KeyboardInterr
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from lightgcn_jax.errors import printable
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
+_LONGEST_ENDING = 60.0
+"""Seconds that the main thread waits at its end for the thread that ends the process."""
+
+NOTHING_BEGUN = "interrupted; nothing is half written, and the same command can be given again"
+"""The line where no work says how to go on."""
+
+ALL_DONE = "interrupted when all was done"
+"""The line where a command is at its end."""
 
 
 class Interrupted(Exception):
@@ -64,6 +74,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.taken_over = False
+        self.is_ending = False
         self.waiting: Request | None = None
         self.how: list[str] = []
         self.cleanups: list[Callable[[], None]] = []
@@ -84,7 +95,13 @@ def take_over() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # what nohup and `&` set
             signal.signal(number, lambda *_: None)
+    atexit.register(_wait_for_the_end)
     threading.Thread(target=_look, args=(readable,), name="interrupts", daemon=True).start()
+
+
+def note_end() -> None:
+    """Tell that the command has done its work, so that no line says how to go on."""
+    _watch.how[:] = [ALL_DONE]
 
 
 def _look(readable: int) -> None:
@@ -100,19 +117,38 @@ def _take(number: int) -> None:
         request.signal_number = number
         _write("stopping after the steps under way; once more stops at once")
         return
+    # The main thread works on, and what is removed beneath it may make it fail: neither what it
+    # says of that nor its status is to be this process's.
+    how, _watch.is_ending = _watch.how[0] if _watch.how else NOTHING_BEGUN, True
+    stderr = _kept_aside(2)
     for cleanup in _watch.cleanups:
         with contextlib.suppress(Exception):
             cleanup()
-    _write(_watch.how[0] if _watch.how else "interrupted")
+    _write(how, stderr)
     os._exit(128 + number)
 
 
-def _write(line: str) -> None:
+def _kept_aside(stream: int) -> int:
+    """Another descriptor of a stream, to which nobody else writes any more."""
+    try:
+        aside, nowhere = os.dup(stream), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream)
+    except OSError:  # closed, or no descriptor is left
+        return stream
+    return aside
+
+
+def _wait_for_the_end() -> None:
+    if _watch.is_ending:
+        time.sleep(_LONGEST_ENDING)
+
+
+def _write(line: str, stderr: int = 2) -> None:
     """Past Python's buffers, which the main thread may hold."""
     # A progress bar may stand on the line of a terminal.
-    before = f"{_SHOW_CURSOR}\n" if os.isatty(2) else ""
+    before = f"{_SHOW_CURSOR}\n" if os.isatty(stderr) else ""
     with contextlib.suppress(OSError):
-        os.write(2, f"{before}{printable(line)}\n".encode(errors="replace"))
+        os.write(stderr, f"{before}{printable(line)}\n".encode(errors="replace"))
 
 
 def before_exit(cleanup: Callable[[], None]) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def read_json(path: Path) -> Any:
         InputError: the file is missing, unreadable, longer than any that is written, or no JSON:
             nested very deep, with a NaN, or with a number of thousands of digits.
     """
-    return _parsed(path, _text_of(path), "JSON")
+    return parsed_json(path, _text_of(path))
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -62,7 +63,7 @@ def read_json_lines(path: Path) -> list[Any]:
     """
     lines = _text_of(path).split("\n")
     return [
-        _parsed(f"{path}: line {number}", line, "a JSON object a line")
+        parsed_json(f"{path}: line {number}", line, "a JSON object a line")
         for number, line in enumerate(lines, 1)
         if line
     ]
@@ -70,7 +71,10 @@ def read_json_lines(path: Path) -> list[Any]:
 
 def _text_of(path: Path) -> str:
     try:
-        if (size := path.stat().st_size) > _LONGEST_JSON:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe, which may never end
+            raise InputError(f"{path}: expected a file of JSON, got something else")
+        if (size := about.st_size) > _LONGEST_JSON:
             raise InputError(f"{path}: expected at most {_LONGEST_JSON:,} bytes, got {size:,}")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -79,7 +83,17 @@ def _text_of(path: Path) -> str:
         raise InputError(f"{path}: expected JSON, got {error}") from None
 
 
-def _parsed(where: Any, text: str, expected: str) -> Any:
+def parsed_json(where: Any, text: str, expected: str = "JSON") -> Any:
+    """The value of a JSON text.
+
+    Args:
+        where: the file, for messages.
+        text: the text.
+        expected: what is expected there.
+
+    Raises:
+        InputError: it is none, as :func:`read_json` says.
+    """
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:

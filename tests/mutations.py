@@ -118,14 +118,20 @@ def changed_array(given: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def changed_tensors(content: bytes, rng: np.random.Generator) -> bytes:
-    """A safetensors file of which one array is missing or changed."""
+    """A safetensors file of which one array, or JSON of the metadata, is missing or changed."""
     arrays = safetensors.numpy.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__", {})
     name = sorted(arrays)[rng.integers(0, len(arrays))]
-    if rng.random() < 0.2:
+    told = [key for key, text in metadata.items() if text.startswith("{")]
+    if told and rng.random() < 0.5:
+        metadata[told[0]] = changed_json(metadata[told[0]].encode(), rng).decode()
+    elif rng.random() < 0.2:
         del arrays[name]
     else:
         arrays[name] = np.asarray(changed_array(arrays[name], rng))
-    return safetensors.numpy.save({key: np.array(one, order="C") for key, one in arrays.items()})
+    whole = {key: np.array(one, order="C") for key, one in arrays.items()}
+    return safetensors.numpy.save(whole, metadata or None)
 
 
 def changed_npy(content: bytes, rng: np.random.Generator) -> bytes:

@@ -3,7 +3,8 @@ change, and what lies on the disk then is copied. It is what SIGKILL would leave
 process has no say in either.
 
 ``python -m tests.stopped`` reads requests, a line of JSON each, and answers each by a line of JSON.
-It imports what the commands need once, and forks a process for each of them.
+It imports what the commands need once, and forks a process for each of them. :func:`sampled` stops
+nothing and copies a few moments in this process, which is cheap.
 """
 
 import contextlib
@@ -30,10 +31,17 @@ WARM = (
 
 
 class Stopping:
-    """A process that runs commands on request, each stopped before its file-system calls."""
+    """A process that runs commands on request, each stopped before its file-system calls.
+
+    Args:
+        modules: what it imports before.
+    """
+
+    def __init__(self, *modules):
+        self._modules = modules
 
     def __enter__(self):
-        command = [sys.executable, "-m", "tests.stopped"]
+        command = [sys.executable, "-m", "tests.stopped", *self._modules]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -91,25 +99,61 @@ def _outline(folder):
     return sorted(found)
 
 
-def _stop_before_calls(folder):
-    """Stop this process, all threads of it, before calls for what lies beneath a folder, where
-    something beneath it has changed since it was stopped last."""
-    here, last = threading.local(), None
+def _before_calls(folder, changed):
+    """Call something before file-system calls, where what lies beneath a folder has changed since
+    it was called last; until ``folder`` is None in what is returned."""
+    here, last, watched = threading.local(), None, {"folder": folder}
 
     def hook(event, _):
         nonlocal last
-        if getattr(here, "within", False) or not event.startswith(MODULES):
+        if getattr(here, "within", False) or not event.startswith(MODULES) or not watched["folder"]:
             return
         here.within = True
         try:
-            if last != (now := _outline(folder)):
+            if last != (now := _outline(watched["folder"])):
                 last = now
-                # To this thread, so that it does not go one step further.
-                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+                changed()
         finally:
             here.within = False
 
     sys.addaudithook(hook)
+    return watched
+
+
+def _stop():
+    """Stop this process, all threads of it."""
+    # To this thread, so that it does not go one step further.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
+@contextlib.contextmanager
+def sampled(folder, states, count, rng):
+    """Copy a folder before some of the calls that follow a change while the block runs; each of
+    these is as likely as another to be among the chosen. Other threads go on meanwhile.
+
+    Args:
+        folder: the folder.
+        states: an empty folder for the copies.
+        count: how many are kept.
+        rng: what chooses.
+    """
+    seen = 0
+
+    def changed():
+        nonlocal seen
+        place = seen if seen < count else rng.integers(seen + 1)
+        seen += 1
+        if place < count:
+            shutil.rmtree(states / str(place), ignore_errors=True)
+            # What another thread removes meanwhile is not there.
+            with contextlib.suppress(shutil.Error, FileNotFoundError):
+                shutil.copytree(folder, states / str(place), symlinks=True)
+
+    watched = _before_calls(folder, changed)
+    try:
+        yield
+    finally:
+        watched["folder"] = None
 
 
 def _called(request):
@@ -118,7 +162,7 @@ def _called(request):
     os.dup2(output, 1)
     os.dup2(output, 2)
     main = importlib.import_module(f"{request['package']}.cli").main
-    _stop_before_calls(request["folder"])
+    _before_calls(request["folder"], _stop)
     return main(request["arguments"])
 
 
@@ -138,7 +182,7 @@ def _served(request):
         if not os.WIFSTOPPED(ended):
             break
         if request["kill_at"] is None:
-            shutil.copytree(folder, states / f"{stops:05}")
+            shutil.copytree(folder, states / f"{stops:05}", symlinks=True)
         stops += 1
         os.kill(child, signal.SIGKILL if stops - 1 == request["kill_at"] else signal.SIGCONT)
     said = states.with_name(states.name + ".txt").read_text(errors="replace")
@@ -146,7 +190,7 @@ def _served(request):
 
 
 if __name__ == "__main__":
-    for module in WARM:
+    for module in sys.argv[1:]:
         importlib.import_module(module)
     for line in sys.stdin:
         print(json.dumps(_served(json.loads(line))), flush=True)

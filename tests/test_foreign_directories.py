@@ -35,6 +35,7 @@ from pinsage_jax import keep_added, open_items
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import features_of, read_finished
+from pinsage_jax.runs.memberships import read_memberships
 from tests.mutations import ODD_VALUES, damaged, harmed, refused
 from tests.pinsage.trained import pins, pins_task, tiny
 from tests.unlisted import without_sums
@@ -151,6 +152,7 @@ def read_pins(path):
     assert np.isfinite(live.vectors).all()
     assert np.isfinite(run.vectors).all()
     assert features_of(path, live).num_rows == len(live.items)
+    read_memberships(stored, run.task.train)
     assert all(record["epoch"] >= 0 for record in stored.read_metrics())
     assert stored.summary["best_epoch"] >= 0
 
@@ -171,7 +173,7 @@ def files_of(path):
         if name.suffix not in (".png", ".toml")
         and name.name[0] != "."
         and not {"checkpoints", "best", "groups"} & {*name.parts}
-        and name.name not in ("memberships.parquet", "progress.json")
+        and name.name != "progress.json"  # nobody reads it of a finished run
     )
     assert own
     return own

@@ -3,7 +3,7 @@ command repeated, and ends with the bytes of one that nothing happened to.
 
 Each command runs once and is stopped before its file-system calls (:mod:`tests.stopped`), where
 what lies on the disk is copied; a test goes on from each copy. That a kill leaves what a stop shows
-is tested too.
+is tested too. The fast suite goes on from a few moments of each command, others each time.
 """
 
 import importlib
@@ -21,17 +21,16 @@ import pytest
 
 from lightgcn_jax.sums import NAME, verified
 from lightgcn_jax.sweeps.directory import SweepDirectory
-from tests.stopped import Stopping, contents
+from tests.stopped import WARM, Stopping, contents, sampled
 
 LOG = "\n".join(
     ["user,item", *(f"u{a},i{b}" for a, b in np.random.default_rng(0).integers(30, size=(300, 2)))]
 )
 NEWER = LOG + "\nu1,i99\nu99,i3\nu99,i4\n"
-QUICK = (
-    *("--model", "mf", "--epochs", "2", "--evaluate-every", "1", "--ks", "5"),
+TRAINED = (
+    *("--model", "mf", "--dim", "2", "--epochs", "2", "--evaluate-every", "1", "--ks", "5"),
     *("--batch-size", "128", "--negatives", "8"),
 )
-TRAINED = ("--dim", "2", *QUICK)
 PINS = (
     *("--items", "300", "--dim", "16", "--word-dim", "8", "--layers", "1", "--neighbors", "5"),
     *("--walks", "10", "--walk-length", "5", "--fan", "2", "--batch-size", "64"),
@@ -84,7 +83,11 @@ COMMANDS = {
     ),
     "sweep": Command(
         LIGHTGCN,
-        ("sweep", "--data", "{}/log.csv", *QUICK, "--set", "dim=2,4", "--out", "{}/new"),
+        # One program for all trials, each trained by itself.
+        (
+            *("sweep", "--data", "{}/log.csv", *TRAINED, "--set", "learning_rate=0.01,0.02"),
+            *("--together", "1", "--out", "{}/new"),
+        ),
         None,
         "new",
         ("sweep", "--resume", "{}/new"),
@@ -125,7 +128,8 @@ COMMANDS = {
 }
 
 
-SOON_DONE = ("export",)
+FEW = {"pinsage train": 1, "pinsage embed": 1, "train --from": 1}
+"""States of commands that take long; of others two are gone on from in the fast suite."""
 
 
 def call(package, arguments, folder):
@@ -156,7 +160,7 @@ def bases(tmp_path_factory):
 
 
 class Stopped(NamedTuple):
-    """A command that was stopped, and what it left at each stop."""
+    """A command that was stopped, and what it left at some stops."""
 
     command: Command
     base: Path
@@ -167,7 +171,7 @@ class Stopped(NamedTuple):
     def restored(self, state):
         """The command's folder as a kill left it; what is temporary is no longer young."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(state, self.folder)
+        shutil.copytree(state, self.folder, symlinks=True)
         for path in self.folder.rglob(".*.tmp"):
             os.utime(path, (0, 0))
 
@@ -180,24 +184,37 @@ class Stopped(NamedTuple):
         return call(self.command.package, again, self.folder)
 
 
+def command_in(place, request, bases):
+    """A command, and a new folder where it finds what it starts from."""
+    command = COMMANDS[request.param]
+    base = bases / (command.base or "none")
+    shutil.copytree(base, place / "folder")
+    (place / "states").mkdir()
+    return command, base, place / "folder", place / "states"
+
+
 @pytest.fixture(scope="module")
 def stopping():
-    with Stopping() as process:
+    with Stopping(*WARM) as process:
         yield process
 
 
-@pytest.fixture(scope="module")
-def stopped(request, bases, stopping, tmp_path_factory):
-    command = COMMANDS[request.param]
-    place = tmp_path_factory.mktemp(re.sub(r"\W+", "-", request.param))
-    folder, states = place / "folder", place / "states"
-    base = bases / (command.base or "none")
-    shutil.copytree(base, folder)
-    states.mkdir()
+@pytest.fixture
+def stopped(request, bases, stopping, tmp_path):
+    command, base, folder, states = command_in(tmp_path, request, bases)
     arguments = [one.format(folder) for one in command.arguments]
     found = stopping.run(command.package, arguments, folder, states)
     assert found["status"] == 0, found["said"]
     assert found["stops"] > 3
+    return Stopped(command, base, folder, sorted(states.iterdir()), final(folder))
+
+
+@pytest.fixture
+def looked_at(request, bases, tmp_path):
+    command, base, folder, states = command_in(tmp_path, request, bases)
+    rng = np.random.default_rng()
+    with sampled(folder, states, FEW.get(request.param, 2), rng):
+        assert call(command.package, command.arguments, folder) == 0
     return Stopped(command, base, folder, sorted(states.iterdir()), final(folder))
 
 
@@ -235,8 +252,18 @@ def final(folder):
     return found
 
 
-def check(stopped, states):
+def distinct(states):
+    """States without those that hold what one before them holds, by other temporary names."""
+    found = {}
     for state in states:
+        named = contents(state).items()
+        key = frozenset((re.sub(r"\.[0-9a-f]{8}\.tmp", ".tmp", path), one) for path, one in named)
+        found.setdefault(key, state)
+    return [*found.values()]
+
+
+def check(stopped, states):
+    for state in distinct(states):
         status = stopped.goes_on(state)
         assert status in ((0, 2) if stopped.command.once else (0,)), f"after {state}"
         now = final(stopped.folder)
@@ -250,10 +277,10 @@ def check(stopped, states):
         assert not different, f"after {state}"
 
 
-@pytest.mark.parametrize("stopped", SOON_DONE, indirect=True)
-def test_a_sample_of_kills_leaves_nothing_undone(stopped):
-    chosen = np.random.default_rng(0).choice(len(stopped.states), 2, replace=False)
-    check(stopped, [stopped.states[at] for at in chosen])
+@pytest.mark.parametrize("looked_at", COMMANDS, indirect=True)
+def test_a_sample_of_kills_leaves_nothing_undone(looked_at):
+    assert looked_at.states
+    check(looked_at, looked_at.states)
 
 
 @pytest.mark.slow
@@ -262,20 +289,19 @@ def test_no_kill_leaves_anything_undone(stopped):
     check(stopped, stopped.states)
 
 
-def test_a_kill_leaves_what_a_stop_shows(stopping, bases, tmp_path):
-    command = COMMANDS["export"]
-    shutil.copytree(bases / "trained", tmp_path / "folder")
-    base = contents(tmp_path / "folder")
-    arguments = [one.format(tmp_path / "folder") for one in command.arguments]
-    states = tmp_path / "states"
+def test_a_kill_leaves_what_a_stop_shows(bases, tmp_path):
+    command, folder, states, at = COMMANDS["export"], tmp_path / "folder", tmp_path / "states", 3
+    arguments = [one.format(folder) for one in command.arguments]
     states.mkdir()
-    at = 3
-    killed = stopping.run(command.package, arguments, tmp_path / "folder", states, kill_at=at)
+    shutil.copytree(bases / "trained", folder)
+    base = contents(folder)
+    with Stopping("lightgcn_jax.cli.runs") as stopping:
+        killed = stopping.run(command.package, arguments, folder, states, kill_at=at)
+        left = contents(folder)
+        shutil.rmtree(folder)
+        shutil.copytree(bases / "trained", folder)
+        stopping.run(command.package, arguments, folder, states)
     assert killed["status"] == -signal.SIGKILL
-    left = contents(tmp_path / "folder")
     assert left != base
-    shutil.rmtree(tmp_path / "folder")
-    shutil.copytree(bases / "trained", tmp_path / "folder")
-    stopping.run(command.package, arguments, tmp_path / "folder", states)
     shown = contents(states / f"{at:05}")
     assert sorted(map(str, left.values())) == sorted(map(str, shown.values()))

@@ -20,6 +20,7 @@ STAGES = [
     "arrays",
     "fields",
     "interrupts",
+    "paths",
     "files",
     "json_files",
     "sums",

@@ -24,7 +24,7 @@ from lightgcn_jax.cli.device import choose_device
 from lightgcn_jax.cli.front import Program, received
 from lightgcn_jax.consoles import fit_streams
 from lightgcn_jax.errors import InputError, printable
-from lightgcn_jax.interrupts import Interrupted
+from lightgcn_jax.interrupts import NOTHING_BEGUN, Interrupted, note_end
 
 _DISTRIBUTION = "lightgcn-pinsage-jax"
 _NO_CACHE = "--no-compilation-cache"
@@ -104,11 +104,13 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             with asked_for(call.asked if call.command in ("train", "sweep") else None):
                 status = _parsed(program, call.arguments).run()
             sys.stdout.flush()
+            if argv is None:
+                note_end()
             return status
         except SystemExit as ending:  # tyro: wrong usage, said; rich: a closed pipe
             return ending.code if isinstance(ending.code, int) else 2
         except KeyboardInterrupt:
-            say("interrupted")
+            say(NOTHING_BEGUN)
             return 130
         except Interrupted as ending:
             say(str(ending))

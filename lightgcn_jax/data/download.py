@@ -21,7 +21,7 @@ import rich.progress
 
 from lightgcn_jax.consoles import PlainConsole
 from lightgcn_jax.errors import InputError, printable
-from lightgcn_jax.files import locked
+from lightgcn_jax.files import locked, publish
 from lightgcn_jax.files import sha256 as sha256_of
 
 _BLOCK = 1 << 18  # bytes
@@ -92,8 +92,8 @@ def download(
                 _receive_all(
                     url, partial, size, sha256, most, retries, timeout_seconds, wait_seconds, report
                 )
-            os.replace(part, target)
-            os.utime(target)
+            os.utime(part)
+            publish(part, target)
     except OSError as error:  # those of the network are handled within: this is the disk
         raise InputError(
             f"{url}: cannot write {error.filename or target}: {error.strerror or error}. Free"

@@ -20,6 +20,7 @@ import polars as pl
 
 from lightgcn_jax.data.reading import AUTO
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import scratch_folder
 
 POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What polars raises of a damaged file; a panic is no ``Exception``."""
@@ -88,17 +89,17 @@ def plain_text(
         InputError: it cannot be read, is no text or is empty.
     """
     _check_encoding(encoding)
-    with tempfile.TemporaryDirectory(prefix="lightgcn-") as folder:
-        text, target = path, Path(folder) / "text"
+    with scratch_folder() as folder:
+        text, target = path, folder / "text"
         with explained(path):
             if not path.stat().st_size:
                 raise InputError(f"{path}: expected {wanted}, but the file is empty")
             with path.open("rb") as file:
                 magic = file.read(8)
             if magic.startswith(_ZSTD):
-                text = _unpacked_by_polars(path, Path(folder) / "unpacked", encoding)
+                text = _unpacked_by_polars(path, folder / "unpacked", encoding)
             elif _is_compressed(path, magic):
-                text = _copied(_chunks(path, magic), Path(folder) / "unpacked")
+                text = _copied(_chunks(path, magic), folder / "unpacked")
             with text.open("rb") as file:
                 head = file.read(64)
             refuse_foreign(path, head, wanted)

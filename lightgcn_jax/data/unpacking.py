@@ -13,7 +13,6 @@ import gzip
 import io
 import lzma
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections import deque
@@ -26,7 +25,7 @@ import polars as pl
 
 from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import replacing
+from lightgcn_jax.files import replacing, scratch_folder
 
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open}
 _NO_TEXT = {
@@ -117,10 +116,10 @@ def unpacked(
     Raises:
         InputError: A file holds no text and no table, several files, or is damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="lightgcn-jax-") as folder:
+    with scratch_folder() as folder:
         plain = []
         for at, file in enumerate(files):
-            place = Path(folder) / str(at)
+            place = folder / str(at)
             place.mkdir()
             table = _unpacked(_under_a_name(file, place), place)
             if columns and file in columns:

@@ -40,14 +40,9 @@ from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import CountChange, Pairs, Split
 from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
-from lightgcn_jax.files import (
-    held,
-    refuse_links,
-    replacing,
-    whole_folder,
-    write_text,
-)
+from lightgcn_jax.files import held, replacing, whole_folder, write_text
 from lightgcn_jax.json_files import read_json, read_json_lines, write_json
+from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs.metadata import CLOSED_FORM_SUMMARY, EPOCH, SETTINGS, TRAINED_SUMMARY
 from lightgcn_jax.runs.own_objects import in_place_of
 from lightgcn_jax.runs.stored_split import (

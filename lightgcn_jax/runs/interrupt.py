@@ -13,18 +13,18 @@ from lightgcn_jax.interrupts import Interrupted, explained
 from lightgcn_jax.runs.directory import RunDirectory
 
 
-def way_on(when: str, how: str, directory: RunDirectory | None) -> str:
+def way_on(when: str, how: str, path: Path | None, program: str = "lightgcn-jax") -> str:
     """The line of a run that was broken off.
 
     Args:
         when: what was interrupted, and where.
         how: what resuming the run does: it goes on, or starts again.
-        directory: the run's, if it has one.
+        path: the run's directory, if it has one.
+        program: whose run it is.
     """
-    if directory is None:
+    if path is None:
         return f"{when}; nothing was written, the run had no directory"
-    path = shlex.quote(str(directory.path))
-    return f"{when}; {how} with: lightgcn-jax train --resume {path}"
+    return f"{when}; {how} with: {program} train --resume {shlex.quote(str(path))}"
 
 
 def resumable(directory: RunDirectory | None, how: str = "go on") -> AbstractContextManager[None]:
@@ -34,7 +34,8 @@ def resumable(directory: RunDirectory | None, how: str = "go on") -> AbstractCon
         directory: the run's, if it has one.
         how: what resuming the run does: it goes on, or starts again.
     """
-    return explained(way_on("interrupted", how, directory))
+    path = None if directory is None else directory.path
+    return explained(way_on("interrupted", how, path))
 
 
 @contextlib.contextmanager

@@ -180,8 +180,8 @@ class Trainer:
                         saved_at = time.monotonic()
                     if ending:
                         when = f"interrupted in epoch {progress.epoch + 1}"
-                        how = way_on(when, "go on", self.directory)
-                        raise Interrupted(how, ending.signal_number)
+                        path = None if self.directory is None else self.directory.path
+                        raise Interrupted(way_on(when, "go on", path), ending.signal_number)
         finally:
             self.reporter.stopped()
         return arrays

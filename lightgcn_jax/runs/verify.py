@@ -1,18 +1,21 @@
-"""Whether all files of a finished run or sweep hold the bytes that were written."""
+"""Whether all files of a finished run or sweep, or what else has sums, hold the bytes that were
+written."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import refuse_links
+from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, checkpoint_states
-from lightgcn_jax.sums import State, verified
+from lightgcn_jax.sums import NAME, State, verified
 
-_WHAT = ("config.json", "sweep.json")
-# Optuna makes its lock as a link; a killed process leaves it.
-_LINK = "optuna.log.lock"
+_WHAT = ("config.json", "sweep.json", NAME)
+OPTUNAS_LOCKS = re.compile(r"optuna\.log\.lock([0-9a-f-]+\.rename)?")
+"""Links by which Optuna locks its log: earlier versions let it, and their killed processes left
+them, the latter while a lock was given back."""
 
 
 class Verified(NamedTuple):
@@ -42,21 +45,22 @@ class Verified(NamedTuple):
 
 
 def verify(path: Path | str) -> Verified:
-    """Read all files of a finished run or sweep, and compare their sums with those written.
+    """Read all files of a finished run or sweep, an index or a folder to pass on, and compare their
+    sums with those written.
 
     Args:
         path: its directory.
 
     Raises:
-        InputError: it is none, or its ``sums.json`` is damaged.
+        InputError: it is none of these, or its ``sums.json`` is damaged.
 
     Example:
         ``verify("run").is_whole``
     """
     path = Path(path)
     if not any((path / name).is_file() for name in _WHAT):
-        raise InputError(f"{path}: expected the directory of a run or a sweep, got another")
-    refuse_links(path, _LINK)
+        raise InputError(f"{path}: expected the directory of a run, a sweep or an index")
+    refuse_links(path, OPTUNAS_LOCKS)
     runs = [one for one in (path / "best", path / "best-refit") if one.is_dir()]
     files: dict[str, State] = {}
     without = []

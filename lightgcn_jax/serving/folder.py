@@ -6,6 +6,7 @@ config.json            the run's settings
 model.safetensors      all tensors of the run, each behind the name of the file that a run has it in
 users.parquet, items…  external ids in row order, and titles
 summary.json           the figures
+sums.json              SHA-256 sums of these files, which are checked when the folder is opened
 =====================  ===========================================================================
 """
 
@@ -13,23 +14,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import whole_folder, write_text
+from lightgcn_jax.files import scratch_folder, whole_folder, write_text
+from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs import RunDirectory
+from lightgcn_jax.runs.stored_split import reading
 from lightgcn_jax.settings import flat, model_name
+from lightgcn_jax.sums import Sums, write_sums
 
 _TENSORS = ("embeddings", "parameters", "model", "pairs")
 _KEPT = ("config.json", "summary.json", "users.parquet", "items.parquet")
-_ALL = "model.safetensors"
+_ALL, _CARD = "model.safetensors", "README.md"
 
 
 def save_folder(run: str | Path, target: str | Path) -> Path:
@@ -47,17 +49,19 @@ def save_folder(run: str | Path, target: str | Path) -> Path:
     """
     directory, target = RunDirectory.open(Path(run)), Path(target)
     directory.finished_summary()
+    sums = Sums(directory.path)
     tensors = {
         f"{name}/{tensor}": array
         for name in _TENSORS
         if (path := directory.path / f"{name}.safetensors").exists()
-        for tensor, array in safetensors.numpy.load_file(path).items()
+        for tensor, array in _read(sums.checked(path.name)).items()
     }
     with whole_folder(target, "folder") as folder:
         for name in _KEPT:
-            shutil.copyfile(directory.path / name, folder / name)
+            shutil.copyfile(sums.checked(name), folder / name)
         safetensors.numpy.save_file(tensors, folder / _ALL, metadata={"format": "np"})
-        write_text(folder / "README.md", _card(directory))
+        write_text(folder / _CARD, _card(directory))
+        write_sums(folder, {})
     return target
 
 
@@ -71,15 +75,14 @@ def as_run(folder: Path, stack: ExitStack) -> Path:
     Raises:
         InputError: a file is missing or damaged.
     """
-    if not (folder / "README.md").exists() or (folder / "pairs.safetensors").exists():
+    if not (folder / _CARD).exists() or (folder / "pairs.safetensors").exists():
         return folder
-    run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-")))
-    try:
-        for name in _KEPT:
-            shutil.copyfile(folder / name, run / name)
-        tensors = safetensors.numpy.load_file(folder / _ALL)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{folder}: expected the folder of a run, got {error}") from error
+    refuse_links(folder)
+    sums, run = Sums(folder), stack.enter_context(scratch_folder())
+    for name in _KEPT:
+        with reading(folder / name, "a file of a run"):
+            shutil.copyfile(sums.checked(name), run / name)
+    tensors = _read(sums.checked(_ALL))
     files: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for name, array in tensors.items():
         file, _, tensor = name.partition("/")
@@ -89,6 +92,11 @@ def as_run(folder: Path, stack: ExitStack) -> Path:
     for file, arrays in files.items():
         safetensors.numpy.save_file(arrays, run / f"{file}.safetensors")
     return run
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with reading(path, "tensors of a run"):
+        return safetensors.numpy.load_file(path)
 
 
 def _card(run: RunDirectory) -> str:

@@ -34,8 +34,9 @@ from lightgcn_jax.fields import (
     record,
     whole,
 )
-from lightgcn_jax.files import refuse_links, replaceable, whole_folder
+from lightgcn_jax.files import replaceable, whole_folder
 from lightgcn_jax.json_files import read_json
+from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs.stored_split import reading
 from lightgcn_jax.serving.lists import InvertedLists
 from lightgcn_jax.sums import LARGE, Sums, write_last

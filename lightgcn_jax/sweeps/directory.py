@@ -34,15 +34,17 @@ from lightgcn_jax.asked import OF_SWEEP, asked_for, write_asked
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import document, record
-from lightgcn_jax.files import refuse_links, whole_folder
+from lightgcn_jax.files import whole_folder
 from lightgcn_jax.graph.bipartite import BipartiteGraph, training_graph
 from lightgcn_jax.json_files import read_json, write_json
 from lightgcn_jax.memory import device_memory
+from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.metadata import TRIAL
 from lightgcn_jax.runs.replicas import PER_REPLICA
 from lightgcn_jax.runs.stored_split import STORED
 from lightgcn_jax.runs.summary import seed_statistics
+from lightgcn_jax.runs.verify import OPTUNAS_LOCKS
 from lightgcn_jax.settings.config import Config, TrainConfig
 from lightgcn_jax.settings.names import KINDS, flat
 from lightgcn_jax.sums import NAME, Sums, write_sums
@@ -50,9 +52,6 @@ from lightgcn_jax.sweeps.space import PLAN, SweepConfig, quiet_optuna
 from lightgcn_jax.training.strategies import StepCost
 
 FORMAT_VERSION = 2
-OPTUNAS_LOCK = "optuna.log.lock"
-"""Optuna makes its lock as a link to its log; a killed process leaves it."""
-
 _FLAGS_OF_SWEEPS = (
     *("set", "range", "trials", "sampler", "draw-seed", "together", "study", "train-best"),
     "refit",
@@ -106,7 +105,7 @@ class SweepDirectory:
         path = self.path / "sweep.json"
         if not path.exists():
             raise InputError(f"{self.path}: expected a sweep, it holds no sweep.json")
-        refuse_links(self.path, OPTUNAS_LOCK)
+        refuse_links(self.path, OPTUNAS_LOCKS)
         plan = read_json(self._sums.checked("sweep.json"))
         found = plan.get("format") if isinstance(plan, dict) else None
         if found != FORMAT_VERSION:
@@ -195,11 +194,13 @@ class SweepDirectory:
     def _storage(self) -> Any:
         log = self._sums.checked("optuna.log")
         if log.exists():
-            # A killed process may leave half a line, and the lock that Optuna itself takes.
+            # A killed process may leave half a line, and one of an earlier version locks.
             os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
-            log.with_name(OPTUNAS_LOCK).unlink(missing_ok=True)
+            for left in self.path.iterdir():
+                if OPTUNAS_LOCKS.fullmatch(left.name):
+                    left.unlink()
         with quiet_optuna() as optuna:
-            backend = optuna.storages.journal.JournalFileBackend(str(log))
+            backend = optuna.storages.journal.JournalFileBackend(str(log), _HeldAlready())
             return optuna.storages.JournalStorage(backend)
 
     def ask(self) -> list[Trial]:
@@ -260,6 +261,16 @@ class SweepDirectory:
             number = self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
             for name, value in attributes.items():
                 self._storage.set_trial_user_attr(number, name, value)
+
+
+class _HeldAlready:
+    """What Optuna takes for a lock of its log: the sweep's own lock is held by this process, and
+    Optuna's own ones are links, which a kill leaves."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
 
 
 def spread(seeds: Sequence[Mapping[str, Any]], part: str, metric: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.chosen import check_names
 from lightgcn_jax.estimators.fitting import OnEpoch, listeners
 from lightgcn_jax.estimators.given import Named
-from lightgcn_jax.files import refuse_taken
+from lightgcn_jax.files import whole_folder
 from pinsage_jax.config import PRESETS, PinSageConfig, settings_from
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, load_items
@@ -197,10 +197,9 @@ class PinSage(Serving):
         """
         target, own = Path(path), self._now.path
         if target.resolve() != own.resolve():
-            refuse_taken(target)
-            if target.exists():
-                target.rmdir()
-            shutil.copytree(own, target, ignore=shutil.ignore_patterns("checkpoints", ".lock"))
+            left_out = shutil.ignore_patterns("checkpoints", ".lock")
+            with whole_folder(target, "run") as folder:
+                shutil.copytree(own, folder, ignore=left_out, dirs_exist_ok=True)
         if "live" in self.__dict__:
             stored = self.live.stored
             keep_added(target, self.live)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.fields import ANYTHING, document, number, record, table_of
 from lightgcn_jax.files import locked
 from lightgcn_jax.json_files import read_json, write_json
 from pinsage_jax.experiments.bench import TASK, Bench, Say
@@ -63,6 +64,11 @@ class Run(NamedTuple):
             "config": None if config is None else dataclasses.asdict(config),
         }
         return json.loads(json.dumps(settings))
+
+
+_KEPT = record(
+    {"settings": ANYTHING, "figures": table_of(number()), "details": ANYTHING}, closed=True
+)
 
 
 class Result(NamedTuple):
@@ -165,9 +171,7 @@ def read_result(run: Run, out: Path) -> Result | None:
     path = run.path(out)
     if not path.exists():
         return None
-    kept = read_json(path)
-    if not isinstance(kept, dict) or set(kept) != {"settings", "figures", "details"}:
-        raise InputError(f"{path}: expected settings, figures and details of a run")
+    kept = document(path, read_json(path), _KEPT)
     was, wanted = _flat(kept["settings"]), _flat(run.settings())
     for name in (*wanted, *was):
         if (before := was.get(name, "not there")) != (now := wanted.get(name, "not there")):

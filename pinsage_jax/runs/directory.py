@@ -41,14 +41,9 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, document, list_of
-from lightgcn_jax.files import (
-    held,
-    refuse_links,
-    replacing,
-    whole_folder,
-    write_text,
-)
+from lightgcn_jax.files import held, replacing, whole_folder, write_text
 from lightgcn_jax.json_files import read_json, read_json_lines, write_json
+from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs.metadata import EPOCH
 from lightgcn_jax.sums import Sums, remove_sums, write_last
 from pinsage_jax.config import PinSageConfig

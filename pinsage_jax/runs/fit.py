@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import contextlib
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -15,9 +15,9 @@ import numpy as np
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import document
 from lightgcn_jax.files import refuse_taken
-from lightgcn_jax.interrupts import explained
+from lightgcn_jax.interrupts import Interrupted, Request, deferred, explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
-from lightgcn_jax.runs.interrupt import gone_unless_begun
+from lightgcn_jax.runs.interrupt import gone_unless_begun, way_on
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors, embed_all
 from pinsage_jax.evaluation.parts import evaluate_parts
@@ -35,6 +35,8 @@ from pinsage_jax.training.trainer import (
     Trainer,
     TrainingDiverged,
 )
+
+_PROGRAM = "pinsage-jax"
 
 
 class Fit(NamedTuple):
@@ -91,6 +93,7 @@ def fit(
     Raises:
         InputError: settings, features and task do not fit each other, or ``out`` is taken.
         TrainingDiverged: the loss became NaN or infinite; the last checkpoint stays.
+        Interrupted: Ctrl-C; a run directory can be resumed.
     """
     reporter = reporter or SilentReporter()
     if out is not None:
@@ -151,18 +154,22 @@ def resume(
             if (got := len(kept["tiers"])) != count:
                 raise InputError(f"{where}: tiers: expected {count} counts, got {got}")
             progress = _progress(checkpoint.arrays, kept)
+            if len(progress.losses) > trainer.steps:
+                raise InputError(
+                    f"{where}: losses: expected those of at most {trainer.steps} steps, got "
+                    f"{len(progress.losses)}"
+                )
             trainer.tiers = np.array(kept["tiers"])
         records = [one for one in records if one["epoch"] <= progress.epoch]
         # Only a run that goes on from another one keeps its start.
-        goes_on = checkpoint is not None and not progress.epoch
-        records = records if progress.epoch else []
+        goes_on = checkpoint is not None and not progress.has_begun
+        records = records if progress.has_begun else []
         return _finish(trainer, _train(trainer, progress, run, records, goes_on), run)
 
 
 def _resumable(run: PinSageRun) -> AbstractContextManager[None]:
-    """Say how to go on, while the block runs, if it is broken off: from the last epoch's end."""
-    path = shlex.quote(str(run.path))
-    return explained(f"interrupted; go on with: pinsage-jax train --resume {path}")
+    """Say how to go on, while the block runs, if it is broken off."""
+    return explained(way_on("interrupted", "go on", run.path, _PROGRAM))
 
 
 def _train(
@@ -172,17 +179,31 @@ def _train(
     records: list[dict[str, Any]],
     goes_on: bool,
 ) -> Progress:
-    if not progress.epoch and (trainer.config.structure or goes_on):
+    if not progress.has_begun and (trainer.config.structure or goes_on):
         progress, record = trainer.assess_start(progress)
         records.append(record)
     if not trainer.finished(progress):
         trainer.reporter.noted("compiling …")
-    while not trainer.finished(progress):
-        progress, record = trainer.advance(progress)
-        records.append(record)
-        if run is not None:
-            run.append_metrics(records)
-            _save(run, trainer, progress)
+    with contextlib.ExitStack() as block:
+        requests: list[Request] = []
+
+        def ending() -> bool:
+            """Asked after steps; the first ones are compiled by then, which nobody waits for."""
+            if not requests:
+                requests.append(block.enter_context(deferred()))
+            return bool(requests[0])
+
+        while not trainer.finished(progress):
+            progress, record = trainer.advance(progress, ending)
+            records += [] if record is None else [record]
+            if run is not None:
+                run.append_metrics(records)
+                _save(run, trainer, progress)
+            if ending():
+                when = f"interrupted in epoch {progress.epoch + 1}"
+                path = None if run is None else run.path
+                line = way_on(when, "go on", path, _PROGRAM)
+                raise Interrupted(line, requests[0].signal_number)
     return progress
 
 
@@ -192,8 +213,10 @@ def _save(run: PinSageRun, trainer: Trainer, progress: Progress) -> None:
         "best_epoch": progress.best_epoch,
         "best_value": progress.best_value if np.isfinite(progress.best_value) else None,
         "tiers": trainer.tiers.tolist(),
+        "losses": progress.losses.tolist(),
     }
-    save_checkpoint(run.checkpoints, progress.epoch, _arrays(progress), kept)
+    step = progress.epoch * trainer.steps + len(progress.losses)
+    save_checkpoint(run.checkpoints, step, _arrays(progress), kept)
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:
@@ -208,6 +231,7 @@ def _progress(arrays: dict[str, Any], kept: dict[str, Any]) -> Progress:
         kept["epoch"],
         kept["best_epoch"],
         -np.inf if best is None else best,
+        np.array(kept.get("losses", ()), np.float32),
     )
 
 

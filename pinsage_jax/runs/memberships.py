@@ -10,7 +10,7 @@ import polars as pl
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.files import replacing
-from pinsage_jax.runs.directory import PinSageRun
+from pinsage_jax.runs.directory import PinSageRun, reading
 
 _FILE = "memberships.parquet"
 
@@ -35,15 +35,19 @@ def read_memberships(run: PinSageRun, trained: Interactions) -> Interactions:
     Args:
         run: the run.
         trained: the memberships that it trained on.
+
+    Raises:
+        InputError: the file is damaged.
     """
     path = run.sums.checked(_FILE)
     if not path.exists():
         return trained
     frame = read_parquet(path)
-    times = frame["time"].to_numpy() if "time" in frame.columns else None
-    return dataclasses.replace(
-        trained,
-        user_rows=frame["context"].to_numpy(),
-        item_rows=frame["item"].to_numpy(),
-        timestamps=times,
-    )
+    with reading(path):
+        times = frame["time"].to_numpy() if "time" in frame.columns else None
+        return dataclasses.replace(
+            trained,
+            user_rows=frame["context"].to_numpy(),
+            item_rows=frame["item"].to_numpy(),
+            timestamps=times,
+        )

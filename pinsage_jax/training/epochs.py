@@ -105,7 +105,7 @@ class DeviceEpochs(_Epochs):
         return self._pooling[turn][1]
 
     def run(
-        self, state: TrainState, epoch: int, *, steps: int, active: int
+        self, state: TrainState, epoch: int, *, steps: int, active: int, done: int = 0
     ) -> Iterator[tuple[TrainState, StepRecord]]:
         """Train an epoch, and yield the state after every few steps with their figures.
 
@@ -114,6 +114,7 @@ class DeviceEpochs(_Epochs):
             epoch: the epoch, from 1.
             steps: how many steps it has.
             active: how many hard negatives of a query count in it.
+            done: how many of its steps ``state`` has behind it; they are drawn and not taken.
         """
         key_of = jax.vmap(functools.partial(jax.random.fold_in, self._key(epoch)))
         rng = self._rng(epoch)
@@ -121,6 +122,8 @@ class DeviceEpochs(_Epochs):
             fold = self.folds[turn]
             items = dataclasses.replace(self._items_of(fold), pooling=self._pooling_of(turn))
             for start, chunk in self._chunks(rng, fold.pairs, places):
+                if start < done:
+                    continue
                 keys = key_of(start + jnp.arange(chunk.positives.shape[0]))
                 state, records = self._chunk(state, chunk, keys, jnp.int32(active), items)
                 yield state, records
@@ -180,7 +183,7 @@ class HostEpochs(_Epochs):
         return self._items._replace(ids=ids, weights=weights, features=fold.features)
 
     def run(
-        self, state: TrainState, epoch: int, *, steps: int, active: int
+        self, state: TrainState, epoch: int, *, steps: int, active: int, done: int = 0
     ) -> Iterator[tuple[TrainState, StepRecord]]:
         """Train an epoch, and yield the state after every step with its figures.
 
@@ -189,6 +192,7 @@ class HostEpochs(_Epochs):
             epoch: the epoch, from 1.
             steps: how many steps it has.
             active: how many hard negatives of a query count in it.
+            done: how many of its steps ``state`` has behind it; they are drawn and not taken.
         """
         key, rng = self._key(epoch), self._rng(epoch)
         for turn, places in self._turns(epoch, steps):
@@ -197,6 +201,8 @@ class HostEpochs(_Epochs):
             items = self._items_of(fold)
             ahead = batches(fold.pairs, items, self._config, self.capacities, **numbers)
             for step, given in zip(places, ahead, strict=True):
+                if step < done:
+                    continue
                 state, records = self._step(state, jax.random.fold_in(key, step), given)
                 yield state, records
 

@@ -14,6 +14,7 @@ nothing, one is above the start by chance.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -91,6 +92,8 @@ class Progress(NamedTuple):
         epoch: how many epochs are done.
         best_epoch: the best of them; 0 for the start.
         best_value: its metric on validation; −∞ before the first evaluation.
+        losses: ``float32[n]``, of the n steps of the next epoch that ``state`` has behind it: an
+            epoch may be broken off within.
     """
 
     state: TrainState
@@ -98,6 +101,12 @@ class Progress(NamedTuple):
     epoch: int
     best_epoch: int
     best_value: float
+    losses: np.ndarray = np.zeros(0, np.float32)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a step was taken."""
+        return bool(self.epoch or len(self.losses))
 
 
 class Trainer:
@@ -188,14 +197,17 @@ class Trainer:
         self.epochs.folds = folds_of(self.task, config, whole, schema, structure, epoch=drawn_at)
         self._drawn_at = drawn_at
 
-    def train_epoch(self, progress: Progress) -> tuple[Progress, float]:
-        """Train one epoch.
+    def train_epoch(
+        self, progress: Progress, ending: Callable[[], bool] | None = None
+    ) -> tuple[Progress, float | None]:
+        """Train one epoch, or what is left of it.
 
         Args:
             progress: how far the run is.
+            ending: asked after some steps whether to break off.
 
         Returns:
-            How far it is now, and the mean of the losses.
+            How far it is now, and the mean of the losses; None where it was broken off.
 
         Raises:
             TrainingDiverged: a loss is NaN or infinite; the message names the step.
@@ -203,10 +215,10 @@ class Trainer:
         config, epoch = self.config, progress.epoch + 1
         self.use_folds_of(epoch)
         active = active_hard(config.curriculum, epoch, config.hard_cap, config.epochs)
-        state, losses, done = progress.state, [], 0
+        state, losses, done = progress.state, [progress.losses], len(progress.losses)
         before = time.perf_counter()
-        moves = self.epochs.run(progress.state, epoch, steps=self.steps, active=active)
-        for state, records in moves:  # noqa: B007, the last one is what the epoch leaves
+        moves = self.epochs.run(state, epoch, steps=self.steps, active=active, done=done)
+        for state, records in moves:
             values = np.asarray(records.loss)
             now = time.perf_counter()
             _check_losses(values, epoch, done)
@@ -220,7 +232,10 @@ class Trainer:
                 seconds_a_step=(now - before) / len(values),
             )
             before = now
-        return progress._replace(state=state, epoch=epoch), float(np.concatenate(losses).mean())
+            if ending is not None and ending() and done < self.steps:
+                return progress._replace(state=state, losses=np.concatenate(losses)), None
+        mean = float(np.concatenate(losses).mean())
+        return progress._replace(state=state, epoch=epoch, losses=progress.losses[:0]), mean
 
     def validate(self, params: Any) -> ItemMetrics:
         """Rank the training items for the pairs of validation.
@@ -253,17 +268,22 @@ class Trainer:
             return reciprocal_ranks(found.ranks)
         return found.per_query[self.config.metric]
 
-    def advance(self, progress: Progress) -> tuple[Progress, dict[str, Any]]:
+    def advance(
+        self, progress: Progress, ending: Callable[[], bool] | None = None
+    ) -> tuple[Progress, dict[str, Any] | None]:
         """Train one epoch, and evaluate it on validation where that is due.
 
         Args:
             progress: how far the run is.
+            ending: as :meth:`train_epoch` takes it.
 
         Returns:
-            How far it is now, and the record of the epoch.
+            How far it is now, and the record of the epoch; None where it was broken off.
         """
         started = time.perf_counter()
-        progress, loss = self.train_epoch(progress)
+        progress, loss = self.train_epoch(progress, ending)
+        if loss is None:
+            return progress, None
         record: dict[str, Any] = {"epoch": progress.epoch, "loss": loss}
         due = progress.epoch % self.config.evaluate_every == 0
         if due or progress.epoch == self.config.epochs:

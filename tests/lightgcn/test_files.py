@@ -2,21 +2,16 @@ import multiprocessing
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import time
 
 import pytest
 
 from lightgcn_jax import files
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import (
-    held,
-    locked,
-    refuse_links,
-    remove_abandoned,
-    replaceable,
-    replacing,
-    whole_folder,
-)
+from lightgcn_jax.files import held, locked, remove_abandoned, replaceable, replacing, whole_folder
+from lightgcn_jax.paths import refuse_links
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path):
@@ -217,6 +212,31 @@ def test_bytes_are_on_the_disk_before_a_name_tells_of_them(tmp_path, monkeypatch
     assert inside.endswith("/inside")
     assert whole.endswith(".tmp")
     assert parent == str(tmp_path)
+
+
+def test_a_signal_leaves_no_scratch_folder(tmp_path):
+    script = """
+import os, signal
+from lightgcn_jax.interrupts import take_over
+take_over()
+from lightgcn_jax.files import scratch_folder
+with scratch_folder() as folder:
+    (folder / "large").write_text("x")
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True: pass
+"""
+    command, environment = [sys.executable, "-c", script], os.environ | {"TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, timeout=60, check=False, capture_output=True)
+    assert ended.returncode == 143
+    assert not os.listdir(tmp_path)
+
+
+def test_a_lock_empties_no_file_that_a_link_leads_to(tmp_path):
+    (tmp_path / "precious").write_text("1")
+    (tmp_path / "lock").symlink_to("precious")
+    with pytest.raises(InputError, match="got a link"), locked(tmp_path / "lock", ""):
+        pass
+    assert (tmp_path / "precious").read_text() == "1"
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/hosts"), os.mkfifo])

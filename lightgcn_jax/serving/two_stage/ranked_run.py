@@ -2,12 +2,10 @@
 
 A run's split says what came later. Its model, as trained, is stage one. Of the users with
 validation pairs four fifths train the second stage, the others choose its epoch; test enters
-nothing. In the run's directory it adds
-
-==================  ============================================================================
-ranker.json         settings, sizes of the sources, and how validation went
-ranker.safetensors  the network's weights; the times of the training pairs, where they are known
-==================  ============================================================================
+nothing. In the run's directory it adds one file, so that a kill leaves the old second stage or the
+new one: ``ranker.safetensors`` holds the network's weights and, where they are known, the times of
+the training pairs; and, as the JSON document ``about`` of its metadata, settings, sizes of the
+sources, and how validation went.
 
 What sources are made of is fitted again from the run's pairs when the run is opened.
 """
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from lightgcn_jax.arrays import check_array
@@ -32,7 +31,7 @@ from lightgcn_jax.evaluation.popularity import popularity_figures
 from lightgcn_jax.evaluation.significance import PairedComparison, compare_paired
 from lightgcn_jax.fields import ANYTHING, SWITCH, document, list_of, number, record, table_of, whole
 from lightgcn_jax.graph.bipartite import CsrRows
-from lightgcn_jax.json_files import json_text, read_json
+from lightgcn_jax.json_files import json_text, parsed_json
 from lightgcn_jax.runs import RunDirectory, load_scorer
 from lightgcn_jax.runs.scorers import from_tensors, tensor_names, tensors_of
 from lightgcn_jax.runs.stored_split import reading
@@ -48,13 +47,16 @@ from lightgcn_jax.serving.two_stage.training import (
 )
 from lightgcn_jax.sums import Sums, replace_listed
 
-JSON, TENSORS = "ranker.json", "ranker.safetensors"
-_FORMAT = 1
+NAME = "ranker.safetensors"
+"""The file in the run's directory."""
+
+_FORMAT = 2
+_ABOUT = "about"
 _TIMES = "times"
 # Of the users with validation pairs: they choose the epoch.
 _CHOOSING_SHARE = 0.2
 _EPOCH = record({"epoch": whole(0), SELECT_BY: number()}, {"loss": number()})
-_ABOUT = record(
+_TOLD = record(
     {
         "format": whole(1),
         "config": ANYTHING,
@@ -150,9 +152,9 @@ def train_run(
         "has_times": times is not None,
     }
     tensors = tensors_of(trained.params) | ({} if times is None else {_TIMES: times})
+    content = safetensors.numpy.save(tensors, {_ABOUT: json_text(about)})
     with run.locked():
-        replace_listed(run.path, TENSORS, safetensors.numpy.save(tensors))
-        replace_listed(run.path, JSON, json_text(about).encode())
+        replace_listed(run.path, NAME, content)
     return RankedRun(stage, trained, sets)
 
 
@@ -166,16 +168,18 @@ def open_ranked(path: Path | str, seen: CsrRows | None = None) -> RankedRun:
     Raises:
         InputError: the run has none, or a file of it is damaged.
     """
-    run, sums = RunDirectory.open(Path(path)), Sums(Path(path))
-    if not (run.path / JSON).exists():
+    run = RunDirectory.open(Path(path))
+    where = Sums(run.path).checked(NAME)
+    if not where.exists():
         raise InputError(f"{path}: has no second stage: lightgcn-jax rank train {path}")
-    about = document(run.path / JSON, read_json(sums.checked(JSON)), _ABOUT)
+    with reading(where, "a second stage"), safetensors.safe_open(where, "np") as stored:
+        names = stored.keys()  # it cannot be iterated over itself
+        tensors = {name: stored.get_tensor(name) for name in names}
+        told = (stored.metadata() or {}).get(_ABOUT, "null")
+    about = document(where, parsed_json(where, told), _TOLD)
     if about["format"] != _FORMAT:
-        raise InputError(f"{run.path / JSON}: expected format {_FORMAT}, got {about['format']}")
-    where = sums.checked(TENSORS)
-    with reading(where, "the weights of a second stage"):
-        tensors = safetensors.numpy.load_file(where)
-    with naming(run.path / JSON):
+        raise InputError(f"{where}: expected format {_FORMAT}, got {about['format']}")
+    with naming(where):
         config = _config_of(about["config"])
     times = None
     with naming(where):

@@ -738,7 +738,7 @@ def test_help(command):
     ("raised", "status", "message"),
     [
         (Interrupted("interrupted in epoch 3; go on with: …"), 130, "interrupted in epoch 3; go"),
-        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing is half written"),
         (OSError(errno.ENOSPC, "No space left", "runs/x"), 2, "error: runs/x: No space left\n"),
         (InputError("two\nlines"), 2, "error: two lines\n"),
     ],

@@ -164,6 +164,19 @@ def test_plain_download_is_whole_and_leaves_nothing_else(server, target):
     assert_whole(target)
 
 
+def test_its_bytes_are_on_the_disk_before_it_has_its_name(server, target, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def noted(descriptor):
+        flushed.append((os.fstat(descriptor).st_ino, target.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    fetch(server, target)
+    inodes = [target.stat().st_ino, target.parent.stat().st_ino]
+    assert flushed == [*zip(inodes, (False, True), strict=True)]
+
+
 def test_cut_connections_are_continued_where_they_stopped(server, target):
     server.cut_after, server.cuts = 30_000, 4
     fetch(server, target, retries=0)  # every attempt brings bytes, so none counts

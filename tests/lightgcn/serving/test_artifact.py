@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -67,7 +68,7 @@ def test_what_is_no_program_is_refused(run, tmp_path):
 
 def test_a_folder_that_is_passed_on_opens_as_the_run_does(run, tmp_path):
     folder = save_folder(run.directory, tmp_path / "shared")
-    names = {"README.md", "config.json", "model.safetensors", "summary.json"}
+    names = {"README.md", "config.json", "model.safetensors", "summary.json", "sums.json"}
     assert {one.name for one in folder.iterdir()} == names | {"users.parquet", "items.parquet"}
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: lightgcn-pinsage-jax\n")
@@ -88,9 +89,32 @@ def test_a_folder_that_is_passed_on_opens_as_the_run_does(run, tmp_path):
     assert Recommender.load(run.directory).recommend(user, 5).ids == here.recommend(user, 5).ids
     with pytest.raises(InputError, match="expected a new or empty directory"):
         save_folder(run.directory, folder)
-    (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="expected the folder of a run"):
+    (folder / "README.md").write_text("a card of one's own")
+    Recommender.load(folder)
+    tensors = bytearray((folder / "model.safetensors").read_bytes())
+    tensors[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(tensors)
+    with pytest.raises(InputError, match=r"model\.safetensors: has other bytes than were written"):
         Recommender.load(folder)
+    (folder / "sums.json").unlink()
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"model\.safetensors: expected tensors of a run"):
+        Recommender.load(folder)
+    (folder / "summary.json").unlink()
+    os.mkfifo(folder / "summary.json")
+    with pytest.raises(InputError, match=r"summary\.json: expected a file or folder of the"):
+        Recommender.load(folder)
+
+
+def test_no_damaged_byte_is_passed_on(run, tmp_path):
+    for name in ("embeddings.safetensors", "users.parquet"):
+        damaged = shutil.copytree(run.directory, tmp_path / name)
+        content = bytearray((damaged / name).read_bytes())
+        content[-1] ^= 1
+        (damaged / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}: has other bytes than were written"):
+            save_folder(damaged, tmp_path / "shared")
+    assert not (tmp_path / "shared").exists()
 
 
 def test_a_closed_form_is_passed_on_too(run, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from lightgcn_jax import verify
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import rank_block
 from lightgcn_jax.serving import Index
@@ -113,6 +114,9 @@ def test_what_is_saved_is_opened_the_same(target, tmp_path):
     assert again.save(path) == path
     assert Index.load(path).search(QUERIES[:1], 1)[0].ids == ["new"]
     assert [one.name for one in tmp_path.iterdir()] == ["index"]
+    assert verify(path).is_whole
+    (path / "vectors.npy").write_bytes(b"")
+    assert verify(path).damaged == {"vectors.npy": "changed"}
 
 
 def test_a_target_recall_is_met_and_said():

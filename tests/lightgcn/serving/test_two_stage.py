@@ -1,5 +1,6 @@
 """The second stage: its losses, that nothing of the future enters it, and a run with it."""
 
+import contextlib
 import dataclasses
 import shutil
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from lightgcn_jax import sums
 from lightgcn_jax.data import Interactions, Pairs, generate_world, temporal_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct
@@ -21,15 +23,18 @@ from lightgcn_jax.serving.two_stage import (
     History,
     RankedRecommender,
     RankerConfig,
+    Trained,
     evaluate_ranked_run,
     judged,
+    ranked_run,
     stage_one,
     train_ranker,
     train_run,
 )
-from lightgcn_jax.serving.two_stage.ranked_run import JSON, TENSORS, open_ranked
+from lightgcn_jax.serving.two_stage.ranked_run import NAME, open_ranked
 from lightgcn_jax.serving.two_stage.ranker import bpr_loss, softmax_loss
 from lightgcn_jax.settings import ClosedFormConfig
+from tests.mutations import harmed, refused
 
 SIZES = {"model": 12, "recent": 6, "filter": 4, "popular": 2}
 QUICK = RankerConfig(hidden=(8,), epochs=2, batch_users=16)
@@ -154,12 +159,10 @@ def test_test_pairs_change_nothing_that_is_trained(run, interactions, tmp_path):
     safetensors.numpy.save_file(pairs, other / "pairs.safetensors")
     (other / "sums.json").unlink()
     for path in (same, other):
-        (path / TENSORS).unlink()
-        (path / JSON).unlink()
+        (path / NAME).unlink()
         (path / "sums.json").unlink(missing_ok=True)
         train_run(path, QUICK, sizes=SIZES, events=interactions)
-    for name in (JSON, TENSORS):
-        assert (same / name).read_bytes() == (other / name).read_bytes()
+    assert (same / NAME).read_bytes() == (other / NAME).read_bytes()
     figures = [evaluate_ranked_run(path).after for path in (same, other)]
     assert figures[0] != figures[1]
 
@@ -180,7 +183,7 @@ def test_a_run_keeps_its_second_stage(run):
     assert ranked.trained.config == QUICK
     assert [one.name for one in ranked.stage.sources] == list(SIZES)
     assert verify(run).is_whole
-    assert {JSON, TENSORS} <= set(verify(run).files)
+    assert NAME in verify(run).files
     figures = evaluate_ranked_run(run, (5, 10))
     assert figures.total == sum(SIZES.values())
     assert 0 < figures.candidates <= 1
@@ -207,6 +210,36 @@ def test_recommendations_are_the_best_candidates_and_nothing_that_is_known(run, 
         two.recommend(users[0], exclude=[two.items.ids[0]])
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("files", [0, 1])
+def test_a_kill_leaves_the_old_second_stage_or_the_new_one(
+    run, interactions, tmp_path, monkeypatch, files
+):
+    path = shutil.copytree(run, tmp_path / "run")
+    new = dataclasses.replace(QUICK, loss="bpr")
+    old_params = open_ranked(path).trained.params
+    trained = Trained(new, jax.tree.map(np.negative, old_params), 1, [{"epoch": 0, "ndcg@10": 0.5}])
+    monkeypatch.setattr(ranked_run, "train_ranker", lambda *_: trained)
+    put, allowed = sums._put, iter([True] * files)
+
+    def put_or_die(*arguments):
+        if not next(allowed, False):
+            raise Killed
+        put(*arguments)
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(sums, "_put", put_or_die)
+        train_run(path, new, sizes=SIZES, events=interactions)
+    found = open_ranked(path).trained
+    is_new = found.config == new
+    assert is_new == bool(files)
+    expected = trained.params if is_new else old_params
+    jax.tree.map(np.testing.assert_array_equal, found.params, expected)
+
+
 def test_what_is_missing_or_damaged_is_said(split, interactions, tmp_path):
     path = tmp_path / "plain"
     fit(split, ClosedFormConfig(GfCf(singular_vectors=4), ks=(10,)), out=path)
@@ -219,18 +252,51 @@ def test_what_is_missing_or_damaged_is_said(split, interactions, tmp_path):
     with pytest.raises(InputError, match="are not among them"):
         train_run(path, QUICK, events=few)
     train_run(path, QUICK, sizes={"model": 10})
-    stored = (path / JSON).read_text()
-    (path / JSON).write_text(stored.replace('"best_epoch"', '"best"'))
-    with pytest.raises(InputError, match=r"ranker.json.*sums.json"):
+    stored = (path / NAME).read_bytes()
+    for wrong, message in (
+        (("best_epoch", "best_epocs"), "best_epoch: expected"),
+        (("hidden", "hiddem"), "config: expected"),
+        (('"format\\": 2', '"format\\": 1'), "expected format 2"),
+        (("{", "["), "a second stage, got a file that is damaged"),
+    ):
+        (path / NAME).write_bytes(stored.replace(*(one.encode() for one in wrong), 1))
+        if (path / "sums.json").exists():
+            with pytest.raises(InputError, match=rf"{NAME}.*sums.json"):
+                open_ranked(path)
+            (path / "sums.json").unlink()
+        with pytest.raises(InputError, match=rf"{NAME}: .*{message}"):
+            open_ranked(path)
+    tensors = safetensors.numpy.load(stored)
+    (path / NAME).write_bytes(safetensors.numpy.save(tensors))
+    with pytest.raises(InputError, match=rf"{NAME}: expected"):
         open_ranked(path)
-    (path / "sums.json").unlink()
-    with pytest.raises(InputError, match=r"ranker.json: best_epoch: expected"):
-        open_ranked(path)
-    (path / JSON).write_text(stored.replace('"hidden": [', '"hidden": [7, '))
-    with pytest.raises(InputError, match=r"ranker.safetensors"):
-        open_ranked(path)
+    (path / NAME).write_bytes(stored)
     with pytest.raises(InputError, match="expected model and any of"):
         train_run(path, QUICK, sizes={"popular": 3})
+
+
+def check_harmed(run, path, seeds):
+    """Alter the second stage: it is refused by name, or it is one of numbers."""
+    shutil.copytree(run, path)
+    (path / "sums.json").unlink()
+    content, refusals = (path / NAME).read_bytes(), 0
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        (path / NAME).write_bytes(harmed(NAME, content, rng))
+        found = []
+        message = refused(lambda found=found: found.append(open_ranked(path)))
+        assert message is None or str(path) in message, (seed, message)
+        for ranked in found:
+            assert ranked.trained.history is not None
+            leaves = jax.tree.leaves((ranked.trained.params, ranked.stage.of_users))
+            assert all(np.isfinite(leaf).all() for leaf in leaves), seed
+        refusals += message is not None
+    assert refusals
+
+
+@pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 310), marks=pytest.mark.slow)])
+def test_a_foreign_second_stage_is_refused_by_name_or_read(run, tmp_path, seeds):
+    check_harmed(run, tmp_path / "run", seeds)
 
 
 def test_events_give_each_pair_its_latest_time(split, interactions):

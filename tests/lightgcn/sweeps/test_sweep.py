@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import uuid
 
 import jax
 import numpy as np
@@ -313,12 +314,15 @@ def test_a_sweep_survives_any_kill(two_groups, small_split, tmp_path, monkeypatc
     # While Optuna writes: half a line, and its lock.
     with (path / "optuna.log").open("a") as log:
         log.write('{"op_code": 6, "worker_')
-    os.symlink("optuna.log", path / "optuna.log.lock")
+    left = ("optuna.log.lock", f"optuna.log.lock{uuid.uuid4()}.rename")
+    for name in left:
+        os.symlink("optuna.log", path / name)
     # Between training and recording.
     with monkeypatch.context() as patch:
         patch.setattr(SweepDirectory, "tell", lambda *_, **__: BreakAfter(lines=1).noted(""))
         with pytest.raises(Broken):
             resume_sweep(path)
+    assert not set(left) & {*os.listdir(path)}
     # In the second group: that of the first is behind it, and its trials are recorded at once.
     with pytest.raises(Broken):
         resume_sweep(path, reporter=BreakAfter(1))

@@ -1,5 +1,9 @@
 """PinSage as one object: every way in, every question, and sentences where something is wrong."""
 
+import errno
+import shutil
+import stat
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -106,6 +110,25 @@ def test_new_items_come_change_go_and_are_kept(fitted, frames, tmp_path):
     assert len(PinSage.load(saved).item_ids) == before
     assert len(model.item_ids) == before + 2
     model.remove(["new-1", "new-2"])
+
+
+def test_a_run_is_saved_whole_or_not_at_all(fitted, tmp_path, monkeypatch):
+    model, _ = fitted
+    copied = shutil.copytree
+
+    def full(*arguments, **settings):
+        copied(*arguments, **settings)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", full)
+        with pytest.raises(OSError, match="No space"):
+            model.save(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    assert model.save(private) == private
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 def test_features_of_pandas_keep_their_kinds():

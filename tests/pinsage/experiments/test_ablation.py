@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -216,8 +217,14 @@ def test_other_settings_are_refused(out):
 def test_a_damaged_file_is_refused(tmp_path):
     run = Run(TINY, RANDOM, 0)
     run.path(tmp_path).parent.mkdir()
-    run.path(tmp_path).write_text('{"figures": {}}')
-    with pytest.raises(InputError, match="expected settings, figures and details"):
+    path, fine = run.path(tmp_path), {"settings": run.settings(), "figures": {}, "details": {}}
+    for name, odd in (("settings", 3), ("figures", {"mrr": "high"}), ("details", None)):
+        path.write_text(json.dumps({**fine, name: odd}))
+        with pytest.raises(InputError, match=rf"{path.name}: {name}.*: expected"):
+            carry_out([run], tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=rf"{path.name}: expected a file"):
         carry_out([run], tmp_path)
 
 

@@ -1,14 +1,17 @@
 """Whole runs on a tiny world: broken off and resumed, damaged, diverged, and what they learn."""
 
+import contextlib
 import json
 import re
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.interrupts import Interrupted
 from pinsage_jax import (
     PinSageConfig,
     PinWorld,
@@ -68,12 +71,12 @@ def unfinished(copy):
     return copy
 
 
-def killed_at(name, monkeypatch, *, epoch=None):
-    """The process ends where a run calls a function, or saves this epoch's checkpoint."""
+def killed_at(name, monkeypatch, *, step=None):
+    """The process ends where a run calls a function, or saves the checkpoint after this step."""
     original = getattr(runs, name)
 
     def kill(*arguments, **settings):
-        if epoch in (None, *arguments[1:2]):
+        if step in (None, *arguments[1:2]):
             raise Killed
         return original(*arguments, **settings)
 
@@ -88,7 +91,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
     with pytest.raises(Killed):
         fit(pins_task(), CONFIG, out=path, data=DATA, reporter=Breaking("evaluated", 1))
     with monkeypatch.context() as patch:
-        killed_at("save_checkpoint", patch, epoch=2)
+        killed_at("save_checkpoint", patch, step=2 * CONFIG.steps_per_epoch)
         with pytest.raises(Killed):
             resume(path)
     assert [one["epoch"] for one in PinSageRun(path).read_metrics()] == [0, 1, 2]
@@ -107,13 +110,87 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
     assert not again.records
     assert without_seconds(PinSageRun(path).read_metrics()) == without_seconds(whole.read_metrics())
     assert len(whole.read_metrics()) == 5  # with the start
-    same = jax.tree.map(np.array_equal, resumed.params, run.params)
-    assert all(jax.tree.leaves(same))
+    assert same_params(resumed, run)
     assert_same_vectors(resumed.items, run.items)
     for name in ("model.safetensors", "vectors/layer-0.npy"):
         assert (path / name).read_bytes() == (run.path / name).read_bytes(), name
     (figures,) = without_seconds([PinSageRun(path).summary])
     assert [figures] == without_seconds([whole.summary])
+
+
+class Calls:
+    """A reporter that counts the calls of the steps."""
+
+    made = 0
+
+    def noted(self, message): ...
+
+    def advanced(self, **_):
+        self.made += 1
+
+    def evaluated(self, record): ...
+
+
+class Ending:
+    """A request for an end that comes after so many calls of the steps."""
+
+    signal_number = signal.SIGTERM
+
+    def __init__(self, calls, after):
+        self._calls, self._after = calls, after
+
+    def __bool__(self):
+        return self._calls.made >= self._after
+
+
+def interrupted(start, monkeypatch, *, after):
+    """Start something that a signal breaks off after so many calls of the steps."""
+    calls = Calls()
+    ending = Ending(calls, after)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "deferred", lambda: contextlib.nullcontext(ending))
+        with pytest.raises(Interrupted) as caught:
+            start(calls)
+    assert caught.value.status == 143
+    return str(caught.value)
+
+
+def same_params(one, other):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one.params, other.params)))
+
+
+def test_a_run_that_a_signal_breaks_off_loses_no_step(run, tmp_path, monkeypatch):
+    """In the first epoch, after the first of its two folds."""
+    path = tmp_path / "broken"
+    said = interrupted(
+        lambda calls: fit(pins_task(), CONFIG, out=path, data=DATA, reporter=calls),
+        monkeypatch,
+        after=1,
+    )
+    assert said == f"interrupted in epoch 1; go on with: pinsage-jax train --resume {path}"
+    assert [one["epoch"] for one in PinSageRun(path).read_metrics()] == [0]
+    calls = Calls()
+    resumed = resume(path, reporter=calls)
+    assert calls.made == 2 * CONFIG.epochs - 1
+    assert same_params(resumed, run)
+    records = (without_seconds(PinSageRun(one).read_metrics()) for one in (path, run.path))
+    assert next(records) == next(records)
+    assert without_seconds([resumed.summary]) == without_seconds([run.summary])
+
+
+@pytest.mark.slow
+def test_a_run_on_the_host_loses_no_step_either(tmp_path, monkeypatch):
+    config = tiny(tables="host", epochs=2, refresh_every=1, folds=3, steps_per_epoch=7)
+    path, whole = tmp_path / "broken", fit(pins_task(), config)
+    said = interrupted(lambda calls: fit(pins_task(), config, reporter=calls), monkeypatch, after=2)
+    assert said.endswith("nothing was written, the run had no directory")
+    interrupted(
+        lambda calls: fit(pins_task(), config, out=path, reporter=calls), monkeypatch, after=4
+    )
+    interrupted(lambda calls: resume(path, reporter=calls), monkeypatch, after=8)
+    resumed = resume(path)
+    assert same_params(resumed, whole)
+    assert resumed.summary["nodes_note"] == whole.summary["nodes_note"]
 
 
 @pytest.mark.slow
