@@ -14,12 +14,12 @@ from lightgcn_jax.data.pairs import merge_pairs
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.given import Named, given_data, names_of
 from lightgcn_jax.estimators.judged import held_out, pairs_of, scores_of, to_be_found
-from lightgcn_jax.estimators.tables import Kind, as_list, frame_of, is_many
+from lightgcn_jax.estimators.tables import Kind, as_filter, as_list, frame_of, is_many
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.runs import ConsoleReporter, FitResult
 from lightgcn_jax.serving import Recommender
-from lightgcn_jax.serving.answers import Answer, Ranked
+from lightgcn_jax.serving.answers import Answer, ItemSet, Ranked
 from lightgcn_jax.serving.filters import of_user, user_pairs
 from lightgcn_jax.shown import Shown
 
@@ -70,6 +70,18 @@ class Answering(Shown):
                 f"{called} is not fitted yet: call fit(data), or {called}.load(path) for a run"
             )
         return self._fitted.result
+
+    def item_set(self, items: Any) -> ItemSet:
+        """Items for the filters of many calls, which need not look them up each time:
+        ``recommend(user, among=in_stock)`` with ``in_stock = model.item_set(ids)``.
+
+        Args:
+            items: ids of items, an array of them at best.
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        return self.recommender.item_set(items)
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -151,7 +163,7 @@ class Answering(Shown):
             table = pl.DataFrame(given)
         if set(columns) <= set(getattr(table, "columns", ())):
             given = table[columns]
-        return as_list(given) if given is None or user_pairs(given, name) is None else given
+        return as_filter(given) if user_pairs(given, name) is None else given
 
     def _popular(self, k: int, among: Any, exclude: Any) -> Ranked:
         """The items with the most users, which anybody may be recommended."""

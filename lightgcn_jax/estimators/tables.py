@@ -11,7 +11,7 @@ import polars as pl
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import scalar
-from lightgcn_jax.serving.answers import Answer, Ranked
+from lightgcn_jax.serving.answers import Answer, ItemSet, Ranked
 from lightgcn_jax.serving.tables import answer_columns
 
 Kind = Literal["polars", "pandas"]
@@ -37,6 +37,17 @@ def as_list(value: Any) -> list[Any] | None:
     if value is None:
         return None
     return list(value) if is_many(value) else [value]
+
+
+def as_filter(given: Any) -> Any:
+    """Items for everybody as what is looked up fastest: an array, a Series or a set of items as
+    it is, anything else as a list.
+
+    Args:
+        given: an id, or several; None for no filter.
+    """
+    given = scalar(given)
+    return given if hasattr(given, "dtype") or isinstance(given, ItemSet) else as_list(given)
 
 
 def frame_of(

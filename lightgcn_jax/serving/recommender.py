@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from lightgcn_jax.serving.answers import (
     Answer,
     Asked,
     ExternalIds,
+    ItemSet,
     Ranked,
     answer_for,
     best_of,
@@ -142,6 +143,17 @@ class Recommender(Newcomers):
         """
         rows = self.items.rows(list(items))
         return (rows >= 0) & ~self._cold_items[rows]
+
+    def item_set(self, items: Any) -> ItemSet:
+        """Items for the filters of many calls, which need not look them up each time.
+
+        Args:
+            items: external ids, as ``among`` and ``exclude`` take them.
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        return ItemSet.among(self.items, items)
 
     @cached_property
     def user_embeddings(self) -> np.ndarray:

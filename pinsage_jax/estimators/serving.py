@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightgcn_jax.errors import InputError, naming
-from lightgcn_jax.estimators.tables import as_list, frame_of, is_many
+from lightgcn_jax.estimators.tables import as_filter, as_list, frame_of, is_many
 from lightgcn_jax.fields import scalar
-from lightgcn_jax.serving.answers import Ranked
+from lightgcn_jax.serving.answers import ItemSet, Ranked
 from lightgcn_jax.serving.filters import user_pairs
 from lightgcn_jax.shown import Shown
 from pinsage_jax.estimators.given import feature_frame, lists_of
@@ -145,7 +145,7 @@ class Serving(Shown):
             named = ", ".join(map(repr, unknown[:5]))
             warnings.warn(f"nothing is known of {named}: no items are", UserWarning, stacklevel=2)
         filters = {
-            name: given if given is None or user_pairs(given, name) else as_list(given)
+            name: given if user_pairs(given, name) else as_filter(given)
             for name, given in (("among", among), ("exclude", exclude))
         }
         found = recommender.recommend(wanted, k, exclude_seen, **filters)
@@ -155,6 +155,17 @@ class Serving(Shown):
     def recommender(self) -> ContextRecommender:
         """What recommends to contexts, beneath this object."""
         return ContextRecommender(self._now.path, self.run, self.live)
+
+    def item_set(self, items: Any) -> ItemSet:
+        """Items for the filters of many calls, which need not look them up each time.
+
+        Args:
+            items: ids of items, an array of them at best.
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        return ItemSet.among(self.live.items, items)
 
     def add(
         self,
