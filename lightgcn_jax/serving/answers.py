@@ -284,10 +284,12 @@ def known_rows(ids: IdMap, wanted: Any, name: str, kind: str = "item") -> np.nda
     """
     if isinstance(wanted, str):
         raise InputError(f"{name}: expected several {kind} ids, got the string {wanted!r}")
-    if isinstance(wanted, ItemSet) and wanted.of is ids:
-        return wanted.rows
+    if isinstance(wanted, ItemSet):
+        if wanted.of is ids:
+            return wanted.rows
+        wanted = list(wanted)
     # An array is looked up at once, without an object for each id.
-    if not isinstance(wanted, (np.ndarray, pl.Series)):
+    elif not isinstance(wanted, (np.ndarray, pl.Series)):
         wanted = wanted.to_numpy() if hasattr(wanted, "to_numpy") else list(wanted)
     rows = ids.rows(wanted)
     if (rows >= 0).all():
