@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import polars as pl
 
 from lightgcn_jax.arrays import power_of_two
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, warn
 from lightgcn_jax.evaluation.ranking import (
     Ranking,
     ReadyScorer,
@@ -94,12 +93,12 @@ def answer_for(
     unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
     if unknown:
         message = f"unknown {kind} ids: {', '.join(map(repr, unknown))}"
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn(message)
     if cold is not None:
         dropped = (rows >= 0) & cold[rows]
         if dropped.any():
             named = [one for one, out in zip(asked, dropped, strict=True) if out]
-            warnings.warn(nothing_known(kind, named), UserWarning, stacklevel=3)
+            warn(nothing_known(kind, named))
         rows = np.where(dropped, -1, rows)
     known = iter(ranked_rows(rows[rows >= 0], ranked_ids, best, empty))
     return [next(known) if row >= 0 else None for row in rows]
@@ -226,7 +225,7 @@ def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> i
     if k is None or wanted <= available:
         return max(1, min(wanted, available))
     message = f"k: {wanted} were asked for, {available} {which}"
-    warnings.warn(message, UserWarning, stacklevel=3)
+    warn(message)
     return max(1, available)
 
 

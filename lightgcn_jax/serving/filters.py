@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ import polars as pl
 
 from lightgcn_jax.data import IdMap, Interactions
 from lightgcn_jax.data.columns import ids_of
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, warn
 from lightgcn_jax.serving.answers import known_rows
 
 Filter = Any
@@ -158,7 +157,7 @@ class _OwnItems:
                 f"{name}: {(~known).sum():,} of {len(known):,} pairs name an unknown user or item "
                 "and are left out"
             )
-            warnings.warn(message, UserWarning, stacklevel=5)
+            warn(message)
         return cls(rows[0][known], rows[1][known])
 
     def items_of(self, user: int) -> np.ndarray:

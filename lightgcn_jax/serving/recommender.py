@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, warn
 from lightgcn_jax.evaluation.cold import PopularForCold
 from lightgcn_jax.evaluation.ranking import (
     Ranking,
@@ -229,7 +228,7 @@ class Recommender(Newcomers):
         if len(cold):
             named = ", ".join(map(repr, self.users.external(np.unique(cold))))
             message = f"no training interaction names user {named}: popular items are the answer"
-            warnings.warn(message, UserWarning, stacklevel=6)
+            warn(message)
 
     @overload
     def similar_items(self, items: int | str, k: int | None = None) -> Ranked: ...

@@ -12,6 +12,7 @@ from lightgcn_jax.consoles import PlainConsole
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.estimators.arguments import suggests
 from lightgcn_jax.estimators.chosen import check_names
 from lightgcn_jax.estimators.fitting import OnEpoch, listeners
 from lightgcn_jax.estimators.given import Named
@@ -70,6 +71,7 @@ class PinSage(Serving):
         self.config = settings_from(PinSageConfig(), **{**PRESETS[preset], **settings})
         self.verbose = verbose
 
+    @suggests
     def fit(
         self,
         contexts: Any,

@@ -148,6 +148,23 @@ def test_recommendations_to_boards_within_filters(fitted, frames):
     assert not own & set(others)
 
 
+def test_somebody_new_is_recommended_what_goes_with_their_items(fitted):
+    model, _ = fitted
+    found = model.recommend_for(["pin-1", "pin-3"], k=4)
+    assert found.ids == model.recommender.recommend_from(["pin-1", "pin-3"], 4).ids
+    few = model.item_set(found.ids[2:])
+    assert model.recommend_for(["pin-1", "pin-3"], k=2, among=few).ids == found.ids[2:]
+    frame = model.recommend_for("pin-1", k=2, as_frame=True)
+    assert list(frame.columns) == ["pin", "rank", "score"]
+
+
+def test_the_columns_of_a_filter_are_found_by_the_names_that_were_fitted(fitted):
+    model, _ = fitted
+    first = model.recommend("board-0", 3).ids
+    hidden = pd.DataFrame({"why": [7], "pin": first[:1], "board": ["board-0"]})
+    assert model.recommend("board-0", 2, exclude=hidden).ids == first[1:]
+
+
 def test_contexts_of_new_items_in_any_form():
     ids, columns = pl.Series(["a", "b"]), ("board", "pin")
     wanted = [["x", "y"], []]
@@ -179,6 +196,10 @@ SENTENCES = {
         "dim: expected 16 as in",
     "PinSage().fit(contexts, task='baskets')": "task: expected 'items' or 'users'",
     "PinSage.load('nowhere')": "nowhere",
+    "model.similar('pin-1', n=3)": r"n: similar has no such argument; did you mean k=\?",
+    "model.recommend_for([])": "items: expected at least one item to recommend by",
+    "PinSage().fit(contexts, session='board')": r"did you mean context=\?",
+    "PinSage().fit(contexts, features, epochs=3)": "it is a setting, which the constructor takes",
     "model.similar('pin-99999')": "unknown id 'pin-99999'",
     "model.recommend('nobody')": "context: nothing is known of 'nobody'; known ids look like",
     "model.add(features.head(1))": "is known already",
