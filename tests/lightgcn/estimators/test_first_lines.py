@@ -123,6 +123,7 @@ SENTENCES = {
     "model.evaluate()": r"fitted on everything, so nothing was held out; pass test data",
     "model.evaluate(df)": "training does not hold, got none",
     "model.item_embeddings": "embeddings: expected a model that has them",
+    "lightgcn_jax.fit(interactions, model=LightGCN())": r"expected a Split, ratio_split\(inter",
     "lightgcn_jax.fit(split, model=LightGCN(epochs=2))": "epochs: is no setting of the model",
     "Popular(verbose=False).fit(df).recommend_for(['SKU-1'])": "expected a model with vectors",
 }
