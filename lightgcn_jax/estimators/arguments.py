@@ -50,13 +50,21 @@ def suggests(method: Callable[P, R]) -> Callable[P, R]:
     Args:
         method: of a class; its other errors stay what they are.
     """
-    known = [name for name in inspect.signature(method).parameters if name not in ("self", "cls")]
+    parameters = inspect.signature(method).parameters
+    known = [name for name in parameters if name not in ("self", "cls")]
+    by_place = [one for one in parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
 
     @functools.wraps(method)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs:
             if name not in known:
                 raise InputError(f"{name}: {method.__name__} has no such argument; {_meant(name)}")
+        if len(args) > len(by_place):
+            taken = ", ".join(name for name in known if parameters[name] in by_place)
+            raise InputError(
+                f"{method.__name__}: takes by place no more than {taken}; name the others, "
+                f"{known[len(by_place) - 1]}=… for instance"
+            )
         return method(*args, **kwargs)
 
     def _meant(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -61,7 +62,7 @@ class Estimator(Answering):
     ):
         called = type(self).__name__
         self._model = self._model_of(unnamed)
-        check_names(settings, called)
+        check_names(settings, called, of_fit=inspect.signature(self.fit).parameters)
         strategies = {"loss": loss, "negatives": negatives, "score": score}
         self._given = {
             name: value

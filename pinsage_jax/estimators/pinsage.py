@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,8 @@ class PinSage(Serving):
     """
 
     def __init__(self, *, preset: str = "default", verbose: bool = True, **settings: Any):
-        check_names(settings, type(self).__name__, _FIELDS | {"preset", "verbose"})
+        of_fit = inspect.signature(self.fit).parameters
+        check_names(settings, type(self).__name__, _FIELDS | {"preset", "verbose"}, of_fit)
         if preset not in PRESETS:
             raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
         self._given = settings if preset == "default" else {"preset": preset, **settings}

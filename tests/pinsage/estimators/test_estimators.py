@@ -183,6 +183,7 @@ def test_every_row_of_contexts_counts():
 
 SENTENCES = {
     "PinSage(dims=8)": r"dims: PinSage has no such setting; did you mean dim=\?",
+    "PinSage(task='users')": r"task: goes to fit, PinSage\(…\)\.fit\(…, task=…\)",
     "PinSage(lr=0.1)": r"did you mean learning_rate=\?",
     "PinSage(preset='fast')": "preset: expected one of default, paper",
     "PinSage().similar('pin-1')": r"not fitted yet: call fit\(contexts, features\)",
