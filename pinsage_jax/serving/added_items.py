@@ -10,7 +10,6 @@ import numpy as np
 
 from pinsage_jax.features.table import FeatureTable
 
-
 _SHOWN = 5  # ids that a prompt shows
 
 
