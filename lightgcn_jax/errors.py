@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+_PACKAGES = ("lightgcn_jax", "pinsage_jax")
 
 
 class InputError(ValueError):
@@ -22,6 +26,18 @@ def printable(text: str) -> str:
         text: any.
     """
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def warn(message: str) -> None:
+    """A UserWarning at the line of whoever called the packages, however deep this is.
+
+    Args:
+        message: one sentence or two.
+    """
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _PACKAGES:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ from lightgcn_jax.sharding import mesh_of
 Preset = Literal["default", "paper", "fast", "small"]
 _CHOICES = f"{{{','.join(get_args(Preset))}}}"
 _SAMPLE_USERS, _SAMPLE_ITEMS = 2, 5
-# What --refit takes in the place of a run, and the protocol that it means.
+# What --refit takes in the place of a run, the protocol that it means, and that of --final.
 _ALL = "all"
 
 
@@ -89,8 +89,10 @@ class Train:
         from_run: go on from this run's best epoch with new data, which join its own, in a new run;
             of a trained model.
         refit: train anew on train and validation, for as many epochs as this run chose on
-            validation and with its settings, in a new run; with `--protocol all` on test too, for
-            serving. `--refit all` trains on all data at once, which is the protocol `all`.
+            validation and with its settings, in a new run; with `--protocol all` on test too.
+            `--refit all` trains on all data at once, which is the protocol `all`.
+        final: train anew on all pairs of this run, test included, for as many epochs as it chose
+            and with its settings, in a new run to serve: `--refit RUN --protocol all`.
         mesh: train on several devices: rows of the tables are shared out over those of `model`,
             rows of a batch over those of `data`; `auto` takes all devices for `model`. A run goes
             on with any mesh.
@@ -105,6 +107,7 @@ class Train:
     resume: Annotated[Path | None, flag("RUN")] = None
     from_run: Annotated[Path | None, flag("RUN", name="from")] = None
     refit: Annotated[str | None, flag("RUN|all")] = None
+    final: Annotated[Path | None, flag("RUN")] = None
     mesh: Annotated[str | None, flag("data=2,model=4|auto", "(default: one device)")] = None
     quiet: Switch = False
 
@@ -112,8 +115,10 @@ class Train:
         mesh_of(self.mesh)  # One that does not fit is refused before data are read.
         if self.resume is not None:
             result = self._resume(self.resume)
+        elif self.final is not None:
+            result = self._refit(self.final, "final")
         elif self.refit not in (None, _ALL):
-            result = self._refit(Path(self.refit))
+            result = self._refit(Path(self.refit), "refit")
         else:
             result = self._train()
         if self.quiet:
@@ -123,8 +128,8 @@ class Train:
         return 0
 
     def _resume(self, path: Path) -> FitResult:
-        others = (self.settings, self.preset, self.out, self.overwrite, self.from_run, self.refit)
-        if any(others) or not self.source.is_default:
+        others = (self.settings, self.preset, self.out, self.overwrite)
+        if any((*others, self.from_run, self.refit, self.final)) or not self.source.is_default:
             raise InputError(
                 "--resume: goes on with the run's own stored data and settings; "
                 "leave the other flags out"
@@ -139,17 +144,19 @@ class Train:
             self._note("This run had already finished; nothing was trained.")
         return result
 
-    def _refit(self, path: Path) -> FitResult:
-        protocol = self.settings.get("protocol", "fixed")
-        others = self.settings.keys() - {"protocol"}
-        if any((others, self.preset, self.from_run)) or not self.source.is_default:
+    def _refit(self, path: Path, how: Literal["refit", "final"]) -> FitResult:
+        protocol = self.settings.get("protocol", _ALL if how == "final" else "fixed")
+        others = self.settings.keys() - ({"protocol"} if how == "refit" else set())
+        others = (others, self.preset, self.from_run, self.refit if how == "final" else None)
+        if any(others) or not self.source.is_default:
+            taken = "--out, --overwrite and --protocol" if how == "refit" else "--out, --overwrite"
             raise InputError(
-                "--refit: takes the run's own stored data and settings; leave the other flags out, "
-                "but for --out, --overwrite and --protocol"
+                f"--{how}: takes the run's own stored data and settings; leave the other flags "
+                f"out, but for {taken}"
             )
         if protocol not in ("fixed", _ALL):
             raise InputError(f"--protocol: expected fixed or all beside --refit, got {protocol}")
-        out = self.out or path.with_name(f"{path.name}-refit")
+        out = self.out or path.with_name(f"{path.name}-{how}")
         check_place(out, overwrite=self.overwrite)
         config = RunDirectory.open(path).config
         with cleared(out, overwrite=self.overwrite):
@@ -310,5 +317,5 @@ def _print_outcome(result: FitResult) -> None:
         console.print(f"  lightgcn-jax export {path} --to embeddings.npz")
     if config.protocol == "strict":
         served = shlex.quote(f"{run}-served")
-        console.print(f"  lightgcn-jax train --refit {path} --protocol all --out {served}")
+        console.print(f"  lightgcn-jax train --final {path} --out {served}")
         console.print("    trains on everything, validation and test too, to serve it")

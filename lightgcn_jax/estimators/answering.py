@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from lightgcn_jax.data.pairs import merge_pairs
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, warn
+from lightgcn_jax.estimators.arguments import suggests
 from lightgcn_jax.estimators.given import Named, given_data, names_of
 from lightgcn_jax.estimators.judged import held_out, pairs_of, scores_of, to_be_found
-from lightgcn_jax.estimators.tables import Kind, as_list, frame_of, is_many
+from lightgcn_jax.estimators.tables import Kind, as_filter, as_list, frame_of, is_many
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.runs import ConsoleReporter, FitResult
 from lightgcn_jax.serving import Recommender
-from lightgcn_jax.serving.answers import Answer, Ranked
-from lightgcn_jax.serving.filters import of_user, user_pairs
+from lightgcn_jax.serving.answers import Answer, ItemSet, Ranked
+from lightgcn_jax.serving.filters import of_user
 from lightgcn_jax.shown import Shown
 
 AsFrame = bool | Kind
@@ -71,11 +70,24 @@ class Answering(Shown):
             )
         return self._fitted.result
 
+    def item_set(self, items: Any) -> ItemSet:
+        """Items for the filters of many calls, which need not look them up each time:
+        ``recommend(user, among=in_stock)`` with ``in_stock = model.item_set(ids)``.
+
+        Args:
+            items: ids of items, an array of them at best.
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        return self.recommender.item_set(items)
+
     @cached_property
     def recommender(self) -> Recommender:
         """What answers, beneath this object."""
         return Recommender.from_fit(self.result)
 
+    @suggests
     def recommend(
         self,
         users: Any = None,
@@ -115,7 +127,8 @@ class Answering(Shown):
         is_single = asked is not None and (isinstance(asked, str) or not is_many(asked))
         wanted = recommender.users.ids.to_list() if asked is None else [asked]
         wanted = wanted if asked is None or is_single else list(asked)
-        among, exclude = self._filter(among, "among"), self._filter(exclude, "exclude")
+        among = as_filter(among, "among", self._columns)
+        exclude = as_filter(exclude, "exclude", self._columns)
         filters = {"among": among, "exclude": exclude}
         rows = recommender.users.rows(wanted)
         known = rows >= 0
@@ -143,16 +156,6 @@ class Answering(Shown):
         answer: Any = found[0] if is_single else found
         return self._answer(wanted, answer, as_frame, self._columns)
 
-    def _filter(self, given: Any, name: str) -> Any:
-        """Items for everybody as a list; what differs by user as it is, its columns first."""
-        columns = list(self._columns)
-        table = given
-        if isinstance(given, Mapping) and set(columns) == set(given):
-            table = pl.DataFrame(given)
-        if set(columns) <= set(getattr(table, "columns", ())):
-            given = table[columns]
-        return as_list(given) if given is None or user_pairs(given, name) is None else given
-
     def _popular(self, k: int, among: Any, exclude: Any) -> Ranked:
         """The items with the most users, which anybody may be recommended."""
         items = self.recommender.items
@@ -172,6 +175,7 @@ class Answering(Shown):
         counts = np.bincount(split.train.items, minlength=len(split.items)).astype(np.float32)
         return counts, np.argsort(-counts, kind="stable")
 
+    @suggests
     def recommend_for(self, items: Iterable[Any], k: int = 10, *, as_frame: AsFrame = False) -> Any:
         """The items of highest score for somebody who is known by nothing but what they like.
 
@@ -186,6 +190,7 @@ class Answering(Shown):
         found = self.recommender.recommend_from(as_list(items) or [], k)
         return self._answer(None, found, as_frame, (None, self._columns[1]))
 
+    @suggests
     def similar_items(self, items: Any, k: int = 10, *, as_frame: AsFrame = False) -> Any:
         """The items that are most like one item, or like each of several.
 
@@ -201,6 +206,7 @@ class Answering(Shown):
         name = self._columns[1]
         return self._answer(items, found, as_frame, (name, f"similar_{name}"))
 
+    @suggests
     def similar_users(self, users: Any, k: int = 10, *, as_frame: AsFrame = False) -> Any:
         """The users who are most like one user, or like each of several.
 
@@ -216,6 +222,7 @@ class Answering(Shown):
         name = self._columns[0]
         return self._answer(users, found, as_frame, (name, f"similar_{name}"))
 
+    @suggests
     def score(self, users: Any, items: Any) -> Any:
         """The model's score of a user and an item, or of several pairs.
 
@@ -232,6 +239,7 @@ class Answering(Shown):
         recommender = self.recommender
         return scores_of(self.result.scorer, recommender.users, recommender.items, users, items)
 
+    @suggests
     def evaluate(
         self,
         test: Any = None,
@@ -329,4 +337,4 @@ def _warn_of_unknown(unknown: Sequence[Any], answer: str) -> None:
         more = len(unknown) - _NAMED_IN_WARNINGS
         named += f" and {more:,} more" if more > 0 else ""
         message = f"nothing is known of the users {named}: {answer}"
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn(message)

@@ -50,13 +50,19 @@ SETTINGS = frozenset({*KINDS, *_ARGUMENTS} - {"model"})
 """What an estimator of this package may be given."""
 
 
-def check_names(settings: Iterable[str], title: str, known: Collection[str] = SETTINGS) -> None:
+def check_names(
+    settings: Iterable[str],
+    title: str,
+    known: Collection[str] = SETTINGS,
+    of_fit: Collection[str] = (),
+) -> None:
     """Refuse settings that nobody knows, and say what could be meant.
 
     Args:
         settings: their names.
         title: what an error calls the estimator.
         known: the names of all that it has.
+        of_fit: the names of what its method ``fit`` takes.
 
     Raises:
         InputError: a name is unknown.
@@ -64,6 +70,8 @@ def check_names(settings: Iterable[str], title: str, known: Collection[str] = SE
     for name in settings:
         if name in known:
             continue
+        if name in of_fit:
+            raise InputError(f"{name}: goes to fit, {title}(…).fit(…, {name}=…)")
         near = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
         near = near or difflib.get_close_matches(name, known, 1)
         meant = f"did you mean {near[0]}=?" if near else f"it has {', '.join(sorted(known))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -13,6 +14,7 @@ from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.answering import Answering, Fitted
+from lightgcn_jax.estimators.arguments import suggests
 from lightgcn_jax.estimators.chosen import changed_settings, check_names, make_config
 from lightgcn_jax.estimators.fitting import OnEpoch, fit_given, listeners, reporter_of
 from lightgcn_jax.estimators.given import Given, Named, given_data
@@ -60,7 +62,7 @@ class Estimator(Answering):
     ):
         called = type(self).__name__
         self._model = self._model_of(unnamed)
-        check_names(settings, called)
+        check_names(settings, called, of_fit=inspect.signature(self.fit).parameters)
         strategies = {"loss": loss, "negatives": negatives, "score": score}
         self._given = {
             name: value
@@ -104,6 +106,7 @@ class Estimator(Answering):
             )
         return model
 
+    @suggests
     def fit(
         self,
         data: Any,
@@ -193,6 +196,7 @@ class Estimator(Answering):
         return write_result(result, path, data=about, optimizer=kind)
 
     @classmethod
+    @suggests
     def load(
         cls,
         path: Path | str,
@@ -244,7 +248,8 @@ class Estimator(Answering):
     @property
     def title(self) -> str:
         """The class with the settings that were given."""
-        stated = [] if isinstance(self._model, str) else [_short(self._model)]
+        model = self._model if isinstance(self._model, str) else _short(self._model)
+        stated = [model] if self.name is None else []
         stated += [f"{name}={_short(value)}" for name, value in self._given.items()]
         stated += [] if self.optimizer is None else ["optimizer=one of your own"]
         return f"{type(self).__name__}({', '.join(stated)})"

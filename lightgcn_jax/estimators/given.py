@@ -102,6 +102,11 @@ def given_data(
             )
         return Given(None, data)
     names, is_pandas, lines = ("user", "item"), False, ()
+    if isinstance(items, str):
+        raise InputError(
+            f"items: expected a column of items beside one of users, got {items!r}; columns of a "
+            f"table are named, fit(df, user=…, item={items!r})"
+        )
     is_prepared = False
     if items is not None:
         _refuse(named, "two columns", ("user", "item"))
@@ -127,6 +132,8 @@ def given_data(
                 )
         read = Interactions.from_scipy(data, named.user, named.item)
     elif (table_names := names_of(data)) is not None:
+        if hasattr(data, "reset_index"):
+            data, table_names = _with_index(data, table_names)
         read, names, lines = _of_table(data, table_names, named)
         is_pandas = hasattr(data, "iloc")
     else:
@@ -192,6 +199,14 @@ def names_of(data: Any) -> list[Any] | None:
     # Arrow calls them names of columns, whose columns are the values.
     found = getattr(data, "column_names", getattr(data, "columns", None))
     return None if found is None else list(found)
+
+
+def _with_index(data: Any, names: list[Any]) -> tuple[Any, list[Any]]:
+    """A frame of pandas whose index is among its columns, where it has a name of its own."""
+    index = list(data.index.names)
+    if None in index or {*index} & {*names}:
+        return data, names
+    return data.reset_index(), index + names
 
 
 def _of_table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import polars as pl
@@ -11,7 +11,8 @@ import polars as pl
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import scalar
-from lightgcn_jax.serving.answers import Answer, Ranked
+from lightgcn_jax.serving.answers import Answer, ItemSet, Ranked
+from lightgcn_jax.serving.filters import user_pairs
 from lightgcn_jax.serving.tables import answer_columns
 
 Kind = Literal["polars", "pandas"]
@@ -37,6 +38,26 @@ def as_list(value: Any) -> list[Any] | None:
     if value is None:
         return None
     return list(value) if is_many(value) else [value]
+
+
+def as_filter(given: Any, name: str, columns: tuple[str, str]) -> Any:
+    """A filter as serving takes it: what differs by user with its columns first, an array, a Series
+    or a set of items as it is, other items for everybody as a list.
+
+    Args:
+        given: an id, several, or each user's own; None for no filter.
+        name: what an error calls it.
+        columns: what users and items are called where they came from.
+    """
+    wanted, table = list(columns), given
+    if isinstance(given, Mapping) and set(wanted) == set(given):
+        table = pl.DataFrame(given)
+    if set(wanted) <= set(getattr(table, "columns", ())):
+        given = table[wanted]
+    given = scalar(given)
+    if hasattr(given, "dtype") or isinstance(given, ItemSet):
+        return given
+    return as_list(given) if user_pairs(given, name) is None else given
 
 
 def frame_of(

@@ -134,6 +134,8 @@ def compare_runs(
         InputError: fewer than two runs, one that is not finished, test pairs that are not the
             same, or a metric or cut-off that does not exist.
     """
+    if isinstance(paths, (str, Path)):
+        raise InputError(f"runs: expected a list of at least two, [{str(paths)!r}, …]")
     if len(paths) < 2:
         raise InputError(f"runs: expected at least two to compare, got {len(paths)}")
     if not 0 <= baseline < len(paths):

@@ -177,6 +177,11 @@ def fit(
         The settings of each part are documented with it: :class:`~lightgcn_jax.models.LightGCN`,
         :class:`~lightgcn_jax.training.Softmax`, :class:`~lightgcn_jax.training.SharedNegatives`.
     """
+    if not isinstance(split, Split):
+        raise InputError(
+            f"split: expected a Split, ratio_split(interactions) for instance, got "
+            f"{type(split).__name__}; LightGCN().fit(…) takes any table"
+        )
     config = _settings(config, model, {"score": score, "loss": loss, "negatives": negatives})
     for name, value in (("optimizer", optimizer), ("initial", initial), ("mesh", mesh)):
         if value is not None:

@@ -23,6 +23,9 @@ from lightgcn_jax.settings.config import Config, TrainConfig
 from lightgcn_jax.settings.registry import StandIn, described, own_objects
 from lightgcn_jax.training.samplers import NegativeSampler
 
+# As many as a loss of one's own is tried with.
+_NEGATIVES = 64
+
 
 def _refuse(missing: StandIn, *_: Any, **__: Any) -> NoReturn:
     raise InputError(
@@ -111,17 +114,24 @@ def check_complete(config: Config, optimizer: Any = None) -> None:
         _refuse(optimizer)
 
 
-def check_own_objects(config: TrainConfig, num_nodes: int) -> None:
+def check_own_objects(config: TrainConfig, num_nodes: int, optimizer: Any = None) -> None:
     """Refuse what training or ranking could not use, before anything is compiled or written.
 
     Args:
         config: the settings; what has a name is known to fit.
         num_nodes: N.
+        optimizer: what trains in the place of Adam, if anything.
 
     Raises:
         InputError: an L2 penalty without layer-0 embeddings, a table without a row for each node,
-            or a score that ranks otherwise than it trains.
+            a loss that gives no number, a score that ranks otherwise than it trains, or an
+            optimizer that is none.
     """
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise InputError(
+            f"optimizer: expected an optax transformation, optax.sgd(0.1) for instance, got "
+            f"{optimizer!r}"
+        )
     own, model = own_objects(config), config.model
     if "model" in own:
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), num_nodes))
@@ -136,6 +146,8 @@ def check_own_objects(config: TrainConfig, num_nodes: int) -> None:
                 f"model: expected a table with a row for each of {num_nodes} nodes, got "
                 f"{table.dtype}{list(table.shape)} from {own['model']}"
             )
+    if "loss" in own:
+        _check_loss(config, own["loss"])
     if "score" in own:
         _check_score(config.score, model.width, own["score"])
 
@@ -161,6 +173,63 @@ def check_vectors(config: TrainConfig, num_nodes: int, operator: Any) -> None:
         raise InputError(
             f"model: expected apply to give float[{num_nodes}, {model.width}], a vector for each "
             f"node and as wide as its dim or width says, got {vectors.dtype}{list(vectors.shape)}"
+        )
+
+
+def check_sampler(config: TrainConfig, prepared: Any) -> None:
+    """Make sure that a sampler of one's own gives items, and says which of them count.
+
+    Args:
+        config: the settings.
+        prepared: what the sampler reads of the graph.
+
+    Raises:
+        InputError: it gives something else.
+    """
+    description = own_objects(config).get("negatives")
+    if description is None:
+        return
+    size = config.optimization.batch_size
+    rows, weights = (jax.ShapeDtypeStruct((size,), kind) for kind in (jnp.int32, jnp.float32))
+    key = jax.random.key(0)
+    try:
+        items, valid, *_ = jax.eval_shape(
+            config.strategies.sampler, key, prepared, rows, rows, weights
+        )
+        wanted = (size, items.shape[-1])
+        fits = items.shape in (wanted, wanted[1:]) and valid.shape == wanted
+        fits = fits and jnp.issubdtype(items.dtype, jnp.integer) and valid.dtype == bool
+        got = ", ".join(f"{one.dtype}{list(one.shape)}" for one in (items, valid))
+    except (TypeError, AttributeError) as error:
+        fits, got = False, f"an error: {str(error).splitlines()[0]}"
+    if not fits:
+        raise InputError(
+            f"negatives: expected {description} to make of key, graph, users, positives and "
+            f"weights Negatives(items int32[M] or int32[B, n], valid bool[B, M] or bool[B, n]), "
+            f"got {got}"
+        )
+
+
+def _check_loss(config: TrainConfig, description: str) -> None:
+    """A loss that gave a number for each negative would be averaged over pads too, or over rows."""
+    scores = jax.ShapeDtypeStruct((_NEGATIVES,), jnp.float32)
+    row = [jax.ShapeDtypeStruct((), jnp.float32), scores, jax.ShapeDtypeStruct((_NEGATIVES,), bool)]
+    row += [scores] if config.strategies.corrects_sampling else []
+    try:
+        found = jax.eval_shape(config.loss, *row)
+    except TypeError as error:
+        raise InputError(
+            f"loss: expected {description} to compute with jax.numpy from positive float[], "
+            f"negatives float[M] and valid bool[M]; it fails: {str(error).splitlines()[0]}"
+        ) from error
+    except Exception:
+        return  # It may be made for another M; training says what is wrong.
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        got = type(found).__name__ if shape is None else f"{dtype}{list(shape)}"
+        raise InputError(
+            f"loss: expected {description} to give one floating number for a positive and its "
+            f"negatives, such as the mean over those that are valid, got {got}"
         )
 
 

@@ -30,7 +30,7 @@ from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import way_on
 from lightgcn_jax.runs.node_order import training_ordering
-from lightgcn_jax.runs.own_objects import check_own_objects, check_vectors
+from lightgcn_jax.runs.own_objects import check_own_objects, check_sampler, check_vectors
 from lightgcn_jax.runs.programs import programs_of
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.replicas import Replica, replicas_of
@@ -75,7 +75,7 @@ class Trainer:
         variants: Sequence[Mapping[str, Any]] = (),
         mesh: Mesh | None = None,
     ):
-        check_own_objects(config, len(split.users) + len(split.items))
+        check_own_objects(config, len(split.users) + len(split.items), optimizer)
         self.config, self.directory, self.reporter = config, directory, reporter
         self.variants, self.strategies = variants, config.strategies
         self.replicas: tuple[Replica, ...] = replicas_of(config, variants)
@@ -132,6 +132,7 @@ class Trainer:
         )
         rows = self.graph.num_nodes if self.layout is None else self.layout.num_rows
         check_vectors(self.config, rows, inputs.operator)
+        check_sampler(self.config, inputs.sampler)
         return inputs
 
     def initial_states(self) -> TrainState:

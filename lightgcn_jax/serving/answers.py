@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import polars as pl
 
 from lightgcn_jax.arrays import power_of_two
 from lightgcn_jax.data.ids import IdMap
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, warn
 from lightgcn_jax.evaluation.ranking import (
     Ranking,
     ReadyScorer,
@@ -21,6 +21,7 @@ from lightgcn_jax.evaluation.ranking import (
 )
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows
+from lightgcn_jax.shown import Shown
 
 ExternalIds = list[Any] | tuple[Any, ...] | np.ndarray | pl.Series
 """Several external ids, integers or strings."""
@@ -92,12 +93,12 @@ def answer_for(
     unknown = [one for one, row in zip(asked, rows, strict=True) if row < 0]
     if unknown:
         message = f"unknown {kind} ids: {', '.join(map(repr, unknown))}"
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn(message)
     if cold is not None:
         dropped = (rows >= 0) & cold[rows]
         if dropped.any():
             named = [one for one, out in zip(asked, dropped, strict=True) if out]
-            warnings.warn(nothing_known(kind, named), UserWarning, stacklevel=3)
+            warn(nothing_known(kind, named))
         rows = np.where(dropped, -1, rows)
     known = iter(ranked_rows(rows[rows >= 0], ranked_ids, best, empty))
     return [next(known) if row >= 0 else None for row in rows]
@@ -224,13 +225,48 @@ def cut_to(k: int | None, available: int, which: str, *, default: int = 20) -> i
     if k is None or wanted <= available:
         return max(1, min(wanted, available))
     message = f"k: {wanted} were asked for, {available} {which}"
-    warnings.warn(message, UserWarning, stacklevel=3)
+    warn(message)
     return max(1, available)
 
 
-def known_rows(
-    ids: IdMap, wanted: Iterable[int | str], name: str, kind: str = "item"
-) -> np.ndarray:
+@dataclass(frozen=True, eq=False, repr=False)
+class ItemSet(Shown):
+    """Items that were looked up once, for the filters of many calls; iterates over their ids.
+
+    Attributes:
+        of: the ids among which they were looked up; among others they are looked up again.
+        rows: ``int[n]``, their rows there.
+    """
+
+    of: IdMap
+    rows: np.ndarray
+
+    @classmethod
+    def among(cls, ids: IdMap, wanted: Any) -> ItemSet:
+        """Look items up.
+
+        Args:
+            ids: of all items.
+            wanted: n external ids, or one.
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        wanted = [wanted] if isinstance(wanted, (str, int)) else wanted
+        return cls(ids, known_rows(ids, wanted, "items").astype(np.intp))
+
+    def __iter__(self) -> Iterator[int | str]:
+        return iter(self.of.external(self.rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def facts(self) -> dict[str, str]:
+        """How many there are."""
+        return {"items": f"{len(self):,} of {len(self.of):,}"}
+
+
+def known_rows(ids: IdMap, wanted: Any, name: str, kind: str = "item") -> np.ndarray:
     """The rows of external ids, all of which must be known.
 
     Args:
@@ -240,15 +276,20 @@ def known_rows(
         kind: what an error calls one of them.
 
     Returns:
-        ``int32[n]``.
+        ``int[n]``.
 
     Raises:
         InputError: an id is unknown, or a single string came.
     """
     if isinstance(wanted, str):
         raise InputError(f"{name}: expected several {kind} ids, got the string {wanted!r}")
+    if isinstance(wanted, ItemSet):
+        if wanted.of is ids:
+            return wanted.rows
+        wanted = list(wanted)
     # An array is looked up at once, without an object for each id.
-    wanted = wanted if isinstance(wanted, (np.ndarray, pl.Series)) else list(wanted)
+    elif not isinstance(wanted, (np.ndarray, pl.Series)):
+        wanted = wanted.to_numpy() if hasattr(wanted, "to_numpy") else list(wanted)
     rows = ids.rows(wanted)
     if (rows >= 0).all():
         return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -12,13 +11,13 @@ import polars as pl
 
 from lightgcn_jax.data import IdMap, Interactions
 from lightgcn_jax.data.columns import ids_of
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, warn
 from lightgcn_jax.serving.answers import known_rows
 
 Filter = Any
-"""None, which filters nothing; external ids of items, for everybody; or each user's own items: a
-mapping from users to items, interactions, or a table whose first two columns are users and items
-(or that calls two of its columns so)."""
+"""None, which filters nothing; external ids of items, or an ``ItemSet`` of them, for everybody; or
+each user's own items: a mapping from users to items, interactions, or a table whose first two
+columns are users and items (or that calls two of its columns so)."""
 
 
 def user_pairs(given: Filter, name: str) -> tuple[pl.Series, pl.Series] | None:
@@ -59,6 +58,11 @@ def _ids(values: Any, name: str) -> pl.Series:
     return ids_of(values, name) if len(values) else pl.Series([], dtype=pl.Int64)
 
 
+def _places(items: IdMap, wanted: Iterable[int | str], name: str) -> np.ndarray:
+    # NumPy assigns by indices of its own width three times as fast.
+    return known_rows(items, wanted, name).astype(np.intp, copy=False)
+
+
 class Allowed:
     """Which items may be recommended.
 
@@ -87,9 +91,9 @@ class Allowed:
         self._for_all = np.ones(len(items), bool)
         if only is not None and self._only is None:
             self._for_all[:] = False
-            self._for_all[known_rows(items, only, "among")] = True
+            self._for_all[_places(items, only, "among")] = True
         if without is not None and self._without is None:
-            self._for_all[known_rows(items, without, "exclude")] = False
+            self._for_all[_places(items, without, "exclude")] = False
 
     @property
     def differs(self) -> bool:
@@ -153,7 +157,7 @@ class _OwnItems:
                 f"{name}: {(~known).sum():,} of {len(known):,} pairs name an unknown user or item "
                 "and are left out"
             )
-            warnings.warn(message, UserWarning, stacklevel=5)
+            warn(message)
         return cls(rows[0][known], rows[1][known])
 
     def items_of(self, user: int) -> np.ndarray:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
 from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, warn
 from lightgcn_jax.evaluation.cold import PopularForCold
 from lightgcn_jax.evaluation.ranking import (
     Ranking,
@@ -29,6 +28,7 @@ from lightgcn_jax.serving.answers import (
     Answer,
     Asked,
     ExternalIds,
+    ItemSet,
     Ranked,
     answer_for,
     best_of,
@@ -143,6 +143,17 @@ class Recommender(Newcomers):
         rows = self.items.rows(list(items))
         return (rows >= 0) & ~self._cold_items[rows]
 
+    def item_set(self, items: Any) -> ItemSet:
+        """Items for the filters of many calls, which need not look them up each time.
+
+        Args:
+            items: external ids, as ``among`` and ``exclude`` take them.
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        return ItemSet.among(self.items, items)
+
     @cached_property
     def user_embeddings(self) -> np.ndarray:
         """``float32[U, D]``; InputError where the model has none."""
@@ -217,7 +228,7 @@ class Recommender(Newcomers):
         if len(cold):
             named = ", ".join(map(repr, self.users.external(np.unique(cold))))
             message = f"no training interaction names user {named}: popular items are the answer"
-            warnings.warn(message, UserWarning, stacklevel=6)
+            warn(message)
 
     @overload
     def similar_items(self, items: int | str, k: int | None = None) -> Ranked: ...

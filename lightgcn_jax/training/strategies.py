@@ -56,6 +56,8 @@ class Strategies:
             found = getattr(self, field)
             if not isinstance(found, kind):
                 raise InputError(f"{field}: expected an instance of {kind.__name__}, got {found!r}")
+        if isinstance(self.loss, type):
+            raise InputError(f"loss: expected {self.loss.__name__}(…), got the class itself")
         if not callable(self.loss):
             raise InputError(
                 f"loss: expected a function of positive, negatives and valid, got {self.loss!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightgcn_jax.consoles import PlainConsole
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.spellings import UnknownIds
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.estimators.arguments import suggests
 from lightgcn_jax.estimators.chosen import check_names
 from lightgcn_jax.estimators.fitting import OnEpoch, listeners
 from lightgcn_jax.estimators.given import Named
@@ -63,13 +65,15 @@ class PinSage(Serving):
     """
 
     def __init__(self, *, preset: str = "default", verbose: bool = True, **settings: Any):
-        check_names(settings, type(self).__name__, _FIELDS | {"preset", "verbose"})
+        of_fit = inspect.signature(self.fit).parameters
+        check_names(settings, type(self).__name__, _FIELDS | {"preset", "verbose"}, of_fit)
         if preset not in PRESETS:
             raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
         self._given = settings if preset == "default" else {"preset": preset, **settings}
         self.config = settings_from(PinSageConfig(), **{**PRESETS[preset], **settings})
         self.verbose = verbose
 
+    @suggests
     def fit(
         self,
         contexts: Any,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightgcn_jax.errors import InputError, naming
-from lightgcn_jax.estimators.tables import as_list, frame_of, is_many
+from lightgcn_jax.errors import InputError, naming, warn
+from lightgcn_jax.estimators.arguments import suggests
+from lightgcn_jax.estimators.tables import as_filter, as_list, frame_of, is_many
 from lightgcn_jax.fields import scalar
-from lightgcn_jax.serving.answers import Ranked
-from lightgcn_jax.serving.filters import user_pairs
+from lightgcn_jax.serving.answers import ItemSet, Ranked
 from lightgcn_jax.shown import Shown
 from pinsage_jax.estimators.given import feature_frame, lists_of
 from pinsage_jax.estimators.recommending import ContextRecommender
@@ -83,6 +82,7 @@ class Serving(Shown):
         """The encoder and the task that it was trained on."""
         return read_finished(self._now.path)
 
+    @suggests
     def similar(self, items: Any, k: int = 10, *, as_frame: Any = False) -> Any:
         """The items that score highest for one item, or for each of several.
 
@@ -100,6 +100,7 @@ class Serving(Shown):
         name = self._now.columns[1]
         return self._answer(asked, found, as_frame, (name, f"similar_{name}"))
 
+    @suggests
     def recommend(
         self,
         contexts: Any = None,
@@ -143,19 +144,60 @@ class Serving(Shown):
             )
         if unknown:
             named = ", ".join(map(repr, unknown[:5]))
-            warnings.warn(f"nothing is known of {named}: no items are", UserWarning, stacklevel=2)
-        filters = {
-            name: given if given is None or user_pairs(given, name) else as_list(given)
-            for name, given in (("among", among), ("exclude", exclude))
-        }
+            warn(f"nothing is known of {named}: no items are")
+        filters = self._filters(among, exclude)
         found = recommender.recommend(wanted, k, exclude_seen, **filters)
         return self._answer(asked, found, as_frame, self._now.columns)
+
+    @suggests
+    def recommend_for(
+        self,
+        items: Any,
+        k: int = 10,
+        *,
+        exclude: Any = None,
+        among: Any = None,
+        as_frame: Any = False,
+    ) -> Any:
+        """The items that go with some: for somebody who is known by nothing but what they hold.
+
+        Args:
+            items: an id, or several, which are not recommended; those that were added included.
+            k: items wanted.
+            exclude: ids of items to leave out.
+            among: ids of items; only these may be recommended.
+            as_frame: give a DataFrame (``True``, ``"polars"``, ``"pandas"``).
+
+        Raises:
+            InputError: an item is unknown, there is none, or k is below 1.
+        """
+        filters = self._filters(among, exclude)
+        found = self.recommender.recommend_from(as_list(items) or [], k, **filters)
+        if as_frame is False:
+            return found
+        return self._frame(None, [found], as_frame, (None, self._now.columns[1]))
+
+    def _filters(self, among: Any, exclude: Any) -> dict[str, Any]:
+        given = {"among": among, "exclude": exclude}
+        return {name: as_filter(one, name, self._now.columns) for name, one in given.items()}
 
     @cached_property
     def recommender(self) -> ContextRecommender:
         """What recommends to contexts, beneath this object."""
         return ContextRecommender(self._now.path, self.run, self.live)
 
+    def item_set(self, items: Any) -> ItemSet:
+        """Items for the filters of many calls, which need not look them up each time.
+
+        Args:
+            items: ids of items, an array of them at best.
+
+        Raises:
+            InputError: an item is unknown.
+        """
+        return ItemSet.among(self.live.items, items)
+
+    @suggests
     def add(
         self,
         items: Any,
@@ -180,6 +222,7 @@ class Serving(Shown):
         held = lists_of(contexts, ids, self._now.columns)
         return self.live.add(ids.to_list(), table, held, growth)
 
+    @suggests
     def update(
         self,
         items: Any,
@@ -251,6 +294,11 @@ class Serving(Shown):
     def _answer(self, asked: Any, found: list[Any], as_frame: Any, columns: tuple[str, str]) -> Any:
         if as_frame is False:
             return found if is_many(asked) else found[0]
+        return self._frame(asked, found, as_frame, columns)
+
+    def _frame(
+        self, asked: Any, found: list[Any], as_frame: Any, columns: tuple[str | None, str]
+    ) -> Any:
         kind = ("pandas" if self._now.is_pandas else "polars") if as_frame is True else as_frame
         titles = titles_of(features_of(self._now.path, self.live), self.live.items)
         return frame_of(asked, found, kind, columns, titles)

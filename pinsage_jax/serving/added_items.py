@@ -10,6 +10,8 @@ import numpy as np
 
 from pinsage_jax.features.table import FeatureTable
 
+_SHOWN = 5  # ids that a prompt shows
+
 
 class Added(NamedTuple):
     """The vectors of new items, and counts of what was left out.
@@ -29,6 +31,15 @@ class Added(NamedTuple):
     without_contexts: int
     unknown_contexts: int
     ignored_columns: int
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.ids[:_SHOWN])) + ", …" * (len(self.ids) > _SHOWN)
+        return (
+            f"Added {len(self.ids):,} items: {shown}\n"
+            f"  contexts: none of {self.without_contexts:,}; {self.unknown_contexts:,} memberships "
+            f"in unknown ones left out\n"
+            f"  features: {self.ignored_columns:,} columns that the run does not read"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,7 +118,7 @@ def test_train_says_what_it_trains_on_and_what_came_out(trained):
     assert "epoch 2 " in err
     assert "protocol strict" in out
     assert f"lightgcn-jax recommend '{run}' --user " in out
-    assert f"lightgcn-jax train --refit '{run}' --protocol all --out '{run}-served'" in out
+    assert f"lightgcn-jax train --final '{run}' --out '{run}-served'" in out
     assert "[red]item " in out  # an id is no markup
     summary = RunDirectory.open(run).summary()
     assert f"{summary['test']['recall@10']:.4f}" in out

@@ -147,7 +147,7 @@ def test_refit_all_trains_on_everything(log, tmp_path):
 def test_a_chosen_run_is_refitted_on_everything(run, tmp_path):
     path, _, _ = run
     split = RunDirectory.open(path).split
-    call("train", "--refit", path, "--protocol", "all", "--out", tmp_path / "served")
+    call("train", "--final", path, "--out", tmp_path / "served")
     served = RunDirectory.open(tmp_path / "served")
     assert len(served.split.train) == sum(map(len, (split.train, split.valid, split.test)))
     assert refit(path, protocol="all").config == served.config
@@ -157,6 +157,8 @@ def test_a_chosen_run_is_refitted_on_everything(run, tmp_path):
 def test_what_refit_does_not_take(run, log, tmp_path, monkeypatch):
     path, _, _ = run
     assert "expected fixed or all" in error_of("train", "--refit", path, "--protocol", "legacy")
+    for more in (("--protocol", "all"), ("--refit", "all"), ("--data", log)):
+        assert "--final: takes the run's own" in error_of("train", "--final", path, *more)
     flags = ("train", "--data", log, "--model", "popular", "--refit", "all", "--quiet")
     assert "everything trains, got temporal" in error_of(*flags, "--split", "temporal")
     assert "expected protocol all, got strict" in error_of(*flags, "--protocol", "strict")

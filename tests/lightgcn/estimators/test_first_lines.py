@@ -69,6 +69,7 @@ WORK = [
     "Popular(verbose=False).fit(split).evaluate(k=2)",
     "Popular(verbose=False).fit(odd[['who', 'what']])",
     "Popular(verbose=False).fit(df, min_rating=4, rating='stars')",
+    "Popular(verbose=False).fit(df.set_index('customer_id')).recommend('C1', 2)",
     f"LightGCN({SMALL}).fit(df).recommend('C1', k=2)",
     f"LightGCN({SMALL}).fit(split, on_epoch=dict)",
     f"LightGCN({SMALL}, loss=hinge, optimizer=optax.adam(0.1)).fit(split)",
@@ -84,6 +85,8 @@ WORK = [
     "model.similar_items('SKU-1', k=2)",
     "model.score('C1', 'SKU-1')",
     "model.score('C1', ['SKU-1', 'SKU-2'])",
+    "model.recommend('C1', k=2, among=model.item_set(np.array(ITEMS)))",
+    "model.recommend('C1', k=2, exclude=df.product_id.head(2))",
     "ItemCosine.load(folder + '/saved').recommend('C1', k=2)",
     "Estimator.load(folder + '/saved')",
     "model.result.summary",
@@ -92,6 +95,7 @@ SENTENCES = {
     "LightGCN(64)": r"settings are given by name, LightGCN\(dim=64\)",
     "LightGCN(factors=64)": r"factors: LightGCN has no such setting; did you mean dim=\?",
     "LightGCN(learning_rat=1e-3)": r"did you mean learning_rate=\?",
+    "LightGCN(user='customer_id')": r"user: goes to fit, LightGCN\(…\)\.fit\(…, user=…\)",
     "LightGCN(preset='quick')": "preset: expected one of default, paper, fast",
     "LightGCN(loss='bprr')": "loss: expected one of",
     "Popular(dim=8)": "dim: ",
@@ -109,12 +113,21 @@ SENTENCES = {
     "LightGCN.load(folder + '/saved')": r"holds a run of itemcf, not of lightgcn; Estimator.load",
     "model.save(folder)": "already exists|holds|not empty|taken",
     "model.recommend('C99', fallback=None)": "user: nothing is known of 'C99'",
+    "model.recommend('C1', n=5)": r"n: recommend has no such argument; did you mean k=\?",
+    "model.recommend('C1', exclud=['SKU-1'])": r"did you mean exclude=\?",
+    "model.recommend_for(['SKU-1'], why=1)": "why: recommend_for has no such argument; it has",
+    "Popular().fit(df, user_column='customer_id')": r"did you mean user=\?",
+    "Popular().fit(df, callbacks=print)": r"did you mean on_epoch=\?",
+    "Popular().fit(df, 'customer_id', 'product_id')": "fit: takes by place no more than data",
+    "Popular().fit(df, 'customer_id')": r"named, fit\(df, user=…, item='customer_id'\)",
+    "Popular().fit(df, epochs=3)": "epochs: fit has no such argument; it is a setting, which the",
     "model.recommend('C1', exclude=['SKU-99'])": "exclude: unknown item ids: 'SKU-99'",
     "model.similar_items('SKU-99')": "unknown id 'SKU-99'",
     "model.score('C1', 'SKU-99')": "item: unknown id 'SKU-99'; known ids look like 'SKU-",
     "model.evaluate()": r"fitted on everything, so nothing was held out; pass test data",
     "model.evaluate(df)": "training does not hold, got none",
     "model.item_embeddings": "embeddings: expected a model that has them",
+    "lightgcn_jax.fit(interactions, model=LightGCN())": r"expected a Split, ratio_split\(inter",
     "lightgcn_jax.fit(split, model=LightGCN(epochs=2))": "epochs: is no setting of the model",
     "Popular(verbose=False).fit(df).recommend_for(['SKU-1'])": "expected a model with vectors",
 }
@@ -158,6 +171,20 @@ def test_who_is_unknown_gets_what_is_popular(names):
     assert list(found.scores) == sorted(counts, reverse=True)[:3]
     with pytest.warns(UserWarning, match="no items are"):
         assert names["model"].recommend(["C99"], fallback=None) == [None]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"users": "C99"}, {"k": 99}, {"exclude": {"C99": ["SKU-1"], "C1": ["SKU-2"]}}]
+)
+def test_warnings_name_the_line_that_asked(names, asked):
+    with pytest.warns(UserWarning, match="nothing is known|were asked for|left out") as caught:
+        names["model"].recommend(**{"users": ["C1"]} | asked)
+    assert {one.filename for one in caught} == {__file__}
+
+
+def test_a_run_of_any_model_says_which(names):
+    loaded = names["Estimator"].load(names["folder"] + "/saved")
+    assert repr(loaded).startswith("Estimator(itemcf")
 
 
 def test_warnings_are_none_of_the_ordinary(names):

@@ -10,6 +10,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from lightgcn_jax.errors import InputError
@@ -37,7 +38,7 @@ from lightgcn_jax.serving import Recommender, export
 from lightgcn_jax.settings import ClosedFormConfig
 from lightgcn_jax.settings.names import replaced
 from lightgcn_jax.settings.registry import described
-from lightgcn_jax.training import Negatives, NegativeSampler, SharedNegatives
+from lightgcn_jax.training import Negatives, NegativeSampler, SharedNegatives, Softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,6 +370,36 @@ class UsersOnly(Own):
         return super().init(key, num_nodes - 80)
 
 
+def of_each_negative(positive, negatives, valid):
+    """Forgets to add up."""
+    return jnp.where(valid, jax.nn.softplus(negatives - positive), 0.0)
+
+
+def how_many_above(positive, negatives, valid):
+    """Has no derivative."""
+    return jnp.sum(valid & (negatives > positive))
+
+
+def of_two_arguments(positive, negatives):
+    return jax.nn.softplus(negatives - positive).mean()
+
+
+def without_mask(key, graph, *_):
+    return jax.random.randint(key, (8,), 0, graph.num_items)
+
+
+def of_real_numbers(key, _graph, users, *_):
+    return Negatives(jax.random.uniform(key, (8,)), jnp.ones((len(users), 8), bool))
+
+
+def of_a_key(key):
+    return key
+
+
+def by_numpy(positive, negatives, valid):
+    return np.asarray(negatives - positive)[np.asarray(valid)].mean()
+
+
 @pytest.mark.parametrize(
     ("objects", "message"),
     [
@@ -377,6 +408,16 @@ class UsersOnly(Own):
         ({"model": Wide()}, r"expected apply to give float\[200, 8\].* got float32\[200, 16\]"),
         ({"model": UsersOnly()}, r"a row for each of 200 nodes, got float32\[120, 8\]"),
         ({"loss": lambda *_: 0.0}, "loss: expected a function with a name .* got a lambda"),
+        ({"loss": Softmax}, r"loss: expected Softmax\(…\), got the class itself"),
+        ({"loss": of_each_negative}, r"one floating number for a positive .*, got float32\[64\]"),
+        ({"loss": how_many_above}, r"one floating number for a positive .*, got int32\[\]"),
+        ({"negatives": without_mask}, r"negatives: expected .*without_mask to make of key, .* got"),
+        ({"negatives": of_real_numbers}, r"valid bool\[B, M\] .*, got float32\[8\], bool\["),
+        ({"negatives": of_a_key}, "got an error: of_a_key.. takes 1 positional argument"),
+        ({"optimizer": optax.adam}, r"optimizer: expected an optax transformation, optax.sgd\(0"),
+        ({"optimizer": "sgd"}, "optimizer: expected an optax transformation, .* got 'sgd'"),
+        ({"loss": of_two_arguments}, "it fails: of_two_arguments.. takes 2 positional arguments"),
+        ({"loss": by_numpy}, "to compute with jax.numpy from positive .*; it fails: The numpy"),
     ],
 )
 def test_what_would_train_or_rank_wrongly_is_refused(

@@ -1,5 +1,7 @@
 """Filters of each user's own, and what is compiled for them."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -104,3 +106,22 @@ def test_masks_of_queries_go_along_with_blocks(tables, monkeypatch):
     np.testing.assert_array_equal(found, np.argsort(-scores, axis=1, kind="stable")[:, :5])
     with pytest.raises(InputError, match="allowed: expected bool of"):
         rank(scorer, [0], 5, allowed=allowed)
+
+
+def test_items_that_were_looked_up_once_filter_alike(recommender):
+    few = recommender.item_set(np.arange(30, 40))
+    for filters in ({"among": few}, {"exclude": few}, {"among": few, "exclude": {1: [31]}}):
+        plain = {name: [*one] if one is few else one for name, one in filters.items()}
+        found, expected = (recommender.recommend(1, 8, **one).ids for one in (filters, plain))
+        assert found == expected
+    # Elsewhere the same ids have other rows.
+    other = dataclasses.replace(recommender, items=IdMap(recommender.items.ids.reverse()))
+    assert sorted(other.recommend(1, 10, among=few).ids) == [*range(30, 40)]
+    assert repr(few) == "ItemSet\n  items: 10 of 70"
+    with pytest.raises(InputError, match="items: unknown item ids: 99"):
+        recommender.item_set([1, 99])
+
+
+@pytest.mark.parametrize("form", [list, pd.Series, pl.Series, np.array, tuple, set])
+def test_items_for_everybody_in_any_form(recommender, form):
+    assert sorted(recommender.recommend(1, 3, among=form([7, 8, 11])).ids) == [7, 8, 11]

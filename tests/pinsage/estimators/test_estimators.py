@@ -96,7 +96,9 @@ def test_new_items_come_change_go_and_are_kept(fitted, frames, tmp_path):
     _, features = frames
     new = features.head(2).assign(pin=["new-1", "new-2"])
     before = len(model.item_ids)
-    assert model.add(new, {"new-1": ["board-0"]}).ids == ["new-1", "new-2"]
+    added = model.add(new, {"new-1": ["board-0"]})
+    assert added.ids == ["new-1", "new-2"]
+    assert repr(added).startswith("Added 2 items: 'new-1', 'new-2'\n  contexts: none of 1; 0 ")
     alone = model.item_embeddings[-1]
     model.update("new-2", {"new-2": ["board-1"]})
     assert not np.array_equal(model.item_embeddings[-1], alone)
@@ -171,6 +173,23 @@ def test_recommendations_to_boards_within_filters(fitted, frames):
     assert not own & set(others)
 
 
+def test_somebody_new_is_recommended_what_goes_with_their_items(fitted):
+    model, _ = fitted
+    found = model.recommend_for(["pin-1", "pin-3"], k=4)
+    assert found.ids == model.recommender.recommend_from(["pin-1", "pin-3"], 4).ids
+    few = model.item_set(found.ids[2:])
+    assert model.recommend_for(["pin-1", "pin-3"], k=2, among=few).ids == found.ids[2:]
+    frame = model.recommend_for("pin-1", k=2, as_frame=True)
+    assert list(frame.columns) == ["pin", "rank", "score"]
+
+
+def test_the_columns_of_a_filter_are_found_by_the_names_that_were_fitted(fitted):
+    model, _ = fitted
+    first = model.recommend("board-0", 3).ids
+    hidden = pd.DataFrame({"why": [7], "pin": first[:1], "board": ["board-0"]})
+    assert model.recommend("board-0", 2, exclude=hidden).ids == first[1:]
+
+
 def test_contexts_of_new_items_in_any_form():
     ids, columns = pl.Series(["a", "b"]), ("board", "pin")
     wanted = [["x", "y"], []]
@@ -189,6 +208,7 @@ def test_every_row_of_contexts_counts():
 
 SENTENCES = {
     "PinSage(dims=8)": r"dims: PinSage has no such setting; did you mean dim=\?",
+    "PinSage(task='users')": r"task: goes to fit, PinSage\(…\)\.fit\(…, task=…\)",
     "PinSage(lr=0.1)": r"did you mean learning_rate=\?",
     "PinSage(preset='fast')": "preset: expected one of default, paper",
     "PinSage().similar('pin-1')": r"not fitted yet: call fit\(contexts, features\)",
@@ -202,6 +222,10 @@ SENTENCES = {
         "dim: expected 16 as in",
     "PinSage().fit(contexts, task='baskets')": "task: expected 'items' or 'users'",
     "PinSage.load('nowhere')": "nowhere",
+    "model.similar('pin-1', n=3)": r"n: similar has no such argument; did you mean k=\?",
+    "model.recommend_for([])": "items: expected at least one item to recommend by",
+    "PinSage().fit(contexts, session='board')": r"did you mean context=\?",
+    "PinSage().fit(contexts, features, epochs=3)": "it is a setting, which the constructor takes",
     "model.similar('pin-99999')": "unknown id 'pin-99999'",
     "model.recommend('nobody')": "context: nothing is known of 'nobody'; known ids look like",
     "model.add(features.head(1))": "is known already",
