@@ -38,6 +38,7 @@ STAGES = [
     "training",
     "settings",
     "runs",
+    "planning",
     "sweeps",
     "serving",
     "estimators",
