@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,6 +165,7 @@ def measure(
             continue
         note(f"{stage.name}: {stage.about}, at most {limit:.0f} s")
         found[stage.name] |= {"status": "cut off", "reason": "the call was cut off"}
+        keep()
         for known in _figures(start(stage, limit), limit):
             found[stage.name] |= known
             keep()
@@ -200,12 +202,10 @@ def _figures(command: Sequence[str], limit: float) -> Iterator[dict[str, Any]]:
                 last = line.strip() or last
     finally:
         if not in_time or running.poll() is None:
-            # It had its time, or closed its output without ending.
-            with_end = 0 if not in_time else _GRACE
-            try:
-                running.wait(with_end)
-            except subprocess.TimeoutExpired:
-                running.kill()
+            # It had its time, or closed its output and does not end.
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(_GRACE if in_time else 0)
+            running.kill()
         status = running.wait()
     taken = {"seconds": round(time.monotonic() - began, 1)}
     if not in_time:

@@ -21,10 +21,10 @@ from lightgcn_jax.training.optimizer import Sampling
 class Plan:
     """Say what LightGCN's steps on a graph of that size take of an accelerator, without either.
 
-    Memory, traffic and time of a step are printed by formula; for a TPU the step itself is
-    compiled too, for a slice that need not be here, and its memory and its collectives are read
-    from the program. That needs libtpu (the extra `tpu`) and takes some minutes. Times are those
-    of the published bandwidths, which no program reaches.
+    Memory, traffic and time of a step are printed by formula. For a TPU, which need not be here,
+    and for the devices that are, the step itself is compiled too, and its memory and its
+    collectives are read from the program; for a TPU that needs libtpu (the extra `tpu`) and takes
+    some minutes. Times are those of the published bandwidths, which no program reaches.
 
     Attributes:
         users: users U.
@@ -36,10 +36,10 @@ class Plan:
         negatives: items that a batch shares as negatives.
         sampling: how training draws positives.
         accelerator: `h200`, `v5e`, `v5p` or `v6e`; with the shape of a slice, `v6e:16x16`, or a
-            number, `h200:8`.
+            number, `h200:8`; `here` for the devices that JAX sees.
         devices: how many, where the accelerator's name does not say.
         mesh: as `train` takes it; all devices.
-        compile: compile the step for a TPU.
+        compile: compile the step, for a TPU or for the devices here.
         json: print JSON.
     """
 
@@ -69,9 +69,15 @@ class Plan:
             sampling=self.sampling,
         )
         devices = accelerator_of(self.accelerator, self.devices)
-        if self.compile and devices.kind.is_tpu:
+        if self.compile and devices.kind.compiles:
             say(f"compiling the step for {devices.name} …")
-        made = plan(workload, devices.name, mesh=self.mesh, compiled=self.compile)
+        made = plan(
+            workload,
+            self.accelerator,
+            devices=self.devices,
+            mesh=self.mesh,
+            compiled=self.compile,
+        )
         if self.json:
             print(json_text.dumps(made.as_dict(), indent=2))
         else:
@@ -82,8 +88,6 @@ class Plan:
 def _print_plan(made: Planned) -> None:
     console, found, devices = results(), made.estimate, made.devices
     kind, work, program = devices.kind, made.workload, made.program
-    seconds = made.seconds
-    step = sum(seconds.values())
     console.print(
         facts(
             [
@@ -100,12 +104,7 @@ def _print_plan(made: Planned) -> None:
                     "received a step",
                     f"{in_words(sum(made.received.values()))} a device; {found.exchange} rows",
                 ),
-                (
-                    "a step",
-                    f"at least {_seconds(step)}: {_seconds(seconds['memory'])} in memory, "
-                    f"{_seconds(seconds['links'])} on links",
-                ),
-                ("an epoch", f"{work.steps:,} steps, at least {_seconds(step * work.steps)}"),
+                *_times(made),
             ]
         )
     )
@@ -138,6 +137,21 @@ def _print_plan(made: Planned) -> None:
         console.print("It does not fit:")
         for line in made.advice:
             console.print(f"  {line}")
+
+
+def _times(made: Planned) -> list[tuple[str, str]]:
+    seconds, steps = made.seconds, made.workload.steps
+    if seconds is None:
+        return [("an epoch", f"{steps:,} steps")]
+    step = sum(seconds.values())
+    return [
+        (
+            "a step",
+            f"at least {_seconds(step)}: {_seconds(seconds['memory'])} in memory, "
+            f"{_seconds(seconds['links'])} on links",
+        ),
+        ("an epoch", f"{steps:,} steps, at least {_seconds(step * steps)}"),
+    ]
 
 
 def _seconds(value: float) -> str:

@@ -48,17 +48,25 @@ class Estimate:
         """Bytes that the compiled step takes: its arguments and its temporaries."""
         return self.total - sum(self.memory[name] for name in self.held_beside)
 
-    def seconds(self, devices: Devices, received: dict[str, int] | None = None) -> dict[str, float]:
+    def seconds(
+        self, devices: Devices, received: dict[str, int] | None = None
+    ) -> dict[str, float] | None:
         """How long a step takes at the published bandwidths: memory and links one after the other.
 
         Args:
             devices: what it runs on.
             received: in place of the formula's, for instance that of the compiled program.
+
+        Returns:
+            The seconds of both; None where no bandwidths are published.
         """
-        links = sum(
-            devices.seconds(kind, size) for kind, size in (received or self.received).items()
-        )
-        return {"memory": self.moved / devices.kind.memory_bandwidth, "links": links}
+        if devices.kind.memory_bandwidth is None:
+            return None
+        links = [devices.seconds(*one) for one in (received or self.received).items()]
+        return {
+            "memory": self.moved / devices.kind.memory_bandwidth,
+            "links": sum(one for one in links if one is not None),
+        }
 
 
 def abstract_mesh(sizes: tuple[int, int]) -> AbstractMesh:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -13,7 +14,7 @@ from lightgcn_jax.memory import in_words
 from lightgcn_jax.planning.estimate import Estimate, estimate
 from lightgcn_jax.planning.program import StepProgram, compile_step
 from lightgcn_jax.planning.workload import Workload
-from lightgcn_jax.roofline.accelerators import Devices, accelerator_of
+from lightgcn_jax.roofline.accelerators import HERE, Devices, accelerator_of
 from lightgcn_jax.roofline.targets import ExceedsMemoryError, topology_devices
 from lightgcn_jax.sharding.mesh import DATA, MODEL, mesh_sizes
 
@@ -62,8 +63,8 @@ class Plan:
         return not self.advice
 
     @property
-    def seconds(self) -> dict[str, float]:
-        """A step's seconds in memory and on links at the published bandwidths."""
+    def seconds(self) -> dict[str, float] | None:
+        """A step's seconds in memory and on links at the published bandwidths; None without any."""
         return self.estimate.seconds(self.devices, self.received)
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,7 +95,7 @@ class Plan:
             "exchange": found.exchange,
             "received_bytes": self.received,
             "received_by_formula": found.received,
-            "step_seconds": seconds | {"in_all": sum(seconds.values())},
+            "step_seconds": seconds and seconds | {"in_all": sum(seconds.values())},
             "steps_an_epoch": self.workload.steps,
             "program": program,
             "not_compiled": self.note,
@@ -102,15 +103,21 @@ class Plan:
 
 
 def plan(
-    workload: Workload, accelerator: str, *, mesh: str = "auto", compiled: bool = True
+    workload: Workload,
+    accelerator: str,
+    *,
+    devices: int | None = None,
+    mesh: str = "auto",
+    compiled: bool = True,
 ) -> Plan:
     """Say what each step of a run takes, before anything is paid for.
 
     Args:
         workload: the sizes.
         accelerator: as :func:`accelerator_of` takes it.
+        devices: how many, where the name does not say.
         mesh: as :func:`lightgcn_jax.sharding.mesh_of` takes it.
-        compiled: compile the step where the accelerator is a TPU; else the formula has to do.
+        compiled: compile the step, for a TPU or for the devices here; else the formula has to do.
 
     Returns:
         The plan.
@@ -118,36 +125,38 @@ def plan(
     Raises:
         InputError: a name or a number does not fit, or libtpu knows no such slice.
     """
-    devices = accelerator_of(accelerator)
-    sizes = mesh_sizes(mesh, devices.count)
-    if sizes[0] * sizes[1] != devices.count:
-        raise InputError(f"mesh: expected all {devices.count} devices, got {sizes[0]} × {sizes[1]}")
+    of = accelerator_of(accelerator, devices)
+    sizes = mesh_sizes(mesh, of.count)
+    if sizes[0] * sizes[1] != of.count:
+        raise InputError(f"mesh: expected all {of.count} devices, got {sizes[0]} × {sizes[1]}")
     found, program, note, refused = estimate(workload, sizes), None, None, False
-    if not compiled or not devices.kind.is_tpu:
+    if not compiled or not of.kind.compiles:
         note = "by formula alone" if not compiled else "XLA compiles for a GPU only beside one"
     else:
         try:
-            program = _compiled(workload, devices, sizes)
+            program = _compiled(workload, of, sizes)
         except ExceedsMemoryError as error:
             note, refused = f"the compiler refuses it: {error}", True
         except InputError as error:
             if "needs libtpu" not in str(error):
                 raise
             note = "compiling for a TPU needs libtpu; install the extra tpu"
-    made = Plan(workload, devices, sizes, found, program, note, ())
-    if refused or made.memory > devices.kind.memory:
+    made = Plan(workload, of, sizes, found, program, note, ())
+    if refused or made.memory > of.kind.memory:
         made = dataclasses.replace(made, advice=tuple(_advice(made)))
     return made
 
 
 def _compiled(workload: Workload, devices: Devices, sizes: tuple[int, int]) -> StepProgram:
-    here = np.array(topology_devices(devices.name))
-    if here.size != devices.count:
+    is_here = devices.kind.name == HERE
+    found = np.array(jax.devices() if is_here else topology_devices(devices.name))
+    if found.size < devices.count:
         raise InputError(
             f"accelerator: expected a slice of {devices.count} devices, {devices.name} has "
-            f"{here.size}"
+            f"{found.size}"
         )
-    return compile_step(workload, Mesh(here.reshape(sizes), (DATA, MODEL)), devices.name)
+    mesh = Mesh(found[: devices.count].reshape(sizes), (DATA, MODEL))
+    return compile_step(workload, mesh, devices.name)
 
 
 def _advice(made: Plan) -> list[str]:

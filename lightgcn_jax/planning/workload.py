@@ -98,6 +98,14 @@ class Workload(Checked):
         """
         return Layout(self.users, self.items, mesh)
 
+    def layout_rows(self, shards: int) -> int:
+        """Rows of a table on each shard.
+
+        Args:
+            shards: S.
+        """
+        return sum(-(-n // shards) for n in (self.users, self.items))
+
     def shard_sizes(self, shards: int) -> ShardSizes:
         """What a graph would decide of the shards' arrays, as this module assumes it.
 
@@ -108,9 +116,8 @@ class Workload(Checked):
         # Each end of E / S² edges is one of n / S rows; so many of these are distinct.
         pairs = self.edges / shards**2
         distinct = sum(_distinct(n / shards, pairs) for n in (self.users, self.items))
-        layout_rows = sum(-(-n // shards) for n in (self.users, self.items))
         needed = math.ceil(distinct + _SPREAD * math.sqrt(distinct))
-        return ShardSizes(math.ceil(_UNEVEN * mean), min(layout_rows, needed), mean)
+        return ShardSizes(math.ceil(_UNEVEN * mean), min(self.layout_rows(shards), needed), mean)
 
     def inputs(self, layout: Layout, sizes: ShardSizes | None = None) -> StepInputs:
         """What the steps read: shapes, types and places.
@@ -119,7 +126,8 @@ class Workload(Checked):
             layout: where the nodes lie.
             sizes: of the shards' arrays, where a graph is known.
         """
-        storage = Sharded(layout).described(sizes or self.shard_sizes(layout.shards))
+        # It is made from no matrix, as a storage's protocol has it.
+        storage: Any = Sharded(layout).described(sizes or self.shard_sizes(layout.shards))
         everywhere = layout.everywhere
 
         def ints(count: int) -> Any:

@@ -1,8 +1,8 @@
 """Accelerators by name: memory and bandwidths as their makers publish them, and how devices of one
 kind are joined.
 
-Nothing here was measured. A program reaches a part of these bandwidths, and less where it reads
-single rows of a table.
+``here`` stands for the devices that JAX sees. Nothing of the table was measured. A program reaches
+a part of these bandwidths, and less where it reads single rows of a table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import dataclasses
 import math
 import re
 
+import jax
+
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.memory import device_memory
+
+HERE = "here"
+"""The devices that JAX sees."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +27,10 @@ class Accelerator:
     Attributes:
         name: as :func:`accelerator_of` takes it.
         memory: bytes of its fast memory.
-        memory_bandwidth: bytes read and written a second.
-        operations: floating-point operations a second, in bfloat16.
+        memory_bandwidth: bytes read and written a second; None where nobody has published it.
+        operations: floating-point operations a second, in bfloat16; likewise.
         link_bandwidth: bytes a second that a device sends to the devices near it, all links
-            together; as many come in at the same time.
+            together; as many come in at the same time. Likewise.
         near: how many devices are joined so.
         far_bandwidth: bytes a second that a device sends to one that is not near.
         torus: axes of the torus that joins them; 0 where a switch joins each with each.
@@ -33,18 +39,19 @@ class Accelerator:
 
     name: str
     memory: float
-    memory_bandwidth: float
-    operations: float
-    link_bandwidth: float
+    memory_bandwidth: float | None
+    operations: float | None
+    link_bandwidth: float | None
     near: int
-    far_bandwidth: float
+    far_bandwidth: float | None
     torus: int
     source: str
 
     @property
-    def is_tpu(self) -> bool:
-        """Whether programs can be compiled for it without one (see :mod:`.targets`)."""
-        return self.torus > 0
+    def compiles(self) -> bool:
+        """Whether programs can be compiled for it: it is here, or XLA needs none (see
+        :mod:`.targets`)."""
+        return self.torus > 0 or self.name == HERE
 
 
 _TPU_DOCS = "docs.cloud.google.com/tpu/docs"
@@ -102,7 +109,7 @@ class Devices:
         """The shape in words, ``4x4``."""
         return "x".join(map(str, self.shape))
 
-    def seconds(self, kind: str, received: float) -> float:
+    def seconds(self, kind: str, received: float) -> float | None:
         """How long a collective takes at the published bandwidths.
 
         Gathers and sums go round in rings and use every link. In an exchange of each with each,
@@ -111,13 +118,17 @@ class Devices:
         Args:
             kind: ``all-to-all`` or another.
             received: bytes that each device gets.
+
+        Returns:
+            Seconds; None where no bandwidth is known.
         """
         if self.count == 1:
             return 0.0
         if self.count > self.kind.near:
-            return received / self.kind.far_bandwidth
+            return None if self.kind.far_bandwidth is None else received / self.kind.far_bandwidth
         hops = self._hops() if kind == "all-to-all" else 1.0
-        return received * hops / self.kind.link_bandwidth
+        links = self.kind.link_bandwidth
+        return None if links is None else received * hops / links
 
     def _hops(self) -> float:
         """Links from a device to another, on average, and at least one."""
@@ -134,17 +145,19 @@ def accelerator_of(name: str, count: int | None = None) -> Devices:
 
     Args:
         name: ``h200``, ``v5e``, ``v5p`` or ``v6e``, alone or with the shape of a slice,
-            ``v6e:16x16``, or a number, ``h200:8``.
+            ``v6e:16x16``, or a number, ``h200:8``; ``here`` for all devices that JAX sees.
         count: how many; by default what the name says, or one.
 
     Raises:
         InputError: no such accelerator, or no such number of them.
     """
+    if name == HERE:
+        return _here(count)
     kind, _, shape = name.lower().partition(":")
     if kind not in ACCELERATORS:
         raise InputError(
-            f"accelerator: expected one of {', '.join(ACCELERATORS)}, alone or with a shape such "
-            f"as v6e:16x16, got {name!r}"
+            f"accelerator: expected here or one of {', '.join(ACCELERATORS)}, alone or with a "
+            f"shape such as v6e:16x16, got {name!r}"
         )
     found = ACCELERATORS[kind]
     if shape and not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
@@ -162,6 +175,15 @@ def accelerator_of(name: str, count: int | None = None) -> Devices:
             f"accelerator: expected {count} devices, got {name!r}, which are {devices.count}"
         )
     return devices
+
+
+def _here(count: int | None) -> Devices:
+    devices = jax.devices()
+    if count is not None and not 1 <= count <= len(devices):
+        raise InputError(f"devices: expected 1 to {len(devices)}, those here, got {count}")
+    kind = devices[0].device_kind
+    one = Accelerator(HERE, device_memory(), None, None, None, len(devices), None, 0, kind)
+    return Devices(one, (count or len(devices),))
 
 
 def _sides(count: int, torus: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -133,7 +134,5 @@ def _drawn(
     # The operator is not read, and lies on the mesh.
     inputs = inputs._replace(operator=None, layout=None)
 
-    def draw(*given: Any) -> Batch:
-        return draw_batch(*given, strategies)
-
+    draw = functools.partial(draw_batch, strategies=strategies)
     return layout.on_each_device(draw, key, inputs, shuffle, step_in_epoch)
