@@ -57,6 +57,7 @@ PINSAGE_STAGES = [
     "training",
     "serving",
     "runs",
+    "planning",
     "experiments",
     "estimators",
     "service",

@@ -185,7 +185,8 @@ def _figures(command: Sequence[str], limit: float) -> Iterator[dict[str, Any]]:
             lines.put(line)
         lines.put(None)
 
-    threading.Thread(target=listen, daemon=True).start()
+    listening = threading.Thread(target=listen, daemon=True)
+    listening.start()
     last, in_time = "", True
     try:
         while True:
@@ -196,10 +197,11 @@ def _figures(command: Sequence[str], limit: float) -> Iterator[dict[str, Any]]:
                 break
             if line is None:
                 break
-            if line.startswith(MARK):
-                yield json.loads(line.removeprefix(MARK))
-            else:
-                last = line.strip() or last
+            # What the error stream left without an end may stand before it.
+            before, mark, figures = line.partition(MARK)
+            last = before.strip() or last
+            if mark:
+                yield json.loads(figures)
     finally:
         if not in_time or running.poll() is None:
             # It had its time, or closed its output and does not end.
@@ -207,6 +209,9 @@ def _figures(command: Sequence[str], limit: float) -> Iterator[dict[str, Any]]:
                 running.wait(_GRACE if in_time else 0)
             running.kill()
         status = running.wait()
+        listening.join(_GRACE)
+        if running.stdout is not None and not listening.is_alive():
+            running.stdout.close()
     taken = {"seconds": round(time.monotonic() - began, 1)}
     if not in_time:
         yield taken | {"status": "cut off", "reason": f"it had {limit:.0f} s"}

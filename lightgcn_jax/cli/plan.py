@@ -115,12 +115,13 @@ def _print_plan(made: Planned) -> None:
     rows.append(("in all", in_words(found.total), "" if program is None else in_words(made.memory)))
     columns = ("memory a device", "by formula", "compiled")
     console.print(table(columns, rows, numbers=columns[1:]))
+    read = None if program is None else program.received
     kinds = list(dict.fromkeys((*found.received, *made.received)))
     rows = [
         (
             name,
             in_words(found.received.get(name, 0)),
-            "" if program is None else in_words(program.received.get(name, 0)),
+            "" if read is None else in_words(read.get(name, 0)),
         )
         for name in kinds
     ]
@@ -130,7 +131,8 @@ def _print_plan(made: Planned) -> None:
         callbacks = made_of.host_callbacks or "no"
         console.print(f"{callbacks} host callbacks; compiled in {made_of.compile_seconds:.0f} s")
     if made.note:
-        console.print(f"Not compiled: {made.note}.")
+        what = "Not compiled" if program is None else "Not read"
+        console.print(f"{what}: {made.note}.")
     if made.fits:
         console.print("It fits.")
     else:
@@ -147,14 +149,19 @@ def _times(made: Planned) -> list[tuple[str, str]]:
     return [
         (
             "a step",
-            f"at least {_seconds(step)}: {_seconds(seconds['memory'])} in memory, "
-            f"{_seconds(seconds['links'])} on links",
+            f"at least {seconds_in_words(step)}: {seconds_in_words(seconds['memory'])} in memory, "
+            f"{seconds_in_words(seconds['links'])} on links",
         ),
-        ("an epoch", f"{steps:,} steps, at least {_seconds(step * steps)}"),
+        ("an epoch", f"{steps:,} steps, at least {seconds_in_words(step * steps)}"),
     ]
 
 
-def _seconds(value: float) -> str:
+def seconds_in_words(value: float) -> str:
+    """A duration as people write it, ``33.5 h``.
+
+    Args:
+        value: seconds.
+    """
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if value >= 2 * size:
             return f"{value / size:.3g} {unit}"

@@ -32,7 +32,7 @@ class Plan:
         mesh: sizes of the axes data and model.
         estimate: by formula.
         program: what was compiled of the step; None where nothing was, or where it does not fit.
-        note: why nothing was compiled; None where the step was.
+        note: why nothing was compiled or read; None where the step was.
         advice: what would make it fit; empty where it fits.
     """
 
@@ -47,7 +47,8 @@ class Plan:
     @property
     def received(self) -> dict[str, int]:
         """Bytes that a device gets in a step: of the program, or else by formula."""
-        return self.estimate.received if self.program is None else self.program.received
+        read = None if self.program is None else self.program.received
+        return self.estimate.received if read is None else read
 
     @property
     def memory(self) -> int:
@@ -72,14 +73,14 @@ class Plan:
         found, seconds = self.estimate, self.seconds
         program = None
         if self.program is not None:
-            made = self.program.executable
+            made, collectives = self.program.executable, self.program.collectives
             program = {
                 "argument_bytes": made.argument_bytes,
                 "temporary_bytes": made.temporary_bytes,
                 "output_bytes": made.output_bytes,
                 "host_callbacks": made.host_callbacks,
                 "compile_seconds": round(made.compile_seconds, 1),
-                "collectives": [dataclasses.asdict(one) for one in self.program.collectives],
+                "collectives": collectives and [dataclasses.asdict(one) for one in collectives],
             }
         return {
             "workload": dataclasses.asdict(self.workload),
@@ -135,6 +136,8 @@ def plan(
     else:
         try:
             program = _compiled(workload, of, sizes)
+            if program.collectives is None:
+                note = "its text cannot be read by this JAX: install the libtpu that jax[tpu] names"
         except ExceedsMemoryError as error:
             note, refused = f"the compiler refuses it: {error}", True
         except InputError as error:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from lightgcn_jax.planning.workload import Workload
 from lightgcn_jax.roofline.collectives import Collective, read_collectives
-from lightgcn_jax.roofline.hlo import Executable, read_executable
+from lightgcn_jax.roofline.hlo import Executable, program_text, read_executable
 from lightgcn_jax.roofline.targets import ahead_of_time, compiled_for
 from lightgcn_jax.runs.programs import programs_of
 from lightgcn_jax.sharding import Layout, ShardSizes
@@ -25,15 +25,18 @@ class StepProgram:
 
     Attributes:
         executable: its memory a device, and what is in it.
-        collectives: what a device gets from others.
+        collectives: what a device gets from others; None where this JAX cannot read the text of
+            the program.
     """
 
     executable: Executable
-    collectives: tuple[Collective, ...]
+    collectives: tuple[Collective, ...] | None
 
     @property
-    def received(self) -> dict[str, int]:
+    def received(self) -> dict[str, int] | None:
         """Bytes that a device gets in a step, by the kind of collective."""
+        if self.collectives is None:
+            return None
         kinds: dict[str, int] = {}
         for one in self.collectives:
             kinds[one.kind] = kinds.get(one.kind, 0) + one.received * one.times
@@ -87,7 +90,8 @@ def compile_step(
     with ahead_of_time(mesh):
         compiled = compiled_for(name, _programs(workload).steps.lower(*arguments))
     executable = read_executable(compiled, time.perf_counter() - start)
-    return StepProgram(executable, read_collectives(compiled.as_text() or "", mesh.size))
+    text = program_text(compiled)
+    return StepProgram(executable, None if text is None else read_collectives(text, mesh.size))
 
 
 def _programs(workload: Workload) -> Any:
