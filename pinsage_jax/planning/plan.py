@@ -108,12 +108,12 @@ class Workload(Checked):
             parts: devices.
         """
         own = -(-self.batch_size // parts) * (2 + self.hard) + -(-self.negatives // parts)
-        sizes = [_distinct(self.items, own)]
+        sizes, new = [_distinct(self.items, own)], _distinct(self.items, own)
         for _ in range(self.layers):
-            rest = self.items - sizes[-1]
-            # Of the neighbours, some are in the layer already.
-            met = _distinct(self.items, sizes[-1] * self.neighbors) * rest / self.items
-            sizes.append(sizes[-1] + math.ceil(met))
+            # The neighbours of what came before the last layer are in it already.
+            rest = 1 - sizes[-1] / self.items
+            new = math.ceil(_distinct(self.items, new * self.neighbors) * rest)
+            sizes.append(sizes[-1] + new)
         return sizes[::-1]
 
     def state(self) -> TrainState:

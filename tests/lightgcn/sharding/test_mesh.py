@@ -60,7 +60,9 @@ def test_a_plan_describes_the_arrays_and_the_traffic_of_the_step(found):
     assert program["received"]["known"]
     planned, kinds = program["received_planned"], program["received"]["kinds"]
     assert program["received"]["exchanged"] == planned["all-to-all"]
-    assert sum(kinds.values()) == pytest.approx(sum(planned.values()), rel=0.1)
+    # Where users, positives and negatives are joined, parts of a small batch change places.
+    rows_of_batch = (2 * 256 + 16) * 8 * 4
+    assert 0 <= sum(kinds.values()) - sum(planned.values()) < 4 * rows_of_batch
     assert kinds.keys() <= {"all-to-all", "all-reduce", "all-gather", "collective-permute"}
 
 
