@@ -166,10 +166,16 @@ def _advice(made: Plan) -> list[str]:
     """What is too large, and which number of devices or which setting would do."""
     kind, workload = made.devices.kind, made.workload
     parts = sorted(made.estimate.memory.items(), key=lambda part: -part[1])[:3]
+    largest = ", ".join(f"{name} {in_words(size)}" for name, size in parts)
     said = [
         f"takes {in_words(made.memory)} of the {in_words(kind.memory)} of a device; most of it: "
-        + ", ".join(f"{name} {in_words(size)}" for name, size in parts)
+        f"{largest}"
     ]
+    if made.memory <= kind.memory:
+        said = [
+            f"the formula says {in_words(made.memory)}, the compiler needs more than the "
+            f"{in_words(kind.memory)} of a device; most of it: {largest}"
+        ]
     on_each = sum(
         size
         for name, size in made.estimate.memory.items()

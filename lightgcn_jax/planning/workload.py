@@ -33,6 +33,8 @@ _UNEVEN = 1.1
 _SPREAD = 6
 # The longest row, over the mean one: it bounds how often a binary search halves, and no array.
 _LONGEST = 1000
+# Training refuses negatives that may have more users together.
+_MOST = 2**31 - 2**15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Workload(Checked):
             return jax.ShapeDtypeStruct((count,), jnp.int32, sharding=everywhere)
 
         def rows(count: int, others: int) -> CsrRows:
-            longest = min(others, _LONGEST * -(-self.edges // count))
+            longest = min(others, _LONGEST * -(-self.edges // count), _MOST // self.negatives)
             return CsrRows(ints(count + 1), ints(self.edges), longest)
 
         graph = BipartiteGraph(

@@ -211,8 +211,8 @@ class Sharded:
         return self.exchange or fewer
 
     def described(self, sizes: ShardSizes, dtype: DTypeLike = jnp.float32) -> ShardedStorage:
-        """Shapes, types and places of the arrays that :meth:`from_csr` would make; nothing is
-        allocated.
+        """Shapes, types and places of the arrays that :meth:`from_csr` would make for segment sums;
+        nothing is allocated.
 
         Args:
             sizes: what a graph would decide.
@@ -227,15 +227,12 @@ class Sharded:
         is_needed = self.exchange_of(sizes.needed) == "needed"
         width = shards * (sizes.needed if is_needed else each)
         sent = array(jnp.int32, shards, sizes.needed) if is_needed else None
-        columns, weights = array(jnp.int32, sizes.entries), array(dtype, sizes.entries)
-        shape, native = (each, width), cast(Any, NativeStorage)
-        if self.kernel == "native":
-            local = native(array(jnp.int32, each + 1), columns, weights, shape)
-        else:
-            local = cast(Any, SegmentStorage)(columns, columns, weights, shape)
+        columns, rows = (array(jnp.int32, sizes.entries) for _ in range(2))
+        weights, shape = array(dtype, sizes.entries), (each, width)
+        local = cast(Any, SegmentStorage)(columns, rows, weights, shape)
         unevenness = sizes.entries / max(1.0, sizes.mean)
-        rows = self.shape_of(shape)
-        return ShardedStorage(local, sent, rows, layout.mesh, self.wire, unevenness)
+        whole = self.shape_of(shape)
+        return ShardedStorage(local, sent, whole, layout.mesh, self.wire, unevenness)
 
 
 def _laid_out(matrix: CsrMatrix, layout: Layout) -> scipy.sparse.csr_array:
