@@ -374,7 +374,7 @@ def _split(given: Given) -> tuple[Any, str]:
 
 
 def _has_data(given: Given) -> bool:
-    return given.data_dir is not None or "GRAPHREC_DATA" in os.environ
+    return given.data_dir is not None or bool(os.environ.get("GRAPHREC_DATA"))
 
 
 def _line(error: BaseException) -> str:

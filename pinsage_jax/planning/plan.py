@@ -312,11 +312,12 @@ def _compiled(workload: Workload, devices: Devices) -> tuple[Executable | None, 
     size, config = workload.batch_size, workload.config
     optimizer = make_optimizer(config, 100)
     chunk = make_chunk(workload.model, optimizer, config, (workload.most,))
-    ids = jax.ShapeDtypeStruct((1, size), jnp.int32)
-    batch = Batch(
-        jax.ShapeDtypeStruct((1, size, 1), jnp.int32),
-        ids,
-        jax.ShapeDtypeStruct((1, size), jnp.float32),
+    batch = jax.eval_shape(
+        lambda: Batch(
+            jnp.zeros((1, size, 1), jnp.int32),
+            jnp.zeros((1, size), jnp.int32),
+            jnp.ones((1, size), jnp.float32),
+        )
     )
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     active = jax.ShapeDtypeStruct((), jnp.int32)
