@@ -14,31 +14,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 # PyTorch and JAX share the memory of a GPU.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 from benchmarks.harness.report import alternate
 from benchmarks.speed.accelerator import MARK
+from benchmarks.workloads.accelerator_data import Given, graph_of, split_of
 
 _DIM = 64
-
-
-class Given(NamedTuple):
-    """What a stage is asked for.
-
-    Attributes:
-        seconds: it has.
-        rounds: samples of each at most.
-        tiny: small sizes.
-        data_dir: the folder of data sets; None for what GRAPHREC_DATA names.
-    """
-
-    seconds: float
-    rounds: int
-    tiny: bool
-    data_dir: Path | None
 
 
 def say(**figures: Any) -> None:
@@ -107,7 +92,7 @@ def storages(given: Given) -> None:
     from lightgcn_jax.roofline.targets import find_target
 
     began = time.monotonic()
-    problem = Problem(_graph(given), _DIM)
+    problem = Problem(graph_of(given), _DIM)
     sizes = problem.sizes
     row = 4 * sizes.dim
     # A row of the table for each entry, the entry itself, and the rows of the result.
@@ -175,7 +160,7 @@ def torch_sparse(given: Given) -> None:
 
     gpu = torch.cuda.is_available()
     where = torch.device("cuda" if gpu else "cpu")
-    problem = Problem(_graph(given), _DIM)
+    problem = Problem(graph_of(given), _DIM)
     name = choose_backend("auto", num_entries=problem.sizes.entries).name
     ours = contenders()[name].start(problem)
     matrix = problem.matrix
@@ -229,7 +214,7 @@ def epoch(given: Given) -> None:
     from lightgcn_jax.settings import TrainConfig
     from lightgcn_jax.training import StepInputs
 
-    split, name = _split(given)
+    split, name = split_of(given)
     config = TrainConfig()
     graph = training_graph(split)
     steps = CompiledSteps(config, StepInputs.of(graph, config.strategies))
@@ -256,7 +241,7 @@ def ranking(given: Given) -> None:
     from lightgcn_jax.graph.bipartite import training_graph
     from lightgcn_jax.models import LightGCN, split_nodes
 
-    split, name = _split(given)
+    split, name = split_of(given)
     graph, model = training_graph(split), LightGCN()
     params = model.init(jax.random.key(0), graph.num_nodes)
     vectors = jax.jit(model.apply)(params, diffusion_operator(graph))
@@ -316,7 +301,7 @@ def quality(given: Given) -> None:
     from lightgcn_jax.settings.names import replaced
 
     began = time.monotonic()
-    split, name = _split(given)
+    split, name = split_of(given)
     split = apply_protocol(split, "strict")
     changed: dict[str, Any] = {"evaluate_every": 1, "ks": (20,), "protocol": "strict"}
     changed |= {"select_by": "recall@20"}
@@ -348,33 +333,6 @@ def quality(given: Given) -> None:
         compile_seconds=result.summary["compile_seconds"],
         test=result.summary["test"],
     )
-
-
-def _graph(given: Given) -> Any:
-    """Gowalla where there are data sets, else a generated graph of a million edges."""
-    from benchmarks.workloads.graphs import load_graph
-    from lightgcn_jax.graph.bipartite import training_graph
-
-    if given.tiny:
-        return training_graph(_split(given)[0])
-    return load_graph("gowalla" if _has_data(given) else "generated-1m", given.data_dir)
-
-
-def _split(given: Given) -> tuple[Any, str]:
-    """Gowalla as the papers split it, or a generated world; and what it is."""
-    from lightgcn_jax.data import default_world, generate_world, given_split, load_dataset
-    from lightgcn_jax.data import ratio_split as split_of
-
-    if given.tiny:
-        return split_of(default_world().interactions, seed=0), "the default world"
-    if _has_data(given):
-        return given_split(load_dataset("gowalla", data_dir=given.data_dir)), "gowalla"
-    world = generate_world(users=30_000, items=40_000, mean_degree=27.0, groups=50)
-    return split_of(world.interactions, seed=0), "generated, 30,000 users, 40,000 items"
-
-
-def _has_data(given: Given) -> bool:
-    return given.data_dir is not None or bool(os.environ.get("GRAPHREC_DATA"))
 
 
 def _line(error: BaseException) -> str:
