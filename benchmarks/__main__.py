@@ -80,6 +80,10 @@ BENCHMARKS = {
         "benchmarks.speed.pinsage",
         "PinSAGE: walks, neighbours, a training step and all items, against peers",
     ),
+    "accelerator": Benchmark(
+        "benchmarks.speed.accelerator",
+        "all that a GPU or TPU is measured by, in some minutes, unattended",
+    ),
     "ingest": Benchmark(
         "benchmarks.speed.ingest",
         "ten million rows of CSV: read, de-duplicate, split; seconds and peak memory",

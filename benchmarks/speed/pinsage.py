@@ -36,30 +36,22 @@ from benchmarks.harness.report import (
 )
 from benchmarks.peers.torch_pinsage import trainer_of
 from benchmarks.speed.pinsage_walks import measure, seconds_a_visit
-from benchmarks.workloads.pins_100k import BATCH, CONFIG, Edges, graph_100k
+from benchmarks.workloads.pins_100k import BATCH, CONFIG, graph_100k
+from benchmarks.workloads.pinsage_steps import STEPS, Items, Steps, inputs_of
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.blocks import (
     bounds,
-    declared_capacities,
     embed_blocks,
     make_blocks,
     mark_layers,
     take_features,
 )
-from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, init_params, make_model
-from pinsage_jax.features.inputs import Input
+from pinsage_jax.encoder.pinsage import PinSage, init_params, make_model
 from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.graph.walks import WalkConfig
 from pinsage_jax.negatives.hard import make_pool
-from pinsage_jax.training.batch import Batch, ItemArrays, num_targets, pooling_of
-from pinsage_jax.training.epochs import count_nodes, make_chunk
-from pinsage_jax.training.step import TrainState
-from pinsage_jax.training.trainer import make_optimizer
 
-_STEPS = 5
-_VISUAL = 64
-_INPUTS = (Input("visual", "dense", _VISUAL, _VISUAL), Input("log_degree", "dense", 1, 1))
 _HARD_ROWS = 2_048
 _HARD_EPOCH = 5  # by the paper's curriculum
 _DEFAULTS = PinSageConfig()
@@ -104,7 +96,7 @@ def run(args: argparse.Namespace) -> Report:
     samples = measure(edges, rounds)
     peer = "DGL neighbourhoods" if "DGL neighbourhoods" in samples else "numba neighbourhoods"
     steps_walked = BATCH * CONFIG.visits
-    bench = _Bench(edges)
+    bench = Items(edges)
     plain = plain_config()
     details: dict[str, Any] = {}
     note("training steps beside PyTorch")
@@ -116,7 +108,7 @@ def run(args: argparse.Namespace) -> Report:
         details["hard_pool"] = _hard_pool(bench)
     if args.wide:
         note("2,048 pairs, 1,024 dimensions")
-        wide = _Steps(bench, dataclasses.replace(plain, dim=1024, batch_size=2048))
+        wide = Steps(bench, dataclasses.replace(plain, dim=1024, batch_size=2048))
         samples |= _per_step(alternate({_WIDE: wide.epoch(0)}, rounds=rounds))
     note("all items: their neighbours, their vectors layer by layer and one mini-batch at a time")
     samples |= _all_items(bench, plain, rounds, details)
@@ -173,157 +165,46 @@ def plain_config() -> PinSageConfig:
     )
 
 
-def inputs_of(config: PinSageConfig) -> tuple[Input, ...]:
-    """List what the encoder reads.
-
-    Args:
-        config: the settings.
-    """
-    structure = (Input.dense(STRUCTURE, config.structure),) if config.structure else ()
-    return (*_INPUTS, *structure)
-
-
-class _Bench:
-    """Items with features and neighbours."""
-
-    def __init__(self, edges: Edges):
-        self.edges = edges
-        self.items = edges.graph.num_items
-        rng = np.random.default_rng(0)
-        self.features = {
-            "visual": rng.normal(size=(self.items, _VISUAL)).astype(np.float32),
-            "log_degree": rng.normal(size=(self.items, 1)).astype(np.float32),
-            STRUCTURE: rng.normal(size=(self.items, _DEFAULTS.structure)).astype(np.float32),
-        }
-        # Nothing has walked with as many seeds before: what was compiled is told apart.
-        start = time.perf_counter()
-        self.table = jax.block_until_ready(
-            build_table(
-                jax.random.key(0), edges.graph, neighbors=_DEFAULTS.neighbors, config=CONFIG
-            )
-        )
-        self.first_table_seconds = time.perf_counter() - start
-        # What a step costs does not depend on which items the pools hold.
-        pools = np.random.default_rng(1).integers(
-            0, self.items, (self.items, _DEFAULTS.hard_pool), np.int32
-        )
-        self.arrays = ItemArrays(
-            features={name: jnp.asarray(values) for name, values in self.features.items()},
-            table=self.table,
-            training_items=jnp.arange(self.items, dtype=jnp.int32),
-            hard_pool=jnp.asarray(pools),
-            degree_of_none=jnp.float32(0.0),
-        )
-
-    def features_of(self, model: PinSage) -> dict[str, jax.Array]:
-        """What a model reads, on the device."""
-        return {one.name: self.arrays.features[one.name] for one in model.inputs}
-
-    def pairs(self, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Items of random edges: their degrees are those of real pairs."""
-        rng = np.random.default_rng(seed)
-        drawn = rng.integers(0, len(self.edges.items), (2, count))
-        queries, positives = self.edges.items[drawn]
-        return queries, positives
-
-
-class _Steps:
-    """The compiled steps of a training run; each call trains on."""
-
-    def __init__(self, bench: _Bench, config: PinSageConfig):
-        self._bench, self._config = bench, config
-        self.model = make_model(inputs_of(config), config)
-        self.params = init_params(jax.random.key(0), self.model)
-        optimizer = make_optimizer(config, 100)
-        most = bounds(num_targets(config, 1), config.neighbors, config.layers, bench.items)
-        counted = functools.partial(count_nodes, config=config, most=most)
-        batches = self._batches(0)
-        self._arrays = dataclasses.replace(bench.arrays, features=bench.features_of(self.model))
-        counts = [
-            [
-                np.asarray(
-                    counted(
-                        jax.random.key(step),
-                        jax.tree.map(lambda part, step=step: part[step], batches),
-                        jnp.int32(active),
-                        self._arrays,
-                    )
-                )
-                for step in range(_STEPS)
-            ]
-            # As training declares them: for the first epoch and for the last.
-            for active in sorted({0, config.hard_negatives})
-        ]
-        capacities = declared_capacities(counts, most)
-        pooling = pooling_of(bench.table, config, capacities)
-        self._arrays = dataclasses.replace(self._arrays, pooling=pooling)
-        self._chunk = make_chunk(self.model, optimizer, config, capacities)
-        copied = jax.tree.map(jnp.copy, self.params)
-        self._state = TrainState(copied, optimizer.init(copied))
-        self._calls = 0
-
-    def epoch(self, active: int) -> Callable[[], None]:
-        """Steps of an epoch in which so many hard negatives of a query count."""
-        return functools.partial(self._run, jnp.int32(active))
-
-    def _batches(self, seed: int) -> Batch:
-        size = self._config.batch_size
-        queries, positives = self._bench.pairs(seed, _STEPS * size)
-        return Batch(
-            jnp.asarray(queries.reshape(_STEPS, size, 1)),
-            jnp.asarray(positives.reshape(_STEPS, size)),
-            jnp.ones((_STEPS, size), jnp.float32),
-        )
-
-    def _run(self, active: jax.Array) -> None:
-        self._calls += 1
-        keys = jax.random.split(jax.random.key(self._calls), _STEPS)
-        self._state, records = self._chunk(
-            self._state, self._batches(self._calls), keys, active, self._arrays
-        )
-        jax.block_until_ready((self._state, records))
-
-
 def _steps_beside_torch(
-    bench: _Bench, plain: PinSageConfig, rounds: int, *, hard: bool
+    bench: Items, plain: PinSageConfig, rounds: int, *, hard: bool
 ) -> dict[str, list[float]]:
     """Our steps and PyTorch's, in one alternation; with ``hard`` also ours with hard negatives, as
     the paper's epoch 5 has them."""
     contenders: dict[str, Callable[[], None]] = {}
     for config, own, peer in ((_DEFAULTS, _DEFAULT, _PEER), (plain, _PLAIN, _PLAIN_PEER)):
-        ours = _Steps(bench, config)
+        ours = Steps(bench, config)
         contenders |= {own: ours.epoch(0), peer: _torch_steps(bench, config, ours.params)}
     if hard:
         paper = dataclasses.replace(_DEFAULTS, curriculum="paper")
-        contenders[_HARD] = _Steps(bench, paper).epoch(_HARD_EPOCH - 1)
+        contenders[_HARD] = Steps(bench, paper).epoch(_HARD_EPOCH - 1)
     return _per_step(alternate(contenders, rounds=rounds))
 
 
-def _torch_steps(bench: _Bench, config: PinSageConfig, params: Any) -> Callable[[], None]:
+def _torch_steps(bench: Items, config: PinSageConfig, params: Any) -> Callable[[], None]:
     """As many steps of the peer, from the same parameters."""
     features = {one.name: bench.features[one.name] for one in inputs_of(config)}
     trainer = trainer_of(config, features, bench.arrays, params)
     pairs = bench.pairs(1, config.batch_size)
 
     def steps() -> None:
-        for _ in range(_STEPS):
+        for _ in range(STEPS):
             trainer.step(*pairs, config.negatives)
 
     return steps
 
 
-def _sharing(bench: _Bench, rounds: int) -> dict[str, list[float]]:
+def _sharing(bench: Items, rounds: int) -> dict[str, list[float]]:
     """What sharing the negatives of a batch saves, embedding a node once in both."""
     shared = dataclasses.replace(_DEFAULTS, structure=0, batch_size=2048, dim=32)
     separate = dataclasses.replace(shared, negative_choice="separate")
     contenders = {
-        _SHARED: _Steps(bench, shared).epoch(0),
-        _SEPARATE: _Steps(bench, separate).epoch(0),
+        _SHARED: Steps(bench, shared).epoch(0),
+        _SEPARATE: Steps(bench, separate).epoch(0),
     }
     return _per_step(alternate(contenders, rounds=rounds))
 
 
-def _hard_pool(bench: _Bench) -> dict[str, Any]:
+def _hard_pool(bench: Items) -> dict[str, Any]:
     """What ranking the hard negatives of some items costs, and what is found."""
     rows = np.random.default_rng(0).permutation(bench.items)[:_HARD_ROWS].astype(np.int32)
     start = time.perf_counter()
@@ -340,7 +221,7 @@ def _hard_pool(bench: _Bench) -> dict[str, Any]:
 
 
 def _all_items(
-    bench: _Bench, config: PinSageConfig, rounds: int, details: dict[str, Any]
+    bench: Items, config: PinSageConfig, rounds: int, details: dict[str, Any]
 ) -> dict[str, list[float]]:
     model = make_model(inputs_of(config), config)
     params = init_params(jax.random.key(0), model)
@@ -367,7 +248,7 @@ def _all_items(
     return samples
 
 
-def _mini_batches(model: PinSage, params: Any, bench: _Bench) -> Callable[[], None]:
+def _mini_batches(model: PinSage, params: Any, bench: Items) -> Callable[[], None]:
     """All items, as training embeds them: 2,548 at a time, as a batch of 1,024 pairs has them."""
     size = 2_548
     layers, features = model.layers, bench.features_of(model)
@@ -396,4 +277,4 @@ def _mini_batches(model: PinSage, params: Any, bench: _Bench) -> Callable[[], No
 
 
 def _per_step(samples: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [value / _STEPS for value in values] for name, values in samples.items()}
+    return {name: [value / STEPS for value in values] for name, values in samples.items()}

@@ -28,18 +28,20 @@ class Edges(NamedTuple):
     graph: ItemGraph
 
 
-def graph_100k(seed: int = 0) -> Edges:
+def graph_100k(seed: int = 0, scale: int = 1) -> Edges:
     """100,000 items in 1,000,000 places of contexts whose sizes fall as rank^-0.8.
 
     Args:
         seed: seed of the draws.
+        scale: all counts are divided by it.
 
     Returns:
         The same edges for the same seed.
     """
     rng = np.random.default_rng(seed)
-    sizes = np.arange(1, CONTEXTS + 1) ** -0.8
-    contexts = rng.choice(CONTEXTS, EDGES, p=sizes / sizes.sum()).astype(np.int32)
-    items = rng.integers(0, ITEMS, EDGES, np.int32)
-    graph = ItemGraph.from_pairs(items, contexts, num_items=ITEMS, num_contexts=CONTEXTS)
+    num_items, num_contexts, edges = (count // scale for count in (ITEMS, CONTEXTS, EDGES))
+    sizes = np.arange(1, num_contexts + 1) ** -0.8
+    contexts = rng.choice(num_contexts, edges, p=sizes / sizes.sum()).astype(np.int32)
+    items = rng.integers(0, num_items, edges, np.int32)
+    graph = ItemGraph.from_pairs(items, contexts, num_items=num_items, num_contexts=num_contexts)
     return Edges(items, contexts, graph)

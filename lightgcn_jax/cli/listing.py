@@ -74,6 +74,10 @@ EXAMPLES = {
     "export": ("export run --to embeddings.npz", "export run --form folder --to shared"),
     "serve": ("serve run", "serve run --port 8080 --seconds 2"),
     "verify": ("verify run", "verify sweep --json"),
+    "plan": (
+        "plan --users 1000000 --items 200000 --edges 50000000 --accelerator h200",
+        "plan --users 60000000 --items 40000000 --edges 1000000000 --accelerator v6e:16x16",
+    ),
     "data list": ("data list", "data list --data-dir folder"),
     "data download": ("data download movielens-100k", "data download gowalla --to folder"),
     "data describe": ("data describe gowalla", "data describe log.csv --user-column who"),

@@ -46,6 +46,7 @@ LIGHTGCN = Program(
         "export": ("runs", "Export", "Write a run for other programs."),
         "verify": ("verify", "Verify", "Tell whether a run's files are as they were written."),
         "data": ("datasets", "Data", "List, download and describe data sets."),
+        "plan": ("plan", "Plan", "Say what a run would take of an accelerator."),
         "diffusion": ("diffusion", "Diffusion", "See how the diffusion is stored and compiled."),
     },
 )

@@ -20,6 +20,23 @@ from lightgcn_jax.errors import InputError
 _INT32_MAX = np.iinfo(np.int32).max
 
 
+def check_counts(num_nodes: int, num_edges: int) -> None:
+    """Refuse a graph that 32-bit ids cannot count.
+
+    Args:
+        num_nodes: N.
+        num_edges: E.
+
+    Raises:
+        InputError: nodes or directed edges are 2³¹ − 1 or more.
+    """
+    if max(2 * num_edges, num_nodes) >= _INT32_MAX:
+        raise InputError(
+            f"graph: nodes and directed edges are counted in 32 bits, at most {_INT32_MAX:,}, "
+            f"got {num_nodes:,} and {2 * num_edges:,}"
+        )
+
+
 @flax.struct.dataclass
 class CsrRows:
     """Rows of sorted column ids: row r holds ``columns[offsets[r]:offsets[r + 1]]``.
@@ -118,11 +135,7 @@ class BipartiteGraph:
             )
         if weights is not None:
             check_weights("weights", weights, users.size)
-        if max(2 * users.size, num_users + num_items) >= _INT32_MAX:
-            raise InputError(
-                f"graph: nodes and directed edges are counted in 32 bits, at most {_INT32_MAX:,}, "
-                f"got {num_users + num_items:,} and {2 * users.size:,}"
-            )
+        check_counts(num_users + num_items, users.size)
         both_ways = (
             csr_rows(users, items, num_users, weights),
             csr_rows(items, users, num_items, weights),

@@ -37,7 +37,8 @@ class Executable:
             same gaps.
         scatters: for each scatter in the optimised program, the name of the operation that it
             comes from.
-        host_callbacks: calls and transfers to the host in the middle of the program.
+        host_callbacks: calls and transfers to the host in the middle of the program. Like what
+            stands above and below, 0 where the program's text cannot be read.
         custom_calls: how often the program names each foreign function, native kernels and the
             compiler's own helpers alike.
     """
@@ -89,7 +90,7 @@ def read_executable(compiled: jax.stages.Compiled, compile_seconds: float) -> Ex
     Returns:
         Its memory, its cost and the operations that are looked for.
     """
-    text = compiled.as_text() or ""
+    text = program_text(compiled) or ""
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis() or {}
     calls = collections.Counter(_CUSTOM_CALL.findall(text))
@@ -106,6 +107,19 @@ def read_executable(compiled: jax.stages.Compiled, compile_seconds: float) -> Ex
         host_callbacks=callbacks + len(_HOST_TRANSFER.findall(text)),
         custom_calls=dict(sorted(calls.items())),
     )
+
+
+def program_text(compiled: jax.stages.Compiled) -> str | None:
+    """The optimised program, or None where this JAX cannot read what the compiler wrote: a libtpu
+    that is newer than JAX may write instructions that it does not know.
+
+    Args:
+        compiled: the program.
+    """
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError:
+        return None
 
 
 def _op_name(line: str) -> str:

@@ -73,10 +73,7 @@ class Target:
         if ":" not in self.name:
             yield
             return
-        mesh = jax.sharding.Mesh(np.array([self.device]), ("device",))
-        with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            # JAX keeps these programs too in its persistent cache, but can't load them again.
-            warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
+        with ahead_of_time(jax.sharding.Mesh(np.array([self.device]), ("device",))):
             yield
 
     def available_bytes(self) -> int | None:
@@ -108,7 +105,7 @@ def find_target(name: str | None = None) -> Target:
         return Target(device.platform, device)
     platform, _, topology = name.partition(":")
     if platform == "tpu" and topology:
-        return Target(name, _topology_device(topology))
+        return Target(name, topology_devices(topology)[0])
     if platform not in PLATFORMS or topology:
         raise InputError(
             f"target: expected one of {PLATFORMS}, or a TPU topology such as tpu:v6e:2x2, "
@@ -136,14 +133,40 @@ def compile_for(target: Target, function: Any, *arguments: Any) -> jax.stages.Co
         ExceedsMemoryError: it would not fit the target's memory; says by how much.
     """
     jitted = function if hasattr(function, "lower") else jax.jit(function)
+    with target.context():
+        return compiled_for(target.name, jitted.lower(*target.shapes(arguments)))
+
+
+def compiled_for(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile what was lowered for devices of that name.
+
+    Args:
+        name: for the message.
+        lowered: the program.
+
+    Raises:
+        ExceedsMemoryError: it would not fit the memory of a device; says by how much.
+    """
     try:
-        with target.context():
-            return jitted.lower(*target.shapes(arguments)).compile()
+        return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         what = str(error).partition("RESOURCE_EXHAUSTED: ")[2].partition("\n")[0]
-        raise ExceedsMemoryError(f"{target.name}: {what}") from error
+        raise ExceedsMemoryError(f"{name}: {what}") from error
+
+
+@contextlib.contextmanager
+def ahead_of_time(mesh: jax.sharding.Mesh) -> Iterator[None]:
+    """The context in which programs are traced and compiled for devices that need not be here.
+
+    Args:
+        mesh: of the devices.
+    """
+    with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        # JAX keeps these programs too in its persistent cache, but can't load them again.
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
+        yield
 
 
 def available_host_bytes() -> int | None:
@@ -156,7 +179,18 @@ def available_host_bytes() -> int | None:
     return 1024 * kilobytes["MemAvailable"] if "MemAvailable" in kilobytes else None
 
 
-def _topology_device(topology: str) -> Any:
+def topology_devices(topology: str) -> list[Any]:
+    """The devices of a TPU slice that need not be here; they can run nothing.
+
+    Args:
+        topology: such as ``v6e:16x16``.
+
+    Returns:
+        As ``jax.devices()`` gives those that are here.
+
+    Raises:
+        InputError: libtpu is missing, or it knows no such topology.
+    """
     # Imported here: programs for devices that are here go on where a later JAX has lost it.
     from jax.experimental import topologies
 
@@ -164,7 +198,7 @@ def _topology_device(topology: str) -> Any:
         for variable, value in _WITHOUT_HARDWARE.items():
             os.environ.setdefault(variable, value)
     try:
-        return topologies.get_topology_desc(topology_name=topology, platform="tpu").devices[0]
+        return topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
     except jax.errors.JaxRuntimeError as error:
         raise InputError(
             f"target: libtpu knows no topology {topology!r} ({str(error).partition(': ')[2]}); "

@@ -3,6 +3,6 @@
 from lightgcn_jax.sharding.balance import balanced
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import mesh_of
-from lightgcn_jax.sharding.storage import Sharded, ShardedStorage
+from lightgcn_jax.sharding.storage import Sharded, ShardedStorage, ShardSizes
 
-__all__ = ["Layout", "Sharded", "ShardedStorage", "balanced", "mesh_of"]
+__all__ = ["Layout", "ShardSizes", "Sharded", "ShardedStorage", "balanced", "mesh_of"]

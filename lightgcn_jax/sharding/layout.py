@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import flax.struct
@@ -91,12 +92,25 @@ class Layout:
             return wide
 
         wide = map_tables(spread, tree)
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        of_tables = map_tables(lambda table: self._of_table(table.ndim), wide)
-        shardings = jax.tree.map(
-            lambda one: one if isinstance(one, NamedSharding) else everywhere, of_tables
+        return jax.device_put(wide, self._shardings(wide))
+
+    def described(self, tree: _Tree) -> _Tree:
+        """Shapes, types and places of what :meth:`put` would lay out; nothing is allocated.
+
+        Args:
+            tree: shapes and types, tables ``[…, N, D]``.
+        """
+
+        def spread(table: Any) -> jax.ShapeDtypeStruct:
+            shape = (*table.shape[:-2], self.num_rows, table.shape[-1])
+            return jax.ShapeDtypeStruct(shape, table.dtype)
+
+        wide = map_tables(spread, tree)
+        return jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            wide,
+            self._shardings(wide),
         )
-        return jax.device_put(wide, shardings)
 
     def take(self, tree: _Tree) -> _Tree:
         """The opposite of :meth:`put`: tables of all nodes, on one device.
@@ -132,14 +146,44 @@ class Layout:
         if size % self.mesh.shape[DATA]:
             return batch
 
+        by_data = NamedSharding(self.mesh, PartitionSpec(DATA))
+
         def told(leaf: Array) -> Array:
             if not leaf.ndim or leaf.shape[0] != size:
                 return leaf
-            return jax.lax.with_sharding_constraint(
-                leaf, NamedSharding(self.mesh, PartitionSpec(DATA))
-            )
+            return jax.lax.with_sharding_constraint(leaf, by_data)
 
         return jax.tree.map(told, batch)
+
+    def on_each_device(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a traced function gives, with each device making all of it for itself.
+
+        Args:
+            function: takes the arguments; every device has all of them.
+            arguments: pytrees of arrays.
+        """
+        everywhere = PartitionSpec()
+        made = jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=everywhere,
+            out_specs=everywhere,
+            check_vma=False,
+        )
+        return made(*arguments)
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """The place of what each device has a copy of."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def _shardings(self, wide: Any) -> Any:
+        """Where the leaves of laid-out tables and of all else lie."""
+        everywhere = self.everywhere
+        of_tables = map_tables(lambda table: self._of_table(table.ndim), wide)
+        return jax.tree.map(
+            lambda one: one if isinstance(one, NamedSharding) else everywhere, of_tables
+        )
 
     def _counts(self) -> tuple[int, int]:
         return -(-self.num_users // self.shards), -(-self.num_items // self.shards)

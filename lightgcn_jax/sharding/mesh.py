@@ -35,16 +35,31 @@ def mesh_of(wanted: Any) -> Mesh | None:
             raise InputError(f"mesh: expected axes data and model, got {wanted.axis_names}")
         return wanted
     devices = jax.devices()
-    sizes = {DATA: 1, MODEL: len(devices)} if wanted == "auto" else _sizes(wanted)
-    count = math.prod(sizes.values())
-    if len(devices) % count:
-        raise InputError(
-            f"mesh: expected a number of devices that divides the {len(devices)} there are, got "
-            f"{sizes[DATA]} × {sizes[MODEL]} = {count}"
-        )
+    sizes = mesh_sizes(wanted, len(devices))
+    count = math.prod(sizes)
     if count == 1:
         return None
-    return Mesh(np.array(devices[:count]).reshape(sizes[DATA], sizes[MODEL]), (DATA, MODEL))
+    return Mesh(np.array(devices[:count]).reshape(sizes), (DATA, MODEL))
+
+
+def mesh_sizes(wanted: Any, devices: int) -> tuple[int, int]:
+    """The sizes of the axes data and model.
+
+    Args:
+        wanted: text as :func:`mesh_of` reads it.
+        devices: how many there are.
+
+    Raises:
+        InputError: it is something else, or does not divide the devices.
+    """
+    sizes = {DATA: 1, MODEL: devices} if wanted == "auto" else _sizes(wanted)
+    count = math.prod(sizes.values())
+    if devices % count:
+        raise InputError(
+            f"mesh: expected a number of devices that divides the {devices} there are, got "
+            f"{sizes[DATA]} × {sizes[MODEL]} = {count}"
+        )
+    return sizes[DATA], sizes[MODEL]
 
 
 def shown(mesh: Mesh) -> str:

@@ -9,7 +9,7 @@ shared out, so that none can overflow. The one that moves fewer bytes is taken.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import flax.struct
 import jax
@@ -116,6 +116,20 @@ class ShardedStorage:
         return multiplied(self.local, self.sent, x)
 
 
+class ShardSizes(NamedTuple):
+    """What the graph decides of the arrays of a :class:`ShardedStorage`.
+
+    Attributes:
+        entries: of the shard that has most.
+        needed: M, rows that a shard sends another one at most.
+        mean: entries of a shard on average.
+    """
+
+    entries: int
+    needed: int
+    mean: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Sharded:
     """Makes storages of a graph's square matrices, laid out on a mesh.
@@ -169,7 +183,7 @@ class Sharded:
         parts = [laid_out[shard * each : (shard + 1) * each] for shard in range(shards)]
         read = [np.unique(part.indices) for part in parts]
         needed = int(max(np.bincount(rows // each, minlength=shards).max() for rows in read))
-        exchange = self.exchange or ("needed" if needed < each else "gather")
+        exchange = self.exchange_of(needed)
         sent, width = None, shards * each
         if exchange == "needed":
             sent, width = _sent(read, each, needed), shards * needed
@@ -186,6 +200,39 @@ class Sharded:
         unevenness = most * shards / max(1, matrix.num_entries)
         shape = self.shape_of(matrix.shape)
         return ShardedStorage(local, sent, shape, self.layout.mesh, self.wire, unevenness)
+
+    def exchange_of(self, needed: int) -> Exchange:
+        """Which rows travel: what moves fewer bytes, where nothing else is asked for.
+
+        Args:
+            needed: M, rows that a shard would send another one at most.
+        """
+        fewer = "needed" if needed < self.layout.rows_a_shard else "gather"
+        return self.exchange or fewer
+
+    def described(self, sizes: ShardSizes, dtype: DTypeLike = jnp.float32) -> ShardedStorage:
+        """Shapes, types and places of the arrays that :meth:`from_csr` would make for segment sums;
+        nothing is allocated.
+
+        Args:
+            sizes: what a graph would decide.
+            dtype: type of the weights.
+        """
+        layout, each, shards = self.layout, self.layout.rows_a_shard, self.layout.shards
+        place = NamedSharding(layout.mesh, PartitionSpec(MODEL))
+
+        def array(kind: DTypeLike, *shape: int) -> Any:
+            return jax.ShapeDtypeStruct((shards, *shape), kind, sharding=place)
+
+        is_needed = self.exchange_of(sizes.needed) == "needed"
+        width = shards * (sizes.needed if is_needed else each)
+        sent = array(jnp.int32, shards, sizes.needed) if is_needed else None
+        columns, rows = (array(jnp.int32, sizes.entries) for _ in range(2))
+        weights, shape = array(dtype, sizes.entries), (each, width)
+        local = cast(Any, SegmentStorage)(columns, rows, weights, shape)
+        unevenness = sizes.entries / max(1.0, sizes.mean)
+        whole = self.shape_of(shape)
+        return ShardedStorage(local, sent, whole, layout.mesh, self.wire, unevenness)
 
 
 def _laid_out(matrix: CsrMatrix, layout: Layout) -> scipy.sparse.csr_array:

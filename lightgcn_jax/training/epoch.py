@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ import optax
 
 from lightgcn_jax.arrays import Ids, Int, PRNGKey, Scalar
 from lightgcn_jax.graph.bipartite import BipartiteGraph
-from lightgcn_jax.training.batch import draw_batch
+from lightgcn_jax.training.batch import Batch, draw_batch
 from lightgcn_jax.training.step import StepLoss, TrainState, train_step
-from lightgcn_jax.training.strategies import StepCost, Strategies, TracedSettings
+from lightgcn_jax.training.strategies import StepCost, StepInputs, Strategies, TracedSettings
 
 
 class EpochPlan(NamedTuple):
@@ -87,7 +88,7 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
             drop_key = None
             if strategies.model.draws_in_training:
                 step_key, drop_key = jax.random.split(step_key)
-            batch = draw_batch(step_key, inputs, shuffle, step_in_epoch, strategies)
+            batch = _drawn(step_key, inputs, shuffle, step_in_epoch, strategies)
             return train_step(state, batch, inputs, strategies, optimizer, traced, drop_key)
 
         def skip(state: TrainState, _: Int[Any, ""]) -> tuple[TrainState, StepLoss]:
@@ -113,3 +114,25 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
         return of_each(states, keys, shuffles, traced, first_step, inputs)
 
     return steps
+
+
+def _drawn(
+    key: PRNGKey,
+    inputs: StepInputs,
+    shuffle: Ids,
+    step_in_epoch: Int[Any, ""],
+    strategies: Strategies,
+) -> Batch:
+    """A batch; on a mesh every device draws all of it.
+
+    XLA would share the drawing out over the axis of data too, and have the devices wait for each
+    other in every block of the walk over the negatives' users.
+    """
+    layout = inputs.layout
+    if layout is None:
+        return draw_batch(key, inputs, shuffle, step_in_epoch, strategies)
+    # The operator is not read, and lies on the mesh.
+    inputs = inputs._replace(operator=None, layout=None)
+
+    draw = functools.partial(draw_batch, strategies=strategies)
+    return layout.on_each_device(draw, key, inputs, shuffle, step_in_epoch)

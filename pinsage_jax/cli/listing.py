@@ -44,6 +44,10 @@ EXAMPLES = {
     "export": ("export mine --to vectors.npz", "export mine --to vectors.parquet"),
     "serve": ("serve mine", "serve mine --pictures covers --port 8080"),
     "verify": ("verify mine", "verify mine --json"),
+    "plan": (
+        "plan --items 10000000 --memberships 100000000 --accelerator v5e",
+        "plan --items 100000000 --memberships 1000000000 --accelerator h200:8",
+    ),
     "ablation": (
         "ablation --datasets pins --seeds 3 --out ablation",
         "ablation --claims --minutes 60 --out claims",

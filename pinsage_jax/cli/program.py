@@ -17,6 +17,7 @@ _COMMANDS = {
     "serve": ("serve", "Serve", "Serve a run over HTTP, with a page to look at it."),
     "export": ("runs", "Export", "Write vectors and ids to one file."),
     "verify": ("verify", "Verify", "Tell whether a run's files are as they were written."),
+    "plan": ("plan", "Plan", "Say what training would take of an accelerator."),
     "ablation": ("ablation", "Ablation", "Run the paper's table 1 on your own machine."),
 }
 PINSAGE = Program(

@@ -26,11 +26,15 @@ from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.diffusion import diffuse, diffusion_operator
 from lightgcn_jax.graph import training_graph
 from lightgcn_jax.interrupts import Interrupted
+from lightgcn_jax.planning.estimate import estimate
+from lightgcn_jax.planning.program import step_arguments
+from lightgcn_jax.planning.workload import Workload
+from lightgcn_jax.roofline.collectives import read_collectives
 from lightgcn_jax.runs import SilentReporter
 from lightgcn_jax.runs.progress import Progress, TrainArrays
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings import from_flat
-from lightgcn_jax.sharding import Layout, Sharded, mesh_of
+from lightgcn_jax.sharding import Layout, Sharded, ShardSizes, mesh_of
 
 MESHES = ("model=8", "data=2,model=4", "data=8")
 # Neither side divides by 8.
@@ -126,6 +130,7 @@ def program():
     sizes = {tuple(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]", text)}
     multiplied = jax.make_jaxpr(storage.multiply)(states.params.model.table[0])
     sent = re.search(r"f32\[([\d,]+)\] = all_to_all", str(multiplied))
+    plan = planned(trainer, split)
     size, devices = int(np.prod([int(one) for one in sent[1].split(",")])), layout.shards
     return {
         "rows": layout.num_rows,
@@ -134,7 +139,51 @@ def program():
         "callbacks": text.count("callback"),
         "bytes_planned": storage.bytes_received(8),
         "bytes_in_program": size * 4 * (devices - 1) // devices,
+        **plan,
+        "received": received(text, trainer.plan.steps_per_call),
     }
+
+
+def planned(trainer, split):
+    """What a plan says of a step on the mesh, given what the graph decided of its shards."""
+    layout, storage = trainer.layout, trainer.inputs.operator.storage
+    edges = len(split.train)
+    sizes = ShardSizes(storage.local.senders.shape[1], storage.sent.shape[2], 2 * edges / 4)
+    workload = Workload(
+        users=layout.num_users, items=layout.num_items, edges=edges,
+        dim=FEW["dim"], batch_size=FEW["batch_size"], negatives=FEW["negatives"],
+    )  # fmt: skip
+    described = step_arguments(workload, layout, sizes)
+    states = layout.put(trainer.initial_states())
+    given = states, *trainer._arguments(Progress.start(1))
+
+    def shapes(tree):
+        """Of what there is, its place, and how much of it lies on a device."""
+        found = {}
+        for path, leaf in jax.tree.flatten_with_path(tree)[0]:
+            place = leaf.sharding.shard_shape(leaf.shape)
+            found[jax.tree_util.keystr(path)] = (str(leaf.dtype), leaf.shape, place)
+        return found
+
+    said, made = shapes(described), shapes(given)
+    # Users without an item are not drawn.
+    different = [name for name in made if made[name] != said.get(name)]
+    return {
+        "described_otherwise": [one for one in different if "users_with_items" not in one],
+        "described": len(said),
+        "received_planned": estimate(workload, (2, 4), sizes).received,
+    }
+
+
+def received(text, steps):
+    """Bytes that a device gets in a step, by kind, and whether every loop's turns are known."""
+    found = read_collectives(text, 8)
+    kinds, exchanged = dict.fromkeys((one.kind for one in found), 0.0), 0.0
+    for one in found:
+        kinds[one.kind] += one.received * one.times / steps
+        exchanged += one.received * one.times / steps if "/shard_map/" in one.operation else 0
+    known = all(one.known for one in found)
+    return {"known": known, "kinds": kinds, "exchanged": exchanged}
 
 
 class Killed(SilentReporter):

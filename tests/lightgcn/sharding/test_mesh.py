@@ -53,6 +53,19 @@ def test_no_device_holds_a_whole_table_and_what_travels_is_what_was_planned(foun
     assert program["bytes_in_program"] == program["bytes_planned"] > 0
 
 
+def test_a_plan_describes_the_arrays_and_the_traffic_of_the_step(found):
+    program = found["program"]
+    assert program["described"] > 15
+    assert program["described_otherwise"] == []
+    assert program["received"]["known"]
+    planned, kinds = program["received_planned"], program["received"]["kinds"]
+    assert program["received"]["exchanged"] == planned["all-to-all"]
+    # Where users, positives and negatives are joined, parts of a small batch change places.
+    rows_of_batch = (2 * 256 + 16) * 8 * 4
+    assert 0 <= sum(kinds.values()) - sum(planned.values()) < 4 * rows_of_batch
+    assert kinds.keys() <= {"all-to-all", "all-reduce", "all-gather", "collective-permute"}
+
+
 @pytest.mark.slow
 def test_runs_go_on_on_any_other_mesh_and_the_command_takes_one(tmp_path):
     found = on_eight_devices(tmp_path, "gone on", "command")
