@@ -94,7 +94,12 @@ class Pairs:
         Args:
             other: Pairs of the same rows.
         """
-        return len(np.intersect1d(self.keys, other.keys, assume_unique=True))
+        shorter, longer = sorted((self, other), key=len)
+        if not len(shorter):
+            return 0
+        keys, wanted = longer.keys, shorter.keys
+        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return int((keys[places] == wanted).sum())
 
     def __len__(self) -> int:
         return len(self.users)
