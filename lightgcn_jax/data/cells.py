@@ -6,7 +6,7 @@ found by the name of their column alone are left out where they cannot be read.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +74,45 @@ class Rows(NamedTuple):
     by_place: bool = False
     quoted: bool | None = None
     place: str = "line"
+
+
+class Unjudged(NamedTuple):
+    """A file that was taken apart and not yet judged.
+
+    Attributes:
+        rows: its rows.
+        options: what the caller says of it, and what its types do.
+        reading: how it was taken apart.
+        stored_times: whether times are of a type of their own, and no numbers of some unit.
+    """
+
+    rows: Rows
+    options: Options
+    reading: Reading
+    stored_times: bool = False
+
+    def judged(self) -> Columns:
+        """The columns of the file.
+
+        Raises:
+            InputError: a row does not fit, or a column can be read in two ways.
+        """
+        columns = columns_of(self.rows, self.options, self.reading)
+        if not self.stored_times or columns.timestamps is None:
+            return columns
+        read_as = {**columns.reading.settings, "time_unit": "dates"}
+        return replace(columns, reading=replace(columns.reading, settings=read_as))
+
+    def slices(self, size: int) -> Iterator["Unjudged"]:
+        """The file in slices of so many rows, each to be judged as a file of its own.
+
+        Args:
+            size: rows of a slice, 1 or more.
+        """
+        count = collected(self.rows.table.select(pl.len()), self.rows.path).item()
+        for start in range(0, count, size):
+            table = self.rows.table.slice(start, size)
+            yield self._replace(rows=self.rows._replace(table=table))
 
 
 def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:

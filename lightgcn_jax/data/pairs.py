@@ -1,6 +1,7 @@
 """Distinct user-item pairs as rows: what a split is made of."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -108,6 +109,37 @@ class Pairs:
     def keys(self) -> np.ndarray:
         """int64[E], one number a pair, ascending."""
         return pair_keys(self.users, self.items)
+
+
+class SortedRows(NamedTuple):
+    """Pairs by one of their ends: row r holds ``columns[offsets[r]:offsets[r + 1]]``.
+
+    Attributes:
+        offsets: int32[R + 1], from 0 to E.
+        columns: int32[E], ascending within a row.
+    """
+
+    offsets: np.ndarray
+    columns: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MappedPairs(Pairs):
+    """Pairs that were checked and sorted before, and lie on disk both ways.
+
+    Attributes:
+        by_user: the items of each user.
+        by_item: the users of each item.
+        ordering: how rows stand on top of the canonical order of the split that these train:
+            ``none`` or ``degree``.
+    """
+
+    by_user: SortedRows
+    by_item: SortedRows
+    ordering: str
+
+    def __post_init__(self) -> None:
+        """What was checked where it was read is not checked again."""
 
 
 def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Int
-from lightgcn_jax.data.pairs import check_rows, new_rows
+from lightgcn_jax.data.pairs import MappedPairs, SortedRows, check_rows, new_rows
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.data.weights import check_weights
 from lightgcn_jax.errors import InputError
@@ -182,7 +182,8 @@ def csr_rows(
     width = int(columns.max(initial=0)) + 1
     keys = rows * width + columns
     if weights is None:
-        keys.sort()
+        if (keys[1:] < keys[:-1]).any():  # Pairs of a split are sorted already.
+            keys.sort()
     else:
         order = np.argsort(keys)
         keys, weights = keys[order], weights[order]
@@ -355,4 +356,13 @@ def training_graph(split: Split) -> BipartiteGraph:
     """
     sizes = {"num_users": len(split.users), "num_items": len(split.items)}
     train = split.train
+    if isinstance(train, MappedPairs):
+        both_ways = (_as_they_are(rows) for rows in (train.by_user, train.by_item))
+        return BipartiteGraph(*both_ways, **sizes, num_edges=len(train))
     return BipartiteGraph.from_pairs(train.users, train.items, **sizes, weights=train.weights)
+
+
+def _as_they_are(rows: SortedRows) -> CsrRows:
+    lengths = np.diff(rows.offsets)
+    arrays = (jnp.asarray(one) for one in rows)
+    return CsrRows(*arrays, longest=int(lengths.max(initial=0)))

@@ -1,16 +1,18 @@
-"""Whether all files of a finished run or sweep hold the bytes that were written."""
+"""Whether all files of a finished run, sweep or other folder hold the bytes that were written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
+from lightgcn_jax.data.folders import PREPARED
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import refuse_links
+from lightgcn_jax.parted import PARTED
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, checkpoint_states
 from lightgcn_jax.sums import State, verified
 
-_WHAT = ("config.json", "sweep.json")
+_WHAT = ("config.json", "sweep.json", PREPARED, PARTED)
 # Optuna makes its lock as a link; a killed process leaves it.
 _LINK = "optuna.log.lock"
 
@@ -42,7 +44,8 @@ class Verified(NamedTuple):
 
 
 def verify(path: Path | str) -> Verified:
-    """Read all files of a finished run or sweep, and compare their sums with those written.
+    """Read all files of a finished run or sweep, a prepared folder or a table in parts, and compare
+    their sums with those written.
 
     Args:
         path: its directory.
@@ -55,7 +58,10 @@ def verify(path: Path | str) -> Verified:
     """
     path = Path(path)
     if not any((path / name).is_file() for name in _WHAT):
-        raise InputError(f"{path}: expected the directory of a run or a sweep, got another")
+        raise InputError(
+            f"{path}: expected the directory of a run or a sweep, a prepared folder "
+            "or a table in parts, got another"
+        )
     refuse_links(path, _LINK)
     runs = [one for one in (path / "best", path / "best-refit") if one.is_dir()]
     files: dict[str, State] = {}
