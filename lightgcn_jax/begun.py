@@ -1,11 +1,13 @@
 """Folders that are made in steps: what a killed command left, the same command goes on with.
 
-``.state.json`` says how a folder is made, from the first step until the last.
+``.state.json`` says how a folder is made, from the first step until the last. Input that does not
+fit empties the folder again; a kill or a full disk leaves what there is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,21 @@ def begun(folder: Path, about: Mapping[str, Any], kind: str) -> Iterator[dict[st
     with held(folder, f"{folder}: another process makes this {kind}; wait for it, or end it"):
         if not state.is_file():
             write_json(state, dict(about))
-        yield read_json(state)
+        try:
+            yield read_json(state)
+        except InputError:  # What does not fit leaves nothing, unlike a kill or a full disk.
+            _empty(folder)
+            raise
+
+
+def _empty(folder: Path) -> None:
+    """Remove what was made, the state first, so that a kill leaves no half of it to go on with."""
+    (folder / STATE).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
 
 
 def _is_trace(path: Path) -> bool:

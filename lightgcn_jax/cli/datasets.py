@@ -156,7 +156,7 @@ class Prepare:
         if self.quiet:
             tell(self.out)
             return 0
-        for note in made.split.notes:
+        for note in (*made.manifest["notes"], *made.manifest["split_notes"]):
             say(f"note: {note}")
         results().print(facts(_prepared(made)))
         return 0
@@ -244,7 +244,7 @@ def _prepared(made: Prepared) -> Iterator[tuple[str, str]]:
     yield "rows", f"{made.manifest['rows_read']:,}"
     yield "users", f"{made.manifest['users']:,}"
     yield "items", f"{made.manifest['items']:,}"
-    yield "split", made.split.description
+    yield "split", made.manifest["split"]
     yield "pairs", ", ".join(f"{made.manifest['pairs'][part]:,} {part}" for part in PARTS)
     yield "bytes of an edge", f"{made.bytes_an_edge:.2f}, both ways"
     yield "folder", f"{made.path}, which train --data takes"

@@ -6,7 +6,7 @@ found by the name of their column alone are left out where they cannot be read.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -103,16 +103,17 @@ class Unjudged(NamedTuple):
         read_as = {**columns.reading.settings, "time_unit": "dates"}
         return replace(columns, reading=replace(columns.reading, settings=read_as))
 
-    def slices(self, size: int) -> Iterator["Unjudged"]:
+    def slices(self, size: int) -> list["Unjudged"]:
         """The file in slices of so many rows, each to be judged as a file of its own.
 
         Args:
             size: rows of a slice, 1 or more.
         """
         count = collected(self.rows.table.select(pl.len()), self.rows.path).item()
-        for start in range(0, count, size):
-            table = self.rows.table.slice(start, size)
-            yield self._replace(rows=self.rows._replace(table=table))
+        return [
+            self._replace(rows=self.rows._replace(table=self.rows.table.slice(start, size)))
+            for start in range(0, count, size)
+        ]
 
 
 def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:

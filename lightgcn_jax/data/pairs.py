@@ -201,7 +201,10 @@ def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     Returns:
         int64[E].
     """
-    return users.astype(np.int64) << 32 | items.astype(np.int64)
+    keys = users.astype(np.int64)
+    keys <<= 32
+    keys |= items  # In place: there may be many.
+    return keys
 
 
 def merge_pairs(*parts: Pairs) -> Pairs:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Int
-from lightgcn_jax.data.pairs import MappedPairs, SortedRows, check_rows, new_rows
+from lightgcn_jax.data.pairs import MappedPairs, Pairs, SortedRows, check_rows, new_rows
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.data.weights import check_weights
 from lightgcn_jax.errors import InputError
@@ -360,6 +360,18 @@ def training_graph(split: Split) -> BipartiteGraph:
         both_ways = (_as_they_are(rows) for rows in (train.by_user, train.by_item))
         return BipartiteGraph(*both_ways, **sizes, num_edges=len(train))
     return BipartiteGraph.from_pairs(train.users, train.items, **sizes, weights=train.weights)
+
+
+def rows_of_users(pairs: Pairs, num_users: int) -> CsrRows:
+    """The items of each user; what is sorted already is not sorted again.
+
+    Args:
+        pairs: of users and items, weights left aside.
+        num_users: U.
+    """
+    if isinstance(pairs, MappedPairs):
+        return _as_they_are(pairs.by_user)
+    return csr_rows(pairs.users, pairs.items, num_users)
 
 
 def _as_they_are(rows: SortedRows) -> CsrRows:

@@ -14,8 +14,10 @@ sums.json                       SHA-256 sums of the files
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -59,25 +61,69 @@ _MANIFEST = record(
 _AT_ONCE = 1 << 22
 
 
-class Prepared(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Prepared:
     """A prepared folder that was opened.
 
     Attributes:
         path: the folder.
-        split: what it holds; the training pairs are mapped.
         manifest: what is said of it, as a JSON value.
+        sums: of its files.
     """
 
     path: Path
-    split: Split
     manifest: dict[str, Any]
+    sums: Sums
 
     @property
     def bytes_an_edge(self) -> float:
         """Bytes of the rows of train, both ways with their offsets, for each pair."""
         names = [f"train-{way}{end}.npy" for way in (BY_USER, BY_ITEM) for end in ("", "-offsets")]
         total = sum((self.path / name).stat().st_size for name in names)
-        return total / len(self.split.train)
+        return total / self.manifest["pairs"]["train"]
+
+    @cached_property
+    def split(self) -> Split:
+        """What it holds; the training pairs are mapped both ways.
+
+        The order of rows is checked, and the sums of files that are not large.
+
+        Raises:
+            InputError: a file is missing or damaged.
+        """
+        users, items = (self._ids(name) for name in ("users", "items"))
+        parts = {part: self._pairs(part, len(users), len(items)) for part in PARTS}
+        withheld = {name: parts[name] for name in PARTS[1:]}
+        said = *self.manifest["notes"], *self.manifest["split_notes"]
+        return Split(
+            users,
+            items,
+            **parts,
+            description=self.manifest["split"],
+            notes=(*said, *unseen_notes(parts["train"], withheld)),
+            report=tuple(self.manifest["report"]),
+        )
+
+    def _ids(self, name: str) -> IdMap:
+        file, count = self.sums.checked(f"{name}.parquet", mapped=True), self.manifest[name]
+        frame = read_parquet(file)
+        if frame.columns != ["id"] or frame.height != count:
+            raise InputError(
+                f"{file}: expected a column of {count:,} ids, got {frame.height:,} rows "
+                f"of {', '.join(frame.columns)}"
+            )
+        return IdMap(frame["id"])
+
+    def _pairs(self, part: str, users: int, items: int) -> Pairs:
+        count = self.manifest["pairs"][part]
+        by_user = _rows(self.sums, f"{part}-{BY_USER}", users, items, count)
+        rows = np.repeat(np.arange(users, dtype=np.int32), np.diff(by_user.offsets))
+        if part != "train":
+            return Pairs(rows, by_user.columns)
+        by_item = _rows(self.sums, f"{part}-{BY_ITEM}", items, users, count)
+        ordering = self.manifest["ordering"]
+        both = {"by_user": by_user, "by_item": by_item}
+        return MappedPairs(rows, by_user.columns, **both, ordering=ordering)
 
 
 def is_prepared(path: Path) -> bool:
@@ -90,9 +136,7 @@ def is_prepared(path: Path) -> bool:
 
 
 def open_prepared(path: Path | str) -> Prepared:
-    """Open a prepared folder.
-
-    Sizes and the order of rows are checked, sums of the files that are not large.
+    """Open a prepared folder; its rows are looked at when its split is asked for.
 
     Args:
         path: the folder.
@@ -104,8 +148,8 @@ def open_prepared(path: Path | str) -> Prepared:
     if not (path / MANIFEST).is_file():
         if (path / STATE).is_file():
             raise InputError(
-                f"{path}: this folder is not finished; repeat the command data prepare that was "
-                "broken off, and it goes on"
+                f"{path}: this folder is not finished; repeat the command that was broken off, "
+                "and it goes on"
             )
         raise InputError(f"{path}: expected a prepared folder, which has a file {MANIFEST}")
     refuse_links(path)
@@ -116,45 +160,7 @@ def open_prepared(path: Path | str) -> Prepared:
         raise InputError(
             f"{path / MANIFEST}: expected version {VERSION}, got {version!r}; prepare it anew"
         )
-    manifest = document(path / MANIFEST, manifest, _MANIFEST)
-    ids = {}
-    for name in ("users", "items"):
-        file = sums.checked(f"{name}.parquet", mapped=True)
-        frame = read_parquet(file)
-        if frame.columns != ["id"] or frame.height != manifest[name]:
-            raise InputError(
-                f"{file}: expected a column of {manifest[name]:,} ids, got {frame.height:,} rows "
-                f"of {', '.join(frame.columns)}"
-            )
-        ids[name] = IdMap(frame["id"])
-    users, items = manifest["users"], manifest["items"]
-    parts: dict[str, Pairs] = {}
-    for part in PARTS:
-        count = manifest["pairs"][part]
-        by_user = _rows(sums, f"{part}-{BY_USER}", users, items, count)
-        pairs = np.repeat(np.arange(users, dtype=np.int32), np.diff(by_user.offsets))
-        if part == "train":
-            by_item = _rows(sums, f"{part}-{BY_ITEM}", items, users, count)
-            parts[part] = MappedPairs(
-                pairs,
-                by_user.columns,
-                by_user=by_user,
-                by_item=by_item,
-                ordering=manifest["ordering"],
-            )
-        else:
-            parts[part] = Pairs(pairs, by_user.columns)
-    withheld = {name: parts[name] for name in PARTS[1:]}
-    notes = (*manifest["notes"], *manifest["split_notes"], *unseen_notes(parts["train"], withheld))
-    split = Split(
-        ids["users"],
-        ids["items"],
-        **parts,
-        description=manifest["split"],
-        notes=notes,
-        report=tuple(manifest["report"]),
-    )
-    return Prepared(path, split, manifest)
+    return Prepared(path, document(path / MANIFEST, manifest, _MANIFEST), sums)
 
 
 def _rows(sums: Sums, name: str, rows: int, columns: int, count: int) -> SortedRows:
@@ -165,7 +171,6 @@ def _rows(sums: Sums, name: str, rows: int, columns: int, count: int) -> SortedR
     offsets = np.array(offsets)
     if offsets[0] or offsets[-1] != count or (np.diff(offsets) < 0).any():
         raise _damaged(path, f"offsets from 0 to {count:,} that do not fall")
-    is_start = np.zeros(0, bool)
     for start in range(0, count, _AT_ONCE):
         end = min(start + _AT_ONCE, count)
         here = np.array(entries[start:end])

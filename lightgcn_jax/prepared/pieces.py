@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -80,7 +79,7 @@ def source_files(plan: Preparation) -> tuple[list[SourceFile], tuple[str, ...]]:
         InputError: one is missing, or what a folder holds can be read in several ways.
     """
     asked, files, notes = plan.asked, [], []
-    for source in plan.sources:
+    for source in map(Path, plan.sources):
         check_source(source)
         found = files_of(source, asked.format, asked.options.columns.values())
         notes += found.notes
@@ -115,8 +114,11 @@ def write_pieces(
     meter.started("reading files", total, "bytes")
     pieces, done = [], 0
     for number, file in enumerate(files):
-        pieces += _pieces_of(plan, file, folder, f"{number:06}")
-        done += file.path.stat().st_size
+        size = file.path.stat().st_size
+        for piece, share in _pieces_of(plan, file, folder, f"{number:06}"):
+            pieces.append(piece)
+            meter.advanced(done + int(share * size))
+        done += size
         meter.advanced(done)
     _check_alike(files, pieces)
     return pieces
@@ -131,24 +133,26 @@ def stored_pieces(folder: Path) -> list[Piece]:
     return [_stored(path.with_suffix("")) for path in sorted(folder.glob("piece-*.json"))]
 
 
-def _pieces_of(plan: Preparation, file: SourceFile, folder: Path, name: str) -> list[Piece]:
+def _pieces_of(
+    plan: Preparation, file: SourceFile, folder: Path, name: str
+) -> Iterator[tuple[Piece, float]]:
+    """The pieces of a file, each with the share of the file that is done with it."""
     whole = folder / f"file-{name}.json"
     if whole.exists():
-        count = read_json(whole)["pieces"]
-        return [_stored(folder / f"piece-{name}-{at:06}") for at in range(count)]
-    pieces = []
+        for at in range(read_json(whole)["pieces"]):
+            yield _stored(folder / f"piece-{name}-{at:06}"), 0.0
+        return
     with _opened(plan, file, folder) as slices:
         for at, unjudged in enumerate(slices):
             base = folder / f"piece-{name}-{at:06}"
             if not base.with_suffix(".json").exists():
                 _write(unjudged.judged(), file.part, base)
-            pieces.append(_stored(base))
-    write_json(whole, {"pieces": len(pieces)})
-    return pieces
+            yield _stored(base), (at + 1) / len(slices)
+        write_json(whole, {"pieces": len(slices)})
 
 
 @contextmanager
-def _opened(plan: Preparation, file: SourceFile, folder: Path) -> Iterator[Iterator[Unjudged]]:
+def _opened(plan: Preparation, file: SourceFile, folder: Path) -> Iterator[list[Unjudged]]:
     """The slices of a file; errors name it as the user has it."""
     asked, given = plan.asked, {file.path: file.columns} if file.columns else None
     with unpacked([file.path], given) as [plain], ExitStack() as stack:
@@ -228,12 +232,3 @@ def _check_alike(files: list[SourceFile], pieces: list[Piece]) -> None:
                 f"{files[0].path}: expected {what} to be read alike in all rows, got "
                 f"{' and '.join(found)} in several files or parts of them; say which by {flag}"
             )
-
-
-def remove_pieces(folder: Path) -> None:
-    """Remove what this module wrote.
-
-    Args:
-        folder: where pieces are kept.
-    """
-    shutil.rmtree(folder, ignore_errors=True)

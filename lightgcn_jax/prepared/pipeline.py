@@ -56,6 +56,9 @@ from lightgcn_jax.prepared.sorting import KEY, read_runs
 from lightgcn_jax.prepared.stored_columns import StoredColumn, column_writer
 from lightgcn_jax.sums import write_last
 
+_DONE_WITH = {"merge": ("read", "sort")}
+"""The stages of which nothing is needed any more after another one; disks are small too."""
+
 _RUN_TYPES = {KEY: np.int64, "timestamp": np.float64, "rating": np.float32, "part": np.uint8}
 
 
@@ -133,6 +136,8 @@ class _Job:
         self.state["done"].append(name)
         if name != "finish":
             write_json(self.out / STATE, self.state)
+        for earlier in _DONE_WITH.get(name, ()):
+            shutil.rmtree(self.place(earlier), ignore_errors=True)
         self.meter.stopped()
 
     def place(self, stage: str) -> Path:

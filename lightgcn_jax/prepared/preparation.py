@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -50,7 +50,7 @@ class Preparation:
         memory: bytes that the work may take beside the program itself.
     """
 
-    sources: tuple[Path, ...]
+    sources: Sequence[Path | str]
     reading: Mapping[str, Any] = field(default_factory=dict)
     split: SplitMethod | None = None
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -63,6 +63,7 @@ class Preparation:
     memory: int = 8_000_000_000
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(map(Path, self.sources)))
         if not self.sources:
             raise InputError("sources: expected a file or a folder, got none")
         check_ratios(*self.shares)

@@ -77,8 +77,9 @@ def test_what_is_half_made_is_said(place, tmp_path):
     out = tmp_path / "made"
     flags = ("data", "prepare", place / "log", "--out", out)
     assert "gave no split" in error_of(*flags, "--split", "given")
+    (out / ".state.json").write_text("{}")
     assert "not finished" in error_of("train", "--data", out)
-    assert "other settings (split)" in error_of(*flags)
+    assert "a preparation of other version was broken off here" in error_of(*flags)
     assert call(*flags[:4], tmp_path / "other", "--quiet").out.strip() == str(tmp_path / "other")
 
 

@@ -208,16 +208,43 @@ def test_what_does_not_fit_is_said(tmp_path, options, message):
         prepare(Preparation((source,), **options), tmp_path / "out")
 
 
+class Full(Exception):
+    """Stands for a kill or a full disk."""
+
+
+class Breaking:
+    """Breaks a stage off in the middle."""
+
+    def __init__(self, stage):
+        self.stage, self.last = stage, None
+
+    def started(self, stage, *_):
+        self.last = stage
+
+    def advanced(self, *_):
+        if self.last == self.stage:
+            raise Full
+
+    def stopped(self):
+        pass
+
+
 def test_a_folder_of_another_preparation_is_refused(tmp_path):
     source = written(tmp_path / "log", log(rows=60))
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="removed all"):
-        prepare(Preparation((source,), min_rating=9.0), out)
+    with pytest.raises(Full):
+        prepare(Preparation((source,), min_rating=2.0), out, Breaking("merging"))
     with pytest.raises(InputError, match="not finished"):
         open_prepared(out)
     with pytest.raises(InputError, match=r"preparation of other settings \(min_rating\)"):
         prepare(Preparation((source,)), out)
+    (source / "part-0.parquet").write_bytes((source / "part-1.parquet").read_bytes())
+    with pytest.raises(InputError, match="preparation of other files"):
+        prepare(Preparation((source,), min_rating=2.0), out)
     shutil.rmtree(out)
+    with pytest.raises(InputError, match="removed all"):  # What does not fit leaves nothing.
+        prepare(Preparation((source,), min_rating=9.0), out)
+    assert {path.name for path in out.iterdir()} <= {".lock"}
     prepare(Preparation((source,)), out)
     with pytest.raises(InputError, match="expected a new or empty directory"):
         prepare(Preparation((source,)), out)
@@ -235,7 +262,7 @@ def test_damage_is_told(tmp_path):
         kept = (out / name).read_bytes()
         (out / name).write_bytes(change(kept))
         with pytest.raises(InputError, match=message):
-            open_prepared(out)
+            _ = open_prepared(out).split
         (out / name).write_bytes(kept)
     (out / "sums.json").unlink()  # Nothing tells of the bytes: the rows themselves are looked at.
     values = np.load(out / "train-items-of-user.npy")
@@ -244,7 +271,7 @@ def test_damage_is_told(tmp_path):
         changed[1] = bad
         np.save(out / "train-items-of-user.npy", changed)
         with pytest.raises(InputError, match=message):
-            open_prepared(out)
+            _ = open_prepared(out).split
     np.save(out / "train-items-of-user.npy", values)
     manifest = json.loads((out / "prepared.json").read_text())
     (out / "prepared.json").write_text(json.dumps(manifest | {"prepared": 2}))
@@ -257,23 +284,6 @@ def test_a_preparation_that_was_broken_off_anywhere_ends_with_the_same_bytes(tmp
     source = written(tmp_path / "log", log(rows=150))
     plan = Preparation((source,), split="temporal", ordering="degree")
     prepare(plan, tmp_path / "whole")
-
-    class Full(Exception):
-        pass
-
-    class Breaking:
-        def __init__(self, stage):
-            self.stage, self.last = stage, None
-
-        def started(self, stage, *_):
-            self.last = stage
-
-        def advanced(self, *_):
-            if self.last == self.stage:
-                raise Full
-
-        def stopped(self):
-            pass
 
     out = tmp_path / "out"
     stages = ("reading files", "collecting ids", "sorting", "merging", "splitting",
