@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from lightgcn_jax.data.cells import Columns, Unjudged
@@ -192,7 +193,7 @@ def _write(columns: Columns, part: int, base: Path) -> None:
         held["rating"] = columns.ratings
     if columns.timestamps is not None:
         held["timestamp"] = columns.timestamps
-    labels = columns.ratings is not None and bool(columns.ratings.is_in([0, 1]).all())
+    labels = columns.ratings is not None and bool(np.isin(columns.ratings.to_numpy(), (0, 1)).all())
     with replacing(base.with_suffix(".parquet")) as temporary:
         pl.DataFrame({name: one.rename(name) for name, one in held.items()}).write_parquet(
             temporary, compression="lz4"

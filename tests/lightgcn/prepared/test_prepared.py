@@ -203,7 +203,7 @@ def test_rows_that_do_not_fit_are_named_with_their_file(tmp_path):
     ],
 )
 def test_what_does_not_fit_is_said(tmp_path, options, message):
-    source = written(tmp_path / "log", log(rows=60))
+    source = written(tmp_path / "log", log(rows=60, users=6))
     with pytest.raises(InputError, match=message):
         prepare(Preparation((source,), **options), tmp_path / "out")
 
@@ -230,7 +230,7 @@ class Breaking:
 
 
 def test_a_folder_of_another_preparation_is_refused(tmp_path):
-    source = written(tmp_path / "log", log(rows=60))
+    source = written(tmp_path / "log", log(rows=60, users=6))
     out = tmp_path / "out"
     with pytest.raises(Full):
         prepare(Preparation((source,), min_rating=2.0), out, Breaking("merging"))
@@ -251,7 +251,7 @@ def test_a_folder_of_another_preparation_is_refused(tmp_path):
 
 
 def test_damage_is_told(tmp_path):
-    source = written(tmp_path / "log", log(rows=60))
+    source = written(tmp_path / "log", log(rows=60, users=6))
     out = tmp_path / "out"
     prepare(Preparation((source,)), out)
     for name, change, message in (
