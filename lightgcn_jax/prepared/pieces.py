@@ -94,6 +94,11 @@ def source_files(plan: Preparation) -> tuple[list[SourceFile], tuple[str, ...]]:
     parts = {file.part for file in files}
     if parts != {TRAIN} and not {TRAIN, TEST} <= parts:
         raise InputError("sources: expected one log, or a split with a train and a test file")
+    if plan.split == "given" and parts == {TRAIN}:
+        raise InputError(
+            "the files gave no split (a train and a test file); "
+            "choose a ratio, leave-k-out or temporal split"
+        )
     return files, tuple(notes)
 
 

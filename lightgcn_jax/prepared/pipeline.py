@@ -173,11 +173,6 @@ class _Job:
         )
         has_parts = len({one.part for one in pieces}) > 1
         method = self.plan.split or ("given" if has_parts else "ratio")
-        if method == "given" and not has_parts:
-            raise InputError(
-                "the files gave no split (a train and a test file); "
-                "choose a ratio, leave-k-out or temporal split"
-            )
         by_time = method in ("leave-k-out", "temporal", "temporal-per-user")
         rated = rating is not None and feedback == "ratings"
         columns = [
