@@ -142,7 +142,7 @@ def test_pairs_that_training_does_not_name_are_dropped_or_refused(tmp_path):
         prepare(Preparation((source,), unseen="error", **make), tmp_path / "other")
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 5), st.sampled_from(["parquet", "csv"]))
 def test_bytes_hang_on_no_order_of_rows_and_no_cut_into_files(tmp_path_factory, seed, files, form):
     folder = tmp_path_factory.mktemp("prepare")
