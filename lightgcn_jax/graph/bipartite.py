@@ -357,8 +357,8 @@ def training_graph(split: Split) -> BipartiteGraph:
     sizes = {"num_users": len(split.users), "num_items": len(split.items)}
     train = split.train
     if isinstance(train, MappedPairs):
-        both_ways = (_as_they_are(rows) for rows in (train.by_user, train.by_item))
-        return BipartiteGraph(*both_ways, **sizes, num_edges=len(train))
+        by_user, by_item = _as_they_are(train.by_user), _as_they_are(train.by_item)
+        return BipartiteGraph(by_user, by_item, **sizes, num_edges=len(train))
     return BipartiteGraph.from_pairs(train.users, train.items, **sizes, weights=train.weights)
 
 
@@ -376,5 +376,5 @@ def rows_of_users(pairs: Pairs, num_users: int) -> CsrRows:
 
 def _as_they_are(rows: SortedRows) -> CsrRows:
     lengths = np.diff(rows.offsets)
-    arrays = (jnp.asarray(one) for one in rows)
-    return CsrRows(*arrays, longest=int(lengths.max(initial=0)))
+    offsets, columns = map(jnp.asarray, rows)
+    return CsrRows(offsets, columns, longest=int(lengths.max(initial=0)))

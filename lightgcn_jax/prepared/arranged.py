@@ -48,8 +48,8 @@ def write_order(
         meter: receives progress.
     """
     meter.started("ordering rows", len(pairs), "pairs")
-    rows = (pairs.sliced(kind) for kind in ("user", "item"))
-    orders = canonical_order(*ids, *rows, Sliced(codes))
+    users, items = pairs.sliced("user"), pairs.sliced("item")
+    orders = canonical_order(*ids, users, items, Sliced(codes))
     if by_degree:
         degrees = [np.zeros(len(known), np.int64) for known in ids]
         start = 0

@@ -6,7 +6,7 @@ part as in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -128,7 +128,7 @@ class Coder:
             notes = share_notes(counts, by_part, asked) if per_user else ()
         known = int((counts > 0).sum())
         notes = (*moment_notes(self._several, known, self._drawn, seed), *notes)
-        dropped = dict.fromkeys(PARTS, 0)
+        dropped: dict[str, int] = dict.fromkeys(PARTS, 0)
         if method not in ("ratio", "leave-k-out"):
             dropped, more = self._without_unseen(by_part)
             notes = (*notes, *more)
@@ -153,23 +153,20 @@ class Coder:
             return block["part"]
         first = block["user"][0]
         users = block["user"] - first
-        assign: Callable[[np.ndarray], np.ndarray]
-        if method == "leave-k-out":
-            withheld = np.where(np.bincount(users) >= 2 * plan.leave_k + 1, plan.leave_k, 0)
+        k, shares = plan.leave_k, plan.shares
+        withheld = np.where(np.bincount(users) >= 2 * k + 1, k, 0)
 
-            def assign(order: np.ndarray) -> np.ndarray:
+        def assign(order: np.ndarray) -> np.ndarray:
+            if method == "leave-k-out":
                 return last_of_each_user(users, order, withheld, withheld)
-        else:
-
-            def assign(order: np.ndarray) -> np.ndarray:
-                return shares_of_each_user(users, order, *plan.shares[1:])
+            return shares_of_each_user(users, order, *shares[1:])
 
         if method == "ratio" or "timestamp" not in block:
             draws = self._places.draws(block["user"], block["item"], plan.split_seed)
             return assign(shuffled_by(users, draws))
 
         def drawn(members: np.ndarray) -> np.ndarray:
-            rows = (block[kind][members] for kind in ("user", "item"))
+            rows = block["user"][members], block["item"][members]
             return self._timed_places.draws(*rows, plan.split_seed)
 
         found = timed_codes(block["timestamp"], users, users, assign, drawn)
@@ -179,13 +176,12 @@ class Coder:
 
     @cached_property
     def _places(self) -> Places:
-        rows = (self._pairs.sliced(kind) for kind in ("user", "item"))
-        return Places.of(*self._ids, *rows)
+        return Places.of(*self._ids, self._pairs.sliced("user"), self._pairs.sliced("item"))
 
     @cached_property
     def _timed_places(self) -> Places:
-        rows = (self._pairs.sliced(kind) for kind in ("user", "item"))
-        return Places.of(*self._ids, *rows, self._pairs.sliced("timestamp"))
+        users, items = self._pairs.sliced("user"), self._pairs.sliced("item")
+        return Places.of(*self._ids, users, items, self._pairs.sliced("timestamp"))
 
     def _cut_at_moments(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         """One history for all, cut at two moments."""
@@ -223,13 +219,13 @@ class Coder:
         moment_of, at = np.concatenate(times), np.concatenate(rows, axis=1)
         draws = np.zeros(len(moment_of), np.uint32)
         if len(np.unique(moment_of)) < len(moment_of):
-            draws = self._timed_places.draws(*at, self._plan.split_seed)
+            draws = self._timed_places.draws(at[0], at[1], self._plan.split_seed)
         return _AtCut(np.concatenate(positions), moment_of, draws)
 
     def _without_unseen(self, by_part: dict[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
         """What withheld pairs that name what training does not come to: counts, and notes."""
         plan, size = self._plan, self._plan.rows_sorted
-        dropped = dict.fromkeys(PARTS, 0)
+        dropped: dict[str, int] = dict.fromkeys(PARTS, 0)
         if plan.unseen == "keep":
             return dropped, ()
         seen = [np.zeros(len(known), bool) for known in self._ids]
@@ -305,7 +301,7 @@ def _kth(column: StoredColumn, rank: int, size: int) -> tuple[float, int]:
     while known < 64:
         shift = 64 - known - _DIGIT
         counts = np.zeros(1 << _DIGIT, np.int64)
-        for start in range(0, column.count, size):
+        for start in range(0, column.size, size):
             words = _ordered(column.read(start, start + size))
             if known:
                 words = words[words >> np.uint64(64 - known) == np.uint64(prefix)]

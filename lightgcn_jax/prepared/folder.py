@@ -92,15 +92,16 @@ class Prepared:
             InputError: a file is missing or damaged.
         """
         users, items = (self._ids(name) for name in ("users", "items"))
-        parts = {part: self._pairs(part, len(users), len(items)) for part in PARTS}
-        withheld = {name: parts[name] for name in PARTS[1:]}
+        train, valid, test = (self._pairs(part, len(users), len(items)) for part in PARTS)
         said = *self.manifest["notes"], *self.manifest["split_notes"]
         return Split(
             users,
             items,
-            **parts,
+            train,
+            valid,
+            test,
             description=self.manifest["split"],
-            notes=(*said, *unseen_notes(parts["train"], withheld)),
+            notes=(*said, *unseen_notes(train, {"valid": valid, "test": test})),
             report=tuple(self.manifest["report"]),
         )
 
@@ -122,8 +123,9 @@ class Prepared:
             return Pairs(rows, by_user.columns)
         by_item = _rows(self.sums, f"{part}-{BY_ITEM}", items, users, count)
         ordering = self.manifest["ordering"]
-        both = {"by_user": by_user, "by_item": by_item}
-        return MappedPairs(rows, by_user.columns, **both, ordering=ordering)
+        return MappedPairs(
+            rows, by_user.columns, by_user=by_user, by_item=by_item, ordering=ordering
+        )
 
 
 def is_prepared(path: Path) -> bool:

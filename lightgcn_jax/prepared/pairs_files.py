@@ -60,7 +60,7 @@ class PairFiles(NamedTuple):
         return Sliced(self.column(name))
 
     def __len__(self) -> int:
-        return self.column("user").count
+        return self.column("user").size
 
     def blocks(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         """The pairs in order, whole users at a time, about ``size`` pairs.
@@ -185,7 +185,7 @@ def _run(
     frame = read_parquet(piece.path)
     if least_rating is not None:
         # As float32, in which ratings are held everywhere.
-        frame = frame.filter(pl.col("rating") >= np.float32(least_rating))
+        frame = frame.filter(pl.col("rating") >= pl.lit(least_rating, pl.Float32))
     keys = pair_keys(*(known.rows(frame[kind]) for kind, known in zip(_KINDS, ids, strict=True)))
     run = {KEY: keys, "rows": np.zeros(len(keys), bool)}
     for name in columns:
@@ -211,7 +211,7 @@ def merge_pairs_of(
     Returns:
         How many distinct pairs there are, those rated lower too.
     """
-    meter.started("merging", sum(run[KEY].count for run in runs), "rows")
+    meter.started("merging", sum(run[KEY].size for run in runs), "rows")
     done = distinct = 0
     with target.writing() as out:
         for block in merged(runs, size):

@@ -316,7 +316,7 @@ class _Job:
                 kept_codes.add(part[part != LEFT_OUT])
 
     def _write_ids(self, ids: tuple[IdMap, IdMap], folder: Path) -> None:
-        write_final_ids(ids, tuple(np.arange(len(one)) for one in ids), folder)
+        write_final_ids(ids, (np.arange(len(ids[0])), np.arange(len(ids[1]))), folder)
 
     def _report(self, distinct: int, left: int) -> list[list[Any]]:
         """What the steps left, as in memory."""

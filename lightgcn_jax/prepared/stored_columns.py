@@ -27,7 +27,7 @@ class StoredColumn(NamedTuple):
     dtype: np.dtype
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many numbers it holds."""
         return self.path.stat().st_size // self.dtype.itemsize
 
@@ -43,7 +43,7 @@ class StoredColumn(NamedTuple):
 
     def mapped(self) -> np.ndarray:
         """All of them, mapped, for looking a few up."""
-        if not self.count:
+        if not self.size:
             return np.zeros(0, self.dtype)
         return np.memmap(self.path, self.dtype, mode="r")
 
@@ -56,7 +56,7 @@ class Sliced:
     """
 
     def __init__(self, column: StoredColumn):
-        self._column, self._count = column, column.count
+        self._column, self._count = column, column.size
 
     def __len__(self) -> int:
         return self._count
