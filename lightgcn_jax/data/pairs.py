@@ -203,7 +203,8 @@ def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """
     keys = users.astype(np.int64)
     keys <<= 32
-    keys |= items  # In place: there may be many.
+    # In place, and rows as they are: there may be many.
+    keys |= items if items.dtype == np.int32 else items.astype(np.int64)
     return keys
 
 
