@@ -68,6 +68,10 @@ BENCHMARKS = {
         "benchmarks.speed.conversion",
         "a matrix of 100 million entries to every storage: seconds and peak memory",
     ),
+    "prepare": Benchmark(
+        "benchmarks.speed.prepare",
+        "a log of 100 million rows to a prepared folder: rows a second, peak memory, bytes an edge",
+    ),
     "gfcf": Benchmark(
         "benchmarks.speed.gfcf",
         "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",

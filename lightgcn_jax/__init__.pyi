@@ -29,6 +29,7 @@ from .evaluation import InnerProduct, evaluate, rank
 from .graph import BipartiteGraph, training_graph
 from .language import HashedTfIdf, MiniLM, written_out
 from .models import MLP, ClosedForm, Cosine, Inner, Model, Score, TableParams
+from .prepared import Preparation, open_prepared, prepare
 from .runs import FitResult, compare_runs, continue_from, fit, refit, resume, verify
 from .serving import (
     Index,
@@ -93,6 +94,7 @@ __all__ = [
     "Optimization",
     "PerUserNegatives",
     "Popular",
+    "Preparation",
     "Random",
     "Recommender",
     "Score",
@@ -115,6 +117,8 @@ __all__ = [
     "leave_k_out_split",
     "load_dataset",
     "multiscale",
+    "open_prepared",
+    "prepare",
     "rank",
     "ratio_split",
     "read_interactions",

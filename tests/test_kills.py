@@ -98,6 +98,20 @@ COMMANDS = {
         "trained",
         "old.parquet",
     ),
+    "recommend --partitioned": Command(
+        LIGHTGCN,
+        ("recommend", "{}/run", "--all-users", "--k", "3", "--out", "{}/new", "--partitioned"),
+        "trained",
+        "new",
+        once=True,
+    ),
+    "data prepare": Command(
+        LIGHTGCN,
+        ("data", "prepare", "{}/log.csv", "--out", "{}/new", "--ordering", "degree"),
+        None,
+        "new",
+        once=True,
+    ),
     "export": Command(
         LIGHTGCN, ("export", "{}/run", "--to", "{}/old.parquet"), "trained", "old.parquet"
     ),

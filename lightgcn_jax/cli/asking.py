@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -12,19 +12,24 @@ import numpy as np
 import polars as pl
 
 from lightgcn_jax.cli.console import say
+from lightgcn_jax.cli.meter import ConsoleMeter
 from lightgcn_jax.cli.runs import Ids, Switch, answer
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.data import IdMap, read_interactions
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import replacing
+from lightgcn_jax.files import replacing, sha256
+from lightgcn_jax.parted import write_parts
 from lightgcn_jax.serving import Ranked
 from lightgcn_jax.serving.filters import Filter
 from lightgcn_jax.serving.tables import answer_columns
+from lightgcn_jax.sums import NAME
 
 _SUFFIXES = (".csv", ".parquet")
 # Users ranked at a time, so that the answers to millions are never all Python objects.
 _AT_A_TIME = 8_192
+# Users of a file of many: some MB of answers.
+_USERS_OF_A_PART = 8 * _AT_A_TIME
 
 
 class Recommending(Protocol):
@@ -89,6 +94,8 @@ class Asking:
         exclude_pairs: a file of users and items: these are left out for each user.
         out: write a table of users, places, items and scores to this file, which ends in .csv or
             .parquet.
+        partitioned: write a folder of Parquet files, each of a fixed range of users, in the place
+            of a file; a command that was killed goes on when it is repeated.
         json: print JSON.
     """
 
@@ -102,6 +109,7 @@ class Asking:
     among_pairs: File = None
     exclude_pairs: File = None
     out: File = None
+    partitioned: Switch = False
     json: Switch = False
 
     def check(self, given: Sequence[str], flag: str) -> None:
@@ -124,11 +132,13 @@ class Asking:
                 raise InputError(f"--{name}-pairs: expected no --{name} beside it")
             if path is not None and given:
                 raise InputError(f"--{name}-pairs: names users, but {flag} asks for none")
+        if self.partitioned and not (self.all_users and self.out is not None):
+            raise InputError("--partitioned: expected --all-users and --out FOLDER beside it")
         if self.out is None:
             return
         if self.json or given:
             raise InputError(f"--out: expected neither --json nor {flag} beside it")
-        if self.out.suffix not in _SUFFIXES:
+        if not self.partitioned and self.out.suffix not in _SUFFIXES:
             raise InputError(f"--out: expected a name in .csv or .parquet, got {self.out}")
         if not self.out.parent.is_dir():
             raise InputError(f"--out: {self.out.parent}: no such folder")
@@ -137,13 +147,20 @@ class Asking:
         """The users who are named, on the command line or in a file."""
         return list(self.user) if self.users is None else _ids_in(self.users)
 
-    def answer(self, recommending: Recommending, asked: Sequence[str], others: str | None) -> int:
+    def answer(
+        self,
+        recommending: Recommending,
+        asked: Sequence[str],
+        others: str | None,
+        about: Mapping[str, Any],
+    ) -> int:
         """Print or write what users are recommended.
 
         Args:
             recommending: what recommends.
             asked: users; all of them where ``--all-users`` stands.
             others: what answers users without training interactions; None where nothing does.
+            about: what decides the answers beside what was asked, a JSON value.
 
         Returns:
             The exit status.
@@ -153,6 +170,8 @@ class Asking:
         def find(users: list[Any]) -> list[Ranked | None]:
             return recommending.recommend(users, self.k, not self.include_seen, **filters)
 
+        if self.out is not None and self.partitioned:
+            return self._write_parts(self.out, recommending, find, about, others)
         if self.out is not None:
             return self._write(self.out, asked, recommending, find, others)
         if self.all_users:
@@ -195,16 +214,55 @@ class Asking:
                 found.write_csv(temporary)
             else:
                 found.write_parquet(temporary)
-        cold = int((~recommending.knows_user(ids.external(known))).sum())
-        if cold and others is not None:
-            say(f"popular items are the answer to {cold:,} users without training interactions")
-        elif cold:
-            say(f"no items are the answer to {cold:,} users of whom nothing is known")
-        say(f"wrote {out}: {found.height:,} recommendations to {len(known):,} users")
+        _say_written(out, recommending, known, found.height, others)
         if unknown:
             named = ", ".join(map(repr, unknown[:10])) + (" …" if len(unknown) > 10 else "")
             say(f"error: {len(unknown):,} unknown user ids: {named}")
         return 2 if unknown else 0
+
+    def _write_parts(
+        self,
+        out: Path,
+        recommending: Recommending,
+        find: Callable[[list[Any]], list[Ranked | None]],
+        about: Mapping[str, Any],
+        others: str | None,
+    ) -> int:
+        """Recommend to all users, a file for each range of them."""
+        rows = np.arange(len(recommending.users))
+        pairs = {"among_pairs": self.among_pairs, "exclude_pairs": self.exclude_pairs}
+        asked = {"k": self.k, "include_seen": self.include_seen, "users": len(rows)}
+        asked |= {"among": [*self.among], "exclude": [*self.exclude]}
+        asked |= {name: None if path is None else sha256(path) for name, path in pairs.items()}
+        starts = range(0, len(rows), _USERS_OF_A_PART)
+        sizes = [len(rows[at : at + _USERS_OF_A_PART]) for at in starts]
+
+        def make(part: int) -> pl.DataFrame:
+            here = rows[starts[part] : starts[part] + _USERS_OF_A_PART]
+            at_a_time = range(0, len(here), _AT_A_TIME)
+            return pl.concat(
+                [_rows(recommending, here[at : at + _AT_A_TIME], find) for at in at_a_time]
+            )
+
+        made = {"table": "recommendations", **about, **asked, "users_of_a_part": _USERS_OF_A_PART}
+        written = write_parts(out, made, sizes, make, ConsoleMeter(), "users")
+        _say_written(out, recommending, rows, written, others)
+        return 0
+
+
+def _say_written(
+    out: Path, recommending: Recommending, rows: np.ndarray, written: int, others: str | None
+) -> None:
+    ids = recommending.users
+    cold = 0
+    for at in range(0, len(rows), _USERS_OF_A_PART):
+        asked = ids.external(rows[at : at + _USERS_OF_A_PART])
+        cold += int((~recommending.knows_user(asked)).sum())
+    if cold and others is not None:
+        say(f"popular items are the answer to {cold:,} users without training interactions")
+    elif cold:
+        say(f"no items are the answer to {cold:,} users of whom nothing is known")
+    say(f"wrote {out}: {written:,} recommendations to {len(rows):,} users")
 
 
 def _rows(
@@ -230,6 +288,17 @@ def _rows(
     return pl.DataFrame(
         {name: pl.Series(columns[name], dtype=types[name]) for name in types if name in columns}
     )
+
+
+def fingerprint_of(folder: Path) -> str:
+    """What tells a finished run from another: the sum of its sums, or of its settings where an
+    earlier version wrote none.
+
+    Args:
+        folder: the run directory.
+    """
+    sums = folder / NAME
+    return sha256(sums if sums.is_file() else folder / "config.json")
 
 
 def _ids_in(path: Path) -> list[str]:

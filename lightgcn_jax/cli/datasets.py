@@ -1,9 +1,9 @@
-"""The command data: which data sets there are, what they hold, and fetching them."""
+"""The command data: which data sets there are, what they hold, fetching and preparing them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +11,18 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from lightgcn_jax.cli.console import facts, results, say, table
-from lightgcn_jax.cli.source import FileFormat, Folder
+from lightgcn_jax.cli.console import facts, results, say, table, tell
+from lightgcn_jax.cli.meter import ConsoleMeter
+from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.cli.settings import flag
+from lightgcn_jax.cli.source import SPLITS, FileFormat, Folder
 from lightgcn_jax.data import PARTS, Counts, Interactions, dataset_names, describe, load_dataset
+from lightgcn_jax.data.feedback import Feedback
+from lightgcn_jax.data.splits import Unseen
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.meter import SilentMeter
+from lightgcn_jax.prepared import Preparation, Prepared, prepare
+from lightgcn_jax.prepared.preparation import SplitMethod, StoredOrdering, bytes_of
 
 _LISTED = 80
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -92,8 +100,71 @@ class Describe:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Prepare a log that may be larger than memory: a folder that `train --data` maps.
+
+    Parquet tables and text with a row for each interaction are read in slices, sorted on disk and
+    split, in the memory that is allowed. Whatever was killed goes on when the command is repeated.
+    The split is the one that `train` makes of the same files.
+
+    Attributes:
+        sources: files and folders, which are read as one log.
+        out: the prepared folder.
+        memory: what may be taken beside the program itself, some hundred MB; the folder needs
+            about 40 bytes of disk for each row on the way.
+        file_format: how to read the files.
+        feedback: what a row is: a rating, of which a pair's last counts before --min-rating is
+            looked at, or an event, of which one at --min-rating or above suffices.
+        min_rating: keep interactions rated at least this.
+        split: as `train` has it.
+        shares: shares of train, valid and test, for the ratio and temporal splits.
+        leave_k: interactions of each user that leave-k-out withholds for valid and for test.
+        split_seed: seed of the random splits, and of the order of interactions at one moment.
+        unseen: what becomes of withheld pairs (given and temporal splits) whose user or item no
+            training interaction names.
+        ordering: whether rows of many interactions come first; `auto` does so in large graphs.
+        quiet: print nothing but the folder.
+    """
+
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    out: Annotated[Path, flag("FOLDER")]
+    memory: Annotated[str, flag("BYTES")] = "8GB"
+    file_format: Annotated[FileFormat, tyro.conf.arg(name="")] = field(default_factory=FileFormat)
+    feedback: Annotated[
+        Feedback | None, flag("{events,ratings}", "(default: events where all ratings are 0 or 1)")
+    ] = None
+    min_rating: Annotated[float | None, flag("FLOAT")] = None
+    split: Annotated[
+        SplitMethod | None, flag(SPLITS, "(default: given where the files give one, else ratio)")
+    ] = None
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    leave_k: int = 1
+    split_seed: int = 0
+    unseen: Unseen = "keep"
+    ordering: StoredOrdering = "auto"
+    quiet: Switch = False
+
+    def run(self) -> int:
+        same = ("split", "shares", "leave_k", "split_seed", "unseen", "min_rating", "feedback")
+        settings = Preparation(
+            self.sources,
+            asdict(self.file_format),
+            **{name: getattr(self, name) for name in (*same, "ordering")},
+            memory=bytes_of(self.memory),
+        )
+        made = prepare(settings, self.out, SilentMeter() if self.quiet else ConsoleMeter())
+        if self.quiet:
+            tell(self.out)
+            return 0
+        for note in (*made.manifest["notes"], *made.manifest["split_notes"]):
+            say(f"note: {note}")
+        results().print(facts(_prepared(made)))
+        return 0
+
+
+@dataclass(frozen=True)
 class Data:
-    """List, download and describe data sets.
+    """List, download, describe and prepare data sets.
 
     Attributes:
         command: what to do.
@@ -103,6 +174,7 @@ class Data:
         Annotated[List, tyro.conf.subcommand("list")]
         | Annotated[Download, tyro.conf.subcommand("download")]
         | Annotated[Describe, tyro.conf.subcommand("describe")]
+        | Annotated[Prepare, tyro.conf.subcommand("prepare")]
     ]
 
     def run(self) -> int:
@@ -166,6 +238,16 @@ def _figures(interactions: Interactions) -> Iterator[tuple[str, str]]:
         counts = np.bincount(interactions.parts, minlength=len(PARTS))
         parts = [f"{count:,} {part}" for count, part in zip(counts, PARTS, strict=True)]
         yield "split given", ", ".join(parts)
+
+
+def _prepared(made: Prepared) -> Iterator[tuple[str, str]]:
+    yield "rows", f"{made.manifest['rows_read']:,}"
+    yield "users", f"{made.manifest['users']:,}"
+    yield "items", f"{made.manifest['items']:,}"
+    yield "split", made.manifest["split"]
+    yield "pairs", ", ".join(f"{made.manifest['pairs'][part]:,} {part}" for part in PARTS)
+    yield "bytes of an edge", f"{made.bytes_an_edge:.2f}, both ways"
+    yield "folder", f"{made.path}, which train --data takes"
 
 
 def _moment(seconds: float) -> str:

@@ -81,6 +81,10 @@ EXAMPLES = {
     "data list": ("data list", "data list --data-dir folder"),
     "data download": ("data download movielens-100k", "data download gowalla --to folder"),
     "data describe": ("data describe gowalla", "data describe log.csv --user-column who"),
+    "data prepare": (
+        "data prepare events --out prepared --memory 8GB",
+        "data prepare log.csv --out prepared --split temporal-per-user",
+    ),
     "diffusion report": (
         "diffusion report --dataset gowalla",
         "diffusion report --data log.csv --target tpu:v6e:2x2",

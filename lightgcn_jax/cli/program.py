@@ -45,7 +45,7 @@ LIGHTGCN = Program(
         "serve": ("serve", "Serve", "Serve a run over HTTP, with a page to look at it."),
         "export": ("runs", "Export", "Write a run for other programs."),
         "verify": ("verify", "Verify", "Tell whether a run's files are as they were written."),
-        "data": ("datasets", "Data", "List, download and describe data sets."),
+        "data": ("datasets", "Data", "List, download, describe and prepare data sets."),
         "plan": ("plan", "Plan", "Say what a run would take of an accelerator."),
         "diffusion": ("diffusion", "Diffusion", "See how the diffusion is stored and compiled."),
     },

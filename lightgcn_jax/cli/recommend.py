@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from lightgcn_jax.cli.asking import Asking
+from lightgcn_jax.cli.asking import Asking, fingerprint_of
 from lightgcn_jax.cli.console import results
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch, plain, ranked_table
 from lightgcn_jax.errors import InputError
@@ -45,7 +45,12 @@ class Recommend:
         kind = RankedRecommender if self.ranked else Recommender
         recommender = kind.from_run(self.run_path, offer_test=self.offer_test)
         if not self.liked:
-            return self.asking.answer(recommender, asked, "popularity")
+            about = {
+                "run": fingerprint_of(self.run_path),
+                "ranked": self.ranked,
+                "offer_test": self.offer_test,
+            }
+            return self.asking.answer(recommender, asked, "popularity", about)
         found = recommender.recommend_from(self.liked, self.asking.k, not self.asking.include_seen)
         if self.asking.json:
             print(json.dumps({"items": plain(found, recommender.titles)}, indent=2))

@@ -28,7 +28,7 @@ IdType = Literal["auto", "integers", "text"]
 Folder = Annotated[Path | None, flag("FOLDER")]
 _FIRST_TWO = ("1", "2")
 _NOTHING: Mapping[str, str] = {}
-_SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
+SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
 
 
 def columns_read(data: Mapping[str, Any]) -> dict[str, str]:
@@ -167,7 +167,7 @@ class Source:
 
     Attributes:
         dataset: a data set by name; see `lightgcn-jax data list`.
-        data: a file or a folder of your own.
+        data: a file or a folder of your own, or a folder that `data prepare` made.
         file_format: how to read it.
         feedback: what a row of --data is: a rating, of which a pair's last counts before
             --min-rating is looked at, or an event, of which one at --min-rating or above suffices.
@@ -203,7 +203,7 @@ class Source:
     min_rating: Annotated[float | None, flag("FLOAT")] = None
     k_core: Annotated[int | None, flag("K")] = None
     split: Annotated[
-        SplitMethod | None, flag(_SPLITS, "(default: given where the files give one, else ratio)")
+        SplitMethod | None, flag(SPLITS, "(default: given where the files give one, else ratio)")
     ] = None
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     leave_k: int = 1

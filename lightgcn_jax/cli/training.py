@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
@@ -14,11 +15,13 @@ import numpy as np
 import tyro
 
 from lightgcn_jax.cli.console import messages, results, tell
+from lightgcn_jax.cli.prepared import prepared_lines, prepared_of, recorded
 from lightgcn_jax.cli.runs import Switch, cold_lines, print_figures, ranked_table
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source, columns_read
 from lightgcn_jax.cli.taking import check_place, cleared
 from lightgcn_jax.data import PARTS, Interactions, Split, undivided
+from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
@@ -170,6 +173,10 @@ class Train:
         check_place(out, overwrite=self.overwrite)
         config = self._config()
         old = {} if self.from_run is None else columns_read(RunDirectory.open(self.from_run).data)
+        prepared = prepared_of(self.source)
+        if prepared is not None:
+            told = partial(prepared_lines, self.source, prepared)
+            return self._fit(prepared.split, config, out, told, recorded(self.source, prepared))
         interactions, also_seen = self.source.read(quiet=self.quiet, remembered=old)
         # New data may be few: the run that they join has validation and test pairs already.
         if config.protocol == _ALL:
@@ -182,6 +189,19 @@ class Train:
             split = dataclasses.replace(split, notes=(*interactions.notes, *split.notes))
         else:
             split = self.source.split_up(interactions, allow_empty=self.from_run is not None)
+        told = partial(data_lines, self.source, interactions)
+        return self._fit(split, config, out, told, self.source.record(interactions), also_seen)
+
+    def _fit(
+        self,
+        split: Split,
+        config: Config,
+        out: Path,
+        told: Callable[[Split], Iterable[str]],
+        data: Mapping[str, Any],
+        also_seen: SeenIds | None = None,
+    ) -> FitResult:
+        """Train on a split."""
         if self.from_run is None:
             split = apply_protocol(split, config.protocol, seed=self.source.split_seed)
             if "ks" in self.settings:
@@ -191,12 +211,11 @@ class Train:
                 if note:
                     self._note(note)
         # Said before it takes time.
-        for line in data_lines(self.source, interactions, split):
+        for line in told(split):
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
         if isinstance(config, TrainConfig) and self.mesh is None and len(jax.devices()) > 1:
             self._note(f"One of {len(jax.devices())} devices is used; --mesh auto takes all.")
-        data = self.source.record(interactions)
         about: dict[str, Any] = {"out": out, "reporter": self._reporter(config), "data": data}
         about |= {"also_seen": also_seen, "mesh": self.mesh}
         with cleared(out, overwrite=self.overwrite):

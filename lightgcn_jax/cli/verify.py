@@ -17,8 +17,8 @@ from lightgcn_jax.sums import NAME
 
 @dataclass(frozen=True)
 class Verify:
-    """Read every file of a finished run, sweep or index, and tell which ones hold the bytes that
-    were written.
+    """Read every file of a finished run, sweep or index, of a prepared folder or of a table in
+    parts, and tell which ones hold the bytes that were written.
 
     The status is 0 where all do, and 2 where one is changed or missing, or where nothing tells: the
     directory is not finished, or was written by an earlier version.

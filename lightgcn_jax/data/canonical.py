@@ -15,6 +15,8 @@ their items does) further rounds follow it; a large log is asymmetric, and gets 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,42 +33,43 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def canonical_order(
-    users: IdMap,
-    items: IdMap,
-    user_rows: np.ndarray,
-    item_rows: np.ndarray,
-    labels: np.ndarray | None = None,
+    users: IdMap, items: IdMap, user_rows: Any, item_rows: Any, labels: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which user and which item should stand at each row, whatever they are called.
+
+    Edges are read in slices and held nowhere as a whole, so that their columns may be files.
 
     Args:
         users: U external user ids.
         items: I external item ids.
-        user_rows: int[E], the user of each edge.
-        item_rows: int[E], the item of each edge.
-        labels: int64[E] or float64[E], what tells edges apart, a part or a time; None for nothing.
+        user_rows: int[E], the user of each edge: an array, or what gives one when it is sliced.
+        item_rows: int[E], the item of each edge, likewise.
+        labels: int64[E] or float64[E], what tells edges apart, a part or a time, likewise; None for
+            nothing.
 
     Returns:
         int64[U] and int64[I], permutations of the rows.
     """
-    marks = np.zeros(len(user_rows), np.uint64) if labels is None else _words(labels)
+    edges = _Edges(user_rows, item_rows, labels)
     hashes = np.zeros(len(users), np.uint64), np.ones(len(items), np.uint64)
-    hashes = _refined(hashes, user_rows, item_rows, marks)
+    hashes = _refined(hashes, edges)
+    choices = min(_MOST_CHOICES, _MOST_EDGES // max(1, len(user_rows)))
     same = np.zeros(len(users), np.uint64)
-    np.add.at(same, user_rows, mixed(mixed(item_rows.astype(np.uint64)) ^ mixed(marks)))
-    for _ in range(min(_MOST_CHOICES, _MOST_EDGES // max(1, len(user_rows)))):
+    for rows, others, marks in edges.blocks() if choices else ():
+        np.add.at(same, rows, mixed(mixed(others.astype(np.uint64)) ^ marks))
+    for _ in range(choices):
         chosen = _first_open(users, hashes[0], same)
         if chosen is None:
             break
         # As an array, whose sums wrap around without a warning.
         hashes[0][[chosen]] = mixed(hashes[0][[chosen]] ^ _GOLDEN)
-        hashes = _refined(hashes, user_rows, item_rows, marks)
+        hashes = _refined(hashes, edges)
     user_hashes, item_hashes = hashes
     user_order = _sorted(users, user_hashes)
     # Of items alike the one goes first whose users do: then both sides' choices fit each other.
     places = np.empty(len(users), np.uint64)
     places[user_order] = np.arange(len(users), dtype=np.uint64)
-    item_hashes = _gathered(item_hashes, item_rows, user_rows, mixed(places), marks)
+    item_hashes = _gathered(item_hashes, mixed(places), edges.turned())
     return user_order, _sorted(items, item_hashes)
 
 
@@ -121,18 +124,33 @@ def _first_open(users: IdMap, hashes: np.ndarray, same: np.ndarray) -> int | Non
     return int(members[chosen])
 
 
-def _refined(
-    hashes: tuple[np.ndarray, np.ndarray],
-    user_rows: np.ndarray,
-    item_rows: np.ndarray,
-    marks: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+class _Edges(NamedTuple):
+    """Edges from a row to another node, with labels or None, whose columns are read in slices."""
+
+    rows: Any
+    others: Any
+    labels: Any
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Rows, other nodes and mixed labels uint64 of some edges at a time."""
+        for start in range(0, len(self.rows), _EDGES_AT_ONCE):
+            here = slice(start, start + _EDGES_AT_ONCE)
+            rows = self.rows[here]
+            words = np.zeros(1, np.uint64) if self.labels is None else _words(self.labels[here])
+            yield rows, self.others[here], mixed(words)
+
+    def turned(self) -> _Edges:
+        """The same edges the other way."""
+        return _Edges(self.others, self.rows, self.labels)
+
+
+def _refined(hashes: tuple[np.ndarray, np.ndarray], edges: _Edges) -> tuple[np.ndarray, np.ndarray]:
     """Hashes uint64[U] and uint64[I] that more rounds would tell no further apart."""
     users, items = map(len, hashes)
     classes = 0
     for _ in range(_MOST_ROUNDS):
-        user_hashes = _gathered(hashes[0], user_rows, item_rows, hashes[1], marks)
-        hashes = user_hashes, _gathered(hashes[1], item_rows, user_rows, user_hashes, marks)
+        user_hashes = _gathered(hashes[0], hashes[1], edges)
+        hashes = user_hashes, _gathered(hashes[1], user_hashes, edges.turned())
         found = sum(len(np.unique(one)) for one in hashes)
         if found <= classes or found == users + items:
             break
@@ -140,17 +158,14 @@ def _refined(
     return hashes
 
 
-def _gathered(
-    own: np.ndarray, rows: np.ndarray, others: np.ndarray, hashes: np.ndarray, marks: np.ndarray
-) -> np.ndarray:
+def _gathered(own: np.ndarray, hashes: np.ndarray, edges: _Edges) -> np.ndarray:
     """New hashes of nodes: their own with the sum, modulo 2⁶⁴, of their edges'.
 
     A sum of integers is the same in every order, so neither rows nor edges need a canonical one.
     """
     sums = np.zeros(len(own), np.uint64)
-    for start in range(0, len(rows), _EDGES_AT_ONCE):
-        here = slice(start, start + _EDGES_AT_ONCE)
-        np.add.at(sums, rows[here], mixed(hashes[others[here]] ^ mixed(marks[here])))
+    for rows, others, marks in edges.blocks():
+        np.add.at(sums, rows, mixed(hashes[others] ^ marks))
     return mixed(own ^ mixed(sums))
 
 

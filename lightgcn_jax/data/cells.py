@@ -76,6 +76,46 @@ class Rows(NamedTuple):
     place: str = "line"
 
 
+class Unjudged(NamedTuple):
+    """A file that was taken apart and not yet judged.
+
+    Attributes:
+        rows: its rows.
+        options: what the caller says of it, and what its types do.
+        reading: how it was taken apart.
+        stored_times: whether times are of a type of their own, and no numbers of some unit.
+    """
+
+    rows: Rows
+    options: Options
+    reading: Reading
+    stored_times: bool = False
+
+    def judged(self) -> Columns:
+        """The columns of the file.
+
+        Raises:
+            InputError: a row does not fit, or a column can be read in two ways.
+        """
+        columns = columns_of(self.rows, self.options, self.reading)
+        if not self.stored_times or columns.timestamps is None:
+            return columns
+        read_as = {**columns.reading.settings, "time_unit": "dates"}
+        return replace(columns, reading=replace(columns.reading, settings=read_as))
+
+    def slices(self, size: int) -> list["Unjudged"]:
+        """The file in slices of so many rows, each to be judged as a file of its own.
+
+        Args:
+            size: rows of a slice, 1 or more.
+        """
+        count = collected(self.rows.table.select(pl.len()), self.rows.path).item()
+        return [
+            self._replace(rows=self.rows._replace(table=self.rows.table.slice(start, size)))
+            for start in range(0, count, size)
+        ]
+
+
 def columns_of(rows: Rows, options: Options, reading: Reading) -> Columns:
     """Judges the rows of a file.
 

@@ -1,6 +1,8 @@
 """What the steps of preparation leave of the data, in counts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from lightgcn_jax.fields import TEXT, Kind, whole
 
 
 class CountChange(NamedTuple):
@@ -33,3 +35,12 @@ class CountChange(NamedTuple):
             f"interactions, {change(self.users_before, self.users_after)} users, "
             f"{change(self.items_before, self.items_after)} items"
         )
+
+
+def _change(value: Any) -> CountChange:
+    step, *counts = value
+    return CountChange(TEXT.convert(step), *map(whole(0, None).convert, counts))
+
+
+CHANGE = Kind("a step and six counts", _change)
+"""A change as JSON holds it."""

@@ -16,9 +16,9 @@ from lightgcn_jax.data.cells import (
     Columns,
     Faults,
     Rows,
+    Unjudged,
     checked_ids,
     collected,
-    columns_of,
     fault_of_id,
     integers,
     settled_ids,
@@ -242,8 +242,8 @@ def read_lists(
     )
 
 
-def read_table(text: PlainText, layout: Layout, options: Options, reading: Reading) -> Columns:
-    """Reads the chosen fields of every line that is not blank.
+def table_rows(text: PlainText, layout: Layout, options: Options, reading: Reading) -> Unjudged:
+    """The chosen fields of every line that is not blank.
 
     Args:
         text: The file.
@@ -252,7 +252,7 @@ def read_table(text: PlainText, layout: Layout, options: Options, reading: Readi
         reading: How it was taken apart.
 
     Raises:
-        InputError: The file cannot be read, or a line does not fit.
+        InputError: The file cannot be read.
     """
     width, roles = len(layout.names), layout.roles
     quoted = layout.quoting != NONE and (
@@ -295,7 +295,7 @@ def read_table(text: PlainText, layout: Layout, options: Options, reading: Readi
         by_place=not layout.header_line and "rating" in roles.assumed,
         quoted=quoted,
     )
-    return columns_of(rows, options, reading)
+    return Unjudged(rows, options, reading)
 
 
 def _encloses_whole_fields(text: PlainText, layout: Layout) -> bool:

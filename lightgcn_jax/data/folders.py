@@ -21,6 +21,9 @@ from lightgcn_jax.data.roles import COLUMN_NAMES, usual_column
 from lightgcn_jax.data.text import POLARS_ERRORS
 from lightgcn_jax.errors import InputError
 
+PREPARED = "prepared.json"
+"""The file that tells of a prepared folder, which holds no files of interactions."""
+
 _PART_FILES = (
     {TRAIN: "train.txt", VALID: "valid.txt", TEST: "test.txt"},
     {TRAIN: "data1.txt", VALID: "valid1.txt", TEST: "test1.txt"},

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from lightgcn_jax.data.cells import Columns
-from lightgcn_jax.data.delimited import Layout, first_lines, first_records, read_lists, read_table
+from lightgcn_jax.data.cells import Columns, Unjudged
+from lightgcn_jax.data.delimited import Layout, first_lines, first_records, read_lists, table_rows
 from lightgcn_jax.data.formats import SEPARATORS, header_separator, plain_name
 from lightgcn_jax.data.reading import AUTO, BLANKS, NONE, Options, Reading, separator_name
 from lightgcn_jax.data.roles import is_place, roles_by_name, roles_by_place, usual_column
@@ -69,7 +69,7 @@ def read_recbole(text: PlainText, format: str, options: Options) -> Columns:
     names = tuple(name for name, _, _ in typed)
     roles = roles_by_name(text.source, names, options.columns)
     layout = Layout(separator, names, roles, number, quoting)
-    return _read(text, format, layout, options)
+    return _rows(text, format, layout, options).judged()
 
 
 def _is_typed(cells: Sequence[str], separator: str, mark: str) -> bool:
@@ -87,6 +87,20 @@ def read_separated(text: PlainText, format: str, options: Options) -> Columns:
 
     Raises:
         InputError: It cannot be read, or a line does not fit.
+    """
+    return separated_rows(text, format, options).judged()
+
+
+def separated_rows(text: PlainText, format: str, options: Options) -> Unjudged:
+    """The rows of a table with or without a header.
+
+    Args:
+        text: The file.
+        format: triples, csv, tsv, movielens or hetrec.
+        options: What the caller says of it.
+
+    Raises:
+        InputError: It cannot be read.
     """
     headless = format == "triples"
     if format == "movielens":
@@ -111,10 +125,10 @@ def read_separated(text: PlainText, format: str, options: Options) -> Columns:
         named = {place: role for role, place in roles.places.items()}
         titles = tuple(named.get(at) or str(at + 1) for at in range(len(first)))
         layout = Layout(separator, titles, roles, 0, quoting, runs)
-    return _read(text, format, layout, options)
+    return _rows(text, format, layout, options)
 
 
-def _read(text: PlainText, format: str, layout: Layout, options: Options) -> Columns:
+def _rows(text: PlainText, format: str, layout: Layout, options: Options) -> Unjudged:
     settings = {
         "format": format,
         "separator": BLANKS if layout.runs else separator_name(layout.separator),
@@ -127,7 +141,7 @@ def _read(text: PlainText, format: str, layout: Layout, options: Options) -> Col
         settings[f"{role}_column"] = f"#{place + 1}" if unsure and layout.header_line else name
     notes = (*text.notes, *layout.roles.notes)
     reading = Reading(text.source.name, _with_encoding(settings, text), notes=notes)
-    return read_table(text, layout, options, reading)
+    return table_rows(text, layout, options, reading)
 
 
 def _with_encoding(settings: dict[str, str], text: PlainText) -> dict[str, str]:

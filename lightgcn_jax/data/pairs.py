@@ -1,6 +1,7 @@
 """Distinct user-item pairs as rows: what a split is made of."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -94,7 +95,12 @@ class Pairs:
         Args:
             other: Pairs of the same rows.
         """
-        return len(np.intersect1d(self.keys, other.keys, assume_unique=True))
+        shorter, longer = sorted((self, other), key=len)
+        if not len(shorter):
+            return 0
+        keys, wanted = longer.keys, shorter.keys
+        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return int((keys[places] == wanted).sum())
 
     def __len__(self) -> int:
         return len(self.users)
@@ -103,6 +109,37 @@ class Pairs:
     def keys(self) -> np.ndarray:
         """int64[E], one number a pair, ascending."""
         return pair_keys(self.users, self.items)
+
+
+class SortedRows(NamedTuple):
+    """Pairs by one of their ends: row r holds ``columns[offsets[r]:offsets[r + 1]]``.
+
+    Attributes:
+        offsets: int32[R + 1], from 0 to E.
+        columns: int32[E], ascending within a row.
+    """
+
+    offsets: np.ndarray
+    columns: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MappedPairs(Pairs):
+    """Pairs that were checked and sorted before, and lie on disk both ways.
+
+    Attributes:
+        by_user: the items of each user.
+        by_item: the users of each item.
+        ordering: how rows stand on top of the canonical order of the split that these train:
+            ``none`` or ``degree``.
+    """
+
+    by_user: SortedRows
+    by_item: SortedRows
+    ordering: str
+
+    def __post_init__(self) -> None:
+        """What was checked where it was read is not checked again."""
 
 
 def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:
@@ -164,7 +201,11 @@ def pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     Returns:
         int64[E].
     """
-    return users.astype(np.int64) << 32 | items.astype(np.int64)
+    keys = users.astype(np.int64)
+    keys <<= 32
+    # In place, and rows as they are: there may be many.
+    keys |= items if items.dtype == np.int32 else items.astype(np.int64)
+    return keys
 
 
 def merge_pairs(*parts: Pairs) -> Pairs:

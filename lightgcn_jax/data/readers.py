@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from lightgcn_jax.data.cells import Columns
-from lightgcn_jax.data.folders import files_of
+from lightgcn_jax.data.folders import PREPARED, files_of
 from lightgcn_jax.data.formats import FORMATS, recognised_format
 from lightgcn_jax.data.interactions import Interactions
 from lightgcn_jax.data.joining import ReadFile, joined
@@ -37,6 +38,83 @@ from lightgcn_jax.data.text import PlainText, plain_text
 from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.data.unpacking import unpacked
 from lightgcn_jax.errors import InputError, printable
+
+_ROLES = ("user", "item", "rating", "timestamp", "weight")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "header": HEADERS,
+    "quoting": QUOTINGS,
+    "time_unit": (AUTO, *TIME_UNITS),
+    "missing": MISSING,
+    "null_ids": NULL_IDS,
+    "user_ids": ID_TYPES,
+    "item_ids": ID_TYPES,
+}
+
+
+class Asked(NamedTuple):
+    """What the caller of :func:`read_interactions` says of files.
+
+    Attributes:
+        format: A key of ``FORMATS``, or "auto".
+        options: The other options.
+        said: The names of the options that were given.
+    """
+
+    format: str
+    options: Options
+    said: frozenset[str]
+
+    @classmethod
+    def of(cls, *, format: str = AUTO, **given: Any) -> "Asked":
+        """Options by the names that :func:`read_interactions` has for them.
+
+        Args:
+            format: A key of ``FORMATS``, or "auto".
+            given: The others; what is not given is guessed.
+
+        Raises:
+            InputError: One of them has another value than it may have.
+        """
+        columns = {
+            role: _wanted(role, name)
+            for role in _ROLES
+            if (name := given.pop(f"{role}_column", None)) is not None
+        }
+        options = Options(columns, **given)
+        values = {"format": format} | {name: getattr(options, name) for name in _CHOICES}
+        for name, known in ({"format": (AUTO, *FORMATS)} | _CHOICES).items():
+            if values[name] not in known:
+                listed = f"{', '.join(known[:-1])} or {known[-1]}"
+                raise InputError(f"{name}={values[name]!r}: expected {listed}")
+        said = {name for name, value in values.items() if value != AUTO}
+        said |= {f"{role}_column" for role in columns}
+        for name in ("separator", "encoding"):
+            said |= {name} if getattr(options, name) not in (None, AUTO) else set()
+        options = replace(options, separator=separator_of(options.separator))
+        return cls(format, options, frozenset(said))
+
+
+def check_source(source: Path) -> None:
+    """Refuse what is neither a file nor a folder.
+
+    Args:
+        source: what the user named.
+
+    Raises:
+        InputError: it is none, or not there.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if not (source.is_file() or source.is_dir()):
+        raise InputError(
+            f"{source}: expected a file or a folder, got a pipe or a device; write it to a file "
+            "first, for a file is read more than once"
+        )
+    if (source / PREPARED).is_file():
+        raise InputError(
+            f"{source}: expected files of interactions, got a prepared folder, which "
+            "train --data and open_prepared take"
+        )
 
 
 def read_interactions(
@@ -97,46 +175,26 @@ def read_interactions(
             fit each other.
     """
     source = Path(path)
-    if not source.exists():
-        raise InputError(f"{source}: no such file or folder")
-    if not (source.is_file() or source.is_dir()):
-        raise InputError(
-            f"{source}: expected a file or a folder, got a pipe or a device; write it to a file "
-            "first, for a file is read more than once"
-        )
-    named = {
-        "user": user_column,
-        "item": item_column,
-        "rating": rating_column,
-        "timestamp": timestamp_column,
-        "weight": weight_column,
-    }
-    columns = {role: _wanted(role, name) for role, name in named.items() if name is not None}
-    options = Options(
-        columns, separator_of(separator), header, quoting, time_unit, encoding, skip_bad_rows,
-        missing, null_ids, user_ids, item_ids,
-    )  # fmt: skip
-    choices = {
-        "format": (format, (AUTO, *FORMATS)),
-        "header": (header, HEADERS),
-        "quoting": (quoting, QUOTINGS),
-        "time_unit": (time_unit, (AUTO, *TIME_UNITS)),
-        "missing": (missing, MISSING),
-        "null_ids": (null_ids, NULL_IDS),
-        "user_ids": (user_ids, ID_TYPES),
-        "item_ids": (item_ids, ID_TYPES),
-    }
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise InputError(f"{name}={value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
-    said = {name for name, (value, _) in choices.items() if value != AUTO}
-    said |= {f"{role}_column" for role in columns}
-    said |= {
-        name
-        for name, value in (("separator", separator), ("encoding", encoding))
-        if value not in (None, AUTO)
-    }
-    found = files_of(source, format, columns.values())
+    check_source(source)
+    _, options, said = Asked.of(
+        format=format,
+        user_column=user_column,
+        item_column=item_column,
+        rating_column=rating_column,
+        timestamp_column=timestamp_column,
+        weight_column=weight_column,
+        separator=separator,
+        header=header,
+        quoting=quoting,
+        time_unit=time_unit,
+        encoding=encoding,
+        skip_bad_rows=skip_bad_rows,
+        missing=missing,
+        null_ids=null_ids,
+        user_ids=user_ids,
+        item_ids=item_ids,
+    )
+    found = files_of(source, format, options.columns.values())
     with unpacked(found.all, found.columns) as plain, ExitStack() as stack:
         texts: dict[Path, PlainText] = {}
 

@@ -14,6 +14,21 @@ import numpy as np
 
 from lightgcn_jax.data.canonical import canonical_order, edge_labels
 from lightgcn_jax.data.changes import CountChange
+from lightgcn_jax.data.described import (
+    GIVEN,
+    asked_shares,
+    check_filled,
+    counted,
+    dropped_note,
+    least_to_give,
+    leave_k_out_description,
+    ratio_description,
+    share_notes,
+    short_notes,
+    temporal_description,
+    unseen_error,
+    unseen_notes,
+)
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions
 from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, joined_weights, merge_pairs, new_rows
@@ -22,8 +37,6 @@ from lightgcn_jax.data.withholding import (
     check_ratios,
     codes_by_time,
     last_of_each_user,
-    least_to_give,
-    share_notes,
     shares_of_each_user,
     shuffled,
 )
@@ -137,7 +150,7 @@ def given_split(interactions: Interactions, unseen: Unseen = "keep") -> Split:
         )
     data = _ordered_pairs(interactions)
     assert data.parts is not None
-    return _assemble(data, data.parts, "split given by the files", unseen=unseen)
+    return _assemble(data, data.parts, GIVEN, unseen=unseen)
 
 
 def ratio_split(
@@ -167,9 +180,10 @@ def ratio_split(
     check_ratios(train, valid, test)
     data = _ordered_pairs(interactions)
     codes = shares_of_each_user(data.user_rows, shuffled(data, seed), valid, test)
-    description = f"random share of each user: {_shares(train, valid, test)}, seed {seed}"
-    asked = {} if allow_empty else _asked(valid, test)
-    notes = share_notes(data.user_rows, codes, _asked(valid, test))
+    description = ratio_description(train, valid, test, seed)
+    asked = asked_shares(valid, test)
+    notes = share_notes(np.bincount(data.user_rows), counted(codes), asked)
+    asked = {} if allow_empty else asked
     return _assemble(data, codes, description, notes, asked=asked, each_user=True)
 
 
@@ -214,11 +228,8 @@ def leave_k_out_split(
         codes, notes = codes_by_time(data, users, seed, assigned)
     else:
         codes, notes = assigned(shuffled(data, seed)), ()
-    if short := int(((counts > 0) & (withheld == 0)).sum()):
-        named = f"{short:,} of {int((counts > 0).sum()):,} users"
-        notes += (f"{named} with fewer than {2 * k + 1} interactions stay wholly in train",)
-    how = "latest" if latest else f"random, seed {seed}"
-    description = f"leave {k} out: {k} valid and {k} test interactions of each user, {how}"
+    notes += short_notes(counts, k)
+    description = leave_k_out_description(k, latest=latest, seed=seed)
     return _assemble(data, codes, description, notes, asked={"valid": 0.0, "test": 0.0})
 
 
@@ -258,10 +269,9 @@ def temporal_split(
         return shares_of_each_user(users, order, valid, test)
 
     codes, notes = codes_by_time(data, users, seed, assigned)
-    scope = "each user's history" if per_user else "all interactions"
-    description = f"temporal cut of {scope}: {_shares(train, valid, test)}"
-    asked = _asked(valid, test)
-    notes += share_notes(users, codes, asked) if per_user else ()
+    description = temporal_description(train, valid, test, per_user=per_user)
+    asked = asked_shares(valid, test)
+    notes += share_notes(np.bincount(users), counted(codes), asked) if per_user else ()
     return _assemble(data, codes, description, notes, unseen, asked, each_user=per_user)
 
 
@@ -333,66 +343,26 @@ def _assemble(
     dropped: dict[str, int] = dict.fromkeys(PARTS, 0)
     if is_unseen.any():
         withheld = int((codes != TRAIN).sum())
-        count = f"{_of(int(is_unseen.sum()), withheld)} valid and test interactions"
         if unseen == "error":
-            raise InputError(
-                f"{count} name a user or an item that no training interaction names; "
-                "keep or drop them by unseen='keep' or unseen='drop'"
-            )
+            raise unseen_error(int(is_unseen.sum()), withheld)
         if unseen == "drop":
             dropped = {
                 name: int((is_unseen & (codes == code)).sum()) for code, name in enumerate(PARTS)
             }
             codes = np.where(is_unseen, TEST + 1, codes)
-            notes = (*notes, f"{count} dropped: no training interaction names their user or item")
+            notes = (*notes, dropped_note(int(is_unseen.sum()), withheld))
     pairs = Pairs(users, items, data.weights)
     parts = {
         name: pairs.at(codes == code)
         for name, code in zip(PARTS, (TRAIN, VALID, TEST), strict=True)
     }
-    for name, share in (asked or {}).items():
-        if len(parts[name]):
-            continue
-        held = f"{len(data):,} interactions of {data.num_users:,} users"
-        most = int(np.bincount(users).max())
-        why = f"{held} (at most {most} of one user) are too few for this split"
-        if dropped[name]:
-            why = f"all its {dropped[name]:,} interactions name a user or an item that no training "
-            why += "interaction names, and unseen='drop' drops these"
-        elif each_user:
-            why = f"a user needs {least_to_give(share)} interactions to give it one, "
-            why += f"and of {held} nobody has more than {most}"
-        raise InputError(
-            f"{description}: {name} stays empty: {why}; choose other shares or another split, or "
-            "gather more interactions"
-        )
+    held = {name: len(part) for name, part in parts.items()}
+    counts = np.bincount(users, minlength=data.num_users)
+    check_filled(held, asked or {}, description, counts, dropped, each_user=each_user)
     of_data = {"report": data.report, "titles": data.titles}
     split = Split(data.users, data.items, **parts, description=description, **of_data)
     return replace(split, notes=(*notes, *_unseen_notes(split)))
 
 
 def _unseen_notes(split: Split) -> tuple[str, ...]:
-    """How many users and items of the withheld parts no training interaction names."""
-    notes = []
-    for part, kind in itertools.product(("valid", "test"), ("users", "items")):
-        rows, trained = getattr(getattr(split, part), kind), getattr(split.train, kind)
-        if unknown := len(np.setdiff1d(rows, trained)):
-            count = _of(unknown, len(np.unique(rows)))
-            notes.append(
-                f"{count} {part} {kind} have no training interaction; evaluation counts them apart"
-            )
-    return tuple(notes)
-
-
-def _of(count: int, total: int) -> str:
-    return f"{count:,} of {total:,} ({count / total:.0%})"
-
-
-def _shares(train: float, valid: float, test: float) -> str:
-    return f"train {train:g}, valid {valid:g}, test {test:g}"
-
-
-def _asked(valid: float, test: float) -> dict[str, float]:
-    """The parts whose share is above 0, which the user wants to find filled."""
-    shares = {"valid": valid, "test": test}
-    return {name: share for name, share in shares.items() if share > 0}
+    return unseen_notes(split.train, {name: getattr(split, name) for name in PARTS[1:]})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lightgcn_jax.data.cells import Columns, Rows, collected, columns_of
+from lightgcn_jax.data.cells import Columns, Rows, Unjudged, collected
 from lightgcn_jax.data.reading import AUTO, NONE, Options, Reading
 from lightgcn_jax.data.roles import roles_by_name
 from lightgcn_jax.data.text import POLARS_ERRORS, refuse_foreign
@@ -25,6 +25,19 @@ def read_parquet(path: Path, options: Options) -> Columns:
 
     Raises:
         InputError: It is no such table, or a row does not fit.
+    """
+    return parquet_rows(path, options).judged()
+
+
+def parquet_rows(path: Path, options: Options) -> Unjudged:
+    """The rows of a Parquet table.
+
+    Args:
+        path: The file.
+        options: What the caller says of it.
+
+    Raises:
+        InputError: It is no such table, or its columns do not fit.
     """
     options.refuse(path, "parquet", separator=None, header=AUTO, quoting=NONE, encoding=AUTO)
     try:
@@ -68,11 +81,7 @@ def read_parquet(path: Path, options: Options) -> Columns:
         by_name=roles.assumed,
         place="row",
     )
-    columns = columns_of(rows, options, Reading(path.name, settings, notes=tuple(notes)))
-    if stored_times and columns.timestamps is not None:
-        read_as = {**columns.reading.settings, "time_unit": "dates"}
-        columns = replace(columns, reading=replace(columns.reading, settings=read_as))
-    return columns
+    return Unjudged(rows, options, Reading(path.name, settings, notes=tuple(notes)), stored_times)
 
 
 def _type_fault(role: str, type_: pl.DataType) -> str | None:

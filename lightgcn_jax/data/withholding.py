@@ -4,17 +4,62 @@ What is drawn depends on the seed and on who met what, not on rows, names or the
 see :mod:`lightgcn_jax.data.canonical`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lightgcn_jax.data.canonical import canonical_order, mixed
+from lightgcn_jax.data.described import moment_notes
+from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions
-from lightgcn_jax.data.pairs import PARTS, new_rows, pair_keys
+from lightgcn_jax.data.pairs import new_rows, pair_keys
 from lightgcn_jax.errors import InputError
 
-# A part's share may miss what was asked for by so much, as a share of that, before it is said.
-_FAR_FROM_SHARE = 0.2
+
+class Places(NamedTuple):
+    """Where users and items stand in an order that no name has a say in.
+
+    Attributes:
+        users: int32[U], the place of each user.
+        items: int32[I], the place of each item.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def of(
+        cls, users: IdMap, items: IdMap, user_rows: Any, item_rows: Any, labels: Any = None
+    ) -> "Places":
+        """The places that :func:`canonical_order` gives.
+
+        Args:
+            users: U external user ids.
+            items: I external item ids.
+            user_rows: int[E], as that function takes them.
+            item_rows: int[E], likewise.
+            labels: what tells edges apart, likewise.
+        """
+        orders = canonical_order(users, items, user_rows, item_rows, labels)
+        return cls(
+            new_rows("users", orders[0], len(users)), new_rows("items", orders[1], len(items))
+        )
+
+    def draws(self, users: np.ndarray, items: np.ndarray, seed: int) -> np.ndarray:
+        """A random word for each pair; it depends on no name and no row.
+
+        Args:
+            users: int[n], rows.
+            items: int[n], rows.
+            seed: the same seed gives the same words.
+
+        Returns:
+            uint32[n].
+        """
+        keys = pair_keys(self.users[users], self.items[items]).view(np.uint64)
+        stream = mixed(np.array([seed % 2**64], np.uint64))
+        return (mixed(keys ^ stream) >> np.uint64(32)).astype(np.uint32)
 
 
 def shuffled(data: Interactions, seed: int) -> np.ndarray:
@@ -27,8 +72,34 @@ def shuffled(data: Interactions, seed: int) -> np.ndarray:
     Returns:
         int[E], a permutation.
     """
-    draws = _draws(data, seed, None)
-    return np.argsort(data.user_rows.astype(np.int64) << 32 | draws, kind="stable")
+    return shuffled_by(data.user_rows, _draws(data, seed, None))
+
+
+def shuffled_by(users: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Puts every user's interactions in the order of random words, the users in theirs.
+
+    Args:
+        users: int[E], ascending.
+        draws: uint32[E].
+
+    Returns:
+        int[E], a permutation.
+    """
+    return np.argsort(users.astype(np.int64) << 32 | draws, kind="stable")
+
+
+class TimedCodes(NamedTuple):
+    """The parts of interactions by time.
+
+    Attributes:
+        codes: uint8[E].
+        several: users with several interactions at one moment.
+        drawn: interactions at a moment that a cut goes through.
+    """
+
+    codes: np.ndarray
+    several: int = 0
+    drawn: int = 0
 
 
 def codes_by_time(
@@ -50,11 +121,34 @@ def codes_by_time(
         InputError: There are no times.
     """
     times = _times(data)
-    order = np.lexsort((times, users))
+    found = timed_codes(
+        times, users, data.user_rows, assign, lambda members: _draws(data, seed, times)[members]
+    )
+    known = int((np.bincount(data.user_rows) > 0).sum())
+    return found.codes, moment_notes(found.several, known, found.drawn, seed)
+
+
+def timed_codes(
+    times: np.ndarray,
+    histories: np.ndarray,
+    users: np.ndarray,
+    assign: Callable[[np.ndarray], np.ndarray],
+    draws: Callable[[np.ndarray], np.ndarray],
+) -> TimedCodes:
+    """As :func:`codes_by_time`, of columns.
+
+    Args:
+        times: float64[E].
+        histories: int[E], ascending: whose history each interaction belongs to.
+        users: int[E], whose each is.
+        assign: From an order of the interactions, int[E], to the part of each, uint8[E].
+        draws: From some interactions, int[n], to their random words, uint32[n].
+    """
+    order = np.lexsort((times, histories))
     codes = assign(order)
-    same = _same_as_before(users, times, order)
+    same = _same_as_before(histories, times, order)
     if not same.any():
-        return codes, ()
+        return TimedCodes(codes)
     moments = np.cumsum(~same)
     ranked = codes[order]
     parted = moments[1:][same[1:] & (ranked[1:] != ranked[:-1])]
@@ -62,20 +156,11 @@ def codes_by_time(
     drawn = np.flatnonzero(np.isin(moments, parted)) if len(parted) else parted
     if len(drawn):
         members = order[drawn]
-        draws = _draws(data, seed, times)[members]
-        order[drawn] = members[np.lexsort((draws, moments[drawn]))]
+        order[drawn] = members[np.lexsort((draws(members), moments[drawn]))]
         codes = assign(order)
     same[:-1] |= same[1:]
-    several = _users_with_several(moments[same], data.user_rows[order[same]])
-    if not several and not len(drawn):
-        return codes, ()
-    known = int((np.bincount(data.user_rows) > 0).sum())
-    note = (
-        f"{several:,} of {known:,} users have several interactions at one moment; of "
-        f"{len(drawn):,} interactions at a moment that a cut goes through, seed {seed} decides the "
-        "part"
-    )
-    return codes, (note,)
+    several = _users_with_several(moments[same], users[order[same]])
+    return TimedCodes(codes, several, len(drawn))
 
 
 def _users_with_several(moments: np.ndarray, users: np.ndarray) -> int:
@@ -86,16 +171,22 @@ def _users_with_several(moments: np.ndarray, users: np.ndarray) -> int:
 
 def _draws(data: Interactions, seed: int, labels: np.ndarray | None) -> np.ndarray:
     """A random word for each pair, uint32[E]; it depends on no name and no row."""
+    check_seed(seed)
+    rows = data.user_rows, data.item_rows
+    return Places.of(data.users, data.items, *rows, labels).draws(*rows, seed)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Args:
+        seed: an integer of 0 or more.
+
+    Raises:
+        InputError: it is below 0.
+    """
     if seed < 0:
         raise InputError(f"seed: expected an integer of 0 or more, got {seed}")
-    user_order, item_order = canonical_order(
-        data.users, data.items, data.user_rows, data.item_rows, labels
-    )
-    user_places = new_rows("users", user_order, data.num_users)
-    item_places = new_rows("items", item_order, data.num_items)
-    keys = pair_keys(user_places[data.user_rows], item_places[data.item_rows]).view(np.uint64)
-    stream = mixed(np.array([seed % 2**64], np.uint64))
-    return (mixed(keys ^ stream) >> np.uint64(32)).astype(np.uint32)
 
 
 def _same_as_before(users: np.ndarray, times: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -104,39 +195,6 @@ def _same_as_before(users: np.ndarray, times: np.ndarray, order: np.ndarray) -> 
     same = np.zeros(len(order), bool)
     same[1:] = (ranked_users[1:] == ranked_users[:-1]) & (ranked_times[1:] == ranked_times[:-1])
     return same
-
-
-def share_notes(
-    users: np.ndarray, codes: np.ndarray, asked: Mapping[str, float]
-) -> tuple[str, ...]:
-    """What a part holds where rounding each user's share makes it another than was asked for.
-
-    Args:
-        users: int[E].
-        codes: uint8[E], the part of each interaction.
-        asked: The shares that were asked for, by part.
-    """
-    counts = np.bincount(users)
-    counts, notes = counts[counts > 0], []
-    for name, share in asked.items():
-        held = float((codes == PARTS.index(name)).mean())
-        if abs(held - share) > _FAR_FROM_SHARE * share:
-            least = least_to_give(share)
-            notes.append(
-                f"{name} holds {held:.1%} of the interactions, {share:.1%} was asked for: shares "
-                f"are of each user and rounded, and {int((counts < least).sum()):,} of "
-                f"{len(counts):,} users have fewer than {least} interactions and give it none"
-            )
-    return tuple(notes)
-
-
-def least_to_give(share: float) -> int:
-    """The interactions that a user needs to give one to a part.
-
-    Args:
-        share: The part's share of each user, above 0.
-    """
-    return max(2, int(np.ceil(0.5 / share - 1e-9)))
 
 
 def check_ratios(train: float, valid: float, test: float) -> None:

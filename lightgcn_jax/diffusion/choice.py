@@ -34,7 +34,8 @@ _EXPERIMENTAL = ("pallas",)
 # Compiled ahead of time for TPU, buckets take 10 to 20 s, a scatter takes 2.
 _ENTRIES_TO_BUCKET = 20_000
 # Fewer edges leave less to gain than the ordering costs: a second for a million edges.
-_EDGES_TO_ORDER = 300_000
+EDGES_TO_ORDER = 300_000
+"""Edges from which an order of the rows pays."""
 _ORDERED = ("native", "csr")
 PLATFORMS = ("cpu", "gpu", "tpu")
 
@@ -165,6 +166,6 @@ def choose_ordering(
     if backend not in _ORDERED:
         known = " and ".join(_ORDERED)
         return Choice("none", f"orderings are measured with {known} only, not with {backend}")
-    if num_edges < _EDGES_TO_ORDER:
+    if num_edges < EDGES_TO_ORDER:
         return Choice("none", f"a table of so few nodes is near the caches: {num_edges:,} edges")
     return Choice("co-clustering", f"rows read together come to lie together: {num_edges:,} edges")

@@ -12,7 +12,7 @@ from lightgcn_jax.evaluation.cold import Cold, ColdCounts, PopularForCold, cold_
 from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.evaluation.ranking import ready_scorer
 from lightgcn_jax.evaluation.scorer import Scorer
-from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
+from lightgcn_jax.graph.bipartite import CsrRows, rows_of_users
 
 
 class EvaluationSets(NamedTuple):
@@ -82,7 +82,7 @@ def evaluation_sets(split: Split, cold: Cold = "skip") -> EvaluationSets:
     """
 
     def rows(pairs: Pairs) -> CsrRows:
-        return csr_rows(pairs.users, pairs.items, len(split.users))
+        return rows_of_users(pairs, len(split.users))
 
     def found(pairs: Pairs) -> CsrRows:
         if cold == "skip":

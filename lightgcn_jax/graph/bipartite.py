@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lightgcn_jax.arrays import Array, Float, Int
-from lightgcn_jax.data.pairs import check_rows, new_rows
+from lightgcn_jax.data.pairs import MappedPairs, Pairs, SortedRows, check_rows, new_rows
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.data.weights import check_weights
 from lightgcn_jax.errors import InputError
@@ -195,7 +195,8 @@ def csr_rows(
     width = int(columns.max(initial=0)) + 1
     keys = rows * width + columns
     if weights is None:
-        keys.sort()
+        if (keys[1:] < keys[:-1]).any():  # Pairs of a split are sorted already.
+            keys.sort()
     else:
         order = np.argsort(keys)
         keys, weights = keys[order], weights[order]
@@ -368,4 +369,25 @@ def training_graph(split: Split) -> BipartiteGraph:
     """
     sizes = {"num_users": len(split.users), "num_items": len(split.items)}
     train = split.train
+    if isinstance(train, MappedPairs):
+        by_user, by_item = _as_they_are(train.by_user), _as_they_are(train.by_item)
+        return BipartiteGraph(by_user, by_item, **sizes, num_edges=len(train))
     return BipartiteGraph.from_pairs(train.users, train.items, **sizes, weights=train.weights)
+
+
+def rows_of_users(pairs: Pairs, num_users: int) -> CsrRows:
+    """The items of each user; what is sorted already is not sorted again.
+
+    Args:
+        pairs: of users and items, weights left aside.
+        num_users: U.
+    """
+    if isinstance(pairs, MappedPairs):
+        return _as_they_are(pairs.by_user)
+    return csr_rows(pairs.users, pairs.items, num_users)
+
+
+def _as_they_are(rows: SortedRows) -> CsrRows:
+    lengths = np.diff(rows.offsets)
+    offsets, columns = map(jnp.asarray, rows)
+    return CsrRows(offsets, columns, longest=int(lengths.max(initial=0)))

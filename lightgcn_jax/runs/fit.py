@@ -30,7 +30,7 @@ from lightgcn_jax.runs.closed_form import fit_closed_form
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import gone_unless_begun, resumable
 from lightgcn_jax.runs.loading import load_params, load_scorer
-from lightgcn_jax.runs.node_order import in_training_order
+from lightgcn_jax.runs.node_order import in_training_order, is_arranged
 from lightgcn_jax.runs.own_objects import check_complete
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
@@ -142,7 +142,8 @@ def fit(
 
     The rows of the run's split stand in another order than those of ``split``: one that does not
     depend on how users and items are called, so that no figure does, and for a large graph one in
-    which training is faster. Read embeddings by the run's own id maps, ``result.split.users``.
+    which training is faster. Read embeddings by the run's own id maps, ``result.split.users``. The
+    rows of a prepared folder (:func:`lightgcn_jax.open_prepared`) stand in such an order already.
 
     Args:
         split: a split from :mod:`lightgcn_jax.data`; the protocol decides which part does what.
@@ -193,7 +194,8 @@ def fit(
         if note:
             reporter.noted(note)
     check_ks(config, len(split.items))
-    split = split if initial is not None else split.in_canonical_order()
+    arranged = initial is not None or is_arranged(split, config)
+    split = split if arranged else split.in_canonical_order()
     split = apply_protocol(split, config.protocol)
     progress = Progress.start(config.seeds)
     arrays = None if initial is None else TrainArrays.start(initial)

@@ -6,15 +6,13 @@ beside them by the kinds here, with the way to the field in the message.
 
 from __future__ import annotations
 
-from typing import Any
-
-from lightgcn_jax.data import PARTS, CountChange
+from lightgcn_jax.data import PARTS
+from lightgcn_jax.data.changes import CHANGE
 from lightgcn_jax.data.protocol import Protocol
 from lightgcn_jax.evaluation.cold import Cold, ColdCounts
 from lightgcn_jax.fields import (
     ANYTHING,
     TEXT,
-    Kind,
     at_least,
     list_of,
     number,
@@ -32,16 +30,11 @@ FIGURES = table_of(number())
 """Metrics by name."""
 
 
-def _change(value: Any) -> CountChange:
-    step, *counts = value
-    return CountChange(TEXT.convert(step), *map(COUNT.convert, counts))
-
-
 _SPLIT = record(
     {
         "description": TEXT,
         "notes": list_of(TEXT),
-        "report": list_of(Kind("a step and six counts", _change)),
+        "report": list_of(CHANGE),
     }
 )
 SETTINGS = record(

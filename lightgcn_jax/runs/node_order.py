@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from jax.sharding import Mesh
 
+from lightgcn_jax.data.pairs import MappedPairs
+from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend, choose_ordering
 from lightgcn_jax.graph import node_order, training_graph
-from lightgcn_jax.settings.config import TrainConfig
+from lightgcn_jax.settings.config import Config, TrainConfig
 from lightgcn_jax.sharding import balanced
 from lightgcn_jax.sharding.mesh import MODEL
 
@@ -33,7 +35,23 @@ def in_training_order(split: Split, config: TrainConfig, mesh: Mesh | None = Non
         config: the settings of a trained model.
         mesh: the devices that tables are shared out over.
     """
-    ordering = training_ordering(config, len(split.train))
+    ordering = "none" if is_arranged(split, config) else training_ordering(config, len(split.train))
     order = None if ordering == "none" else node_order(training_graph(split), ordering)
     split = split if order is None else split.reordered(*order)
     return split if mesh is None else balanced(split, mesh.shape[MODEL])
+
+
+def is_arranged(split: Split, config: Config) -> bool:
+    """Whether rows stand in the order of training already, as those of a prepared folder do.
+
+    They do not where the protocol makes other training pairs, or the settings want another order.
+
+    Args:
+        split: before the protocol is applied.
+        config: the settings.
+    """
+    if not isinstance(split.train, MappedPairs):
+        return False
+    as_it_is = apply_protocol(split, config.protocol).train is split.train
+    wanted = config.ordering if isinstance(config, TrainConfig) else "none"
+    return as_it_is and wanted in ("auto", split.train.ordering)

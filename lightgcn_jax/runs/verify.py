@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from lightgcn_jax.data.folders import PREPARED
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.parted import PARTED
 from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, checkpoint_states
 from lightgcn_jax.sums import NAME, State, verified
 
-_WHAT = ("config.json", "sweep.json", NAME)
+_WHAT = ("config.json", "sweep.json", PREPARED, PARTED, NAME)
 OPTUNAS_LOCKS = re.compile(r"optuna\.log\.lock([0-9a-f-]+\.rename)?")
 """Links by which Optuna locks its log: earlier versions let it, and their killed processes left
 them, the latter while a lock was given back."""
@@ -45,8 +47,8 @@ class Verified(NamedTuple):
 
 
 def verify(path: Path | str) -> Verified:
-    """Read all files of a finished run or sweep, an index or a folder to pass on, and compare their
-    sums with those written.
+    """Read all files of a finished run or sweep, an index, a folder to pass on, a prepared folder
+    or a table in parts, and compare their sums with those written.
 
     Args:
         path: its directory.
@@ -59,7 +61,10 @@ def verify(path: Path | str) -> Verified:
     """
     path = Path(path)
     if not any((path / name).is_file() for name in _WHAT):
-        raise InputError(f"{path}: expected the directory of a run, a sweep or an index")
+        raise InputError(
+            f"{path}: expected the directory of a run, a sweep or an index, a prepared folder "
+            "or a table in parts, got another"
+        )
     refuse_links(path, OPTUNAS_LOCKS)
     runs = [one for one in (path / "best", path / "best-refit") if one.is_dir()]
     files: dict[str, State] = {}

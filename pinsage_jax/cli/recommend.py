@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from lightgcn_jax.cli.asking import Asking
+from lightgcn_jax.cli.asking import Asking, fingerprint_of
 from lightgcn_jax.cli.console import results
 from lightgcn_jax.cli.runs import Ids, RunPath, plain, ranked_table
 from pinsage_jax.estimators.recommending import ContextRecommender
@@ -35,7 +35,7 @@ class Recommend:
         asked = asking.ids()
         recommender = ContextRecommender.from_run(self.run_path)
         if not self.items:
-            return asking.answer(recommender, asked, None)
+            return asking.answer(recommender, asked, None, {"run": fingerprint_of(self.run_path)})
         filters = {"among": asking.among or None, "exclude": asking.exclude or None}
         found = recommender.recommend_from(self.items, asking.k, not asking.include_seen, **filters)
         if asking.json:

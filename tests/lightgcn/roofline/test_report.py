@@ -148,7 +148,7 @@ def test_for_another_target_nothing_runs(graph):
 @pytest.mark.parametrize("worth_it", [True, False])
 def test_auto_reports_the_ordering_that_it_names(graph, worth_it, monkeypatch):
     edges = graph.num_edges + (not worth_it)
-    monkeypatch.setattr(choice, "_EDGES_TO_ORDER", edges)
+    monkeypatch.setattr(choice, "EDGES_TO_ORDER", edges)
     applied = []
 
     def recorded(graph, **arguments):
