@@ -32,9 +32,11 @@ class Interrupted(Exception):
         status: the exit status of a process that ends by it.
     """
 
-    def __init__(self, message: str, signal_number: int = signal.SIGINT):
+    def __init__(
+        self, message: str, signal_number: int = signal.SIGINT, *, status: int | None = None
+    ):
         super().__init__(message)
-        self.status = 128 + signal_number
+        self.status = 128 + signal_number if status is None else status
 
     def saying(self, message: str) -> Interrupted:
         """The same with another message, of a larger piece of work.
@@ -42,7 +44,7 @@ class Interrupted(Exception):
         Args:
             message: how to go on.
         """
-        return Interrupted(message, self.status - 128)
+        return Interrupted(message, status=self.status)
 
 
 class Request:
@@ -66,6 +68,8 @@ class _Watch:
         self.taken_over = False
         self.waiting: Request | None = None
         self.how: list[str] = []
+        self.output = 2
+        self.says_that_it_waits = True
         self.cleanups: list[Callable[[], None]] = []
 
 
@@ -87,6 +91,17 @@ def take_over() -> None:
     threading.Thread(target=_look, args=(readable,), name="interrupts", daemon=True).start()
 
 
+def write_to(output: int, *, says_that_it_waits: bool) -> None:
+    """Where the lines of this module go.
+
+    Args:
+        output: a file's number, for the process's standard error.
+        says_that_it_waits: whether a first signal is answered by a line; of several processes that
+            get it, one should.
+    """
+    _watch.output, _watch.says_that_it_waits = output, says_that_it_waits
+
+
 def _look(readable: int) -> None:
     while numbers := os.read(readable, 16):
         for number in numbers:
@@ -98,7 +113,8 @@ def _take(number: int) -> None:
     request = _watch.waiting
     if request is not None and not request:
         request.signal_number = number
-        _write("stopping after the steps under way; once more stops at once")
+        if _watch.says_that_it_waits:
+            _write("stopping after the steps under way; once more stops at once")
         return
     for cleanup in _watch.cleanups:
         with contextlib.suppress(Exception):
@@ -110,9 +126,9 @@ def _take(number: int) -> None:
 def _write(line: str) -> None:
     """Past Python's buffers, which the main thread may hold."""
     # A progress bar may stand on the line of a terminal.
-    before = f"{_SHOW_CURSOR}\n" if os.isatty(2) else ""
+    before = f"{_SHOW_CURSOR}\n" if os.isatty(_watch.output) else ""
     with contextlib.suppress(OSError):
-        os.write(2, f"{before}{printable(line)}\n".encode(errors="replace"))
+        os.write(_watch.output, f"{before}{printable(line)}\n".encode(errors="replace"))
 
 
 def before_exit(cleanup: Callable[[], None]) -> Callable[[], None]:

@@ -27,6 +27,7 @@ STAGES = [
     "allocator",
     "memory",
     "caches",
+    "processes",
     "data",
     "graph",
     "diffusion",

@@ -6,10 +6,10 @@ import contextlib
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lightgcn_jax.interrupts import Interrupted, explained
+from lightgcn_jax.processes.joining import if_lost
 from lightgcn_jax.runs.directory import RunDirectory
 
 
@@ -21,20 +21,26 @@ def way_on(when: str, how: str, directory: RunDirectory | None) -> str:
         how: what resuming the run does: it goes on, or starts again.
         directory: the run's, if it has one.
     """
+    return f"{when}; {_way(how, directory)}"
+
+
+def _way(how: str, directory: RunDirectory | None) -> str:
     if directory is None:
-        return f"{when}; nothing was written, the run had no directory"
+        return "nothing was written, the run had no directory"
     path = shlex.quote(str(directory.path))
-    return f"{when}; {how} with: lightgcn-jax train --resume {path}"
+    return f"{how} with: lightgcn-jax train --resume {path}"
 
 
-def resumable(directory: RunDirectory | None, how: str = "go on") -> AbstractContextManager[None]:
-    """Say how to go on, while the block runs, if it is broken off.
+@contextlib.contextmanager
+def resumable(directory: RunDirectory | None, how: str = "go on") -> Iterator[None]:
+    """Say how to go on, while the block runs, if it is broken off or another process is lost.
 
     Args:
         directory: the run's, if it has one.
         how: what resuming the run does: it goes on, or starts again.
     """
-    return explained(way_on("interrupted", how, directory))
+    with explained(way_on("interrupted", how, directory)), if_lost(_way(how, directory)):
+        yield
 
 
 @contextlib.contextmanager
