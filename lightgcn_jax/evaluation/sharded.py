@@ -133,10 +133,11 @@ def rank_sharded(
         # Few programs are compiled where capacities are rounded up.
         capacity = max(1, 1 << (capacity - 1).bit_length())
         shared = _shared(seen, ready)
+    filled = scorer.scorer.items.shape[0] // scorer.shards
     static = {
         "k": k,
         "each": ready.items_a_shard,
-        "width": min(ready.group, group_width(scorer.scorer.items.shape[0] // scorer.shards, k)),
+        "width": min(ready.group, group_width(filled, min(k, filled))),
         "longest": 0 if seen is None else seen.longest,
         "capacity": capacity,
     }
