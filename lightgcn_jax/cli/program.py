@@ -121,7 +121,7 @@ def _run(program: Program, argv: Sequence[str] | None) -> int:
             if processes is not None:
                 if (call.device or "").isdecimal():
                     raise InputError("--device: expected a platform beside --coordinator")
-                join(processes)
+                join(processes, call.device)
             if call.device is not None:
                 choose_device(call.device)
             from lightgcn_jax.asked import asked_for  # not for a line of help

@@ -24,7 +24,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
 from lightgcn_jax.evaluation.parts import evaluation_sets
 from lightgcn_jax.evaluation.popularity import popularity_figures
-from lightgcn_jax.processes import is_first, several
+from lightgcn_jax.processes import is_first, of_the_first, several
 from lightgcn_jax.runs import (
     ConsoleReporter,
     FitResult,
@@ -162,6 +162,7 @@ class Train:
             raise InputError("--from: expected the new data as well, by --data or --dataset")
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         self._check_place(out)
+        out = Path(of_the_first(str(out)))  # whose name may tell the time
         config = self._config()
         old = {} if self.from_run is None else columns_read(RunDirectory.open(self.from_run).data)
         quiet = self.quiet or not is_first()

@@ -334,10 +334,12 @@ def queries_at_once(ready: ReadyScorer | ReadySharded) -> int:
     Args:
         ready: what ranks.
     """
+    scorer: Any = ready.scorer
+    places, shards = None, 1
     if isinstance(ready, ReadySharded):  # a shard holds the scores of its own items alone
-        scorer, places, shards = ready.scorer.scorer, None, ready.scorer.shards
+        scorer, shards = scorer.scorer, scorer.shards
     else:
-        scorer, places, shards = ready.scorer, ready.places, 1
+        places = ready.places
     tables = tables_of_one_pass(scorer, places)
     if tables is not None and runs_by_default():
         most = shards * _BLOCK_PRODUCTS // max(1, tables.items.size)

@@ -154,7 +154,7 @@ def _shared(seen: CsrRows, ready: ReadySharded) -> _SharedRows:
     shard_of = columns // each
     most = max(1, int(np.bincount(shard_of, minlength=scorer.shards).max()))
 
-    @functools.lru_cache(1)
+    @functools.cache
     def of_shard(shard: int) -> tuple[np.ndarray, np.ndarray]:
         here = shard_of == shard
         counts = np.bincount(users[here], minlength=seen.num_rows)
@@ -164,9 +164,11 @@ def _shared(seen: CsrRows, ready: ReadySharded) -> _SharedRows:
 
     def placed(which: int, width: int) -> Array:
         sharding = NamedSharding(scorer.mesh, PartitionSpec(scorer.axis))
-        return jax.make_array_from_callback(
-            (scorer.shards, width), sharding, lambda at: of_shard(at[0].start or 0)[which][None]
-        )
+
+        def part(at: Any) -> np.ndarray:
+            return of_shard(at[0].start or 0)[which][None]
+
+        return jax.make_array_from_callback((scorer.shards, width), sharding, part)
 
     return _SharedRows(placed(0, seen.num_rows + 1), placed(1, most))
 

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -25,7 +26,7 @@ _FLAGS = ("coordinator", "processes", "process-id")
 _AUTO = "auto"
 _MEETING_SECONDS = 300
 """How long a process waits for the others to start."""
-_HEARTBEAT_SECONDS = 30
+_HEARTBEAT_SECONDS = 45
 """A process that is not heard of for so long is lost."""
 _LEAVING_SECONDS = 60
 _LOST = "error: a process of this run was lost{which}, so this one ends"
@@ -42,12 +43,12 @@ class Wanted(NamedTuple):
 
     Attributes:
         coordinator: host and port of the first one; None where JAX is to find all of it.
-        count: how many there are.
+        number: how many there are.
         own: the number of this one, from 0 on.
     """
 
     coordinator: str | None
-    count: int | None
+    number: int | None
     own: int | None
 
 
@@ -98,26 +99,29 @@ def wanted_of(given: Mapping[str, str]) -> Wanted | None:
     return Wanted(coordinator, count, own)
 
 
-def join(wanted: Wanted) -> None:
+def join(wanted: Wanted, platform: str | None = None) -> None:
     """Meet the other processes; before JAX is asked for devices.
 
     Args:
         wanted: which they are.
+        platform: the one to compute on; None for JAX's own choice.
 
     Raises:
-        InputError: JAX finds no cluster around this process.
+        InputError: JAX finds no cluster around this process, or some have more devices than others.
     """
     import jax  # not before a command line is found to be in order
 
     where = "" if wanted.coordinator is None else f" at {wanted.coordinator}"
     _hold_output(
-        f"error: the {wanted.count or ''} processes did not meet{where}; start each once, with a "
+        f"error: the {wanted.number or ''} processes did not meet{where}; start each once, with a "
         f"--process-id of its own, within {_MEETING_SECONDS // 60} minutes".replace("the  ", "the ")
     )
     config: Any = jax.config
     # Signals are this program's own affair (lightgcn_jax.interrupts).
     config.update("jax_enable_preemption_service", False)
     config.update("jax_cpu_collectives_implementation", "gloo")
+    if platform is not None:
+        config.update("jax_platforms", platform)
     try:
         jax.distributed.initialize(
             *wanted,
@@ -136,6 +140,10 @@ def join(wanted: Wanted) -> None:
     _state.joined = True
     _tell_herald(_state.of_loss)
     write_to(sys.stderr.fileno(), says_that_it_waits=jax.process_index() == 0)
+    devices = Counter(device.process_index for device in jax.devices())
+    if len({*devices.values()}) > 1:
+        counts = ", ".join(str(devices[at]) for at in sorted(devices))
+        raise InputError(f"processes: expected as many devices in each, got {counts}")
 
 
 @contextlib.contextmanager
@@ -267,7 +275,12 @@ def _hold_output(of_loss: str) -> None:
 
 
 @before_exit
-def _tell_herald(word: str = "fine") -> None:
+def _all_is_well() -> None:
+    """A signal ends the process on purpose."""
+    _tell_herald("fine")
+
+
+def _tell_herald(word: str) -> None:
     if _state.pipe is not None:
         with contextlib.suppress(OSError):
             os.write(_state.pipe, b"\0" + word.encode(errors="replace") + b"\n")

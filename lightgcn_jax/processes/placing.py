@@ -27,7 +27,7 @@ def on_every_device(tree: _Tree, mesh: Mesh) -> _Tree:
     def put(leaf: Any) -> Any:
         if getattr(getattr(leaf, "sharding", None), "mesh", None) == mesh:
             return leaf
-        if jax.dtypes.issubdtype(getattr(leaf, "dtype", np.dtype(float)), jax.dtypes.prng_key):
+        if jax.numpy.issubdtype(getattr(leaf, "dtype", np.dtype(float)), jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, everywhere, lambda at: whole[at])

@@ -237,7 +237,7 @@ def resume(
             if optimizer is None
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
-    held = directory.locked() if is_first() else nullcontext()
+    held, trainer = directory.locked() if is_first() else nullcontext(), None
     with telling(), held, resumable(directory):
         if isinstance(config, TrainConfig):
             split = directory.split
@@ -246,11 +246,12 @@ def resume(
             check_same_run(split, config, mesh, directory.also_seen)
         if is_first():
             directory.begin_again()
-        if isinstance(config, TrainConfig):
+        if trainer is not None:
             if not checkpoint_folders(directory.checkpoints):
                 reporter.noted("no checkpoint yet: the run starts again")
             trained = train_on(trainer, directory, reporter)
         else:
+            assert isinstance(config, ClosedFormConfig)
             trained = fit_closed_form(directory.split, config, directory, reporter)
         return FitResult(
             config, directory.split, *trained, directory.path, also_seen=directory.also_seen

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import check_array
-from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, Tables
+from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer
 from lightgcn_jax.evaluation.sharded import ShardedTables
 from lightgcn_jax.models import Model, Score, split_nodes
 from lightgcn_jax.models.heads import HeadScorer
@@ -41,7 +41,7 @@ def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> S
     return strategies.score.scorer(users, items, params.head)
 
 
-def sharded_scorer(scorer: Tables, layout: Layout) -> ShardedTables | Tables:
+def sharded_scorer(scorer: Any, layout: Layout) -> Any:
     """What ranks on a mesh: each device its own items, where the score looks at one at a time.
 
     Args:
@@ -57,14 +57,14 @@ def sharded_scorer(scorer: Tables, layout: Layout) -> ShardedTables | Tables:
     return whole_scorer(scorer, layout)
 
 
-def whole_scorer(scorer: Tables, layout: Layout) -> Tables:
+def whole_scorer(scorer: Any, layout: Layout) -> Any:
     """What ranks without the mesh: tables of the users and items that there are, on the host.
 
     Args:
         scorer: what :func:`make_scorer` gave on a mesh.
         layout: where the nodes lie.
     """
-    own: Any = jax.tree.map(on_host, scorer)
+    own = jax.tree.map(on_host, scorer)
     users, items = layout.num_users, layout.num_items
     return own.replace(queries=own.queries[:users], items=own.items[:items])
 

@@ -16,7 +16,6 @@ import optax
 from jax.sharding import Mesh
 
 from lightgcn_jax.allocator import give_back_unused
-from lightgcn_jax.arrays import default_device
 from lightgcn_jax.data import Split
 from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
@@ -44,12 +43,7 @@ from lightgcn_jax.runs.programs import programs_of
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
-from lightgcn_jax.runs.scorers import (
-    kept_params,
-    sharded_scorer,
-    tensors_of,
-    whole_scorer,
-)
+from lightgcn_jax.runs.scorers import kept_params, sharded_scorer, tensors_of, whole_scorer
 from lightgcn_jax.runs.selection import check_selection
 from lightgcn_jax.runs.summary import (
     mesh_figures,
@@ -117,7 +111,8 @@ class Trainer:
             optimizer,
             shared=optimizer is None and not own_objects(config),
         )
-        self._writes = directory is not None and is_first()
+        # Of several processes the first one writes.
+        self._own = directory if is_first() else None
         seeds = jnp.array([replica.config.seed for replica in self.replicas])
         # One stream each for initial embeddings, steps and epoch shuffles.
         self._init_keys, self._step_keys, self._shuffle_keys = (
@@ -286,8 +281,8 @@ class Trainer:
             arrays = self._select_best(arrays, progress, records, part)
             progress.evaluate_seconds += time.perf_counter() - start
         progress.history += records
-        if self.directory is not None and self._writes:
-            self.directory.append_metrics(records)
+        if self._own is not None:
+            self._own.append_metrics(records)
         self.reporter.epoch_ended(records)
         return arrays
 
@@ -302,7 +297,7 @@ class Trainer:
         if self.layout is None:
             return scorer
         if self.sets.ranks_by_popularity:
-            return jax.device_put(whole_scorer(scorer, self.layout), default_device())
+            return whole_scorer(scorer, self.layout)
         return sharded_scorer(scorer, self.layout)
 
     def _select_best(
@@ -325,7 +320,8 @@ class Trainer:
         self.reporter.evaluated(records, improved=any(improved))
         if not any(improved):
             return arrays
-        best = self._programs.keep_best(arrays.best, arrays.states.params, np.asarray(improved))
+        chosen: Any = np.asarray(improved)  # of NumPy, it belongs to the devices of all processes
+        best = self._programs.keep_best(arrays.best, arrays.states.params, chosen)
         return arrays._replace(best=best)
 
     def _save(self, arrays: TrainArrays, progress: Progress) -> None:
@@ -336,9 +332,9 @@ class Trainer:
         # As one device has them, so that any mesh can go on with them.
         arrays = arrays if self.layout is None else self.layout.take(arrays)
         with telling():
-            if self._writes:
+            if self._own is not None:
                 stored = dataclasses.asdict(progress)
-                save_checkpoint(self.directory.checkpoints, step, arrays, stored)
+                save_checkpoint(self._own.checkpoints, step, arrays, stored)
         gathered()  # the others end where the first one could not write
 
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
@@ -360,13 +356,13 @@ class Trainer:
         summary = summarize(self.config, ranked, chosen, self._details(progress))
         best = arrays.best if self.layout is None else self.layout.take(arrays.best)
         best = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), best)
-        if self.directory is not None and self._writes:
+        if (own := self._own) is not None:
             assert isinstance(kept, Tables)
-            self.directory.write_embeddings(*map(np.asarray, kept.embeddings()))
-            self.directory.write_model(tensors_of(best.head))
-            self.directory.write_params(kept_params(self.config.model, best.model))
-            plot_curves(self.directory.path, progress.history, self.config.metric)
-            self.directory.write_summary(summary)
+            own.write_embeddings(*map(np.asarray, kept.embeddings()))
+            own.write_model(tensors_of(best.head))
+            own.write_params(kept_params(self.config.model, best.model))
+            plot_curves(own.path, progress.history, self.config.metric)
+            own.write_summary(summary)
         return Trained(summary, progress.history, kept, best.model)
 
     def _kept(self, params: Params, index: int) -> Scorer:

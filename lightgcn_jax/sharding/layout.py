@@ -90,9 +90,11 @@ class Layout:
         def spread(table: Any) -> Array:
             table = np.asarray(table)
             shape = (*table.shape[:-2], self.num_rows, table.shape[-1])
-            return jax.make_array_from_callback(
-                shape, self._of_table(table.ndim), lambda at: self._part(table, at[-2])
-            )
+
+            def part(at: Any) -> np.ndarray:
+                return self._part(table, at[-2])
+
+            return jax.make_array_from_callback(shape, self._of_table(table.ndim), part)
 
         return on_every_device(map_tables(spread, tree), self.mesh)
 

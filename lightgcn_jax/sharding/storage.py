@@ -186,10 +186,11 @@ class Sharded:
 
         def shared_out(of_one: Callable[[int], np.ndarray]) -> Array:
             """What each shard has, made for the devices of this process alone."""
-            shape = shards, *of_one(mine).shape
-            return jax.make_array_from_callback(
-                shape, place, lambda at: of_one(at[0].start or 0)[None]
-            )
+
+            def part(at: Any) -> np.ndarray:
+                return of_one(at[0].start or 0)[None]
+
+            return jax.make_array_from_callback((shards, *of_one(mine).shape), place, part)
 
         mine = _own_shard(self.layout.mesh)
         leaves, structure = jax.tree.flatten(of_shard(mine))
