@@ -268,8 +268,13 @@ def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> T
     """
     if is_first():
         remove_unfinished(directory.checkpoints)
-    with telling():
-        checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
+    checkpoint = None
+    # The others read once the first one could: what is wrong with the files is said once.
+    for turn in (True, False):
+        with telling():
+            if is_first() == turn:
+                checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
+        gathered()
     check_agreement({"checkpoint": None if checkpoint is None else checkpoint.path.name})
     if checkpoint is None:
         arrays = TrainArrays.start(trainer.initial_states())

@@ -20,10 +20,10 @@ pytestmark = pytest.mark.slow
 
 CLOSE = 1e-5  # sums in another order, after about twenty steps of Adam
 FEW = [
-    "--dim", "8", "--layers", "2", "--batch-size", "128", "--negatives", "16", "--ks", "5", "10",
+    "--dim", "8", "--layers", "2", "--batch-size", "512", "--negatives", "16", "--ks", "5", "10",
     "--evaluate-every", "2", "--learning-rate", "0.02", "--checkpoint-seconds", "0",
 ]  # fmt: skip
-EPOCHS = ["--epochs", "6"]
+EPOCHS = ["--epochs", "4"]
 ENDLESS = ["--epochs", "100000", "--patience", "0", "--evaluate-every", "100000"]
 
 
@@ -144,7 +144,7 @@ def test_a_signal_to_one_saves_and_ends_all(number, status, log, tmp_path):
 
 
 def other_log(tmp_path):
-    return str(written_log(tmp_path / "other.csv", seed=1))
+    return str(written_log(tmp_path / "other.csv", likes=11))
 
 
 @pytest.mark.parametrize(
