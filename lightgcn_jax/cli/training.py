@@ -24,7 +24,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
 from lightgcn_jax.evaluation.parts import evaluation_sets
 from lightgcn_jax.evaluation.popularity import popularity_figures
-from lightgcn_jax.processes import is_first, of_the_first, several
+from lightgcn_jax.processes.agreement import is_first, of_the_first, several
 from lightgcn_jax.runs import (
     ConsoleReporter,
     FitResult,

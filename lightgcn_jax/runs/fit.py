@@ -17,7 +17,7 @@ from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.models.model import bare_model
-from lightgcn_jax.processes import (
+from lightgcn_jax.processes.agreement import (
     check_agreement,
     gathered,
     is_first,

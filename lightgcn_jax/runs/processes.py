@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.splits import Split
-from lightgcn_jax.processes import check_agreement, several
+from lightgcn_jax.processes.agreement import check_agreement, several
 from lightgcn_jax.runs.versions import versions_here
 from lightgcn_jax.settings import Config, flat
 from lightgcn_jax.settings.registry import own_objects

@@ -25,14 +25,8 @@ from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.interrupts import Interrupted, deferred
 from lightgcn_jax.memory import check_memory
 from lightgcn_jax.models.model import table_of
-from lightgcn_jax.processes import (
-    gathered,
-    is_first,
-    of_the_first,
-    on_every_device,
-    several,
-    telling,
-)
+from lightgcn_jax.processes.agreement import gathered, is_first, of_the_first, several, telling
+from lightgcn_jax.processes.placing import on_every_device
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory

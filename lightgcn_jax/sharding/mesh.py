@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.processes import several
+from lightgcn_jax.processes.agreement import several
 
 DATA, MODEL = "data", "model"
 """The axes: rows of a batch are shared out over the first, rows of tables over the second."""

@@ -10,7 +10,8 @@ import pytest
 
 from lightgcn_jax.cli.program import main
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.processes import agreement, check_agreement, gathered, herald, is_first, several
+from lightgcn_jax.processes import agreement, herald
+from lightgcn_jax.processes.agreement import check_agreement, gathered, is_first, several
 from lightgcn_jax.processes.joining import Wanted, is_loss, wanted_of
 
 FATAL = (
