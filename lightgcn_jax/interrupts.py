@@ -42,9 +42,11 @@ class Interrupted(Exception):
         status: the exit status of a process that ends by it.
     """
 
-    def __init__(self, message: str, signal_number: int = signal.SIGINT):
+    def __init__(
+        self, message: str, signal_number: int = signal.SIGINT, *, status: int | None = None
+    ):
         super().__init__(message)
-        self.status = 128 + signal_number
+        self.status = 128 + signal_number if status is None else status
 
     def saying(self, message: str) -> Interrupted:
         """The same with another message, of a larger piece of work.
@@ -52,7 +54,7 @@ class Interrupted(Exception):
         Args:
             message: how to go on.
         """
-        return Interrupted(message, self.status - 128)
+        return Interrupted(message, status=self.status)
 
 
 class Request:
@@ -77,6 +79,8 @@ class _Watch:
         self.is_ending = False
         self.waiting: Request | None = None
         self.how: list[str] = []
+        self.output = 2
+        self.says_that_it_waits = True
         self.cleanups: list[Callable[[], None]] = []
 
 
@@ -104,6 +108,17 @@ def note_end() -> None:
     _watch.how[:] = [ALL_DONE]
 
 
+def write_to(output: int, *, says_that_it_waits: bool) -> None:
+    """Where the lines of this module go.
+
+    Args:
+        output: a file's number, for the process's standard error.
+        says_that_it_waits: whether a first signal is answered by a line; of several processes that
+            get it, one should.
+    """
+    _watch.output, _watch.says_that_it_waits = output, says_that_it_waits
+
+
 def _look(readable: int) -> None:
     while numbers := os.read(readable, 16):
         for number in numbers:
@@ -115,16 +130,19 @@ def _take(number: int) -> None:
     request = _watch.waiting
     if request is not None and not request:
         request.signal_number = number
-        _write("stopping after the steps under way; once more stops at once")
+        if _watch.says_that_it_waits:
+            _write("stopping after the steps under way; once more stops at once", _watch.output)
         return
     # The main thread works on, and what is removed beneath it may make it fail: neither what it
     # says of that nor its status is to be this process's.
     how, _watch.is_ending = _watch.how[0] if _watch.how else NOTHING_BEGUN, True
-    stderr = _kept_aside(2)
+    output = _kept_aside(_watch.output)
+    if _watch.output != 2:
+        _kept_aside(2)
     for cleanup in _watch.cleanups:
         with contextlib.suppress(Exception):
             cleanup()
-    _write(how, stderr)
+    _write(how, output)
     os._exit(128 + number)
 
 
@@ -143,12 +161,12 @@ def _wait_for_the_end() -> None:
         time.sleep(_LONGEST_ENDING)
 
 
-def _write(line: str, stderr: int = 2) -> None:
+def _write(line: str, output: int) -> None:
     """Past Python's buffers, which the main thread may hold."""
     # A progress bar may stand on the line of a terminal.
-    before = f"{_SHOW_CURSOR}\n" if os.isatty(stderr) else ""
+    before = f"{_SHOW_CURSOR}\n" if os.isatty(output) else ""
     with contextlib.suppress(OSError):
-        os.write(stderr, f"{before}{printable(line)}\n".encode(errors="replace"))
+        os.write(output, f"{before}{printable(line)}\n".encode(errors="replace"))
 
 
 def before_exit(cleanup: Callable[[], None]) -> Callable[[], None]:

@@ -31,6 +31,7 @@ STAGES = [
     "allocator",
     "memory",
     "caches",
+    "processes",
     "data",
     "graph",
     "diffusion",
@@ -349,7 +350,12 @@ class Record:
 
 
 # Parts of JAX that may change or go with any release, and the files that may know of them.
-EXPERIMENTAL = {"sparse": "jax_sparse", "pallas": "pallas", "topologies": "targets"}
+EXPERIMENTAL = {
+    "sparse": "jax_sparse",
+    "pallas": "pallas",
+    "topologies": "targets",
+    "multihost_utils": "agreement",
+}
 
 
 def experimental_parts(path):

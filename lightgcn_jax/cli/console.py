@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lightgcn_jax.consoles import PlainConsole, shown
 from lightgcn_jax.errors import printable
+from lightgcn_jax.processes.joining import is_silent
 
 # Off a terminal nothing is wrapped or cut: a line of a table is a line of the file.
 _WIDE = 10_000
@@ -52,8 +53,9 @@ def messages(*, quiet: bool = False) -> Console:
     """Stderr.
 
     Args:
-        quiet: write nothing.
+        quiet: write nothing, as where another process talks for this one.
     """
+    quiet = quiet or is_silent()
     width = None if sys.stderr.isatty() else _WIDE
     return PlainConsole(stderr=True, quiet=quiet, width=width)
 

@@ -33,6 +33,7 @@ _OF_ALL = (
 _WIDEST = 100
 # Flags of the front door itself, which are no setting of a run or say where the new one lies.
 _NOT_REPEATED = ("config", "out", "overwrite", "quiet", "resume")
+_OF_PROCESSES = ("coordinator", "processes", "process-id")
 # Of these, one on the command line takes the place of the other in a file.
 _EITHER = {"data": "dataset", "dataset": "data"}
 
@@ -66,12 +67,14 @@ class Call(NamedTuple):
         asked: the flags by name, typed as in a file of flags; those that a run's repetition gives
             anew, as ``out``, are left out.
         device: what ``--device`` says; None for JAX's own choice.
+        processes: what is said of the processes that this is one of, by the flags' names.
     """
 
     command: str
     arguments: list[str]
     asked: dict[str, Any]
     device: str | None
+    processes: Mapping[str, str] = {}
 
 
 class _Help(argparse.HelpFormatter):
@@ -130,6 +133,7 @@ def received(program: Program, arguments: Sequence[str]) -> Call | None:
     if "config" in given:
         given = _with_file(parser, Path(given.pop("config")), given)
     device = given.pop("device", None)
+    processes = {name: given.pop(name) for name in _OF_PROCESSES if name in given}
     asked = {name: value for name, value in given.items() if name not in _NOT_REPEATED}
     asked |= {} if device is None else {"device": device}
     kinds = _flags(parser)
@@ -138,6 +142,7 @@ def received(program: Program, arguments: Sequence[str]) -> Call | None:
         [*command.split(), *_words(parser, given)],
         {name: _typed(kinds[name], value) for name, value in asked.items() if name in kinds},
         device,
+        processes,
     )
 
 

@@ -51,6 +51,17 @@ _SEARCH = {
     "study",
     "train_best",
 }
+_OF_PROCESSES = (
+    (
+        "--coordinator",
+        "HOST:PORT|auto",
+        "train in several processes, each with devices of its own: where the first one is found by "
+        "the others, a port that is free there; `auto` where SLURM, Open MPI or a TPU pod says all "
+        "of it.",
+    ),
+    ("--processes", "INT", "how many processes there are."),
+    ("--process-id", "INT", "which one this is, from 0 on."),
+)
 _RUNNING = ("train", "sweep", "ablation")
 EXAMPLES = {
     "train": (
@@ -150,7 +161,7 @@ def listed(
                 found[path] = {"about": text, "commands": own}
                 continue
             flags = [_listed(program, path, action, heading) for action in own._actions]
-            flags = [*filter(None, flags), *_of_the_front_door(path)]
+            flags = [*filter(None, flags), *_of_the_front_door(program, path)]
             flags.sort(key=lambda one: ORDER.index(one["heading"]))
             found[path] = {"about": text, "examples": list(examples[path]), "flags": flags}
     return found
@@ -194,7 +205,7 @@ def _listed(
     }
 
 
-def _of_the_front_door(command: str) -> list[dict[str, Any]]:
+def _of_the_front_door(program: Program, command: str) -> list[dict[str, Any]]:
     """The flags that are taken before a command begins."""
     runs = command in _RUNNING
     flags = []
@@ -204,6 +215,8 @@ def _of_the_front_door(command: str) -> list[dict[str, Any]]:
     if not command.startswith("data "):
         text = "compute on `cpu`, `gpu`, `tpu`, or the device of this number. (default: JAX's own)"
         flags.append(("--device", "cpu|gpu|tpu|NUMBER", text))
+    if (program.name, command) == (LIGHTGCN.name, "train"):
+        flags += _OF_PROCESSES
     return [
         {
             "heading": "run" if runs or command == "diffusion report" else "options",

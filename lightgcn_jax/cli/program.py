@@ -2,7 +2,9 @@
 
 Exit status: 0; 2 with one line on stderr for what a user can mend; 130 after Ctrl-C and 143 after
 SIGTERM, with one line that says how to go on; 1 where
-whoever read stdout closed it, without a word.
+whoever read stdout closed it, without a word. Several processes that train together end together:
+the first one speaks for all, SIGTERM ends them by 0 once it was saved, and where one is lost the
+others end by 1 or are ended by JAX (134).
 """
 
 from __future__ import annotations
@@ -25,6 +27,16 @@ from lightgcn_jax.cli.front import Program, received
 from lightgcn_jax.consoles import fit_streams
 from lightgcn_jax.errors import InputError, printable
 from lightgcn_jax.interrupts import NOTHING_BEGUN, Interrupted, note_end
+from lightgcn_jax.processes.joining import (
+    is_loss,
+    is_silent,
+    join,
+    leave,
+    leave_by,
+    loss,
+    together,
+    wanted_of,
+)
 
 _DISTRIBUTION = "lightgcn-pinsage-jax"
 _NO_CACHE = "--no-compilation-cache"
@@ -82,6 +94,14 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    try:
+        return leave(_run(program, argv))
+    except BaseException as error:
+        leave_by(error)
+        raise
+
+
+def _run(program: Program, argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     keeps_compiled = _NO_CACHE not in arguments
     arguments = [one for one in arguments if one != _NO_CACHE]
@@ -98,11 +118,17 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             call = received(program, arguments)
             if call is None:
                 return 0
+            processes = wanted_of(call.processes)
+            if processes is not None:
+                if (call.device or "").isdecimal():
+                    raise InputError("--device: expected a platform beside --coordinator")
+                join(processes, call.device)
             if call.device is not None:
                 choose_device(call.device)
             from lightgcn_jax.asked import asked_for  # not for a line of help
 
-            with asked_for(call.asked if call.command in ("train", "sweep") else None):
+            asked = call.asked if call.command in ("train", "sweep") else None
+            with asked_for(asked), together():
                 status = _parsed(program, call.arguments).run()
             sys.stdout.flush()
             if argv is None:
@@ -114,16 +140,19 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             say(NOTHING_BEGUN)
             return 130
         except Interrupted as ending:
-            say(str(ending))
+            _say_for_all(str(ending))
             return ending.status
         except BrokenPipeError:
             # Whoever read stdout has enough (`| head`); the flush at exit must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (InputError, OSError, MemoryError) as error:
-            say(f"error: {_one_line(error)}")
+            _say_for_all(f"error: {_one_line(error)}")
             return 2
         except Exception as error:
+            if is_loss(error):
+                say(f"error: {loss()}")
+                return 1
             if "RESOURCE_EXHAUSTED" in str(error):  # what XLA raises has no class of its own
                 say(f"error: out of memory: {_one_line(error)[:200]}; {program.out_of_memory}")
                 return 2
@@ -154,6 +183,12 @@ def _one_line(error: Exception) -> str:
     return printable(text)
 
 
+def _say_for_all(line: str) -> None:
+    """A line of all processes, where there are several; the first one says it."""
+    if not is_silent():
+        say(line)
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    if not is_of_the_cache(str(message)):
+    if not is_of_the_cache(str(message)) and not is_silent():
         say(f"warning: {message}")

@@ -27,6 +27,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
 from lightgcn_jax.evaluation.parts import evaluation_sets
 from lightgcn_jax.evaluation.popularity import popularity_figures
+from lightgcn_jax.processes.agreement import is_first, of_the_first, several
 from lightgcn_jax.runs import (
     ConsoleReporter,
     FitResult,
@@ -124,9 +125,9 @@ class Train:
             result = self._refit(Path(self.refit), "refit")
         else:
             result = self._train()
-        if self.quiet:
+        if self.quiet and is_first():
             tell(cast(Path, result.directory))
-        else:
+        elif is_first():
             _print_outcome(result)
         return 0
 
@@ -160,9 +161,9 @@ class Train:
         if protocol not in ("fixed", _ALL):
             raise InputError(f"--protocol: expected fixed or all beside --refit, got {protocol}")
         out = self.out or path.with_name(f"{path.name}-{how}")
-        check_place(out, overwrite=self.overwrite)
+        self._check_place(out)
         config = RunDirectory.open(path).config
-        with cleared(out, overwrite=self.overwrite):
+        with cleared(out, overwrite=self.overwrite and is_first()):
             about: dict[str, Any] = {"out": out, "reporter": self._reporter(config)}
             return refit(path, protocol=protocol, mesh=self.mesh, **about)
 
@@ -170,14 +171,16 @@ class Train:
         if self.from_run is not None and self.source.data is None and self.source.dataset is None:
             raise InputError("--from: expected the new data as well, by --data or --dataset")
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        check_place(out, overwrite=self.overwrite)
+        self._check_place(out)
+        out = Path(of_the_first(str(out)))  # whose name may tell the time
         config = self._config()
         old = {} if self.from_run is None else columns_read(RunDirectory.open(self.from_run).data)
+        quiet = self.quiet or not is_first()
         prepared = prepared_of(self.source)
         if prepared is not None:
             told = partial(prepared_lines, self.source, prepared)
             return self._fit(prepared.split, config, out, told, recorded(self.source, prepared))
-        interactions, also_seen = self.source.read(quiet=self.quiet, remembered=old)
+        interactions, also_seen = self.source.read(quiet=quiet, remembered=old)
         # New data may be few: the run that they join has validation and test pairs already.
         if config.protocol == _ALL:
             if self.source.split is not None:
@@ -214,11 +217,12 @@ class Train:
         for line in told(split):
             self._note(line)
         self._note(f"Protocol {label_of(config)}")
-        if isinstance(config, TrainConfig) and self.mesh is None and len(jax.devices()) > 1:
+        idle = self.mesh is None and not several() and len(jax.devices()) > 1
+        if isinstance(config, TrainConfig) and idle:
             self._note(f"One of {len(jax.devices())} devices is used; --mesh auto takes all.")
         about: dict[str, Any] = {"out": out, "reporter": self._reporter(config), "data": data}
         about |= {"also_seen": also_seen, "mesh": self.mesh}
-        with cleared(out, overwrite=self.overwrite):
+        with cleared(out, overwrite=self.overwrite and is_first()):
             if self.from_run is None:
                 return fit(split, config, **about)
             assert isinstance(config, TrainConfig)
@@ -258,11 +262,15 @@ class Train:
                 self._note(f"The epoch is selected by {config.metric}, as {cutoff} is not in --ks.")
         return config
 
+    def _check_place(self, out: Path) -> None:
+        if is_first():  # the only one that writes there
+            check_place(out, overwrite=self.overwrite)
+
     def _note(self, line: str) -> None:
         messages(quiet=self.quiet).print(line)
 
     def _reporter(self, config: Config) -> ConsoleReporter | SilentReporter:
-        if self.quiet:
+        if self.quiet or not is_first():
             return SilentReporter()
         metric = config.metric if isinstance(config, TrainConfig) else ""
         return ConsoleReporter(messages(), metric=metric)

@@ -48,12 +48,36 @@ def rank_block(
     Returns:
         The K best rows of each.
     """
+    counts = {"k": k, "width": width, "seen_capacity": seen_capacity}
+    return ranked_rows(rows, rows, scorer, excluded, places, seen, allowed, **counts)
+
+
+def ranked_rows(
+    rows: Ids,
+    seen_rows: Ids,
+    scorer: Scorer,
+    excluded: Ids,
+    places: Ids | None,
+    seen: CsrRows | None,
+    allowed: Bool[Array, " items"] | Bool[Array, "queries items"] | None = None,
+    *,
+    k: int,
+    width: int,
+    seen_capacity: int,
+) -> Ranking:
+    """What :func:`rank_block` compiles, for queries whose seen items stand in other rows.
+
+    Args:
+        rows: ``int32[Q]``, the queries.
+        seen_rows: ``int32[Q]``, the row of ``seen`` that counts for each.
+        scorer, excluded, places, seen, allowed, k, width, seen_capacity: as there.
+    """
     if seen is not None and not seen.columns.shape[0]:
         seen = None
 
     def by_scores(rows):
         return _rank_scores(
-            rows, scorer, excluded, places, seen, allowed, k=k, width=width,
+            rows, seen_rows, scorer, excluded, places, seen, allowed, k=k, width=width,
             seen_capacity=seen_capacity,
         )  # fmt: skip
 
@@ -67,7 +91,7 @@ def rank_block(
             mask = free if mask is None else jnp.broadcast_to(free, mask.shape) & mask
         ranked = on_platform(
             lambda rows: Ranking(
-                *largest_products(tables.items, tables.queries[rows], k, mask, seen, rows)
+                *largest_products(tables.items, tables.queries[rows], k, mask, seen, seen_rows)
             ),
             by_scores,
         )(rows)
@@ -93,6 +117,7 @@ def tables_of_one_pass(scorer: Scorer, places: Ids | None) -> InnerProduct | Non
 
 def _rank_scores(
     rows: Ids,
+    seen_rows: Ids,
     scorer: Scorer,
     excluded: Ids,
     places: Ids | None,
@@ -116,7 +141,7 @@ def _rank_scores(
         if seen is None:
             return scores
         positions = jnp.arange(seen_capacity, dtype=jnp.int32)
-        slots, columns, inside = walk_rows(seen, rows, positions)
+        slots, columns, inside = walk_rows(seen, seen_rows, positions)
         if places is not None:
             columns = places[columns]
         columns = jnp.where(inside, columns, scores.shape[0])
@@ -124,7 +149,7 @@ def _rank_scores(
 
     def by_kernel(scores):
         if places is None:  # it knows rows as items
-            return Ranking(*largest_of_columns(scores, k, seen, rows))
+            return Ranking(*largest_of_columns(scores, k, seen, seen_rows))
         return Ranking(*largest_of_columns(hide(scores), k))
 
     return on_platform(by_kernel, lambda scores: exact_top_k(hide(scores), k, width))(scores)

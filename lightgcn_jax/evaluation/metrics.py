@@ -36,10 +36,11 @@ from lightgcn_jax.evaluation.ranking import (
     ReadyScorer,
     items_of_users,
     rank,
-    ready_scorer,
+    ready_to_rank,
     whole_number,
 )
 from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.evaluation.sharded import ReadySharded, ShardedTables
 from lightgcn_jax.graph.bipartite import CsrRows, contains
 
 USER_METRICS = ("recall", "precision", "f1", "ndcg", "map", "mrr", "hit_rate")
@@ -125,7 +126,7 @@ _contains = jax.jit(contains)
 
 
 def evaluate(
-    scorer: Scorer | ReadyScorer,
+    scorer: Scorer | ReadyScorer | ShardedTables | ReadySharded,
     relevant: ItemsOfUsers,
     *,
     ks: Sequence[int],
@@ -135,7 +136,7 @@ def evaluate(
 
     Args:
         scorer: U users and I items; ``InnerProduct(users, items)`` for embeddings, or what
-            :func:`ready_scorer` made of it.
+            :func:`ready_scorer` made of it; or tables on a mesh.
         relevant: the items that are right for each user: a part of a split (``split.test``), two
             columns ``int[E]`` of users and items, or :class:`~lightgcn_jax.graph.CsrRows`.
         ks: cut-offs, each at most I.
@@ -157,7 +158,7 @@ def evaluate(
         >>> found.metrics["recall@1"], found.metrics["recall@2"]
         (0.5, 1.0)
     """
-    ready = ready_scorer(scorer)
+    ready = ready_to_rank(scorer)
     num_items = ready.all_items
     relevant = items_of_users("relevant", relevant, ready.scorer.num_queries, num_items)
     largest = np.asarray(relevant.columns).max(initial=-1)

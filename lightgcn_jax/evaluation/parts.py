@@ -10,8 +10,9 @@ from lightgcn_jax.data.pairs import Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.evaluation.cold import Cold, ColdCounts, PopularForCold, cold_counts, is_known
 from lightgcn_jax.evaluation.metrics import evaluate
-from lightgcn_jax.evaluation.ranking import ready_scorer
+from lightgcn_jax.evaluation.ranking import ready_to_rank
 from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.evaluation.sharded import ShardedTables
 from lightgcn_jax.graph.bipartite import CsrRows, rows_of_users
 
 
@@ -61,16 +62,18 @@ class EvaluationSets(NamedTuple):
         counts = {name: one._asdict() for name, one in self.cold_counts.items()}
         return {"policy": self.cold} | counts
 
-    def ranking(self, scorer: Scorer) -> Scorer:
+    @property
+    def ranks_by_popularity(self) -> bool:
+        """Whether there are users for whom items are ranked by their popularity."""
+        return self.cold == "popular" and any(one.users for one in self.cold_counts.values())
+
+    def ranking(self, scorer: Any) -> Any:
         """What ranks these parts: the scorer, under ``popular`` with users whom it cannot know.
 
         Args:
-            scorer: of the split's users and items.
+            scorer: of the split's users and items; on one device where ranks_by_popularity.
         """
-        counts = self.cold_counts
-        if self.cold == "popular" and any(one.users for one in counts.values()):
-            return PopularForCold.of(scorer, self.train)
-        return scorer
+        return PopularForCold.of(scorer, self.train) if self.ranks_by_popularity else scorer
 
 
 def evaluation_sets(split: Split, cold: Cold = "skip") -> EvaluationSets:
@@ -96,7 +99,10 @@ def evaluation_sets(split: Split, cold: Cold = "skip") -> EvaluationSets:
 
 
 def rank_parts(
-    scorer: Scorer, sets: EvaluationSets, parts: tuple[str, ...], ks: tuple[int, ...]
+    scorer: Scorer | ShardedTables,
+    sets: EvaluationSets,
+    parts: tuple[str, ...],
+    ks: tuple[int, ...],
 ) -> dict[str, dict[str, float]]:
     """Full-ranking metrics of several parts of a split.
 
@@ -112,7 +118,7 @@ def rank_parts(
     Returns:
         ``{"valid": {"recall@20": …}, …}``; ``{}`` for a part without pairs to find.
     """
-    ready = ready_scorer(sets.ranking(scorer))
+    ready = ready_to_rank(sets.ranking(scorer))
     return {
         part: evaluate(ready, relevant, ks=ks, seen=sets.left_out(part)).metrics
         if (relevant := getattr(sets, part)).columns.shape[0]

@@ -23,6 +23,12 @@ from lightgcn_jax.diffusion.native import runs_by_default
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.block import rank_block, tables_of_one_pass
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, restricted_to
+from lightgcn_jax.evaluation.sharded import (
+    ReadySharded,
+    ShardedTables,
+    rank_sharded,
+    ready_sharded,
+)
 from lightgcn_jax.evaluation.top_k import Ranking, group_width
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
@@ -116,6 +122,27 @@ def ready_scorer(scorer: Scorer | ReadyScorer, candidates: ArrayLike | None = No
     return ready._replace(excluded=jnp.asarray(excluded), num_items=len(rows))
 
 
+def ready_to_rank(
+    scorer: Scorer | ReadyScorer | ShardedTables | ReadySharded, candidates: ArrayLike | None = None
+) -> ReadyScorer | ReadySharded:
+    """As :func:`ready_scorer`, of tables on a mesh too.
+
+    Args:
+        scorer: what ranks, or what this made of it.
+        candidates: as there; none of tables on a mesh.
+
+    Raises:
+        InputError: as there.
+    """
+    if not isinstance(scorer, ShardedTables | ReadySharded):
+        return ready_scorer(scorer, candidates)
+    if candidates is not None:
+        raise InputError("candidates: expected none beside tables on a mesh")
+    if isinstance(scorer, ReadySharded):
+        return scorer
+    return ready_sharded(scorer, _LEAST_CUT_OFF)
+
+
 def _all_items(scorer: Scorer) -> ReadyScorer:
     count = scorer.num_items
     group = group_width(count, min(count, _LEAST_CUT_OFF))
@@ -153,7 +180,7 @@ def with_queries(ready: ReadyScorer, scorer: Any, queries: UserTable) -> ReadySc
 
 
 def rank(
-    scorer: Scorer | ReadyScorer,
+    scorer: Scorer | ReadyScorer | ShardedTables | ReadySharded,
     rows: ArrayLike,
     k: int,
     *,
@@ -166,6 +193,7 @@ def rank(
     Args:
         scorer: R queries and I items, :class:`InnerProduct` for embeddings; or what
             :func:`ready_scorer` made of it, which saves a copy of the items at each of many calls.
+            Of tables on a mesh each device ranks its own items.
         rows: ``int[Q]``, the queries to rank for.
         k: cut-off K.
         seen: items to leave out, row r for query r; None leaves out nothing.
@@ -188,7 +216,7 @@ def rank(
         array([[2, 0],
                [2, 1]], dtype=int32)
     """
-    ready = ready_scorer(scorer, candidates)
+    ready = ready_to_rank(scorer, candidates)
     rows = np.asarray(rows)
     k = whole_number("k", k, 1, ready.num_items, " (items to rank)")
     if not rows.size:
@@ -196,6 +224,12 @@ def rank(
     num_queries = ready.scorer.num_queries
     check_rows("rows", rows, num_queries)
     block_size = min(len(rows), queries_at_once(ready))
+    if isinstance(ready, ReadySharded):
+        if allowed is not None:
+            raise InputError("allowed: expected none beside tables on a mesh")
+        if seen is not None:
+            seen = items_of_users("seen", seen, num_queries, ready.all_items)
+        return rank_sharded(ready, rows, k, seen, block_size)
     # The last block is filled up with its last row, so that one program serves all blocks.
     spare = -len(rows) % block_size
     padded = rows.astype(np.int32)
@@ -294,20 +328,25 @@ def whole_number(field: str, value: Any, low: int, high: int, of: str = "") -> i
     return int(number)
 
 
-def queries_at_once(ready: ReadyScorer) -> int:
+def queries_at_once(ready: ReadyScorer | ReadySharded) -> int:
     """Queries of a block: as many as its scores and the scorer's own arrays leave room for.
 
     Args:
         ready: what ranks.
     """
-    scorer = ready.scorer
-    tables = tables_of_one_pass(scorer, ready.places)
+    scorer: Any = ready.scorer
+    places, shards = None, 1
+    if isinstance(ready, ReadySharded):  # a shard holds the scores of its own items alone
+        scorer, shards = scorer.scorer, scorer.shards
+    else:
+        places = ready.places
+    tables = tables_of_one_pass(scorer, places)
     if tables is not None and runs_by_default():
-        most = _BLOCK_PRODUCTS // max(1, tables.items.size)
+        most = shards * _BLOCK_PRODUCTS // max(1, tables.items.size)
         step = _QUERIES_OF_PASS
     else:
-        most = _BLOCK_BYTES // max(1, scorer.block_bytes_per_query)
-        most = min(_BLOCK_SCORES // scorer.num_items, most)
+        most = shards * _BLOCK_BYTES // max(1, scorer.block_bytes_per_query)
+        most = min(shards * _BLOCK_SCORES // scorer.num_items, most)
         step = _QUERIES_STEP
     most = max(1, most)
     return most if most < step else most // step * step

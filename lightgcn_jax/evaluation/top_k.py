@@ -59,20 +59,24 @@ def exact_top_k(scores: Float[Array, "items queries"], k: int, width: int) -> Ra
     num_items, queries = scores.shape
     groups = num_items // width
     if width == 1 or groups <= k:
-        best_scores, best = jax.lax.top_k(_unsigned_zeros(scores.T), k)
+        best_scores, best = jax.lax.top_k(unsigned_zeros(scores.T), k)
         return Ranking(best.astype(jnp.int32), best_scores)
     grouped = scores.reshape(groups, width, queries)
-    _, best_groups = jax.lax.top_k(_unsigned_zeros(grouped.max(axis=1).T), k)
+    _, best_groups = jax.lax.top_k(unsigned_zeros(grouped.max(axis=1).T), k)
     best_groups = jnp.sort(best_groups, axis=1).astype(jnp.int32)
     candidates = grouped[
         best_groups[:, :, None], jnp.arange(width), jnp.arange(queries)[:, None, None]
     ]
-    flat = _unsigned_zeros(candidates.reshape(queries, k * width))
+    flat = unsigned_zeros(candidates.reshape(queries, k * width))
     best_scores, best = jax.lax.top_k(flat, k)
     group = jnp.take_along_axis(best_groups, best // width, axis=1)
     return Ranking((group * width + best % width).astype(jnp.int32), best_scores)
 
 
-def _unsigned_zeros(scores: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Zeros without a sign: ``top_k`` puts −0 below +0, which are equal."""
+def unsigned_zeros(scores: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Zeros without a sign: ``top_k`` puts −0 below +0, which are equal.
+
+    Args:
+        scores: of any shape.
+    """
     return jnp.where(scores == 0, 0, scores)

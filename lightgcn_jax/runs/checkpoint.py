@@ -158,7 +158,13 @@ def _checkpointer() -> Any:
     # Imported here: orbax doubles the time to print a help text.
     import orbax.checkpoint as ocp
 
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    # Of several processes each reads for itself, and the first one writes for all.
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -22,10 +22,11 @@ from lightgcn_jax.models import MF, LightGCN
 from lightgcn_jax.models.model import map_tables
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.fit import FitResult, fit
+from lightgcn_jax.runs.fit import fit
 from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainArrays
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
+from lightgcn_jax.runs.result import FitResult
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings import TrainConfig, flat, model_name
 from lightgcn_jax.sharding import mesh_of

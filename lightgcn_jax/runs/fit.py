@@ -8,18 +8,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from lightgcn_jax.data.also_seen import SeenIds
-from lightgcn_jax.data.pairs import PARTS, Pairs
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.evaluation.scorer import Embedded, Scorer
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.models.model import bare_model
+from lightgcn_jax.processes.agreement import (
+    check_agreement,
+    gathered,
+    is_first,
+    several,
+    telling,
+)
 from lightgcn_jax.runs.checkpoint import (
     checkpoint_folders,
     load_checkpoint,
@@ -32,8 +36,10 @@ from lightgcn_jax.runs.interrupt import gone_unless_begun, resumable
 from lightgcn_jax.runs.loading import load_params, load_scorer
 from lightgcn_jax.runs.node_order import in_training_order, is_arranged
 from lightgcn_jax.runs.own_objects import check_complete
+from lightgcn_jax.runs.processes import check_same_run
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
+from lightgcn_jax.runs.result import FitResult
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import (
     ClosedFormConfig,
@@ -42,84 +48,10 @@ from lightgcn_jax.settings.config import (
     check_ks,
     with_fitting_ks,
 )
-from lightgcn_jax.settings.registry import model_name, with_embeddings
+from lightgcn_jax.settings.registry import model_name
 from lightgcn_jax.sharding import mesh_of
-from lightgcn_jax.shown import Shown, figures_line
 from lightgcn_jax.training import NegativeSampler, TrainState
 from lightgcn_jax.training.losses import Loss
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class FitResult(Shown):
-    """A trained or fitted run.
-
-    Attributes:
-        config: its settings.
-        split: the pairs and id maps it was trained and evaluated on, protocol applied.
-        summary: the figures, as in summary.json.
-        history: a record an epoch and seed, as in metrics.jsonl.
-        scorer: what ranks: the final embeddings of the best epoch, or the closed form.
-        params: the parameters of a trained model at its best epoch, by which people and things that
-            come later get vectors; None where they are not at hand.
-        directory: where the run lies; None if it was not written.
-        already_finished: the run had ended before; nothing was trained now.
-        also_seen: pairs that users know beyond the split, and are not recommended.
-    """
-
-    config: Config
-    split: Split
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]
-    scorer: Scorer
-    params: Any = None
-    directory: Path | None = None
-    already_finished: bool = False
-    also_seen: Pairs | None = None
-
-    @property
-    def title(self) -> str:
-        """The model, and how the split was used."""
-        return f"FitResult of {model_name(self.config)}, protocol {self.config.protocol}"
-
-    def facts(self) -> dict[str, str]:
-        """What it was made from, and its figures."""
-        trained = f"{self.summary['epochs']} epochs, the best {self.summary['best_epoch']}"
-        made = trained if self.config.is_trained else f"{self.summary['fit_seconds']:.2f} s"
-        figures = (
-            f"{part} {figures_line(self.summary[part])}" for part in PARTS if self.summary[part]
-        )
-        return {
-            "made from": f"{self.split.counts()}; {made}",
-            "figures": "; ".join(figures) or "none: nothing was held out",
-        }
-
-    @property
-    def user_embeddings(self) -> np.ndarray:
-        """``float32[U, D]``; InputError where the model has none."""
-        return embeddings_of(self.scorer, model_name(self.config))[0]
-
-    @property
-    def item_embeddings(self) -> np.ndarray:
-        """``float32[I, D]``; InputError where the model has none."""
-        return embeddings_of(self.scorer, model_name(self.config))[1]
-
-
-def embeddings_of(scorer: Scorer, model: str) -> tuple[np.ndarray, np.ndarray]:
-    """A model's vectors ``float32[U, D]`` and ``float32[I, D]``, on the host.
-
-    Args:
-        scorer: what ranks.
-        model: the model's name, for the message.
-
-    Raises:
-        InputError: it has none.
-    """
-    if not isinstance(scorer, Embedded):
-        raise InputError(
-            f"embeddings: expected a model that has them ({with_embeddings()}), got {model}"
-        )
-    users, items = scorer.embeddings()
-    return np.asarray(users), np.asarray(items)
 
 
 def fit(
@@ -183,39 +115,46 @@ def fit(
             f"split: expected a Split, ratio_split(interactions) for instance, got "
             f"{type(split).__name__}; LightGCN().fit(…) takes any table"
         )
-    config = _settings(config, model, {"score": score, "loss": loss, "negatives": negatives})
-    for name, value in (("optimizer", optimizer), ("initial", initial), ("mesh", mesh)):
-        if value is not None:
-            _check_trained(config, name)
-    mesh = mesh_of(mesh)
     reporter = reporter or SilentReporter()
-    if config.ks == TrainConfig().ks:
-        config, note = with_fitting_ks(config, len(split.items))
-        if note:
-            reporter.noted(note)
-    check_ks(config, len(split.items))
-    arranged = initial is not None or is_arranged(split, config)
-    split = split if arranged else split.in_canonical_order()
-    split = apply_protocol(split, config.protocol)
-    progress = Progress.start(config.seeds)
-    arrays = None if initial is None else TrainArrays.start(initial)
     directory = None if out is None else RunDirectory(Path(out))
+    arrays = None if initial is None else TrainArrays.start(initial)
     trainer = None
-    if isinstance(config, TrainConfig):
-        split = in_training_order(split, config, mesh) if initial is None else split
-        trainer = Trainer(split, config, optimizer, directory, reporter, mesh=mesh)
-        _ = trainer.inputs  # What does not fit is refused here, before anything is written.
-    known = None if also_seen is None else also_seen.beside(split)
-    if directory is not None:
-        kind = "none" if trainer is None else "adam" if optimizer is None else "custom"
-        with RunDirectory.creating(directory.path, split, config, data or {}, kind, known) as made:
-            if arrays is not None:
-                # Where the run goes on from can't be drawn again from its seeds.
-                save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
+    with telling():
+        config = _settings(config, model, {"score": score, "loss": loss, "negatives": negatives})
+        mesh = "auto" if mesh is None and several() else mesh
+        for name, value in (("optimizer", optimizer), ("initial", initial), ("mesh", mesh)):
+            if value is not None:
+                _check_trained(config, name)
+        mesh = mesh_of(mesh)
+        if config.ks == TrainConfig().ks:
+            config, note = with_fitting_ks(config, len(split.items))
+            if note:
+                reporter.noted(note)
+        check_ks(config, len(split.items))
+        arranged = initial is not None or is_arranged(split, config)
+        split = split if arranged else split.in_canonical_order()
+        split = apply_protocol(split, config.protocol)
+        progress = Progress.start(config.seeds)
+        if isinstance(config, TrainConfig):
+            split = in_training_order(split, config, mesh) if initial is None else split
+            trainer = Trainer(split, config, optimizer, directory, reporter, mesh=mesh)
+            _ = trainer.inputs  # What does not fit is refused here, before anything is written.
+        known = None if also_seen is None else also_seen.beside(split)
+    check_same_run(split, config, mesh, known)
     path = None if directory is None else directory.path
+    # Of several processes the first one writes, and the others wait for it.
+    own = directory if is_first() else None
+    with telling():
+        if own is not None:
+            kind = "none" if trainer is None else "adam" if optimizer is None else "custom"
+            with RunDirectory.creating(own.path, split, config, data or {}, kind, known) as made:
+                if arrays is not None:
+                    # Where the run goes on from can't be drawn again from its seeds.
+                    save_checkpoint(made.checkpoints, 0, arrays, dataclasses.asdict(progress))
+    gathered()
     with (
-        gone_unless_begun(path, TrainingDiverged),
-        nullcontext() if directory is None else directory.locked(),
+        gone_unless_begun(None if own is None else path, TrainingDiverged),
+        nullcontext() if own is None else own.locked(),
         resumable(directory),
     ):
         if isinstance(config, ClosedFormConfig):
@@ -293,6 +232,7 @@ def resume(
             also_seen=directory.also_seen,
         )
     check_complete(config)
+    mesh = "auto" if mesh is None and several() else mesh
     for name, value in (("optimizer", optimizer), ("mesh", mesh)):
         if value is not None:
             _check_trained(config, name)
@@ -304,15 +244,21 @@ def resume(
             if optimizer is None
             else f"{path}: the run was started with Adam; resume it without an optimizer"
         )
-    with directory.locked(), resumable(directory):
-        directory.begin_again()
+    held, trainer = directory.locked() if is_first() else nullcontext(), None
+    with telling(), held, resumable(directory):
         if isinstance(config, TrainConfig):
             split = directory.split
             trainer = Trainer(split, config, optimizer, directory, reporter, mesh=mesh)
+            _ = trainer.inputs
+            check_same_run(split, config, mesh, directory.also_seen)
+        if is_first():
+            directory.begin_again()
+        if trainer is not None:
             if not checkpoint_folders(directory.checkpoints):
                 reporter.noted("no checkpoint yet: the run starts again")
             trained = train_on(trainer, directory, reporter)
         else:
+            assert isinstance(config, ClosedFormConfig)
             trained = fit_closed_form(directory.split, config, directory, reporter)
         return FitResult(
             config, directory.split, *trained, directory.path, also_seen=directory.also_seen
@@ -327,8 +273,16 @@ def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> T
         directory: the run's directory.
         reporter: receives progress.
     """
-    remove_unfinished(directory.checkpoints)
-    checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
+    if is_first():
+        remove_unfinished(directory.checkpoints)
+    checkpoint = None
+    # The others read once the first one could: what is wrong with the files is said once.
+    for turn in (True, False):
+        with telling():
+            if is_first() == turn:
+                checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
+        gathered()
+    check_agreement({"checkpoint": None if checkpoint is None else checkpoint.path.name})
     if checkpoint is None:
         arrays = TrainArrays.start(trainer.initial_states())
         progress = Progress.start(len(trainer.replicas))
@@ -337,7 +291,8 @@ def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> T
         where, replicas = checkpoint.path / "progress.json", len(trainer.replicas)
         progress = Progress.stored(checkpoint.progress, where, replicas)
         reporter.noted(f"resumed from {checkpoint.path.name}, after epoch {progress.epoch}")
-    directory.write_metrics(progress.history)
+    if is_first():
+        directory.write_metrics(progress.history)
     return trainer.train(arrays, progress)
 
 

@@ -6,14 +6,16 @@ import contextlib
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lightgcn_jax.interrupts import Interrupted, explained
+from lightgcn_jax.processes.joining import if_lost
 from lightgcn_jax.runs.directory import RunDirectory
 
+_PROGRAM = "lightgcn-jax"
 
-def way_on(when: str, how: str, path: Path | None, program: str = "lightgcn-jax") -> str:
+
+def way_on(when: str, how: str, path: Path | None, program: str = _PROGRAM) -> str:
     """The line of a run that was broken off.
 
     Args:
@@ -22,20 +24,27 @@ def way_on(when: str, how: str, path: Path | None, program: str = "lightgcn-jax"
         path: the run's directory, if it has one.
         program: whose run it is.
     """
+    return f"{when}; {_way(how, path, program)}"
+
+
+def _way(how: str, path: Path | None, program: str) -> str:
     if path is None:
-        return f"{when}; nothing was written, the run had no directory"
-    return f"{when}; {how} with: {program} train --resume {shlex.quote(str(path))}"
+        return "nothing was written, the run had no directory"
+    return f"{how} with: {program} train --resume {shlex.quote(str(path))}"
 
 
-def resumable(directory: RunDirectory | None, how: str = "go on") -> AbstractContextManager[None]:
-    """Say how to go on, while the block runs, if it is broken off.
+@contextlib.contextmanager
+def resumable(directory: RunDirectory | None, how: str = "go on") -> Iterator[None]:
+    """Say how to go on, while the block runs, if it is broken off or another process is lost.
 
     Args:
         directory: the run's, if it has one.
         how: what resuming the run does: it goes on, or starts again.
     """
     path = None if directory is None else directory.path
-    return explained(way_on("interrupted", how, path))
+    way = _way(how, path, _PROGRAM)
+    with explained(way_on("interrupted", how, path)), if_lost(way):
+        yield
 
 
 @contextlib.contextmanager

@@ -10,13 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import check_array
-from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer
+from lightgcn_jax.evaluation.sharded import ShardedTables
 from lightgcn_jax.models import Model, Score, split_nodes
+from lightgcn_jax.models.heads import HeadScorer
+from lightgcn_jax.processes.placing import on_host
+from lightgcn_jax.sharding import Layout
+from lightgcn_jax.sharding.mesh import MODEL
 from lightgcn_jax.training import Params, StepInputs, Strategies
 
 
 def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> Scorer:
     """The final vectors of all users and items, and their score; nothing is dropped.
+
+    On a mesh there are rows behind the last user's and the last item's, which stand for nobody.
 
     Args:
         params: all that was learnt.
@@ -24,11 +31,42 @@ def make_scorer(params: Params, inputs: StepInputs, strategies: Strategies) -> S
         strategies: the run's.
     """
     nodes = strategies.model.apply(params.model, inputs.operator)
-    if inputs.layout is not None:
-        nodes = nodes[inputs.rows(jnp.arange(inputs.graph.num_nodes, dtype=jnp.int32))]
-    users, items = split_nodes(nodes, inputs.graph.num_users)
-    users, items = strategies.score.vectors(users, items, inputs.offsets)
+    offsets = inputs.offsets
+    if inputs.layout is None:
+        users, items = split_nodes(nodes, inputs.graph.num_users)
+    else:
+        users, items = inputs.layout.sides(nodes)
+        offsets = None if offsets is None else jnp.pad(offsets, (0, len(items) - len(offsets)))
+    users, items = strategies.score.vectors(users, items, offsets)
     return strategies.score.scorer(users, items, params.head)
+
+
+def sharded_scorer(scorer: Any, layout: Layout) -> Any:
+    """What ranks on a mesh: each device its own items, where the score looks at one at a time.
+
+    Args:
+        scorer: what :func:`make_scorer` gave on a mesh.
+        layout: where the nodes lie.
+
+    Returns:
+        Tables that are ranked where they lie; those of a class of one's own on one device.
+    """
+    counts = layout.num_users, layout.num_items
+    if type(scorer) in (InnerProduct, HeadScorer):
+        return ShardedTables(scorer, *counts, layout.mesh, MODEL)
+    return whole_scorer(scorer, layout)
+
+
+def whole_scorer(scorer: Any, layout: Layout) -> Any:
+    """What ranks without the mesh: tables of the users and items that there are, on the host.
+
+    Args:
+        scorer: what :func:`make_scorer` gave on a mesh.
+        layout: where the nodes lie.
+    """
+    own = jax.tree.map(on_host, scorer)
+    users, items = layout.num_users, layout.num_items
+    return own.replace(queries=own.queries[:users], items=own.items[:items])
 
 
 def tensor_names(params: Any) -> list[str]:

@@ -11,7 +11,11 @@ import scipy  # which imports stats where it is asked for: a fifth of a command'
 
 from lightgcn_jax.data.pairs import PARTS
 from lightgcn_jax.evaluation.parts import EvaluationSets
-from lightgcn_jax.settings import Config, label_of, model_name
+from lightgcn_jax.runs.progress import Progress
+from lightgcn_jax.settings import Config, TrainConfig, label_of, model_name
+from lightgcn_jax.settings.protocols import SELECTION_PART
+from lightgcn_jax.sharding import Layout, ShardedStorage
+from lightgcn_jax.sharding.mesh import shown
 
 
 def seed_statistics(values: Sequence[float]) -> dict[str, float]:
@@ -95,3 +99,40 @@ def split_figures(sets: EvaluationSets) -> dict[str, Any]:
         "cold": sets.cold_figures(),
         "platform": jax.default_backend(),
     }
+
+
+def training_figures(config: TrainConfig, progress: Progress) -> dict[str, Any]:
+    """What a summary says of a run's training.
+
+    Args:
+        config: its settings.
+        progress: where it ended.
+    """
+    selected = SELECTION_PART[config.protocol]
+    finished = progress.epoch >= config.optimization.epochs
+    return {
+        "train_seconds": round(progress.train_seconds, 3),
+        "compile_seconds": round(progress.compile_seconds, 3),
+        "evaluate_seconds": round(progress.evaluate_seconds, 3),
+        "epochs": progress.epoch,
+        "stopped_by": "epochs" if finished else "patience",
+        "selected_by": "nothing" if selected is None else f"{selected} {config.metric}",
+    }
+
+
+def mesh_figures(layout: Layout | None, operator: Any) -> dict[str, Any]:
+    """What a summary says of the devices that a run was shared out over; nothing of one device.
+
+    Args:
+        layout: where the nodes lie.
+        operator: what the model reads.
+    """
+    if layout is None:
+        return {}
+    storage = getattr(operator, "storage", None)
+    figures: dict[str, Any] = {"mesh": shown(layout.mesh), "processes": jax.process_count()}
+    if isinstance(storage, ShardedStorage):
+        figures["exchange"] = storage.exchange
+        figures["rows_received_a_device"] = storage.rows_received
+        figures["edges_most_over_mean"] = round(storage.unevenness, 3)
+    return figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -15,16 +16,17 @@ import optax
 from jax.sharding import Mesh
 
 from lightgcn_jax.allocator import give_back_unused
-from lightgcn_jax.arrays import default_device
 from lightgcn_jax.data import Split
 from lightgcn_jax.diffusion.choice import choose_backend
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import evaluation_sets, rank_parts
 from lightgcn_jax.evaluation.scorer import Scorer, Tables
+from lightgcn_jax.evaluation.sharded import ShardedTables
 from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.interrupts import Interrupted, deferred
 from lightgcn_jax.memory import check_memory
 from lightgcn_jax.models.model import table_of
+from lightgcn_jax.processes.agreement import gathered, is_first, of_the_first, several, telling
+from lightgcn_jax.processes.placing import on_every_device
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
@@ -35,13 +37,19 @@ from lightgcn_jax.runs.programs import programs_of
 from lightgcn_jax.runs.progress import Progress, TrainArrays, Trained, TrainingDiverged
 from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
-from lightgcn_jax.runs.scorers import kept_params, tensors_of
-from lightgcn_jax.runs.summary import ranked_parts, split_figures, summarize
+from lightgcn_jax.runs.scorers import kept_params, sharded_scorer, tensors_of, whole_scorer
+from lightgcn_jax.runs.selection import check_selection
+from lightgcn_jax.runs.summary import (
+    mesh_figures,
+    ranked_parts,
+    split_figures,
+    summarize,
+    training_figures,
+)
 from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.settings.protocols import SELECTION_PART
 from lightgcn_jax.settings.registry import own_objects
-from lightgcn_jax.sharding import Layout, ShardedStorage
-from lightgcn_jax.sharding.mesh import shown
+from lightgcn_jax.sharding import Layout
 from lightgcn_jax.training.epoch import plan_epoch
 from lightgcn_jax.training.step import Params, TrainState
 from lightgcn_jax.training.strategies import StepCost, StepInputs, TracedSettings
@@ -80,7 +88,7 @@ class Trainer:
         self.variants, self.strategies = variants, config.strategies
         self.replicas: tuple[Replica, ...] = replicas_of(config, variants)
         self.sets = evaluation_sets(split, config.cold)
-        self._check_selection()
+        check_selection(config, self.sets)
         self.graph = graph = training_graph(split)
         least = StepCost.of(graph, self.strategies).least_bytes * len(self.replicas)
         check_memory(least, "dim, batch_size, negatives or number of seeds")
@@ -97,6 +105,8 @@ class Trainer:
             optimizer,
             shared=optimizer is None and not own_objects(config),
         )
+        # Of several processes the first one writes.
+        self._own = directory if is_first() else None
         seeds = jnp.array([replica.config.seed for replica in self.replicas])
         # One stream each for initial embeddings, steps and epoch shuffles.
         self._init_keys, self._step_keys, self._shuffle_keys = (
@@ -105,20 +115,12 @@ class Trainer:
         )
         # Each replica's shuffled interactions: one sort an epoch, not one a call.
         self._shuffle_of = lru_cache(1)(
-            lambda epoch: self._programs.shuffle(self._shuffle_keys, jnp.int32(epoch))
+            lambda epoch: self._placed(self._programs.shuffle(self._shuffle_keys, jnp.int32(epoch)))
         )
 
-    def _check_selection(self) -> None:
-        """Refuse to choose an epoch by a part that holds nothing to be found."""
-        part = SELECTION_PART[self.config.protocol]
-        if part is None or getattr(self.sets, part).columns.shape[0]:
-            return
-        pairs = len(getattr(self.sets.split, part))
-        raise InputError(
-            f"{part}: expected pairs to choose the epoch by, got none of a user and an item that "
-            f"both have training interactions, among {pairs:,}; rank such users by popularity "
-            "(cold popular), choose another split, or settle the epochs (protocol fixed)"
-        )
+    def _placed(self, tree: Any) -> Any:
+        """What the compiled steps read, on all devices of the mesh, if there is one."""
+        return tree if self.layout is None else on_every_device(tree, self.layout.mesh)
 
     @cached_property
     def inputs(self) -> StepInputs:
@@ -133,7 +135,7 @@ class Trainer:
         rows = self.graph.num_nodes if self.layout is None else self.layout.num_rows
         check_vectors(self.config, rows, inputs.operator)
         check_sampler(self.config, inputs.sampler)
-        return inputs
+        return self._placed(inputs)
 
     def initial_states(self) -> TrainState:
         """States of all replicas before the first step."""
@@ -176,16 +178,25 @@ class Trainer:
                     if progress.call == plan.calls:
                         arrays = self._end_epoch(arrays, progress)
                     due = time.monotonic() - saved_at >= config.checkpoint_seconds
-                    if due or ending or self._is_over(progress):
+                    due, number = self._agreed(due, ending.signal_number)
+                    if due or number or self._is_over(progress):
                         self._save(arrays, progress)
                         saved_at = time.monotonic()
-                    if ending:
+                    if number:
                         when = f"interrupted in epoch {progress.epoch + 1}"
                         path = None if self.directory is None else self.directory.path
-                        raise Interrupted(way_on(when, "go on", path), ending.signal_number)
+                        # Whoever takes machines away from many processes starts them again.
+                        status = 0 if several() and number == signal.SIGTERM else None
+                        raise Interrupted(way_on(when, "go on", path), number, status=status)
         finally:
             self.reporter.stopped()
         return arrays
+
+    @staticmethod
+    def _agreed(due: bool, signal_number: int) -> tuple[bool, int]:
+        """Whether to save, which the first process decides, and the signal that any of them got."""
+        everybodys = gathered([due, signal_number])
+        return everybodys[0][0], max(number for _, number in everybodys)
 
     def _compile(self, states: TrainState, progress: Progress) -> Callable:
         start = time.perf_counter()
@@ -198,7 +209,8 @@ class Trainer:
     def _arguments(self, progress: Progress) -> tuple:
         """What the compiled steps take beside the states."""
         first = jnp.int32(progress.call * self.plan.steps_per_call)
-        return self._step_keys, self._shuffle_of(progress.epoch), self._traced, first, self.inputs
+        keys, traced, first = self._placed((self._step_keys, self._traced, first))
+        return keys, self._shuffle_of(progress.epoch), traced, first, self.inputs
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.config.selection.patience
@@ -264,12 +276,12 @@ class Trainer:
             arrays = self._select_best(arrays, progress, records, part)
             progress.evaluate_seconds += time.perf_counter() - start
         progress.history += records
-        if self.directory is not None:
-            self.directory.append_metrics(records)
+        if self._own is not None:
+            self._own.append_metrics(records)
         self.reporter.epoch_ended(records)
         return arrays
 
-    def scorer(self, params: Params, index: int) -> Scorer:
+    def scorer(self, params: Params, index: int) -> Scorer | ShardedTables:
         """What ranks by the parameters of one replica.
 
         Args:
@@ -277,13 +289,18 @@ class Trainer:
             index: the replica's.
         """
         scorer = self._programs.score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
-        # Ranking is one device's work.
-        return scorer if self.layout is None else jax.device_put(scorer, default_device())
+        if self.layout is None:
+            return scorer
+        if self.sets.ranks_by_popularity:
+            return whole_scorer(scorer, self.layout)
+        return sharded_scorer(scorer, self.layout)
 
     def _select_best(
         self, arrays: TrainArrays, progress: Progress, records: list[dict[str, Any]], part: str
     ) -> TrainArrays:
         patience, improved = self.config.selection.patience, []
+        # Processors of two kinds may sum the same metrics to another last bit.
+        records[:] = of_the_first(records)
         for index, record in enumerate(records):
             value = record[part][self.config.metric]
             # A replica whose patience is spent keeps its best, as it would have trained alone.
@@ -298,7 +315,8 @@ class Trainer:
         self.reporter.evaluated(records, improved=any(improved))
         if not any(improved):
             return arrays
-        best = self._programs.keep_best(arrays.best, arrays.states.params, jnp.asarray(improved))
+        chosen: Any = np.asarray(improved)  # of NumPy, it belongs to the devices of all processes
+        best = self._programs.keep_best(arrays.best, arrays.states.params, chosen)
         return arrays._replace(best=best)
 
     def _save(self, arrays: TrainArrays, progress: Progress) -> None:
@@ -308,7 +326,11 @@ class Trainer:
         step = progress.epoch * plan.steps_per_epoch + progress.call * plan.steps_per_call
         # As one device has them, so that any mesh can go on with them.
         arrays = arrays if self.layout is None else self.layout.take(arrays)
-        save_checkpoint(self.directory.checkpoints, step, arrays, dataclasses.asdict(progress))
+        with telling():
+            if self._own is not None:
+                stored = dataclasses.asdict(progress)
+                save_checkpoint(self._own.checkpoints, step, arrays, stored)
+        gathered()  # the others end where the first one could not write
 
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
         start, selected = time.perf_counter(), SELECTION_PART[self.config.protocol]
@@ -320,7 +342,7 @@ class Trainer:
         progress.evaluate_seconds += time.perf_counter() - start
         # Where nothing was selected the first replica is kept: test is no ground to choose by.
         chosen = 0 if selected is None else int(np.argmax(progress.best_values))
-        kept = self.scorer(arrays.best, chosen)
+        kept = self._kept(arrays.best, chosen)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept)):
             raise TrainingDiverged(
                 f"the embeddings of epoch {progress.best_epochs[chosen]} are not finite; try a "
@@ -329,14 +351,20 @@ class Trainer:
         summary = summarize(self.config, ranked, chosen, self._details(progress))
         best = arrays.best if self.layout is None else self.layout.take(arrays.best)
         best = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), best)
-        if self.directory is not None:
+        if (own := self._own) is not None:
             assert isinstance(kept, Tables)
-            self.directory.write_embeddings(*map(np.asarray, kept.embeddings()))
-            self.directory.write_model(tensors_of(best.head))
-            self.directory.write_params(kept_params(self.config.model, best.model))
-            plot_curves(self.directory.path, progress.history, self.config.metric)
-            self.directory.write_summary(summary)
+            own.write_embeddings(*map(np.asarray, kept.embeddings()))
+            own.write_model(tensors_of(best.head))
+            own.write_params(kept_params(self.config.model, best.model))
+            plot_curves(own.path, progress.history, self.config.metric)
+            own.write_summary(summary)
         return Trained(summary, progress.history, kept, best.model)
+
+    def _kept(self, params: Params, index: int) -> Scorer:
+        """What ranks in the end, without the mesh."""
+        params = jax.tree.map(lambda leaf: leaf[index], params)
+        scorer = self._programs.score(params, self.inputs)
+        return scorer if self.layout is None else whole_scorer(scorer, self.layout)
 
     def _final_record(self, arrays: TrainArrays, progress: Progress, index: int) -> dict[str, Any]:
         """The parts' metrics at a replica's best epoch."""
@@ -353,33 +381,15 @@ class Trainer:
 
     def _details(self, progress: Progress) -> dict[str, Any]:
         """What the summary says beside the metrics."""
-        selected = SELECTION_PART[self.config.protocol]
-        finished = progress.epoch >= self.config.optimization.epochs
         # Of the nodes that there are, not of rows that fill up a shard.
         shapes = self.array_template().best
         table, replicas = table_of(shapes.model), len(self.replicas)
         return {
-            "train_seconds": round(progress.train_seconds, 3),
-            "compile_seconds": round(progress.compile_seconds, 3),
-            "evaluate_seconds": round(progress.evaluate_seconds, 3),
-            "epochs": progress.epoch,
-            "stopped_by": "epochs" if finished else "patience",
-            "selected_by": "nothing" if selected is None else f"{selected} {self.config.metric}",
+            **training_figures(self.config, progress),
             **split_figures(self.sets),
             "parameters": sum(one.size for one in jax.tree.leaves(shapes)) // replicas,
             "embedding_parameters": 0 if table is None else table.size // replicas,
             "backend": self.backend,
             "ordering": training_ordering(self.config, self.graph.num_edges),
-            **self._mesh_figures(),
+            **mesh_figures(self.layout, self.inputs.operator),
         }
-
-    def _mesh_figures(self) -> dict[str, Any]:
-        if self.layout is None:
-            return {}
-        storage = getattr(self.inputs.operator, "storage", None)
-        figures: dict[str, Any] = {"mesh": shown(self.layout.mesh)}
-        if isinstance(storage, ShardedStorage):
-            figures["exchange"] = storage.exchange
-            figures["rows_received_a_device"] = storage.rows_received
-            figures["edges_most_over_mean"] = round(storage.unevenness, 3)
-        return figures

@@ -10,7 +10,7 @@ import numpy as np
 
 from lightgcn_jax.evaluation.scorer import Tables
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.fit import FitResult
+from lightgcn_jax.runs.result import FitResult
 from lightgcn_jax.runs.scorers import kept_params, tensors_of
 from lightgcn_jax.settings.config import ClosedFormConfig
 

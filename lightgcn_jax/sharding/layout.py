@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lightgcn_jax.arrays import Array, Bool, Ids, default_device
+from lightgcn_jax.arrays import Array, Bool, Ids
 from lightgcn_jax.models.model import map_tables
+from lightgcn_jax.processes.placing import on_every_device, on_host
 from lightgcn_jax.sharding.mesh import DATA, MODEL
 
 _Tree = TypeVar("_Tree")
@@ -80,19 +81,23 @@ class Layout:
     def put(self, tree: _Tree) -> _Tree:
         """Tables of all nodes laid out on the mesh, and what else there is on each of its devices.
 
+        A process lays out the rows of its own devices alone.
+
         Args:
             tree: with tables ``[…, N, D]``, known by their name as
-                :func:`~lightgcn_jax.models.model.map_tables` knows them.
+                :func:`~lightgcn_jax.models.model.map_tables` knows them; the same in every process.
         """
-        rows = self.rows(np.arange(self.num_nodes, dtype=np.int32))
 
-        def spread(table: Array) -> np.ndarray:
-            wide = np.zeros((*table.shape[:-2], self.num_rows, table.shape[-1]), table.dtype)
-            wide[..., rows, :] = np.asarray(table)
-            return wide
+        def spread(table: Any) -> Array:
+            table = np.asarray(table)
+            shape = (*table.shape[:-2], self.num_rows, table.shape[-1])
 
-        wide = map_tables(spread, tree)
-        return jax.device_put(wide, self._shardings(wide))
+            def part(at: Any) -> np.ndarray:
+                return self._part(table, at[-2])
+
+            return jax.make_array_from_callback(shape, self._of_table(table.ndim), part)
+
+        return on_every_device(map_tables(spread, tree), self.mesh)
 
     def described(self, tree: _Tree) -> _Tree:
         """Shapes, types and places of what :meth:`put` would lay out; nothing is allocated.
@@ -113,16 +118,13 @@ class Layout:
         )
 
     def take(self, tree: _Tree) -> _Tree:
-        """The opposite of :meth:`put`: tables of all nodes, on one device.
+        """The opposite of :meth:`put`: tables of all nodes, on the host of every process.
 
         Args:
             tree: with tables ``[…, N', D]``.
         """
         rows = self.rows(np.arange(self.num_nodes, dtype=np.int32))
-        whole = jax.device_get(tree)
-        return jax.device_put(
-            map_tables(lambda table: table[..., rows, :], whole), default_device()
-        )
+        return map_tables(lambda table: table[..., rows, :], jax.tree.map(on_host, tree))
 
     def constrained(self, tree: _Tree) -> _Tree:
         """The same in a traced program, told to lie on the mesh as :meth:`put` lays it.
@@ -155,7 +157,7 @@ class Layout:
 
         return jax.tree.map(told, batch)
 
-    def on_each_device(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def made_by_each_device(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a traced function gives, with each device making all of it for itself.
 
         Args:
@@ -184,6 +186,48 @@ class Layout:
         return jax.tree.map(
             lambda one: one if isinstance(one, NamedSharding) else everywhere, of_tables
         )
+
+    def sides(self, nodes: Array) -> tuple[Array, Array]:
+        """The users' and the items' rows of a traced table, as many of each on every shard; what
+        stands behind the last of either stands for nobody.
+
+        Args:
+            nodes: ``float[N', D]``.
+
+        Returns:
+            ``float[S·u, D]`` and ``float[S·i, D]``.
+        """
+        of_shards = nodes.reshape(self.shards, self.rows_a_shard, -1)
+        users, _ = self._counts()
+        parts = of_shards[:, :users], of_shards[:, users:]
+        users, items = (
+            jax.lax.with_sharding_constraint(
+                part.reshape(-1, nodes.shape[1]), self._of_table(nodes.ndim)
+            )
+            for part in parts
+        )
+        return users, items
+
+    def on_every_device(self, tree: _Tree) -> _Tree:
+        """Traced arrays that are told to be whole on each device, so that every process has them.
+
+        Args:
+            tree: arrays.
+        """
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(lambda one: jax.lax.with_sharding_constraint(one, everywhere), tree)
+
+    def _part(self, table: np.ndarray, rows: slice) -> np.ndarray:
+        """A shard's part of a table of all nodes."""
+        shard = (rows.start or 0) // self.rows_a_shard
+        part = np.zeros((*table.shape[:-2], self.rows_a_shard, table.shape[-1]), table.dtype)
+        at = 0
+        sides = (0, self.num_users), (self.num_users, self.num_items)
+        for (first, total), each in zip(sides, self._counts(), strict=True):
+            start, stop = (min(total, (shard + more) * each) for more in (0, 1))
+            part[..., at : at + stop - start, :] = table[..., first + start : first + stop, :]
+            at += each
+        return part
 
     def _counts(self) -> tuple[int, int]:
         return -(-self.num_users // self.shards), -(-self.num_items // self.shards)

@@ -10,24 +10,29 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.processes.agreement import several
 
 DATA, MODEL = "data", "model"
 """The axes: rows of a batch are shared out over the first, rows of tables over the second."""
 
 
 def mesh_of(wanted: Any) -> Mesh | None:
-    """A mesh of this process's devices.
+    """A mesh of the devices of this process, or of all processes that do one piece of work.
 
     Args:
         wanted: ``data=2,model=4`` or one of the two alone, the other being 1; ``auto``, all devices
-            on ``model``; a mesh with both axes, which is taken as it is; None for no mesh.
+            on ``model``; a mesh with both axes, which is taken as it is; None for no mesh, or for
+            ``auto`` where there are several processes.
 
     Returns:
         The mesh; None where one device does it all.
 
     Raises:
-        InputError: it is none of these, or does not divide the devices.
+        InputError: it is none of these, or does not divide the devices; or it leaves out some of
+            those of several processes.
     """
+    if wanted is None and several():
+        wanted = "auto"
     if wanted is None:
         return None
     if isinstance(wanted, Mesh):
@@ -37,6 +42,11 @@ def mesh_of(wanted: Any) -> Mesh | None:
     devices = jax.devices()
     sizes = mesh_sizes(wanted, len(devices))
     count = math.prod(sizes)
+    if several() and count < len(devices):
+        raise InputError(
+            f"mesh: expected all {len(devices)} devices of the {jax.process_count()} processes, "
+            f"got {sizes[0]} × {sizes[1]} = {count}"
+        )
     if count == 1:
         return None
     return Mesh(np.array(devices[:count]).reshape(sizes), (DATA, MODEL))

@@ -9,6 +9,8 @@ shared out, so that none can overflow. The one that moves fewer bytes is taken.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
 import flax.struct
@@ -184,19 +186,39 @@ class Sharded:
         read = [np.unique(part.indices) for part in parts]
         needed = int(max(np.bincount(rows // each, minlength=shards).max() for rows in read))
         exchange = self.exchange_of(needed)
-        sent, width = None, shards * each
-        if exchange == "needed":
-            sent, width = _sent(read, each, needed), shards * needed
-            parts = [
-                _renumbered(part, rows, each, needed, shards)
-                for part, rows in zip(parts, read, strict=True)
-            ]
         most = max(part.nnz for part in parts)
-        kernel, shape = _KERNELS[self.kernel], (each, width)
-        stored = [kernel(part, most - part.nnz, shape, dtype) for part in parts]
-        local: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *stored)
+        kernel, width = _KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
+
+        @functools.cache
+        def of_shard(shard: int) -> Any:
+            part = parts[shard]
+            if exchange == "needed":
+                part = _renumbered(part, read[shard], each, needed, shards)
+            return kernel(part, most - part.nnz, (each, width), dtype)
+
         place = NamedSharding(self.layout.mesh, PartitionSpec(MODEL))
-        local, sent = jax.device_put((local, sent), place)
+
+        def shared_out(of_one: Callable[[int], np.ndarray]) -> Array:
+            """What each shard has, made for the devices of this process alone."""
+
+            def part(at: Any) -> np.ndarray:
+                return of_one(at[0].start or 0)[None]
+
+            return jax.make_array_from_callback((shards, *of_one(mine).shape), place, part)
+
+        mine = _own_shard(self.layout.mesh)
+        leaves, structure = jax.tree.flatten(of_shard(mine))
+        local: Any = jax.tree.unflatten(
+            structure,
+            [
+                shared_out(lambda shard, at=at: jax.tree.leaves(of_shard(shard))[at])
+                for at in range(len(leaves))
+            ],
+        )
+        sent = None
+        if exchange == "needed":
+            senders = _sent(read, each, needed)
+            sent = shared_out(lambda shard: senders[shard])
         unevenness = most * shards / max(1, matrix.num_entries)
         shape = self.shape_of(matrix.shape)
         return ShardedStorage(local, sent, shape, self.layout.mesh, self.wire, unevenness)
@@ -233,6 +255,11 @@ class Sharded:
         unevenness = sizes.entries / max(1.0, sizes.mean)
         whole = self.shape_of(shape)
         return ShardedStorage(local, sent, whole, layout.mesh, self.wire, unevenness)
+
+
+def _own_shard(mesh: Mesh) -> int:
+    """A shard that this process has a device of."""
+    return int(np.argwhere(mesh.devices == mesh.local_devices[0])[0][mesh.axis_names.index(MODEL)])
 
 
 def _laid_out(matrix: CsrMatrix, layout: Layout) -> scipy.sparse.csr_array:

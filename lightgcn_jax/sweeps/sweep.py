@@ -22,11 +22,12 @@ from lightgcn_jax.interrupts import Interrupted, explained
 from lightgcn_jax.runs.checkpoint import load_checkpoint
 from lightgcn_jax.runs.closed_form import fits
 from lightgcn_jax.runs.directory import RunDirectory
-from lightgcn_jax.runs.fit import FitResult, fit, refit, resume, train_on
+from lightgcn_jax.runs.fit import fit, refit, resume, train_on
 from lightgcn_jax.runs.node_order import in_training_order
 from lightgcn_jax.runs.progress import TrainingDiverged
 from lightgcn_jax.runs.replicas import PER_REPLICA
 from lightgcn_jax.runs.reporter import Reporter, SilentReporter
+from lightgcn_jax.runs.result import FitResult
 from lightgcn_jax.runs.summary import ranked_parts
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings.config import TrainConfig, check_ks, with_fitting_ks

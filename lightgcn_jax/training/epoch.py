@@ -109,9 +109,11 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
             only = states, keys, shuffles, traced
             state, key, shuffle, own = jax.tree.map(lambda leaf: leaf[0], only)
             result = of_one_replica(state, key, shuffle, own, first_step, inputs)
-            return jax.tree.map(lambda leaf: leaf[None], result)
-        of_each = jax.vmap(of_one_replica, in_axes=(0, 0, 0, 0, None, None))
-        return of_each(states, keys, shuffles, traced, first_step, inputs)
+            states, losses = jax.tree.map(lambda leaf: leaf[None], result)
+        else:
+            of_each = jax.vmap(of_one_replica, in_axes=(0, 0, 0, 0, None, None))
+            states, losses = of_each(states, keys, shuffles, traced, first_step, inputs)
+        return states, losses if inputs.layout is None else inputs.layout.on_every_device(losses)
 
     return steps
 
@@ -135,4 +137,4 @@ def _drawn(
     inputs = inputs._replace(operator=None, layout=None)
 
     draw = functools.partial(draw_batch, strategies=strategies)
-    return layout.on_each_device(draw, key, inputs, shuffle, step_in_epoch)
+    return layout.made_by_each_device(draw, key, inputs, shuffle, step_in_epoch)

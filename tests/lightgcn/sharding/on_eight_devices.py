@@ -19,13 +19,18 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from lightgcn_jax import fit, resume
 from lightgcn_jax.cli.program import main
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.diffusion import diffuse, diffusion_operator
+from lightgcn_jax.evaluation import InnerProduct, block, rank
+from lightgcn_jax.evaluation.sharded import ShardedTables
 from lightgcn_jax.graph import training_graph
+from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.interrupts import Interrupted
+from lightgcn_jax.models import MLP
 from lightgcn_jax.planning.estimate import estimate
 from lightgcn_jax.planning.program import step_arguments
 from lightgcn_jax.planning.workload import Workload
@@ -113,6 +118,52 @@ def applications():
     ]
     dense = np.asarray(diffusion_operator(graph).materialise())
     found["bfloat16 on the wire"] = float(np.abs(y - dense @ x).max())
+    return found
+
+
+def tables_on(mesh, users, items, scorer):
+    """A scorer's tables laid out on a mesh, and filled up as training has them."""
+
+    def spread(table):
+        each = -(-len(table) // mesh.shape["model"])
+        wide = np.pad(table, ((0, each * mesh.shape["model"] - len(table)), (0, 0)))
+        place = NamedSharding(mesh, PartitionSpec("model", None))
+        return jax.device_put(wide, place)
+
+    tables = scorer(spread(users), spread(items))
+    return ShardedTables(tables, len(users), len(items), mesh, "model")
+
+
+def rankings():
+    """Lists of one device and of a mesh, by scorer and mesh: the numbers that differ."""
+    rng, found = np.random.default_rng(0), {}
+    whole = rng.integers(-1, 2, (121, 3)), rng.integers(-1, 2, (83, 3))  # full of ties
+    whole = tuple(table.astype(np.float32) for table in whole)
+    real = tuple(rng.normal(size=(count, 8)).astype(np.float32) for count in (121, 83))
+    seen = rng.permutation(121 * 83)[:2_000]
+    seen = csr_rows(seen // 83, seen % 83, 121)
+    network = MLP(4)
+    head = network.init(jax.random.key(0), 8)
+    cases = {
+        "ties": (whole, InnerProduct),
+        "inner products": (real, InnerProduct),
+        "a network": (real, lambda users, items: network.scorer(users, items, head)),
+    }
+    chosen = block.on_platform
+    for kernels in (True, False):
+        block.on_platform = chosen if kernels else lambda _, other: other
+        jax.clear_caches()
+        for name, (tables, scorer) in cases.items():
+            for wanted in ("model=8", "data=2,model=4") if kernels else ("data=4,model=2",):
+                mesh = mesh_of(wanted)
+                for k, left_out in ((10, seen), (83, None)) if name == "ties" else ((10, seen),):
+                    rows = np.arange(1, 121)
+                    alone = rank(scorer(*tables), rows, k, seen=left_out)
+                    shared = rank(tables_on(mesh, *tables, scorer), rows, k, seen=left_out)
+                    other = int((alone.items != shared.items).sum())
+                    close = np.allclose(alone.scores, shared.scores, 1e-6, 1e-6)
+                    found[f"{name} {wanted} {k} {kernels}"] = other + (not close)
+    block.on_platform = chosen
     return found
 
 
@@ -228,6 +279,7 @@ if __name__ == "__main__":
         Path(sys.argv[1]),
         {
             "applications": applications,
+            "rankings": rankings,
             "lightgcn": lambda: differences(("data=2,model=4",), layers=2),
             "program": program,
             "gone on": lambda: gone_on(folder),

@@ -45,6 +45,14 @@ def test_training_is_that_of_one_device(found):
     assert got["same_figures"]
 
 
+@pytest.mark.slow
+def test_a_ranking_is_that_of_one_device(tmp_path):
+    """Ties and what was seen too, by the kernels and by XLA's operations."""
+    different = on_eight_devices(tmp_path, "rankings")["rankings"]
+    assert len(different) == 12
+    assert not any(different.values()), different
+
+
 def test_no_device_holds_a_whole_table_and_what_travels_is_what_was_planned(found):
     program = found["program"]
     assert program["exchange"] == "needed"

@@ -1,0 +1,65 @@
+"""What several processes that train one run compare before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from lightgcn_jax.data.pairs import PARTS, Pairs
+from lightgcn_jax.data.splits import Split
+from lightgcn_jax.processes.agreement import check_agreement, several
+from lightgcn_jax.runs.versions import versions_here
+from lightgcn_jax.settings import Config, flat
+from lightgcn_jax.settings.registry import own_objects
+from lightgcn_jax.sharding.mesh import shown
+
+# Bytes of a digest that are shown where data differ.
+_SHOWN = 12
+
+
+def check_same_run(split: Split, config: Config, mesh: Mesh | None, known: Pairs | None) -> None:
+    """Make sure that all processes train the same model on the same rows, if there are several.
+
+    Args:
+        split: as it is trained, its rows in training order.
+        config: the settings.
+        mesh: the devices.
+        known: what users know beyond the split.
+
+    Raises:
+        InputError: a setting, a version or the data differ; the message says which.
+    """
+    if not several():
+        return
+    facts: dict[str, Any] = {**flat(config), **own_objects(config)}
+    facts["mesh"] = None if mesh is None else shown(mesh)
+    facts |= {"users": len(split.users), "items": len(split.items)}
+    facts |= {f"{part} pairs": len(getattr(split, part)) for part in PARTS}
+    facts |= {f"SHA-256 of {name}": digest for name, digest in _digests(split, known).items()}
+    facts |= {f"version of {name}": version for name, version in versions_here().items()}
+    check_agreement(facts)
+
+
+def _digests(split: Split, known: Pairs | None) -> dict[str, str]:
+    found = {
+        f"{name} ids": _digest("\n".join(map(str, getattr(split, name).ids)).encode())
+        for name in ("users", "items")
+    }
+    parts = {part: getattr(split, part) for part in PARTS}
+    if known is not None:
+        parts["known"] = known
+    for name, pairs in parts.items():
+        columns = [pairs.users, pairs.items]
+        columns += [] if pairs.weights is None else [pairs.weights]
+        found[f"{name} pairs"] = _digest(*map(np.ascontiguousarray, columns))
+    return found
+
+
+def _digest(*columns: Any) -> str:
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update(column)
+    return digest.hexdigest()[:_SHOWN]
