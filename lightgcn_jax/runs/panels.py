@@ -113,7 +113,9 @@ class Bars(Panel):
         _, top = axes.get_ylim()
         axes.set_ylim(0, 1.25 * top)
         if self.percent:
-            axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}" if share <= 1 else "")
+            axes.yaxis.set_major_formatter(
+                lambda share, _: f"{100 * share:g}%" if share <= 1 else ""
+            )
         if len(self.series) > 1 or self.line is not None:
             handles, labels = axes.get_legend_handles_labels()
             order = np.argsort([label not in self.series for label in labels], kind="stable")
