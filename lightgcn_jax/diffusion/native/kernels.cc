@@ -53,8 +53,9 @@ constexpr int64_t kBytesNear = int64_t{128} << 10, kLeastNear = 12;
 // Rows of two tall tables that are multiplied at a time, which stay near; and those that one sum runs
 // over, before the sums are added up in their order: the same bits whatever the threads are.
 constexpr int64_t kTallRows = 256, kTallPart = 4096;
-// Rows of a layer of NGCF that stay near while they are multiplied; whole tiles of them.
-constexpr int64_t kNgcfRows = 96;
+// Rows of a layer of NGCF that stay near while they are multiplied, whole tiles of them; and those of
+// one task, which lays the matrices out for itself.
+constexpr int64_t kNgcfRows = 96, kNgcfTask = 2112;
 
 // What the loops call for every row is compiled into them, for their instruction set: where one
 // with wide registers calls code for narrow ones, an Intel processor may wait a hundred cycles.
@@ -646,9 +647,8 @@ template <class T>
 void MakeNgcfLayer(ffi::ThreadPool& pool, NgcfLayer<T> p, T* output) {
   p.stream = Streams(output, p.rows, p.dim);
   const auto loop = NgcfLoop<T>();
-  const int64_t tasks = TasksOf(2 * p.rows * p.width, p.dim);
-  Share(pool, tasks, [&](int64_t task) {
-    loop(p, {p.rows * task / tasks, p.rows * (task + 1) / tasks}, output);
+  Share(pool, (p.rows + kNgcfTask - 1) / kNgcfTask, [&](int64_t task) {
+    loop(p, {task * kNgcfTask, std::min(p.rows, (task + 1) * kNgcfTask)}, output);
   });
 }
 

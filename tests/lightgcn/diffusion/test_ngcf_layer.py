@@ -23,7 +23,7 @@ def random_layer(rows, width, dim, dtype=np.float32, seed=0):
 
 
 def written_out(given, cotangent, output):
-    """Output and gradients in float64; the output tells the sign of z, which rounding may decide."""
+    """Output and gradients in float64. The output tells the sign of z, which rounding decides."""
     messages, own, sums, products = (one.astype(float) for one in given)
     z = (messages + own) @ sums + (own * messages) @ products
     dz = np.where(output >= 0, 1, SLOPE) * cotangent.astype(float)
