@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, PRNGKey, Vectors
+from lightgcn_jax.diffusion.multiscale import diffuse_beside
 from lightgcn_jax.diffusion.native import NativeStorage
-from lightgcn_jax.diffusion.operator import Operator, diffuse, diffuse_beside
+from lightgcn_jax.diffusion.operator import Operator, diffuse
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.models.model import Model, TableParams, normal_table
 from lightgcn_jax.models.products import dense_product

@@ -67,7 +67,7 @@ def ngcf_layer_gradient(
         The gradients, in the type of what is given.
     """
     kind = given.own.dtype
-    results = NgcfLayer(*(jax.ShapeDtypeStruct(one.shape, sum_dtype(kind)) for one in given))
+    results = tuple(jax.ShapeDtypeStruct(one.shape, sum_dtype(kind)) for one in given)
     found = _call("ngcf_layer_gradient", results, (*given, output, cotangent), slope)
     return NgcfLayer(*(gradient.astype(kind) for gradient in found))
 
