@@ -149,3 +149,40 @@ def _inner_product(a: NodeTable, b: NodeTable) -> Float[Array, ""]:
 
 
 _multiscale.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+@jax.custom_vjp
+def diffuse_beside(operator: Operator, x: NodeTable) -> tuple[NodeTable, NodeTable]:
+    """M x and x, for a function of both: one pass applies Mᵀ and adds up the gradient of x.
+
+    Args:
+        operator: R×C, from :func:`diffusion_operator` and its like.
+        x: ``float[C, D]``, one row a node.
+
+    Returns:
+        ``float[R, D]`` and ``float[C, D]`` in the type of x.
+
+    Raises:
+        InputError: x is no table of floating-point numbers with C rows.
+        TypeError: a gradient with respect to the operator was asked for.
+    """
+    return diffuse(operator, x), x
+
+
+def _beside_forward(operator, x):
+    constant = ConstantOperator.of(operator)
+    return (diffuse(constant.operator, x.value), x.value), constant
+
+
+def _beside_backward(constant, cotangents):
+    adjoint = constant.transpose()
+    absent = [isinstance(one, jax.custom_derivatives.SymbolicZero) for one in cotangents]
+    by_product, by_own = cotangents
+    if absent[0]:
+        return None, None if absent[1] else by_own
+    if absent[1]:
+        return None, diffuse(adjoint, by_product)
+    return None, multiply_add(adjoint.storage, by_product, by_own, 1.0, 1.0)
+
+
+diffuse_beside.defvjp(_beside_forward, _beside_backward, symbolic_zeros=True)

@@ -12,19 +12,35 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
-from lightgcn_jax.diffusion.operator import diffuse
+from lightgcn_jax.arrays import Array, Float, Ids, NodeTable, PRNGKey, Vectors
+from lightgcn_jax.diffusion.multiscale import diffuse_beside
+from lightgcn_jax.diffusion.native import NativeStorage
+from lightgcn_jax.diffusion.operator import Operator, diffuse
 from lightgcn_jax.diffusion.restricted import multiscale_rows
 from lightgcn_jax.models.model import Model, TableParams, normal_table
 from lightgcn_jax.models.products import dense_product
 
-glorot_dense = partial(
-    nn.Dense,
-    use_bias=False,
-    kernel_init=nn.initializers.glorot_uniform(),
-    dot_general=dense_product,
-)
+_GLOROT = nn.initializers.glorot_uniform()
+
+glorot_dense = partial(nn.Dense, use_bias=False, kernel_init=_GLOROT, dot_general=dense_product)
 """A linear map without bias; weights uniform as in Glorot and Bengio (2010)."""
+
+
+class GlorotMatrix(nn.Module):
+    """The matrix of :data:`glorot_dense`, by the same name, for who multiplies by it otherwise.
+
+    Attributes:
+        width: its rows.
+        dim: its columns.
+    """
+
+    width: int
+    dim: int
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "width dim"]:
+        """The matrix, ``float[width, D]``."""
+        return self.param("kernel", _GLOROT, (self.width, self.dim))
 
 
 class Neighbourhood(NamedTuple):
@@ -32,15 +48,41 @@ class Neighbourhood(NamedTuple):
 
     Attributes:
         neighbours: each node's neighbours together, Ã x.
-        own: each node's own row, x.
+        both: that and each node's own row, x.
+        native: whether kernels of our own make the neighbours: the tables lie whole in the memory
+            of a CPU, where other kernels can read them too.
     """
 
     neighbours: Callable[[NodeTable], Vectors]
-    own: Callable[[NodeTable], Vectors]
+    both: Callable[[NodeTable], tuple[Vectors, Vectors]]
+    native: bool = False
 
 
 Layers = Sequence[Neighbourhood]
 """What each layer reads, one for each k."""
+
+
+@jax.custom_vjp
+def with_rows(x: NodeTable, rows: Ids) -> tuple[NodeTable, Vectors]:
+    """A table and a few of its rows.
+
+    Their gradient is added to that of the table in its place. Where the table is read twice, XLA
+    makes a table of zeros for the rows and adds two tables.
+
+    Args:
+        x: ``float[N, D]``.
+        rows: ``int32[Q]``.
+
+    Returns:
+        x, and x[rows], ``float[Q, D]``.
+    """
+    return x, x[rows]
+
+
+with_rows.defvjp(
+    lambda x, rows: (with_rows(x, rows), rows),
+    lambda rows, cotangents: (cotangents[0].at[rows].add(cotangents[1]), None),
+)
 
 
 class ReluLayers(nn.Module):
@@ -64,7 +106,8 @@ class ReluLayers(nn.Module):
             layers: what each layer reads, one for each k.
         """
         for k, layer in enumerate(layers):
-            joined = self.joined(layer.own(nodes), layer.neighbours(nodes))
+            neighbours, own = layer.both(nodes)
+            joined = self.joined(own, neighbours)
             nodes = nn.relu(glorot_dense(self.dim, name=f"layer_{k}")(joined))
         return nodes
 
@@ -93,8 +136,10 @@ class LayeredModel(Model):
         """
         table_key, weights_key = jax.random.split(key)
         # The shapes of the weights are the same for every graph, one without edges included.
-        unconnected = [Neighbourhood(jnp.zeros_like, lambda x: x)] * self.layers
-        weights = self.module.init(weights_key, jnp.zeros((1, self.dim)), unconnected)
+        unconnected = Neighbourhood(jnp.zeros_like, lambda x: (jnp.zeros_like(x), x))
+        weights = self.module.init(
+            weights_key, jnp.zeros((1, self.dim)), [unconnected] * self.layers
+        )
         return TableParams(normal_table(table_key, num_nodes, self.dim, self.init_std), weights)
 
     def apply(self, params: TableParams, operator: Any) -> NodeTable:
@@ -122,10 +167,12 @@ class LayeredModel(Model):
 
     def _neighbourhoods(self, operator: Any, rows: Ids | None = None) -> list[Neighbourhood]:
         """One for each layer; with rows, the last layer makes vectors of those nodes alone."""
-        everywhere = Neighbourhood(lambda x: self._neighbours(operator, x), lambda x: x)
+        native = isinstance(getattr(operator, "storage", None), NativeStorage)
+        of, both = partial(self._neighbours, operator), partial(self._both, operator)
+        everywhere = Neighbourhood(of, both, native)
         if rows is None:
             return [everywhere] * self.layers
-        few = Neighbourhood(lambda x: self._neighbours(operator, x, rows), lambda x: x[rows])
+        few = Neighbourhood(partial(of, rows=rows), partial(both, rows=rows), native)
         return [everywhere] * (self.layers - 1) + [few]
 
     def _neighbours(self, operator: Any, x: NodeTable, rows: Ids | None = None) -> Vectors:
@@ -133,6 +180,14 @@ class LayeredModel(Model):
         if rows is None:
             return diffuse(operator, x)
         return multiscale_rows(operator, x, (0.0, 1.0), rows)
+
+    def _both(
+        self, operator: Any, x: NodeTable, rows: Ids | None = None
+    ) -> tuple[Vectors, Vectors]:
+        """The same and each node's own row."""
+        if rows is None and isinstance(operator, Operator):
+            return diffuse_beside(operator, x)
+        return self._neighbours(operator, x, rows), x if rows is None else x[rows]
 
     def _vectors(self, params: TableParams, layers: Layers, *rest: Any) -> Vectors:
         assert params.weights is not None

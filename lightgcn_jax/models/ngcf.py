@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from lightgcn_jax.arrays import Ids, NodeTable, PRNGKey, Vectors
+from lightgcn_jax.diffusion.native import NgcfLayer, ngcf_layer, ngcf_layer_gradient
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.fields import LAYERS, POSITIVE, SHARE, setting, whole
-from lightgcn_jax.models.layers import LayeredModel, Layers, glorot_dense
+from lightgcn_jax.models.layers import GlorotMatrix, LayeredModel, Layers, with_rows
 from lightgcn_jax.models.model import TableParams
+from lightgcn_jax.models.products import product
 
 # The slope in the authors' code; the paper gives none.
 _SLOPE = 0.2
@@ -51,22 +53,51 @@ class NGCFLayers(nn.Module):
             rows: ``int32[Q]``, the nodes of the last layer; None for all.
             key: randomness of what is dropped; without one nothing is dropped.
         """
-        outputs = [nodes]
-        linear = partial(glorot_dense, self.dim)
+        outputs = []
         for k, layer in enumerate(layers):
+            nodes, read = (nodes, nodes) if rows is None else with_rows(nodes, rows)
+            outputs.append(read)
             node_key = message_key = None
             if key is not None:
                 node_key, message_key = jax.random.split(jax.random.fold_in(key, k))
             senders = _drop(node_key, nodes, self.node_dropout, (1,))
-            messages, own = layer.neighbours(senders), layer.own(nodes)
-            sums, products = linear(name=f"sum_{k}"), linear(name=f"product_{k}")
-            nodes = nn.leaky_relu(sums(messages + own) + products(own * messages), _SLOPE)
             few = rows if k == len(layers) - 1 else None
+            if few is None and senders is nodes:
+                messages, own = layer.both(nodes)
+            else:
+                messages, own = layer.neighbours(senders), nodes if few is None else read
+            sums, products = (
+                GlorotMatrix(nodes.shape[1], self.dim, name=f"{name}_{k}")()
+                for name in ("sum", "product")
+            )
+            given = NgcfLayer(*promote_dtype(messages, own, sums, products))
+            nodes = _native_layer(given) if layer.native else _layer(given)
             nodes = _drop(message_key, nodes, self.message_dropout, nodes.shape[1:], few)
-            outputs.append(nodes)
-        if rows is not None:
-            outputs = [output[rows] for output in outputs[:-1]] + outputs[-1:]
-        return jnp.concatenate(outputs, axis=1)
+        return jnp.concatenate([*outputs, nodes], axis=1)
+
+
+def _layer(given: NgcfLayer) -> Vectors:
+    """LeakyReLU((m + e) W1 + (e ∘ m) W2) by operations of XLA."""
+    messages, own, sums, products = given
+    return nn.leaky_relu(product(messages + own, sums) + product(own * messages, products), _SLOPE)
+
+
+@jax.custom_vjp
+def _native_layer(given: NgcfLayer) -> Vectors:
+    """The same by a kernel of our own, and its gradient by another one."""
+    return ngcf_layer(given, _SLOPE)
+
+
+def _native_forward(given: NgcfLayer) -> tuple[Vectors, tuple[NgcfLayer, Vectors]]:
+    output = ngcf_layer(given, _SLOPE)
+    return output, (given, output)
+
+
+def _native_backward(kept: tuple[NgcfLayer, Vectors], cotangent: Vectors) -> tuple[NgcfLayer]:
+    return (ngcf_layer_gradient(*kept, cotangent, _SLOPE),)
+
+
+_native_layer.defvjp(_native_forward, _native_backward)
 
 
 def _drop(

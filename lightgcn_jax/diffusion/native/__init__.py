@@ -7,15 +7,19 @@ from lightgcn_jax.diffusion.native.largest import (
     multiplies,
 )
 from lightgcn_jax.diffusion.native.library import on_platform, runs_by_default
+from lightgcn_jax.diffusion.native.ngcf import NgcfLayer, ngcf_layer, ngcf_layer_gradient
 from lightgcn_jax.diffusion.native.storage import NativeStorage
 from lightgcn_jax.diffusion.native.tall import tall_product
 
 __all__ = [
     "NativeStorage",
+    "NgcfLayer",
     "gathered_sums",
     "largest_of_columns",
     "largest_products",
     "multiplies",
+    "ngcf_layer",
+    "ngcf_layer_gradient",
     "on_platform",
     "runs_by_default",
     "scattered_sums",

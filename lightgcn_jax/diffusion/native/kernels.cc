@@ -53,6 +53,9 @@ constexpr int64_t kBytesNear = int64_t{128} << 10, kLeastNear = 12;
 // Rows of two tall tables that are multiplied at a time, which stay near; and those that one sum runs
 // over, before the sums are added up in their order: the same bits whatever the threads are.
 constexpr int64_t kTallRows = 256, kTallPart = 4096;
+// Rows of a layer of NGCF that stay near while they are multiplied, whole tiles of them; and those of
+// one task, which lays the matrices out for itself.
+constexpr int64_t kNgcfRows = 96, kNgcfTask = 2112;
 
 // What the loops call for every row is compiled into them, for their instruction set: where one
 // with wide registers calls code for narrow ones, an Intel processor may wait a hundred cycles.
@@ -147,6 +150,30 @@ struct Tall {
   int64_t filled;  // b_width, rounded up to whole registers
 };
 
+// h = LeakyReLU((m + e) W1 + (e ∘ m) W2) of a table's rows: a layer of NGCF, given m = Ã e.
+template <class T>
+struct NgcfLayer {
+  const T* messages;
+  const T* own;
+  const T* sums;      // W1, width × dim
+  const T* products;  // W2
+  int64_t rows, width, dim;
+  T slope;
+  bool stream = false;
+};
+
+// What its gradient reads beside that, and writes for each row: h ≥ 0 where z is, the slope being
+// positive.
+template <class T>
+struct NgcfGradient {
+  NgcfLayer<T> layer;
+  const T* output;
+  const T* cotangent;
+  T* by_messages;
+  T* by_own;
+  int64_t filled;  // dim, rounded up to whole registers
+};
+
 #include "best.inc"
 
 // The largest entries of each column of scores.
@@ -191,6 +218,7 @@ inline uint32_t NotBelow(const T* scores, const T* bars) {
 #include "top_k.inc"
 #include "products.inc"
 #include "tall.inc"
+#include "ngcf.inc"
 }  // namespace baseline
 #undef STREAM
 #undef FENCE
@@ -232,6 +260,7 @@ inline void Stream(void* to, Bits bits) {
 #include "top_k.inc"
 #include "products.inc"
 #include "tall.inc"
+#include "ngcf.inc"
 }  // namespace avx2
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -267,6 +296,7 @@ inline void Stream(void* to, Bits bits) {
 #include "top_k.inc"
 #include "products.inc"
 #include "tall.inc"
+#include "ngcf.inc"
 }  // namespace avx512
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -342,6 +372,24 @@ void (*TallLoop())(const Tall<T>&, Range, T*) {
   return baseline::TallPart<T>;
 }
 
+template <class T>
+void (*NgcfLoop())(const NgcfLayer<T>&, Range, T*) {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::NgcfRows<T>;
+  if (instruction_set == kAvx2) return avx2::NgcfRows<T>;
+#endif
+  return baseline::NgcfRows<T>;
+}
+
+template <class T>
+void (*NgcfGradientLoop())(const NgcfGradient<T>&, Range, T*) {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::NgcfGradientPart<T>;
+  if (instruction_set == kAvx2) return avx2::NgcfGradientPart<T>;
+#endif
+  return baseline::NgcfGradientPart<T>;
+}
+
 // Runs work(0) … work(tasks - 1) on XLA's threads and on this one, which may be one of them: it
 // takes tasks like the others, so that it waits for nothing but tasks that others are at.
 template <class Work>
@@ -388,12 +436,18 @@ int64_t FirstRow(const Offsets& offsets, int64_t rows, int64_t task, int64_t tas
   return low;
 }
 
+// Whether a result of so many rows is written past the caches.
+template <class T>
+bool Streams(const T* y, int64_t rows, int64_t dim) {
+  const int64_t register_bytes = instruction_set == kAvx512 ? 64 : 32;
+  const int64_t row_bytes = dim * sizeof(T);
+  return row_bytes % register_bytes == 0 && rows * row_bytes >= kBytesToStream &&
+         reinterpret_cast<uintptr_t>(y) % kLineBytes == 0;
+}
+
 template <class T>
 void MultiplyAll(ffi::ThreadPool& pool, Product<T>& p) {
-  const int64_t register_bytes = instruction_set == kAvx512 ? 64 : 32;
-  const int64_t row_bytes = p.dim * sizeof(T);
-  p.stream = row_bytes % register_bytes == 0 && p.num_rows * row_bytes >= kBytesToStream &&
-             reinterpret_cast<uintptr_t>(p.y) % kLineBytes == 0;
+  p.stream = Streams(p.y, p.num_rows, p.dim);
   const Loop<T> loop = RowLoop<T>();
   const int64_t tasks = TasksOf(p.entries + p.num_rows, p.dim);
   Share(pool, tasks, [&](int64_t task) {
@@ -540,26 +594,74 @@ void FindLargestProducts(ffi::ThreadPool& pool, const Products<T>& p, const Foun
   }
 }
 
+// A sum over a table's rows in runs of a fixed length, which are added up in their order: the same
+// bits whatever the threads are. run(range, sum) writes the sum of a run, a table as large as the
+// result but with rows of filled columns.
+template <class T>
+struct SumOfRuns {
+  int64_t parts, size, filled;
+  std::unique_ptr<T[]> sums;
+
+  template <class Run>
+  SumOfRuns(ffi::ThreadPool& pool, int64_t rows, int64_t height, int64_t filled, const Run& run)
+      : parts(std::max<int64_t>(1, (rows + kTallPart - 1) / kTallPart)),
+        size(height * filled),
+        filled(filled),
+        sums(new T[parts * size]) {
+    Share(pool, parts, [&](int64_t part) {
+      const Range range{part * kTallPart, std::min(rows, (part + 1) * kTallPart)};
+      run(range, sums.get() + part * size);
+    });
+  }
+
+  // The rows [first, last) of the result, of which so many columns are there.
+  void Write(Range rows, int64_t columns, T* y) const {
+    for (int64_t row = rows.first; row < rows.last; ++row, y += columns) {
+      const T* sum = sums.get() + row * filled;
+      std::copy(sum, sum + columns, y);
+      for (int64_t part = 1; part < parts; ++part) {
+        sum += size;
+        for (int64_t column = 0; column < columns; ++column) y[column] += sum[column];
+      }
+    }
+  }
+};
+
+// Columns rounded up to registers of any instruction set.
+template <class T>
+int64_t Filled(int64_t columns) {
+  constexpr int64_t kWidest = kLineBytes / sizeof(T);
+  return (columns + kWidest - 1) / kWidest * kWidest;
+}
+
 template <class T>
 void MultiplyTall(ffi::ThreadPool& pool, Tall<T> p, T* y) {
   const auto loop = TallLoop<T>();
-  constexpr int64_t kWidest = kLineBytes / sizeof(T);
-  p.filled = (p.b_width + kWidest - 1) / kWidest * kWidest;
-  const int64_t parts = std::max<int64_t>(1, (p.rows + kTallPart - 1) / kTallPart);
-  const int64_t size = p.a_width * p.filled;
-  const std::unique_ptr<T[]> sums(new T[parts * size]);
-  Share(pool, parts, [&](int64_t part) {
-    const Range rows{part * kTallPart, std::min(p.rows, (part + 1) * kTallPart)};
-    loop(p, rows, sums.get() + part * size);
+  p.filled = Filled<T>(p.b_width);
+  const SumOfRuns<T> sum(pool, p.rows, p.a_width, p.filled,
+                         [&](Range rows, T* sum) { loop(p, rows, sum); });
+  sum.Write({0, p.a_width}, p.b_width, y);
+}
+
+template <class T>
+void MakeNgcfLayer(ffi::ThreadPool& pool, NgcfLayer<T> p, T* output) {
+  p.stream = Streams(output, p.rows, p.dim);
+  const auto loop = NgcfLoop<T>();
+  Share(pool, (p.rows + kNgcfTask - 1) / kNgcfTask, [&](int64_t task) {
+    loop(p, {task * kNgcfTask, std::min(p.rows, (task + 1) * kNgcfTask)}, output);
   });
-  for (int64_t row = 0; row < p.a_width; ++row, y += p.b_width) {
-    const T* sum = sums.get() + row * p.filled;
-    std::copy(sum, sum + p.b_width, y);
-    for (int64_t part = 1; part < parts; ++part) {
-      sum += size;
-      for (int64_t column = 0; column < p.b_width; ++column) y[column] += sum[column];
-    }
-  }
+}
+
+template <class T>
+void MakeNgcfGradient(ffi::ThreadPool& pool, NgcfGradient<T> g, T* by_sums, T* by_products) {
+  const NgcfLayer<T>& p = g.layer;
+  g.layer.stream = Streams(g.by_messages, p.rows, p.width) && Streams(g.by_own, p.rows, p.width);
+  g.filled = Filled<T>(p.dim);
+  const auto loop = NgcfGradientLoop<T>();
+  const SumOfRuns<T> sum(pool, p.rows, 2 * p.width, g.filled,
+                         [&](Range rows, T* sum) { loop(g, rows, sum); });
+  sum.Write({0, p.width}, p.dim, by_sums);
+  sum.Write({p.width, 2 * p.width}, p.dim, by_products);
 }
 
 ffi::Error Refused(const char* why) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, why); }
@@ -715,6 +817,87 @@ ffi::Error MultiplyTallTables(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBu
   });
 }
 
+// The tables and matrices that a layer of NGCF and its gradient read.
+struct Ngcf {
+  ffi::AnyBuffer messages, own, sums, products;
+
+  // Why they are not those of a layer whose output is such a table, or null.
+  const char* Misfit(const ffi::AnyBuffer& output) const {
+    for (const ffi::AnyBuffer* table : {&messages, &own, &sums, &products, &output}) {
+      if (table->dimensions().size() != 2) return "tables: expected two axes";
+      if (table->element_type() != own.element_type()) return "tables: expected one type";
+    }
+    const int64_t rows = own.dimensions()[0], width = own.dimensions()[1];
+    const int64_t dim = output.dimensions()[1];
+    if (!Has(messages, rows, width)) return "messages: expected the shape of the nodes' own rows";
+    if (!Has(output, rows, dim)) return "output: expected a row for each node";
+    if (!Has(sums, width, dim) || !Has(products, width, dim)) {
+      return "matrices: expected a row for each column of a node, a column for each one of output";
+    }
+    return nullptr;
+  }
+
+  static bool Has(const ffi::AnyBuffer& table, int64_t rows, int64_t columns) {
+    return table.dimensions().size() == 2 && table.dimensions()[0] == rows &&
+           table.dimensions()[1] == columns;
+  }
+
+  template <class T>
+  NgcfLayer<T> Of(int64_t dim, double slope) const {
+    return {static_cast<const T*>(messages.untyped_data()),
+            static_cast<const T*>(own.untyped_data()),
+            static_cast<const T*>(sums.untyped_data()),
+            static_cast<const T*>(products.untyped_data()),
+            own.dimensions()[0],
+            own.dimensions()[1],
+            dim,
+            static_cast<T>(slope)};
+  }
+};
+
+ffi::Error MakeNgcfLayerOfTables(ffi::ThreadPool pool, ffi::AnyBuffer messages, ffi::AnyBuffer own,
+                                 ffi::AnyBuffer sums, ffi::AnyBuffer products, double slope,
+                                 ffi::Result<ffi::AnyBuffer> output) {
+  const Ngcf given{messages, own, sums, products};
+  if (const char* why = given.Misfit(*output)) return Refused(why);
+  return ForTypeOf<float, double>(own, [&](auto kind) {
+    using T = decltype(kind);
+    MakeNgcfLayer<T>(pool, given.Of<T>(output->dimensions()[1], slope),
+                     static_cast<T*>(output->untyped_data()));
+  });
+}
+
+ffi::Error MakeNgcfGradientOfTables(ffi::ThreadPool pool, ffi::AnyBuffer messages,
+                                    ffi::AnyBuffer own, ffi::AnyBuffer sums,
+                                    ffi::AnyBuffer products, ffi::AnyBuffer output,
+                                    ffi::AnyBuffer cotangent, double slope,
+                                    ffi::Result<ffi::AnyBuffer> by_messages,
+                                    ffi::Result<ffi::AnyBuffer> by_own,
+                                    ffi::Result<ffi::AnyBuffer> by_sums,
+                                    ffi::Result<ffi::AnyBuffer> by_products) {
+  const Ngcf given{messages, own, sums, products};
+  if (const char* why = given.Misfit(output)) return Refused(why);
+  if (const char* why = given.Misfit(cotangent)) return Refused(why);
+  if (const char* why = Ngcf{*by_messages, *by_own, *by_sums, *by_products}.Misfit(output)) {
+    return Refused(why);
+  }
+  if (by_own->dimensions()[1] != own.dimensions()[1] ||
+      by_own->element_type() != own.element_type()) {
+    return Refused("gradients: expected the shapes and the type of what they are taken by");
+  }
+  return ForTypeOf<float, double>(own, [&](auto kind) {
+    using T = decltype(kind);
+    MakeNgcfGradient<T>(pool,
+                        {given.Of<T>(output.dimensions()[1], slope),
+                         static_cast<const T*>(output.untyped_data()),
+                         static_cast<const T*>(cotangent.untyped_data()),
+                         static_cast<T*>(by_messages->untyped_data()),
+                         static_cast<T*>(by_own->untyped_data()), 0},
+                        static_cast<T*>(by_sums->untyped_data()),
+                        static_cast<T*>(by_products->untyped_data()));
+  });
+}
+
 // What rankings are told and give back, beside the scores.
 struct Asked {
   ffi::BufferR1<ffi::S32> offsets, hidden, rows_of_hidden;
@@ -799,6 +982,25 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_tall, MultiplyTallTables,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>());
+
+#define NGCF_LAYER             \
+  ffi::Ffi::Bind()             \
+      .Ctx<ffi::ThreadPool>()  \
+      .Arg<ffi::AnyBuffer>()   \
+      .Arg<ffi::AnyBuffer>()   \
+      .Arg<ffi::AnyBuffer>()   \
+      .Arg<ffi::AnyBuffer>()
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ngcf_layer, MakeNgcfLayerOfTables,
+                              NGCF_LAYER.Attr<double>("slope").Ret<ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ngcf_layer_gradient, MakeNgcfGradientOfTables,
+                              NGCF_LAYER.Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Attr<double>("slope")
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>());
 
 #define MATRIX_AND_TABLE         \

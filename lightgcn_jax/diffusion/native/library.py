@@ -18,6 +18,8 @@ CALLS = (
     "multiply_rows",
     "multiply_rows_transposed",
     "multiply_tall",
+    "ngcf_layer",
+    "ngcf_layer_gradient",
     "top_k",
     "top_k_products",
 )

@@ -23,7 +23,14 @@ from lightgcn_jax.diffusion import (
     operator_of,
 )
 from lightgcn_jax.diffusion.application import multiply_add
-from lightgcn_jax.diffusion.native import NativeStorage, build, library
+from lightgcn_jax.diffusion.native import (
+    NativeStorage,
+    NgcfLayer,
+    build,
+    library,
+    ngcf_layer,
+    ngcf_layer_gradient,
+)
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import CsrMatrix
 from tests.lightgcn.oracles import rounding_bound
@@ -54,16 +61,6 @@ def table(rows, dim, dtype="float32", seed=0):
 
 def exact(x):
     return np.asarray(x.astype(jnp.float64))
-
-
-@pytest.fixture(params=["baseline", "AVX2", "AVX-512"])
-def instructions(request):
-    """One instruction set after another, where the processor has it."""
-    used = library.limit_instructions(request.param)
-    if used != request.param:
-        pytest.skip(f"needs a processor with {request.param}")
-    yield request.param
-    library.limit_instructions()
 
 
 products = jax.jit(
@@ -214,7 +211,7 @@ print(digest())
 
 
 def digest():
-    """Of all products of a large matrix, bit by bit."""
+    """Of all products of a large matrix, and of a layer of NGCF, bit by bit."""
     matrix, x = large_matrix(), table(9_000, 64)
     listed = jnp.arange(0, 40_000, 7, dtype=jnp.int32)
     storage = NativeStorage.from_csr(matrix, jnp.float32)
@@ -224,6 +221,9 @@ def digest():
         storage.multiply_rows(x, listed, 0),
         storage.multiply_rows_transposed(table(len(listed), 64), listed, 0),
     ]
+    layer = NgcfLayer(x, table(9_000, 64, seed=1), table(64, 64), table(64, 64, seed=1))
+    output = ngcf_layer(layer, 0.2)
+    found += [output, *ngcf_layer_gradient(layer, output, x, 0.2)]
     return hashlib.sha256(b"".join(np.asarray(one).tobytes() for one in found)).hexdigest()
 
 
@@ -404,7 +404,7 @@ from lightgcn_jax.diffusion.native import library
 
 library._FOLDER = Path(sys.argv[1])
 sys.exit(pytest.main([*sys.argv[2:], "-n", "0", "-s", "-p", "no:cacheprovider", "-k",
-    "products or large or range or without_rows or 64_bits"]))
+    "products or large or range or without_rows or 64_bits or ngcf"]))
 """
 
 
@@ -429,7 +429,8 @@ def test_sanitizers_find_nothing(tmp_path):
         # What Python and JAX hold until they end is none of our business.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    files = __file__, Path(__file__).with_name("test_largest.py")
+    others = ("test_largest.py", "test_ngcf_layer.py")
+    files = __file__, *(Path(__file__).with_name(name) for name in others)
     command = [sys.executable, "-c", SANITIZED, tmp_path, *files]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]

@@ -107,6 +107,26 @@ def test_value_and_gradient_are_those_of_messages_passed_along_edges():
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rate", [0.0, 0.3], ids=["whole", "dropped"])
+def test_vectors_and_gradients_of_rows_are_the_same_whatever_multiplies(rate):
+    """The kernels of our own serve one storage, XLA's operations the others."""
+    model, key = NGCF(DIM, 2, message_dropout=rate, node_dropout=rate), jax.random.key(0)
+    params, graph = random_params(model), graph_of(*PAIRS)
+
+    def loss(params, operator):
+        found = model.apply_rows(params, operator, ROWS, key)
+        return jnp.sin(found).sum(), found
+
+    (one, own), (other, theirs) = (
+        jax.jit(jax.grad(loss, has_aux=True))(params, diffusion_operator(graph, backend=name))
+        for name in ("auto", "segment")
+    )
+    np.testing.assert_allclose(own, theirs, rtol=1e-5, atol=1e-6)
+    for leaf, expected in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
 def test_numerical_gradients():
     operator, _ = operator_and_matrix()
     model = NGCF(2, 2, message_dropout=0.3, node_dropout=0.2)
