@@ -96,7 +96,7 @@ class Train:
             validation and with its settings, in a new run; with `--protocol all` on test too.
             `--refit all` trains on all data at once, which is the protocol `all`.
         final: train anew on all pairs of this run, test included, for as many epochs as it chose
-            and with its settings, in a new run to serve: `--refit RUN --protocol all`.
+            and with its settings, in a new run to serve: `--refit` with `--protocol all`.
         mesh: train on several devices: rows of the tables are shared out over those of `model`,
             rows of a batch over those of `data`; `auto` takes all devices for `model`. A run goes
             on with any mesh.
