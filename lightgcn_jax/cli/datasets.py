@@ -110,8 +110,7 @@ class Prepare:
     Attributes:
         sources: files and folders, which are read as one log.
         out: the prepared folder.
-        memory: what may be taken beside the program itself, some hundred MB; the folder needs
-            about 40 bytes of disk for each row on the way.
+        memory: what may be taken beside the program itself.
         file_format: how to read the files.
         feedback: what a row is: a rating, of which a pair's last counts before --min-rating is
             looked at, or an event, of which one at --min-rating or above suffices.

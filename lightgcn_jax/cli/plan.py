@@ -39,7 +39,7 @@ class Plan:
             number, `h200:8`; `here` for the devices that JAX sees.
         devices: how many, where the accelerator's name does not say.
         mesh: as `train` takes it; all devices.
-        compile: compile the step, for a TPU or for the devices here.
+        no_compile: do not compile the step.
         json: print JSON.
     """
 
@@ -54,7 +54,7 @@ class Plan:
     batch_size: int = 2048
     negatives: int = 256
     sampling: Sampling = "interactions"
-    compile: Switch = True
+    no_compile: Switch = False
     json: Switch = False
 
     def run(self) -> int:
@@ -69,14 +69,14 @@ class Plan:
             sampling=self.sampling,
         )
         devices = accelerator_of(self.accelerator, self.devices)
-        if self.compile and devices.kind.compiles:
+        if not self.no_compile and devices.kind.compiles:
             say(f"compiling the step for {devices.name} …")
         made = plan(
             workload,
             self.accelerator,
             devices=self.devices,
             mesh=self.mesh,
-            compiled=self.compile,
+            compiled=not self.no_compile,
         )
         if self.json:
             print(json_text.dumps(made.as_dict(), indent=2))

@@ -112,7 +112,9 @@ class Train:
     from_run: Annotated[Path | None, flag("RUN", name="from")] = None
     refit: Annotated[str | None, flag("RUN|all")] = None
     final: Annotated[Path | None, flag("RUN")] = None
-    mesh: Annotated[str | None, flag("data=2,model=4|auto", "(default: one device)")] = None
+    mesh: Annotated[
+        str | None, flag("data=2,model=4|auto", "(default: one device; of several processes auto)")
+    ] = None
     quiet: Switch = False
 
     def run(self) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.estimators.chosen import SETTINGS
+from lightgcn_jax.estimators.chosen import SETTINGS, meant_by
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,17 +60,14 @@ def suggests(method: Callable[P, R]) -> Callable[P, R]:
                 raise InputError(f"{name}: {method.__name__} has no such argument; {_meant(name)}")
         if len(args) > len(by_place):
             taken = ", ".join(name for name in known if parameters[name] in by_place)
-            raise InputError(
-                f"{method.__name__}: takes by place no more than {taken}; name the others, "
-                f"{known[len(by_place) - 1]}=… for instance"
-            )
+            named = [name for name in known if parameters[name] not in by_place]
+            more = f"; name the others, {named[0]}=… for instance" if named else ""
+            raise InputError(f"{method.__name__}: takes by place no more than {taken}{more}")
         return method(*args, **kwargs)
 
     def _meant(name: str) -> str:
         if name in SETTINGS:
             return f"it is a setting, which the constructor takes: {name}=…"
-        near = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
-        near = near or difflib.get_close_matches(name.removesuffix("_column"), known, 1)
-        return f"did you mean {near[0]}=?" if near else f"it has {', '.join(known)}"
+        return meant_by(name.removesuffix("_column"), known, _ELSEWHERE)
 
     return checked

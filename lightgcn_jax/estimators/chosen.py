@@ -72,10 +72,21 @@ def check_names(
             continue
         if name in of_fit:
             raise InputError(f"{name}: goes to fit, {title}(…).fit(…, {name}=…)")
-        near = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
-        near = near or difflib.get_close_matches(name, known, 1)
-        meant = f"did you mean {near[0]}=?" if near else f"it has {', '.join(sorted(known))}"
+        meant = meant_by(name, sorted(known), _ELSEWHERE)
         raise InputError(f"{name}: {title} has no such setting; {meant}")
+
+
+def meant_by(name: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
+    """What a name that nobody knows could mean, for an error.
+
+    Args:
+        name: as it was given.
+        known: the names that there are.
+        elsewhere: what other libraries call them.
+    """
+    near = [elsewhere[name]] if elsewhere.get(name) in known else []
+    near = near or difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}=?" if near else f"it has {', '.join(known)}"
 
 
 def make_config(

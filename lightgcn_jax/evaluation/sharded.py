@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lightgcn_jax.arrays import Array, Ids, Int
+from lightgcn_jax.arrays import Array, Ids, Int, power_of_two
 from lightgcn_jax.evaluation.block import ranked_rows
 from lightgcn_jax.evaluation.scorer import Tables
 from lightgcn_jax.evaluation.top_k import Ranking, group_width, unsigned_zeros
@@ -131,7 +131,7 @@ def rank_sharded(
         offsets = np.asarray(seen.offsets)
         capacity = int((offsets[blocks + 1] - offsets[blocks]).sum(axis=1).max())
         # Few programs are compiled where capacities are rounded up.
-        capacity = max(1, 1 << (capacity - 1).bit_length())
+        capacity = power_of_two(capacity)
         shared = _shared(seen, ready)
     filled = scorer.scorer.items.shape[0] // scorer.shards
     static = {

@@ -15,7 +15,7 @@ from lightgcn_jax.planning.estimate import Estimate, estimate
 from lightgcn_jax.planning.program import StepProgram, compile_step
 from lightgcn_jax.planning.workload import Workload
 from lightgcn_jax.roofline.accelerators import HERE, Devices, accelerator_of
-from lightgcn_jax.roofline.targets import ExceedsMemoryError, topology_devices
+from lightgcn_jax.roofline.targets import ExceedsMemoryError, NoCompilerError, topology_devices
 from lightgcn_jax.sharding.mesh import DATA, MODEL, mesh_sizes
 
 # Slices are doubled up to here in the search for one that is large enough.
@@ -140,9 +140,7 @@ def plan(
                 note = "its text cannot be read by this JAX: install the libtpu that jax[tpu] names"
         except ExceedsMemoryError as error:
             note, refused = f"the compiler refuses it: {error}", True
-        except InputError as error:
-            if "needs libtpu" not in str(error):
-                raise
+        except NoCompilerError:
             note = "compiling for a TPU needs libtpu; install the extra tpu"
     made = Plan(workload, of, sizes, found, program, note, ())
     if refused or made.memory > of.kind.memory:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.diffusion.operator import Operator
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import Checked, one_of, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph, CsrRows, check_counts
 from lightgcn_jax.models.lightgcn import LightGCN
@@ -52,7 +53,8 @@ class Workload(Checked):
         sampling: ``interactions`` or ``users``, as training draws positives.
 
     Raises:
-        InputError: a number is not whole or too small, or 32-bit ids cannot count the graph.
+        InputError: a number is not whole or too small, 32-bit ids cannot count the graph, or there
+            are more edges than pairs of a user and an item.
     """
 
     users: int = setting(1, whole(1))
@@ -67,6 +69,11 @@ class Workload(Checked):
     def __post_init__(self):
         super().__post_init__()
         check_counts(self.nodes, self.edges)
+        if self.edges > self.users * self.items:
+            raise InputError(
+                f"edges: expected at most one for each of the {self.users * self.items:,} pairs of "
+                f"a user and an item, got {self.edges:,}"
+            )
 
     @property
     def nodes(self) -> int:

@@ -36,6 +36,10 @@ class ExceedsMemoryError(InputError):
     """The program would not fit the memory of the device that it is compiled for."""
 
 
+class NoCompilerError(InputError):
+    """The compiler of a platform is not installed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """One device to compile for.
@@ -189,7 +193,8 @@ def topology_devices(topology: str) -> list[Any]:
         As ``jax.devices()`` gives those that are here.
 
     Raises:
-        InputError: libtpu is missing, or it knows no such topology.
+        NoCompilerError: libtpu is missing.
+        InputError: it knows no such topology.
     """
     # Imported here: programs for devices that are here go on where a later JAX has lost it.
     from jax.experimental import topologies
@@ -207,6 +212,6 @@ def topology_devices(topology: str) -> list[Any]:
     except RuntimeError as error:
         if "not installed" not in str(error):
             raise
-        raise InputError(
+        raise NoCompilerError(
             f"target: compiling for tpu:{topology} needs libtpu; install the extra tpu"
         ) from None

@@ -95,8 +95,8 @@ def fit(
         also_seen: pairs that users know beyond the split, low ratings for instance: neither trained
             on nor recommended.
         mesh: devices to share the tables and the batches out over, ``data=2,model=4`` for instance
-            or ``auto`` (see :func:`lightgcn_jax.sharding.mesh_of`); None for one device. For a
-            trained model only.
+            or ``auto`` (see :func:`lightgcn_jax.sharding.mesh_of`); None for one device, of
+            several processes for ``auto``. For a trained model only.
 
     Returns:
         The run.

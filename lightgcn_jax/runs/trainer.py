@@ -96,7 +96,7 @@ class Trainer:
         self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
         self.plan = plan_epoch(graph, self.strategies, len(self.replicas))
         strategies = tuple(replica.config.strategies for replica in self.replicas)
-        self._traced = TracedSettings.stacked(strategies)
+        self._traced = self._placed(TracedSettings.stacked(strategies))
         self._programs = programs_of(
             strategies,
             self.plan,
@@ -113,6 +113,7 @@ class Trainer:
             jax.vmap(lambda seed, use=use: jax.random.fold_in(jax.random.key(seed), use))(seeds)
             for use in range(3)
         )
+        self._step_keys = self._placed(self._step_keys)
         # Each replica's shuffled interactions: one sort an epoch, not one a call.
         self._shuffle_of = lru_cache(1)(
             lambda epoch: self._placed(self._programs.shuffle(self._shuffle_keys, jnp.int32(epoch)))
@@ -208,9 +209,8 @@ class Trainer:
 
     def _arguments(self, progress: Progress) -> tuple:
         """What the compiled steps take beside the states."""
-        first = jnp.int32(progress.call * self.plan.steps_per_call)
-        keys, traced, first = self._placed((self._step_keys, self._traced, first))
-        return keys, self._shuffle_of(progress.epoch), traced, first, self.inputs
+        first = self._placed(jnp.int32(progress.call * self.plan.steps_per_call))
+        return self._step_keys, self._shuffle_of(progress.epoch), self._traced, first, self.inputs
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.config.selection.patience
@@ -288,7 +288,7 @@ class Trainer:
             params: the parameters of all replicas.
             index: the replica's.
         """
-        scorer = self._programs.score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
+        scorer = self._scored(params, index)
         if self.layout is None:
             return scorer
         if self.sets.ranks_by_popularity:
@@ -362,9 +362,12 @@ class Trainer:
 
     def _kept(self, params: Params, index: int) -> Scorer:
         """What ranks in the end, without the mesh."""
-        params = jax.tree.map(lambda leaf: leaf[index], params)
-        scorer = self._programs.score(params, self.inputs)
+        scorer = self._scored(params, index)
         return scorer if self.layout is None else whole_scorer(scorer, self.layout)
+
+    def _scored(self, params: Params, index: int) -> Any:
+        """What one replica's parameters rank by, laid out as they are."""
+        return self._programs.score(jax.tree.map(lambda leaf: leaf[index], params), self.inputs)
 
     def _final_record(self, arrays: TrainArrays, progress: Progress, index: int) -> dict[str, Any]:
         """The parts' metrics at a replica's best epoch."""

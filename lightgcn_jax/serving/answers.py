@@ -252,6 +252,7 @@ class ItemSet(Shown):
         Raises:
             InputError: an item is unknown.
         """
+        wanted = scalar(wanted)
         wanted = [wanted] if isinstance(wanted, (str, int)) else wanted
         return cls(ids, known_rows(ids, wanted, "items").astype(np.intp))
 

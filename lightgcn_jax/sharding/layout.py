@@ -108,14 +108,12 @@ class Layout:
 
         def spread(table: Any) -> jax.ShapeDtypeStruct:
             shape = (*table.shape[:-2], self.num_rows, table.shape[-1])
-            return jax.ShapeDtypeStruct(shape, table.dtype)
+            return jax.ShapeDtypeStruct(shape, table.dtype, sharding=self._of_table(len(shape)))
 
-        wide = map_tables(spread, tree)
-        return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            wide,
-            self._shardings(wide),
-        )
+        def copied(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.everywhere)
+
+        return map_tables(spread, jax.tree.map(copied, tree))
 
     def take(self, tree: _Tree) -> _Tree:
         """The opposite of :meth:`put`: tables of all nodes, on the host of every process.
@@ -179,14 +177,6 @@ class Layout:
         """The place of what each device has a copy of."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def _shardings(self, wide: Any) -> Any:
-        """Where the leaves of laid-out tables and of all else lie."""
-        everywhere = self.everywhere
-        of_tables = map_tables(lambda table: self._of_table(table.ndim), wide)
-        return jax.tree.map(
-            lambda one: one if isinstance(one, NamedSharding) else everywhere, of_tables
-        )
-
     def sides(self, nodes: Array) -> tuple[Array, Array]:
         """The users' and the items' rows of a traced table, as many of each on every shard; what
         stands behind the last of either stands for nobody.
@@ -207,15 +197,6 @@ class Layout:
             for part in parts
         )
         return users, items
-
-    def on_every_device(self, tree: _Tree) -> _Tree:
-        """Traced arrays that are told to be whole on each device, so that every process has them.
-
-        Args:
-            tree: arrays.
-        """
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(lambda one: jax.lax.with_sharding_constraint(one, everywhere), tree)
 
     def _part(self, table: np.ndarray, rows: slice) -> np.ndarray:
         """A shard's part of a table of all nodes."""

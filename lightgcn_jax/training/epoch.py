@@ -113,7 +113,9 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
         else:
             of_each = jax.vmap(of_one_replica, in_axes=(0, 0, 0, 0, None, None))
             states, losses = of_each(states, keys, shuffles, traced, first_step, inputs)
-        return states, losses if inputs.layout is None else inputs.layout.on_every_device(losses)
+        if inputs.layout is not None:  # so that every process has them
+            losses = jax.lax.with_sharding_constraint(losses, inputs.layout.everywhere)
+        return states, losses
 
     return steps
 

@@ -39,7 +39,7 @@ class Plan:
         accelerator: `h200`, `v5e`, `v5p` or `v6e`; with the shape of a slice, `v6e:16x16`, or a
             number, `h200:8`; `here` for the devices that JAX sees.
         devices: how many, where the accelerator's name does not say.
-        compile: compile the step of one device.
+        no_compile: do not compile the step of one device.
         json: print JSON.
     """
 
@@ -55,7 +55,7 @@ class Plan:
     batch_size: int = 1024
     negatives: int = 500
     hard: int = 0
-    compile: Switch = True
+    no_compile: Switch = False
     json: Switch = False
 
     def run(self) -> int:
@@ -72,9 +72,9 @@ class Plan:
             hard=self.hard,
         )
         devices = accelerator_of(self.accelerator, self.devices)
-        if self.compile and devices.count == 1 and devices.kind.compiles:
+        if not self.no_compile and devices.count == 1 and devices.kind.compiles:
             say(f"compiling the step for {devices.kind.name} …")
-        made = plan(workload, self.accelerator, devices=self.devices, compiled=self.compile)
+        made = plan(workload, self.accelerator, devices=self.devices, compiled=not self.no_compile)
         if self.json:
             print(json_text.dumps(made.as_dict(), indent=2))
         else:

@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import Checked, setting, whole
 from lightgcn_jax.memory import in_words
 from lightgcn_jax.roofline.accelerators import HERE, Devices, accelerator_of
 from lightgcn_jax.roofline.hlo import Executable, compile_executable
-from lightgcn_jax.roofline.targets import ExceedsMemoryError, find_target
+from lightgcn_jax.roofline.targets import ExceedsMemoryError, NoCompilerError, find_target
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import Capacities, bounds
 from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, init_params, make_model
@@ -161,6 +159,7 @@ class Plan:
         host_bytes: of the graph that is walked, on the host.
         executable: the step compiled for one device; None where nothing was.
         note: why nothing was compiled; None where the step was.
+        refused: whether the compiler says that it needs more than there is.
     """
 
     workload: Workload
@@ -173,6 +172,7 @@ class Plan:
     host_bytes: int
     executable: Executable | None
     note: str | None
+    refused: bool
 
     @property
     def total(self) -> int:
@@ -184,8 +184,7 @@ class Plan:
         """Whether a device has the memory: by the program, or else by formula."""
         made = self.executable
         known = self.total if made is None else made.peak_bytes
-        refused = self.note is not None and self.note.startswith("the compiler refuses it")
-        return not refused and known <= self.devices.kind.memory
+        return not self.refused and known <= self.devices.kind.memory
 
     @property
     def advice(self) -> list[str]:
@@ -278,7 +277,9 @@ def plan(
         received += rows * (parts - 1) // parts if shared_out else 0
     moved = 3 * rows + 2 * _activations(size, usual) + 12 * params
     moved += (size.layers + 1) * 10 * size.items
-    executable, note = _compiled(workload, of) if compiled else (None, "by formula alone")
+    executable, note, refused = None, "by formula alone", False
+    if compiled:
+        executable, note, refused = _compiled(workload, of)
     return Plan(
         workload,
         of,
@@ -291,6 +292,7 @@ def plan(
         2 * size.memberships * _NUMBER + 3 * size.items * _NUMBER,
         executable,
         note,
+        refused,
     )
 
 
@@ -303,12 +305,14 @@ def _activations(size: Workload, sizes: list[int]) -> int:
     return _NUMBER * size.dim * (vectors + gathered) + 8 * size.neighbors * sum(above)
 
 
-def _compiled(workload: Workload, devices: Devices) -> tuple[Executable | None, str | None]:
-    """The step of one device, as ``train`` makes it."""
+def _compiled(workload: Workload, devices: Devices) -> tuple[Executable | None, str | None, bool]:
+    """The step of one device, as ``train`` makes it; or why there is none, and whether the compiler
+    refused it."""
     if devices.count > 1:
-        return None, "train has a step of one device; this is the formula of a data-parallel one"
+        why = "train has a step of one device; this is the formula of a data-parallel one"
+        return None, why, False
     if not devices.kind.compiles:
-        return None, "XLA compiles for a GPU only beside one"
+        return None, "XLA compiles for a GPU only beside one", False
     size, config = workload.batch_size, workload.config
     optimizer = make_optimizer(config, 100)
     chunk = make_chunk(workload.model, optimizer, config, (workload.most,))
@@ -321,7 +325,6 @@ def _compiled(workload: Workload, devices: Devices) -> tuple[Executable | None, 
     )
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     active = jax.ShapeDtypeStruct((), jnp.int32)
-    began = time.perf_counter()
     try:
         here = devices.kind.name == HERE
         # One chip of a slice: libtpu names slices alone.
@@ -331,12 +334,10 @@ def _compiled(workload: Workload, devices: Devices) -> tuple[Executable | None, 
         given = workload.state(), batch, keys, active, workload.arrays()
         made = compile_executable(target, chunk, *given)[1]
     except ExceedsMemoryError as error:
-        return None, f"the compiler refuses it: {error}"
-    except InputError as error:
-        if "needs libtpu" not in str(error):
-            raise
-        return None, "compiling for a TPU needs libtpu; install the extra tpu"
-    return dataclasses.replace(made, compile_seconds=time.perf_counter() - began), None
+        return None, f"the compiler refuses it: {error}", True
+    except NoCompilerError:
+        return None, "compiling for a TPU needs libtpu; install the extra tpu", False
+    return made, None, False
 
 
 _SLICES = {2: "2x2", 3: "2x2x1"}

@@ -120,6 +120,7 @@ SENTENCES = {
     "Popular().fit(df, callbacks=print)": r"did you mean on_epoch=\?",
     "Popular().fit(df, 'customer_id', 'product_id')": "fit: takes by place no more than data",
     "Popular().fit(df, 'customer_id')": r"named, fit\(df, user=…, item='customer_id'\)",
+    "model.score('C1', 'SKU-1', 20)": "score: takes by place no more than users, items$",
     "Popular().fit(df, epochs=3)": "epochs: fit has no such argument; it is a setting, which the",
     "model.recommend('C1', exclude=['SKU-99'])": "exclude: unknown item ids: 'SKU-99'",
     "model.similar_items('SKU-99')": "unknown id 'SKU-99'",
