@@ -18,11 +18,11 @@ from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.cli.source import SPLITS, FileFormat, Folder
 from lightgcn_jax.data import PARTS, Counts, Interactions, dataset_names, describe, load_dataset
 from lightgcn_jax.data.feedback import Feedback
-from lightgcn_jax.data.splits import Unseen
+from lightgcn_jax.data.splits import SplitMethod, Unseen
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.meter import SilentMeter
 from lightgcn_jax.prepared import Preparation, Prepared, prepare
-from lightgcn_jax.prepared.preparation import SplitMethod, StoredOrdering, bytes_of
+from lightgcn_jax.prepared.preparation import StoredOrdering, bytes_of
 
 _LISTED = 80
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -22,13 +22,12 @@ from lightgcn_jax.data.times import TIME_UNITS
 from lightgcn_jax.data.title_files import read_titles
 from lightgcn_jax.errors import InputError
 
-SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
 Text = Annotated[str | None, flag("STR")]
 IdType = Literal["auto", "integers", "text"]
 Folder = Annotated[Path | None, flag("FOLDER")]
 _FIRST_TWO = ("1", "2")
 _NOTHING: Mapping[str, str] = {}
-SPLITS = "{given,ratio,leave-k-out,temporal,temporal-per-user}"
+SPLITS = "{" + ",".join(get_args(splits.SplitMethod)) + "}"
 
 
 def columns_read(data: Mapping[str, Any]) -> dict[str, str]:
@@ -203,7 +202,8 @@ class Source:
     min_rating: Annotated[float | None, flag("FLOAT")] = None
     k_core: Annotated[int | None, flag("K")] = None
     split: Annotated[
-        SplitMethod | None, flag(SPLITS, "(default: given where the files give one, else ratio)")
+        splits.SplitMethod | None,
+        flag(SPLITS, "(default: given where the files give one, else ratio)"),
     ] = None
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     leave_k: int = 1

@@ -43,6 +43,9 @@ from lightgcn_jax.data.withholding import (
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.shown import Shown
 
+SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
+"""How interactions are split; None is ``given`` where the files give a split, else ``ratio``."""
+
 Unseen = Literal["keep", "drop", "error"]
 """What to do with valid and test pairs whose user or item no training interaction names."""
 

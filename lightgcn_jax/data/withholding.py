@@ -220,8 +220,6 @@ def shares_of_each_user(
 ) -> np.ndarray:
     """As ``last_of_each_user``, by shares of every user's interactions in place of counts.
 
-    A user with n interactions gives ⌊n·share + ½⌋, less what it takes to keep one.
-
     Args:
         users: int[E], ascending.
         ranking: int[E], a permutation that keeps every user's interactions together.
@@ -231,7 +229,22 @@ def shares_of_each_user(
     Returns:
         uint8[E], TRAIN, VALID or TEST of each entry of ``users``.
     """
-    counts = np.bincount(users)
+    return last_of_each_user(users, ranking, *share_counts(np.bincount(users), valid, test))
+
+
+def share_counts(counts: np.ndarray, valid: float, test: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many of each user's interactions valid and test take.
+
+    A user with n interactions gives ⌊n·share + ½⌋, less what it takes to keep one.
+
+    Args:
+        counts: int[users], interactions of each.
+        valid: The share of valid.
+        test: The share of test.
+
+    Returns:
+        int64[users], the number for valid and for test.
+    """
 
     # A product such as 100 · 0.145 falls a hair short of the half that it is meant to be.
     def rounded(ratio: float) -> np.ndarray:
@@ -239,8 +252,7 @@ def shares_of_each_user(
 
     spare = np.maximum(counts - 1, 0)
     test_counts = np.minimum(rounded(test), spare)
-    valid_counts = np.minimum(rounded(valid), spare - test_counts)
-    return last_of_each_user(users, ranking, valid_counts, test_counts)
+    return np.minimum(rounded(valid), spare - test_counts), test_counts
 
 
 def last_of_each_user(

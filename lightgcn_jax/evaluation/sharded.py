@@ -15,13 +15,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from lightgcn_jax.arrays import Array, Ids, Int, power_of_two
 from lightgcn_jax.evaluation.block import ranked_rows
 from lightgcn_jax.evaluation.scorer import Tables
 from lightgcn_jax.evaluation.top_k import Ranking, group_width, unsigned_zeros
 from lightgcn_jax.graph.bipartite import CsrRows
+from lightgcn_jax.processes.placing import by_shards
 
 
 @flax.struct.dataclass
@@ -154,23 +155,14 @@ def _shared(seen: CsrRows, ready: ReadySharded) -> _SharedRows:
     shard_of = columns // each
     most = max(1, int(np.bincount(shard_of, minlength=scorer.shards).max()))
 
-    @functools.cache
-    def of_shard(shard: int) -> tuple[np.ndarray, np.ndarray]:
+    def of_shard(shard: int) -> Any:
         here = shard_of == shard
         counts = np.bincount(users[here], minlength=seen.num_rows)
         own = np.pad(columns[here] - shard * each, (0, most - int(here.sum())))
         starts = np.concatenate([[0], np.cumsum(counts)])
         return starts.astype(np.int32), own.astype(np.int32)
 
-    def placed(which: int, width: int) -> Array:
-        sharding = NamedSharding(scorer.mesh, PartitionSpec(scorer.axis))
-
-        def part(at: Any) -> np.ndarray:
-            return of_shard(at[0].start or 0)[which][None]
-
-        return jax.make_array_from_callback((scorer.shards, width), sharding, part)
-
-    return _SharedRows(placed(0, seen.num_rows + 1), placed(1, most))
+    return _SharedRows(*by_shards(of_shard, scorer.mesh, scorer.axis))
 
 
 @functools.partial(jax.jit, static_argnames=("k", "each", "width", "longest", "capacity"))

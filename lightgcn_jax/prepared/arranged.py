@@ -52,12 +52,9 @@ def write_order(
     orders = canonical_order(*ids, users, items, Sliced(codes))
     if by_degree:
         degrees = [np.zeros(len(known), np.int64) for known in ids]
-        start = 0
-        for block in pairs.blocks(size):
-            in_train = codes.read(start, start + len(block["user"])) == TRAIN
+        for block, part in pairs.parted(codes, size):
             for kind, counts in zip(("user", "item"), degrees, strict=True):
-                counts += np.bincount(block[kind][in_train], minlength=len(counts))
-            start += len(in_train)
+                counts += np.bincount(block[kind][part == TRAIN], minlength=len(counts))
         orders = [
             order[np.argsort(-counts[order], kind="stable")]
             for order, counts in zip(orders, degrees, strict=True)
@@ -107,10 +104,8 @@ def write_rows(
     steps = len(pairs) + sum(held[part] for part, _ in targets)
     meter.started("writing rows", steps, "pairs")
     names: dict[tuple[str, str], list[str]] = {target: [] for target in targets}
-    start = done = 0
-    for at, block in enumerate(pairs.blocks(size)):
-        code = codes.read(start, start + len(block["user"]))
-        start += len(code)
+    done = 0
+    for at, (block, code) in enumerate(pairs.parted(codes, size)):
         rows = [one[block[kind]] for kind, one in zip(("user", "item"), new, strict=True)]
         for part, way in targets:
             name = f"{part}-{way}-{at:06}"

@@ -28,9 +28,11 @@ from lightgcn_jax.data.described import (
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID
 from lightgcn_jax.data.pairs import PARTS
+from lightgcn_jax.data.splits import SplitMethod
 from lightgcn_jax.data.withholding import (
     Places,
     last_of_each_user,
+    share_counts,
     shares_of_each_user,
     shuffled_by,
     timed_codes,
@@ -38,7 +40,7 @@ from lightgcn_jax.data.withholding import (
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.meter import Meter
 from lightgcn_jax.prepared.pairs_files import PairFiles
-from lightgcn_jax.prepared.preparation import Preparation, SplitMethod
+from lightgcn_jax.prepared.preparation import Preparation
 from lightgcn_jax.prepared.stored_columns import StoredColumn, column_writer
 
 LEFT_OUT = TEST + 1
@@ -188,7 +190,7 @@ class Coder:
         pairs, plan = self._pairs, self._plan
         total, size = len(pairs), plan.rows_sorted
         # The shares of a single user who has all interactions.
-        withheld = _counts_of(total, *plan.shares[1:])
+        withheld = [int(one[0]) for one in share_counts(np.array([total]), *plan.shares[1:])]
         firsts = total - withheld[0] - withheld[1], total - withheld[1]
         times = pairs.column("timestamp")
         moments = [_kth(times, rank, size) if rank < total else (np.inf, total) for rank in firsts]
@@ -229,22 +231,17 @@ class Coder:
         if plan.unseen == "keep":
             return dropped, ()
         seen = [np.zeros(len(known), bool) for known in self._ids]
-        codes, start = self._target, 0
-        for block in self._pairs.blocks(size):
-            part = codes.read(start, start + len(block["user"]))
+        codes = self._target
+        for block, part in self._pairs.parted(codes, size):
             for kind, found in zip(("user", "item"), seen, strict=True):
                 found[block[kind][part == TRAIN]] = True
-            start += len(part)
         kept = StoredColumn(codes.path.with_suffix(".kept"), codes.dtype)
-        start = 0
         with column_writer(kept.path, np.uint8) as out:
-            for block in self._pairs.blocks(size):
-                part = codes.read(start, start + len(block["user"]))
+            for block, part in self._pairs.parted(codes, size):
                 named = seen[0][block["user"]] & seen[1][block["item"]]
                 for code, name in enumerate(PARTS):
                     dropped[name] += int((~named & (part == code)).sum())
                 out.add(np.where(named, part, LEFT_OUT))
-                start += len(part)
         unseen, withheld = sum(dropped.values()), by_part["valid"] + by_part["test"]
         if unseen and plan.unseen == "error":
             raise unseen_error(unseen, withheld)
@@ -275,16 +272,6 @@ class _AtCut(NamedTuple):
             here = codes[self.times == moment]
             count += len(here) if here.min() < here.max() else 0
         return count
-
-
-def _counts_of(total: int, valid: float, test: float) -> tuple[int, int]:
-    """How many of one user's interactions go to valid and to test."""
-
-    def rounded(share: float) -> int:
-        return int(np.floor(total * share + 0.5 + 1e-9))
-
-    tests = min(rounded(test), max(total - 1, 0))
-    return min(rounded(valid), max(total - 1, 0) - tests), tests
 
 
 def _users_at_one_moment(block: dict[str, np.ndarray]) -> int:

@@ -76,6 +76,21 @@ class PairFiles(NamedTuple):
             yield {name: self.column(name).read(start, stop) for name in self.columns}
             start = stop
 
+    def parted(
+        self, codes: StoredColumn, size: int
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """The blocks of :meth:`blocks`, and the part of each pair in them.
+
+        Args:
+            codes: the part of each pair.
+            size: pairs of a block.
+        """
+        start = 0
+        for block in self.blocks(size):
+            part = codes.read(start, start + len(block["user"]))
+            start += len(part)
+            yield block, part
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[_PairWriter]:
         """Write the columns; the last one to be there tells that all are."""

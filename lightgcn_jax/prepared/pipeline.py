@@ -304,14 +304,11 @@ class _Job:
 
     def _leave_out(self, pairs: PairFiles, codes: StoredColumn, target: PairFiles) -> None:
         """Write the pairs that are in a part apart from the others."""
-        start = 0
         with (
             target.writing() as out,
             column_writer(target.folder / "kept.codes", np.uint8) as kept_codes,
         ):
-            for block in pairs.blocks(self.plan.rows_sorted):
-                part = codes.read(start, start + len(block["user"]))
-                start += len(part)
+            for block, part in pairs.parted(codes, self.plan.rows_sorted):
                 out.add({name: block[name][part != LEFT_OUT] for name in target.columns})
                 kept_codes.add(part[part != LEFT_OUT])
 

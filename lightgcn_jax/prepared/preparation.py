@@ -11,12 +11,9 @@ from typing import Any, Literal, get_args
 from lightgcn_jax.data.feedback import Feedback
 from lightgcn_jax.data.readers import Asked
 from lightgcn_jax.data.reading import NONE
-from lightgcn_jax.data.splits import Unseen
+from lightgcn_jax.data.splits import SplitMethod, Unseen
 from lightgcn_jax.data.withholding import check_ratios, check_seed
 from lightgcn_jax.errors import InputError
-
-SplitMethod = Literal["given", "ratio", "leave-k-out", "temporal", "temporal-per-user"]
-"""How interactions are split; None is ``given`` where the files give a split, else ``ratio``."""
 
 StoredOrdering = Literal["auto", "none", "degree"]
 """The order of the rows on top of the canonical one; ``auto`` is ``degree`` for large graphs."""

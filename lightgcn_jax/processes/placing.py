@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -33,6 +34,29 @@ def on_every_device(tree: _Tree, mesh: Mesh) -> _Tree:
         return jax.make_array_from_callback(whole.shape, everywhere, lambda at: whole[at])
 
     return jax.tree.map(put, tree)
+
+
+def by_shards(of_shard: Callable[[int], _Tree], mesh: Mesh, axis: str) -> _Tree:
+    """Arrays whose leading axis is the shard, made for the devices of this process alone.
+
+    Args:
+        of_shard: from a shard to its arrays, of the same shapes for each.
+        mesh: the devices.
+        axis: the mesh's axis that shards stand along.
+    """
+    of_shard = functools.cache(of_shard)
+    # A shard that this process has a device of.
+    mine = np.argwhere(mesh.devices == mesh.local_devices[0])[0][mesh.axis_names.index(axis)]
+    place = NamedSharding(mesh, PartitionSpec(axis))
+    leaves, structure = jax.tree.flatten(of_shard(int(mine)))
+
+    def shared_out(number: int, leaf: Any) -> jax.Array:
+        def part(at: Any) -> np.ndarray:
+            return jax.tree.leaves(of_shard(at[0].start or 0))[number][None]
+
+        return jax.make_array_from_callback((mesh.shape[axis], *leaf.shape), place, part)
+
+    return jax.tree.unflatten(structure, [shared_out(*one) for one in enumerate(leaves)])
 
 
 def on_host(array: Any) -> np.ndarray:

@@ -70,14 +70,18 @@ def read_collectives(text: str, devices: int) -> tuple[Collective, ...]:
                 if group > 1:
                     times, known = turns.get(name, (1, True))
                     received = _received(match[2], match[1], bool(match[3]), group)
-                    operation = _OP_NAME.search(line)
-                    found.append(
-                        Collective(
-                            match[2], received, group, times, known,
-                            operation[1] if operation else "",
-                        )
-                    )  # fmt: skip
+                    found.append(Collective(match[2], received, group, times, known, op_name(line)))
     return tuple(found)
+
+
+def op_name(line: str) -> str:
+    """The operation that an instruction comes from; empty where it does not say.
+
+    Args:
+        line: the instruction.
+    """
+    found = _OP_NAME.search(line)
+    return found[1] if found else ""
 
 
 def _computations(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import jax
 
+from lightgcn_jax.roofline.collectives import op_name
 from lightgcn_jax.roofline.targets import Target, compile_for
 
 # An instruction's opcode is the word before its operands: `%a.1 = f32[8]{0} scatter(%x, %i, %u)`.
 # The names of its result and of its operands may hold the same word, with a suffix.
 _SCATTER = re.compile(r"(?<![\w%.-])scatter\(")
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
 _CUSTOM_CALL = re.compile(r'custom_call_target="([^"]*)"')
 # A callback is a custom call of that name, or on TPU a transfer from or to the host.
 _HOST_TRANSFER = re.compile(r"is_host_transfer=true|(?<![\w%.-])(?:infeed|outfeed)\(")
@@ -103,7 +103,7 @@ def read_executable(compiled: jax.stages.Compiled, compile_seconds: float) -> Ex
         output_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         operations=_known(costs.get("flops")),
         bytes_accessed=_known(costs.get("bytes accessed")),
-        scatters=tuple(_op_name(line) for line in text.splitlines() if _SCATTER.search(line)),
+        scatters=tuple(op_name(line) for line in text.splitlines() if _SCATTER.search(line)),
         host_callbacks=callbacks + len(_HOST_TRANSFER.findall(text)),
         custom_calls=dict(sorted(calls.items())),
     )
@@ -120,11 +120,6 @@ def program_text(compiled: jax.stages.Compiled) -> str | None:
         return compiled.as_text()
     except jax.errors.JaxRuntimeError:
         return None
-
-
-def _op_name(line: str) -> str:
-    found = _OP_NAME.search(line)
-    return found.group(1) if found else ""
 
 
 def _known(count: float | None) -> float | None:

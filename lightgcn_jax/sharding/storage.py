@@ -9,8 +9,6 @@ shared out, so that none can overflow. The one that moves fewer bytes is taken.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
 import flax.struct
@@ -27,6 +25,7 @@ from lightgcn_jax.diffusion.segment import SegmentStorage
 from lightgcn_jax.diffusion.storage import rounded, sum_dtype
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
+from lightgcn_jax.processes.placing import by_shards
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import MODEL
 
@@ -189,36 +188,16 @@ class Sharded:
         most = max(part.nnz for part in parts)
         kernel, width = _KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
 
-        @functools.cache
         def of_shard(shard: int) -> Any:
             part = parts[shard]
             if exchange == "needed":
                 part = _renumbered(part, read[shard], each, needed, shards)
             return kernel(part, most - part.nnz, (each, width), dtype)
 
-        place = NamedSharding(self.layout.mesh, PartitionSpec(MODEL))
-
-        def shared_out(of_one: Callable[[int], np.ndarray]) -> Array:
-            """What each shard has, made for the devices of this process alone."""
-
-            def part(at: Any) -> np.ndarray:
-                return of_one(at[0].start or 0)[None]
-
-            return jax.make_array_from_callback((shards, *of_one(mine).shape), place, part)
-
-        mine = _own_shard(self.layout.mesh)
-        leaves, structure = jax.tree.flatten(of_shard(mine))
-        local: Any = jax.tree.unflatten(
-            structure,
-            [
-                shared_out(lambda shard, at=at: jax.tree.leaves(of_shard(shard))[at])
-                for at in range(len(leaves))
-            ],
-        )
-        sent = None
+        local, sent = by_shards(of_shard, self.layout.mesh, MODEL), None
         if exchange == "needed":
             senders = _sent(read, each, needed)
-            sent = shared_out(lambda shard: senders[shard])
+            sent = by_shards(lambda shard: senders[shard], self.layout.mesh, MODEL)
         unevenness = most * shards / max(1, matrix.num_entries)
         shape = self.shape_of(matrix.shape)
         return ShardedStorage(local, sent, shape, self.layout.mesh, self.wire, unevenness)
@@ -255,11 +234,6 @@ class Sharded:
         unevenness = sizes.entries / max(1.0, sizes.mean)
         whole = self.shape_of(shape)
         return ShardedStorage(local, sent, whole, layout.mesh, self.wire, unevenness)
-
-
-def _own_shard(mesh: Mesh) -> int:
-    """A shard that this process has a device of."""
-    return int(np.argwhere(mesh.devices == mesh.local_devices[0])[0][mesh.axis_names.index(MODEL)])
 
 
 def _laid_out(matrix: CsrMatrix, layout: Layout) -> scipy.sparse.csr_array:
