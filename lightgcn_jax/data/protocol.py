@@ -68,4 +68,17 @@ def apply_protocol(split: Split, protocol: Protocol, *, seed: int = 0) -> Split:
     return split if len(split.valid) else carve_validation(split, seed=seed)
 
 
+def keeps_train(split: Split, protocol: Protocol) -> bool:
+    """Whether :func:`apply_protocol` trains on the split's own training pairs, told without joining
+    or carving any.
+
+    Args:
+        split: of the interactions.
+        protocol: which pairs train, choose and judge.
+    """
+    if protocol == "strict":
+        return len(split.valid) > 0
+    return not len(split.valid) and (protocol != "all" or not len(split.test))
+
+
 _NO_PAIRS = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32))

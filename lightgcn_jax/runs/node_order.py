@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax.sharding import Mesh
 
 from lightgcn_jax.data.pairs import MappedPairs
-from lightgcn_jax.data.protocol import apply_protocol
+from lightgcn_jax.data.protocol import keeps_train
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.diffusion.choice import choose_backend, choose_ordering
 from lightgcn_jax.graph import node_order, training_graph
@@ -52,6 +52,5 @@ def is_arranged(split: Split, config: Config) -> bool:
     """
     if not isinstance(split.train, MappedPairs):
         return False
-    as_it_is = apply_protocol(split, config.protocol).train is split.train
     wanted = config.ordering if isinstance(config, TrainConfig) else "none"
-    return as_it_is and wanted in ("auto", split.train.ordering)
+    return keeps_train(split, config.protocol) and wanted in ("auto", split.train.ordering)

@@ -18,7 +18,7 @@ from lightgcn_jax.data import (
     leave_k_out_split,
 )
 from lightgcn_jax.data.pairs import merge_pairs
-from lightgcn_jax.data.protocol import apply_protocol
+from lightgcn_jax.data.protocol import apply_protocol, keeps_train
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import BipartiteGraph, csr_rows
 from lightgcn_jax.models import MF, LightGCN, Popular
@@ -139,6 +139,17 @@ def test_strict_carves_validation_where_there_is_none(small_split):
     assert pair_set(strict.train) | pair_set(strict.valid) == pair_set(legacy.train)
     assert len(strict.valid)
     assert pair_set(strict.test) == pair_set(small_split.test)
+
+
+@pytest.mark.parametrize("protocol", ["strict", "legacy", "fixed", "all"])
+def test_whether_a_protocol_keeps_train_is_told_without_applying_it(small_split, protocol):
+    without_valid = apply_protocol(small_split, "legacy")
+    for split in (small_split, without_valid, apply_protocol(small_split, "all")):
+        try:
+            kept = apply_protocol(split, protocol).train is split.train
+        except InputError:  # no test pairs, which fit says
+            continue
+        assert keeps_train(split, protocol) == kept
 
 
 @pytest.mark.slow
