@@ -66,3 +66,14 @@ def power_of_two(least: int) -> int:
         least: a whole number.
     """
     return 1 << max(0, least - 1).bit_length()
+
+
+def few_lengths(least: int) -> int:
+    """The lowest multiple of an eighth of :func:`power_of_two` that is no smaller: at most a
+    quarter more, where the power itself may be the double.
+
+    Args:
+        least: a whole number.
+    """
+    step = max(1, power_of_two(least) // 8)
+    return -(-least // step) * step

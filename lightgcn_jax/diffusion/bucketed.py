@@ -94,7 +94,7 @@ class BucketedStorage:
             starts = np.cumsum(counts) - counts
             rows = _Rows(starts, counts, piece_places[of_cut_rows], np.ones(len(of_cut_rows)))
             sums += len(piece_places)
-        return cls(tuple(levels), jnp.asarray(places), matrix.shape)
+        return cls(tuple(levels), jax.device_put(places), matrix.shape)
 
     @property
     def slots(self) -> int:
@@ -212,8 +212,8 @@ def _bucket(pieces: _Rows, dtype: DTypeLike, rescalable: bool) -> tuple[list[Buc
         entries = np.where(padding, starts, starts + slot)
         weights = pieces.weights[entries]
         weights[padding] = 0
-        kept = jnp.asarray(entries) if rescalable else None
-        columns = jnp.asarray(pieces.columns[entries])
+        kept = jax.device_put(entries) if rescalable else None
+        columns = jax.device_put(pieces.columns[entries])
         buckets.append(Bucket(columns, rounded(weights, dtype), kept))
     return buckets, places
 

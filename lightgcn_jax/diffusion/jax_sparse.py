@@ -71,7 +71,9 @@ class CsrStorage(WeightsInOrder):
         del rescalable
         weights = rounded(matrix.weights, dtype)
         weights = weights.astype(sum_dtype(weights.dtype))
-        return cls(jnp.asarray(matrix.offsets), jnp.asarray(matrix.columns), weights, matrix.shape)
+        return cls(
+            jax.device_put(matrix.offsets), jax.device_put(matrix.columns), weights, matrix.shape
+        )
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:
@@ -225,7 +227,7 @@ class BcooStorage(WeightsInOrder):
         """
         del rescalable
         rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), matrix.lengths)
-        indices = jnp.asarray(np.stack([rows, matrix.columns], axis=1))
+        indices = jax.device_put(np.stack([rows, matrix.columns], axis=1))
         return cls(indices, rounded(matrix.weights, dtype), matrix.shape)
 
     @classmethod

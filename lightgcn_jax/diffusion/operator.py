@@ -162,7 +162,7 @@ def diffusion_operator(
 
     storage, transposed = stored(normalization), TRANSPOSED[normalization]
     adjoint = None if transposed == normalization else stored(transposed)
-    reversal = jnp.asarray(edge_reversal(graph)) if edge_dropout else None
+    reversal = jax.device_put(edge_reversal(graph)) if edge_dropout else None
     return Operator(storage, adjoint, reversal)
 
 

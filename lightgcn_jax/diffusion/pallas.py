@@ -121,12 +121,14 @@ class PallasStorage:
             elif rescalable:
                 entries = np.full(len(stream), matrix.num_entries, np.int32)
                 entries[slots] = np.arange(matrix.num_entries, dtype=np.int32)
-                entries = jnp.asarray(entries)
+                entries = jax.device_put(entries)
             stream[slots] = columns
             weights = np.zeros(len(stream))
             weights[slots] = entry_weights
             weights, num_tiles = rounded(weights, kind), int(tile_starts[-1])
-            levels.append(Level(jnp.asarray(tile_starts), jnp.asarray(stream), weights, num_tiles))
+            levels.append(
+                Level(jax.device_put(tile_starts), jax.device_put(stream), weights, num_tiles)
+            )
         return cls(tuple(levels), entries, matrix.shape, matrix.num_entries, num_pieces)
 
     @classmethod

@@ -49,7 +49,7 @@ class SegmentStorage(WeightsInOrder):
         """
         del rescalable
         receivers = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), matrix.lengths)
-        places = jnp.asarray(matrix.columns), jnp.asarray(receivers)
+        places = jax.device_put(matrix.columns), jax.device_put(receivers)
         return cls(*places, rounded(matrix.weights, dtype), matrix.shape)
 
     def multiply(self, x: NodeTable) -> NodeTable:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, NodeTable, Vectors
@@ -259,6 +260,8 @@ def rounded(weights: jax.typing.ArrayLike, dtype: DTypeLike) -> Array:
     """
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(f"dtype: expected a floating-point type, got {jnp.dtype(dtype)}")
+    if isinstance(weights, np.ndarray):
+        return jax.device_put(weights.astype(dtype))
     return jnp.asarray(weights).astype(dtype)
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Ids, UserTable, power_of_two
+from lightgcn_jax.arrays import Ids, UserTable, few_lengths, power_of_two
 from lightgcn_jax.data.pairs import Pairs, check_rows
 from lightgcn_jax.diffusion.native import runs_by_default
 from lightgcn_jax.errors import InputError
@@ -55,6 +55,10 @@ _WORKERS = 2
 _LEAST_CUT_OFF = 8
 # Capacities for seen items are rounded up to this, so that few programs are ever compiled.
 _CAPACITY_STEP = 4096
+# Interactions of a log that is copied for every ranking, which takes microseconds.
+_MOST_FILLED_UP = 1 << 16
+# Queries that are filled up with others, so that parts of a small log share programs.
+_MOST_QUERIES_FILLED_UP = 512
 # Where any queries of a block stay below this, its capacity is theirs, so that none is compiled.
 _LARGEST_FIXED_CAPACITY = 1 << 22
 
@@ -119,7 +123,7 @@ def ready_scorer(scorer: Scorer | ReadyScorer, candidates: ArrayLike | None = No
     excluded = np.concatenate([np.asarray(ready.excluded), others])
     if excluded.size:
         excluded = np.pad(excluded, (0, power_of_two(len(excluded)) - len(excluded)), "edge")
-    return ready._replace(excluded=jnp.asarray(excluded), num_items=len(rows))
+    return ready._replace(excluded=jax.device_put(excluded), num_items=len(rows))
 
 
 def ready_to_rank(
@@ -160,9 +164,9 @@ def _few_items(scorer: Scorer, chosen: np.ndarray, total: int) -> ReadyScorer:
     items = np.pad(chosen, (0, count - size), constant_values=-1)
     # As many as there are rows, most of them out of range, so that their number tells nothing.
     excluded = np.where(np.arange(count) < size, count, np.arange(count)).astype(np.int32)
-    filled = jax.device_put(restricted_to(scorer, jnp.asarray(items.clip(0))))
+    filled = jax.device_put(restricted_to(scorer, jax.device_put(items.clip(0))))
     group = group_width(count, min(count, _LEAST_CUT_OFF))
-    others, places = jnp.asarray(excluded), jnp.asarray(places)
+    others, places = jax.device_put(excluded), jax.device_put(places)
     return ReadyScorer(filled, others, places, items, size, total, group)
 
 
@@ -223,7 +227,8 @@ def rank(
         return Ranking(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
     num_queries = ready.scorer.num_queries
     check_rows("rows", rows, num_queries)
-    block_size = min(len(rows), queries_at_once(ready))
+    wanted = len(rows) if len(rows) > _MOST_QUERIES_FILLED_UP else few_lengths(len(rows))
+    block_size = min(wanted, queries_at_once(ready))
     if isinstance(ready, ReadySharded):
         if allowed is not None:
             raise InputError("allowed: expected none beside tables on a mesh")
@@ -244,6 +249,7 @@ def rank(
             bound = block_size * seen.longest
             most = bound if bound <= _LARGEST_FIXED_CAPACITY else power_of_two(most)
         capacity = -(-most // _CAPACITY_STEP) * _CAPACITY_STEP
+        seen = _filled_up(seen)
     if allowed is not None:
         shapes = (ready.all_items,), (len(rows), ready.all_items)
         if ready.places is not None or allowed.shape not in shapes:
@@ -273,6 +279,15 @@ def rank(
     if ready.items is not None:
         best = np.where(best >= 0, ready.items[best], -1)
     return Ranking(best, scores)
+
+
+def _filled_up(seen: CsrRows) -> CsrRows:
+    """Rows of a small log with columns behind the last one, so that its parts share programs."""
+    entries = len(seen.columns)
+    if not 0 < entries <= _MOST_FILLED_UP:
+        return seen
+    columns = np.pad(np.asarray(seen.columns), (0, power_of_two(entries) - entries))
+    return CsrRows(seen.offsets, jax.device_put(columns), power_of_two(seen.longest))
 
 
 def items_of_users(field: str, given: ItemsOfUsers, num_users: int, num_items: int) -> CsrRows:

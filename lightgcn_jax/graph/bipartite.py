@@ -210,10 +210,10 @@ def csr_rows(
     lengths = np.bincount(keys // width, minlength=num_rows)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return CsrRows(
-        offsets=jnp.asarray(offsets),
-        columns=jnp.asarray((keys % width).astype(np.int32)),
+        offsets=jax.device_put(offsets),
+        columns=jax.device_put((keys % width).astype(np.int32)),
         longest=int(lengths.max(initial=0)),
-        weights=None if weights is None else jnp.asarray(weights),
+        weights=None if weights is None else jax.device_put(weights),
     )
 
 

@@ -205,7 +205,7 @@ def _weights(path: Path, config: dict[str, Any]) -> dict[str, Array]:
         if name not in tensors:
             raise InputError(f"{path}: expected the tensor {name}, there is none")
         check_array(f"{path}: {name}", tensors[name], shape, np.float32)
-        found[name] = jnp.asarray(tensors[name])
+        found[name] = jax.device_put(tensors[name])
     return found
 
 

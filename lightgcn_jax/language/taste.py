@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import flax.struct
-import jax.numpy as jnp
+import jax
 import numpy as np
 import scipy.sparse
 
@@ -33,7 +33,7 @@ class MeanOfItems:
             histories: the items of each user.
         """
         unit = _unit(np.asarray(vectors, np.float32))
-        return cls(jnp.asarray(_means(unit, histories)), jnp.asarray(unit))
+        return cls(jax.device_put(_means(unit, histories)), jax.device_put(unit))
 
     @property
     def num_queries(self) -> int:
@@ -78,7 +78,7 @@ class MeanOfItems:
             histories: a row of items for each.
         """
         means = _means(np.asarray(self.vectors), histories)
-        return MeanOfItems(jnp.asarray(means), self.vectors)
+        return MeanOfItems(jax.device_put(means), self.vectors)
 
 
 def _means(vectors: np.ndarray, histories: CsrRows) -> np.ndarray:

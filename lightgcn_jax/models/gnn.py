@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any, Literal
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
@@ -57,7 +58,7 @@ def edges_of(graph: BipartiteGraph) -> Edges:
         )
     matrix = normalized_adjacency(graph, "none")
     receivers = np.repeat(np.arange(graph.num_nodes, dtype=np.int32), matrix.lengths)
-    return Edges(jnp.asarray(matrix.columns), jnp.asarray(receivers))
+    return Edges(jax.device_put(matrix.columns), jax.device_put(receivers))
 
 
 @dataclasses.dataclass(frozen=True)

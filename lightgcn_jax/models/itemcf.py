@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
@@ -260,7 +261,10 @@ class ItemCf(ClosedForm):
             backend: not used.
         """
         found = nearest_items(graph, self.neighbours)
-        tensors = {"neighbours": jnp.asarray(found.items), "cosines": jnp.asarray(found.cosines)}
+        tensors = {
+            "neighbours": jax.device_put(found.items),
+            "cosines": jax.device_put(found.cosines),
+        }
         return self.rebuilt(tensors, graph, key, backend)
 
     def rebuilt(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Ids, NodeTable
 from lightgcn_jax.diffusion.operator import Operator
@@ -102,7 +101,7 @@ class Timer:
             A timer without samples.
         """
         x = jax.random.normal(jax.random.key(0), table.shape, table.dtype)
-        columns = jnp.asarray(matrix.columns)
+        columns = jax.device_put(matrix.columns)
         bandwidth = copy_bandwidth(target, repeats)
         return cls(x, columns, fastest_gather(x, columns), bandwidth, repeats, [])
 

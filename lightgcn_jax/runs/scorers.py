@@ -120,5 +120,5 @@ def from_tensors(shapes: Any, tensors: Mapping[str, np.ndarray]) -> Any:
     """
     for name, leaf in zip(tensor_names(shapes), jax.tree.leaves(shapes), strict=True):
         check_array(name, tensors[name], leaf.shape, leaf.dtype)
-    leaves = [jnp.asarray(tensors[name]) for name in tensor_names(shapes)]
+    leaves = [jax.device_put(tensors[name]) for name in tensor_names(shapes)]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

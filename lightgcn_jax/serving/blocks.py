@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from lightgcn_jax.evaluation.ranking import Ranking, rank
@@ -34,7 +34,7 @@ def best_in_blocks(
         ``items int32[Q, K]``, −1 where fewer may be found, and ``scores float32[Q, K]``.
     """
     rows_at_once = max(rows_at_once, k)
-    rows, asked = np.arange(len(queries)), jnp.asarray(queries)
+    rows, asked = np.arange(len(queries)), jax.device_put(queries)
     best = Ranking(
         np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
     )
@@ -43,7 +43,7 @@ def best_in_blocks(
         spare = rows_at_once - len(block)
         if spare:
             block, allowed = np.pad(block, ((0, spare), (0, 0))), np.pad(allowed, (0, spare))
-        found = rank(InnerProduct(asked, jnp.asarray(block)), rows, k, allowed=allowed)
+        found = rank(InnerProduct(asked, jax.device_put(block)), rows, k, allowed=allowed)
         items = np.where(found.items >= 0, found.items + start, -1)
         both = Ranking(
             np.concatenate([best.items, items], 1), np.concatenate([best.scores, found.scores], 1)

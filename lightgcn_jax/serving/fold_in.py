@@ -286,7 +286,7 @@ def _by_diffusion(learnt: Learnt, model: MultiscaleModel) -> FoldIn:
         mapping += np.eye(len(mapping), dtype=sent.dtype)
         scales = ((degrees + 1.0) ** other_power).astype(sent.dtype)
         sums = Received(
-            jnp.asarray(scales[:, None] * sent[others]), jnp.asarray(mapping), own_power
+            jax.device_put(scales[:, None] * sent[others]), jax.device_put(mapping), own_power
         )
         sides.append(Making(Scored(sums, params, model, learnt.score, bool(is_item))))
     return FoldIn(*sides)
@@ -326,8 +326,8 @@ def _by_vectors(
     if is_factorised:
         gram = given.T @ given
         ridge = _SQUARES_RIDGE * np.trace(gram) / width * np.eye(width, dtype=kind)
-        others_weigh = jnp.asarray(_OTHERS_WEIGHT * gram + ridge)
-        vectors = LeastSquares(jnp.asarray(given), others_weigh)
+        others_weigh = jax.device_put(_OTHERS_WEIGHT * gram + ridge)
+        vectors = LeastSquares(jax.device_put(given), others_weigh)
     else:
         degrees, mapping = np.zeros(len(others)), np.eye(width, dtype=kind)
         if edges is not None and len(known):
@@ -335,8 +335,8 @@ def _by_vectors(
             received = _received(edges, given, len(made))[known]
             mapping = _linear_map(received, trained[:, :width])
         weights = ((degrees + 1.0) ** -0.5).astype(kind)
-        sent = jnp.asarray(weights[:, None] * given)
-        vectors = Received(sent, jnp.asarray(mapping), -0.5)
+        sent = jax.device_put(weights[:, None] * given)
+        vectors = Received(sent, jax.device_put(mapping), -0.5)
     offsets = jnp.asarray(trained[:, width:].mean(axis=0))
     return Making(OfOneLength(vectors, jnp.asarray(length), offsets))
 

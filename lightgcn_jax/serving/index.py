@@ -220,7 +220,7 @@ class Index(Shown):
         if isinstance(self._vectors, np.memmap) and len(self.ids) > BLOCK_ROWS:
             return best_in_blocks(self._vectors, self._is_there, queries, k)
         ready, allowed = self._on_device()
-        asked = with_queries(ready, None, jnp.asarray(queries))
+        asked = with_queries(ready, None, jax.device_put(queries))
         return best_of(asked, np.arange(len(queries)), k, None, allowed[: ready.all_items])
 
     def _on_device(self) -> tuple[ReadyScorer, np.ndarray]:
@@ -229,7 +229,7 @@ class Index(Shown):
         step = max(1, power_of_two(len(self.ids)) // 8)
         padding = -len(self.ids) % step
         if self._ready is None:
-            table = jnp.asarray(np.pad(self._vectors, ((0, padding), (0, 0))))
+            table = jax.device_put(np.pad(self._vectors, ((0, padding), (0, 0))))
             self._ready = ready_scorer(InnerProduct(table[:1], table))
         assert isinstance(self._ready.scorer, InnerProduct)
         rows = self._ready.scorer.num_items
@@ -279,7 +279,7 @@ def approximate_top_k(
     Returns:
         ``items int32[Q, K]`` and ``scores float32[Q, K]``.
     """
-    best = _approximate_top_k(jnp.asarray(queries), items, allowed, k=k, recall=recall)
+    best = _approximate_top_k(jax.device_put(queries), items, allowed, k=k, recall=recall)
     scores, rows = map(np.asarray, best)
     return Ranking(np.where(scores > -np.inf, rows, -1).astype(np.int32), scores)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,7 +25,7 @@ def cosines(table: np.ndarray, offset_columns: int) -> InnerProduct:
     vectors = table[:, : table.shape[1] - offset_columns]
     # A square of a very long or short row is beyond float32.
     largest = np.abs(vectors).max(axis=1, initial=0, keepdims=True)
-    rows = unit_rows(jnp.asarray(vectors / np.where(largest > 0, largest, 1)))
+    rows = unit_rows(jax.device_put(vectors / np.where(largest > 0, largest, 1)))
     return InnerProduct(rows, rows)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from lightgcn_jax.data.ids import IdMap
@@ -83,7 +83,7 @@ class Newcomers(Parts):
         if isinstance(self.scorer, Tables):
             vectors = self.fold_in.users.vectors(given, longest or 0)
             padding = (0, histories.num_rows - len(given)), (0, 0)
-            ready = with_queries(self._ready, self.scorer, jnp.asarray(np.pad(vectors, padding)))
+            ready = with_queries(self._ready, self.scorer, jax.device_put(np.pad(vectors, padding)))
         else:
             assert isinstance(self.scorer, FromHistories)
             ready = ready_scorer(self.scorer.of_histories(histories))

@@ -192,8 +192,12 @@ class StepInputs(NamedTuple):
         offsets = offset * jnp.log1p(users.astype(float)) if offset else None
         weights, importance = graph.weights(), None
         if weights is not None:
-            importance = jnp.asarray((weights / weights.mean(dtype=np.float64)).astype(np.float32))
-        return cls(graph, operator, sampler, jnp.asarray(with_items), offsets, importance, layout)
+            importance = jax.device_put(
+                (weights / weights.mean(dtype=np.float64)).astype(np.float32)
+            )
+        return cls(
+            graph, operator, sampler, jax.device_put(with_items), offsets, importance, layout
+        )
 
 
 def _laid_out(operator: Any, layout: Layout) -> Any:

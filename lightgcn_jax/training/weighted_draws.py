@@ -62,9 +62,9 @@ def item_weights(graph: BipartiteGraph, beta: float) -> ItemWeights:
     weights = np.maximum(1, np.rint(scale * powers)).astype(np.int64)
     of_edges = weights[np.asarray(graph.items_of_user.columns)]
     return ItemWeights(
-        weights=jnp.asarray(weights.astype(np.int32)),
-        cumulative=jnp.asarray(np.cumsum(weights).astype(np.int32)),
-        before_edge=jnp.asarray(np.concatenate([[0], np.cumsum(of_edges)]).astype(np.int32)),
+        weights=jax.device_put(weights.astype(np.int32)),
+        cumulative=jax.device_put(np.cumsum(weights).astype(np.int32)),
+        before_edge=jax.device_put(np.concatenate([[0], np.cumsum(of_edges)]).astype(np.int32)),
     )
 
 

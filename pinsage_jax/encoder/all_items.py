@@ -167,7 +167,7 @@ def _convolution(
 
 
 def _rows_of(values: np.ndarray, chunk: int) -> Callable[[slice], Array]:
-    return lambda part: jnp.asarray(_filled(values[part], chunk))
+    return lambda part: jax.device_put(_filled(values[part], chunk))
 
 
 def _filled(values: np.ndarray, rows: int) -> np.ndarray:

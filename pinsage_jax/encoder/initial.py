@@ -59,10 +59,10 @@ def standardised(
         ``out`` layers and other biases; words and a query tower are as they were.
     """
     most = bounds(len(items), table.ids.shape[1], model.layers, table.ids.shape[0])
-    marks = _marks(table, jnp.asarray(items), model.layers, most)
+    marks = _marks(table, jax.device_put(items), model.layers, most)
     blocks = _blocks(table, marks, tuple(int(count) for count in marks.counts))
     nodes = np.asarray(blocks.nodes)
-    of_nodes = {name: jnp.asarray(values[nodes]) for name, values in features.items()}
+    of_nodes = {name: jax.device_put(values[nodes]) for name, values in features.items()}
     return _layer_by_layer(model, params, of_nodes, blocks.layers)
 
 

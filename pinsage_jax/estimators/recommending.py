@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from lightgcn_jax.arrays import Array, power_of_two
@@ -208,7 +208,7 @@ class ContextRecommender:
         """What ranks the catalogue as it is now; made anew when items came or changed."""
         table = self._live.table
         if self._of_table is None or self._of_table[0] is not table:
-            scorer = InnerProduct(jnp.asarray(self._asking), table)
+            scorer = InnerProduct(jax.device_put(self._asking), table)
             self._of_table = table, ready_scorer(scorer)
         return self._of_table[1]
 

@@ -72,7 +72,7 @@ def item_cosine(task: Task, held_out: HeldOut, model: ItemCf | None = None) -> I
         train.user_rows, train.item_rows, num_users=train.num_users, num_items=train.num_items
     )
     found = nearest_items(graph, (model or ItemCf()).neighbours)
-    return ItemCfScorer(jnp.asarray(found.items), jnp.asarray(found.cosines), held_out.seen)
+    return ItemCfScorer(jax.device_put(found.items), jax.device_put(found.cosines), held_out.seen)
 
 
 @flax.struct.dataclass
@@ -136,7 +136,7 @@ def cooccurrence(task: Task, held_out: HeldOut) -> GraphScores:
         task: its training interactions are counted.
         held_out: Q queries.
     """
-    return GraphScores(Chain.counting(graph_of(task)), jnp.asarray(held_out.queries), 0.0, 1)
+    return GraphScores(Chain.counting(graph_of(task)), jax.device_put(held_out.queries), 0.0, 1)
 
 
 def structure(task: Task, held_out: HeldOut, *, rank: int = 256) -> InnerProduct:
@@ -149,7 +149,7 @@ def structure(task: Task, held_out: HeldOut, *, rank: int = 256) -> InnerProduct
     """
     graph = graph_of(task)
     of_items = jnp.asarray(Structure.of(jax.random.key(0), graph, rank).items(graph))
-    return InnerProduct(compose_queries(of_items, jnp.asarray(held_out.queries)), of_items)
+    return InnerProduct(compose_queries(of_items, jax.device_put(held_out.queries)), of_items)
 
 
 def personal_pagerank(task: Task, held_out: HeldOut, *, restart: float = 0.15) -> GraphScores:
@@ -160,7 +160,7 @@ def personal_pagerank(task: Task, held_out: HeldOut, *, restart: float = 0.15) -
         held_out: Q queries.
         restart: the probability of going back to the start.
     """
-    return GraphScores(Chain.of(graph_of(task)), jnp.asarray(held_out.queries), restart, 10)
+    return GraphScores(Chain.of(graph_of(task)), jax.device_put(held_out.queries), restart, 10)
 
 
 def features(task: Task, held_out: HeldOut, columns: Sequence[str] | None = None) -> FeatureCosine:

@@ -120,8 +120,8 @@ def feature_cosine(
     whole = np.sqrt(np.sum(filled, axis=0, dtype=np.float32))
     blank = np.zeros((num_items, 0), np.int32)
     return FeatureCosine(
-        queries=jnp.asarray(queries),
-        dense=jnp.asarray(_unit(dense, whole)),
+        queries=jax.device_put(queries),
+        dense=jax.device_put(_unit(dense, whole)),
         ids=jnp.asarray(np.concatenate([blank, *ids], axis=1), jnp.int32),
         weights=jnp.asarray(_unit(np.concatenate([blank, *weights], axis=1), whole), jnp.float32),
         num_ids=shift,

@@ -127,7 +127,7 @@ def evaluate_items(
     within = ranked & (ranks <= ks[-1])
     hits = np.zeros((len(rows), ks[-1]), bool)
     hits[owners[within], ranks[within] - 1] = True
-    by_list = user_metrics(jnp.asarray(hits), jnp.asarray(positives), ks)
+    by_list = user_metrics(jax.device_put(hits), jax.device_put(positives), ks)
     for name in (f"{metric}@{k}" for metric in ("recall", "ndcg") for k in ks):
         per_query[name] = np.asarray(by_list[name])
     return ItemMetrics(

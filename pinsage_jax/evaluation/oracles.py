@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -135,9 +136,9 @@ def oracle(pins: Pins, held_out: HeldOut, known: Known = "all") -> OracleScores:
         return jnp.asarray(values, jnp.float32)
 
     return OracleScores(
-        queries=jnp.asarray(held_out.queries[:, 0]),
-        cells=jnp.asarray(cells),
-        relatives=jnp.asarray(relatives),
+        queries=jax.device_put(held_out.queries[:, 0]),
+        cells=jax.device_put(cells),
+        relatives=jax.device_put(relatives),
         anywhere=column(w * rest),
         popular=column(w * rest * m),
         related=column(w * drawn * m),

@@ -44,11 +44,11 @@ def query_scorer(
         vectors: ``float32[R, D]``, z of all items.
         queries: ``int32[Q, n]``, −1 pads.
     """
-    table = jnp.asarray(vectors)
+    table = jax.device_put(vectors)
     fitting = _BLOCK_BYTES // max(1, queries.shape[1] * table[:1].nbytes)
     block = max(1, min(fitting, len(queries)))
     return InnerProduct(
-        _compose(params, table, jnp.asarray(queries), model=model, block=block), table
+        _compose(params, table, jax.device_put(queries), model=model, block=block), table
     )
 
 

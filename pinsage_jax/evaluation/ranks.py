@@ -80,7 +80,7 @@ def ranks_of(
     """
     scorer = held_out_scorer(model, held_out)
     pool = pool_rows(scorer.num_items, candidates)
-    rows = jnp.asarray(pool)
+    rows = jax.device_put(pool)
     places = np.full(scorer.num_items, len(pool), np.int32)
     places[pool] = np.arange(len(pool), dtype=np.int32)
     if candidates is not None:
@@ -204,7 +204,7 @@ def held_out_scorer(model: Scorer | ItemTable | np.ndarray, held_out: HeldOut) -
         )
     if isinstance(model, np.ndarray | jax.Array):
         vectors = checked_vectors(model)
-        model = InnerProduct(compose_queries(vectors, jnp.asarray(held_out.queries)), vectors)
+        model = InnerProduct(compose_queries(vectors, jax.device_put(held_out.queries)), vectors)
     if model.num_queries != wanted:
         raise InputError(f"model: expected a scorer of {wanted} queries, got {model.num_queries}")
     named = (held_out.queries, held_out.relevant.columns, held_out.seen.columns)
@@ -233,7 +233,7 @@ def checked_vectors(vectors: ItemTable | np.ndarray) -> ItemTable:
         raise InputError(
             f"vectors: expected finite numbers, got others in {odd.size} rows, first row {odd[0]}"
         )
-    return jnp.asarray(vectors)
+    return jax.device_put(vectors)
 
 
 def pool_rows(num_items: int, candidates: np.ndarray | None) -> np.ndarray:

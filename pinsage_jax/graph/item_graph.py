@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
@@ -158,9 +159,9 @@ class ItemGraph:
         columns[used : used + added] = np.concatenate([*lists, np.zeros(0, np.int32)])
         grown = dataclasses.replace(
             own,
-            starts=jnp.asarray(starts),
-            lengths=jnp.asarray(lengths),
-            columns=jnp.asarray(columns),
+            starts=jax.device_put(starts),
+            lengths=jax.device_put(lengths),
+            columns=jax.device_put(columns),
         )
         return dataclasses.replace(self, contexts_of_item=grown)
 
@@ -195,7 +196,7 @@ def _adjacency(
     lengths = np.bincount(keys // width, minlength=num_rows)
     starts = np.cumsum(lengths) - lengths
     return Adjacency(
-        starts=jnp.asarray(starts.astype(np.int32)),
-        lengths=jnp.asarray(lengths.astype(np.int32)),
-        columns=jnp.asarray(np.pad((keys % width).astype(np.int32), (0, slack))),
+        starts=jax.device_put(starts.astype(np.int32)),
+        lengths=jax.device_put(lengths.astype(np.int32)),
+        columns=jax.device_put(np.pad((keys % width).astype(np.int32), (0, slack))),
     )

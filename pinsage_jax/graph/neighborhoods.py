@@ -89,7 +89,7 @@ def importance_neighbors(
         InputError: there are more visits than count, or T is less than 1.
     """
     ids, weights = _counted(_tie_word(key), np.asarray(seeds), np.asarray(visits), count)
-    return NeighborTable(ids=jnp.asarray(ids), weights=jnp.asarray(weights))
+    return NeighborTable(ids=jax.device_put(ids), weights=jax.device_put(weights))
 
 
 def _tie_word(key: PRNGKey) -> np.ndarray:
@@ -227,7 +227,7 @@ def build_table(
     starts = range(0, len(padded), chunk)
 
     def walked(start: int) -> Array:
-        seeds = jnp.asarray(padded[start : start + chunk])
+        seeds = jax.device_put(padded[start : start + chunk])
         return walk(walk_key, graph, seeds, config=config)
 
     # The device walks from the next chunk while the host counts this one.
@@ -237,7 +237,7 @@ def build_table(
         under_way = walked(part.stop) if part.stop < len(padded) else None
         ids[part], weights[part] = _counted(tie_word, padded[part], np.asarray(visits), neighbors)
     return NeighborTable(
-        ids=jnp.asarray(ids[: len(rows)]), weights=jnp.asarray(weights[: len(rows)])
+        ids=jax.device_put(ids[: len(rows)]), weights=jax.device_put(weights[: len(rows)])
     )
 
 
@@ -257,7 +257,7 @@ def walked_neighbors(
         A table of B rows.
     """
     walk_key, tie_key = jax.random.split(key)
-    visits = walk(walk_key, graph, jnp.asarray(seeds), config=config)
+    visits = walk(walk_key, graph, jax.device_put(seeds), config=config)
     return importance_neighbors(tie_key, seeds, np.asarray(visits), count)
 
 

@@ -144,8 +144,8 @@ def make_pool(
     tied = 0
     size = max(1, min(_MOST_QUERIES, memory_bytes // bytes_of_query))
     for place, members in enumerate(_chunks(rows, size)):
-        queries = jnp.asarray(members)
-        forbidden = jnp.asarray(excluded.of(members))
+        queries = jax.device_put(members)
+        forbidden = jax.device_put(excluded.of(members))
         picked, equal = pick_from_band(key, scores_of(queries), forbidden, queries, chosen, pool)
         # The last chunk is filled up with item 0.
         real = min(len(members), len(rows) - place * len(members))
@@ -153,7 +153,7 @@ def make_pool(
         tied += int(np.asarray(equal)[:real].sum())
     pooled = int((ids >= 0).sum())
     filled, share = pooled / max(1, len(rows) * pool), tied / max(1, pooled)
-    return HardPool(jnp.asarray(ids), chosen, filled, share, band is None and chosen != BAND)
+    return HardPool(jax.device_put(ids), chosen, filled, share, band is None and chosen != BAND)
 
 
 def draw_hard(

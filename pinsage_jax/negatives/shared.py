@@ -38,8 +38,8 @@ def eligible_weights(weights: ItemWeights, eligible: np.ndarray) -> ItemWeights:
     chosen = np.asarray(weights.weights)[eligible]
     return dataclasses.replace(
         weights,
-        weights=jnp.asarray(chosen),
-        cumulative=jnp.asarray(np.cumsum(chosen, dtype=np.int64).astype(np.int32)),
+        weights=jax.device_put(chosen),
+        cumulative=jax.device_put(np.cumsum(chosen, dtype=np.int64).astype(np.int32)),
         before_edge=jnp.zeros(1, jnp.int32),
     )
 

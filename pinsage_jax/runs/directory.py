@@ -30,7 +30,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import polars as pl
 import safetensors
@@ -291,7 +291,7 @@ class PinSageRun:
                     f"{path}: {name}: expected finite numbers of {wanted[name].dtype}, got others "
                     f"or {given[name].dtype}"
                 )
-        return _shaped_like(template, {name: jnp.asarray(one) for name, one in given.items()})
+        return _shaped_like(template, {name: jax.device_put(one) for name, one in given.items()})
 
     def append_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write all epochs so far, a line each, so that a resumed run repeats none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import polars as pl
 
@@ -198,8 +198,8 @@ def _held_out(part: str, arrays: dict[str, np.ndarray], num_items: int) -> HeldO
         if ((np.diff(items) <= 0) & (np.diff(owners) == 0)).any():
             raise InputError(f"{columns}: expected each row's items once, in ascending order")
         return CsrRows(
-            offsets=jnp.asarray(offsets),
-            columns=jnp.asarray(items),
+            offsets=jax.device_put(offsets),
+            columns=jax.device_put(items),
             longest=int(lengths.max(initial=0)),
         )
 

@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
@@ -129,7 +128,9 @@ class LiveItems:
         )
         room, below = ((0, slack), (0, 0)), embedded.layers
         # The layers and, last, the vectors.
-        self._arrays = tuple(jnp.asarray(np.pad(one, room)) for one in (*below, embedded.vectors))
+        self._arrays = tuple(
+            jax.device_put(np.pad(one, room)) for one in (*below, embedded.vectors)
+        )
 
     @property
     def table(self) -> Array:

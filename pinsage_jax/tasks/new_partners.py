@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import scipy.sparse
 
@@ -101,8 +101,8 @@ def _with_partners(
         columns.append(both.indices.astype(np.int32))
     counts = np.concatenate(lengths)
     return CsrRows(
-        offsets=jnp.asarray(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)),
-        columns=jnp.asarray(np.concatenate(columns)),
+        offsets=jax.device_put(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)),
+        columns=jax.device_put(np.concatenate(columns)),
         longest=int(counts.max(initial=0)),
     )
 

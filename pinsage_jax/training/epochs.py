@@ -94,7 +94,7 @@ class DeviceEpochs(_Epochs):
         self._chunk = make_chunk(prepared.model, optimizer, config, self.capacities)
 
     def _items_of(self, fold: Fold) -> ItemArrays:
-        features = {name: jnp.asarray(values) for name, values in fold.features.items()}
+        features = {name: jax.device_put(values) for name, values in fold.features.items()}
         return dataclasses.replace(self._items, table=fold.table, features=features)
 
     def _pooling_of(self, turn: int) -> Operator | None:
@@ -313,7 +313,7 @@ def make_host_step(
 def _stacked(drawn: Any, steps: int, size: int) -> Batch:
     queries, positives = np.asarray(drawn.queries), np.asarray(drawn.positives)
     return Batch(
-        jnp.asarray(queries.reshape(steps, size, -1)),
-        jnp.asarray(positives.reshape(steps, size)),
+        jax.device_put(queries.reshape(steps, size, -1)),
+        jax.device_put(positives.reshape(steps, size)),
         jnp.ones((steps, size), jnp.float32),
     )

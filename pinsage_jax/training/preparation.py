@@ -178,7 +178,7 @@ def _agreement_note(graph: ItemGraph, config: PinSageConfig, table: NeighborTabl
     again = build_table(
         key, graph, neighbors=config.neighbors, config=config.walk_config, rows=rows
     )
-    share = agreement(table.take(jnp.asarray(rows)), again)
+    share = agreement(table.take(jax.device_put(rows)), again)
     return (
         f"{config.walk_config.visits:,} visits an item: two draws of its {config.neighbors} "
         f"neighbours share {share:.0%} of their weight"
@@ -242,11 +242,11 @@ def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemAr
     law = _degree_law(task) if config.negative_law == "degree" else None
     log_draws = _log_draws(task, law, config)
     return ItemArrays(
-        features={name: jnp.asarray(values) for name, values in prepared.features.items()},
+        features={name: jax.device_put(values) for name, values in prepared.features.items()},
         table=prepared.table,
-        training_items=jnp.asarray(np.flatnonzero(task.train_items).astype(np.int32)),
+        training_items=jax.device_put(np.flatnonzero(task.train_items).astype(np.int32)),
         law=law,
-        log_draws=None if log_draws is None else jnp.asarray(log_draws),
+        log_draws=None if log_draws is None else jax.device_put(log_draws),
         hard_pool=None if prepared.hard is None else prepared.hard.ids,
         degree_of_none=(
             None

@@ -56,7 +56,9 @@ class NativeStorage(WeightsInOrder):
             kept = kept[:0]
         weights = rounded(kept, dtype)
         weights = weights.astype(sum_dtype(weights.dtype))
-        return cls(jnp.asarray(matrix.offsets), jnp.asarray(matrix.columns), weights, matrix.shape)
+        return cls(
+            jax.device_put(matrix.offsets), jax.device_put(matrix.columns), weights, matrix.shape
+        )
 
     @classmethod
     def obstacle(cls, platform: str) -> str | None:

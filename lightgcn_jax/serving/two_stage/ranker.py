@@ -104,7 +104,7 @@ class Tables(NamedTuple):
         Args:
             stage: stage one.
         """
-        return cls(*(jnp.asarray(getattr(stage, name)) for name in cls._fields))
+        return cls(*(jax.device_put(getattr(stage, name)) for name in cls._fields))
 
 
 class Ranker(nn.Module):

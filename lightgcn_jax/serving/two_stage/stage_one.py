@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.data.pairs import Pairs
@@ -167,7 +166,7 @@ def stage_one(
     made = {"model": lambda: scorer, "recent": lambda: _recent(graph, history)}
     key = jax.random.key(0) if key is None else key
     made["filter"] = lambda: GfCf().fit(graph, key)
-    made["popular"] = lambda: PopularScorer(jnp.asarray(_popularity(history)), history.num_users)
+    made["popular"] = lambda: PopularScorer(jax.device_put(_popularity(history)), history.num_users)
     sources = tuple(Source(name, made[name](), size) for name, size in sizes.items())
     seen = history.rows() if seen is None else seen
     users, items = _vectors(scorer, history, offset_columns)
