@@ -23,7 +23,7 @@ import safetensors
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.interrupts import before_exit
-from lightgcn_jax.paths import refuse_odd_name
+from lightgcn_jax.paths import refuse_no_text, refuse_odd_name
 
 try:
     import fcntl
@@ -104,11 +104,11 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
         until the same folder is written again.
 
     Raises:
-        InputError: ``target`` holds something, and ``kind`` is given; or its name is odd.
+        InputError: ``target`` holds something or has an odd name, and ``kind`` is given.
         OSError: ``target`` holds something, or the disk refused.
     """
-    refuse_odd_name(target)
     if kind is not None:
+        refuse_odd_name(target)
         refuse_taken(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target, Path.mkdir) as temporary:
@@ -196,7 +196,7 @@ def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
     It is locked while it is written, so that what nobody writes any more can be told.
     """
-    refuse_odd_name(target)
+    refuse_no_text(str(target))
     remove_abandoned(target)
     temporary = _beside(target)
     _temporaries.add(temporary)
