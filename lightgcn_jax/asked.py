@@ -16,6 +16,7 @@ from typing import Any
 import tomli_w
 
 from lightgcn_jax.files import write_text
+from lightgcn_jax.paths import refuse_no_text
 
 NAME = "run.toml"
 """The file in a run's directory."""
@@ -31,7 +32,14 @@ def asked_for(flags: Mapping[str, Any] | None) -> Iterator[None]:
 
     Args:
         flags: values by the flags' names; None where no run is to keep any.
+
+    Raises:
+        InputError: a value cannot be kept as text.
     """
+    for name, value in (flags or {}).items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, str):
+                refuse_no_text(one, f"--{name}: ")
     token = _asked.set(flags)
     try:
         yield

@@ -15,7 +15,7 @@ from typing import Any
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import held, refuse_taken
 from lightgcn_jax.json_files import read_json, write_json
-from lightgcn_jax.paths import refuse_links
+from lightgcn_jax.paths import refuse_links, refuse_odd_name
 
 STATE = ".state.json"
 """The file in a folder that is not finished."""
@@ -35,8 +35,10 @@ def begun(folder: Path, about: Mapping[str, Any], kind: str) -> Iterator[dict[st
         the folder removes the file at last.
 
     Raises:
-        InputError: the folder holds anything else, or another process makes it.
+        InputError: the folder holds anything else, another process makes it, or its name is one
+            that cannot be written.
     """
+    refuse_odd_name(folder)
     state = folder / STATE
     if state.is_file():
         refuse_links(folder)

@@ -23,7 +23,7 @@ import safetensors
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.interrupts import before_exit
-from lightgcn_jax.paths import refuse_no_text
+from lightgcn_jax.paths import refuse_no_text, refuse_odd_name
 
 try:
     import fcntl
@@ -79,7 +79,7 @@ def replacing(target: Path) -> Iterator[Path]:
         OSError: the disk refused the bytes; the error names ``target``.
     """
     try:
-        with _temporary(target, Path.touch) as temporary:
+        with _temporary(target, Path.touch) as temporary, _written(target):
             mode = temporary.stat().st_mode
             yield temporary
             temporary.chmod(mode)  # what a plain open() gives; some writers make private files
@@ -87,8 +87,6 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         # The user knows the target's name, not the temporary one, which most errors lack anyway.
         raise OSError(error.errno, error.strerror or str(error), str(target)) from error
-    except (safetensors.SafetensorError, pl.exceptions.PolarsError) as error:
-        raise OSError(errno.EIO, f"cannot be written: {error}", str(target)) from error
 
 
 @contextlib.contextmanager
@@ -106,15 +104,17 @@ def whole_folder(target: Path, kind: str | None = None) -> Iterator[Path]:
         until the same folder is written again.
 
     Raises:
-        InputError: ``target`` holds something, and ``kind`` is given.
+        InputError: ``target`` holds something or has an odd name, and ``kind`` is given.
         OSError: ``target`` holds something, or the disk refused.
     """
     if kind is not None:
+        refuse_odd_name(target)
         refuse_taken(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target, Path.mkdir) as temporary:
         plain = stat.S_IMODE(temporary.stat().st_mode) & 0o666
-        yield temporary
+        with _written(target):
+            yield temporary
         if target.is_dir():  # one that is private stays so
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         for folder, _, names in os.walk(temporary, topdown=False):
@@ -147,6 +147,15 @@ def replaceable(target: Path) -> Iterator[None]:
     finally:
         _settle(target)
         del _replaceable[target]
+
+
+@contextlib.contextmanager
+def _written(target: Path) -> Iterator[None]:
+    """Raise what libraries raise on a full disk as an OSError."""
+    try:
+        yield
+    except (safetensors.SafetensorError, pl.exceptions.PolarsError) as error:
+        raise OSError(errno.EIO, f"cannot be written: {error}", str(target)) from error
 
 
 def _take_the_place(temporary: Path, target: Path) -> None:
@@ -187,7 +196,7 @@ def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
     It is locked while it is written, so that what nobody writes any more can be told.
     """
-    refuse_no_text(target)
+    refuse_no_text(str(target))
     remove_abandoned(target)
     temporary = _beside(target)
     _temporaries.add(temporary)

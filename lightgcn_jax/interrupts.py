@@ -139,7 +139,7 @@ def _take(number: int) -> None:
     output = _kept_aside(_watch.output)
     if _watch.output != 2:
         _kept_aside(2)
-    for cleanup in _watch.cleanups:
+    for cleanup in reversed(_watch.cleanups):
         with contextlib.suppress(Exception):
             cleanup()
     _write(how, output)
@@ -170,7 +170,8 @@ def _write(line: str, output: int) -> None:
 
 
 def before_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
-    """Have something done before a signal ends the process; a decorator.
+    """Have something done before a signal ends the process, what was asked for last at first; a
+    decorator.
 
     Args:
         cleanup: called in another thread than the main one; what it raises is passed over.

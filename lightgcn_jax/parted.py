@@ -62,10 +62,13 @@ def write_parts(
             done, rows = 0, []
             for at, size in enumerate(sizes):
                 path = folder / part_name(at)
-                if not path.exists():
+                length = _length(path)
+                if length is None:
+                    table = make(at)
                     with replacing(path) as temporary:
-                        make(at).write_parquet(temporary)
-                rows.append(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+                        table.write_parquet(temporary)
+                    length = table.height
+                rows.append(length)
                 done += size
                 meter.advanced(done)
         finally:
@@ -73,3 +76,13 @@ def write_parts(
         write_last(folder / PARTED, {**about, "rows": rows})
         (folder / STATE).unlink()
     return sum(rows)
+
+
+def _length(path: Path) -> int | None:
+    """How many rows a part has; None where it is missing, or too damaged to tell."""
+    if not path.is_file():
+        return None
+    try:
+        return pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None

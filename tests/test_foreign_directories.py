@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from lightgcn_jax.cli.console import metrics_table, results
-from lightgcn_jax.data import generate_world, ratio_split
+from lightgcn_jax.data import PARTS, generate_world, ratio_split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.json_files import write_json
 from lightgcn_jax.models import ItemCf
+from lightgcn_jax.prepared import Preparation, open_prepared, prepare
 from lightgcn_jax.runs import RunDirectory, SilentReporter, fit, load_params, load_scorer
 from lightgcn_jax.runs.checkpoint import _sums, checkpoint_folders, load_checkpoint
 from lightgcn_jax.runs.progress import Progress
@@ -116,6 +117,15 @@ def indexed(tmp_path_factory):
     return index.save(tmp_path_factory.mktemp("foreign") / "index")
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("foreign")
+    pairs = np.random.default_rng(0).integers(30, size=(300, 2))
+    lines = ["user,item", *(f"u{user},i{item}" for user, item in pairs)]
+    (folder / "log.csv").write_text("\n".join(lines))
+    return prepare(Preparation([folder / "log.csv"]), folder / "prepared").path
+
+
 def read_run(path):
     """All that the commands read of a run of LightGCN's program."""
     run = RunDirectory.open(path)
@@ -164,6 +174,15 @@ def read_index(path):
         assert np.isfinite(found.scores).all()
 
 
+def read_prepared(path):
+    """What training reads of a prepared folder."""
+    split = open_prepared(path).split
+    for part in PARTS:
+        pairs = getattr(split, part)
+        assert (np.asarray(pairs.items) < len(split.items)).all()
+        assert (np.asarray(pairs.users) < len(split.users)).all()
+
+
 def files_of(path):
     """Those that are read: neither pictures, locks, checkpoints, nor the runs of a sweep."""
     names = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
@@ -208,9 +227,13 @@ READERS = {
     "swept": read_sweep,
     "pinned": read_pins,
     "indexed": read_index,
+    "prepared": read_prepared,
 }
-FEW = {"trained": 50, "closed": 40, "swept": 20, "pinned": 25, "indexed": 20}
-MANY = {"trained": 2_500, "closed": 2_500, "swept": 1_000, "pinned": 1_000, "indexed": 500}
+FEW = {"trained": 50, "closed": 40, "swept": 20, "pinned": 25, "indexed": 20, "prepared": 20}
+MANY = {
+    "trained": 2_500, "closed": 2_500, "swept": 1_000, "pinned": 1_000, "indexed": 500,
+    "prepared": 500,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", READERS)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Where ``benchmarks`` and the packages lie; children run here."""
+from benchmarks.harness.children import child
 
 _MARK = "benchmarks.harness.process:"
+_PATIENCE = 2.0
+"""Seconds for the command to end by itself: less than the process in between has for both."""
 
 
 class Finished(NamedTuple):
@@ -45,10 +46,10 @@ class Finished(NamedTuple):
 
 
 def run_measured(command: Sequence[str | os.PathLike]) -> Finished:
-    """Run a command from :data:`ROOT` and measure it.
+    """Run a command and measure it.
 
     Args:
-        command: the program and its arguments; relative paths count from :data:`ROOT`.
+        command: as :func:`~benchmarks.harness.children.child` takes it.
 
     Returns:
         What it printed, how long it took and how much memory it held.
@@ -56,20 +57,23 @@ def run_measured(command: Sequence[str | os.PathLike]) -> Finished:
     Raises:
         RuntimeError: the process in between told no measurement.
     """
-    bare = [sys.executable, "-m", "benchmarks.harness.process", *(str(part) for part in command)]
-    ended = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
-    errors, mark, numbers = ended.stderr.rpartition(_MARK)
+    bare = [sys.executable, "-m", "benchmarks.harness.process", *command]
+    with child(bare, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        output, said = process.communicate()
+    errors, mark, numbers = said.rpartition(_MARK)
     if not mark:
-        raise RuntimeError(f"{bare}: expected a measurement, got {ended.stderr}")
+        raise RuntimeError(f"{bare}: expected a measurement, got {said}")
     status, seconds, peak_gb = json.loads(numbers)
-    return Finished(status, seconds, peak_gb, ended.stdout, errors)
+    return Finished(status, seconds, peak_gb, output, errors)
 
 
 def _main(command: Sequence[str]) -> None:
     import resource
 
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     start = time.perf_counter()
-    status = subprocess.run(command, check=False).returncode
+    with child(command, patience=_PATIENCE) as process:
+        status = process.wait()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024

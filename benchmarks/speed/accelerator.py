@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.harness.process import ROOT
+from benchmarks.harness.children import child
 from benchmarks.harness.report import Claim, Report, environment, note, whole_number
 from lightgcn_jax.json_files import write_json
 
@@ -175,43 +175,41 @@ def measure(
 def _figures(command: Sequence[str], limit: float) -> Iterator[dict[str, Any]]:
     """What a process says, as it says it, and at last how it ended."""
     began, lines = time.monotonic(), queue.Queue()
-    running = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
 
-    def listen() -> None:
-        assert running.stdout is not None
-        for line in running.stdout:
-            lines.put(line)
-        lines.put(None)
+        def listen() -> None:
+            assert running.stdout is not None
+            for line in running.stdout:
+                lines.put(line)
+            lines.put(None)
 
-    listening = threading.Thread(target=listen, daemon=True)
-    listening.start()
-    last, in_time = "", True
-    try:
-        while True:
-            try:
-                line = lines.get(timeout=max(0.0, began + limit - time.monotonic()))
-            except queue.Empty:
-                in_time = False
-                break
-            if line is None:
-                break
-            # What the error stream left without an end may stand before it.
-            before, mark, figures = line.partition(MARK)
-            last = before.strip() or last
-            if mark:
-                yield json.loads(figures)
-    finally:
-        if not in_time or running.poll() is None:
-            # It had its time, or closed its output and does not end.
-            with suppress(subprocess.TimeoutExpired):
-                running.wait(_GRACE if in_time else 0)
-            running.kill()
-        status = running.wait()
-        listening.join(_GRACE)
-        if running.stdout is not None and not listening.is_alive():
-            running.stdout.close()
+        listening = threading.Thread(target=listen, daemon=True)
+        listening.start()
+        last, in_time = "", True
+        try:
+            while True:
+                try:
+                    line = lines.get(timeout=max(0.0, began + limit - time.monotonic()))
+                except queue.Empty:
+                    in_time = False
+                    break
+                if line is None:
+                    break
+                # What the error stream left without an end may stand before it.
+                before, mark, figures = line.partition(MARK)
+                last = before.strip() or last
+                if mark:
+                    yield json.loads(figures)
+        finally:
+            if not in_time or running.poll() is None:
+                # It had its time, or closed its output and does not end.
+                with suppress(subprocess.TimeoutExpired):
+                    running.wait(_GRACE if in_time else 0)
+                running.kill()
+            status = running.wait()
+            listening.join(_GRACE)
+            if running.stdout is not None and not listening.is_alive():
+                running.stdout.close()
     taken = {"seconds": round(time.monotonic() - began, 1)}
     if not in_time:
         yield taken | {"status": "cut off", "reason": f"it had {limit:.0f} s"}

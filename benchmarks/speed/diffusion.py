@@ -21,7 +21,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,7 @@ from benchmarks.workloads.diffusion_contenders import (
 )
 from benchmarks.workloads.graphs import GRAPHS, load_graph
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import scratch_folder
 
 _GRAPH, _DIM, _THREADS = "gowalla", 64, 2
 _CEILING = ("embedding-bag", "embedding-bag-weighted", "numba", "scipy")
@@ -195,8 +195,8 @@ def _complete(grid: Grid) -> bool:
 
 def _one_thread(args: argparse.Namespace) -> dict[str, float] | str:
     """Medians of applications in a process bound to one core, or why there are none."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "one.json"
+    with scratch_folder() as folder:
+        path = folder / "one.json"
         command: list[str | os.PathLike] = [sys.executable, "-m", "benchmarks", "diffusion"]
         command += ["--threads", "1", "--tasks", "forward", "--contenders", *_ALONE]
         command += ["--graphs", _GRAPH, "--dims", str(_DIM), "--rounds", str(args.rounds)]

@@ -10,7 +10,6 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import polars as pl
 from benchmarks.harness.process import Finished, run_measured
 from benchmarks.harness.report import Claim, Report, alternate, note, whole_number
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import scratch_folder
 
 _ROWS = 10_000_000
 _ROWS_PER_USER, _ROWS_PER_ITEM = 20, 100
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> Report:
     """
     ours: list[Finished] = []
     peer: list[Finished] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "events.csv"
+    with scratch_folder() as folder:
+        path = folder / "events.csv"
         note(f"writing {args.rows:,} rows")
         write_events(path, args.rows)
         size = path.stat().st_size

@@ -18,7 +18,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -26,9 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.harness.process import ROOT
+from benchmarks.harness.children import child, output_of
 from benchmarks.harness.report import Claim, Report, note, whole_number
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import scratch_folder
 
 _CONNECTIONS, _K, _PATIENCE = 32, 20, 900
 _LEAST_REQUESTS, _MOST_P99, _MOST_GROWTH = 1_000, 0.060, 1.1
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> Report:
     if len(cores) < 2:
         raise InputError("service: expected two cores, one for the server and one for wrk")
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="service-")))
+        folder = stack.enter_context(scratch_folder())
         path = args.run or _trained(folder / "run", args.data_dir)
         server = stack.enter_context(_serving(path, cores[0]))
         users = server.users()
@@ -187,7 +187,7 @@ def _trained(path: Path, data_dir: Path | None) -> Path:
         *("--epochs", 1, "--evaluate-every", 1, "--protocol", "fixed", "--ks", 20),
         *(("--data-dir", data_dir) if data_dir else ()),
     ]
-    subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, check=True)
+    output_of(command)
     return path
 
 
@@ -233,11 +233,8 @@ def _serving(path: Path, core: int) -> Iterator[Server]:
     note(f"starting the server on core {core}")
     token = secrets.token_urlsafe(32)
     command = ["taskset", "-c", str(core), sys.executable, "-m", "lightgcn_jax", "serve", path]
-    process = subprocess.Popen(
-        [*map(str, command), "--port", "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "GRAPHREC_RELOAD_TOKEN": token},
-    )  # fmt: skip
-    try:
+    environment = {**os.environ, "GRAPHREC_RELOAD_TOKEN": token}
+    with child([*command, "--port", 0], stderr=subprocess.PIPE, env=environment) as process:
         assert process.stderr is not None
         lines = []
         for line in process.stderr:
@@ -248,9 +245,6 @@ def _serving(path: Path, core: int) -> Iterator[Server]:
             raise RuntimeError(f"the server ended: {''.join(lines)}")
         threading.Thread(target=process.stderr.read, daemon=True).start()
         yield Server(process, found[1], token)
-    finally:
-        process.terminate()
-        process.wait(_PATIENCE)
 
 
 def _script(path: Path, asked: str, users: list[str] | None) -> Path:
@@ -264,8 +258,7 @@ def _load(server: Server, script: Path, core: int, seconds: int) -> Round:
         *("taskset", "-c", core, "wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s"),
         *("--timeout", "30s", "-s", script, server.url),
     ]
-    ended = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
-    told = json.loads(ended.stdout.strip().splitlines()[-1])
+    told = json.loads(output_of(command).strip().splitlines()[-1])
     time.sleep(0.5)
     return Round(
         told["requests"] / told["microseconds"] * 1e6,

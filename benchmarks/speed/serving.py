@@ -13,7 +13,6 @@ import argparse
 import gc
 import itertools
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from rich.table import Table
 from benchmarks.harness.report import Claim, Report, cores, note, seconds_text, whole_number
 from lightgcn_jax.diffusion.storage import exact_product
 from lightgcn_jax.evaluation import InnerProduct
+from lightgcn_jax.files import scratch_folder
 from lightgcn_jax.serving import Index
 from lightgcn_jax.serving.fold_in import Making, fold_in_of
 
@@ -92,10 +92,10 @@ def run(args: argparse.Namespace) -> Report:
     """
     samples: dict[str, list[float]] = {}
     built = {}
-    with tempfile.TemporaryDirectory(prefix="serving-") as folder:
+    with scratch_folder() as folder:
         for size in args.items:
             note(f"{size:,} items: vectors")
-            world = made(size, Path(folder))
+            world = made(size, folder)
             note(f"{size:,} items: indexes")
             contenders, about = contenders_of(world, args.batches)
             built[f"{size:,}"] = about

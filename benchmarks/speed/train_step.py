@@ -14,7 +14,6 @@ import dataclasses
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,6 +48,7 @@ from benchmarks.speed.ngcf_step import ngcf_samples
 from benchmarks.workloads.compiled_steps import CompiledSteps
 from benchmarks.workloads.gowalla import Workload, draw_batches, lightgcn_of, load_gowalla
 from lightgcn_jax.diffusion import diffuse
+from lightgcn_jax.files import scratch_folder
 from lightgcn_jax.models import LightGCN
 from lightgcn_jax.settings import PRESETS, TrainConfig, flat
 from lightgcn_jax.training import StepInputs
@@ -218,10 +218,10 @@ def _breakdown_table(layers: int, breakdown: dict[str, float], compile_seconds: 
 
 def _peak_memory(data_dir: Path | None) -> Claim:
     """Train an epoch of Gowalla in a process of its own, evaluation included."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         command: list[str | os.PathLike] = [sys.executable, "-m", "lightgcn_jax", "train"]
         command += ["--dataset", "gowalla", "--preset", "paper", "--epochs", "1"]
-        command += ["--out", Path(folder) / "run"]
+        command += ["--out", folder / "run"]
         if data_dir is not None:
             command += ["--data-dir", data_dir.resolve()]
         ended = run_measured(command)

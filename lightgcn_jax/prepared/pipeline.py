@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from lightgcn_jax.begun import STATE, begun
 from lightgcn_jax.data.changes import CountChange
@@ -59,6 +60,12 @@ from lightgcn_jax.sums import write_last
 _DONE_WITH = {"merge": ("read", "sort")}
 """The stages of which nothing is needed any more after another one; disks are small too."""
 
+_DAMAGE = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError),
+    pl.exceptions.PolarsError,
+)
+"""What a stage ends with that goes on with other things than the one before it left."""
+
 _RUN_TYPES = {KEY: np.int64, "timestamp": np.float64, "rating": np.float32, "part": np.uint8}
 
 
@@ -88,12 +95,22 @@ def prepare(plan: Preparation, out: Path | str, meter: Meter | None = None) -> P
         "files": [file.print() for file in files],
     }
     with begun(out, about, "preparation") as state:
-        job = _Job(plan, out, state, files, list(notes), meter or SilentMeter())
+        goes_on, meter = "done" in state, meter or SilentMeter()
         try:
+            job = _Job(plan, out, state, files, list(notes), meter)
             for name, stage in job.stages.items():
                 job.run(name, stage)
+        except InputError:
+            raise
+        except _DAMAGE as error:
+            if not goes_on:
+                raise
+            raise InputError(
+                f"{out}: what a preparation left here when it was broken off is damaged; it is "
+                "removed, and the same command begins anew"
+            ) from error
         finally:
-            job.meter.stopped()
+            meter.stopped()
     return open_prepared(out)
 
 

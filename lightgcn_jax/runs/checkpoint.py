@@ -24,6 +24,8 @@ from lightgcn_jax.sums import State, said, states
 _ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
 # The newest and the one before, to fall back on.
 _KEPT = 2
+# Characters of what orbax says.
+_LONGEST_SAID = 300
 
 
 class Checkpoint(NamedTuple):
@@ -150,7 +152,8 @@ def _write_arrays(path: Path, arrays: Any, target: Path) -> None:
             checkpointer.save(path.absolute(), arrays)
     except Exception as error:
         # Orbax reports a failing disk as this or that exception with a page of text.
-        message = f"checkpoint could not be written: {str(error).splitlines()[0]}"
+        said = [*str(error).splitlines(), type(error).__name__][0][:_LONGEST_SAID]
+        message = f"checkpoint could not be written: {said}"
         raise OSError(errno.EIO, message, str(target)) from error
 
 

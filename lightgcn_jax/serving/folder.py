@@ -22,7 +22,7 @@ import numpy as np
 import safetensors.numpy
 
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.files import scratch_folder, whole_folder, write_text
+from lightgcn_jax.files import replacing, scratch_folder, whole_folder, write_text
 from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.runs import RunDirectory
 from lightgcn_jax.runs.stored_split import reading
@@ -58,7 +58,8 @@ def save_folder(run: str | Path, target: str | Path) -> Path:
     }
     with whole_folder(target, "folder") as folder:
         for name in _KEPT:
-            shutil.copyfile(sums.checked(name), folder / name)
+            with replacing(folder / name) as temporary:  # an error names this file, not the other
+                shutil.copyfile(sums.checked(name), temporary)
         safetensors.numpy.save_file(tensors, folder / _ALL, metadata={"format": "np"})
         write_text(folder / _CARD, _card(directory))
         write_sums(folder, {})

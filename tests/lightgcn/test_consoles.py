@@ -87,12 +87,16 @@ def test_help_is_printed_without_a_locale(arguments):
     assert found.stdout.isascii()
 
 
-@pytest.mark.parametrize("length", [4_000, 5_000])
-def test_a_path_that_is_too_long_is_one_line(length, tmp_path):
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [(4_000, "expected a path of at most 3,800 bytes"), (5_000, "name too long")],
+)
+def test_a_path_that_is_too_long_is_one_line(length, said, tmp_path):
     path = tmp_path.joinpath(*["x" * 200] * (length // 200))
     status, out, err = call("train", "--model", "popular", "--quiet", "--out", path)
     assert (status, out) == (2, "")
-    assert "name too long" in err.splitlines()[-1]
+    assert said in err.splitlines()[-1]
+    assert not os.listdir(tmp_path)
     assert error_of("evaluate", path)
 
 
@@ -106,3 +110,15 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path):
     assert call("train", *flags, "--out", tmp_path / "run").status == 0
     (tmp_path / "run").rename(path)
     assert "r\\udcff: expected a name in UTF-8" in error_of("evaluate", path)
+
+
+def test_a_log_whose_name_is_no_text_is_read_but_not_kept_by_a_run(tmp_path):
+    log, out = (tmp_path / os.fsdecode(name) for name in (b"l\xff.csv", b"o\xff"))
+    log.write_text("user,item\na,x\nb,x\nb,y\n")
+    assert call("data", "describe", log).status == 0
+    flags = ("--model", "popular", "--out", tmp_path / "run")
+    assert "--data: " in (said := error_of("train", "--data", log, *flags))
+    assert "l\\udcff.csv: expected a name in UTF-8" in said
+    # What is made in steps leaves nothing either.
+    assert "o\\udcff: expected a name in UTF-8" in error_of("data", "prepare", log, "--out", out)
+    assert os.listdir(tmp_path) == [log.name]

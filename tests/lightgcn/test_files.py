@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import safetensors
 
 from lightgcn_jax import files
 from lightgcn_jax.errors import InputError
@@ -51,6 +52,17 @@ def test_an_error_leaves_no_folder(tmp_path, error):
     with pytest.raises(error):
         write()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("into", [replacing, whole_folder])
+def test_what_libraries_say_of_a_full_disk_is_an_error_of_the_disk(into, tmp_path):
+    target = tmp_path / "target"
+    error = safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+    said = pytest.raises(OSError, match="cannot be written: I/O error: No space")
+    with said as caught, into(target):
+        raise error
+    assert caught.value.filename == str(target)
+    assert not os.listdir(tmp_path)
 
 
 def test_a_folder_takes_the_place_of_an_empty_one_only(tmp_path):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from benchmarks.harness.process import ROOT
+from benchmarks.harness.children import ROOT
 from benchmarks.speed import accelerator
 from benchmarks.speed.accelerator import MARK, Stage, measure
 

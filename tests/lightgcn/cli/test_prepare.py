@@ -117,12 +117,13 @@ def test_a_table_in_parts_is_the_table(run, tmp_path, monkeypatch):
     manifest = json.loads((out / "parts.json").read_text())
     assert sum(manifest["rows"]) == len(expected)
     assert "already holds something" in error_of(*flags, "--out", out, "--partitioned")
-    # As a kill in the middle leaves it.
+    # As a kill in the middle leaves it, and a disk that damages a part.
     whole = contents(out)
     state = {name: one for name, one in manifest.items() if name != "rows"}
     (out / ".state.json").write_text(json.dumps(state))
-    for name in ("parts.json", NAME, "part-00001.parquet", "part-00002.parquet"):
+    for name in ("parts.json", NAME, "part-00002.parquet"):
         (out / name).unlink()
+    (out / "part-00001.parquet").write_bytes(b"PAR1 no more PAR1")
     other = ("recommend", run, "--all-users", "--k", 4, "--out", out, "--partitioned")
     assert "a table of other k was broken off here" in error_of(*other)
     assert call(*flags, "--out", out, "--partitioned").status == 0

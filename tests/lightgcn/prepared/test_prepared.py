@@ -24,6 +24,7 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph, training_graph
 from lightgcn_jax.prepared import Preparation, open_prepared, preparation, prepare
 from lightgcn_jax.sums import verified
+from tests.mutations import harmed, refused
 from tests.stopped import contents
 
 SHARES = (0.6, 0.2, 0.2)
@@ -273,6 +274,12 @@ def test_damage_is_told(tmp_path):
         with pytest.raises(InputError, match=message):
             _ = open_prepared(out).split
     np.save(out / "train-items-of-user.npy", values)
+    # A step that 32 bits cannot tell from a small one.
+    offsets = np.load(out / "train-items-of-user-offsets.npy")
+    offsets[1:3] = 2**31 - 1, -(2**31)
+    np.save(out / "train-items-of-user-offsets.npy", offsets)
+    with pytest.raises(InputError, match="offsets from 0"):
+        _ = open_prepared(out).split
     manifest = json.loads((out / "prepared.json").read_text())
     (out / "prepared.json").write_text(json.dumps(manifest | {"prepared": 2}))
     with pytest.raises(InputError, match="expected version 1, got 2"):
@@ -298,3 +305,25 @@ def test_a_preparation_that_was_broken_off_anywhere_ends_with_the_same_bytes(tmp
     assert arrays(out) == arrays(tmp_path / "whole")
     kept = {name for name in contents(out) if not name.startswith(".")}
     assert kept == {name for name in contents(tmp_path / "whole") if not name.startswith(".")}
+
+
+def test_what_was_left_damaged_is_refused_or_gone_on_with(tmp_path):
+    source, out = written(tmp_path / "log", log(rows=150)), tmp_path / "out"
+    plan = Preparation((source,), split="temporal", ordering="degree")
+    with pytest.raises(Full):
+        prepare(plan, tmp_path / "left", Breaking("splitting"))
+    refusals = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        shutil.copytree(tmp_path / "left", out)
+        files = sorted(one for one in out.rglob("*") if one.is_file() and one.name != ".lock")
+        path = files[rng.integers(len(files))] if rng.random() < 0.5 else out / ".state.json"
+        path.write_bytes(harmed(path.name, path.read_bytes(), rng))
+        message = refused(lambda: prepare(plan, out))
+        if message is not None:
+            refusals += 1
+            assert str(out) in message, f"seed {seed}: {message}"
+            if not (out / ".state.json").exists():
+                prepare(plan, out)
+        shutil.rmtree(out)
+    assert refusals

@@ -312,6 +312,21 @@ def test_what_was_added_comes_back_and_goes_on(kept, run):
         third.add(["r", "s", "t", "u"], features_of(rows[:4]))
 
 
+@pytest.mark.slow
+def test_a_run_opens_with_more_items_than_it_has_room_for_unasked(kept, run):
+    """The room of 1,024 counts from the last opening on, however many were added before."""
+    rows = busy_rows(1)
+    for first, room in ((0, 1_100), (1_100, 8), (1_108, 1)):
+        live = open_items(run.path, slack=room)
+        names = [f"new-{number}" for number in range(first, first + room)]
+        live.add(names, features_of(np.repeat(rows, room)), contexts_of(rows) * room)
+        keep_added(run.path, live)
+    for slack in ({}, {"slack": 0}):
+        again = open_items(run.path, **slack)
+        assert len(again.items) == len(kept.items) + 1_109
+        assert again.similar(["new-1108"], 3)[0].ids == live.similar(["new-1108"], 3)[0].ids
+
+
 def test_what_another_process_has_added_is_not_overwritten(kept, run):
     rows, _ = held_back(1)
     other = open_items(run.path, slack=SLACK)
