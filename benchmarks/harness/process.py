@@ -6,8 +6,10 @@ a parent that holds gigabytes would be measured in its place. So a bare process 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``benchmarks`` and the packages lie; children run here."""
 
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MARK = "benchmarks.harness.process:"
 
 
@@ -65,9 +68,24 @@ def run_measured(command: Sequence[str | os.PathLike]) -> Finished:
     return Finished(status, seconds, peak_gb, ended.stdout, errors)
 
 
-def _main(command: Sequence[str]) -> None:
-    import resource
+def own_peak_gb() -> float:
+    """The most memory that this process held since :func:`reset_own_peak`, where the system tells
+    it (Linux), else since it began; 10⁹ bytes."""
+    with contextlib.suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
+
+def reset_own_peak() -> None:
+    """Have the peak of this process count from now on, where the system can."""
+    with contextlib.suppress(OSError):
+        _CLEAR.write_text("5")
+
+
+def _main(command: Sequence[str]) -> None:
     start = time.perf_counter()
     status = subprocess.run(command, check=False).returncode
     seconds = time.perf_counter() - start
