@@ -1,4 +1,5 @@
-"""A command's time and peak memory: ``python -m benchmarks.harness.process COMMAND …``.
+"""A command's time and peak memory: ``python -m benchmarks.harness.process never COMMAND …``, with
+seconds in the place of ``never`` for a command that is interrupted after them.
 
 The peak that a system reports of a child counts from the fork, when the child still is its parent:
 a parent that holds gigabytes would be measured in its place. So a bare process stands between.
@@ -10,6 +11,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +32,7 @@ class Finished(NamedTuple):
     Attributes:
         status: its exit status.
         seconds: how long it ran.
+        cpu_seconds: of CPU, that of its children included.
         peak_gb: the most memory that it, or the largest of its children, held at once; 10⁹ bytes.
         output: the text that it printed.
         errors: the text that it printed to the error stream.
@@ -37,6 +40,7 @@ class Finished(NamedTuple):
 
     status: int
     seconds: float
+    cpu_seconds: float
     peak_gb: float
     output: str
     errors: str
@@ -47,11 +51,14 @@ class Finished(NamedTuple):
         return lines[-1] if lines else f"exit status {self.status}"
 
 
-def run_measured(command: Sequence[str | os.PathLike]) -> Finished:
+def run_measured(
+    command: Sequence[str | os.PathLike], interrupted_after: float | None = None
+) -> Finished:
     """Run a command from :data:`ROOT` and measure it.
 
     Args:
         command: the program and its arguments; relative paths count from :data:`ROOT`.
+        interrupted_after: seconds after which it gets the signal of Ctrl-C; None for never.
 
     Returns:
         What it printed, how long it took and how much memory it held.
@@ -59,13 +66,24 @@ def run_measured(command: Sequence[str | os.PathLike]) -> Finished:
     Raises:
         RuntimeError: the process in between told no measurement.
     """
-    bare = [sys.executable, "-m", "benchmarks.harness.process", *(str(part) for part in command)]
+    bare = [sys.executable, "-m", "benchmarks.harness.process", str(interrupted_after or "never")]
+    bare += [str(part) for part in command]
     ended = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
     errors, mark, numbers = ended.stderr.rpartition(_MARK)
     if not mark:
         raise RuntimeError(f"{bare}: expected a measurement, got {ended.stderr}")
-    status, seconds, peak_gb = json.loads(numbers)
-    return Finished(status, seconds, peak_gb, ended.stdout, errors)
+    status, seconds, cpu, peak_gb = json.loads(numbers)
+    return Finished(status, seconds, cpu, peak_gb, ended.stdout, errors)
+
+
+def cpu_seconds(whose: int = resource.RUSAGE_SELF) -> float:
+    """Seconds of CPU of this process, all its threads; on a busy machine other times tell less.
+
+    Args:
+        whose: ``resource.RUSAGE_CHILDREN`` for the children that were waited for.
+    """
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
 
 
 def own_peak_gb() -> float:
@@ -85,14 +103,20 @@ def reset_own_peak() -> None:
         _CLEAR.write_text("5")
 
 
-def _main(command: Sequence[str]) -> None:
+def _main(interrupted_after: str, *command: str) -> None:
     start = time.perf_counter()
-    status = subprocess.run(command, check=False).returncode
+    process = subprocess.Popen(command)
+    try:
+        status = process.wait(None if interrupted_after == "never" else float(interrupted_after))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        status = process.wait()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024
-    print(_MARK, json.dumps([status, seconds, peak * unit / 1e9]), file=sys.stderr)
+    cpu = cpu_seconds(resource.RUSAGE_CHILDREN)
+    print(_MARK, json.dumps([status, seconds, cpu, peak * unit / 1e9]), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    _main(*sys.argv[1:])

@@ -5,13 +5,12 @@ its own, and what each stage took, as a line of JSON.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.process import own_peak_gb, reset_own_peak
+from benchmarks.harness.process import cpu_seconds, own_peak_gb, reset_own_peak
 from lightgcn_jax.meter import Meter
 from lightgcn_jax.prepared import prepare
 from lightgcn_jax.prepared.preparation import Preparation, bytes_of
@@ -30,7 +29,13 @@ class StageMeter(Meter):
         self._begun: tuple[str, float, float] | None = None
 
     def started(self, stage: str, total: int | None, unit: str) -> None:
-        """A stage begins, and ends the one before."""
+        """A stage begins, and ends the one before.
+
+        Args:
+            stage: what it does.
+            total: how much there is to do.
+            unit: what is counted.
+        """
         del total, unit
         self.stopped()
         reset_own_peak()
@@ -47,14 +52,14 @@ class StageMeter(Meter):
         self.stages.append({"stage": stage, **took, "peak_gb": own_peak_gb()})
 
 
-def cpu_seconds() -> float:
-    """Of this process, all its threads; on a busy machine other times tell less."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 def main(log: str, out: str, memory: str) -> None:
-    """Prepare; see the module."""
+    """Prepare; see the module.
+
+    Args:
+        log: the folder of the log.
+        out: the folder that is made.
+        memory: what it may take, as ``--memory`` has it.
+    """
     meter = StageMeter()
     prepare(Preparation([Path(log)], memory=bytes_of(memory)), Path(out), meter)
     print(json.dumps(meter.stages))
