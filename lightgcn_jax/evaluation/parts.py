@@ -52,7 +52,7 @@ class EvaluationSets(NamedTuple):
         """
         train = self.split.train
         if part == "valid" and isinstance(train, MappedPairs):
-            return SeenRows(train, None, len(self.split.users))
+            return SeenRows(train, None, len(self.split.users), self.train)
         return {"train": None, "valid": self.train, "test": self.both}[part]
 
     @property

@@ -17,10 +17,13 @@ class SeenRows:
         train: on a disk, by user and by item.
         more: others, none of which are in ``train``; None for none.
         num_users: U.
+        rows: those of ``train`` where they are there already.
     """
 
-    def __init__(self, train: MappedPairs, more: Pairs | None, num_users: int):
-        self._train, self._more, self.num_rows = train, more, num_users
+    def __init__(
+        self, train: MappedPairs, more: Pairs | None, num_users: int, rows: CsrRows | None = None
+    ):
+        self._train, self._more, self.num_rows, self._rows = train, more, num_users, rows
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -39,7 +42,7 @@ class SeenRows:
     def whole(self) -> CsrRows:
         """All rows, in memory."""
         if self._more is None:
-            return rows_of_users(self._train, self.num_rows)
+            return self._rows or rows_of_users(self._train, self.num_rows)
         return rows_of_users(merge_pairs(self._train, self._more), self.num_rows)
 
     def of_items(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

@@ -180,8 +180,7 @@ def read(folder: Path, template: Any, layout: Layout | None) -> Any:
         InputError: they are other arrays.
     """
     stored, rows, _ = _said(folder)
-    nodes = sum(rows.values())
-    wanted = _leaves(template, nodes if layout is None else layout.num_nodes)
+    wanted = _leaves(template)
     for one in range(max(len(wanted), len(stored))):
         asked, found = (they[one : one + 1] for they in (wanted, stored))
         if asked != found:
@@ -198,10 +197,14 @@ def read(folder: Path, template: Any, layout: Layout | None) -> Any:
         places = [jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=place) for one in wanted]
     else:
         places = jax.tree.leaves(layout.described(template))
-    made = [
-        _placed(folder / f"{number:05}", leaf, place, layout)
-        for number, (leaf, place) in enumerate(zip(wanted, places, strict=True))
-    ]
+    try:
+        made = [
+            _placed(folder / f"{number:05}", leaf, place, layout)
+            for number, (leaf, place) in enumerate(zip(wanted, places, strict=True))
+        ]
+    except ValueError as error:  # as TensorStore raises whatever is wrong
+        what = str(error).splitlines()[0]
+        raise InputError(f"{folder.parent}: the checkpoint cannot be read: {what}") from error
     return jax.tree.unflatten(structure, made)
 
 
@@ -246,15 +249,15 @@ def _placed(path: Path, leaf: _Leaf, place: Any, layout: Layout | None) -> jax.A
     return make(lambda at: of_shard((at[-2].start or 0) // layout.rows_a_shard))
 
 
-def _leaves(arrays: Any, nodes: int) -> list[_Leaf]:
-    """What is said of each array of a pytree; tables have a row for each node, as on one device."""
+def _leaves(arrays: Any, nodes: int | None = None) -> list[_Leaf]:
+    """What is said of each array of a pytree; tables on a mesh are said to have so many rows."""
     is_table = jax.tree.leaves(map_tables(lambda _: True, jax.tree.map(lambda _: False, arrays)))
     found = []
     for (path, leaf), table in zip(
         jax.tree_util.tree_flatten_with_path(arrays)[0], is_table, strict=True
     ):
         shape = [int(size) for size in leaf.shape]
-        if table:
+        if table and nodes is not None:
             shape[-2] = nodes
         found.append(_Leaf(jax.tree_util.keystr(path), shape, str(leaf.dtype), bool(table)))
     return found
