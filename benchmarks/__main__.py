@@ -72,6 +72,10 @@ BENCHMARKS = {
         "benchmarks.speed.prepare",
         "a log of 100 million rows to a prepared folder: rows a second, peak memory, bytes an edge",
     ),
+    "scale": Benchmark(
+        "benchmarks.speed.scale",
+        "a training step from 1 to 100 million edges; training from a prepared folder",
+    ),
     "gfcf": Benchmark(
         "benchmarks.speed.gfcf",
         "GF-CF of Gowalla: seconds from the graph to the model, accuracy in full",

@@ -66,6 +66,14 @@ class Sums:
         self._folder, self._listed = folder, _read(folder)
         self._fine: set[str] = set()
 
+    def listed(self, name: str) -> str | None:
+        """The sum that a file should have; None where none is listed.
+
+        Args:
+            name: its path within the directory.
+        """
+        return None if self._listed is None else self._listed.files.get(name)
+
     def checked(self, name: str, *, mapped: bool = False) -> Path:
         """A file that is about to be read, or one that may be missing where none is listed.
 
@@ -147,6 +155,17 @@ def sums_of(folder: Path) -> dict[str, str]:
         folder: the directory.
     """
     return {path.relative_to(folder).as_posix(): sha256(path) for path in _files(folder)}
+
+
+def fingerprint_of(folder: Path) -> str:
+    """What tells a finished run from another: the sum of its sums, or of its settings where an
+    earlier version wrote none.
+
+    Args:
+        folder: the run directory.
+    """
+    sums = folder / NAME
+    return sha256(sums if sums.is_file() else folder / "config.json")
 
 
 def write_sums(folder: Path, last: Mapping[str, bytes]) -> None:

@@ -1,30 +1,34 @@
 """A log of a hundred million rows, in partitioned Parquet, to a prepared folder: rows a second,
 peak memory, bytes an edge.
 
-The log is generated into a temporary folder, `lightgcn-jax data prepare` is run once in a process
-of its own, and both are removed. The peak is that of the whole process, program included.
+The log is generated, and prepared once in a process of its own. Both are removed unless ``--keep``
+says where they stay, for `python -m benchmarks scale`. The peaks are those of the whole process,
+program included.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import resource
+import contextlib
+import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from benchmarks.harness.process import Finished, run_measured
 from benchmarks.harness.report import Claim, Report, note, seconds_text, whole_number
 from benchmarks.workloads.long_log import write_log
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.prepared import open_prepared
 from lightgcn_jax.prepared.preparation import bytes_of
 
 _EDGES = 100_000_000
 _MOST_BYTES = 12.0
-_STAGE = re.compile(r"(.+): ([\d,]+) (\w+) in ([\d.]+) s, ")
+_STAGES = "benchmarks.workloads.prepare_stages"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", type=Path, help="where log and folder are written (default: a temporary one)"
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave FOLDER/log and FOLDER/prepared where they are"
+    )
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -51,30 +58,26 @@ def run(args: argparse.Namespace) -> Report:
     Returns:
         Seconds of each stage, peak memory and bytes an edge, and what is claimed of them.
     """
-    with tempfile.TemporaryDirectory(prefix="prepare-", dir=args.folder) as name:
-        folder = Path(name)
+    if args.keep and args.folder is None:
+        raise InputError("--keep: expected --folder beside it, which says where")
+    with _place(args) as folder:
         note(f"writing {args.edges:,} rows")
         log = write_log(folder / "log", args.edges)
         note("preparing")
-        before = _cpu_seconds()
-        ended = prepared_by_command(folder / "log", folder / "prepared", args.memory)
-        cpu = _cpu_seconds() - before
+        ended = prepared_apart(folder / "log", folder / "prepared", args.memory)
         if ended.status:
             raise RuntimeError(f"data prepare: {ended.last_words()}")
         made = open_prepared(folder / "prepared")
         size = sum(path.stat().st_size for path in (folder / "prepared").iterdir())
         manifest, an_edge = made.manifest, made.bytes_an_edge
-    stages = {
-        found[1]: float(found[4])
-        for line in ended.errors.splitlines()
-        if (found := _STAGE.match(line)) is not None
-    }
+    stages = json.loads(ended.output)
+    cpu = sum(one["cpu_seconds"] for one in stages)
     held = {name: manifest[name] for name in ("users", "items", "pairs", "rows_read", "ordering")}
     most = bytes_of(args.memory) / 1e9
     return Report(
         name="prepare",
         settings={"edges": args.edges, "memory": args.memory, "log": log, "seed": 0},
-        samples={stage: [seconds] for stage, seconds in stages.items()},
+        samples={one["stage"]: [one["seconds"]] for one in stages},
         claims=[
             Claim("peak_gb", ended.peak_gb, "GB", "<=", most),
             Claim("bytes_an_edge", an_edge, "bytes", "<=", _MOST_BYTES),
@@ -84,6 +87,7 @@ def run(args: argparse.Namespace) -> Report:
             "cpu_seconds": cpu,
             "rows_a_second": args.edges / ended.seconds,
             "rows_a_cpu_second": args.edges / cpu,
+            "stages": stages,
             "held": held,
             "folder_bytes": size,
         },
@@ -91,28 +95,36 @@ def run(args: argparse.Namespace) -> Report:
     )
 
 
-def prepared_by_command(source: Path, out: Path, memory: str) -> Finished:
-    """Run the command in a process of its own.
+def _place(args: argparse.Namespace) -> contextlib.AbstractContextManager[Path]:
+    """Where log and folder are written."""
+    if args.keep:
+        return contextlib.nullcontext(args.folder)
+    return _temporary(args.folder)
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path | None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="prepare-", dir=folder) as name:
+        yield Path(name)
+
+
+def prepared_apart(source: Path, out: Path, memory: str) -> Finished:
+    """Prepare in a process of its own, which prints what its stages took.
 
     Args:
         source: the log.
         out: the folder that it makes.
         memory: what it may take.
     """
-    command = ("-m", "lightgcn_jax", "data", "prepare", source, "--out", out, "--memory", memory)
-    return run_measured([sys.executable, *command])
+    return run_measured([sys.executable, "-m", _STAGES, source, out, memory])
 
 
-def _cpu_seconds() -> float:
-    """Of all processes that were waited for; on a busy machine other times tell less."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _table(stages: dict[str, float], rows: int, ended: Finished, cpu: float) -> Table:
-    table = Table("stage", "time", "rows a second", title="data prepare, once")
-    for stage, seconds in stages.items():
-        table.add_row(stage, seconds_text(seconds), f"{rows / max(seconds, 1e-9):,.0f}")
-    table.add_row("all", seconds_text(ended.seconds), f"{rows / ended.seconds:,.0f}")
+def _table(stages: list[dict[str, Any]], rows: int, ended: Finished, cpu: float) -> Table:
+    table = Table("stage", "time", "CPU", "peak", "rows a CPU second", title="data prepare, once")
+    for one in stages:
+        spent = one["cpu_seconds"]
+        times = seconds_text(one["seconds"]), seconds_text(spent)
+        rate = f"{rows / max(spent, 1e-9):,.0f}"
+        table.add_row(one["stage"], *times, f"{one['peak_gb']:.2f} GB", rate)
     table.caption = f"peak {ended.peak_gb:.2f} GB; {cpu:.0f} s of CPU, {rows / cpu:,.0f} rows each"
     return table

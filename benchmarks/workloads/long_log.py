@@ -30,23 +30,47 @@ def write_log(folder: Path, rows: int, seed: int = 0) -> dict[str, int]:
     Returns:
         ``users`` and ``items`` among which rows are drawn, ``files``, and their ``bytes``.
     """
-    nodes = rows // _EDGES_A_NODE
-    items = max(1, nodes // (1 + _USERS_AN_ITEM))
-    users, files = max(1, nodes - items), -(-rows // _ROWS_OF_A_FILE)
+    (users, items), files = sizes_of(rows), -(-rows // _ROWS_OF_A_FILE)
     folder.mkdir(parents=True)
     for at in range(files):
         rng = np.random.default_rng([seed, at])
         count = min(_ROWS_OF_A_FILE, rows - at * _ROWS_OF_A_FILE)
+        of_users, of_items = drawn_ranks(rng, count, users, items)
         frame = pl.DataFrame(
             {
-                "user_id": _spread(_ranks(rng, count, users, _USER_SKEW)),
-                "item_id": _spread(_ranks(rng, count, items, _ITEM_SKEW)),
+                "user_id": _spread(of_users),
+                "item_id": _spread(of_items),
                 "timestamp": 1_700_000_000 + rng.integers(0, _SECONDS, count),
             }
         )
         frame.write_parquet(folder / f"part-{at:05}.parquet")
     size = sum(path.stat().st_size for path in folder.iterdir())
     return {"users": users, "items": items, "files": files, "bytes": size}
+
+
+def sizes_of(rows: int) -> tuple[int, int]:
+    """Users and items among which rows are drawn.
+
+    Args:
+        rows: of the log.
+    """
+    nodes = rows // _EDGES_A_NODE
+    items = max(1, nodes // (1 + _USERS_AN_ITEM))
+    return max(1, nodes - items), items
+
+
+def drawn_ranks(
+    rng: np.random.Generator, count: int, users: int, items: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Users and items by their ranks, the popular first, ``int64[count]`` each.
+
+    Args:
+        rng: draws.
+        count: how many rows.
+        users: among which.
+        items: likewise.
+    """
+    return _ranks(rng, count, users, _USER_SKEW), _ranks(rng, count, items, _ITEM_SKEW)
 
 
 def _ranks(rng: np.random.Generator, count: int, most: int, skew: float) -> np.ndarray:

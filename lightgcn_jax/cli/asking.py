@@ -23,7 +23,7 @@ from lightgcn_jax.parted import write_parts
 from lightgcn_jax.serving import Ranked
 from lightgcn_jax.serving.filters import Filter
 from lightgcn_jax.serving.tables import answer_columns
-from lightgcn_jax.sums import NAME
+from lightgcn_jax.sums import fingerprint_of as fingerprint_of
 
 _SUFFIXES = (".csv", ".parquet")
 # Users ranked at a time, so that the answers to millions are never all Python objects.
@@ -288,17 +288,6 @@ def _rows(
     return pl.DataFrame(
         {name: pl.Series(columns[name], dtype=types[name]) for name in types if name in columns}
     )
-
-
-def fingerprint_of(folder: Path) -> str:
-    """What tells a finished run from another: the sum of its sums, or of its settings where an
-    earlier version wrote none.
-
-    Args:
-        folder: the run directory.
-    """
-    sums = folder / NAME
-    return sha256(sums if sums.is_file() else folder / "config.json")
 
 
 def _ids_in(path: Path) -> list[str]:

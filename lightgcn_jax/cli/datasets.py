@@ -121,7 +121,8 @@ class Prepare:
         split_seed: seed of the random splits, and of the order of interactions at one moment.
         unseen: what becomes of withheld pairs (given and temporal splits) whose user or item no
             training interaction names.
-        ordering: whether rows of many interactions come first; `auto` does so in large graphs.
+        ordering: `degree` puts rows of many interactions first, as `auto` does in large graphs;
+            `dealt` gives consecutive rows even shares of the edges, for training on a mesh.
         quiet: print nothing but the folder.
     """
 

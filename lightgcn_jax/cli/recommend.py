@@ -8,12 +8,13 @@ from typing import Annotated
 
 import tyro
 
-from lightgcn_jax.cli.asking import Asking, fingerprint_of
+from lightgcn_jax.cli.asking import Asking
 from lightgcn_jax.cli.console import results
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch, plain, ranked_table
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.serving.two_stage import RankedRecommender
+from lightgcn_jax.sums import fingerprint_of
 
 
 @dataclass(frozen=True)

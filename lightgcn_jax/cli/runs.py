@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from lightgcn_jax.cli.console import WholeTable, metrics_table, results, say, table
+from lightgcn_jax.cli.meter import ConsoleMeter
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.data import PARTS, IdMap
 from lightgcn_jax.data.titles import Titles
@@ -23,7 +24,9 @@ from lightgcn_jax.evaluation.metrics import USER_METRICS
 from lightgcn_jax.runs import RunDirectory, evaluate_run
 from lightgcn_jax.serving import Ranked, Recommender, export, export_program, save_folder
 from lightgcn_jax.serving.answers import nothing_known
+from lightgcn_jax.serving.export import export_parts
 from lightgcn_jax.serving.tables import answer_columns
+from lightgcn_jax.sums import fingerprint_of
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")]
@@ -163,6 +166,8 @@ class Export:
             scores are inner products.
         k: items that a program recommends.
         target_recall: recall of an index that searches approximately.
+        partitioned: write vectors to a folder, a Parquet file for each 65,536 of them, so that the
+            command goes on after a kill.
     """
 
     run_path: RunPath
@@ -170,8 +175,16 @@ class Export:
     form: Form = "vectors"
     k: Annotated[int | None, flag("K", "(default: 20)")] = None
     target_recall: Annotated[float | None, flag("SHARE", "(default: exact)")] = None
+    partitioned: Switch = False
 
     def run(self) -> int:
+        if self.partitioned:
+            if self.form != "vectors":
+                raise InputError(f"--partitioned: expected --form vectors, got {self.form}")
+            about = {"run": fingerprint_of(self.run_path)}
+            rows = export_parts(self.run_path, self.to, about, ConsoleMeter())
+            say(f"wrote {self.to}: {rows:,} vectors")
+            return 0
         for name, form in (("k", "program"), ("target_recall", "index")):
             if getattr(self, name) is not None and self.form != form:
                 raise InputError(f"--{name.replace('_', '-')}: expected --form {form} beside it")

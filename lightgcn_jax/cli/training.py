@@ -328,7 +328,7 @@ def _print_outcome(result: FitResult) -> None:
             f"users and items, {summary['parameters'] - in_tables:,} in weights, which do not"
         )
     # The first users with training items, and with test items where any have both.
-    rows = np.unique(result.split.train.users)
+    rows = result.split.train.named("users")
     both = np.intersect1d(rows, result.split.test.users)
     users = result.split.users.external((both if len(both) else rows)[:_SAMPLE_USERS])
     k = min(_SAMPLE_ITEMS, len(result.split.items))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -127,8 +128,9 @@ def unseen_notes(train: Pairs, withheld: Mapping[str, Pairs]) -> tuple[str, ...]
         withheld: valid and test.
     """
     notes = []
-    for (part, pairs), kind in itertools.product(withheld.items(), ("users", "items")):
-        rows, trained = getattr(pairs, kind), getattr(train, kind)
+    kinds: tuple[Literal["users", "items"], ...] = ("users", "items")
+    for (part, pairs), kind in itertools.product(withheld.items(), kinds):
+        rows, trained = getattr(pairs, kind), train.named(kind)
         if unknown := _distinct(rows, beyond=trained):
             count = of(unknown, _distinct(rows))
             notes.append(

@@ -1,7 +1,8 @@
 """Distinct user-item pairs as rows: what a split is made of."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -102,6 +103,14 @@ class Pairs:
         places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         return int((keys[places] == wanted).sum())
 
+    def named(self, kind: Literal["users", "items"]) -> np.ndarray:
+        """The rows that some pair names, ascending.
+
+        Args:
+            kind: rows of what.
+        """
+        return np.unique(getattr(self, kind))
+
     def __len__(self) -> int:
         return len(self.users)
 
@@ -123,23 +132,48 @@ class SortedRows(NamedTuple):
     columns: np.ndarray
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class MappedPairs(Pairs):
     """Pairs that were checked and sorted before, and lie on disk both ways.
 
-    Attributes:
+    Nothing is checked again, and of the pairs only those are read that are asked for.
+
+    Args:
         by_user: the items of each user.
         by_item: the users of each item.
         ordering: how rows stand on top of the canonical order of the split that these train:
-            ``none`` or ``degree``.
+            ``none``, ``degree`` or ``dealt``.
+        digest: a sum of all pairs; None where there is none.
     """
 
     by_user: SortedRows
     by_item: SortedRows
     ordering: str
+    digest: str | None
 
-    def __post_init__(self) -> None:
-        """What was checked where it was read is not checked again."""
+    def __init__(
+        self, by_user: SortedRows, by_item: SortedRows, ordering: str, digest: str | None = None
+    ):
+        held = {"by_user": by_user, "by_item": by_item, "ordering": ordering, "digest": digest}
+        # The class that this one is of freezes its attributes.
+        self.__dict__.update(held, items=by_user.columns, weights=None)
+
+    @cached_property
+    def users(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """int32[E], made when somebody asks."""
+        lengths = np.diff(self.by_user.offsets)
+        return np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+
+    def named(self, kind: Literal["users", "items"]) -> np.ndarray:
+        """The rows that some pair names, ascending; without a look at the pairs.
+
+        Args:
+            kind: rows of what.
+        """
+        rows = self.by_user if kind == "users" else self.by_item
+        return np.flatnonzero(np.diff(rows.offsets)).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.items)
 
 
 def check_rows(field: str, rows: np.ndarray, bound: int, hint: str = "") -> None:

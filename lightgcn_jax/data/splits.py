@@ -31,7 +31,15 @@ from lightgcn_jax.data.described import (
 )
 from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TEST, TRAIN, VALID, Interactions
-from lightgcn_jax.data.pairs import PARTS, Pairs, check_rows, joined_weights, merge_pairs, new_rows
+from lightgcn_jax.data.pairs import (
+    PARTS,
+    MappedPairs,
+    Pairs,
+    check_rows,
+    joined_weights,
+    merge_pairs,
+    new_rows,
+)
 from lightgcn_jax.data.titles import Titles
 from lightgcn_jax.data.withholding import (
     check_ratios,
@@ -79,13 +87,15 @@ class Split(Shown):
     def __post_init__(self) -> None:
         parts: dict[str, Pairs] = {name: getattr(self, name) for name in PARTS}
         for name, pairs in parts.items():
-            check_rows(f"{name}.users", pairs.users, len(self.users))
-            check_rows(f"{name}.items", pairs.items, len(self.items))
+            if not isinstance(pairs, MappedPairs):  # which were checked, and may be on a disk
+                check_rows(f"{name}.users", pairs.users, len(self.users))
+                check_rows(f"{name}.items", pairs.items, len(self.items))
         if not len(self.train):
             raise InputError("train: expected at least one interaction, got none")
         if len({pairs.weights is None for pairs in parts.values() if len(pairs)}) > 1:
             raise InputError("train, valid and test: expected weights in each of them or in none")
-        for one, other in itertools.combinations(PARTS, 2):
+        read = [name for name in PARTS if not isinstance(parts[name], MappedPairs)]
+        for one, other in itertools.combinations(read, 2):
             if shared := parts[one].count_shared(parts[other]):
                 raise InputError(
                     f"{one} and {other} share {shared:,} pairs; a pair may stand in one part only"

@@ -158,7 +158,9 @@ def diffusion_operator(
     maker = storage_of(backend, platform, 2 * graph.num_edges)
 
     def stored(kind: Normalization) -> Storage:
-        return _stored(maker, normalized_adjacency(graph, kind), dtype, edge_dropout)
+        # One that shares rows out may make them of the graph as it needs them.
+        matrix_of: Any = getattr(maker, "matrix_of", normalized_adjacency)
+        return _stored(maker, matrix_of(graph, kind), dtype, edge_dropout)
 
     storage, transposed = stored(normalization), TRANSPOSED[normalization]
     adjoint = None if transposed == normalization else stored(transposed)

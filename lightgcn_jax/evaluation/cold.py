@@ -79,11 +79,11 @@ def cold_counts(pairs: Pairs, train: Pairs) -> ColdCounts:
         pairs: the part.
         train: the training pairs.
     """
-    users, items = np.unique(pairs.users), np.unique(pairs.items)
+    users, items = pairs.named("users"), pairs.named("items")
     return ColdCounts(
-        len(np.setdiff1d(users, train.users)),
+        len(np.setdiff1d(users, train.named("users"))),
         len(users),
-        len(np.setdiff1d(items, train.items)),
+        len(np.setdiff1d(items, train.named("items"))),
         len(items),
         int((~is_known(pairs, train)).sum()),
         len(pairs),
@@ -97,7 +97,8 @@ def is_known(pairs: Pairs, train: Pairs) -> np.ndarray:
         pairs: E pairs.
         train: the training pairs.
     """
-    return np.isin(pairs.users, train.users) & np.isin(pairs.items, train.items)
+    by_user, by_item = train.named("users"), train.named("items")
+    return np.isin(pairs.users, by_user) & np.isin(pairs.items, by_item)
 
 
 @flax.struct.dataclass

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightgcn_jax.data.pairs import Pairs, merge_pairs
+from lightgcn_jax.data.pairs import MappedPairs, Pairs, merge_pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.evaluation.cold import Cold, ColdCounts, PopularForCold, cold_counts, is_known
 from lightgcn_jax.evaluation.metrics import evaluate
 from lightgcn_jax.evaluation.ranking import ready_to_rank
 from lightgcn_jax.evaluation.scorer import Scorer
+from lightgcn_jax.evaluation.seen import SeenRows, whole_rows
 from lightgcn_jax.evaluation.sharded import ShardedTables
 from lightgcn_jax.graph.bipartite import CsrRows, rows_of_users
 
@@ -25,7 +26,7 @@ class EvaluationSets(NamedTuple):
         train: rows of training items, one row a user.
         valid: rows of validation items to be found; of those that training names under ``skip``.
         test: rows of test items, likewise.
-        known: train and validation items together, left out when test is ranked.
+        both: train and validation items together, left out when test is ranked.
     """
 
     split: Split
@@ -33,9 +34,14 @@ class EvaluationSets(NamedTuple):
     train: CsrRows
     valid: CsrRows
     test: CsrRows
-    known: CsrRows
+    both: CsrRows | SeenRows
 
-    def left_out(self, part: str) -> CsrRows | None:
+    @property
+    def known(self) -> CsrRows:
+        """Rows of train and validation items together."""
+        return whole_rows(self.both)
+
+    def left_out(self, part: str) -> CsrRows | SeenRows | None:
         """What each user's ranking of a part leaves out.
 
         Nothing for train, which asks how well what was seen is remembered; the train items for
@@ -44,7 +50,10 @@ class EvaluationSets(NamedTuple):
         Args:
             part: its name.
         """
-        return {"train": None, "valid": self.train, "test": self.known}[part]
+        train = self.split.train
+        if part == "valid" and isinstance(train, MappedPairs):
+            return SeenRows(train, None, len(self.split.users), self.train)
+        return {"train": None, "valid": self.train, "test": self.both}[part]
 
     @property
     def users_without_test_items(self) -> int:
@@ -93,9 +102,12 @@ def evaluation_sets(split: Split, cold: Cold = "skip") -> EvaluationSets:
             pairs = Pairs(pairs.users[known], pairs.items[known])
         return rows(pairs)
 
-    known = rows(merge_pairs(split.train, split.valid))
+    if isinstance(split.train, MappedPairs):
+        both = SeenRows(split.train, split.valid, len(split.users))
+    else:
+        both = rows(merge_pairs(split.train, split.valid))
     train, valid, test = rows(split.train), found(split.valid), found(split.test)
-    return EvaluationSets(split, cold, train, valid, test, known)
+    return EvaluationSets(split, cold, train, valid, test, both)
 
 
 def rank_parts(

@@ -6,6 +6,7 @@ import numpy as np
 
 from lightgcn_jax.evaluation.metrics import Evaluation, evaluate_ranked
 from lightgcn_jax.evaluation.parts import EvaluationSets
+from lightgcn_jax.evaluation.seen import whole_rows
 from lightgcn_jax.graph.bipartite import CsrRows
 
 
@@ -48,7 +49,8 @@ def popularity_evaluation(
     counts = np.bincount(np.asarray(sets.train.columns), minlength=num_items)
     # Equal counts stand in the order of rows, as in every ranking.
     order = np.argsort(-counts, kind="stable").astype(np.int32)
-    ranked = first_unseen(order, sets.left_out(part), rows, max(ks))
+    seen = sets.left_out(part)
+    ranked = first_unseen(order, None if seen is None else whole_rows(seen), rows, max(ks))
     return evaluate_ranked(ranked, rows, relevant, tuple(sorted(ks)), num_items)
 
 

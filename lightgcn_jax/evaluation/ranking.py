@@ -23,6 +23,7 @@ from lightgcn_jax.diffusion.native import runs_by_default
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.block import rank_block, tables_of_one_pass
 from lightgcn_jax.evaluation.scorer import InnerProduct, Scorer, restricted_to
+from lightgcn_jax.evaluation.seen import SeenRows, whole_rows
 from lightgcn_jax.evaluation.sharded import (
     ReadySharded,
     ShardedTables,
@@ -33,7 +34,7 @@ from lightgcn_jax.evaluation.top_k import Ranking, group_width
 from lightgcn_jax.fields import scalar
 from lightgcn_jax.graph.bipartite import CsrRows, csr_rows
 
-ItemsOfUsers = CsrRows | Pairs | tuple[ArrayLike, ArrayLike]
+ItemsOfUsers = CsrRows | SeenRows | Pairs | tuple[ArrayLike, ArrayLike]
 """Items of each user: rows, a part of a split, or two columns ``int[E]`` of users and items."""
 
 # Scores of one block, in elements: 16 MB, below the size from which the C allocator maps fresh
@@ -232,7 +233,7 @@ def rank(
     if isinstance(ready, ReadySharded):
         if allowed is not None:
             raise InputError("allowed: expected none beside tables on a mesh")
-        if seen is not None:
+        if seen is not None and not isinstance(seen, SeenRows):
             seen = items_of_users("seen", seen, num_queries, ready.all_items)
         return rank_sharded(ready, rows, k, seen, block_size)
     # The last block is filled up with its last row, so that one program serves all blocks.
@@ -305,7 +306,8 @@ def items_of_users(field: str, given: ItemsOfUsers, num_users: int, num_items: i
     Raises:
         InputError: there are not U rows, ids are out of range, or a pair stands twice.
     """
-    if isinstance(given, CsrRows):
+    if isinstance(given, CsrRows | SeenRows):
+        given = whole_rows(given)
         if given.num_rows != num_users:
             raise InputError(
                 f"{field}: expected {num_users} rows, one for each query, got {given.num_rows}"

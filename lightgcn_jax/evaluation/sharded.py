@@ -20,9 +20,11 @@ from jax.sharding import Mesh, PartitionSpec
 from lightgcn_jax.arrays import Array, Ids, Int, power_of_two
 from lightgcn_jax.evaluation.block import ranked_rows
 from lightgcn_jax.evaluation.scorer import Tables
+from lightgcn_jax.evaluation.seen import SeenRows
 from lightgcn_jax.evaluation.top_k import Ranking, group_width, unsigned_zeros
 from lightgcn_jax.graph.bipartite import CsrRows
-from lightgcn_jax.processes.placing import by_shards
+from lightgcn_jax.processes.agreement import gathered
+from lightgcn_jax.processes.placing import by_shards, own_shards
 
 
 @flax.struct.dataclass
@@ -108,7 +110,11 @@ def _filled(scorer: ShardedTables, spare: int) -> ShardedTables:
 
 
 def rank_sharded(
-    ready: ReadySharded, rows: np.ndarray, k: int, seen: CsrRows | None, block_size: int
+    ready: ReadySharded,
+    rows: np.ndarray,
+    k: int,
+    seen: CsrRows | SeenRows | None,
+    block_size: int,
 ) -> Ranking:
     """Rank items for chosen queries, block by block.
 
@@ -128,8 +134,7 @@ def rank_sharded(
     spare = -len(rows) % block_size
     blocks = np.pad(rows.astype(np.int32), (0, spare), "edge").reshape(-1, block_size)
     shared, capacity = None, 0
-    if seen is not None and seen.columns.shape[0]:
-        offsets = np.asarray(seen.offsets)
+    if seen is not None and (offsets := np.asarray(seen.offsets))[-1]:
         capacity = int((offsets[blocks + 1] - offsets[blocks]).sum(axis=1).max())
         # Few programs are compiled where capacities are rounded up.
         capacity = power_of_two(capacity)
@@ -147,22 +152,38 @@ def rank_sharded(
     return Ranking(*(np.concatenate(one)[: len(rows)] for one in zip(*ranked, strict=True)))
 
 
-def _shared(seen: CsrRows, ready: ReadySharded) -> _SharedRows:
+def _shared(seen: CsrRows | SeenRows, ready: ReadySharded) -> _SharedRows:
     """Rows of items shared out as the items are; a process makes those of its own shards alone."""
     scorer, each = ready.scorer, ready.items_a_shard
-    offsets, columns = np.asarray(seen.offsets), np.asarray(seen.columns)
-    users = np.repeat(np.arange(seen.num_rows, dtype=np.int32), np.diff(offsets))
-    shard_of = columns // each
-    most = max(1, int(np.bincount(shard_of, minlength=scorer.shards).max()))
+    shards = own_shards(scorer.mesh, scorer.axis)
+    if isinstance(seen, SeenRows):
+        pairs_of = seen.of_items
+    else:
+        users = np.repeat(
+            np.arange(seen.num_rows, dtype=np.int32), np.diff(np.asarray(seen.offsets))
+        )
+        pairs_of = functools.partial(_pairs_of, users, np.asarray(seen.columns))
+    pairs = {}
+    for shard in shards:
+        bounds = (min(ready.all_items, (shard + more) * each) for more in (0, 1))
+        pairs[shard] = pairs_of(*bounds)
+    most = max(1, *(max(one) for one in gathered([len(users) for users, _ in pairs.values()])))
 
     def of_shard(shard: int) -> Any:
-        here = shard_of == shard
-        counts = np.bincount(users[here], minlength=seen.num_rows)
-        own = np.pad(columns[here] - shard * each, (0, most - int(here.sum())))
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        users, items = pairs[shard]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=seen.num_rows))])
+        own = np.pad(items - np.int32(shard * each), (0, most - len(items)))
         return starts.astype(np.int32), own.astype(np.int32)
 
     return _SharedRows(*by_shards(of_shard, scorer.mesh, scorer.axis))
+
+
+def _pairs_of(
+    users: np.ndarray, items: np.ndarray, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of the items from one on and before another."""
+    here = (items >= start) & (items < stop)
+    return users[here], items[here]
 
 
 @functools.partial(jax.jit, static_argnames=("k", "each", "width", "longest", "capacity"))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lightgcn_jax.arrays import Array, Float, Int
+from lightgcn_jax.arrays import Array, Float, Int, default_device
 from lightgcn_jax.data.pairs import MappedPairs, Pairs, SortedRows, check_rows, new_rows
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.data.weights import check_weights
@@ -388,6 +388,9 @@ def rows_of_users(pairs: Pairs, num_users: int) -> CsrRows:
 
 
 def _as_they_are(rows: SortedRows) -> CsrRows:
-    lengths = np.diff(rows.offsets)
-    offsets, columns = map(jnp.asarray, rows)
-    return CsrRows(offsets, columns, longest=int(lengths.max(initial=0)))
+    """The same arrays on the device; on a CPU what is mapped from a disk stays there."""
+    lengths, columns = np.diff(rows.offsets), rows.columns
+    place = jax.sharding.SingleDeviceSharding(default_device())
+    # Unlike jnp.asarray this copies nothing on a CPU.
+    mapped = jax.make_array_from_callback(columns.shape, place, lambda at: columns[at])
+    return CsrRows(jnp.asarray(rows.offsets), mapped, longest=int(lengths.max(initial=0)))

@@ -15,7 +15,7 @@ none         A              the sum over neighbours
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import scipy.sparse
@@ -68,14 +68,50 @@ def normalized_adjacency(
     Raises:
         InputError: no normalisation has that name.
     """
-    top = normalized_interactions(graph, normalization)
-    bottom = _normalized(graph.users_of_item, graph.num_users, normalization)
-    return CsrMatrix(
-        offsets=np.concatenate([top.offsets, graph.num_edges + bottom.offsets[1:]]),
-        columns=np.concatenate([top.columns + np.int32(graph.num_users), bottom.columns]),
-        weights=np.concatenate([top.weights, bottom.weights]),
-        num_columns=graph.num_nodes,
-    )
+    return NormalizedAdjacency(graph, normalization).rows(0, graph.num_nodes)
+
+
+class NormalizedAdjacency(NamedTuple):
+    """The matrix of :func:`normalized_adjacency`, whose rows are made when they are asked for: of
+    the interactions only those of these rows are read then.
+
+    Attributes:
+        graph: the interactions.
+        normalization: one of the six above.
+    """
+
+    graph: BipartiteGraph
+    normalization: Normalization
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and N."""
+        return self.graph.num_nodes, self.graph.num_nodes
+
+    @property
+    def num_entries(self) -> int:
+        """2E."""
+        return 2 * self.graph.num_edges
+
+    def rows(self, start: int, stop: int) -> CsrMatrix:
+        """Some rows, with all columns.
+
+        Args:
+            start: the first node.
+            stop: the first node that is left out.
+        """
+        graph, users = self.graph, self.graph.num_users
+        of_users, of_items = graph.items_of_user, graph.users_of_item
+        ends = min(start, users), min(stop, users)
+        top = _normalized(of_users, of_items, self.normalization, *ends)
+        ends = max(start - users, 0), max(stop - users, 0)
+        bottom = _normalized(of_items, of_users, self.normalization, *ends)
+        return CsrMatrix(
+            offsets=np.concatenate([top.offsets, top.num_entries + bottom.offsets[1:]]),
+            columns=np.concatenate([top.columns + np.int32(users), bottom.columns]),
+            weights=np.concatenate([top.weights, bottom.weights]),
+            num_columns=graph.num_nodes,
+        )
 
 
 def normalized_interactions(
@@ -94,7 +130,8 @@ def normalized_interactions(
     Raises:
         InputError: no normalisation has that name.
     """
-    return _normalized(graph.items_of_user, graph.num_items, normalization)
+    users = graph.num_users
+    return _normalized(graph.items_of_user, graph.users_of_item, normalization, 0, users)
 
 
 def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
@@ -122,24 +159,30 @@ def edge_reversal(graph: BipartiteGraph) -> np.ndarray:
 
 
 def _normalized(
-    rows: CsrRows, num_columns: int, normalization: Normalization | Powers
+    rows: CsrRows,
+    of_columns: CsrRows,
+    normalization: Normalization | Powers,
+    start: int,
+    stop: int,
 ) -> CsrMatrix:
+    """Rows from ``start`` to ``stop``; ``of_columns`` holds the same entries by their columns."""
     if not (isinstance(normalization, tuple) or normalization in POWERS):
         raise InputError(
             f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}"
         )
-    offsets, columns = np.asarray(rows.offsets), np.asarray(rows.columns)
-    given = None if rows.weights is None else np.asarray(rows.weights, np.float64)
+    offsets = np.asarray(rows.offsets)[start : stop + 1]
+    here = slice(offsets[0], offsets[-1])
+    offsets, columns = offsets - offsets[0], np.asarray(rows.columns)[here]
+    given = None if rows.weights is None else np.asarray(rows.weights, np.float64)[here]
     named = isinstance(normalization, str)
     row_power, column_power = POWERS[normalization] if named else normalization
-    weights = np.repeat(_powers(rows.degrees(), row_power), np.diff(offsets))
+    weights = np.repeat(_powers(rows.degrees()[start:stop], row_power), np.diff(offsets))
     if column_power:
-        column_degrees = np.bincount(columns, given, minlength=num_columns)
-        weights *= _powers(column_degrees, column_power)[columns]
+        weights *= _powers(of_columns.degrees(), column_power)[columns]
     if given is not None:
         # Last, so that both directions of an edge are rounded alike.
         weights *= given
-    return CsrMatrix(offsets, columns, weights, num_columns)
+    return CsrMatrix(offsets, columns, weights, of_columns.num_rows)
 
 
 def _powers(degrees: np.ndarray, power: float) -> np.ndarray:

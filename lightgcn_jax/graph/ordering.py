@@ -37,6 +37,36 @@ class NodeOrder(NamedTuple):
     items: np.ndarray
 
 
+def dealt(degrees: np.ndarray, parts: int) -> np.ndarray:
+    """An order whose consecutive parts have about as many edges each: the largest rows are dealt
+    out to and fro.
+
+    Args:
+        degrees: ``int[n]``, edges of each row.
+        parts: how many; each gets ⌈n/parts⌉ rows but for the last ones, which may get fewer.
+
+    Returns:
+        ``int32[n]``, the old row of each new row; within a part by falling degree, but for the few
+        rows that even out the last parts.
+    """
+    count = len(degrees)
+    each = -(-count // parts)
+    largest = np.argsort(-degrees, kind="stable").astype(np.int32)
+    turn, place = np.divmod(np.arange(count), parts)
+    part = np.where(turn % 2 == 0, place, parts - 1 - place)
+    # Only the last parts may have a row less, as consecutive parts have it.
+    sizes = np.clip(count - each * np.arange(parts), 0, each)
+    order = largest[np.lexsort((turn, part))]
+    held = np.bincount(part, minlength=parts)
+    starts, rank = np.cumsum(held) - held, np.arange(count)
+    spare = rank - np.repeat(starts, held) >= np.repeat(sizes, held)
+    # Those that a part has too many go to the parts that have too few, in turn.
+    missing = np.repeat(np.arange(parts), np.maximum(sizes - held, 0))
+    where = np.repeat(np.arange(parts), held)
+    where[spare] = missing
+    return order[np.argsort(where, kind="stable")]
+
+
 def node_order(graph: BipartiteGraph, ordering: str) -> NodeOrder | None:
     """Which users and which items should stand next to each other.
 

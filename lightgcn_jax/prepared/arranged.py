@@ -1,7 +1,7 @@
 """Pairs and their parts on disk -> rows in the order of training, and CSR both ways.
 
 Rows come into the canonical order of the split, in which no name and no order of a file has a say,
-and then, if asked for, by falling degree.
+and then, if asked for, by falling degree, or dealt out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.interactions import TRAIN
 from lightgcn_jax.data.pairs import PARTS, new_rows, pair_keys
 from lightgcn_jax.files import replacing
+from lightgcn_jax.graph.ordering import dealt
 from lightgcn_jax.meter import Meter
 from lightgcn_jax.prepared.pairs_files import PairFiles
 from lightgcn_jax.prepared.sorting import KEY, merged, read_runs, write_run
@@ -24,6 +25,11 @@ from lightgcn_jax.prepared.stored_columns import Sliced, StoredColumn, column_wr
 BY_USER, BY_ITEM = "items-of-user", "users-of-item"
 """The two ways in which pairs are stored, by the names of their files."""
 
+PARTS_DEALT = 256
+"""Parts that rows are dealt out over; shards of a mesh take as many of them each, or about."""
+_LEAST_DEALT = 16
+"""Rows of a part, of graphs so small that there are fewer parts."""
+
 _INT64 = {KEY: np.dtype(np.int64)}
 
 
@@ -31,7 +37,7 @@ def write_order(
     pairs: PairFiles,
     codes: StoredColumn,
     ids: tuple[IdMap, IdMap],
-    by_degree: bool,
+    ordering: str,
     size: int,
     folder: Path,
     meter: Meter,
@@ -42,7 +48,8 @@ def write_order(
         pairs: the pairs, all of which are in a part.
         codes: the part of each.
         ids: of users and items.
-        by_degree: whether rows of many training pairs come first.
+        ordering: ``degree``, rows of many training pairs first; ``dealt``, these dealt out over
+            :data:`PARTS_DEALT` consecutive parts; or ``none``.
         size: pairs of a block.
         folder: where to.
         meter: receives progress.
@@ -50,13 +57,14 @@ def write_order(
     meter.started("ordering rows", len(pairs), "pairs")
     users, items = pairs.sliced("user"), pairs.sliced("item")
     orders = canonical_order(*ids, users, items, Sliced(codes))
-    if by_degree:
+    if ordering != "none":
         degrees = [np.zeros(len(known), np.int64) for known in ids]
         for block, part in pairs.parted(codes, size):
             for kind, counts in zip(("user", "item"), degrees, strict=True):
                 counts += np.bincount(block[kind][part == TRAIN], minlength=len(counts))
+        most = PARTS_DEALT if ordering == "dealt" else 1
         orders = [
-            order[np.argsort(-counts[order], kind="stable")]
+            order[dealt(counts[order], max(1, min(most, len(order) // _LEAST_DEALT)))]
             for order, counts in zip(orders, degrees, strict=True)
         ]
     for name, order in zip(("users", "items"), orders, strict=True):

@@ -34,6 +34,7 @@ from lightgcn_jax.fields import ANYTHING, TEXT, document, list_of, one_of, recor
 from lightgcn_jax.json_files import read_json
 from lightgcn_jax.paths import refuse_links
 from lightgcn_jax.prepared.arranged import BY_ITEM, BY_USER
+from lightgcn_jax.processes.agreement import several
 from lightgcn_jax.sums import Sums
 
 MANIFEST, VERSION = PREPARED, 1
@@ -47,7 +48,7 @@ _MANIFEST = record(
         "items": _COUNT,
         "pairs": record(dict.fromkeys(PARTS, _COUNT)),
         "rows_read": _COUNT,
-        "ordering": one_of(("none", "degree")),
+        "ordering": one_of(("none", "degree", "dealt")),
         "split": TEXT,
         "split_notes": list_of(TEXT),
         "notes": list_of(TEXT),
@@ -86,7 +87,8 @@ class Prepared:
     def split(self) -> Split:
         """What it holds; the training pairs are mapped both ways.
 
-        The order of rows is checked, and the sums of files that are not large.
+        The sums of files that are not large are checked, and the order of all rows; by one of
+        several processes that of the rows which it reads, when it reads them.
 
         Raises:
             InputError: a file is missing or damaged.
@@ -118,14 +120,12 @@ class Prepared:
     def _pairs(self, part: str, users: int, items: int) -> Pairs:
         count = self.manifest["pairs"][part]
         by_user = _rows(self.sums, f"{part}-{BY_USER}", users, items, count)
-        rows = np.repeat(np.arange(users, dtype=np.int32), np.diff(by_user.offsets))
         if part != "train":
+            rows = np.repeat(np.arange(users, dtype=np.int32), np.diff(by_user.offsets))
             return Pairs(rows, by_user.columns)
         by_item = _rows(self.sums, f"{part}-{BY_ITEM}", items, users, count)
-        ordering = self.manifest["ordering"]
-        return MappedPairs(
-            rows, by_user.columns, by_user=by_user, by_item=by_item, ordering=ordering
-        )
+        digest = self.sums.listed(f"{part}-{BY_USER}.npy")
+        return MappedPairs(by_user, by_item, self.manifest["ordering"], digest)
 
 
 def is_prepared(path: Path) -> bool:
@@ -173,7 +173,7 @@ def _rows(sums: Sums, name: str, rows: int, columns: int, count: int) -> SortedR
     offsets = np.array(offsets)
     if offsets[0] or offsets[-1] != count or (offsets[1:] < offsets[:-1]).any():
         raise _damaged(path, f"offsets from 0 to {count:,} that do not fall")
-    for start in range(0, count, _AT_ONCE):
+    for start in range(0, 0 if several() else count, _AT_ONCE):
         end = min(start + _AT_ONCE, count)
         here = np.array(entries[start:end])
         if here.min() < 0 or here.max() >= columns:

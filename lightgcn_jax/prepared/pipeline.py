@@ -265,9 +265,8 @@ class _Job:
         if ordering == "auto":
             ordering = "degree" if self.found["held"]["train"] >= EDGES_TO_ORDER else "none"
         pairs, codes = self._parted()
-        size, by_degree = self.plan.rows_sorted, ordering == "degree"
-        folder = self.place("order")
-        write_order(pairs, codes, self._ids(), by_degree, size, folder, self.meter)
+        size, folder = self.plan.rows_sorted, self.place("order")
+        write_order(pairs, codes, self._ids(), ordering, size, folder, self.meter)
         return {"ordering": ordering}
 
     def rows(self) -> dict[str, Any]:

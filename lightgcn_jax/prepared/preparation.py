@@ -15,8 +15,10 @@ from lightgcn_jax.data.splits import SplitMethod, Unseen
 from lightgcn_jax.data.withholding import check_ratios, check_seed
 from lightgcn_jax.errors import InputError
 
-StoredOrdering = Literal["auto", "none", "degree"]
-"""The order of the rows on top of the canonical one; ``auto`` is ``degree`` for large graphs."""
+StoredOrdering = Literal["auto", "none", "degree", "dealt"]
+"""The order of the rows on top of the canonical one: by falling degree, or dealt out so that
+consecutive rows have about as many edges wherever a mesh cuts them; ``auto`` is ``degree`` for
+large graphs."""
 
 LEAST_MEMORY = 256_000_000
 _UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}

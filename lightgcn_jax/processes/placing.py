@@ -36,6 +36,18 @@ def on_every_device(tree: _Tree, mesh: Mesh) -> _Tree:
     return jax.tree.map(put, tree)
 
 
+def own_shards(mesh: Mesh, axis: str) -> list[int]:
+    """The shards that this process has a device of, in their order.
+
+    Args:
+        mesh: the devices.
+        axis: the mesh's axis that shards stand along.
+    """
+    along, own = mesh.axis_names.index(axis), {*mesh.local_devices}
+    places = np.ndindex(mesh.devices.shape)
+    return sorted({place[along] for place in places if mesh.devices[place] in own})
+
+
 def by_shards(of_shard: Callable[[int], _Tree], mesh: Mesh, axis: str) -> _Tree:
     """Arrays whose leading axis is the shard, made for the devices of this process alone.
 
@@ -45,10 +57,8 @@ def by_shards(of_shard: Callable[[int], _Tree], mesh: Mesh, axis: str) -> _Tree:
         axis: the mesh's axis that shards stand along.
     """
     of_shard = functools.cache(of_shard)
-    # A shard that this process has a device of.
-    mine = np.argwhere(mesh.devices == mesh.local_devices[0])[0][mesh.axis_names.index(axis)]
     place = NamedSharding(mesh, PartitionSpec(axis))
-    leaves, structure = jax.tree.flatten(of_shard(int(mine)))
+    leaves, structure = jax.tree.flatten(of_shard(own_shards(mesh, axis)[0]))
 
     def shared_out(number: int, leaf: Any) -> jax.Array:
         def part(at: Any) -> np.ndarray:

@@ -1,15 +1,18 @@
 """Checkpoints that survive kill −9 and notice damage.
 
-A checkpoint is a folder: the arrays as orbax writes them, ``progress.json``, and ``manifest.json``
-with the SHA-256 sum of every other file, written last. The folder is made under a temporary name
-and renamed when whole.
+A checkpoint is a folder: the arrays as orbax writes them, or as the processes of a mesh do
+(:mod:`lightgcn_jax.runs.shard_files`), ``progress.json``, and ``manifest.json`` with the SHA-256
+sum of every other file, written last. The folder is made under a temporary name and renamed when
+whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import warnings
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,8 @@ from lightgcn_jax.arrays import default_device
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.files import sha256, whole_folder
 from lightgcn_jax.json_files import read_json, write_json
+from lightgcn_jax.runs.shard_files import SHARDS, names_read, read
+from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sums import State, said, states
 
 _ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
@@ -54,17 +59,69 @@ def save_checkpoint(folder: Path, step: int, arrays: Any, progress: dict[str, An
     Returns:
         The checkpoint's folder.
     """
-    target = folder / f"step-{step:012d}"
-    with whole_folder(target) as temporary:
-        _write_arrays(temporary / _ARRAYS, arrays, target)
-        write_json(temporary / _PROGRESS, progress)
-        write_json(temporary / _MANIFEST, _sums(temporary))
+    with writing_checkpoint(folder, step, arrays) as temporary:
+        write_arrays(temporary, arrays)
+        seal(temporary, progress)
+    return folder / _name(step)
+
+
+@contextlib.contextmanager
+def writing_checkpoint(folder: Path, step: int, arrays: Any) -> Iterator[Path]:
+    """Make a checkpoint, and when the block ends drop all but the newest two.
+
+    Args:
+        folder: holds a run's checkpoints; made if missing.
+        step: orders the checkpoints.
+        arrays: what it is going to hold, for which there has to be room.
+
+    Yields:
+        A folder to write them into and to :func:`seal`.
+
+    Raises:
+        OSError: there is no room, or the disk refused.
+    """
+    target = folder / _name(step)
+    with _named(target), whole_folder(target) as temporary:
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+        free = shutil.disk_usage(temporary).free
+        if free < needed:
+            message = (
+                f"checkpoint needs {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB left"
+            )
+            raise OSError(errno.ENOSPC, message, str(target))
+        yield temporary
         if target.exists():
             # The same step again, after a fallback past a damaged checkpoint of this name.
             shutil.rmtree(target)
     for old in checkpoint_folders(folder)[_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
-    return target
+
+
+def seal(temporary: Path, progress: dict[str, Any], sums: Mapping[str, str] | None = None) -> None:
+    """Write what is beside the arrays, the manifest last.
+
+    Args:
+        temporary: the folder, which holds the arrays.
+        progress: JSON value.
+        sums: of the files of the arrays by their paths within; None to read them for it.
+    """
+    sums = _sums(temporary) if sums is None else sums
+    write_json(temporary / _PROGRESS, progress)
+    known = {**sums, _PROGRESS: sha256(temporary / _PROGRESS)}
+    write_json(temporary / _MANIFEST, dict(sorted(known.items())))
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Errors of a disk name the checkpoint, not the temporary folder that it is written in."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+
+
+def _name(step: int) -> str:
+    return f"step-{step:012d}"
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
@@ -107,30 +164,58 @@ def load_checkpoint(folder: Path, template: Any) -> Checkpoint | None:
     for path in folders:
         damage = find_damage(path)
         if damage is None:
-            return Checkpoint(_restore(path / _ARRAYS, template), read_json(path / _PROGRESS), path)
+            return restored(path, template)
         warnings.warn(f"{path}: damaged checkpoint passed over ({damage})", stacklevel=2)
     if folders:
         raise InputError(f"{folder}: all {len(folders)} checkpoints are damaged")
     return None
 
 
-def find_damage(path: Path) -> str | None:
+def restored(path: Path, template: Any, layout: Layout | None = None) -> Checkpoint:
+    """What a checkpoint that is not damaged holds.
+
+    Args:
+        path: its folder.
+        template: as :func:`load_checkpoint` takes it.
+        layout: where tables are going to lie, of which a process reads the rows of its own shards;
+            None for one device. What one process wrote comes on one device.
+
+    Raises:
+        InputError: it holds other arrays.
+    """
+    if (path / SHARDS).is_dir():
+        arrays = read(path / SHARDS, template, layout)
+    else:
+        arrays = _restore(path / _ARRAYS, template)
+    return Checkpoint(arrays, read_json(path / _PROGRESS), path)
+
+
+def find_damage(path: Path, layout: Layout | None = None) -> str | None:
     """What differs from the checkpoint's manifest of sums; None if nothing does.
 
     Args:
         path: the checkpoint's folder.
+        layout: where tables are going to lie, to look at no more of them than this process reads;
+            None to look at all files.
     """
-    for name, state in checkpoint_states(path).items():
+    names = None
+    if layout is not None and (path / SHARDS).is_dir():
+        try:
+            names = {f"{SHARDS}/{name}" for name in names_read(path / SHARDS, layout)}
+        except (InputError, OSError) as error:
+            return str(error)
+    for name, state in checkpoint_states(path, names).items():
         if state != "ok":
             return f"{name} {said(state, _MANIFEST)}"
     return None
 
 
-def checkpoint_states(path: Path) -> dict[str, State]:
+def checkpoint_states(path: Path, names: Collection[str] | None = None) -> dict[str, State]:
     """The state of each file of a checkpoint by its path within.
 
     Args:
         path: the checkpoint's folder.
+        names: the files of the arrays to look at, beside all others; None for all.
     """
     try:
         expected = read_json(path / _MANIFEST)
@@ -138,23 +223,29 @@ def checkpoint_states(path: Path) -> dict[str, State]:
         return {_MANIFEST: "unreadable"}
     if not isinstance(expected, dict):
         return {_MANIFEST: "unreadable"}
-    return states(expected, _sums(path))
+    if names is not None:
+        expected = {name: sum for name, sum in expected.items() if _is_asked(name, names)}
+    return states(expected, _sums(path, names))
 
 
-def _write_arrays(path: Path, arrays: Any, target: Path) -> None:
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        message = f"checkpoint needs {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB left"
-        raise OSError(errno.ENOSPC, message, str(target))
+def write_arrays(temporary: Path, arrays: Any) -> None:
+    """Write the arrays of one process.
+
+    Args:
+        temporary: the folder of a checkpoint that is being made.
+        arrays: pytree of arrays.
+
+    Raises:
+        OSError: the disk refused.
+    """
     try:
         with _checkpointer() as checkpointer:
-            checkpointer.save(path.absolute(), arrays)
+            checkpointer.save((temporary / _ARRAYS).absolute(), arrays)
     except Exception as error:
         # Orbax reports a failing disk as this or that exception with a page of text.
         said = [*str(error).splitlines(), type(error).__name__][0][:_LONGEST_SAID]
         message = f"checkpoint could not be written: {said}"
-        raise OSError(errno.EIO, message, str(target)) from error
+        raise OSError(errno.EIO, message, str(temporary)) from error
 
 
 def _checkpointer() -> Any:
@@ -170,11 +261,17 @@ def _checkpointer() -> Any:
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {
-        str(path.relative_to(folder)): sha256(path) for path in files if path != folder / _MANIFEST
+def _sums(folder: Path, names: Collection[str] | None = None) -> dict[str, str]:
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / _MANIFEST
     }
+    return {name: sha256(path) for name, path in files.items() if _is_asked(name, names)}
+
+
+def _is_asked(name: str, names: Collection[str] | None) -> bool:
+    return names is None or name in names or not name.startswith(f"{SHARDS}/")
 
 
 def _restore(path: Path, template: Any) -> Any:

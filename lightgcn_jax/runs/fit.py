@@ -17,23 +17,13 @@ from lightgcn_jax.data.splits import Split
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.models.model import bare_model
-from lightgcn_jax.processes.agreement import (
-    check_agreement,
-    gathered,
-    is_first,
-    several,
-    telling,
-)
-from lightgcn_jax.runs.checkpoint import (
-    checkpoint_folders,
-    load_checkpoint,
-    remove_unfinished,
-    save_checkpoint,
-)
+from lightgcn_jax.processes.agreement import gathered, is_first, several, telling
+from lightgcn_jax.runs.checkpoint import checkpoint_folders, remove_unfinished, save_checkpoint
 from lightgcn_jax.runs.closed_form import fit_closed_form
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import gone_unless_begun, resumable
 from lightgcn_jax.runs.loading import load_params, load_scorer
+from lightgcn_jax.runs.mesh_checkpoint import load_together
 from lightgcn_jax.runs.node_order import in_training_order, is_arranged
 from lightgcn_jax.runs.own_objects import check_complete
 from lightgcn_jax.runs.processes import check_same_run
@@ -52,6 +42,11 @@ from lightgcn_jax.settings.registry import model_name
 from lightgcn_jax.sharding import mesh_of
 from lightgcn_jax.training import NegativeSampler, TrainState
 from lightgcn_jax.training.losses import Loss
+
+_DEALT_IN_MEMORY = (
+    "rows of the prepared folder are dealt out in memory, for shards would be uneven; prepare it "
+    "with --ordering dealt, and each process reads its own rows"
+)
 
 
 def fit(
@@ -136,7 +131,10 @@ def fit(
         split = apply_protocol(split, config.protocol)
         progress = Progress.start(config.seeds)
         if isinstance(config, TrainConfig):
-            split = in_training_order(split, config, mesh) if initial is None else split
+            ordered = in_training_order(split, config, mesh) if initial is None else split
+            if is_arranged(split, config) and not is_arranged(ordered, config):
+                reporter.noted(_DEALT_IN_MEMORY)
+            split = ordered
             trainer = Trainer(split, config, optimizer, directory, reporter, mesh=mesh)
             _ = trainer.inputs  # What does not fit is refused here, before anything is written.
         known = None if also_seen is None else also_seen.beside(split)
@@ -275,14 +273,8 @@ def train_on(trainer: Trainer, directory: RunDirectory, reporter: Reporter) -> T
     """
     if is_first():
         remove_unfinished(directory.checkpoints)
-    checkpoint = None
-    # The others read once the first one could: what is wrong with the files is said once.
-    for turn in (True, False):
-        with telling():
-            if is_first() == turn:
-                checkpoint = load_checkpoint(directory.checkpoints, trainer.array_template())
-        gathered()
-    check_agreement({"checkpoint": None if checkpoint is None else checkpoint.path.name})
+    template, layout = trainer.array_template(), trainer.layout
+    checkpoint = load_together(directory.checkpoints, template, layout)
     if checkpoint is None:
         arrays = TrainArrays.start(trainer.initial_states())
         progress = Progress.start(len(trainer.replicas))

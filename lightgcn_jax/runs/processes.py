@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from lightgcn_jax.data.pairs import PARTS, Pairs
+from lightgcn_jax.data.pairs import PARTS, MappedPairs, Pairs
 from lightgcn_jax.data.splits import Split
 from lightgcn_jax.processes.agreement import check_agreement, several
 from lightgcn_jax.runs.versions import versions_here
@@ -52,6 +52,10 @@ def _digests(split: Split, known: Pairs | None) -> dict[str, str]:
     if known is not None:
         parts["known"] = known
     for name, pairs in parts.items():
+        if isinstance(pairs, MappedPairs) and pairs.digest is not None:
+            # Written when all pairs were read; this process need not.
+            found[f"{name} pairs"] = pairs.digest[:_SHOWN]
+            continue
         columns = [pairs.users, pairs.items]
         columns += [] if pairs.weights is None else [pairs.weights]
         found[f"{name} pairs"] = _digest(*map(np.ascontiguousarray, columns))

@@ -25,12 +25,13 @@ from lightgcn_jax.graph.bipartite import training_graph
 from lightgcn_jax.interrupts import Interrupted, deferred
 from lightgcn_jax.memory import check_memory
 from lightgcn_jax.models.model import table_of
-from lightgcn_jax.processes.agreement import gathered, is_first, of_the_first, several, telling
+from lightgcn_jax.processes.agreement import gathered, is_first, of_the_first, several
 from lightgcn_jax.processes.placing import on_every_device
 from lightgcn_jax.runs.checkpoint import checkpoint_folders, save_checkpoint
 from lightgcn_jax.runs.curves import plot_curves
 from lightgcn_jax.runs.directory import RunDirectory
 from lightgcn_jax.runs.interrupt import way_on
+from lightgcn_jax.runs.mesh_checkpoint import save_together
 from lightgcn_jax.runs.node_order import training_ordering
 from lightgcn_jax.runs.own_objects import check_own_objects, check_sampler, check_vectors
 from lightgcn_jax.runs.programs import programs_of
@@ -39,6 +40,7 @@ from lightgcn_jax.runs.replicas import Replica, replicas_of
 from lightgcn_jax.runs.reporter import Reporter
 from lightgcn_jax.runs.scorers import kept_params, sharded_scorer, tensors_of, whole_scorer
 from lightgcn_jax.runs.selection import check_selection
+from lightgcn_jax.runs.shard_files import laid_out
 from lightgcn_jax.runs.summary import (
     mesh_figures,
     ranked_parts,
@@ -159,7 +161,7 @@ class Trainer:
             TrainingDiverged: the loss became NaN or infinite.
             Interrupted: Ctrl-C.
         """
-        if self.layout is not None:
+        if self.layout is not None and not laid_out(arrays, self.layout):
             arrays = self.layout.put(arrays)
         if not self._is_over(progress):
             arrays = self._run_epochs(arrays, progress)
@@ -324,13 +326,11 @@ class Trainer:
             return
         plan = self.plan
         step = progress.epoch * plan.steps_per_epoch + progress.call * plan.steps_per_call
-        # As one device has them, so that any mesh can go on with them.
-        arrays = arrays if self.layout is None else self.layout.take(arrays)
-        with telling():
-            if self._own is not None:
-                stored = dataclasses.asdict(progress)
-                save_checkpoint(self._own.checkpoints, step, arrays, stored)
-        gathered()  # the others end where the first one could not write
+        folder, stored = self.directory.checkpoints, dataclasses.asdict(progress)
+        if self.layout is None:
+            save_checkpoint(folder, step, arrays, stored)
+        else:
+            save_together(folder, step, arrays, stored, self.layout)
 
     def _finish(self, arrays: TrainArrays, progress: Progress) -> Trained:
         start, selected = time.perf_counter(), SELECTION_PART[self.config.protocol]

@@ -15,8 +15,13 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.scorer import Embedded, InnerProduct, Scorer
 from lightgcn_jax.files import replacing
+from lightgcn_jax.meter import Meter, SilentMeter
 from lightgcn_jax.models.heads import HeadScorer
+from lightgcn_jax.parted import write_parts
 from lightgcn_jax.serving.recommender import Recommender
+
+ROWS_OF_A_PART = 1 << 16
+"""Rows of a file of vectors in parts: some MB."""
 
 
 def export(run: str | Path | Recommender, target: str | Path) -> Path:
@@ -51,6 +56,54 @@ def export(run: str | Path | Recommender, target: str | Path) -> Path:
     users = recommender.users, recommender.user_embeddings
     items = recommender.items, recommender.item_embeddings
     return write_tables(target, {"user": users, "item": items})
+
+
+def export_parts(
+    run: str | Path | Recommender,
+    folder: Path,
+    about: Mapping[str, Any],
+    meter: Meter | None = None,
+) -> int:
+    """Writes final embeddings and external ids as Parquet files of :data:`ROWS_OF_A_PART` rows.
+
+    The rows are those of :func:`export` with ``.parquet``, in the same order; ``parts.json`` says
+    how many each file has. A call that was killed makes, when it is repeated, the parts that are
+    missing, with the same bytes.
+
+    Args:
+        run: a run directory, or a recommender.
+        folder: new, empty, or what a killed call left.
+        about: what tells this run from others, a JSON value.
+        meter: receives progress.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        InputError: as :func:`export`, or the folder holds anything else.
+        OSError: the disk refused.
+    """
+    recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
+    _check_scorer(recommender)
+    users = recommender.users, recommender.user_embeddings
+    items = recommender.items, recommender.item_embeddings
+    tables = {"user": users, "item": items}
+    dtype = _id_type(tables)
+    parts = [
+        (kind, slice(at, at + ROWS_OF_A_PART))
+        for kind, (ids, _) in tables.items()
+        for at in range(0, len(ids), ROWS_OF_A_PART)
+    ]
+    sizes = [len(range(*here.indices(len(tables[kind][0])))) for kind, here in parts]
+
+    def make(part: int) -> pl.DataFrame:
+        kind, here = parts[part]
+        ids, table = tables[kind]
+        return _vector_frame(kind, ids.ids[here], table[here], dtype)
+
+    made = {"table": "vectors", **about, "users": len(users[0]), "items": len(items[0])}
+    made |= {"dim": users[1].shape[1], "rows_of_a_part": ROWS_OF_A_PART}
+    return write_parts(folder, made, sizes, make, meter or SilentMeter(), "rows")
 
 
 def is_exportable(scorer: Scorer) -> bool:
@@ -132,19 +185,25 @@ def _write_safetensors(tables: Tables, path: Path) -> None:
 
 
 def _write_parquet(tables: Tables, path: Path) -> None:
-    all_integer = all(ids.ids.dtype == pl.Int64 for ids, _ in tables.values())
-    dtype = pl.Int64 if all_integer else pl.String
-    frames = [
-        pl.DataFrame(
-            {
-                "kind": pl.repeat(kind, len(ids), eager=True),
-                "id": ids.ids.cast(dtype),
-                "embedding": pl.Series(table).cast(pl.List(pl.Float32)),
-            }
-        )
-        for kind, (ids, table) in tables.items()
-    ]
+    dtype = _id_type(tables)
+    frames = [_vector_frame(kind, ids.ids, table, dtype) for kind, (ids, table) in tables.items()]
     pl.concat(frames).write_parquet(path)
+
+
+def _id_type(tables: Tables) -> Any:
+    """Integers where the ids of both kinds are."""
+    all_integer = all(ids.ids.dtype == pl.Int64 for ids, _ in tables.values())
+    return pl.Int64 if all_integer else pl.String
+
+
+def _vector_frame(kind: str, ids: pl.Series, table: np.ndarray, dtype: Any) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "kind": pl.repeat(kind, len(ids), eager=True),
+            "id": ids.cast(dtype),
+            "embedding": pl.Series(table).cast(pl.List(pl.Float32)),
+        }
+    )
 
 
 _WRITERS = {".npz": _write_npz, ".safetensors": _write_safetensors, ".parquet": _write_parquet}

@@ -22,6 +22,8 @@ class Optimization(Checked):
     Attributes:
         epochs: epochs at most; an epoch draws as many rows as there are training interactions.
         batch_size: rows B of a mini-batch.
+        accumulate: mini-batches whose gradients are averaged for one update of the parameters; each
+            draws negatives of its own. What the last ones of a run leave unfinished is not applied.
         sampling: ``interactions`` takes each training interaction once an epoch, shuffled;
             ``users`` draws users uniformly with replacement and one positive for each.
         learning_rate: Adam's, at the start of the schedule.
@@ -34,6 +36,7 @@ class Optimization(Checked):
 
     epochs: int = setting(100, whole(1))
     batch_size: int = setting(2048, whole(1))
+    accumulate: int = setting(1, whole(1))
     sampling: Sampling = setting("interactions", one_of(Sampling))
     learning_rate: float = setting(5e-3, POSITIVE)
     schedule: Schedule = setting("constant", one_of(Schedule))
@@ -96,6 +99,9 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015, with optax's defaults) under the named schedule.
 
+    Where the gradients of A mini-batches are averaged, the schedule still goes by mini-batches:
+    update u takes the rate of mini-batch A·u.
+
     Args:
         optimization: the settings.
         steps_per_epoch: ⌈E / B⌉.
@@ -103,4 +109,6 @@ def make_optimizer(
     """
     rate = optimization.learning_rate if rate is None else rate
     relative = relative_schedule(optimization, steps_per_epoch)
-    return optax.adam(lambda count: rate * relative(count))
+    every = optimization.accumulate
+    adam = optax.adam(lambda count: rate * relative(every * count))
+    return adam if every == 1 else optax.MultiSteps(adam, every).gradient_transformation()

@@ -18,9 +18,9 @@ from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.heads import Inner, Score
 from lightgcn_jax.models.model import Model, Nodes
 from lightgcn_jax.sharding.layout import Layout
-from lightgcn_jax.sharding.storage import Sharded
 from lightgcn_jax.training.losses import BPR, Loss
 from lightgcn_jax.training.optimizer import Optimization
+from lightgcn_jax.training.own_rows import ShardedByRows
 from lightgcn_jax.training.samplers import (
     NegativeSampler,
     SharedNegatives,
@@ -179,7 +179,8 @@ class StepInputs(NamedTuple):
             InputError: the model reads something of the graph that cannot be shared out.
         """
         if layout is not None and isinstance(backend, str):
-            backend = Sharded(layout, choose_backend(backend, num_entries=2 * graph.num_edges).name)
+            kernel = choose_backend(backend, num_entries=2 * graph.num_edges).name
+            backend = ShardedByRows(layout, kernel)
         operator = strategies.model.operator_of(graph, backend)
         if layout is not None:
             operator = _laid_out(operator, layout)
@@ -252,7 +253,8 @@ class StepCost(NamedTuple):
             user = edges / max(1, (degrees > 0).sum())
         entries = batch_size * (user + positive_degree(graph))
         entries += read * sampler.expected_degree(graph)
-        tables = (9 + 2 * model.layers) * nodes * width
+        # One more where gradients are accumulated.
+        tables = (9 + 2 * model.layers + (optimization.accumulate > 1)) * nodes * width
         batch = 3 * batch_size * per_row + 3 * (2 * batch_size + read) * width
         moved = (4 * model.layers * edges + 12 * nodes) * 4 * width
         # A model or a score of one's own may have no such fields.

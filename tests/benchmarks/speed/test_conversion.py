@@ -37,7 +37,7 @@ def report_of(monkeypatch, entries, status=0, options=()):
             found["seconds"] = next(seconds[name])
         if name == "bucketed":
             found["slots_per_entry"] = 1.1
-        return Finished(status if name == "bcoo" else 0, 40.0, 2.5, json.dumps(found), "")
+        return Finished(status if name == "bcoo" else 0, 40.0, 30.0, 2.5, json.dumps(found), "")
 
     monkeypatch.setattr(conversion, "_child", child)
     parser = argparse.ArgumentParser()

@@ -20,9 +20,14 @@ from lightgcn_jax.data import (
     read_interactions,
     temporal_split,
 )
+from lightgcn_jax.data.pairs import MappedPairs, merge_pairs
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation.parts import evaluation_sets
+from lightgcn_jax.evaluation.seen import SeenRows
 from lightgcn_jax.graph.bipartite import BipartiteGraph, training_graph
-from lightgcn_jax.prepared import Preparation, open_prepared, preparation, prepare
+from lightgcn_jax.prepared import Preparation, arranged, open_prepared, preparation, prepare
+from lightgcn_jax.sharding import balanced
+from lightgcn_jax.sharding.balance import unevenness
 from lightgcn_jax.sums import verified
 from tests.mutations import harmed, refused
 from tests.stopped import contents
@@ -327,3 +332,40 @@ def test_what_was_left_damaged_is_refused_or_gone_on_with(tmp_path):
                 prepare(plan, out)
         shutil.rmtree(out)
     assert refusals
+
+
+def test_rows_are_dealt_out_for_shards_and_seen_items_are_read_by_shard(tmp_path, monkeypatch):
+    """Of train only the rows of the items that are asked for."""
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            name: (n * rng.random(3_000) ** 2).astype(int)
+            for name, n in (("user", 300), ("item", 90))
+        }
+    )
+    source = written(tmp_path / "log", frame)
+    monkeypatch.setattr(arranged, "PARTS_DEALT", 4)
+    prepare(Preparation((source,), ordering="dealt"), tmp_path / "out")
+    split = open_prepared(tmp_path / "out").split
+    graph = training_graph(split)
+    # On a CPU the device reads the file where it is mapped.
+    at = split.train.by_user.columns.ctypes.data
+    assert np.asarray(graph.items_of_user.columns).ctypes.data == at
+    degrees = graph.items_of_user.lengths()
+    assert unevenness(np.asarray(degrees), 4) < 1.1 < unevenness(np.sort(degrees)[::-1], 4)
+    assert balanced(split, 4) is split
+    expected = evaluation_sets(dataclasses.replace(split, train=merge_pairs(split.train))).known
+    train, seen = split.train, evaluation_sets(split).left_out("test")
+    items = np.asarray(expected.columns)
+    users = np.repeat(np.arange(len(split.users)), np.diff(expected.offsets))
+    for start, stop in ((0, 30), (30, 60), (60, 90)):
+        columns = np.full(len(train), -7, np.int32)
+        here = slice(*train.by_item.offsets[[start, stop]])
+        columns[here] = train.by_item.columns[here]
+        other = train.by_item._replace(columns=columns)
+        own = MappedPairs(train.by_user, other, train.ordering)
+        found = SeenRows(own, split.valid, len(split.users)).of_items(start, stop)
+        inside = (items >= start) & (items < stop)
+        np.testing.assert_array_equal(found, [users[inside], items[inside]])
+    np.testing.assert_array_equal(seen.offsets, expected.offsets)
+    assert seen.longest == expected.longest

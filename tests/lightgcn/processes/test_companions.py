@@ -81,6 +81,19 @@ def test_two_processes_train_the_run_of_one(log, alone, tmp_path):
     assert not [one for one in tmp_path.iterdir() if one.name.endswith(".tmp")]
 
 
+def test_two_processes_train_a_prepared_folder_as_one_does(log, tmp_path):
+    """Rows are dealt out for meshes, so each process reads its own rows of them."""
+    from lightgcn_jax.cli.program import main
+
+    prepared, runs = str(tmp_path / "prepared"), (tmp_path / "one", tmp_path / "two")
+    assert main(["data", "prepare", str(log), "--out", prepared, "--ordering", "dealt"]) == 0
+    arguments = "--data", prepared, *FEW, *EPOCHS, "--out"
+    assert main(["train", *arguments, str(runs[0]), "--quiet"]) == 0
+    ended = together(tmp_path, 2, *arguments, str(runs[1]))
+    assert_first_speaks(ended, 0, "best so far")
+    assert_same(runs[1], runs[0])
+
+
 def test_four_processes_with_two_devices_each_do_too(log, alone, tmp_path):
     run = tmp_path / "run"
     arguments = "--data", str(log), *FEW, *EPOCHS, "--out", str(run), "--mesh", "data=2,model=4"
@@ -98,6 +111,10 @@ def test_a_lost_process_ends_all_and_any_number_goes_on(lost, log, tmp_path):
         wait_for(lambda: len([*(run / "checkpoints").glob("step-*")]) == 2, "no checkpoint")
         processes[lost].kill()
         ended = endings(tmp_path, processes, seconds=300)
+    # Both have written: a chunk of users each.
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        chunks = {path.name for path in checkpoint.glob("shards/*.users/c/0/*")}
+        assert chunks == {"0", "1"}
     left = ended[1 - lost]
     assert left.status not in (0, -signal.SIGKILL)
     [line] = [line for line in left.err.splitlines() if line.startswith("error")]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import importlib
 import json
 
 import jax
@@ -16,7 +17,12 @@ from lightgcn_jax.evaluation import InnerProduct
 from lightgcn_jax.graph import csr_rows
 from lightgcn_jax.models.heads import MLP, HeadScorer
 from lightgcn_jax.serving import EXPORT_SUFFIXES, Recommender, export
+from lightgcn_jax.serving.export import export_parts
+from lightgcn_jax.sums import verified
+from tests.stopped import contents
 
+# The package gives the function the name of its module.
+exporting = importlib.import_module("lightgcn_jax.serving.export")
 USER_IDS, ITEM_IDS = ["Zoë", "a b", "c"], [7, 2, 2**40]
 USERS = np.array([[1, 0.5], [0, 1], [-1, 1]], np.float32)
 ITEMS = np.array([[1, 0], [2, 0.25], [0, 3]], np.float32)
@@ -53,6 +59,27 @@ def test_parquet(recommender, tmp_path):
     assert frame["kind"].to_list() == ["user"] * 3 + ["item"] * 3
     assert frame["id"].to_list() == [*USER_IDS, *map(str, ITEM_IDS)]
     np.testing.assert_array_equal(frame["embedding"].to_list(), np.concatenate([USERS, ITEMS]))
+
+
+def test_vectors_in_parts_are_the_table_and_go_on_after_a_kill(recommender, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "ROWS_OF_A_PART", 2)
+    out, about = tmp_path / "parts", {"run": "r"}
+    assert export_parts(recommender, out, about) == 6
+    assert [len(pl.read_parquet(one)) for one in sorted(out.glob("part-*"))] == [2, 1, 2, 1]
+    whole = pl.read_parquet(export(recommender, tmp_path / "e.parquet"))
+    assert pl.read_parquet(out / "part-*.parquet").equals(whole)
+    assert set(verified(out).values()) == {"ok"}
+    before = contents(out)
+    # As a kill in the middle leaves it.
+    manifest = json.loads((out / "parts.json").read_text())
+    state = {name: one for name, one in manifest.items() if name != "rows"}
+    (out / ".state.json").write_text(json.dumps(state))
+    for name in ("parts.json", "sums.json", "part-00002.parquet"):
+        (out / name).unlink()
+    with pytest.raises(InputError, match="a table of other run was broken off here"):
+        export_parts(recommender, out, {"run": "other"})
+    assert export_parts(recommender, out, about) == 6
+    assert contents(out) == before
 
 
 def test_parquet_keeps_integers_where_all_ids_are(recommender, tmp_path):

@@ -40,6 +40,7 @@ OF_KIND = {
     "popularity_power": AT_LEAST_0, "epochs": COUNTS, "batch_size": COUNTS,
     "learning_rate": POSITIVE, "schedule_epochs": st.just(0) | st.integers(9, 99),
     "warmup_epochs": AT_LEAST_0, "l2": AT_LEAST_0, "evaluate_every": COUNTS, "patience": SIZES,
+    "accumulate": COUNTS,
     "ks": st.lists(COUNTS, min_size=1, unique=True).map(tuple), "seed": SIZES, "seeds": COUNTS,
     "polynomial_degree": COUNTS, "flatness": AT_LEAST_0, "sharpening": AT_LEAST_0,
     "low_pass_rank": SIZES, "low_pass_gain": AT_LEAST_0, "item_power": ANY, "low_pass_power": ANY,

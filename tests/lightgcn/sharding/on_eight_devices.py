@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 
 # Beside what the suite sets for all of its processes.
@@ -19,12 +20,14 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lightgcn_jax import fit, resume
 from lightgcn_jax.cli.program import main
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.diffusion import diffuse, diffusion_operator
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, block, rank
 from lightgcn_jax.evaluation.sharded import ShardedTables
 from lightgcn_jax.graph import training_graph
@@ -36,7 +39,10 @@ from lightgcn_jax.planning.program import step_arguments
 from lightgcn_jax.planning.workload import Workload
 from lightgcn_jax.roofline.collectives import read_collectives
 from lightgcn_jax.runs import SilentReporter
+from lightgcn_jax.runs.checkpoint import find_damage
+from lightgcn_jax.runs.mesh_checkpoint import load_together, save_together
 from lightgcn_jax.runs.progress import Progress, TrainArrays
+from lightgcn_jax.runs.shard_files import SHARDS
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings import from_flat
 from lightgcn_jax.sharding import Layout, Sharded, ShardSizes, mesh_of
@@ -237,6 +243,43 @@ def received(text, steps):
     return {"known": known, "kinds": kinds, "exchanged": exchanged}
 
 
+def checkpoints(folder):
+    """Arrays written on one mesh and read on others: which of them came otherwise, or damaged."""
+    rng, adam = np.random.default_rng(0), optax.adam(0.1)
+    tables = {"table": jnp.asarray(rng.normal(size=(1, 121 + 83, 8)), jnp.float32)}
+    whole = {"params": tables, "opt": adam.init(tables), "alphas": jnp.arange(4.0)}
+    whole["opt"][0].mu["table"] = tables["table"] ** 2
+    meshes = ("model=8", "data=4,model=2", None)
+    layouts = {mesh: mesh and Layout(121, 83, mesh_of(mesh)) for mesh in meshes}
+    found, run = {}, folder / "checkpoints"
+    for at, written in enumerate(meshes[:2]):
+        layout = layouts[written]
+        save_together(run, at, layout.put(whole), {"at": at}, layout)
+        for mesh, other in layouts.items():
+            read = load_together(run, whole, other)
+            taken = read.arrays if other is None else other.take(read.arrays)
+            same = jax.tree.map(np.array_equal, whole, taken)
+            same = all(jax.tree.leaves(same)) and read.progress == {"at": at}
+            places = other is None or jax.tree.map(
+                lambda leaf, described: leaf.sharding == described.sharding,
+                read.arrays, other.described(whole),
+            )  # fmt: skip
+            found[f"{written} to {mesh}"] = same and all(jax.tree.leaves(places))
+    found["whole"] = find_damage(run / "step-000000000001")
+    found["names"] = sorted(path.name for path in run.iterdir())
+    try:
+        load_together(run, whole | {"alphas": jnp.arange(5.0)}, layouts["model=8"])
+    except InputError as error:
+        found["others"] = str(error)
+    file = run / "step-000000000001" / SHARDS / "00004.users" / "c" / "0" / "1" / "0"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found["fallen back to"] = load_together(run, whole, layouts["model=8"]).progress
+    found["said"] = [str(one.message) for one in said]
+    return found
+
+
 class Killed(SilentReporter):
     """Breaks off after the second epoch."""
 
@@ -282,6 +325,7 @@ if __name__ == "__main__":
             "rankings": rankings,
             "lightgcn": lambda: differences(("data=2,model=4",), layers=2),
             "program": program,
+            "checkpoints": lambda: checkpoints(folder),
             "gone on": lambda: gone_on(folder),
             "command": lambda: command(folder),
             "every model": lambda: {

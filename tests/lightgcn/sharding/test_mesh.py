@@ -29,7 +29,7 @@ def on_eight_devices(folder, *names):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mesh")
-    return on_eight_devices(folder, "applications", "lightgcn", "program")
+    return on_eight_devices(folder, "applications", "lightgcn", "program", "checkpoints")
 
 
 def test_an_application_and_its_derivative_are_those_of_the_dense_matrix(found):
@@ -72,6 +72,18 @@ def test_a_plan_describes_the_arrays_and_the_traffic_of_the_step(found):
     rows_of_batch = (2 * 256 + 16) * 8 * 4
     assert 0 <= sum(kinds.values()) - sum(planned.values()) < 4 * rows_of_batch
     assert kinds.keys() <= {"all-to-all", "all-reduce", "all-gather", "collective-permute"}
+
+
+def test_checkpoints_of_a_mesh_are_read_on_any_other_and_damage_is_told(found):
+    found = dict(found["checkpoints"])
+    assert found.pop("whole") is None
+    assert found.pop("names") == ["step-000000000000", "step-000000000001"]
+    assert "['alphas'] float32[5], got ['alphas'] float32[4]" in found.pop("others")
+    assert found.pop("fallen back to") == {"at": 0}
+    [said] = found.pop("said")
+    assert "damaged checkpoint passed over (shards/00004.users/c/0/1/0 has other bytes" in said
+    assert len(found) == 6
+    assert all(found.values()), found
 
 
 @pytest.mark.slow

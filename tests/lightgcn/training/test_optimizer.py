@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from lightgcn_jax.training import Optimization, make_optimizer
@@ -49,3 +50,18 @@ def test_the_rate_of_adam_may_be_traced():
     expected = own.update(gradient, own.init(gradient))[0]
     np.testing.assert_allclose(updates(0.5), expected, rtol=1e-6)
     np.testing.assert_allclose(updates(1.0), 2 * expected, rtol=1e-6)
+
+
+def test_accumulated_gradients_are_averaged_and_the_schedule_goes_by_mini_batches():
+    """Two by two: Adam on the means, at the rates of mini-batches 0 and 2 of four."""
+    gradients = jnp.array([[1.0, -2.0], [3.0, 4.0], [0.5, 0.5], [-1.5, 2.5]])
+    optimization = Optimization(epochs=1, learning_rate=0.5, schedule="linear", accumulate=2)
+    found = make_optimizer(optimization, 4)
+    by_hand = optax.adam(lambda count: jnp.array([0.5, 0.25])[count])
+    state, expected_state = found.init(gradients[0]), by_hand.init(gradients[0])
+    for pair in gradients.reshape(2, 2, 2):
+        first, state = found.update(pair[0], state)
+        assert not first.any()
+        second, state = found.update(pair[1], state)
+        expected, expected_state = by_hand.update(pair.mean(axis=0), expected_state)
+        np.testing.assert_allclose(second, expected, rtol=1e-6)
