@@ -285,7 +285,7 @@ def means_of(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[s
         lines: one for each data set, draw and model.
 
     Returns:
-        ``full``; where there is a fold-in ``folded`` and ``seconds``, and of filters ``as_trained``.
+        ``full``; where there is a fold-in ``folded`` and ``seconds``; of filters ``as_trained``.
     """
     means = {}
     for key in dict.fromkeys((line["dataset"], line["name"]) for line in lines):
