@@ -260,7 +260,7 @@ def judged(world: World, config: Config) -> tuple[dict[str, list[float]], dict[s
     if isinstance(folding.scorer, FilterScorer):
         histories = histories_of([np.sort(folding.items.rows(items)) for items in lists])
         as_trained = folding.scorer.of_histories(histories, is_trained=True)
-        best = rank(as_trained, range(len(lists)), _CUT_OFF, seen=histories).items
+        best = rank(as_trained, np.arange(len(lists)), _CUT_OFF, seen=histories).items
         recalls["as_trained"] = recall(map(folding.items.external, best), hidden)
     return recalls, seconds
 

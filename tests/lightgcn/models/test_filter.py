@@ -178,12 +178,12 @@ def test_responses_are_their_functions():
     np.testing.assert_allclose(plateau + plateau[::-1], 1, atol=1e-12)
 
 
-def test_people_who_were_never_seen_are_scored_as_known_ones():
+def test_rows_of_trained_users_are_scored_as_the_users_are():
     for settings in ({"response": "bspm"}, {"response": "chebycf", "low_pass_power": 0.5}):
         model = fitted(low_pass_rank=3, **settings)
         histories = csr_rows(*np.nonzero(R[::-1]), NUM_USERS)
         with jax.enable_x64(True):
-            new = model.of_histories(histories)
+            new = model.of_histories(histories, is_trained=True)
         np.testing.assert_allclose(scores_of(new), scores_of(model)[:, ::-1], atol=1e-12)
         # Weights too: the filter is linear.
         with jax.enable_x64(True):

@@ -94,25 +94,12 @@ def test_the_low_pass_filter_keeps_what_it_kept_and_the_new_row_but_for_the_weak
         np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
-def test_many_users_more_like_one_change_little_but_the_first_counts():
-    """A row that V holds already is kept as it is: nothing of it is spread over other items."""
-    model = fitted(graph_of(*PAIRS), response="gfcf", low_pass_rank=NUM_USERS - 1, item_power=0)
-    known = newcomers(model, R[2:3])
-    with_row = newcomers(model, R[2:3], is_trained=True)
-    assert np.abs(known - with_row).max() > 1e-3
-
-
-def test_parts_of_a_row_add_up_and_trained_rows_are_scored_as_they_were():
-    for settings in ({"response": "bspm"}, {"response": "chebycf"}):
-        model = fitted(graph_of(*PAIRS), low_pass_rank=3, **settings)
-        whole = ROWS[2]
-        parts = np.diag(whole)[whole > 0]
-        found = newcomers(model, parts, whole=histories(np.tile(whole, (len(parts), 1))))
-        np.testing.assert_allclose(found.sum(axis=0), newcomers(model)[2], atol=1e-9)
-        known = newcomers(model, R, is_trained=True)
-        with jax.enable_x64(True):
-            users = np.asarray(scores(model, jnp.arange(NUM_USERS, dtype=jnp.int32))).T
-        np.testing.assert_allclose(known, users, atol=1e-12)
+def test_parts_of_a_row_add_up():
+    model = fitted(graph_of(*PAIRS), response="bspm", low_pass_rank=3)
+    whole = ROWS[2]
+    parts = np.diag(whole)[whole > 0]
+    found = newcomers(model, parts, whole=histories(np.tile(whole, (len(parts), 1))))
+    np.testing.assert_allclose(found.sum(axis=0), newcomers(model)[2], atol=1e-9)
 
 
 def test_float32_is_close_and_every_model_is_finite():
