@@ -197,7 +197,7 @@ def contenders_of(
 
 
 def _folding(world: World, liked: Mapping[int, _Batches]) -> tuple[Making, dict[int, _Batches]]:
-    """What makes lists a vector, and the lists by its rows; of mapped items only theirs are read."""
+    """What makes vectors of lists, and the lists by its rows; of mapped items these alone."""
     items, lists = world.items, dict(liked)
     if isinstance(items, np.memmap):
         every = [one for own in lists.values() for asked in own for one in asked]
