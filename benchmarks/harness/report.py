@@ -178,6 +178,27 @@ def ratio_of_medians(over: Sequence[float], under: Sequence[float], seed: int = 
     return Ratio(value, (float(low), float(high)))
 
 
+def ratio_of_means(over: Sequence[float], under: Sequence[float], seed: int = 0) -> Ratio:
+    """mean(over) / mean(under) of pairs, with a bootstrap interval of 95 % that draws whole pairs.
+
+    Args:
+        over: values of the numerator.
+        under: values of the denominator, as many.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The ratio and its interval.
+    """
+    tops, bottoms = np.asarray(over), np.asarray(under)
+    value = float(tops.mean() / bottoms.mean())
+    if len(tops) < 2:
+        return Ratio(value, None)
+    drawn = np.random.default_rng(seed).integers(0, len(tops), (_RESAMPLES, len(tops)))
+    ratios = tops[drawn].mean(axis=1) / bottoms[drawn].mean(axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Ratio(value, (float(low), float(high)))
+
+
 def ratio_claim(
     name: str,
     over: Sequence[float],

@@ -3,8 +3,10 @@
 Vectors are made: items lie around centres and differ in length, users lie around the same centres.
 The largest catalogue stays on the disk, mapped. Beside ours, in the same rounds, stand the product
 of queries and items alone, in blocks as large as ranking takes them, and NumPy's product and
-partition. A new user has twenty items; their vector is made of these first. What one request takes
-is the time of its batch; requests a second are those of whole batches, one after another.
+partition. A new user has twenty items; their vector is made of these first, which of a mapped
+catalogue were read from the disk before. What one request takes is the time of its batch; requests
+a second are those of whole batches, one after another. The peak of memory counts the pages of the
+mapped file that the system holds.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +41,8 @@ _ROWS_AT_ONCE = 1 << 20
 _MOST_SAMPLES, _LEAST_SAMPLES = 300, 3
 # NumPy's partition of so many scores for a batch takes longer than all else together.
 _MOST_SCORES_OF_NUMPY = 300_000_000
+
+_Batches = list[list[np.ndarray]]
 
 
 class World(NamedTuple):
@@ -102,6 +107,7 @@ def run(args: argparse.Namespace) -> Report:
             note(f"{size:,} items: recall@{_K} {about['recall']:.4f}; requests")
             measured = in_turn(contenders, args.seconds)
             samples |= {f"{size:,}, {name}": own for name, own in measured.items()}
+            about["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
             del contenders, world
             gc.collect()
     return Report(
@@ -168,34 +174,44 @@ def contenders_of(
     about = {"recall": near.measured.recall, "seconds": seconds, "index": repr(near)}
     if not is_mapped:
         check(exact, items, users)
-    folding = None if is_mapped else _folding(world)
+    liked = {batch: _liked(len(items), batch) for batch in batches}
+    folding, liked = _folding(world, liked)
     contenders: dict[str, Callable[[], object]] = {}
     for batch in batches:
         blocks = itertools.cycle(users.reshape(-1, batch, _DIM) if batch > 1 else users[:, None])
-        lists = itertools.cycle(_liked(len(items), batch))
+        lists = itertools.cycle(liked[batch])
         named = {
             "product alone": _product(items, batch, is_mapped),
             "known, exact": lambda blocks=blocks: exact.search(next(blocks), _K),
             "known, approximate": lambda blocks=blocks: near.search(next(blocks), _K),
+            "fold-in": lambda lists=lists: folding.vectors(next(lists)),
         }
         if batch * len(items) <= _MOST_SCORES_OF_NUMPY and not is_mapped:
             named["NumPy"] = lambda blocks=blocks: by_numpy(items, next(blocks))
-        if folding is not None:
-            named["fold-in"] = lambda lists=lists: folding.vectors(next(lists))
-            for kind, index in (("exact", exact), ("approximate", near)):
-                named[f"new, {kind}"] = lambda lists=lists, index=index: index.search(
-                    folding.vectors(next(lists)), _K
-                )
+        for kind, index in (("exact", exact), ("approximate", near)):
+            named[f"new, {kind}"] = lambda lists=lists, index=index: index.search(
+                folding.vectors(next(lists)), _K
+            )
         contenders |= {f"batch {batch}: {name}": call for name, call in named.items()}
     return contenders, about
 
 
-def _folding(world: World) -> Making:
-    tables = InnerProduct(jnp.asarray(world.users), jnp.asarray(world.items))
-    return fold_in_of(tables, None).users
+def _folding(world: World, liked: Mapping[int, _Batches]) -> tuple[Making, dict[int, _Batches]]:
+    """What makes vectors of lists, and the lists by its rows; of mapped items these alone."""
+    items, lists = world.items, dict(liked)
+    if isinstance(items, np.memmap):
+        every = [one for own in lists.values() for asked in own for one in asked]
+        rows = np.unique(np.concatenate(every))
+        items = np.asarray(items[rows])
+        lists = {
+            batch: [[np.searchsorted(rows, one).astype(np.int32) for one in asked] for asked in own]
+            for batch, own in lists.items()
+        }
+    tables = InnerProduct(jnp.asarray(world.users), jnp.asarray(items))
+    return fold_in_of(tables, None).users, lists
 
 
-def _liked(items: int, batch: int) -> list[list[np.ndarray]]:
+def _liked(items: int, batch: int) -> _Batches:
     random = np.random.default_rng(1)
     return [
         [random.integers(items, size=_LIKED).astype(np.int32) for _ in range(batch)]

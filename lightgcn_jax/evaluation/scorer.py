@@ -56,13 +56,18 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class FromHistories(Protocol):
-    """A model that scores people who were never seen, from their items."""
+    """A model that scores a list of items, as that of somebody who was never seen."""
 
-    def of_histories(self, histories: CsrRows) -> Scorer:
+    def of_histories(
+        self, histories: CsrRows, whole: CsrRows | None = None, is_trained: bool = False
+    ) -> Scorer:
         """A scorer of the same items for people who were never seen.
 
         Args:
             histories: a row of items for each; they are the queries.
+            whole: a row for each, all that they have, where `histories` holds parts of it: the
+                scores of parts add up to the score of the whole. None where they are whole.
+            is_trained: the rows belong to users whom training knows.
         """
         ...
 

@@ -33,7 +33,7 @@ class MeanOfItems:
             histories: the items of each user.
         """
         unit = _unit(np.asarray(vectors, np.float32))
-        return cls(jax.device_put(_means(unit, histories)), jax.device_put(unit))
+        return cls(jax.device_put(_unit(_sums(unit, histories))), jax.device_put(unit))
 
     @property
     def num_queries(self) -> int:
@@ -71,24 +71,36 @@ class MeanOfItems:
         """
         return (self.means[rows] * self.vectors[items]).sum(axis=1)
 
-    def of_histories(self, histories: CsrRows) -> MeanOfItems:
+    def of_histories(
+        self, histories: CsrRows, whole: CsrRows | None = None, is_trained: bool = False
+    ) -> MeanOfItems:
         """The same for people who were never seen.
 
         Args:
             histories: a row of items for each.
+            whole: a row for each, all that they have: its sum then gives the length.
+            is_trained: not used; nobody is trained.
         """
-        means = _means(np.asarray(self.vectors), histories)
-        return MeanOfItems(jax.device_put(means), self.vectors)
+        del is_trained
+        vectors = np.asarray(self.vectors)
+        sums = _sums(vectors, histories)
+        lengths = _lengths(sums if whole is None else _sums(vectors, whole))
+        return MeanOfItems(jax.device_put(sums / lengths), self.vectors)
 
 
-def _means(vectors: np.ndarray, histories: CsrRows) -> np.ndarray:
+def _sums(vectors: np.ndarray, histories: CsrRows) -> np.ndarray:
     offsets = np.asarray(histories.offsets)
     columns = np.asarray(histories.columns)[: offsets[-1]]
     shape = histories.num_rows, len(vectors)
     taken = scipy.sparse.csr_array((np.ones(len(columns), np.float32), columns, offsets), shape)
-    return _unit(taken @ vectors)
+    return taken @ vectors
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / _lengths(vectors)
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """1 in the place of 0."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    return np.where(lengths > 0, lengths, 1)

@@ -1,7 +1,8 @@
 """Trained models as values with init and apply, closed forms with fit, and how vectors score."""
 
 from lightgcn_jax.models.closed_form import ClosedForm
-from lightgcn_jax.models.filter import Filter, FilterScorer
+from lightgcn_jax.models.filter import Filter
+from lightgcn_jax.models.filter_scorer import FilterScorer
 from lightgcn_jax.models.gcn import GCN
 from lightgcn_jax.models.gfcf import GfCf, GfCfScorer
 from lightgcn_jax.models.gnn import GNN

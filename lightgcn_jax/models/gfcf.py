@@ -14,7 +14,8 @@ from lightgcn_jax.diffusion.operator import Operator, interaction_operator
 from lightgcn_jax.fields import at_least, setting, whole
 from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.closed_form import Tensors
-from lightgcn_jax.models.filter import FilterScorer, filter_of
+from lightgcn_jax.models.filter import filter_of
+from lightgcn_jax.models.filter_scorer import FilterScorer
 from lightgcn_jax.models.responses import gfcf
 from lightgcn_jax.models.spectral import SvdModel
 

@@ -215,15 +215,20 @@ class ItemCfScorer(ItemCosines):
 
         return fold_rows(self.items_of_user, rows, width, add, jnp.zeros(len(rows), jnp.float32))
 
-    def of_histories(self, histories: CsrRows) -> ItemCfScorer:
-        """The same sums for people who were never seen.
+    def of_histories(
+        self, histories: CsrRows, whole: CsrRows | None = None, is_trained: bool = False
+    ) -> ItemCfScorer:
+        """The same sums for people who were never seen: they change no cosine.
 
         Args:
             histories: a row of items for each.
+            whole: not used; parts of a sum add up.
+            is_trained: not used.
 
         Returns:
             A scorer whose queries are the rows.
         """
+        del whole, is_trained
         return dataclasses.replace(self, items_of_user=histories)
 
     def item_similarity(self) -> ItemCosines:

@@ -1,9 +1,10 @@
 """Which of somebody's items speak for an item, in numbers that are exact where the model is linear.
 
-A closed form that scores a row of interactions (`filter`, `gfcf`, `itemcf`) is linear in it: the
-score of an item is the sum over somebody's items of what the item scores for a row of that one
-alone. So is the folded-in vector of LightGCN and SGC: Σ_j n^p m_j W, and with it the inner product.
-Of other models with vectors nothing adds up; they give the cosine of the two items' vectors.
+A closed form that scores a row of interactions (`filter`, `gfcf`, `itemcf`) is linear in it, once
+the graph is fixed, with the newcomer in it or not: the score of an item is the sum over somebody's
+items of what the item scores for a row of that one alone. So is the folded-in vector of LightGCN
+and SGC: Σ_j n^p m_j W, and with it the inner product. Of other models with vectors nothing adds up;
+they give the cosine of the two items' vectors.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def reasons(
     """
     scorer = recommender.scorer
     if isinstance(scorer, FromHistories):
-        values = _shares(scorer, given, items) * _weights(recommender, given, user)[:, None]
-        return Reasons(values, True, _SHARE)
+        values = _shares(scorer, given, items, user is not None)
+        return Reasons(values * _weights(recommender, given, user)[:, None], True, _SHARE)
     if type(scorer) is InnerProduct:
         values = _folded_shares(recommender, scorer, given, items)
         if values is not None:
@@ -81,13 +82,15 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def _shares(scorer: FromHistories, given: np.ndarray, items: np.ndarray) -> np.ndarray:
+def _shares(
+    scorer: FromHistories, given: np.ndarray, items: np.ndarray, is_trained: bool
+) -> np.ndarray:
     """What each item of a row alone makes of the others' scores."""
-    parts = []
+    parts, whole = [], histories_of([given] * _AT_ONCE)
     for start in range(0, len(given), _AT_ONCE):
         part = given[start : start + _AT_ONCE]
         filled = np.pad(part, (0, _AT_ONCE - len(part)), mode="edge")
-        alone = scorer.of_histories(histories_of([*filled[:, None]], _LENGTH))
+        alone = scorer.of_histories(histories_of([*filled[:, None]], _LENGTH), whole, is_trained)
         table = np.asarray(_all_scores(alone, jnp.arange(_AT_ONCE, dtype=jnp.int32)))
         parts.append(table[items, : len(part)].T)
     return np.concatenate(parts)

@@ -12,6 +12,13 @@ def test_vectors_are_the_same_twice_and_many_lie_in_a_file(tmp_path, monkeypatch
     mapped = serving.made(500, tmp_path)
     assert isinstance(mapped.items, np.memmap)
     assert mapped.items.shape == (500, 64)
+    # A new user of a mapped catalogue has the vector that they have of one in memory.
+    liked = {3: [[np.array([7, 3, 499]), np.array([3]), np.array([8, 0])]]}
+    vectors = [
+        folding.vectors(lists[3][0])
+        for folding, lists in (serving._folding(one, liked) for one in (world, mapped))
+    ]
+    np.testing.assert_allclose(vectors[0], vectors[1], rtol=1e-5)
 
 
 def test_exact_answers_are_numpys(tmp_path):

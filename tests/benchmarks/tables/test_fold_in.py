@@ -3,9 +3,10 @@ import argparse
 import numpy as np
 import pytest
 
+from benchmarks.harness.report import ratio_of_means
 from benchmarks.tables import fold_in
 from lightgcn_jax.data import generate_world
-from lightgcn_jax.models import ItemCf, Popular
+from lightgcn_jax.models import GfCf, Popular
 from lightgcn_jax.settings import ClosedFormConfig
 
 
@@ -33,28 +34,36 @@ def test_newcomers_are_in_no_training_and_halves_are_disjoint(interactions):
 
 
 def test_recall_by_hand():
-    assert fold_in.recall([[1, 2], [3], []], [{1, 5}, {3}, {4}]) == pytest.approx(0.5)
+    assert fold_in.recall([[1, 2], [3], []], [{1, 5}, {3}, {4}]) == [0.5, 1, 0]
 
 
 def test_a_closed_form_of_a_list_has_a_share_and_popularity_none(interactions):
     world = fold_in.world_of(interactions, seed=0)
-    figures = fold_in.judged(world, ClosedFormConfig(ItemCf(), ks=(20,)))
-    assert 0 < figures["folded"] <= 1
-    popular = fold_in.judged(world, ClosedFormConfig(Popular(), ks=(20,)))
-    assert set(popular) == {"full"}
+    config = ClosedFormConfig(GfCf(singular_vectors=4), ks=(20,))
+    recalls, _ = fold_in.judged(world, config)
+    assert {way: len(own) for way, own in recalls.items()} == {
+        "full": 6,
+        "folded": 6,
+        "as_trained": 6,
+    }
+    assert 0 < np.mean(recalls["folded"]) <= 1
+    popular, nothing = fold_in.judged(world, ClosedFormConfig(Popular(), ks=(20,)))
+    assert (set(popular), nothing) == ({"full"}, {})
     lines = [
-        {"dataset": "d", "seed": seed, "name": name} | one
+        {"dataset": "d", "seed": seed, "name": name, "full": seed, "folded": 3.0, "seconds": 1.0}
         for seed in (0, 1)
-        for name, one in (("a", figures), ("b", popular))
+        for name in ("a", "b")
     ]
     means = fold_in.means_of(lines)
-    assert means["d", "a"]["ratio"] == pytest.approx(figures["folded"] / figures["full"])
-    assert "ratio" not in means["d", "b"]
-    assert fold_in.table_of(means).row_count == 2
+    assert means["d", "a"] == {"full": 0.5, "folded": 3.0, "seconds": 1.0}
+    ratio = ratio_of_means([1.0, 2.0], [2.0, 2.0])
+    assert ratio.value == 0.75
+    assert ratio.interval == (0.5, 1.0)
+    assert fold_in.table_of(means, {("d", "a"): ratio}).row_count == 2
 
 
 def test_options():
     parser = argparse.ArgumentParser()
     fold_in.add_options(parser)
-    args = parser.parse_args(["--dataset", "lastfm", "--seeds", "1"])
-    assert (args.dataset, args.seeds) == (["lastfm"], 1)
+    args = parser.parse_args(["--dataset", "lastfm", "--seeds", "1", "--rows", "MF"])
+    assert (args.dataset, args.seeds, args.rows) == (["lastfm"], 1, ["MF"])

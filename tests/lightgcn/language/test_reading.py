@@ -219,6 +219,10 @@ def test_a_user_is_the_mean_of_what_they_took():
     scorer = MeanOfItems.of(vectors, csr_rows(split.train.users, split.train.items, 4))
     assert (np.asarray(scorer.means)[3] == 0).all()
     assert rank(scorer, [1], 4).scores[0, 0] == pytest.approx(1)
+    # Parts of a list add up to it where its length divides them.
+    lists = [csr_rows([0, 1], [0, 1], 2), csr_rows([0, 0, 1, 1], [0, 1, 0, 1], 2)]
+    parts = np.asarray(scorer.of_histories(lists[0], whole=lists[1]).means)
+    np.testing.assert_allclose(parts.sum(axis=0), scorer.means[0], atol=1e-6)
 
 
 def test_texts_that_are_empty_are_not_read():

@@ -6,7 +6,7 @@ from numpy.polynomial import Chebyshev
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph import csr_rows
-from lightgcn_jax.models import Filter, FilterScorer, GfCf, filter
+from lightgcn_jax.models import Filter, FilterScorer, GfCf, filter_scorer
 from lightgcn_jax.models.responses import bspm, chebycf, gfcf, turbo
 from tests.lightgcn.oracles import dense_interactions
 from tests.lightgcn.programs import multiplies_exactly
@@ -178,12 +178,12 @@ def test_responses_are_their_functions():
     np.testing.assert_allclose(plateau + plateau[::-1], 1, atol=1e-12)
 
 
-def test_people_who_were_never_seen_are_scored_as_known_ones():
+def test_rows_of_trained_users_are_scored_as_the_users_are():
     for settings in ({"response": "bspm"}, {"response": "chebycf", "low_pass_power": 0.5}):
         model = fitted(low_pass_rank=3, **settings)
         histories = csr_rows(*np.nonzero(R[::-1]), NUM_USERS)
         with jax.enable_x64(True):
-            new = model.of_histories(histories)
+            new = model.of_histories(histories, is_trained=True)
         np.testing.assert_allclose(scores_of(new), scores_of(model)[:, ::-1], atol=1e-12)
         # Weights too: the filter is linear.
         with jax.enable_x64(True):
@@ -262,7 +262,7 @@ def test_memory_is_what_the_model_says():
         model = Filter(response=response, low_pass_rank=4).rebuilt(tensors, graph, KEY)
         compiled = scores.lower(model, np.zeros(queries, np.int32)).compile()
         # Beside the block: a chunk of interactions and its searches.
-        allowance = 40 * filter._CHUNK
+        allowance = 40 * filter_scorer._CHUNK
         temporary = compiled.memory_analysis().temp_size_in_bytes
         assert temporary <= queries * model.block_bytes_per_query + allowance, response
         assert temporary < num_items * num_items

@@ -9,7 +9,7 @@ from lightgcn_jax.data import given_split, load_dataset
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.graph import BipartiteGraph, csr_rows
-from lightgcn_jax.models import GfCf, GfCfScorer, Spectral, filter
+from lightgcn_jax.models import GfCf, GfCfScorer, Spectral, filter_scorer
 from tests.lightgcn.oracles import dense_interactions
 from tests.lightgcn.programs import multiplies_exactly
 from tests.lightgcn.worlds import NUM_ITEMS, NUM_USERS, graph_of, random_pairs
@@ -121,7 +121,7 @@ def test_memory_is_what_the_model_says():
     model = GfCf().rebuilt(tensors, graph_of(users, items, num_users, num_items), KEY)
     compiled = scores.lower(model, np.zeros(queries, np.int32)).compile()
     # Beside the block: a chunk of interactions and its searches.
-    allowance = 40 * filter._CHUNK
+    allowance = 40 * filter_scorer._CHUNK
     temporary = compiled.memory_analysis().temp_size_in_bytes
     assert temporary <= queries * model.block_bytes_per_query + allowance
     assert temporary < num_items * num_items

@@ -2,10 +2,12 @@
 
 import asyncio
 
+import jax
 import numpy as np
 import pytest
 
-from lightgcn_jax.models import ItemCf
+from lightgcn_jax.graph import BipartiteGraph
+from lightgcn_jax.models import GfCf, ItemCf
 from tests.lightgcn.service.conftest import (
     COLD_ITEM,
     COLD_USER,
@@ -120,16 +122,18 @@ def test_search_finds_titles_that_begin_so_first_and_knows_no_patterns(service):
     assert len(found("", 4)) == 4
 
 
-def test_reasons_of_a_sum_add_up_to_the_score():
-    """Item-based cosines are summed over the user's items."""
-    recommender = small_recommender()
-    from lightgcn_jax.graph import BipartiteGraph
-
-    train = recommender.train
+def scored_by(closed_form):
+    """A service of a model that is fitted to the small recommender's pairs."""
+    train = small_recommender().train
     pairs = np.repeat(np.arange(40), np.asarray(train.lengths())), np.asarray(train.columns)
     graph = BipartiteGraph.from_pairs(*pairs, num_users=40, num_items=50)
-    model = ItemCf().fit(graph, None)
-    service = service_of(small_recommender(scorer=lambda _: model))
+    model = closed_form.fit(graph, jax.random.key(0))
+    return service_of(small_recommender(scorer=lambda _: model))
+
+
+def test_reasons_of_a_sum_add_up_to_the_score():
+    """Item-based cosines are summed over the user's items."""
+    service = scored_by(ItemCf())
     (answer,) = ask(service, "GET", "/recommend", params={"user": "user-5", "k": 4}).json()[
         "answers"
     ]
@@ -146,6 +150,20 @@ def test_reasons_of_a_sum_add_up_to_the_score():
     refused = ask(service, "POST", "/items", json={"id": "new", "users": ["user-1"]})
     assert (refused.status_code, "no new items" in refused.json()["error"]) == (409, True)
     assert ask(service, "GET", "/map").json()["points"] == []
+
+
+def test_reasons_of_a_filter_add_up_for_somebody_new_too():
+    """Under the graph that holds all of their items."""
+    service = scored_by(GfCf(singular_vectors=4))
+    given = {"items": ["item-1", "item-2", "item-9"], "k": 3}
+    answer = ask(service, "POST", "/recommend-from", json=given).json()
+    explained = [one["id"] for one in answer["items"]]
+    given = {"items": given["items"], "explained": explained}
+    reasons = ask(service, "POST", "/explain", json=given).json()
+    assert reasons["adds_up"]
+    for one, item in zip(reasons["answers"], answer["items"], strict=True):
+        total = sum(reason["value"] for reason in one["because"])
+        assert total == pytest.approx(item["score"], rel=1e-4)
 
 
 def test_reasons_that_do_not_add_up_are_cosines(service, recommender):
