@@ -319,7 +319,8 @@ def take_features(
     """
     if nodes is None:
         return dict(features)
-    return jax.tree.map(lambda values: values[nodes], features)
+    # Not a map over arrays: a table may lie in shares on several devices.
+    return {name: values[nodes] for name, values in features.items()}
 
 
 def embed_blocks(
