@@ -7,6 +7,7 @@ overflows, and no device ever holds more of the table than its share and what it
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,8 +22,9 @@ from lightgcn_jax.arrays import Array, Int
 from lightgcn_jax.sharding.mesh import DATA, MODEL
 
 _Tree = TypeVar("_Tree")
-# What a shard is asked for at a time: its mean share of distinct rows and so many deviations more.
-_SPREAD = 4
+# What a shard is asked for at a time: its mean share of distinct rows and so many deviations more,
+# but no more rows of all shards than fill so many bytes.
+_SPREAD, _BYTES_AT_ONCE = 4, 1 << 28
 
 
 @flax.struct.dataclass
@@ -52,7 +54,8 @@ class RowShards:
             wanted: ``int32[…]`` rows from 0 to R − 1, other ones on each device if need be.
         """
         flat = wanted.reshape(-1)
-        most = asked_at_once(flat.size, self.shards)
+        row_bytes = math.prod(self.rows.shape[1:]) * self.rows.dtype.itemsize
+        most = asked_at_once(flat.size, self.shards, row_bytes)
         asking = _Asking.of(flat, self.shards, -(-self.count // self.shards))
         start = jnp.zeros((flat.size, *self.rows.shape[1:]), self.rows.dtype)
 
@@ -70,7 +73,9 @@ class RowShards:
 
         # As many turns on all devices, or some would wait for others that are through.
         turns = jax.lax.pmax(1 + asking.place.max(initial=0) // most, (DATA, MODEL))
-        _, found = jax.lax.while_loop(lambda state: state[0] < turns, round_of, (0, start))
+        _, found = jax.lax.while_loop(
+            lambda state: state[0] < turns, round_of, (jnp.int32(0), start)
+        )
         found = jnp.zeros_like(found).at[asking.order].set(found, unique_indices=True)
         return found.reshape(*wanted.shape, *found.shape[1:])
 
@@ -103,15 +108,17 @@ class _Asking(NamedTuple):
         return cls(order, shard, keys % each, number - before[shard])
 
 
-def asked_at_once(wanted: int, shards: int) -> int:
+def asked_at_once(wanted: int, shards: int, row_bytes: int) -> int:
     """How many rows a device asks each shard for at a time.
 
     Args:
         wanted: how many rows the device wants of all of them.
         shards: S.
+        row_bytes: bytes of a row.
     """
     mean = wanted / shards
-    return min(wanted, math.ceil(mean + _SPREAD * math.sqrt(mean)) + 1)
+    usual = min(wanted, math.ceil(mean + _SPREAD * math.sqrt(mean)) + 1)
+    return max(1, min(usual, _BYTES_AT_ONCE // (shards * row_bytes)))
 
 
 def rows_on(mesh: Mesh, table: np.ndarray) -> RowShards:
@@ -158,7 +165,7 @@ def places_of(tree: Any) -> Any:
 
     def place(leaf: Any) -> Any:
         if isinstance(leaf, RowShards):
-            return leaf.replace(rows=PartitionSpec(MODEL))
+            return dataclasses.replace(leaf, rows=PartitionSpec(MODEL))
         return PartitionSpec()
 
     return jax.tree.map(place, tree, is_leaf=lambda leaf: isinstance(leaf, RowShards))

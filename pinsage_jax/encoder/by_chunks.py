@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -123,7 +124,7 @@ class OnMesh(OneDevice):
     def messages(self, below: np.ndarray, layer: int) -> Any:
         rows = rows_on(self._mesh, below)
         made = self._computed(_messages, rows.rows, layer=layer)
-        shares = rows.replace(rows=made)
+        shares = dataclasses.replace(rows, rows=made)
         return shares if self._in_shares else _whole(shares, mesh=self._mesh)
 
     def _computed(self, function: Any, rows: Any, of_all: Any = (), **settings: Any) -> Any:

@@ -33,8 +33,8 @@ from pinsage_jax.training.batch import Targets
 
 _Tree = TypeVar("_Tree")
 _AUTO = "auto"
-# Tables of up to this share of a device's memory lie whole on each: a step needs the rest.
-_SHARE_FOR_TABLES = 0.5
+SHARE_FOR_TABLES = 0.5
+"""Tables of up to this share of a device's memory lie whole on each: a step needs the rest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ def division_of(wanted: Mesh | str | None, config: PinSageConfig, tables: int) -
     """
     check_mesh(wanted, config)
     if wanted == _AUTO or (wanted is None and several()):
-        fits = of_the_first(tables <= _SHARE_FOR_TABLES * device_memory())
+        fits = of_the_first(tables <= SHARE_FOR_TABLES * device_memory())
         wanted = f"{DATA if fits else MODEL}={jax.device_count()}"
     return Division(mesh_of(wanted))
 

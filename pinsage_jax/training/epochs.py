@@ -144,7 +144,7 @@ class DeviceEpochs(_Epochs):
                 if start < done:
                     continue
                 keys = key_of(start + jnp.arange(chunk.positives.shape[0]))
-                given = self._division.placed((chunk, keys, np.int32(active)))
+                given: Any = self._division.placed((chunk, keys, np.asarray(active, np.int32)))
                 state, records = self._chunk(state, *given, items)
                 yield state, records
 
@@ -174,14 +174,12 @@ class DeviceEpochs(_Epochs):
         batches = [jax.tree.map(lambda part, at=at: part[at], trials) for at in range(_TRIALS)]
         settings = {"config": config, "most": self._most, "division": self._division}
 
-        def counted(*given: Any) -> np.ndarray:
-            return np.asarray(count_nodes(*self._division.placed(given), items, **settings))
+        def counted(key: PRNGKey, batch: Batch, active: int) -> np.ndarray:
+            given = self._division.placed((key, batch, np.asarray(active, np.int32)))
+            return np.asarray(count_nodes(given[0], given[1], given[2], items, **settings))
 
         counts = [
-            [
-                counted(key, batch, np.int32(active))
-                for key, batch in zip(keys, batches, strict=True)
-            ]
+            [counted(key, batch, active) for key, batch in zip(keys, batches, strict=True)]
             for active in _actives(config)
         ]
         return declared_capacities(counts, self._most)
