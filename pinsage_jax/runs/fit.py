@@ -181,7 +181,10 @@ def resume(
         if checkpoint is not None:
             where, count = checkpoint.path / "progress.json", len(trainer.tiers)
             kept = document(where, checkpoint.progress, PROGRESS)
-            if (got := len(kept["tiers"])) != count:
+            # Devices of another mesh have other parts of a batch, and other capacities.
+            at = trainer.division.mesh
+            is_same = kept.get("mesh") == (None if at is None else shown(at))
+            if (got := len(kept["tiers"])) != count and is_same:
                 raise InputError(f"{where}: tiers: expected {count} counts, got {got}")
             progress = _progress(checkpoint.arrays, kept)
             if len(progress.losses) > trainer.steps:
@@ -189,7 +192,8 @@ def resume(
                     f"{where}: losses: expected those of at most {trainer.steps} steps, got "
                     f"{len(progress.losses)}"
                 )
-            trainer.tiers = np.array(kept["tiers"])
+            if is_same:
+                trainer.tiers = np.array(kept["tiers"])
         records = [one for one in records if one["epoch"] <= progress.epoch]
         # Only a run that goes on from another one keeps its start.
         goes_on = checkpoint is not None and not progress.has_begun
@@ -253,6 +257,8 @@ def _save(run: PinSageRun, trainer: Trainer, progress: Progress) -> None:
         "tiers": trainer.tiers.tolist(),
         "losses": progress.losses.tolist(),
     }
+    if trainer.division.mesh is not None:
+        kept["mesh"] = shown(trainer.division.mesh)
     step = progress.epoch * trainer.steps + len(progress.losses)
     # As one device has them, so that any mesh can go on with them.
     arrays = _arrays(progress)
