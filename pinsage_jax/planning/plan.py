@@ -213,12 +213,12 @@ def _by_formula(size: Workload, of: Devices, mesh: tuple[int, int]) -> Plan:
         "neighbours": neighbours // shards,
         "pools of hard negatives": _bytes(arrays.hard_pool) // shards,
         "which items may be drawn": size.items * _NUMBER,
-        "marks and places of a batch's items": (size.layers + 1) * 5 * size.items,
+        "marks and places of a batch's items": _finding(size, most, parts),
         "features of the largest batch": most[0] * row,
         "messages and vectors": _activations(size, most),
     }
     moved = 3 * usual[0] * row + 2 * _activations(size, usual) + 12 * params
-    moved += (size.layers + 1) * 10 * size.items
+    moved += 2 * _finding(size, usual, parts)
     width = size.width + size.structure
     return Plan(
         size,
@@ -265,6 +265,14 @@ def _looked_up(rows: int, width: int, shards: int) -> int:
     most = asked_at_once(rows, shards, width * _NUMBER)
     turns = math.ceil(rows / shards / most)
     return turns * most * (shards - 1) * (width + 1) * _NUMBER
+
+
+def _finding(size: Workload, nodes: list[int], parts: int) -> int:
+    """Bytes by which the layers of a batch are found: marks and places of all items, or, of a part
+    of it, its items and their neighbours, to be sorted."""
+    if parts == 1:
+        return (size.layers + 1) * 5 * size.items
+    return 3 * _NUMBER * sum(rows * (size.neighbors + 1) for rows in nodes[1:])
 
 
 def _activations(size: Workload, sizes: list[int]) -> int:

@@ -29,6 +29,8 @@ from lightgcn_jax.sharding import mesh_of
 from lightgcn_jax.sharding.mesh import DATA, MODEL
 from lightgcn_jax.sharding.rows import places_of, rows_on
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.encoder.blocks import Marks, mark_layers
+from pinsage_jax.encoder.sorted_layers import SortedLayers, sort_layers
 from pinsage_jax.training.batch import Targets
 
 _Tree = TypeVar("_Tree")
@@ -116,6 +118,12 @@ class Division:
             values: those of this device.
         """
         return values if self.mesh is None else jax.lax.pmax(values, (DATA, MODEL))
+
+    @property
+    def find_layers(self) -> Callable[..., Marks | SortedLayers]:
+        """What finds the layers of a device's targets: by marks on all items, or on a mesh, where a
+        device has few of them, by sorting."""
+        return mark_layers if self.mesh is None else sort_layers
 
     def each(self, function: Callable[..., _Tree], *arguments: Any) -> _Tree:
         """What a function gives that every device calls for its part, the same on all of them.

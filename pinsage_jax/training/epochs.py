@@ -17,7 +17,7 @@ import optax
 from lightgcn_jax.arrays import Array, PRNGKey, Scalar
 from lightgcn_jax.diffusion import Operator
 from pinsage_jax.config import PinSageConfig, stream
-from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities, mark_layers
+from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities
 from pinsage_jax.encoder.pinsage import PinSage
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.tasks.pairs import PairSource
@@ -309,7 +309,7 @@ def count_nodes(
         targets = draw_targets(keys[0], batch, items, active, config)
         view = training_view(keys[1], targets, items, config)
         own = division.own_targets(targets)
-        return division.most(mark_layers(view, own.ids, config.layers, most).counts)
+        return division.most(division.find_layers(view, own.ids, config.layers, most).counts)
 
     return division.each(of_device, jax.random.split(key), batch, active, items)
 

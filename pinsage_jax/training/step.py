@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +31,10 @@ from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import (
     Capacities,
     LayerBlock,
-    Marks,
     WholeLayer,
     embed_blocks,
     fits,
     make_blocks,
-    mark_layers,
     mark_upper,
     on_all,
     whole_layers,
@@ -329,10 +327,10 @@ def _loss_and_gradient(
         counts = jnp.concatenate([jnp.full(whole, num_items, jnp.int32), upper.counts])
         return StepRecord(value, counts, jnp.int32(0)), gradient
 
-    marks = mark_layers(view, targets.ids, config.layers, capacities[-1])
+    marks = division.find_layers(view, targets.ids, config.layers, capacities[-1])
 
-    def gradient_within(sizes: Capacities) -> Callable[[Params, Marks], tuple[Scalar, Params]]:
-        def gradient(params: Params, marks: Marks) -> tuple[Scalar, Params]:
+    def gradient_within(sizes: Capacities) -> Callable[[Params, Any], tuple[Scalar, Params]]:
+        def gradient(params: Params, marks: Any) -> tuple[Scalar, Params]:
             return gradient_of(params, *make_blocks(view, marks, sizes))
 
         return gradient
