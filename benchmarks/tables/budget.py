@@ -18,7 +18,7 @@ from lightgcn_jax.settings import TrainConfig
 from pinsage_jax import PinSageConfig, fit
 from pinsage_jax.tasks.task import Task
 from pinsage_jax.training.preparation import Prepared
-from pinsage_jax.training.trainer import SilentReporter
+from pinsage_jax.training.reporter import SilentReporter
 
 EVALUATIONS = 20
 _PROBED_EPOCHS, _PROBED_STEPS = 3, 10

@@ -161,7 +161,7 @@ def listed(
                 found[path] = {"about": text, "commands": own}
                 continue
             flags = [_listed(program, path, action, heading) for action in own._actions]
-            flags = [*filter(None, flags), *_of_the_front_door(program, path)]
+            flags = [*filter(None, flags), *_of_the_front_door(path)]
             flags.sort(key=lambda one: ORDER.index(one["heading"]))
             found[path] = {"about": text, "examples": list(examples[path]), "flags": flags}
     return found
@@ -205,7 +205,7 @@ def _listed(
     }
 
 
-def _of_the_front_door(program: Program, command: str) -> list[dict[str, Any]]:
+def _of_the_front_door(command: str) -> list[dict[str, Any]]:
     """The flags that are taken before a command begins."""
     runs = command in _RUNNING
     flags = []
@@ -215,7 +215,7 @@ def _of_the_front_door(program: Program, command: str) -> list[dict[str, Any]]:
     if not command.startswith("data "):
         text = "compute on `cpu`, `gpu`, `tpu`, or the device of this number. (default: JAX's own)"
         flags.append(("--device", "cpu|gpu|tpu|NUMBER", text))
-    if (program.name, command) == (LIGHTGCN.name, "train"):
+    if command == "train":
         flags += _OF_PROCESSES
     return [
         {

@@ -149,6 +149,20 @@ def plan(
 
 
 def _compiled(workload: Workload, devices: Devices, sizes: tuple[int, int]) -> StepProgram:
+    return compile_step(workload, mesh_on(devices, sizes), devices.name)
+
+
+def mesh_on(devices: Devices, sizes: tuple[int, int]) -> Mesh:
+    """A mesh of devices that are here, or of a slice that need not be.
+
+    Args:
+        devices: what they are.
+        sizes: of the axes data and model.
+
+    Raises:
+        NoCompilerError: libtpu is missing.
+        InputError: it knows no such slice.
+    """
     is_here = devices.kind.name == HERE
     found = np.array(jax.devices() if is_here else topology_devices(devices.name))
     if found.size < devices.count:
@@ -156,8 +170,7 @@ def _compiled(workload: Workload, devices: Devices, sizes: tuple[int, int]) -> S
             f"accelerator: expected a slice of {devices.count} devices, {devices.name} has "
             f"{found.size}"
         )
-    mesh = Mesh(found[: devices.count].reshape(sizes), (DATA, MODEL))
-    return compile_step(workload, mesh, devices.name)
+    return Mesh(found[: devices.count].reshape(sizes), (DATA, MODEL))
 
 
 def _advice(made: Plan) -> list[str]:

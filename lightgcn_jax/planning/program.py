@@ -86,9 +86,27 @@ def compile_step(
         ExceedsMemoryError: it would not fit a device; says by how much.
     """
     arguments = step_arguments(workload, workload.layout(mesh), sizes)
+    return compile_program(_programs(workload).steps, arguments, mesh, name)
+
+
+def compile_program(function: Any, arguments: tuple, mesh: Mesh, name: str) -> StepProgram:
+    """Compile a jitted function for the devices of a mesh, and read what came out.
+
+    Args:
+        function: is jitted.
+        arguments: shapes, types and places of what it takes.
+        mesh: of devices that are here, or of a TPU topology.
+        name: of the devices, for messages.
+
+    Returns:
+        What is known of the program.
+
+    Raises:
+        ExceedsMemoryError: it would not fit a device; says by how much.
+    """
     start = time.perf_counter()
     with ahead_of_time(mesh):
-        compiled = compiled_for(name, _programs(workload).steps.lower(*arguments))
+        compiled = compiled_for(name, function.lower(*arguments))
     executable = read_executable(compiled, time.perf_counter() - start)
     text = program_text(compiled)
     return StepProgram(executable, None if text is None else read_collectives(text, mesh.size))

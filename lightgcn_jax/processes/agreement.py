@@ -11,7 +11,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from lightgcn_jax.arrays import power_of_two
 from lightgcn_jax.errors import InputError
 
+_Tree = TypeVar("_Tree")
 # Messages of up to so many bytes, their length included, take one exchange.
 _SHORT = 4096
 _OF_LENGTH = 8
@@ -63,6 +64,15 @@ def of_the_first(value: Any) -> Any:
         EndedElsewhere: as :func:`gathered`.
     """
     return gathered(value if is_first() else None)[0]
+
+
+def arrays_of_the_first(tree: _Tree) -> _Tree:
+    """The first process's arrays, in all of them; those of the only one stay as they are.
+
+    Args:
+        tree: this process's arrays, of the same shapes and types in all of them.
+    """
+    return multihost_utils.broadcast_one_to_all(tree) if several() else tree
 
 
 @contextlib.contextmanager

@@ -7,12 +7,17 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from lightgcn_jax.interrupts import Interrupted, explained
 from lightgcn_jax.processes.joining import if_lost
-from lightgcn_jax.runs.directory import RunDirectory
 
 _PROGRAM = "lightgcn-jax"
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> Path: ...
 
 
 def way_on(when: str, how: str, path: Path | None, program: str = _PROGRAM) -> str:
@@ -34,16 +39,19 @@ def _way(how: str, path: Path | None, program: str) -> str:
 
 
 @contextlib.contextmanager
-def resumable(directory: RunDirectory | None, how: str = "go on") -> Iterator[None]:
+def resumable(
+    directory: _HasPath | None, how: str = "go on", program: str = _PROGRAM
+) -> Iterator[None]:
     """Say how to go on, while the block runs, if it is broken off or another process is lost.
 
     Args:
         directory: the run's, if it has one.
         how: what resuming the run does: it goes on, or starts again.
+        program: whose run it is.
     """
     path = None if directory is None else directory.path
-    way = _way(how, path, _PROGRAM)
-    with explained(way_on("interrupted", how, path)), if_lost(way):
+    way = _way(how, path, program)
+    with explained(way_on("interrupted", how, path, program)), if_lost(way):
         yield
 
 

@@ -45,7 +45,7 @@ def check_same_run(split: Split, config: Config, mesh: Mesh | None, known: Pairs
 
 def _digests(split: Split, known: Pairs | None) -> dict[str, str]:
     found = {
-        f"{name} ids": _digest("\n".join(map(str, getattr(split, name).ids)).encode())
+        f"{name} ids": digest_of("\n".join(map(str, getattr(split, name).ids)).encode())
         for name in ("users", "items")
     }
     parts = {part: getattr(split, part) for part in PARTS}
@@ -58,11 +58,16 @@ def _digests(split: Split, known: Pairs | None) -> dict[str, str]:
             continue
         columns = [pairs.users, pairs.items]
         columns += [] if pairs.weights is None else [pairs.weights]
-        found[f"{name} pairs"] = _digest(*map(np.ascontiguousarray, columns))
+        found[f"{name} pairs"] = digest_of(*map(np.ascontiguousarray, columns))
     return found
 
 
-def _digest(*columns: Any) -> str:
+def digest_of(*columns: Any) -> str:
+    """The digest of some bytes, short enough to be shown where processes differ.
+
+    Args:
+        columns: buffers.
+    """
     digest = hashlib.sha256()
     for column in columns:
         digest.update(column)

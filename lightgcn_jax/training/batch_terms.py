@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +19,7 @@ def batch_mean(
     weights: Float[Array, " batch"],
     log_expected: Float[Array, "..."] | None = None,
     importance: Float[Array, " batch"] | None = None,
+    total_of: Callable[[Scalar], Scalar] | None = None,
 ) -> Scalar:
     """Mean over the rows of a batch of ``jax.vmap(loss)``: Σ_b c_b f_b ℓ_b / Σ_b c_b, where c_b is
     1 for a row that counts and 0 for another, and f_b its importance.
@@ -36,9 +39,11 @@ def batch_mean(
         log_expected: ``float[M]``, the same for all rows, or ``float[B, M]``; only for a loss that
             takes it.
         importance: ``float[B]``, f; None for ones.
+        total_of: makes of Σ_b c_b that of a whole batch, of which these rows are one device's; None
+            where they are all.
 
     Returns:
-        The mean over the rows that count; 0 where there are none.
+        The mean over the rows that count, or these rows' part of it; 0 where there are none.
     """
     if log_expected is None:
         losses = jax.vmap(loss)(positives, negatives, valid)
@@ -48,7 +53,7 @@ def batch_mean(
     if importance is not None:
         losses = losses * importance
     counted = weights * valid.any(axis=1)
-    total = counted.sum()
+    total = counted.sum() if total_of is None else total_of(counted.sum())
     return (losses * counted).sum() / jnp.where(total > 0, total, 1.0)
 
 

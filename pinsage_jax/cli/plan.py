@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,17 +14,18 @@ from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.memory import in_words
 from lightgcn_jax.roofline.accelerators import accelerator_of
 from pinsage_jax.planning.plan import Plan as Planned
-from pinsage_jax.planning.plan import Workload, plan
+from pinsage_jax.planning.plan import plan
+from pinsage_jax.planning.workload import Workload
 
 
 @dataclass(frozen=True)
 class Plan:
     """Say what a training step on so many items takes of an accelerator, without either.
 
-    Memory, traffic and time are printed by formula. For one TPU, which need not be here, and for
-    the device that is, the step is compiled too and its memory read. Several devices are planned
-    for a data-parallel step, which `train` does not have yet. Times are those of the published
-    bandwidths, which no program reaches.
+    Memory, traffic and time are printed by formula. For TPUs, which need not be here, and for the
+    devices that are, the step of `train` is compiled too, and its memory and what devices exchange
+    are read from the program. Times are those of the published bandwidths, which no program
+    reaches.
 
     Attributes:
         items: items R.
@@ -39,7 +41,8 @@ class Plan:
         accelerator: `h200`, `v5e`, `v5p` or `v6e`; with the shape of a slice, `v6e:16x16`, or a
             number, `h200:8`; `here` for the devices that JAX sees.
         devices: how many, where the accelerator's name does not say.
-        no_compile: do not compile the step of one device.
+        mesh: as `train` takes it; all devices.
+        no_compile: do not compile the step.
         json: print JSON.
     """
 
@@ -47,6 +50,7 @@ class Plan:
     memberships: Annotated[int, flag("N")]
     accelerator: Annotated[str, flag("NAME[:SHAPE]")]
     devices: Annotated[int | None, flag("N", "(default: as the name says, or 1)")] = None
+    mesh: Annotated[str, flag("data=2,model=4|auto", "(default: auto)")] = "auto"
     width: int = 256
     dim: int = 64
     layers: int = 2
@@ -72,9 +76,15 @@ class Plan:
             hard=self.hard,
         )
         devices = accelerator_of(self.accelerator, self.devices)
-        if not self.no_compile and devices.count == 1 and devices.kind.compiles:
-            say(f"compiling the step for {devices.kind.name} …")
-        made = plan(workload, self.accelerator, devices=self.devices, compiled=not self.no_compile)
+        if not self.no_compile and devices.kind.compiles:
+            say(f"compiling the step for {devices.count} × {devices.kind.name} …")
+        made = plan(
+            workload,
+            self.accelerator,
+            devices=self.devices,
+            mesh=self.mesh,
+            compiled=not self.no_compile,
+        )
         if self.json:
             print(json_text.dumps(made.as_dict(), indent=2))
         else:
@@ -89,10 +99,12 @@ def _print_plan(made: Planned) -> None:
         ("items", f"{work.items:,}, {work.width} numbers each, {work.memberships:,} memberships"),
         ("model", f"D = {work.dim}, K = {work.layers}, T = {work.neighbors}"),
         ("a step", f"{work.batch_size:,} pairs, {work.negatives} negatives, {work.hard} hard ones"),
-        ("devices", f"{made.devices.count} × {kind.name}; features and neighbours lie {lies}"),
+        ("devices", f"{made.devices.count} × {kind.name}, mesh {made.mesh[0]} × {made.mesh[1]}"),
+        ("features, neighbours", f"lie {lies}"),
         ("bandwidths", kind.source),
         ("moved a step", f"{in_words(made.moved)} a device, in its own memory"),
-        ("received a step", f"{in_words(made.received)} a device"),
+        ("received a step", f"{_in_all(made.received)} a device, usually"),
+        ("at most", f"{_in_all(made.received_at_most)}, with the largest batch"),
         ("the graph, on the host", in_words(made.host_bytes)),
     ]
     if seconds is not None:
@@ -106,9 +118,17 @@ def _print_plan(made: Planned) -> None:
     rows.append(("in all", in_words(made.total), peak))
     columns = ("memory a device", "by formula", "compiled")
     console.print(table(columns, rows, numbers=columns[1:]))
+    if made.program is not None and made.program.received:
+        console.print(f"The program receives {_in_all(made.program.received)} a device and step.")
     if made.note:
         console.print(f"Not compiled: {made.note}.")
     room = in_words(kind.memory)
     console.print(f"It fits {room}." if made.fits else f"It does not fit {room}:")
     for line in made.advice:
         console.print(f"  {line}")
+
+
+def _in_all(received: Mapping[str, int]) -> str:
+    """Bytes by the kind of collective, and their sum."""
+    parts = ", ".join(f"{name} {in_words(size)}" for name, size in received.items())
+    return in_words(sum(received.values())) + (f" ({parts})" if parts else "")

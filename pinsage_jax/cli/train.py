@@ -6,9 +6,11 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
+import jax
 import tyro
 
 from lightgcn_jax.cli.console import messages, results, tell
@@ -17,6 +19,8 @@ from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import columns_read
 from lightgcn_jax.cli.taking import check_place, cleared
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.processes.agreement import is_first, of_the_first, several
+from lightgcn_jax.sharding import mesh_of
 from pinsage_jax.cli.runs import parts_table, print_parts
 from pinsage_jax.cli.source import ItemSource
 from pinsage_jax.config import PRESETS, PinSageConfig, settings_from
@@ -72,6 +76,10 @@ class Train:
         from_run: go on from this run's best epoch with new data, which join its own, in a new run.
             What the run held out stays held out; statistics and vocabularies of features stay the
             run's. Settings that are not given are the run's.
+        mesh: train on several devices: each takes its rows of a batch; features and neighbours lie
+            whole on each of them, or with `model=N` in N shares of their rows; `auto` takes all
+            devices, and shares where tables would fill more than half of a device. A run goes on
+            with any mesh.
         quiet: print only the run directory, or only the table of a baseline.
     """
 
@@ -83,24 +91,31 @@ class Train:
     overwrite: Switch = False
     resume: Annotated[Path | None, flag("RUN")] = None
     from_run: Annotated[Path | None, flag("RUN", name="from")] = None
+    mesh: Annotated[
+        str | None, flag("data=2,model=4|auto", "(default: one device; of several processes auto)")
+    ] = None
     quiet: Switch = False
 
     def run(self) -> int:
+        mesh_of(self.mesh)  # One that does not fit is refused before data are read.
         if self.model != PINSAGE:
             return self._rank()
         if self.resume is not None:
             run = self._resume(self.resume)
         elif self.from_run is not None:
-            run = _run_of(self._go_on(self.from_run))
+            run = self._go_on(self.from_run)
         else:
-            run = _run_of(self._train())
+            run = self._train()
+        if not is_first():
+            return 0
+        run = _run_of(run) if isinstance(run, Fit) else run
         if self.quiet:
             tell(run.path)
         else:
             print_outcome(run)
         return 0
 
-    def _resume(self, path: Path) -> PinSageRun:
+    def _resume(self, path: Path) -> PinSageRun | Fit:
         given = self.settings or self.preset != "default" or self.out is not None or self.overwrite
         if given or self.from_run is not None or self.source != ItemSource():
             raise InputError(
@@ -112,7 +127,7 @@ class Train:
             messages(quiet=self.quiet).print("This run had already finished; nothing was trained.")
             return run
         with self._reporter(run.config) as reporter:
-            return _run_of(resume(path, reporter=reporter))
+            return resume(path, reporter=reporter, mesh=self.mesh)
 
     def _go_on(self, path: Path) -> Fit:
         """Go on from a run with new data."""
@@ -128,14 +143,14 @@ class Train:
         kinds: dict[str, Kind] = {one.name: one.kind for one in schema.columns}
         data, notes = self.source.load(
             config.columns or [*kinds],
-            quiet=self.quiet,
+            quiet=self.quiet or not is_first(),
             kinds=kinds,
             remembered=columns_read(run.record["data"]),
         )
         console = messages(quiet=self.quiet)
         for line in (f"Data {self.source.name}: {data.describe()}", *(f"  {one}" for one in notes)):
             console.print(line)
-        with cleared(out, overwrite=self.overwrite), self._reporter(config) as reporter:
+        with self._cleared(out), self._reporter(config) as reporter:
             record = {**self.source.record(data.interactions), "from": str(path), "notes": notes}
             return continue_from(
                 path,
@@ -145,12 +160,17 @@ class Train:
                 reporter=reporter,
                 record=record,
                 unknown_ids=self.source.unknown_ids,
+                mesh=self.mesh,
             )
 
     def _place(self) -> Path:
         out = self.out or Path("runs") / f"{self.source.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        check_place(out, overwrite=self.overwrite)
-        return out
+        if is_first():
+            check_place(out, overwrite=self.overwrite)
+        return Path(of_the_first(str(out)))  # whose name may tell the time
+
+    def _cleared(self, out: Path) -> AbstractContextManager[None]:
+        return cleared(out, overwrite=self.overwrite and is_first())
 
     def _train(self) -> Fit:
         if self.preset not in PRESETS:
@@ -158,15 +178,22 @@ class Train:
         config = settings_from(PinSageConfig(), **{**PRESETS[self.preset], **self.settings})
         out = self._place()
         task, notes = self._task()
-        with cleared(out, overwrite=self.overwrite), self._reporter(config) as reporter:
+        idle = self.mesh is None and not several() and len(jax.devices()) > 1
+        if idle and config.tables == "device":
+            messages(quiet=self.quiet).print(
+                f"One of {len(jax.devices())} devices is used; --mesh auto takes all."
+            )
+        with self._cleared(out), self._reporter(config) as reporter:
             record = self.source.record(task.data.interactions)
             data = {**record, "notes": notes}
-            return fit(task, config, out=out, data=data, reporter=reporter)
+            return fit(task, config, out=out, data=data, reporter=reporter, mesh=self.mesh)
 
     def _rank(self) -> int:
         """Rank by a baseline."""
         if self.model not in BASELINES:
             raise InputError(f"--model: expected one of {', '.join(MODELS)}, got {self.model!r}")
+        if self.mesh is not None or several():
+            raise InputError(f"mesh: expected a model that is trained to take it, got {self.model}")
         ks = settings_from(PinSageConfig(), **self._only("ks")).ks
         given = [f"--{name.replace('_', '-')}" for name in self.settings if name != "ks"]
         given += ["--preset"] if self.preset != "default" else []
@@ -192,7 +219,8 @@ class Train:
 
     def _task(self) -> tuple[Task, list[str]]:
         """The task, and what is told of it and of its data."""
-        data, notes = self.source.load(self.settings.get("columns"), quiet=self.quiet)
+        quiet = self.quiet or not is_first()
+        data, notes = self.source.load(self.settings.get("columns"), quiet=quiet)
         console = messages(quiet=self.quiet)
         console.print(f"Data {self.source.name}: {data.describe()}")
         for note in notes:

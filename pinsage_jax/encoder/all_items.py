@@ -13,7 +13,6 @@ says how far it is, so that a killed run goes on at the chunk that it had begun.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -21,14 +20,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from lightgcn_jax.arrays import Array
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import TEXT, document, list_of, record, whole
 from lightgcn_jax.json_files import read_json, write_json
-from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, applied
+from lightgcn_jax.processes.agreement import gathered, is_first, several, telling
+from pinsage_jax.encoder.by_chunks import OneDevice, OnMesh
+from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 _CHUNK = 8_192
@@ -48,36 +48,6 @@ class ItemVectors(NamedTuple):
     vectors: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _encode(params: Any, features: dict[str, Array], *, model: PinSage) -> Array:
-    return applied(model, params, "encode", features)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "layer"))
-def _messages(params: Any, below: Array, *, model: PinSage, layer: int) -> Array:
-    return applied(model, params, "messages", layer, below)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "layer"))
-def _convolve(
-    params: Any,
-    own: Array,
-    messages: Array,
-    ids: Array,
-    weights: Array,
-    *,
-    model: PinSage,
-    layer: int,
-) -> Array:
-    places = jnp.maximum(ids, 0)
-    return applied(model, params, "convolve", layer, own, messages, places, weights)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _head(params: Any, top: Array, features: dict[str, Array], *, model: PinSage) -> Array:
-    return applied(model, params, "head", top, features)
-
-
 def embed_all(
     model: PinSage,
     params: Any,
@@ -87,6 +57,7 @@ def embed_all(
     chunk: int = _CHUNK,
     out: Path | None = None,
     advanced: Callable[[float], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> ItemVectors:
     """Embed all R items.
 
@@ -99,6 +70,9 @@ def embed_all(
         out: a folder for the layers. What the same model, parameters, features and neighbours have
             left there is taken up. None keeps everything in memory.
         advanced: called with the share that is done after every chunk.
+        mesh: devices among which the rows of a chunk are divided, with the axes data and model; the
+            messages of all items lie in shares on them where ``model`` is longer than 1, else whole
+            on each. None for one device.
 
     Raises:
         InputError: the folder holds the layers of something else.
@@ -107,67 +81,52 @@ def embed_all(
     # Without layers the head alone follows the features.
     steps = max(1, model.layers) + 1
     widths = [model.dim] * (steps - 1) + [model.width]
-    store = _Store(out, rows, widths, chunk)
-    if out is not None:
-        store.open(_fingerprint(model, params, features, table))
+    by_chunks = OneDevice(model, params) if mesh is None else OnMesh(model, params, mesh)
+    chunk = -(-chunk // by_chunks.count) * by_chunks.count
+    # Of several processes the first one writes.
+    store = _Store(out if is_first() else None, rows, widths, chunk)
+    with telling():
+        if out is not None and is_first():
+            store.open(_fingerprint(model, params, features, table))
+    gathered()
 
-    def rows_of(step: int) -> Callable[[slice], Array]:
+    def rows_of(step: int) -> Callable[[slice], np.ndarray]:
         if step == 0:
-            return _encoder(model, params, features, chunk)
-        top = _rows_of(layers[0], chunk)
+            return lambda part: by_chunks.encode(_filled_all(features, part, chunk))
         if model.layers:
-            top = _convolution(model, params, layers[step - 1], table, step - 1, chunk)
+            below, messages = layers[step - 1], by_chunks.messages(layers[step - 1], step - 1)
+            near = below, np.asarray(table.ids), np.asarray(table.weights)
+
+            def top(part: slice) -> Any:
+                return by_chunks.convolve(_filled_all(near, part, chunk), messages, step - 1)
+        else:
+
+            def top(part: slice) -> Any:
+                return by_chunks.rows(_filled(layers[0][part], chunk))
+
         if step < steps - 1:
-            return top
+            return lambda part: by_chunks.taken(top(part))
         structure = {STRUCTURE: features[STRUCTURE]} if model.structure else {}
-
-        def head(part: slice) -> Array:
-            given = {name: _filled(values[part], chunk) for name, values in structure.items()}
-            return _head(params, top(part), given, model=model)
-
-        return head
+        return lambda part: by_chunks.head(top(part), _filled_all(structure, part, chunk))
 
     layers: list[np.ndarray] = []
     for step in range(steps):
+        with telling():
+            layer = store.layer(step)
+        gathered()
         if store.unfinished(step):
             compute = rows_of(step)
             for part, target in store.chunks(step):
-                target[...] = np.asarray(compute(part))[: part.stop - part.start]
+                target[...] = compute(part)[: part.stop - part.start]
                 store.keep(step, part.stop)
                 if advanced is not None:
                     advanced((step + part.stop / rows) / steps)
-        layers.append(store.layer(step))
+        layers.append(layer)
     return ItemVectors(tuple(layers[:-1]), layers[-1])
 
 
-def _encoder(
-    model: PinSage, params: Any, features: dict[str, np.ndarray], chunk: int
-) -> Callable[[slice], Array]:
-    """h⁰ of a chunk of rows."""
-
-    def rows(part: slice) -> Array:
-        given = {name: _filled(values[part], chunk) for name, values in features.items()}
-        return _encode(params, given, model=model)
-
-    return rows
-
-
-def _convolution(
-    model: PinSage, params: Any, below: np.ndarray, table: NeighborTable, layer: int, chunk: int
-) -> Callable[[slice], Array]:
-    """One layer of a chunk of rows; the messages of all items are computed here, once."""
-    messages = _messages(params, jnp.asarray(below), model=model, layer=layer)
-    ids, weights = np.asarray(table.ids), np.asarray(table.weights)
-
-    def rows(part: slice) -> Array:
-        own, near, shares = (_filled(values[part], chunk) for values in (below, ids, weights))
-        return _convolve(params, own, messages, near, shares, model=model, layer=layer)
-
-    return rows
-
-
-def _rows_of(values: np.ndarray, chunk: int) -> Callable[[slice], Array]:
-    return lambda part: jax.device_put(_filled(values[part], chunk))
+def _filled_all(arrays: Any, part: slice, rows: int) -> Any:
+    return jax.tree.map(lambda values: _filled(values[part], rows), arrays)
 
 
 def _filled(values: np.ndarray, rows: int) -> np.ndarray:
@@ -207,7 +166,8 @@ class _Store:
                 f"{progress}: rows: expected {len(self._widths)} numbers up to {self._rows}, "
                 f"got {kept['rows']}"
             )
-        self._done = kept["rows"]
+        # Of several processes the others know nothing of what this one has written.
+        self._done = [0] * len(self._widths) if several() else kept["rows"]
 
     def layer(self, step: int) -> np.ndarray:
         """The array of one layer, made where it is missing."""

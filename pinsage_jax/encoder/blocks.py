@@ -28,6 +28,7 @@ from lightgcn_jax.diffusion import Operator, diffuse, operator_of
 from lightgcn_jax.graph import CsrMatrix
 from pinsage_jax.config import Pooling
 from pinsage_jax.encoder.pinsage import STRUCTURE, Features, Params, PinSage, applied
+from pinsage_jax.encoder.sorted_layers import SortedLayers
 from pinsage_jax.graph.neighborhoods import NeighborTable
 
 Capacities = tuple[int, ...]
@@ -63,6 +64,23 @@ class Marks(NamedTuple):
 
     layers: tuple[Array, ...]
     counts: Int[Array, " layers_plus_one"]
+
+    def members(self, layer: int, capacity: int) -> Int[Array, " capacity"]:
+        """The items of a layer in ascending order, then R as padding.
+
+        Args:
+            layer: k.
+            capacity: which holds them.
+        """
+        return _members(self.layers[layer], capacity)
+
+    def places(self, layer: int) -> Any:
+        """What tells the place of an item among those of a layer: ``places[items]``.
+
+        Args:
+            layer: k.
+        """
+        return jnp.cumsum(self.layers[layer], dtype=jnp.int32) - 1
 
 
 class LayerBlock(NamedTuple):
@@ -107,12 +125,13 @@ class Blocks(NamedTuple):
     Attributes:
         nodes: ``int32[C_0]``, the items of S_0 in ascending order; then item 0, as padding.
         layers: K blocks, from the features upwards.
-        place: ``int32[R]``, the row of each target in the last layer; any number for other items.
+        place: by item, ``place[items]``, the row of each target in the last layer; any number for
+            other items.
     """
 
     nodes: Int[Array, " nodes"]
     layers: tuple[LayerBlock, ...]
-    place: Int[Array, " items"]
+    place: Any
 
 
 def bounds(targets: int, neighbors: int, layers: int, num_items: int) -> Capacities:
@@ -212,7 +231,7 @@ def fits(counts: Int[Array, " layers_plus_one"], capacities: Sequence[Capacities
     return jnp.argmax(enough.at[-1].set(True)).astype(jnp.int32)
 
 
-def make_blocks(table: Neighbors, marks: Marks, capacities: Capacities) -> Blocks:
+def make_blocks(table: Neighbors, marks: Marks | SortedLayers, capacities: Capacities) -> Blocks:
     """Lay a batch out in arrays of given capacities.
 
     Args:
@@ -221,10 +240,8 @@ def make_blocks(table: Neighbors, marks: Marks, capacities: Capacities) -> Block
         capacities: the sizes of the arrays, which must hold the layers.
     """
     num_items = table.num_rows
-    place = [jnp.cumsum(marked, dtype=jnp.int32) - 1 for marked in marks.layers]
-    members = [
-        _members(marked, size) for marked, size in zip(marks.layers, capacities, strict=True)
-    ]
+    place = [marks.places(layer) for layer in range(len(capacities))]
+    members = [marks.members(*one) for one in enumerate(capacities)]
     layers = []
     for below, rows in zip(place[:-1], members[1:], strict=True):
         real = rows < num_items
@@ -319,7 +336,8 @@ def take_features(
     """
     if nodes is None:
         return dict(features)
-    return jax.tree.map(lambda values: values[nodes], features)
+    # Not a map over arrays: a table may lie in shares on several devices.
+    return {name: values[nodes] for name, values in features.items()}
 
 
 def embed_blocks(

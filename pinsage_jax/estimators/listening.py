@@ -10,7 +10,7 @@ from lightgcn_jax.estimators.fitting import OnEpoch, figures_of
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.tasks.holdout import cooccurrence_task, explicit_task, given_task, time_task
 from pinsage_jax.tasks.task import Task
-from pinsage_jax.training.trainer import Reporter, SilentReporter
+from pinsage_jax.training.reporter import Reporter, SilentReporter
 
 TaskName = Literal["items", "users"]
 """What is held out and learnt: items of the same context, or what a user takes next."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from jax.sharding import Mesh
+
 from lightgcn_jax.consoles import PlainConsole
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.spellings import UnknownIds
@@ -33,6 +35,7 @@ from pinsage_jax.runs.finished import keep_added
 from pinsage_jax.runs.fit import fit
 from pinsage_jax.runs.reporter import ConsoleReporter
 from pinsage_jax.tasks.task import Task
+from pinsage_jax.training.division import check_mesh
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(PinSageConfig))
 _COLUMNS = ("context", "item")
@@ -89,6 +92,7 @@ class PinSage(Serving):
         unknown_ids: UnknownIds = "refuse",
         on_epoch: OnEpoch | Sequence[OnEpoch] = (),
         out: Path | str | None = None,
+        mesh: Mesh | str | None = None,
     ) -> Self:
         """Train an encoder, and give all items vectors.
 
@@ -115,6 +119,8 @@ class PinSage(Serving):
             on_epoch: functions that receive the figures of each epoch: ``epoch``, ``loss``,
                 ``valid/hit_rate@500`` and so on.
             out: a new directory for the run; :meth:`save` writes one afterwards.
+            mesh: devices to divide batches among, ``data=8`` for instance or ``auto``; None for
+                one.
 
         Returns:
             The estimator itself.
@@ -124,6 +130,7 @@ class PinSage(Serving):
         """
         if task not in (None, "items", "users"):
             raise InputError(f"task: expected 'items' or 'users', got {task!r}")
+        check_mesh(mesh, self.config)
         lines: list[str] = []
         columns, is_pandas = _COLUMNS, hasattr(features, "iloc")
         begun = None if start is None else self._begun(start)
@@ -160,7 +167,7 @@ class PinSage(Serving):
             reporter = Listening(shown, functions) if functions else shown
             about = {"columns": list(columns), "dataset": data.name}
             if isinstance(made, Task):
-                fit(made, self.config, out=path, data=about, reporter=reporter)
+                fit(made, self.config, out=path, data=about, reporter=reporter, mesh=mesh)
             else:
                 assert begun is not None
                 continue_from(
@@ -171,6 +178,7 @@ class PinSage(Serving):
                     record=about,
                     reporter=reporter,
                     unknown_ids=unknown_ids,
+                    mesh=mesh,
                 )
         self._take(Fitted(path, columns, is_pandas, folder))
         return self

@@ -87,6 +87,28 @@ def draw_distance_weighted(
         ``int32[B, count]`` places in [0, M); a row of −1 for a query without a candidate that is
         valid and near enough.
     """
+    luck = jax.random.uniform(key, (query_vectors.shape[0], count))
+    return chosen_by_distance(luck, query_vectors, candidate_vectors, valid, low, high)
+
+
+def chosen_by_distance(
+    luck: Float[Array, "batch count"],
+    query_vectors: Vectors,
+    candidate_vectors: Float[Array, "candidates dim"],
+    valid: Bool[Array, "batch candidates"] | None = None,
+    low: float = LOW,
+    high: float = HIGH,
+) -> Int[Array, "batch count"]:
+    """:func:`draw_distance_weighted` from numbers that are drawn already.
+
+    Args:
+        luck: ``float[B, count]``, uniform in [0, 1).
+        query_vectors, candidate_vectors, valid, low, high: as :func:`draw_distance_weighted` takes
+            them.
+
+    Returns:
+        ``int32[B, count]``.
+    """
     distances = unit_distances(query_vectors, candidate_vectors)
     logs = log_weights(distances, query_vectors.shape[1], low, high)
     if valid is not None:
@@ -94,7 +116,7 @@ def draw_distance_weighted(
     shares = _shares(logs)
     # A parallel sum rounds each prefix by itself, so one may be slightly below its predecessor.
     marks = jax.lax.cummax(jnp.cumsum(shares, axis=1), axis=1)
-    drawn = jax.random.uniform(key, (shares.shape[0], count)) * marks[:, -1:]
+    drawn = luck * marks[:, -1:]
     places = jax.vmap(lambda along, at: jnp.searchsorted(along, at, side="right"))(marks, drawn)
     places = jnp.minimum(places, shares.shape[1] - 1).astype(jnp.int32)
     # So a mark could fall to a candidate of weight 0.

@@ -1,12 +1,10 @@
-"""Memory, traffic and time of a training step, by formula and as compiled for one device.
+"""Memory, traffic and time of a training step, by formula and as compiled for the devices.
 
-What ``train`` runs today is one device's step. The figures of several devices are those of a
-data-parallel step that is not there yet: each device takes its part of the pairs and a share of the
-negatives, whose vectors all devices see; features and neighbours are on each device where there is
-room, else a share on each, and the rows of a batch come from the others; gradients are summed.
+On several devices each takes its part of the pairs and a share of the negatives, whose vectors all
+devices get; features and neighbours lie whole on each device, or in shares of their rows; gradients
+are summed. The step that is compiled is that of ``train``.
 
-The sizes of a batch's layers are those of neighbours drawn uniformly, which repeat least. The
-program of one device has room for the largest batch that there can be, whatever the usual one is:
+By formula a batch is the usual one. The program has room for the largest batch that there can be:
 XLA reserves that of the largest branch.
 """
 
@@ -14,134 +12,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from lightgcn_jax.fields import Checked, setting, whole
+from lightgcn_jax.errors import InputError
 from lightgcn_jax.memory import in_words
+from lightgcn_jax.planning.plan import mesh_on
+from lightgcn_jax.planning.program import StepProgram, compile_program
 from lightgcn_jax.roofline.accelerators import HERE, Devices, accelerator_of
 from lightgcn_jax.roofline.hlo import Executable, compile_executable
 from lightgcn_jax.roofline.targets import ExceedsMemoryError, NoCompilerError, find_target
-from pinsage_jax.config import PinSageConfig
-from pinsage_jax.encoder.blocks import Capacities, bounds
-from pinsage_jax.encoder.pinsage import STRUCTURE, PinSage, init_params, make_model
-from pinsage_jax.features.inputs import Input
-from pinsage_jax.graph.neighborhoods import NeighborTable
-from pinsage_jax.training.batch import Batch, ItemArrays, num_targets
+from lightgcn_jax.sharding.mesh import DATA, MODEL, mesh_sizes
+from lightgcn_jax.sharding.rows import asked_at_once
+from pinsage_jax.planning.workload import Workload
+from pinsage_jax.training.division import SHARE_FOR_TABLES, Division
 from pinsage_jax.training.epochs import make_chunk
-from pinsage_jax.training.step import TrainState
-from pinsage_jax.training.trainer import make_optimizer
 
 _NUMBER = 4
-_FEATURES = "features"
-
-
-@dataclasses.dataclass(frozen=True)
-class Workload(Checked):
-    """A run, in sizes.
-
-    Attributes:
-        items: R.
-        memberships: E, places of items in contexts.
-        width: F, numbers that describe an item.
-        dim: D.
-        layers: K.
-        neighbors: T.
-        structure: columns of the input that tells where an item stands.
-        batch_size: B, pairs of a step.
-        negatives: M, shared by a batch.
-        hard: hard negatives of a query.
-
-    Raises:
-        InputError: a number is not whole, too small, or more than 32 bits hold.
-    """
-
-    items: int = setting(1, whole(1))
-    memberships: int = setting(1, whole(1))
-    width: int = setting(256, whole(1))
-    dim: int = setting(64, whole(1))
-    layers: int = setting(2, whole(1))
-    neighbors: int = setting(50, whole(1))
-    structure: int = setting(256, whole(0))
-    batch_size: int = setting(1024, whole(1))
-    negatives: int = setting(500, whole(1))
-    hard: int = setting(0, whole(0))
-
-    @cached_property
-    def config(self) -> PinSageConfig:
-        """The settings of such a run."""
-        return PinSageConfig(
-            dim=self.dim,
-            layers=self.layers,
-            neighbors=self.neighbors,
-            structure=self.structure,
-            batch_size=self.batch_size,
-            negatives=self.negatives,
-            hard_cap=self.hard,
-            curriculum="all" if self.hard else "none",
-            log_degree=False,
-        )
-
-    @property
-    def model(self) -> PinSage:
-        """The encoder."""
-        inputs = (Input.dense(_FEATURES, self.width),)
-        if self.structure:
-            inputs += (Input.dense(STRUCTURE, self.structure),)
-        return make_model(inputs, self.config)
-
-    @property
-    def most(self) -> Capacities:
-        """Room for every batch of one device."""
-        count = num_targets(self.config, 1)
-        return bounds(count, self.neighbors, self.layers, self.items)
-
-    def usual(self, parts: int) -> list[int]:
-        """Nodes of S_0 … S_K that a device meets, when a batch is divided.
-
-        Args:
-            parts: devices.
-        """
-        own = -(-self.batch_size // parts) * (2 + self.hard) + -(-self.negatives // parts)
-        sizes, new = [_distinct(self.items, own)], _distinct(self.items, own)
-        for _ in range(self.layers):
-            # The neighbours of what came before the last layer are in it already.
-            rest = 1 - sizes[-1] / self.items
-            new = math.ceil(_distinct(self.items, new * self.neighbors) * rest)
-            sizes.append(sizes[-1] + new)
-        return sizes[::-1]
-
-    def state(self) -> TrainState:
-        """Shapes and types of parameters and moments."""
-        optimizer = make_optimizer(self.config, 100)
-
-        def start(key: Any) -> TrainState:
-            params = init_params(key, self.model)
-            return TrainState(params, optimizer.init(params))
-
-        return jax.eval_shape(start, jax.random.key(0))
-
-    def arrays(self) -> ItemArrays:
-        """Shapes and types of what a step reads of the items."""
-
-        def array(kind: Any, *shape: int) -> Any:
-            return jax.ShapeDtypeStruct(shape, kind)
-
-        features = {
-            one.name: array(jnp.float32, self.items, one.width) for one in self.model.inputs
-        }
-        ids = array(jnp.int32, self.items, self.neighbors)
-        table = NeighborTable(ids=ids, weights=array(jnp.float32, *ids.shape))
-        pool = array(jnp.int32, self.items, self.config.hard_pool) if self.hard else None
-        return ItemArrays(features, table, array(jnp.int32, self.items), hard_pool=pool)
-
-
-def _distinct(items: int, draws: int) -> int:
-    """Distinct items among so many uniform draws, on average."""
-    return math.ceil(items * -math.expm1(-draws / items))
+# Devices are doubled up to here in the search for enough of them.
+_MOST_DEVICES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,28 +41,42 @@ class Plan:
     Attributes:
         workload: the sizes.
         devices: what it would run on.
+        mesh: sizes of the axes data and model; tables lie in shares where the latter is above 1.
         memory: bytes a device, by what they hold.
-        shared_out: whether features and neighbours lie in shares on the devices.
-        received: bytes that a device gets from others in a step.
+        received: bytes that a device gets from others in a usual step, by the kind of collective.
+        received_at_most: likewise in a step with the largest batch, for which there is room.
         moved: bytes that a device reads and writes in its own memory in a step.
         operations: multiplications and additions of a device in a step.
         host_bytes: of the graph that is walked, on the host.
-        executable: the step compiled for one device; None where nothing was.
+        program: what was compiled of the step; None where nothing was.
         note: why nothing was compiled; None where the step was.
         refused: whether the compiler says that it needs more than there is.
+        would_fit: devices that would do, by formula; None where these do, or no number would.
     """
 
     workload: Workload
     devices: Devices
+    mesh: tuple[int, int]
     memory: dict[str, int]
-    shared_out: bool
-    received: int
+    received: dict[str, int]
+    received_at_most: dict[str, int]
     moved: int
     operations: float
     host_bytes: int
-    executable: Executable | None
+    program: StepProgram | None
     note: str | None
     refused: bool
+    would_fit: int | None = None
+
+    @property
+    def executable(self) -> Executable | None:
+        """The compiled step."""
+        return None if self.program is None else self.program.executable
+
+    @property
+    def shared_out(self) -> bool:
+        """Whether features and neighbours lie in shares on the devices."""
+        return self.mesh[1] > 1
 
     @property
     def total(self) -> int:
@@ -196,7 +100,10 @@ class Plan:
         in_batch = self.memory["features of the largest batch"]
         if in_batch > self.devices.kind.memory / 2:
             said.append("a smaller --batch-size or --neighbors makes the largest batch smaller")
-        if self.memory["features"] + self.memory["neighbours"] > self.devices.kind.memory / 2:
+        if self.would_fit is not None:
+            said.append(f"would fit {self.would_fit} devices, by formula")
+        tables = self.memory["features"] + self.memory["neighbours"]
+        if tables > self.devices.kind.memory / 2 and self.devices.count == 1:
             said.append("train --tables host keeps features and neighbours in the host's memory")
         return said
 
@@ -208,32 +115,44 @@ class Plan:
         if kind.memory_bandwidth is None or kind.operations is None:
             return None
         own = max(self.moved / kind.memory_bandwidth, self.operations / kind.operations)
-        return {"device": own, "links": self.devices.seconds("all-to-all", self.received) or 0.0}
+        links = sum(self.devices.seconds(*one) or 0.0 for one in self.received.items())
+        return {"device": own, "links": links}
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON."""
-        made, seconds = self.executable, self.seconds
+        made, seconds = self.program, self.seconds
+        program = None
+        if made is not None:
+            found = made.collectives
+            program = dataclasses.asdict(made.executable)
+            program["collectives"] = found and [dataclasses.asdict(one) for one in found]
         return {
             "workload": dataclasses.asdict(self.workload),
             "accelerator": dataclasses.asdict(self.devices.kind),
             "devices": self.devices.count,
-            "several_devices_are_not_there_yet": self.devices.count > 1,
+            "mesh": dict(zip((DATA, MODEL), self.mesh, strict=True)),
             "fits": self.fits,
             "advice": self.advice,
             "memory_by_formula": self.memory,
             "shared_out": self.shared_out,
             "received_bytes": self.received,
+            "received_bytes_at_most": self.received_at_most,
             "moved_bytes": self.moved,
             "operations": self.operations,
             "host_bytes": self.host_bytes,
             "step_seconds": seconds and seconds | {"in_all": sum(seconds.values())},
-            "program": None if made is None else dataclasses.asdict(made),
+            "program": program,
             "not_compiled": self.note,
         }
 
 
 def plan(
-    workload: Workload, accelerator: str, *, devices: int | None = None, compiled: bool = True
+    workload: Workload,
+    accelerator: str,
+    *,
+    devices: int | None = None,
+    mesh: str = "auto",
+    compiled: bool = True,
 ) -> Plan:
     """Say what each step of a run takes, before anything is paid for.
 
@@ -241,59 +160,119 @@ def plan(
         workload: the sizes.
         accelerator: as :func:`lightgcn_jax.roofline.accelerators.accelerator_of` takes it.
         devices: how many, where the name does not say.
-        compiled: compile the step of one device, for a TPU or for the device here.
+        mesh: as ``train`` takes it; ``auto`` decides as it does there.
+        compiled: compile the step, for a TPU or for the devices here.
 
     Returns:
         The plan.
 
     Raises:
-        InputError: a name or a number does not fit.
+        InputError: a name or a number does not fit, or libtpu knows no such slice.
     """
     of = accelerator_of(accelerator, devices)
-    parts, size = of.count, workload
+    sizes = _sizes(workload, of, mesh)
+    made = _by_formula(workload, of, sizes)
+    if compiled:
+        program, note, refused = _compiled(workload, of, sizes)
+        made = dataclasses.replace(made, program=program, note=note, refused=refused)
+    if made.fits:
+        return made
+    count = 2 * of.count
+    while count <= min(_MOST_DEVICES, of.kind.near):
+        more = Devices(of.kind, (count,))
+        if _by_formula(workload, more, _sizes(workload, more, "auto")).fits:
+            return dataclasses.replace(made, would_fit=count)
+        count *= 2
+    return made
+
+
+def _sizes(workload: Workload, devices: Devices, mesh: str) -> tuple[int, int]:
+    """The sizes of the axes data and model, as training chooses them."""
+    if mesh != "auto":
+        sizes = mesh_sizes(mesh, devices.count)
+        if math.prod(sizes) != devices.count:
+            raise InputError(
+                f"mesh: expected all {devices.count} devices, got {sizes[0]} × {sizes[1]}"
+            )
+        return sizes
     arrays = workload.arrays()
-    params = _bytes(workload.state().params)
+    tables = _bytes((arrays.features, arrays.table, arrays.hard_pool))
+    whole = tables <= SHARE_FOR_TABLES * devices.kind.memory
+    return (devices.count, 1) if whole else (1, devices.count)
+
+
+def _by_formula(size: Workload, of: Devices, mesh: tuple[int, int]) -> Plan:
+    parts, shards = of.count, mesh[1]
+    arrays, params = size.arrays(), _bytes(size.state().params)
     features, neighbours = _bytes(arrays.features), _bytes(arrays.table)
-    others = 2 * size.items * _NUMBER + _bytes(arrays.hard_pool)
-    shared_out = parts > 1 and features + neighbours + others > of.kind.memory / 2
-    share = parts if shared_out else 1
     row = _NUMBER * (size.width + size.structure)
-    # One device's program has room for the largest batch; a divided one is taken as the usual.
-    sizes = list(size.most) if parts == 1 else size.usual(parts)
+    most, usual = list(size.most(parts)), size.usual(parts)
     memory = {
         "parameters, moments, gradient": 4 * params,
-        "features": features // share,
-        "neighbours": neighbours // share,
-        "which items may be drawn, hard negatives": others // share,
-        "marks and places of a batch's items": (size.layers + 1) * 5 * size.items,
-        "features of the largest batch": sizes[0] * row,
-        "messages and vectors": _activations(size, sizes),
+        "features": features // shards,
+        "neighbours": neighbours // shards,
+        "pools of hard negatives": _bytes(arrays.hard_pool) // shards,
+        "which items may be drawn": size.items * _NUMBER,
+        "marks and places of a batch's items": _finding(size, most, parts),
+        "features of the largest batch": most[0] * row,
+        "messages and vectors": _activations(size, most),
     }
-    usual = size.usual(parts)
-    rows = usual[0] * row
-    received = 0
-    if parts > 1:
-        received = 2 * params * (parts - 1) // parts + size.negatives * size.dim * _NUMBER
-        received += rows * (parts - 1) // parts if shared_out else 0
-    moved = 3 * rows + 2 * _activations(size, usual) + 12 * params
-    moved += (size.layers + 1) * 10 * size.items
-    executable, note, refused = None, "by formula alone", False
-    if compiled:
-        executable, note, refused = _compiled(workload, of)
+    moved = 3 * usual[0] * row + 2 * _activations(size, usual) + 12 * params
+    moved += 2 * _finding(size, usual, parts)
+    width = size.width + size.structure
     return Plan(
-        workload,
+        size,
         of,
+        mesh,
         memory,
-        shared_out,
-        received,
+        _received(size, usual, parts, shards, params),
+        _received(size, most, parts, shards, params),
         moved,
-        6.0 * usual[0] * (size.width + size.structure) * size.dim
-        + 6.0 * sum(usual) * 3 * size.dim**2,
+        6.0 * usual[0] * width * size.dim + 6.0 * sum(usual) * 3 * size.dim**2,
         2 * size.memberships * _NUMBER + 3 * size.items * _NUMBER,
-        executable,
-        note,
-        refused,
+        None,
+        "by formula alone",
+        False,
     )
+
+
+def _received(
+    size: Workload, nodes: list[int], parts: int, shards: int, params: int
+) -> dict[str, int]:
+    """Bytes that a device gets from others: sums of the gradient, vectors of shared negatives and
+    their slopes, and rows of tables that lie in shares."""
+    if parts == 1:
+        return {}
+    vectors = -(-size.negatives // parts) * (size.dim + size.structure) * _NUMBER * (parts - 1)
+    received = {
+        "all-reduce": 2 * params * (parts - 1) // parts,
+        "all-gather": vectors,
+        "reduce-scatter": vectors,
+    }
+    if shards > 1:
+        near = size.neighbors
+        # Neighbours are read to find a batch's items and, with their weights, to lay them out.
+        wanted = [(rows, near) for rows in nodes[1:] for _ in range(3)]
+        wanted += [(nodes[0], size.width), (nodes[0], size.structure)]
+        wanted += [(size.batch_size, size.config.hard_pool)] if size.hard else []
+        received["all-to-all"] = sum(_looked_up(*one, shards) for one in wanted if one[1])
+    return received
+
+
+def _looked_up(rows: int, width: int, shards: int) -> int:
+    """Bytes that a device gets for rows of a table in shares: what others ask it for, and what it
+    asked them for."""
+    most = asked_at_once(rows, shards, width * _NUMBER)
+    turns = math.ceil(rows / shards / most)
+    return turns * most * (shards - 1) * (width + 1) * _NUMBER
+
+
+def _finding(size: Workload, nodes: list[int], parts: int) -> int:
+    """Bytes by which the layers of a batch are found: marks and places of all items, or, of a part
+    of it, its items and their neighbours, to be sorted."""
+    if parts == 1:
+        return (size.layers + 1) * 5 * size.items
+    return 3 * _NUMBER * sum(rows * (size.neighbors + 1) for rows in nodes[1:])
 
 
 def _activations(size: Workload, sizes: list[int]) -> int:
@@ -305,39 +284,28 @@ def _activations(size: Workload, sizes: list[int]) -> int:
     return _NUMBER * size.dim * (vectors + gathered) + 8 * size.neighbors * sum(above)
 
 
-def _compiled(workload: Workload, devices: Devices) -> tuple[Executable | None, str | None, bool]:
-    """The step of one device, as ``train`` makes it; or why there is none, and whether the compiler
-    refused it."""
-    if devices.count > 1:
-        why = "train has a step of one device; this is the formula of a data-parallel one"
-        return None, why, False
+def _compiled(
+    workload: Workload, devices: Devices, sizes: tuple[int, int]
+) -> tuple[StepProgram | None, str | None, bool]:
+    """The step as ``train`` makes it; or why there is none, and whether the compiler refused it."""
     if not devices.kind.compiles:
         return None, "XLA compiles for a GPU only beside one", False
-    size, config = workload.batch_size, workload.config
-    optimizer = make_optimizer(config, 100)
-    chunk = make_chunk(workload.model, optimizer, config, (workload.most,))
-    batch = jax.eval_shape(
-        lambda: Batch(
-            jnp.zeros((1, size, 1), jnp.int32),
-            jnp.zeros((1, size), jnp.int32),
-            jnp.ones((1, size), jnp.float32),
-        )
-    )
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
-    active = jax.ShapeDtypeStruct((), jnp.int32)
+    made = workload.model, workload.optimizer, workload.config, (workload.most(devices.count),)
     try:
+        if devices.count > 1:
+            mesh = mesh_on(devices, sizes)
+            given = workload.step_arguments(mesh)
+            chunk = make_chunk(*made, Division(mesh))
+            return compile_program(chunk, given, mesh, devices.name), None, False
         here = devices.kind.name == HERE
         # One chip of a slice: libtpu names slices alone.
-        target = find_target(
-            None if here else f"tpu:{devices.kind.name}:{_SLICES[devices.kind.torus]}"
-        )
-        given = workload.state(), batch, keys, active, workload.arrays()
-        made = compile_executable(target, chunk, *given)[1]
+        name = None if here else f"tpu:{devices.kind.name}:{_SLICES[devices.kind.torus]}"
+        given = find_target(name), make_chunk(*made), *workload.step_arguments()
+        return StepProgram(compile_executable(*given)[1], ()), None, False
     except ExceedsMemoryError as error:
         return None, f"the compiler refuses it: {error}", True
     except NoCompilerError:
         return None, "compiling for a TPU needs libtpu; install the extra tpu", False
-    return made, None, False
 
 
 _SLICES = {2: "2x2", 3: "2x2x1"}

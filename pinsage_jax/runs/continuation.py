@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.ids import IdMap
@@ -30,7 +31,7 @@ from pinsage_jax.runs.memberships import read_memberships
 from pinsage_jax.tasks.pairs import CooccurrencePairs, PairSource, UserHistories
 from pinsage_jax.tasks.task import HeldOut, Task, graph_of
 from pinsage_jax.training.preparation import Meaning, prepare
-from pinsage_jax.training.trainer import Reporter, SilentReporter
+from pinsage_jax.training.reporter import Reporter, SilentReporter
 
 # Settings that the encoder's parameters and what they mean rest on.
 _KEPT = (
@@ -49,6 +50,7 @@ def continue_from(
     record: Mapping[str, Any] | None = None,
     unknown_ids: UnknownIds = "refuse",
     text_encoders: TextEncoders | None = None,
+    mesh: Mesh | str | None = None,
 ) -> Fit:
     """Train on from a run's best epoch, with its data and new data together.
 
@@ -67,6 +69,7 @@ def continue_from(
         unknown_ids: whether to go on where most contexts and most items are unknown to the run, as
             they are where ids are written in another way.
         text_encoders: by text column, the functions that the run was started with.
+        mesh: as :func:`pinsage_jax.runs.fit.fit` takes it.
 
     Returns:
         The new run.
@@ -98,6 +101,7 @@ def continue_from(
         text_encoders=text_encoders,
         prepared=prepared,
         initial=run.params,
+        mesh=mesh,
     )
 
 

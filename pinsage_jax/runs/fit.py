@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.fields import document
 from lightgcn_jax.files import refuse_taken
-from lightgcn_jax.interrupts import Interrupted, Request, deferred, explained
+from lightgcn_jax.interrupts import Interrupted, Request, deferred
+from lightgcn_jax.processes.agreement import (
+    check_agreement,
+    gathered,
+    is_first,
+    several,
+    telling,
+)
+from lightgcn_jax.processes.placing import on_host
 from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
-from lightgcn_jax.runs.interrupt import gone_unless_begun, way_on
+from lightgcn_jax.runs.interrupt import gone_unless_begun, resumable, way_on
+from lightgcn_jax.sharding.mesh import shown
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors, embed_all
 from pinsage_jax.evaluation.parts import evaluate_parts
 from pinsage_jax.features.schema import TextEncoders
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.metadata import PROGRESS
+from pinsage_jax.runs.processes import check_same_run
 from pinsage_jax.runs.stored_task import load_task, read_structure, save_task
 from pinsage_jax.tasks.task import Task
+from pinsage_jax.training.division import check_mesh
 from pinsage_jax.training.preparation import Meaning, Prepared, prepare
+from pinsage_jax.training.reporter import Reporter, SilentReporter
 from pinsage_jax.training.step import TrainState
-from pinsage_jax.training.trainer import (
-    Progress,
-    Reporter,
-    SilentReporter,
-    Trainer,
-    TrainingDiverged,
-)
+from pinsage_jax.training.trainer import Progress, Trainer, TrainingDiverged
 
 _PROGRAM = "pinsage-jax"
 
@@ -71,6 +78,7 @@ def fit(
     text_encoders: TextEncoders | None = None,
     prepared: Prepared | None = None,
     initial: Any = None,
+    mesh: Mesh | str | None = None,
 ) -> Fit:
     """Train an encoder, embed all items, and evaluate them on test once.
 
@@ -86,42 +94,58 @@ def fit(
             before.
         initial: parameters to go on from, of an encoder that reads the same inputs; by default
             drawn from the seed.
+        mesh: devices to divide batches among, ``data=2,model=4`` for instance or ``auto`` (see
+            :func:`pinsage_jax.training.division.division_of`); None for one device, of several
+            processes for ``auto``.
 
     Returns:
         The run.
 
     Raises:
-        InputError: settings, features and task do not fit each other, or ``out`` is taken.
+        InputError: settings, features, task and mesh do not fit each other, or ``out`` is taken.
         TrainingDiverged: the loss became NaN or infinite; the last checkpoint stays.
         Interrupted: Ctrl-C; a run directory can be resumed.
     """
     reporter = reporter or SilentReporter()
-    if out is not None:
-        refuse_taken(out)
-    if prepared is None:
-        prepared = prepare(task, config, text_encoders)
-    for note in prepared.notes:
-        reporter.noted(note)
-    trainer = Trainer(task, config, prepared, reporter)
+    with telling():
+        check_mesh(mesh, config)
+        if out is not None and is_first():
+            refuse_taken(out)
+        if prepared is None:
+            prepared = prepare(task, config, text_encoders)
+        for note in prepared.notes:
+            reporter.noted(note)
+    check_same_run(task, config, mesh)
+    trainer = Trainer(task, config, prepared, reporter, mesh)
     begun = trainer.start() if initial is None else trainer.go_on(initial)
     goes_on = initial is not None
     if out is None:
         return _finish(trainer, _train(trainer, begun, None, [], goes_on), None)
-    with PinSageRun.creating(out) as run:
-        run.write_config(config, data or {}, prepared.notes)
-        save_task(run, task)
-        run.write_schema(prepared.schema)
-        if prepared.structure is not None:
-            run.write_arrays("structure", prepared.structure._asdict())
-        if goes_on:  # Where it goes on from can't be drawn again from the seed.
-            _save(run, trainer, begun)
-    run = PinSageRun.open(out)
-    with gone_unless_begun(run.path, TrainingDiverged), run.held(), _resumable(run):
+    run = PinSageRun(out)
+    # Of several processes the first one writes, and the others wait for it.
+    with telling():
+        if is_first():
+            with PinSageRun.creating(out) as made:
+                made.write_config(config, data or {}, prepared.notes)
+                save_task(made, task)
+                made.write_schema(prepared.schema)
+                if prepared.structure is not None:
+                    made.write_arrays("structure", prepared.structure._asdict())
+                if goes_on:  # Where it goes on from can't be drawn again from the seed.
+                    _save(made, trainer, begun)
+            run = PinSageRun.open(out)
+    gathered()
+    own = out if is_first() else None
+    with gone_unless_begun(own, TrainingDiverged), _held(run), resumable(run, program=_PROGRAM):
         return _finish(trainer, _train(trainer, begun, run, [], goes_on), run)
 
 
 def resume(
-    path: Path, *, reporter: Reporter | None = None, text_encoders: TextEncoders | None = None
+    path: Path,
+    *,
+    reporter: Reporter | None = None,
+    text_encoders: TextEncoders | None = None,
+    mesh: Mesh | str | None = None,
 ) -> Fit:
     """Go on with a run that was broken off; it ends like one that was not.
 
@@ -129,6 +153,7 @@ def resume(
         path: the run directory.
         reporter: receives progress; silent by default.
         text_encoders: by text column, the functions that the run was started with.
+        mesh: as :func:`fit` takes it; it need not be that of the run's start.
 
     Raises:
         InputError: the directory holds no run, a damaged one, or a finished one.
@@ -136,22 +161,30 @@ def resume(
     run = PinSageRun.open(path)
     if run.is_finished:
         raise InputError(f"{path}: the run is finished already; there is nothing to resume")
-    with run.held(), _resumable(run):
-        run.begin_again()
-        remove_unfinished(run.checkpoints)
+    check_mesh(mesh, run.config)
+    with telling(), _held(run), resumable(run, program=_PROGRAM):
+        if is_first():
+            run.begin_again()
+            remove_unfinished(run.checkpoints)
+        gathered()  # the others read what the first one has put in order
         task, config, records = load_task(run), run.config, run.read_metrics()
         meaning = Meaning(run.read_schema(), read_structure(run, config))
         prepared = prepare(task, config, text_encoders, meaning)
-        trainer = Trainer(task, config, prepared, reporter)
+        check_same_run(task, config, mesh)
+        trainer = Trainer(task, config, prepared, reporter, mesh)
         progress = trainer.start()
         template = _arrays(progress)
         checkpoint = (
             load_checkpoint(run.checkpoints, template) if run.checkpoints.exists() else None
         )
+        check_agreement({"checkpoint": None if checkpoint is None else checkpoint.path.name})
         if checkpoint is not None:
             where, count = checkpoint.path / "progress.json", len(trainer.tiers)
             kept = document(where, checkpoint.progress, PROGRESS)
-            if (got := len(kept["tiers"])) != count:
+            # Devices of another mesh have other parts of a batch, and other capacities.
+            at = trainer.division.mesh
+            is_same = kept.get("mesh") == (None if at is None else shown(at))
+            if (got := len(kept["tiers"])) != count and is_same:
                 raise InputError(f"{where}: tiers: expected {count} counts, got {got}")
             progress = _progress(checkpoint.arrays, kept)
             if len(progress.losses) > trainer.steps:
@@ -159,7 +192,8 @@ def resume(
                     f"{where}: losses: expected those of at most {trainer.steps} steps, got "
                     f"{len(progress.losses)}"
                 )
-            trainer.tiers = np.array(kept["tiers"])
+            if is_same:
+                trainer.tiers = np.array(kept["tiers"])
         records = [one for one in records if one["epoch"] <= progress.epoch]
         # Only a run that goes on from another one keeps its start.
         goes_on = checkpoint is not None and not progress.has_begun
@@ -167,9 +201,9 @@ def resume(
         return _finish(trainer, _train(trainer, progress, run, records, goes_on), run)
 
 
-def _resumable(run: PinSageRun) -> AbstractContextManager[None]:
-    """Say how to go on, while the block runs, if it is broken off."""
-    return explained(way_on("interrupted", "go on", run.path, _PROGRAM))
+def _held(run: PinSageRun) -> contextlib.AbstractContextManager[None]:
+    """Hold the run, if this process is the one that writes it."""
+    return run.held() if is_first() else contextlib.nullcontext()
 
 
 def _train(
@@ -186,24 +220,32 @@ def _train(
         trainer.reporter.noted("compiling …")
     with contextlib.ExitStack() as block:
         requests: list[Request] = []
+        number = 0
 
         def ending() -> bool:
             """Asked after steps; the first ones are compiled by then, which nobody waits for."""
+            nonlocal number
             if not requests:
                 requests.append(block.enter_context(deferred()))
-            return bool(requests[0])
+            # A signal to any of several processes ends all.
+            number = max(gathered(requests[0].signal_number))
+            return bool(number)
 
         while not trainer.finished(progress):
             progress, record = trainer.advance(progress, ending)
             records += [] if record is None else [record]
-            if run is not None:
-                run.append_metrics(records)
-                _save(run, trainer, progress)
+            with telling():
+                if run is not None and is_first():
+                    run.append_metrics(records)
+                    _save(run, trainer, progress)
+            gathered()  # the others end where the first one could not write
             if ending():
                 when = f"interrupted in epoch {progress.epoch + 1}"
                 path = None if run is None else run.path
                 line = way_on(when, "go on", path, _PROGRAM)
-                raise Interrupted(line, requests[0].signal_number)
+                # Whoever takes machines away from many processes starts them again.
+                status = 0 if several() and number == signal.SIGTERM else None
+                raise Interrupted(line, number, status=status)
     return progress
 
 
@@ -215,8 +257,13 @@ def _save(run: PinSageRun, trainer: Trainer, progress: Progress) -> None:
         "tiers": trainer.tiers.tolist(),
         "losses": progress.losses.tolist(),
     }
+    if trainer.division.mesh is not None:
+        kept["mesh"] = shown(trainer.division.mesh)
     step = progress.epoch * trainer.steps + len(progress.losses)
-    save_checkpoint(run.checkpoints, step, _arrays(progress), kept)
+    # As one device has them, so that any mesh can go on with them.
+    arrays = _arrays(progress)
+    arrays = arrays if trainer.division.mesh is None else jax.tree.map(on_host, arrays)
+    save_checkpoint(run.checkpoints, step, arrays, kept)
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:
@@ -245,6 +292,7 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
         prepared.features,
         prepared.table,
         out=None if run is None else run.vectors,
+        mesh=trainer.division.mesh,
     )
     embedding = time.perf_counter() - started
     figures = evaluate_parts(
@@ -260,7 +308,9 @@ def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit
         "nodes_note": trainer.tier_note(),
         "seconds": {**prepared.seconds, "all items embedded": embedding},
     }
-    if run is not None:
+    if trainer.division.mesh is not None:
+        summary |= {"mesh": shown(trainer.division.mesh), "processes": jax.process_count()}
+    if run is not None and is_first():
         run.write_params(progress.best)
         run.write_summary(summary)
     path = None if run is None else run.path

@@ -43,7 +43,7 @@ PROGRESS = record(
         "best_value": optional(number()),
         "tiers": list_of(COUNT),
     },
-    {"losses": list_of(number())},
+    {"losses": list_of(number()), "mesh": TEXT},
     closed=True,
 )
 """progress.json of a checkpoint."""

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pinsage_jax.training.trainer import Reporter, SilentReporter
+from pinsage_jax.training.reporter import Reporter, SilentReporter
 
 
 class ConsoleReporter(SilentReporter):

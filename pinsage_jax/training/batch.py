@@ -129,16 +129,18 @@ def of_none(items: ItemArrays | HostItemArrays) -> dict[str, Any]:
     return values | ({STRUCTURE: 0.0} if STRUCTURE in items.features else {})
 
 
-def num_targets(config: PinSageConfig, query_items: int) -> int:
-    """Count the items that a step embeds at most, with repetitions.
+def num_targets(config: PinSageConfig, query_items: int, parts: int = 1) -> int:
+    """Count the items that a device embeds at most in a step, with repetitions.
 
     Args:
         config: the settings.
         query_items: n, how many items a query has at most.
+        parts: among how many devices the batch is divided.
     """
-    rows = config.batch_size if config.negative_choice == "separate" else 1
-    own = config.batch_size * (query_items + 1 + config.hard_negatives)
-    return own + rows * config.negatives
+    rows, negatives = -(-config.batch_size // parts), -(-config.negatives // parts)
+    if config.negative_choice == "separate":
+        negatives = rows * config.negatives
+    return rows * (query_items + 1 + config.hard_negatives) + negatives
 
 
 def draw_targets(

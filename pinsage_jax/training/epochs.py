@@ -17,7 +17,7 @@ import optax
 from lightgcn_jax.arrays import Array, PRNGKey, Scalar
 from lightgcn_jax.diffusion import Operator
 from pinsage_jax.config import PinSageConfig, stream
-from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities, mark_layers
+from pinsage_jax.encoder.blocks import Capacities, bounds, declared_capacities
 from pinsage_jax.encoder.pinsage import PinSage
 from pinsage_jax.graph.neighborhoods import NeighborTable
 from pinsage_jax.tasks.pairs import PairSource
@@ -31,6 +31,7 @@ from pinsage_jax.training.batch import (
     pooling_of,
     training_view,
 )
+from pinsage_jax.training.division import Division
 from pinsage_jax.training.folds import Fold
 from pinsage_jax.training.host_pipeline import batches, draw, gather
 from pinsage_jax.training.preparation import Prepared, host_item_arrays, item_arrays
@@ -39,6 +40,7 @@ from pinsage_jax.training.step import StepRecord, TrainState, batch_gradient, mo
 _STEPS_AT_ONCE = 50
 # Batches that are drawn before a run to see how many nodes they have.
 _TRIALS = 8
+_ALONE = Division()
 
 Chunk = Callable[[TrainState, Batch, Array, Scalar, ItemArrays], tuple[TrainState, StepRecord]]
 
@@ -50,12 +52,13 @@ class _Epochs:
         folds: what the steps read, one fold after another.
     """
 
-    def __init__(self, task: Task, config: PinSageConfig, prepared: Prepared):
-        self._config, self.folds = config, prepared.folds
+    def __init__(
+        self, task: Task, config: PinSageConfig, prepared: Prepared, division: Division = _ALONE
+    ):
+        self._config, self.folds, self._division = config, prepared.folds, division
         num_items, neighbors = prepared.table.ids.shape
-        self._most = bounds(
-            num_targets(config, task.pairs.query_items), neighbors, config.layers, num_items
-        )
+        targets = num_targets(config, task.pairs.query_items, division.count)
+        self._most = bounds(targets, neighbors, config.layers, num_items)
 
     def _turns(self, epoch: int, steps: int) -> Iterator[tuple[int, range]]:
         """The folds of an epoch and the steps of each; another fold begins each time."""
@@ -86,19 +89,35 @@ class DeviceEpochs(_Epochs):
         config: PinSageConfig,
         prepared: Prepared,
         optimizer: optax.GradientTransformation,
+        division: Division = _ALONE,
     ):
-        super().__init__(task, config, prepared)
-        self._items = item_arrays(task, prepared, config)
+        super().__init__(task, config, prepared, division)
+        self._items = item_arrays(task, prepared, config, division)
         self._pooling: dict[int, tuple[NeighborTable, Operator | None]] = {}
+        # The tables of the last fold and what they were made of: folds have most in common.
+        self._laid_out: dict[Any, tuple[Any, Any]] = {}
         self.capacities = self._declared()
-        self._chunk = make_chunk(prepared.model, optimizer, config, self.capacities)
+        made = prepared.model, optimizer, config, self.capacities
+        self._chunk = make_chunk(*made, division)
 
     def _items_of(self, fold: Fold) -> ItemArrays:
-        features = {name: jax.device_put(values) for name, values in fold.features.items()}
-        return dataclasses.replace(self._items, table=fold.table, features=features)
+        features = {name: self._table(name, values) for name, values in fold.features.items()}
+        near = {"ids": fold.table.ids, "weights": fold.table.weights}
+        table = NeighborTable(
+            **{name: self._table(("neighbours", name), values) for name, values in near.items()}
+        )
+        return dataclasses.replace(self._items, table=table, features=features)
+
+    def _table(self, name: Any, values: Any) -> Any:
+        if name not in self._laid_out or self._laid_out[name][0] is not values:
+            self._laid_out[name] = values, self._division.table(values)
+        return self._laid_out[name][1]
 
     def _pooling_of(self, turn: int) -> Operator | None:
-        """The matrix of a fold's neighbours, made anew when these were drawn anew."""
+        """The matrix of a fold's neighbours, made anew when these were drawn anew; none on a mesh,
+        whose devices embed their own parts of a batch."""
+        if self._division.mesh is not None:
+            return None
         table = self.folds[turn].table
         if turn not in self._pooling or self._pooling[turn][0] is not table:
             self._pooling[turn] = table, pooling_of(table, self._config, self.capacities)
@@ -125,7 +144,8 @@ class DeviceEpochs(_Epochs):
                 if start < done:
                     continue
                 keys = key_of(start + jnp.arange(chunk.positives.shape[0]))
-                state, records = self._chunk(state, chunk, keys, jnp.int32(active), items)
+                given: Any = self._division.placed((chunk, keys, np.asarray(active, np.int32)))
+                state, records = self._chunk(state, *given, items)
                 yield state, records
 
     def _chunks(
@@ -152,12 +172,14 @@ class DeviceEpochs(_Epochs):
         trials = _stacked(drawn, _TRIALS, config.batch_size)
         keys = jax.random.split(self._key(0), _TRIALS)
         batches = [jax.tree.map(lambda part, at=at: part[at], trials) for at in range(_TRIALS)]
-        counted = functools.partial(count_nodes, config=config, most=self._most)
+        settings = {"config": config, "most": self._most, "division": self._division}
+
+        def counted(key: PRNGKey, batch: Batch, active: int) -> np.ndarray:
+            given = self._division.placed((key, batch, np.asarray(active, np.int32)))
+            return np.asarray(count_nodes(given[0], given[1], given[2], items, **settings))
+
         counts = [
-            [
-                np.asarray(counted(key, batch, jnp.int32(active), items))
-                for key, batch in zip(keys, batches, strict=True)
-            ]
+            [counted(key, batch, active) for key, batch in zip(keys, batches, strict=True)]
             for active in _actives(config)
         ]
         return declared_capacities(counts, self._most)
@@ -228,6 +250,7 @@ def make_chunk(
     optimizer: optax.GradientTransformation,
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
+    division: Division = _ALONE,
 ) -> Chunk:
     """Compile several steps as one program.
 
@@ -236,6 +259,7 @@ def make_chunk(
         optimizer: what turns gradients into updates.
         config: the settings.
         capacities: declared before the run, ascending; the last holds every batch.
+        division: how batches are divided among devices.
 
     Returns:
         ``(state, batches, keys, active, items)`` to the new state and the figures of each step; the
@@ -245,7 +269,7 @@ def make_chunk(
     def chunk(
         state: TrainState, batches: Batch, keys: PRNGKey, active: Scalar, items: ItemArrays
     ) -> tuple[TrainState, StepRecord]:
-        settings = {"model": model, "optimizer": optimizer, "config": config}
+        settings = {"model": model, "optimizer": optimizer, "config": config, "division": division}
 
         def step(state: TrainState, given: tuple[Batch, PRNGKey]) -> tuple[TrainState, StepRecord]:
             return train_step(state, *given, active, items, capacities=capacities, **settings)
@@ -255,7 +279,7 @@ def make_chunk(
     return jax.jit(chunk, donate_argnums=0)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "most"))
+@functools.partial(jax.jit, static_argnames=("config", "most", "division"))
 def count_nodes(
     key: PRNGKey,
     batch: Batch,
@@ -264,8 +288,9 @@ def count_nodes(
     *,
     config: PinSageConfig,
     most: Capacities,
+    division: Division = _ALONE,
 ) -> Array:
-    """Count the nodes of S_0 … S_K of a batch, as a step would draw it.
+    """Count the nodes of S_0 … S_K of a batch, as a step would draw it; the most of any device.
 
     Args:
         key: consumed.
@@ -274,14 +299,19 @@ def count_nodes(
         items: the arrays of the items.
         config: the settings.
         most: capacities that hold every batch.
+        division: how the batch is divided among devices.
 
     Returns:
         ``int32[K + 1]``.
     """
-    draw_key, view_key = jax.random.split(key)
-    targets = draw_targets(draw_key, batch, items, active, config)
-    view = training_view(view_key, targets, items, config)
-    return mark_layers(view, targets.ids, config.layers, most).counts
+
+    def of_device(keys: Array, batch: Batch, active: Scalar, items: ItemArrays) -> Array:
+        targets = draw_targets(keys[0], batch, items, active, config)
+        view = training_view(keys[1], targets, items, config)
+        own = division.own_targets(targets)
+        return division.most(division.find_layers(view, own.ids, config.layers, most).counts)
+
+    return division.each(of_device, jax.random.split(key), batch, active, items)
 
 
 def make_host_step(

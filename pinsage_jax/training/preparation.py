@@ -24,7 +24,10 @@ from pinsage_jax.negatives.shared import eligible_weights
 from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.tasks.task import Task, graph_of
 from pinsage_jax.training.batch import HostItemArrays, ItemArrays
+from pinsage_jax.training.division import Division
 from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
+
+_ALONE = Division()
 
 
 class Prepared(NamedTuple):
@@ -231,28 +234,34 @@ def hard_pool_of(
     )
 
 
-def item_arrays(task: Task, prepared: Prepared, config: PinSageConfig) -> ItemArrays:
-    """Put the arrays of a training step onto the device.
+def item_arrays(
+    task: Task, prepared: Prepared, config: PinSageConfig, division: Division = _ALONE
+) -> ItemArrays:
+    """Put the arrays of a training step onto the device, or onto those of a mesh; features and
+    neighbours follow fold by fold there.
 
     Args:
         task: what is trained on.
         prepared: features, neighbours and hard negatives of its items.
         config: the settings.
+        division: how batches are divided among devices.
     """
     law = _degree_law(task) if config.negative_law == "degree" else None
     log_draws = _log_draws(task, law, config)
+    nobody = prepared.degree_of_none
+    alone = division.mesh is None
+    features = prepared.features.items() if alone else ()
+    on_each = {
+        "training_items": jax.device_put(np.flatnonzero(task.train_items).astype(np.int32)),
+        "law": law,
+        "log_draws": None if log_draws is None else jax.device_put(log_draws),
+        "degree_of_none": None if nobody is None else jnp.asarray(nobody, jnp.float32),
+    }
     return ItemArrays(
-        features={name: jax.device_put(values) for name, values in prepared.features.items()},
+        features={name: jax.device_put(values) for name, values in features},
         table=prepared.table,
-        training_items=jax.device_put(np.flatnonzero(task.train_items).astype(np.int32)),
-        law=law,
-        log_draws=None if log_draws is None else jax.device_put(log_draws),
-        hard_pool=None if prepared.hard is None else prepared.hard.ids,
-        degree_of_none=(
-            None
-            if prepared.degree_of_none is None
-            else jnp.asarray(prepared.degree_of_none, jnp.float32)
-        ),
+        hard_pool=None if prepared.hard is None else division.table(prepared.hard.ids),
+        **division.placed(on_each),
     )
 
 

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.processes.agreement import arrays_of_the_first, of_the_first
 from pinsage_jax.config import PinSageConfig, metric_names, stream
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.encoder.initial import standardised
@@ -32,51 +34,15 @@ from pinsage_jax.evaluation.parts import query_scorer
 from pinsage_jax.evaluation.ranks import reciprocal_ranks
 from pinsage_jax.negatives.curriculum import active_hard
 from pinsage_jax.tasks.task import Task
+from pinsage_jax.training.division import describe, division_of, table_bytes
 from pinsage_jax.training.epochs import DeviceEpochs, HostEpochs
 from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
 from pinsage_jax.training.preparation import Prepared
+from pinsage_jax.training.reporter import Reporter, SilentReporter
 from pinsage_jax.training.step import TrainState
 
 # How many items the initial layers are shifted and scaled by.
 _INITIAL_ITEMS = 1024
-
-
-class Reporter(Protocol):
-    """Receives a run's events; every method may do nothing."""
-
-    def noted(self, message: str) -> None:
-        """Something is worth a line.
-
-        Args:
-            message: the line.
-        """
-
-    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None:
-        """A call of the compiled steps is done.
-
-        Args:
-            epoch: the epoch, from 1.
-            share: how much of it is done, from 0 to 1.
-            loss: the mean over the steps of the call.
-            seconds_a_step: how long one of them took.
-        """
-
-    def evaluated(self, record: dict[str, Any]) -> None:
-        """An epoch is done, and evaluated where that was due.
-
-        Args:
-            record: the line of metrics.jsonl.
-        """
-
-
-class SilentReporter(Reporter):
-    """Says nothing."""
-
-    def noted(self, message: str) -> None: ...
-
-    def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None: ...
-
-    def evaluated(self, record: dict[str, Any]) -> None: ...
 
 
 class TrainingDiverged(InputError):
@@ -118,6 +84,7 @@ class Trainer:
         config: PinSageConfig,
         prepared: Prepared,
         reporter: Reporter | None = None,
+        mesh: Mesh | str | None = None,
     ):
         self.task, self.config, self.prepared = task, config, prepared
         self.reporter = reporter or SilentReporter()
@@ -130,8 +97,14 @@ class Trainer:
         # As many steps for each fold: one program serves them all.
         self.steps = config.steps_per_epoch or -(-filled // folds) * folds
         self.optimizer = make_optimizer(config, self.steps)
-        kind = DeviceEpochs if config.tables == "device" else HostEpochs
-        self.epochs = kind(task, config, prepared, self.optimizer)
+        pool = None if prepared.hard is None else prepared.hard.ids
+        tables = table_bytes((prepared.features, prepared.table, pool))
+        self.division = division_of(mesh, config, tables)
+        if self.division.mesh is not None:
+            self.reporter.noted(describe(self.division, tables))
+        made = task, config, prepared, self.optimizer
+        on_device = config.tables == "device"
+        self.epochs = DeviceEpochs(*made, self.division) if on_device else HostEpochs(*made)
         self.tiers = np.zeros(len(self.epochs.capacities), int)
         self._drawn_at = 0
         self._start: ItemMetrics | None = None  # validation before the first step
@@ -175,9 +148,10 @@ class Trainer:
         return self._before(params)
 
     def _before(self, params: Any) -> Progress:
+        params = arrays_of_the_first(params)
         state = TrainState(params, self.optimizer.init(params))
         # A chunk gives up the state that it was handed, so the best parameters are a copy.
-        return Progress(state, jax.tree.map(jnp.copy, params), 0, 0, -np.inf)
+        return Progress(state, self.division.copied(params), 0, 0, -np.inf)
 
     def use_folds_of(self, epoch: int) -> None:
         """Take the neighbours that an epoch trains on, which are drawn anew every few epochs.
@@ -215,7 +189,8 @@ class Trainer:
         config, epoch = self.config, progress.epoch + 1
         self.use_folds_of(epoch)
         active = active_hard(config.curriculum, epoch, config.hard_cap, config.epochs)
-        state, losses, done = progress.state, [progress.losses], len(progress.losses)
+        state = self.division.placed(progress.state)
+        losses, done = [progress.losses], len(progress.losses)
         before = time.perf_counter()
         moves = self.epochs.run(state, epoch, steps=self.steps, active=active, done=done)
         for state, records in moves:
@@ -244,7 +219,9 @@ class Trainer:
             params: the encoder's parameters.
         """
         prepared, valid = self.prepared, self.task.valid
-        vectors = embed_all(prepared.model, params, prepared.features, prepared.table).vectors
+        params = self.division.copied(params)
+        given = prepared.model, params, prepared.features, prepared.table
+        vectors = embed_all(*given, mesh=self.division.mesh).vectors
         scorer = query_scorer(prepared.model, params, vectors, valid.queries)
         return ranked_items(scorer, valid, self.pool, self.config.ks)
 
@@ -289,9 +266,10 @@ class Trainer:
         if due or progress.epoch == self.config.epochs:
             found = self.validate(progress.state.params)
             record["valid"] = found.metrics
-            if self.is_better(found, progress):
+            # Processors of two kinds may sum the same metrics to another last bit.
+            if of_the_first(self.is_better(found, progress)):
                 progress = progress._replace(
-                    best=jax.tree.map(jnp.copy, progress.state.params),
+                    best=self.division.copied(progress.state.params),
                     best_epoch=progress.epoch,
                     best_value=found.metrics[self.config.metric],
                 )

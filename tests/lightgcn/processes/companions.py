@@ -25,8 +25,8 @@ def free_port():
 
 
 @contextlib.contextmanager
-def companions(folder, count, *arguments, own=None, devices=1):
-    """Processes of ``lightgcn-jax train`` that do it together; those left are killed in the end.
+def companions(folder, count, *arguments, own=None, devices=1, program="lightgcn_jax"):
+    """Processes of ``train`` that do it together; those left are killed in the end.
 
     Args:
         folder: for what they write.
@@ -34,6 +34,7 @@ def companions(folder, count, *arguments, own=None, devices=1):
         arguments: those of all.
         own: more arguments by process.
         devices: devices that each pretends to have.
+        program: whose ``train`` it is.
     """
     port, flags = free_port(), f" --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + flags}
@@ -45,7 +46,7 @@ def companions(folder, count, *arguments, own=None, devices=1):
                 files.enter_context((folder / f"{number}.{name}").open("w"))
                 for name in ("out", "err")
             ]
-            command = [sys.executable, "-m", "lightgcn_jax", "train", *arguments, *joined]
+            command = [sys.executable, "-m", program, "train", *arguments, *joined]
             command += ["--process-id", str(number), *(own or {}).get(number, ())]
             processes.append(
                 subprocess.Popen(command, stdout=streams[0], stderr=streams[1], env=environment)
@@ -74,9 +75,9 @@ def endings(folder, processes, seconds=600):
     return [Ended(status, *text) for status, text in zip(statuses, texts, strict=True)]
 
 
-def together(folder, count, *arguments, own=None, devices=1):
-    """How processes end that nothing disturbs."""
-    with companions(folder, count, *arguments, own=own, devices=devices) as processes:
+def together(folder, count, *arguments, **how):
+    """How processes end that nothing disturbs; ``how`` is that of :func:`companions`."""
+    with companions(folder, count, *arguments, **how) as processes:
         return endings(folder, processes)
 
 

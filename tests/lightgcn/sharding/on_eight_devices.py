@@ -46,6 +46,7 @@ from lightgcn_jax.runs.shard_files import SHARDS
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings import from_flat
 from lightgcn_jax.sharding import Layout, Sharded, ShardSizes, mesh_of
+from lightgcn_jax.sharding.rows import places_of, rows_on
 
 MESHES = ("model=8", "data=2,model=4", "data=8")
 # Neither side divides by 8.
@@ -170,6 +171,33 @@ def rankings():
                     close = np.allclose(alone.scores, shared.scores, 1e-6, 1e-6)
                     found[f"{name} {wanted} {k} {kernels}"] = other + (not close)
     block.on_platform = chosen
+    return found
+
+
+def rows():
+    """Rows of a table in shares that devices look up, by mesh: the entries that are others."""
+    rng, found = np.random.default_rng(0), {}
+    table = rng.normal(size=(1001, 3)).astype(np.float32)
+    anywhere = rng.integers(0, 1001, (8, 30, 2)).astype(np.int32)
+    asked = {
+        "anywhere": anywhere,
+        "of few": anywhere % 5,
+        # All of one shard: more than it is asked for at a time.
+        "of one": anywhere // 8 * 8,
+    }
+    axes = PartitionSpec(("data", "model"))
+    for wanted in ("model=8", "data=2,model=4"):
+        shares = rows_on(mesh_of(wanted), table)
+        looked_up = jax.jit(
+            jax.shard_map(
+                lambda shares, of_device: shares[of_device],
+                mesh=mesh_of(wanted), in_specs=(places_of(shares), axes), out_specs=axes,
+                check_vma=False,
+            )
+        )  # fmt: skip
+        for name, ids in asked.items():
+            other = np.asarray(looked_up(shares, ids)) != table[ids]
+            found[f"{wanted} {name}"] = int(other.sum())
     return found
 
 
@@ -322,6 +350,7 @@ if __name__ == "__main__":
         Path(sys.argv[1]),
         {
             "applications": applications,
+            "rows": rows,
             "rankings": rankings,
             "lightgcn": lambda: differences(("data=2,model=4",), layers=2),
             "program": program,

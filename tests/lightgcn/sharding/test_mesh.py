@@ -29,7 +29,12 @@ def on_eight_devices(folder, *names):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mesh")
-    return on_eight_devices(folder, "applications", "lightgcn", "program", "checkpoints")
+    return on_eight_devices(folder, "applications", "rows", "lightgcn", "program", "checkpoints")
+
+
+def test_rows_in_shares_are_those_of_the_table(found):
+    assert len(found["rows"]) == 6
+    assert not any(found["rows"].values())
 
 
 def test_an_application_and_its_derivative_are_those_of_the_dense_matrix(found):

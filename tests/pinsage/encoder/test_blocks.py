@@ -19,6 +19,7 @@ from pinsage_jax.encoder.blocks import (
     take_features,
 )
 from pinsage_jax.encoder.pinsage import STRUCTURE, init_params, make_model
+from pinsage_jax.encoder.sorted_layers import sort_layers
 from tests.pinsage.worlds import (
     INPUTS,
     ITEMS,
@@ -33,6 +34,17 @@ LAYERS = 2
 TABLE = random_table()
 MOST = bounds(5, NEIGHBORS, LAYERS, ITEMS)
 marked = jax.jit(functools.partial(mark_layers, layers=LAYERS, most=MOST))
+
+
+@jax.jit
+def both_ways(targets):
+    """The blocks of a batch, and the targets' rows in them, by marks and by sorting."""
+    found = [find(TABLE, targets, LAYERS, MOST) for find in (mark_layers, sort_layers)]
+    blocks = [make_blocks(TABLE, one, MOST) for one in found]
+    return [
+        (one.nodes, one.layers, jnp.where(targets >= 0, one.place[jnp.maximum(targets, 0)], -1))
+        for one in blocks
+    ], [one.counts for one in found]
 
 
 def sets_of(targets, ids):
@@ -50,6 +62,9 @@ def test_each_layer_is_its_rows_and_their_neighbours_once(targets):
     wanted = sets_of(targets, np.asarray(TABLE.ids))
     assert [set(np.flatnonzero(np.asarray(one))) for one in marks.layers] == wanted
     assert list(np.asarray(marks.counts)) == [len(one) for one in wanted]
+    blocks, counts = both_ways(jnp.array(targets, jnp.int32))
+    jax.tree.map(np.testing.assert_array_equal, *blocks)
+    np.testing.assert_array_equal(*counts)
 
 
 def test_bounds_hold_every_batch():

@@ -23,7 +23,7 @@ def test_layers_grow_as_drawn_neighbours_make_them_grow():
         found.append(np.unique(np.concatenate([found[-1], neighbours[found[-1]].ravel()])))
     sizes = [len(one) for one in found[::-1]]
     assert SMALL.usual(1) == pytest.approx(sizes, rel=0.05)
-    assert all(usual <= most for usual, most in zip(SMALL.usual(1), SMALL.most, strict=True))
+    assert all(usual <= most for usual, most in zip(SMALL.usual(1), SMALL.most(1), strict=True))
 
 
 def test_memory_is_about_that_of_the_compiled_step():
@@ -46,7 +46,11 @@ def test_tables_too_large_for_a_device_are_shared_out():
     assert any("--tables host" in line for line in alone.advice)
     assert several.shared_out
     assert several.memory["features"] == pytest.approx(alone.memory["features"] / 8, rel=1e-6)
-    assert several.received > 0 == alone.received
+    assert sum(several.received.values()) > 0 == sum(alone.received.values())
+    assert several.mesh == (1, 8)
+    assert plan(SMALL, "h200:8", compiled=False).mesh == (8, 1)
+    with pytest.raises(InputError, match="mesh: expected a number of devices that divides"):
+        plan(SMALL, "h200:8", mesh="model=3")
     with pytest.raises(InputError, match="items: expected at most 2,147,483,647, got 3000000000"):
         Workload(items=3_000_000_000)
 
@@ -55,7 +59,8 @@ def test_the_command_prints_a_plan(capsys):
     sizes = ["--items", "10000000", "--memberships", "100000000"]
     assert main(["plan", *sizes, "--accelerator", "h200:8"]) == 0
     said = capsys.readouterr().out
-    assert "train has a step of one device" in said
+    assert "mesh 8 × 1" in said
+    assert "XLA compiles for a GPU only beside one" in said
     assert "It fits" in said
     assert main(["plan", *sizes, "--accelerator", "v5e", "--no-compile", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
