@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, cast
 
 import optax
 
-from lightgcn_jax.data import Interactions
+from lightgcn_jax.data import Interactions, Split
 from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.answering import Answering, Fitted
@@ -23,7 +23,7 @@ from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs import RunDirectory, resume
 from lightgcn_jax.runs.own_objects import MISSING_OPTIMIZER, check_complete
 from lightgcn_jax.runs.written import write_result
-from lightgcn_jax.settings import Config, model_name
+from lightgcn_jax.settings import Config, for_catalogue, model_name
 from lightgcn_jax.settings.registry import StandIn
 from lightgcn_jax.shown import figures_line
 from lightgcn_jax.training.losses import Loss
@@ -37,7 +37,7 @@ class Estimator(Parameters, Answering):
     Args:
         unnamed: the model, for an estimator that is not called after one: ``Estimator(Mixed())``.
         model: the same by name.
-        preset: settings to put those given over: "default", "fast", "small", "paper".
+        preset: settings to put those given over: "default", "fast", "paper".
         loss: the name of a loss, a loss, or a function.
         negatives: how many there are, the name of a sampler, a sampler, or a function.
         score: the name of a score, or a score.
@@ -173,9 +173,12 @@ class Estimator(Parameters, Answering):
         reporter = reporter_of(self.config, self.verbose)
         for line in given.lines:
             reporter.noted(line)
+        config, settled = self._settled(given.data)
+        if settled:
+            reporter.noted(settled)
         result, choosing = fit_given(
             given.data,
-            self.config,
+            config,
             reporter=reporter,
             on_epoch=listeners(on_epoch),
             optimizer=self.optimizer,
@@ -186,6 +189,11 @@ class Estimator(Parameters, Answering):
         own = self.optimizer is not None
         self._take(Fitted(result, choosing, given.names, given.is_pandas, own))
         return self
+
+    def _settled(self, data: Split | Interactions) -> tuple[Config, str | None]:
+        """The settings for a catalogue of this size, and what was settled by it."""
+        items = len(data.items)
+        return for_catalogue(self.config, self._given.get("preset"), items, self._given)
 
     def _take(self, fitted: Fitted) -> None:
         self._fitted = fitted
