@@ -25,6 +25,7 @@ from rich.table import Table
 from benchmarks.harness.options import datasets_option
 from benchmarks.harness.report import Report, cores, note, whole_number
 from benchmarks.tables.budget import seconds_a_step, steps_within
+from benchmarks.tables.two_stage import FIRST_STAGE
 from lightgcn_jax.data import TEST, TRAIN, VALID, Split, ratio_split, temporal_split
 from lightgcn_jax.data.pairs import pair_keys
 from lightgcn_jax.data.protocol import apply_protocol
@@ -34,7 +35,7 @@ from lightgcn_jax.language import HashedTfIdf, MeanOfItems, MiniLM, written_out
 from lightgcn_jax.models import ItemCf, Popular
 from lightgcn_jax.runs import fit as fit_users
 from lightgcn_jax.serving.reading import text_vectors
-from lightgcn_jax.settings import PRESETS, ClosedFormConfig, Config
+from lightgcn_jax.settings import ClosedFormConfig, Config
 from pinsage_jax import PinSageConfig, fit, given_task, time_task
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import load_items
@@ -173,7 +174,7 @@ def figures_of(
     models: dict[str, Config] = {
         "popularity": ClosedFormConfig(Popular()),
         "item-based cosine": ClosedFormConfig(ItemCf()),
-        "graph, LightGCN": PRESETS["small"],
+        "graph, LightGCN": FIRST_STAGE,
     }
     config = dataclasses.replace(models[row], protocol="fixed", cold="keep", ks=(_K,))
     summary = fit_users(world.split, config).summary

@@ -38,12 +38,14 @@ class Fitted(NamedTuple):
         choosing: the run that chose its number of epochs; None where there was none.
         columns: what users and items are called where they came from.
         is_pandas: whether they came in a pandas frame.
+        own_optimizer: whether something else than Adam trained.
     """
 
     result: FitResult
     choosing: FitResult | None = None
     columns: tuple[str, str] = ("user", "item")
     is_pandas: bool = False
+    own_optimizer: bool = False
 
 
 class Answering(Shown):

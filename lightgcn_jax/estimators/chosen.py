@@ -136,12 +136,16 @@ def make_config(
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
-    """The settings that are not the default's, by flat name; objects of one's own by description.
+    """The settings that are not the default's, as an estimator's constructor takes them.
 
     Args:
         config: the settings.
     """
-    objects = own_objects(config)
-    own = {choice: objects[field] for choice, field in FIELDS.items() if field in objects}
-    changed = {name: value for name, value in flat(config).items() if value != DEFAULTS.get(name)}
-    return {name: own.get(name, value) for name, value in changed.items() if name != "model"}
+    own = {field: getattr(config, field) for field in own_objects(config)}
+    held = {choice for choice, field in FIELDS.items() if field in own}
+    changed = {
+        name: value
+        for name, value in flat(config).items()
+        if name not in held and value != DEFAULTS.get(name)
+    }
+    return {name: value for name, value in (changed | own).items() if name != "model"}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, cast
 
 import optax
 
-from lightgcn_jax.data import Interactions
+from lightgcn_jax.data import Interactions, Split
 from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.estimators.answering import Answering, Fitted
@@ -18,23 +18,26 @@ from lightgcn_jax.estimators.arguments import suggests
 from lightgcn_jax.estimators.chosen import changed_settings, check_names, make_config
 from lightgcn_jax.estimators.fitting import OnEpoch, fit_given, listeners, reporter_of
 from lightgcn_jax.estimators.given import Given, Named, given_data
+from lightgcn_jax.estimators.parameters import Parameters
 from lightgcn_jax.models import ClosedForm, Model, Score
 from lightgcn_jax.runs import RunDirectory, resume
 from lightgcn_jax.runs.own_objects import MISSING_OPTIMIZER, check_complete
 from lightgcn_jax.runs.written import write_result
-from lightgcn_jax.settings import Config, model_name
+from lightgcn_jax.settings import Config, for_catalogue, model_name
+from lightgcn_jax.settings.registry import StandIn
 from lightgcn_jax.shown import figures_line
 from lightgcn_jax.training.losses import Loss
 
 
-class Estimator(Answering):
+class Estimator(Parameters, Answering):
     """A model that is fitted to a table of interactions, and answers in its ids.
 
     Settings are those of the command line, by name: ``LightGCN(dim=32, epochs=20)``.
 
     Args:
         unnamed: the model, for an estimator that is not called after one: ``Estimator(Mixed())``.
-        preset: settings to put those given over: "default", "fast", "small", "paper".
+        model: the same by name.
+        preset: settings to put those given over: "default", "fast", "paper".
         loss: the name of a loss, a loss, or a function.
         negatives: how many there are, the name of a sampler, a sampler, or a function.
         score: the name of a score, or a score.
@@ -52,6 +55,7 @@ class Estimator(Answering):
     def __init__(
         self,
         *unnamed: Any,
+        model: Any = None,
         preset: str | None = None,
         loss: Any = None,
         negatives: Any = None,
@@ -61,18 +65,28 @@ class Estimator(Answering):
         **settings: Any,
     ):
         called = type(self).__name__
+        named = {} if model is None else {"model": model}
+        if self.name is None:
+            unnamed = (*unnamed, *named.values())
+        else:
+            settings |= named  # Refused as one that it has not.
         self._model = self._model_of(unnamed)
         check_names(settings, called, of_fit=inspect.signature(self.fit).parameters)
         strategies = {"loss": loss, "negatives": negatives, "score": score}
-        self._given = {
-            name: value
-            for name, value in {"preset": preset, **strategies, **settings}.items()
-            if value is not None
-        }
+        chosen = {"preset": preset, **strategies}
+        self._given = {name: value for name, value in chosen.items() if value is not None}
+        self._given |= settings
         self.config: Config = make_config(self._model, preset, strategies, settings)
         if optimizer is not None and not self.config.is_trained:
             raise InputError(f"optimizer: {called} is fitted in one go and reads none")
         self.optimizer, self.verbose = optimizer, verbose
+
+    def arguments(self) -> Mapping[str, Any]:
+        own = dict.fromkeys(("preset", "loss", "negatives", "score"))
+        own |= {"optimizer": self.optimizer, "verbose": self.verbose, **self._given}
+        if self.name is None:
+            own["model"] = self.config.model if isinstance(self._model, str) else self._model
+        return own
 
     def _model_of(self, unnamed: Sequence[Any]) -> str | Model | ClosedForm:
         called = type(self).__name__
@@ -159,9 +173,12 @@ class Estimator(Answering):
         reporter = reporter_of(self.config, self.verbose)
         for line in given.lines:
             reporter.noted(line)
+        config, settled = self._settled(given.data)
+        if settled:
+            reporter.noted(settled)
         result, choosing = fit_given(
             given.data,
-            self.config,
+            config,
             reporter=reporter,
             on_epoch=listeners(on_epoch),
             optimizer=self.optimizer,
@@ -169,8 +186,14 @@ class Estimator(Answering):
             about={"columns": list(given.names)},
             also_seen=_also_seen(given),
         )
-        self._take(Fitted(result, choosing, given.names, given.is_pandas))
+        own = self.optimizer is not None
+        self._take(Fitted(result, choosing, given.names, given.is_pandas, own))
         return self
+
+    def _settled(self, data: Split | Interactions) -> tuple[Config, str | None]:
+        """The settings for a catalogue of this size, and what was settled by it."""
+        items = len(data.items)
+        return for_catalogue(self.config, self._given.get("preset"), items, self._given)
 
     def _take(self, fitted: Fitted) -> None:
         self._fitted = fitted
@@ -190,8 +213,8 @@ class Estimator(Answering):
             InputError: it holds something, or nothing was fitted.
         """
         result = self.result
-        kind = "adam" if self.optimizer is None else "custom"
-        kind = kind if self.config.is_trained else "none"
+        kind = "custom" if self._fitted and self._fitted.own_optimizer else "adam"
+        kind = kind if result.config.is_trained else "none"
         about = {"columns": list(self._columns)}
         return write_result(result, path, data=about, optimizer=kind)
 
@@ -242,7 +265,8 @@ class Estimator(Answering):
         missing = MISSING_OPTIMIZER if run.optimizer == "custom" else None
         estimator.optimizer, estimator.verbose = optimizer or missing, verbose
         columns = run.data.get("columns", ("user", "item"))
-        estimator._take(Fitted(result, columns=(columns[0], columns[1])))
+        named = (columns[0], columns[1])
+        estimator._take(Fitted(result, columns=named, own_optimizer=run.optimizer == "custom"))
         return estimator
 
     @property
@@ -260,7 +284,7 @@ class Estimator(Answering):
             return {"fitted": "not yet, call fit(data)"}
         result, chosen = self._fitted.result, self._fitted.choosing
         summary, split = result.summary, result.split
-        epochs = f", {summary['epochs']} epochs" if self.config.is_trained else ""
+        epochs = f", {summary['epochs']} epochs" if result.config.is_trained else ""
         figures = [f"{part} {figures_line(summary[part])}" for part in ("test",) if summary[part]]
         if chosen is not None:
             figures = [f"before, on a tenth held out, {figures_line(chosen.summary['valid'])}"]
@@ -280,5 +304,6 @@ def _also_seen(given: Given) -> SeenIds | None:
 
 
 def _short(value: Any) -> str:
-    text = getattr(value, "__name__", None) or repr(value)
+    text = value.description if isinstance(value, StandIn) else getattr(value, "__name__", None)
+    text = text or repr(value)
     return text if len(text) <= 40 else text[:39] + "…"

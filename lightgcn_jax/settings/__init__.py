@@ -2,7 +2,7 @@
 
 from lightgcn_jax.settings.config import ClosedFormConfig, Config, Selection, TrainConfig
 from lightgcn_jax.settings.names import flat, from_flat
-from lightgcn_jax.settings.presets import PRESETS
+from lightgcn_jax.settings.presets import PRESETS, for_catalogue
 from lightgcn_jax.settings.protocols import label_of
 from lightgcn_jax.settings.registry import MODELS, model_name
 
@@ -14,6 +14,7 @@ __all__ = [
     "Selection",
     "TrainConfig",
     "flat",
+    "for_catalogue",
     "from_flat",
     "label_of",
     "model_name",

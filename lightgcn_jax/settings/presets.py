@@ -1,24 +1,13 @@
-"""Settings by name."""
+"""Settings by name, and what of them depends on the data."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Collection
 
 from lightgcn_jax.models import Cosine, LightGCN
-from lightgcn_jax.settings.config import Selection, TrainConfig
+from lightgcn_jax.settings.config import Config, Selection, TrainConfig
+from lightgcn_jax.settings.names import flat, replaced
 from lightgcn_jax.training import Optimization, PerUserNegatives, SharedNegatives, Softmax
-
-_FAST = TrainConfig(
-    model=LightGCN(dim=64, layers=3, alphas=(0.0, 0.1, 0.3, 0.6)),
-    score=Cosine(popularity_offset=0.06),
-    loss=Softmax(temperature=0.12),
-    negatives=SharedNegatives(1024),
-    optimization=Optimization(
-        epochs=24, batch_size=8192, learning_rate=0.02, schedule="cosine", l2=1e-6
-    ),
-    selection=Selection(patience=0),
-    protocol="fixed",
-)
 
 PRESETS: dict[str, TrainConfig] = {
     "default": TrainConfig(),
@@ -37,11 +26,59 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     # The fewest seconds to a good ranking on a CPU: an epoch is few applications of Ã, and the
     # softmax over many shared negatives learns from each. Settled on a quarter of Gowalla's train,
-    # for large sparse logs.
-    "fast": _FAST,
-    # The same for catalogues of some thousand items, where users share more of what they take: a
-    # softer softmax, and more weight on popularity (docs/which-model.md).
-    "small": dataclasses.replace(
-        _FAST, score=Cosine(popularity_offset=0.09), loss=Softmax(temperature=0.15)
+    # for large sparse logs; see :func:`for_catalogue` for others.
+    "fast": TrainConfig(
+        model=LightGCN(dim=64, layers=3, alphas=(0.0, 0.1, 0.3, 0.6)),
+        score=Cosine(popularity_offset=0.06),
+        loss=Softmax(temperature=0.12),
+        negatives=SharedNegatives(1024),
+        optimization=Optimization(
+            epochs=24, batch_size=8192, learning_rate=0.02, schedule="cosine", l2=1e-6
+        ),
+        selection=Selection(patience=0),
+        protocol="fixed",
     ),
 }
+
+# What `fast` has in catalogues of fewer items than this, settled on validation of five data sets
+# (docs/which-model.md). To stand out of some thousand items takes smaller differences of cosines
+# than to stand out of some ten thousand, and users share more of what they take.
+_FAST_BELOW: tuple[tuple[int, dict[str, float]], ...] = (
+    (10_000, {"temperature": 0.2, "popularity_offset": 0.12}),
+    (25_000, {"temperature": 0.15, "popularity_offset": 0.09}),
+)
+_CHOICE_OF = {"temperature": "loss", "popularity_offset": "score"}
+
+
+def for_catalogue(
+    config: Config, preset: str | None, num_items: int, given: Collection[str] = ()
+) -> tuple[Config, str | None]:
+    """The settings of a preset for a catalogue of this size, where they depend on it.
+
+    Args:
+        config: the settings of the preset, with others over them.
+        preset: its name; None for none.
+        num_items: I.
+        given: names of the settings that were asked for beside the preset: they stay, as does what
+            belongs to a loss or a score that was asked for.
+
+    Returns:
+        The settings, and a line that says what was settled by the size; None where nothing was.
+
+    Example:
+        >>> config, note = for_catalogue(PRESETS["fast"], "fast", 500, {"temperature"})
+        >>> note
+        'Preset fast for a catalogue of 500 items: popularity_offset 0.12'
+    """
+    below = [values for most, values in _FAST_BELOW if num_items < most]
+    held, asked = flat(config), {*given}
+    changed = {
+        name: value
+        for name, value in (below[0] if below and preset == "fast" else {}).items()
+        if name in held and not {name, _CHOICE_OF[name]} & asked
+    }
+    if not changed:
+        return config, None
+    told = ", ".join(f"{name} {value:g}" for name, value in changed.items())
+    note = f"Preset {preset} for a catalogue of {num_items:,} items: {told}"
+    return replaced(config, changed), note

@@ -19,7 +19,9 @@ from lightgcn_jax.estimators.arguments import suggests
 from lightgcn_jax.estimators.chosen import check_names
 from lightgcn_jax.estimators.fitting import OnEpoch, listeners
 from lightgcn_jax.estimators.given import Named
+from lightgcn_jax.estimators.parameters import Parameters
 from lightgcn_jax.files import whole_folder
+from lightgcn_jax.settings.registry import fields_of
 from pinsage_jax.config import PRESETS, PinSageConfig, settings_from
 from pinsage_jax.data.items import ItemData
 from pinsage_jax.data.sources import SOURCES, load_items
@@ -55,7 +57,7 @@ class Begun(NamedTuple):
     kinds: dict[str, Kind]
 
 
-class PinSage(Serving):
+class PinSage(Parameters, Serving):
     """Vectors of items from their features and contexts (Ying et al. 2018), new items included.
 
     Args:
@@ -72,9 +74,16 @@ class PinSage(Serving):
         check_names(settings, type(self).__name__, _FIELDS | {"preset", "verbose"}, of_fit)
         if preset not in PRESETS:
             raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-        self._given = settings if preset == "default" else {"preset": preset, **settings}
-        self.config = settings_from(PinSageConfig(), **{**PRESETS[preset], **settings})
-        self.verbose = verbose
+        self._preset, self._given, self.verbose = preset, settings, verbose
+        self.config = settings_from(PinSageConfig(), **self._asked)
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """The settings that were asked for, those of the preset among them."""
+        return {**PRESETS[self._preset], **self._given}
+
+    def arguments(self) -> Mapping[str, Any]:
+        return {"preset": self._preset, "verbose": self.verbose, **self._given}
 
     @suggests
     def fit(
@@ -138,7 +147,7 @@ class PinSage(Serving):
             if task is not None or isinstance(contexts, Task):
                 raise InputError("task: what is held out and learnt is the run's; leave it out")
             kinds = {**begun.kinds, **(kinds or {})}
-            self.config = settings_from(begun.config, **self._given)
+            self.config = settings_from(begun.config, **self._asked)
         if isinstance(contexts, Task):
             made = contexts
         else:
@@ -232,8 +241,11 @@ class PinSage(Serving):
         """
         run = PinSageRun.open(Path(path))
         run.summary  # noqa: B018, refuses a run that is not finished
-        estimator = cls(verbose=verbose)
-        estimator.config = run.config
+        default = fields_of(PinSageConfig())
+        changed = fields_of(run.config).items()
+        estimator = cls(
+            verbose=verbose, **{name: one for name, one in changed if one != default[name]}
+        )
         columns = (run.record.get("data") or {}).get("columns", _COLUMNS)
         estimator._take(Fitted(Path(path), (columns[0], columns[1]), False, None))
         return estimator
@@ -241,8 +253,9 @@ class PinSage(Serving):
     @property
     def title(self) -> str:
         """The class with the settings that were given."""
-        given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
-        return f"PinSage({given})"
+        given = {} if self._preset == "default" else {"preset": self._preset}
+        stated = (f"{name}={value!r}" for name, value in {**given, **self._given}.items())
+        return f"PinSage({', '.join(stated)})"
 
     def facts(self) -> Mapping[str, Any]:
         """What it was fitted on, and how well."""

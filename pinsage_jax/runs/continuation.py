@@ -139,7 +139,10 @@ def merge_task(
         InputError: they are unknown and that is to be refused, or the new data lack times or
             features that the task has.
     """
-    train, given = old.train, new.interactions.in_canonical_order()[0]
+    train, given = old.train, new.interactions
+    # Of users' histories a membership counts once, as where the task was made.
+    given = given.deduplicated() if isinstance(old.pairs, UserHistories) else given
+    given = given.in_canonical_order()[0]
     names = "the run", "the new data"
     check = "allow"
     if _mostly_unknown(train.users, given.users) and _mostly_unknown(train.items, given.items):

@@ -7,7 +7,6 @@ import pytest
 from benchmarks.tables import two_stage
 from lightgcn_jax.data import generate_world
 from lightgcn_jax.serving.two_stage import RankerConfig
-from lightgcn_jax.settings import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +42,8 @@ def test_a_history_holds_what_came_before_with_its_times(world):
 @pytest.mark.slow
 def test_what_comes_last_changes_no_training(world):
     """The second stage is the same whatever is judged, and a seed's line is the same twice."""
-    model = dataclasses.replace(
-        PRESETS["small"], optimization=dataclasses.replace(PRESETS["small"].optimization, epochs=1)
-    )
+    once = dataclasses.replace(two_stage.FIRST_STAGE.optimization, epochs=1)
+    model = dataclasses.replace(two_stage.FIRST_STAGE, optimization=once)
     ranker = RankerConfig(hidden=(4,), epochs=1)
     line = two_stage.line_of(world, model, ranker, 0)
     judged = np.flatnonzero(world.part == 3)

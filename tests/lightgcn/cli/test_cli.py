@@ -233,7 +233,7 @@ def test_every_setting_is_a_flag_with_its_text_and_its_default_in_each_preset(fl
 
 def test_every_preset_can_be_asked_for(flags):
     assert get_args(train_command.Preset) == tuple(PRESETS)
-    assert "{default,paper,fast,small}" in flags["preset"]
+    assert "{default,paper,fast}" in flags["preset"]
 
 
 def test_help_says_what_reads_a_setting(flags):

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 
 from lightgcn_jax import Interactions, Recommender, fit, leave_k_out_split, ratio_split, refit
+from lightgcn_jax.cli import main
 from lightgcn_jax.data import generate_world, undivided
 from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.errors import InputError
@@ -18,7 +19,7 @@ from lightgcn_jax.estimators.given import Named, given_data
 from lightgcn_jax.models import Filter as FilterModel
 from lightgcn_jax.models import LightGCN as LightGCNModel
 from lightgcn_jax.runs import RunDirectory
-from lightgcn_jax.settings import ClosedFormConfig
+from lightgcn_jax.settings import ClosedFormConfig, flat
 
 SMALL = {
     "dim": 8, "layers": 1, "epochs": 4, "batch_size": 256, "negatives": 16, "ks": (5, 10),
@@ -152,6 +153,21 @@ def test_settings_and_presets():
     assert fast.score.popularity_offset == 0.06
     own = Estimator(LightGCNModel(dim=4), epochs=3)
     assert dataclasses.asdict(own.config.model)["dim"] == 4
+
+
+@pytest.mark.slow
+def test_a_preset_settles_on_the_catalogue_and_the_run_keeps_it(frame, tmp_path, capsys):
+    few = {"dim": 4, "layers": 1, "alphas": (0, 1), "epochs": 1, "negatives": 16, "ks": (5,)}
+    model = LightGCN(preset="fast", popularity_offset=0.3, **few).fit(frame)
+    assert "Preset fast for a catalogue of 59 items: temperature 0.2\n" in capsys.readouterr().err
+    held = flat(RunDirectory.open(model.save(tmp_path / "run")).config)
+    assert (held["temperature"], held["popularity_offset"]) == (0.2, 0.3)
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    flags = [f"--{name}={value}" for name, value in few.items() if name != "alphas"]
+    flags += ["--preset=fast", "--alphas", "0", "1", f"--data={tmp_path / 'log.csv'}"]
+    assert main(["train", *flags, f"--out={tmp_path / 'typed'}"]) == 0
+    assert "59 items: temperature 0.2, popularity_offset 0.12\n" in capsys.readouterr().err
+    assert flat(RunDirectory.open(tmp_path / "typed").config)["popularity_offset"] == 0.12
 
 
 def test_low_ratings_are_not_trained_on_and_not_recommended():

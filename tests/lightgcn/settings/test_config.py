@@ -6,8 +6,17 @@ import pytest
 
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import MF, GfCf, ItemCf, LightGCN, Popular, Random
-from lightgcn_jax.settings import PRESETS, ClosedFormConfig, Selection, TrainConfig, label_of
+from lightgcn_jax.settings import (
+    PRESETS,
+    ClosedFormConfig,
+    Selection,
+    TrainConfig,
+    flat,
+    for_catalogue,
+    label_of,
+)
 from lightgcn_jax.settings.config import metric_among
+from lightgcn_jax.settings.names import replaced
 from lightgcn_jax.settings.registry import fields_of, names_of, owners
 from lightgcn_jax.training import HardNegatives, Optimization, PerUserNegatives, SharedNegatives
 
@@ -114,7 +123,38 @@ def test_the_paper_preset_is_the_papers():
 def test_the_default_preset_is_the_defaults():
     assert PRESETS["default"] == TrainConfig()
     assert TrainConfig().negatives == SharedNegatives(256)
-    assert list(PRESETS) == ["default", "paper", "fast", "small"]
+    assert list(PRESETS) == ["default", "paper", "fast"]
+
+
+@pytest.mark.parametrize(
+    ("items", "temperature", "offset"),
+    [(9_999, 0.2, 0.12), (10_000, 0.15, 0.09), (24_999, 0.15, 0.09), (25_000, 0.12, 0.06)],
+)
+def test_fast_is_softer_and_more_popular_in_smaller_catalogues(items, temperature, offset):
+    wanted = {"temperature": temperature, "popularity_offset": offset}
+    config, note = for_catalogue(PRESETS["fast"], "fast", items)
+    assert config == replaced(PRESETS["fast"], wanted)
+    told = f"{items:,} items: temperature {temperature}, popularity_offset {offset}"
+    assert note == (f"Preset fast for a catalogue of {told}" if items < 25_000 else None)
+    for preset in ("paper", "default", None):
+        other = PRESETS[preset or "fast"]
+        assert for_catalogue(other, preset, items) == (other, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "stays"),
+    [
+        ({"temperature": 0.12}, {"temperature"}),
+        ({"loss": "bilateral-softmax"}, {"temperature"}),
+        ({"score": "inner", "epochs": 3}, {"popularity_offset"}),
+    ],
+)
+def test_what_was_asked_for_stays_whatever_the_catalogue(given, stays):
+    asked = replaced(PRESETS["fast"], given)
+    config, _ = for_catalogue(asked, "fast", 500, given)
+    before, after = flat(asked), flat(config)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"temperature", "popularity_offset"} - stays
 
 
 @pytest.mark.parametrize("protocol", ["strict", "legacy", "fixed"])

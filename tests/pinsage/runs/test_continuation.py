@@ -8,7 +8,7 @@ import pytest
 
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.errors import InputError
-from pinsage_jax import cooccurrence_task, fit, resume
+from pinsage_jax import cooccurrence_task, fit, resume, time_task
 from pinsage_jax.data.items import ItemData, kept_edges
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.runs.continuation import continue_from, merge_task
@@ -95,6 +95,20 @@ def test_features_of_new_items_and_new_features_of_known_ones(task):
     blank = merge_task(task, ItemData("new", given, FeatureTable({}, 3), {}))
     assert all(column.absent()[-1] for column in blank.data.features.columns.values())
     assert "1 new items have none" in " ".join(blank.notes)
+
+
+def test_repeated_memberships_of_users_count_once():
+    """As where a task of users is made, at their latest time: folds know each by its place."""
+    old = time_task(pins())
+    boards, new_pins = old.train.users.ids[:2].to_list(), ["new-1", "new-1", "new-2", "new-1"]
+    given = Interactions.from_arrays([*boards, *boards], new_pins, timestamps=[1, 2, 3, 4])
+    merged = merge_task(old, ItemData("new", given, FeatureTable({}, 2), {}))
+    train = merged.train
+    assert len(np.unique(train.pair_keys)) == len(train) == len(old.train) + 3
+    new = np.arange(len(old.train), len(train))
+    assert train.timestamps is not None
+    assert sorted(train.timestamps[new].tolist()) == [1, 3, 4]
+    merged.pairs.apart(np.arange(len(train)) % 2 == 0)
 
 
 def test_ids_of_another_kind_altogether_are_refused(task):
