@@ -144,8 +144,9 @@ class DeviceEpochs(_Epochs):
                 if start < done:
                     continue
                 keys = key_of(start + jnp.arange(chunk.positives.shape[0]))
-                given: Any = self._division.placed((chunk, keys, np.asarray(active, np.int32)))
-                state, records = self._chunk(state, *given, items)
+                counted: Any = np.asarray(active, np.int32)
+                chunk, keys, counted = self._division.placed((chunk, keys, counted))
+                state, records = self._chunk(state, chunk, keys, counted, items)
                 yield state, records
 
     def _chunks(
