@@ -26,7 +26,7 @@ from benchmarks.harness.report import Claim, Report, note, whole_number
 from benchmarks.workloads.grown_graph import DIM
 
 _SIZES = (1_000_000, 3_000_000, 10_000_000, 30_000_000, 100_000_000)
-_LINEAR, _MOST_GB = 1.15, 16.0
+_FEWER, _MORE, _MOST_GB = 0.85, 1.15, 16.0
 _BROKEN_OFF = 130
 
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> Report:
     for edges in sorted(args.edges):
         note(f"steps at {edges:,} edges")
         sizes.append(_child("benchmarks.workloads.grown_graph", edges, args.calls))
-    claims = [_linear(sizes)] if len(sizes) > 1 else []
+    claims = _linear(sizes) if len(sizes) > 1 else []
     details: dict[str, Any] = {"sizes": sizes}
     if args.prepared is not None:
         details |= _trained(args.prepared, args.minutes, args.users)
@@ -86,10 +86,14 @@ def run(args: argparse.Namespace) -> Report:
     )
 
 
-def _linear(sizes: list[dict[str, Any]]) -> Claim:
-    """What a step takes an edge at the largest size over what it takes at the least one."""
-    least, most = an_edge(sizes[0]), an_edge(sizes[-1])
-    return Claim("an_edge_at_the_most_over_the_least", most / least, "×", "<=", _LINEAR)
+def _linear(sizes: list[dict[str, Any]]) -> list[Claim]:
+    """What a step takes an edge at the largest size over what it takes at the least one: the batch
+    weighs more on a small graph, the caches hold less of a large one."""
+    grown = an_edge(sizes[-1]) / an_edge(sizes[0])
+    return [
+        Claim("grows_no_faster_than_the_edges", grown, "×", "<=", _MORE),
+        Claim("grows_as_fast_as_the_edges", grown, "×", ">=", _FEWER),
+    ]
 
 
 def an_edge(size: dict[str, Any]) -> float:
