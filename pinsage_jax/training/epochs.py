@@ -144,8 +144,7 @@ class DeviceEpochs(_Epochs):
                 if start < done:
                     continue
                 keys = key_of(start + jnp.arange(chunk.positives.shape[0]))
-                counted: Any = np.asarray(active, np.int32)
-                chunk, keys, counted = self._division.placed((chunk, keys, counted))
+                chunk, keys, counted = self._division.placed((chunk, keys, jnp.int32(active)))
                 state, records = self._chunk(state, chunk, keys, counted, items)
                 yield state, records
 
@@ -176,8 +175,8 @@ class DeviceEpochs(_Epochs):
         settings = {"config": config, "most": self._most, "division": self._division}
 
         def counted(key: PRNGKey, batch: Batch, active: int) -> np.ndarray:
-            given = self._division.placed((key, batch, np.asarray(active, np.int32)))
-            return np.asarray(count_nodes(given[0], given[1], given[2], items, **settings))
+            key, batch, most = self._division.placed((key, batch, jnp.int32(active)))
+            return np.asarray(count_nodes(key, batch, most, items, **settings))
 
         counts = [
             [counted(key, batch, active) for key, batch in zip(keys, batches, strict=True)]
