@@ -35,7 +35,7 @@ from lightgcn_jax.processes.agreement import is_first
 from lightgcn_jax.processes.placing import own_shards
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import MODEL
-from lightgcn_jax.training.own_rows import nodes_of
+from lightgcn_jax.sharding.own_rows import nodes_of
 
 SHARDS = "shards"
 """The folder in a checkpoint."""

@@ -175,7 +175,7 @@ class Sharded:
             raise InputError(f"matrix: expected shape {nodes} × {nodes}, got {matrix.shape}")
         if rescalable:
             raise InputError("edge_dropout: expected 0 on a mesh, whose shards drop no edges")
-        if self.kernel not in _KERNELS:
+        if self.kernel not in KERNELS:
             raise InputError(
                 f"backend: expected auto, native or segment on a mesh, got {self.kernel}"
             )
@@ -186,7 +186,7 @@ class Sharded:
         needed = int(max(np.bincount(rows // each, minlength=shards).max() for rows in read))
         exchange = self.exchange_of(needed)
         most = max(part.nnz for part in parts)
-        kernel, width = _KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
+        kernel, width = KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
 
         def of_shard(shard: int) -> Any:
             part = parts[shard]
@@ -249,12 +249,16 @@ def _sent(read: list[np.ndarray], each: int, needed: int) -> np.ndarray:
     sent = np.zeros((len(read), len(read), needed), np.int32)
     for receiver, rows in enumerate(read):
         sender, row = np.divmod(rows, each)
-        sent[sender, receiver, _places(sender)] = row
+        sent[sender, receiver, places_within(sender)] = row
     return sent
 
 
-def _places(senders: np.ndarray) -> np.ndarray:
-    """The place of each row among those of its sender; senders ascend."""
+def places_within(senders: np.ndarray) -> np.ndarray:
+    """The place of each row among those of its sender.
+
+    Args:
+        senders: ``int[rows]``, ascending.
+    """
     return np.arange(len(senders)) - np.searchsorted(senders, senders)
 
 
@@ -263,7 +267,7 @@ def _renumbered(
 ) -> scipy.sparse.csr_array:
     """Columns that count the rows that a shard receives, one sender's after another's."""
     sender = read // each
-    received = (sender * needed + _places(sender)).astype(np.int32)
+    received = (sender * needed + places_within(sender)).astype(np.int32)
     columns = received[np.searchsorted(read, part.indices)]
     shape = each, shards * needed
     return scipy.sparse.csr_array((part.data, columns, part.indptr), shape=shape)
@@ -283,7 +287,7 @@ def _segment(part: Any, spare: int, shape: tuple[int, int], dtype: DTypeLike) ->
     return made(columns, rows, weights, shape)
 
 
-_KERNELS = {"native": _native, "segment": _segment}
+KERNELS = {"native": _native, "segment": _segment}
 
 
 def _filled(part: Any, spare: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:

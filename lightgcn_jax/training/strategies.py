@@ -18,9 +18,9 @@ from lightgcn_jax.graph.bipartite import BipartiteGraph
 from lightgcn_jax.models.heads import Inner, Score
 from lightgcn_jax.models.model import Model, Nodes
 from lightgcn_jax.sharding.layout import Layout
+from lightgcn_jax.sharding.own_rows import ShardedByRows
 from lightgcn_jax.training.losses import BPR, Loss
 from lightgcn_jax.training.optimizer import Optimization
-from lightgcn_jax.training.own_rows import ShardedByRows
 from lightgcn_jax.training.samplers import (
     NegativeSampler,
     SharedNegatives,

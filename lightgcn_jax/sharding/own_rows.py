@@ -21,7 +21,7 @@ from lightgcn_jax.processes.agreement import gathered
 from lightgcn_jax.processes.placing import by_shards, own_shards
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import MODEL
-from lightgcn_jax.sharding.storage import _KERNELS, Sharded, ShardedStorage, _places
+from lightgcn_jax.sharding.storage import KERNELS, Sharded, ShardedStorage, places_within
 
 
 class Held(NamedTuple):
@@ -91,7 +91,7 @@ class ShardedByRows(Sharded):
             InputError: the matrix is not that of the layout's nodes, entries should be dropped from
                 it, or the kernel is another.
         """
-        if isinstance(matrix, CsrMatrix) or rescalable or self.kernel not in _KERNELS:
+        if isinstance(matrix, CsrMatrix) or rescalable or self.kernel not in KERNELS:
             whole = matrix if isinstance(matrix, CsrMatrix) else matrix.rows(0, matrix.shape[0])
             return super().from_csr(whole, dtype, rescalable=rescalable)
         layout, mesh = self.layout, self.layout.mesh
@@ -105,13 +105,13 @@ class ShardedByRows(Sharded):
         # Those of the other processes' shards as well.
         most, needed = (max(one) for one in zip(*gathered([most, needed]), strict=True))
         exchange = self.exchange_of(needed)
-        kernel, width = _KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
+        kernel, width = KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
 
         def of_shard(shard: int) -> Any:
             part = parts[shard]
             if exchange == "needed":
                 sender = read[shard] // each
-                received = (sender * needed + _places(sender)).astype(np.int32)
+                received = (sender * needed + places_within(sender)).astype(np.int32)
                 columns = received[np.searchsorted(read[shard], part.indices)]
                 part = scipy.sparse.csr_array((part.data, columns, part.indptr), (each, width))
             return kernel(part, most - part.nnz, (each, width), dtype)
@@ -165,7 +165,7 @@ def rows_sent(part: scipy.sparse.csr_array, shards: int, needed: int) -> np.ndar
     rows = np.repeat(np.arange(each), np.diff(part.indptr))
     receiver, row = np.divmod(_distinct(part.indices // each * each + rows, shards * each), each)
     sent = np.zeros((shards, needed), np.int32)
-    sent[receiver, _places(receiver)] = row
+    sent[receiver, places_within(receiver)] = row
     return sent
 
 

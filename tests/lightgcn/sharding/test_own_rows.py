@@ -10,7 +10,7 @@ from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.graph.normalization import NormalizedAdjacency, normalized_adjacency
 from lightgcn_jax.graph.ordering import dealt
 from lightgcn_jax.sharding import Layout
-from lightgcn_jax.training.own_rows import nodes_of, part_of_shard, rows_sent
+from lightgcn_jax.sharding.own_rows import nodes_of, part_of_shard, rows_sent
 
 
 @settings(deadline=None, max_examples=40)
