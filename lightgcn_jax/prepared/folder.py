@@ -29,7 +29,7 @@ from lightgcn_jax.data.ids import IdMap
 from lightgcn_jax.data.pairs import PARTS, MappedPairs, Pairs, SortedRows
 from lightgcn_jax.data.parquet_files import read_parquet
 from lightgcn_jax.data.splits import Split
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming
 from lightgcn_jax.fields import ANYTHING, TEXT, document, list_of, one_of, record, whole
 from lightgcn_jax.json_files import read_json
 from lightgcn_jax.paths import refuse_links
@@ -93,6 +93,10 @@ class Prepared:
         Raises:
             InputError: a file is missing or damaged.
         """
+        with naming(self.path):
+            return self._read()
+
+    def _read(self) -> Split:
         users, items = (self._ids(name) for name in ("users", "items"))
         train, valid, test = (self._pairs(part, len(users), len(items)) for part in PARTS)
         said = *self.manifest["notes"], *self.manifest["split_notes"]
