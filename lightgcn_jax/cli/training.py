@@ -217,7 +217,7 @@ class Train:
     ) -> FitResult:
         """Train on a split."""
         items = len(split.items)
-        if self.from_run is not None:
+        if self.from_run is not None and self.preset is not None:
             # The new data join those of the run.
             items = max(items, len(RunDirectory.open(self.from_run).split.items))
         config, settled = for_catalogue(config, self.preset, items, self.settings)

@@ -163,9 +163,9 @@ def test_a_preset_settles_on_the_catalogue_and_the_run_keeps_it(frame, tmp_path,
     held = flat(RunDirectory.open(model.save(tmp_path / "run")).config)
     assert (held["temperature"], held["popularity_offset"]) == (0.2, 0.3)
     frame.to_csv(tmp_path / "log.csv", index=False)
-    flags = [f"--{name}={value}" for name, value in few.items() if name != "alphas"]
-    flags += ["--preset=fast", "--alphas", "0", "1", f"--data={tmp_path / 'log.csv'}"]
-    assert main(["train", *flags, f"--out={tmp_path / 'typed'}"]) == 0
+    typed = few | {"alphas": "0 1", "ks": 5, "preset": "fast", "data": tmp_path / "log.csv"}
+    flags = [part for name, value in typed.items() for part in (f"--{name}", *str(value).split())]
+    assert main(["train", *flags, "--out", str(tmp_path / "typed")]) == 0
     assert "59 items: temperature 0.2, popularity_offset 0.12\n" in capsys.readouterr().err
     assert flat(RunDirectory.open(tmp_path / "typed").config)["popularity_offset"] == 0.12
 
