@@ -241,7 +241,7 @@ def test_help_says_what_reads_a_setting(flags):
         "standard deviation of the initial embeddings. (default: 0.1)"
     )
     assert flags["learning-rate"].endswith(
-        "(default: 0.005; paper: 0.001; fast: 0.02; small: 0.02)"
+        "(default: 0.005; paper: 0.001; fast: 0.02)"
     )
     assert flags["svd-iterations"].endswith("(gfcf, spectral; default: 4)")
     assert flags["hidden"].endswith("(score mlp; default: 64)")

@@ -73,8 +73,8 @@ def flat_settings(draw):
         count = made.get("layers", DEFAULTS["layers"]) + 1
         made["alphas"] = tuple(draw(st.lists(st.floats(-1, 1), min_size=count, max_size=count)))
     if made.get("biases"):
-        made.pop("popularity_offset", None)
-        made.pop("hidden", None)
+        for name in ("popularity_offset", "ranked_by_length", "hidden"):
+            made.pop(name, None)
         made["score"] = "inner"
     if made.get("sampling_correction") and made["negative_sampler"] in ("hard", "in-batch"):
         made.pop("sampling_correction")
