@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> Report:
         manifest, an_edge = made.manifest, made.bytes_an_edge
     stages = json.loads(ended.output)
     cpu = sum(one["cpu_seconds"] for one in stages)
+    # The system's own figure counts from the last reset, that of the last stage.
+    peak = max(one["peak_gb"] for one in stages)
     held = {name: manifest[name] for name in ("users", "items", "pairs", "rows_read", "ordering")}
     most = bytes_of(args.memory) / 1e9
     return Report(
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> Report:
         settings={"edges": args.edges, "memory": args.memory, "log": log, "seed": 0},
         samples={one["stage"]: [one["seconds"]] for one in stages},
         claims=[
-            Claim("peak_gb", ended.peak_gb, "GB", "<=", most),
+            Claim("peak_gb", peak, "GB", "<=", most),
             Claim("bytes_an_edge", an_edge, "bytes", "<=", _MOST_BYTES),
         ],
         details={
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> Report:
             "held": held,
             "folder_bytes": size,
         },
-        tables=[_table(stages, args.edges, ended, cpu)],
+        tables=[_table(stages, args.edges, peak, cpu)],
     )
 
 
@@ -119,12 +121,12 @@ def prepared_apart(source: Path, out: Path, memory: str) -> Finished:
     return run_measured([sys.executable, "-m", _STAGES, source, out, memory])
 
 
-def _table(stages: list[dict[str, Any]], rows: int, ended: Finished, cpu: float) -> Table:
+def _table(stages: list[dict[str, Any]], rows: int, peak: float, cpu: float) -> Table:
     table = Table("stage", "time", "CPU", "peak", "rows a CPU second", title="data prepare, once")
     for one in stages:
         spent = one["cpu_seconds"]
         times = seconds_text(one["seconds"]), seconds_text(spent)
         rate = f"{rows / max(spent, 1e-9):,.0f}"
         table.add_row(one["stage"], *times, f"{one['peak_gb']:.2f} GB", rate)
-    table.caption = f"peak {ended.peak_gb:.2f} GB; {cpu:.0f} s of CPU, {rows / cpu:,.0f} rows each"
+    table.caption = f"peak {peak:.2f} GB; {cpu:.0f} s of CPU, {rows / cpu:,.0f} rows each"
     return table
