@@ -51,3 +51,15 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+
+
+_LONGEST_SAID = 300
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in a line; its type where it says nothing.
+
+    Args:
+        error: the error.
+    """
+    return [*str(error).splitlines(), type(error).__name__][0][:_LONGEST_SAID]

@@ -287,9 +287,13 @@ def publish(whole: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A temporary folder of the system's, which goes when the block ends, by a signal too."""
-    with tempfile.TemporaryDirectory(prefix="lightgcn-jax-") as folder:
+def scratch_folder(within: Path | None = None) -> Iterator[Path]:
+    """A temporary folder, which goes when the block ends, by a signal too.
+
+    Args:
+        within: where it is made; None for the system's place.
+    """
+    with tempfile.TemporaryDirectory(prefix="lightgcn-jax-", dir=within) as folder:
         _temporaries.add(Path(folder))
         try:
             yield Path(folder)

@@ -12,8 +12,6 @@ import argparse
 import contextlib
 import json
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from benchmarks.harness.process import Finished, run_measured
 from benchmarks.harness.report import Claim, Report, note, seconds_text, whole_number
 from benchmarks.workloads.long_log import write_log
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.files import scratch_folder
 from lightgcn_jax.prepared import open_prepared
 from lightgcn_jax.prepared.preparation import bytes_of
 
@@ -101,13 +100,7 @@ def _place(args: argparse.Namespace) -> contextlib.AbstractContextManager[Path]:
     """Where log and folder are written."""
     if args.keep:
         return contextlib.nullcontext(args.folder)
-    return _temporary(args.folder)
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path | None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="prepare-", dir=folder) as name:
-        yield Path(name)
+    return scratch_folder(args.folder)
 
 
 def prepared_apart(source: Path, out: Path, memory: str) -> Finished:

@@ -15,7 +15,6 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from rich.table import Table
 from benchmarks.harness.process import run_measured
 from benchmarks.harness.report import Claim, Report, note, whole_number
 from benchmarks.workloads.grown_graph import DIM
+from lightgcn_jax.files import scratch_folder
 
 _SIZES = (1_000_000, 3_000_000, 10_000_000, 30_000_000, 100_000_000)
 _FEWER, _MORE, _MOST_GB = 0.85, 1.15, 16.0
@@ -108,8 +108,8 @@ def an_edge(size: dict[str, Any]) -> float:
 def _trained(prepared: Path, minutes: float, users: int) -> dict[str, Any]:
     """Training from a prepared folder, and the ranking of a sample by its checkpoint."""
     prepared = prepared.resolve()
-    with tempfile.TemporaryDirectory(prefix="scale-", dir=prepared.parent) as name:
-        run = Path(name) / "run"
+    with scratch_folder(prepared.parent) as folder:
+        run = folder / "run"
         command = [sys.executable, "-m", "lightgcn_jax", "train", "--data", prepared, "--out", run]
         command += ["--dim", str(DIM), "--epochs", "1"]
         note(f"training for {minutes:g} minutes")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
+from benchmarks.harness.process import own_peak_gb, reset_own_peak
 from benchmarks.harness.report import Claim, Report, cores, note, seconds_text, whole_number
 from lightgcn_jax.diffusion.storage import exact_product
 from lightgcn_jax.evaluation import InnerProduct
@@ -99,6 +99,7 @@ def run(args: argparse.Namespace) -> Report:
     built = {}
     with scratch_folder() as folder:
         for size in args.items:
+            reset_own_peak()
             note(f"{size:,} items: vectors")
             world = made(size, folder)
             note(f"{size:,} items: indexes")
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> Report:
             note(f"{size:,} items: recall@{_K} {about['recall']:.4f}; requests")
             measured = in_turn(contenders, args.seconds)
             samples |= {f"{size:,}, {name}": own for name, own in measured.items()}
-            about["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+            about["peak_gb"] = own_peak_gb()
             del contenders, world
             gc.collect()
     return Report(

@@ -23,7 +23,6 @@ from lightgcn_jax.parted import write_parts
 from lightgcn_jax.serving import Ranked
 from lightgcn_jax.serving.filters import Filter
 from lightgcn_jax.serving.tables import answer_columns
-from lightgcn_jax.sums import fingerprint_of as fingerprint_of
 
 _SUFFIXES = (".csv", ".parquet")
 # Users ranked at a time, so that the answers to millions are never all Python objects.

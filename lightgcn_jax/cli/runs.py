@@ -178,16 +178,17 @@ class Export:
     partitioned: Switch = False
 
     def run(self) -> int:
-        if self.partitioned:
-            if self.form != "vectors":
-                raise InputError(f"--partitioned: expected --form vectors, got {self.form}")
-            about = {"run": fingerprint_of(self.run_path)}
-            rows = export_parts(self.run_path, self.to, about, ConsoleMeter())
-            say(f"wrote {self.to}: {rows:,} vectors")
-            return 0
         for name, form in (("k", "program"), ("target_recall", "index")):
             if getattr(self, name) is not None and self.form != form:
                 raise InputError(f"--{name.replace('_', '-')}: expected --form {form} beside it")
+        if self.partitioned:
+            if self.form != "vectors":
+                raise InputError(f"--partitioned: expected --form vectors, got {self.form}")
+            recommender = Recommender.from_run(self.run_path)  # which refuses what is no run
+            about = {"run": fingerprint_of(self.run_path)}
+            rows = export_parts(recommender, self.to, about, ConsoleMeter())
+            say(f"wrote {self.to}: {rows:,} vectors")
+            return 0
         if self.form == "vectors":
             export(self.run_path, self.to)
         elif self.form == "folder":

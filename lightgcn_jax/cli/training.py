@@ -219,7 +219,8 @@ class Train:
         items = len(split.items)
         if self.from_run is not None and self.preset is not None:
             # The new data join those of the run.
-            items = max(items, len(RunDirectory.open(self.from_run).split.items))
+            known = RunDirectory.open(self.from_run).split.items
+            items = len(known) + int((known.rows(split.items.ids) < 0).sum())
         config, settled = for_catalogue(config, self.preset, items, self.settings)
         if self.from_run is None:
             split = apply_protocol(split, config.protocol, seed=self.source.split_seed)

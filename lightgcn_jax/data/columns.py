@@ -17,7 +17,7 @@ import polars as pl
 from lightgcn_jax.data.ids import clean_ids
 from lightgcn_jax.data.reading import AUTO
 from lightgcn_jax.data.times import time_fault, times_of
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, first_line
 from lightgcn_jax.fields import scalar
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -117,7 +117,7 @@ def columns_of(frame: Any, roles: Mapping[str, Any]) -> list[Any]:
             _check_names(frame.collect_schema().names(), roles)
             frame = frame.select(list(dict.fromkeys(wanted))).collect()
         except pl.exceptions.PolarsError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise InputError(f"this lazy frame cannot be computed; polars says: {reason}") from None
     is_pandas = hasattr(frame, "columns") and hasattr(frame, "to_numpy")
     if not (isinstance(frame, (Mapping, pl.DataFrame)) or is_pandas):

@@ -27,7 +27,7 @@ from lightgcn_jax.data.columns import columns_of, numbers_of, seconds_of
 from lightgcn_jax.data.faults import REFUSED_BY
 from lightgcn_jax.data.roles import COLUMN_NAMES, usual_column
 from lightgcn_jax.data.times import dated
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, first_line
 
 _READERS = {
     "rating": lambda column: numbers_of(column, "rating", np.float32),
@@ -190,7 +190,7 @@ def names_of(data: Any) -> list[Any] | None:
         try:
             return data.collect_schema().names()
         except pl.exceptions.PolarsError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise InputError(f"this lazy frame cannot be computed; polars says: {reason}") from None
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
         return list(data[0])

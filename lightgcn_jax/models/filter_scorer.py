@@ -6,7 +6,8 @@ weights. With D' = D_I + diag(μ r) and R̃' = D_U'^-a R' D'^(a−1),
 
     P' = R̃'ᵀR̃' = C P C + w wᵀ,    C = (D_I D'^-1)^(1−a),    w = μ (μn)^-a D'^(a−1) r.
 
-All of this is exact: C and w are columns of each newcomer beside the operator that they share. The
+All of this is exact, but that r stands for μ r where it is scored, which divides all scores of a
+newcomer by μ: C and w are columns of each newcomer beside the operator that they share. The
 low-pass filter would keep the leading right singular vectors of R̃'. It keeps those of [Σ Vᵀ; w],
 which are found from V and the σ alone (Gu and Eisenstat 1994; Brand 2006, for one row): w adds the
 direction e = (w − V Vᵀw)/ρ, and of the vectors [V, e] the combination z with the least strength λ

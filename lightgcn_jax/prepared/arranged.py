@@ -78,7 +78,12 @@ def read_order(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     Args:
         folder: where they lie.
     """
-    users, items = (np.load(folder / f"{name}-order.npy") for name in ("users", "items"))
+    try:
+        users, items = (np.load(folder / f"{name}-order.npy") for name in ("users", "items"))
+    except OSError:
+        raise
+    except Exception as error:  # the header is parsed as Python, which can fail in any way
+        raise ValueError(f"{folder}: damaged order of rows") from error
     return users, items
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from lightgcn_jax.errors import InputError, printable
+from lightgcn_jax.errors import InputError, first_line, printable
 from lightgcn_jax.interrupts import Interrupted, before_exit, write_to
 
 _FLAGS = ("coordinator", "processes", "process-id")
@@ -136,7 +136,7 @@ def join(wanted: Wanted, platform: str | None = None) -> None:
                 "--coordinator auto: found no SLURM, Open MPI or TPU pod around this process; "
                 "give HOST:PORT, --processes and --process-id"
             ) from None
-        raise InputError(f"--coordinator: {str(error).splitlines()[0]}") from None
+        raise InputError(f"--coordinator: {first_line(error)}") from None
     _state.joined = True
     _tell_herald(_state.of_loss)
     write_to(sys.stderr.fileno(), says_that_it_waits=jax.process_index() == 0)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lightgcn_jax.arrays import default_device
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, first_line
 from lightgcn_jax.files import sha256, whole_folder
 from lightgcn_jax.json_files import read_json, write_json
 from lightgcn_jax.runs.shard_files import SHARDS, names_read, read
@@ -29,8 +29,6 @@ from lightgcn_jax.sums import State, said, states
 _ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
 # The newest and the one before, to fall back on.
 _KEPT = 2
-# Characters of what orbax says.
-_LONGEST_SAID = 300
 
 
 class Checkpoint(NamedTuple):
@@ -243,8 +241,7 @@ def write_arrays(temporary: Path, arrays: Any) -> None:
             checkpointer.save((temporary / _ARRAYS).absolute(), arrays)
     except Exception as error:
         # Orbax reports a failing disk as this or that exception with a page of text.
-        said = [*str(error).splitlines(), type(error).__name__][0][:_LONGEST_SAID]
-        message = f"checkpoint could not be written: {said}"
+        message = f"checkpoint could not be written: {first_line(error)}"
         raise OSError(errno.EIO, message, str(temporary)) from error
 
 
@@ -286,5 +283,5 @@ def _restore(path: Path, template: Any) -> Any:
         # The bytes are whole, so it is the structure: another optimizer's state, for instance.
         raise InputError(
             f"{path.parent}: the checkpoint holds other arrays than this run's settings and "
-            f"optimizer have: {[*str(error).splitlines(), type(error).__name__][0]}"
+            f"optimizer have: {first_line(error)}"
         ) from error

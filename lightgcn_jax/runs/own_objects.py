@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, first_line
 from lightgcn_jax.evaluation.scorer import Tables
 from lightgcn_jax.models import ClosedForm, Score
 from lightgcn_jax.models.model import Model, table_of
@@ -201,7 +201,7 @@ def check_sampler(config: TrainConfig, prepared: Any) -> None:
         fits = fits and jnp.issubdtype(items.dtype, jnp.integer) and valid.dtype == bool
         got = ", ".join(f"{one.dtype}{list(one.shape)}" for one in (items, valid))
     except (TypeError, AttributeError) as error:
-        fits, got = False, f"an error: {str(error).splitlines()[0]}"
+        fits, got = False, f"an error: {first_line(error)}"
     if not fits:
         raise InputError(
             f"negatives: expected {description} to make of key, graph, users, positives and "
@@ -220,7 +220,7 @@ def _check_loss(config: TrainConfig, description: str) -> None:
     except TypeError as error:
         raise InputError(
             f"loss: expected {description} to compute with jax.numpy from positive float[], "
-            f"negatives float[M] and valid bool[M]; it fails: {str(error).splitlines()[0]}"
+            f"negatives float[M] and valid bool[M]; it fails: {first_line(error)}"
         ) from error
     except Exception:
         return  # It may be made for another M; training says what is wrong.

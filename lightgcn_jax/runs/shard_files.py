@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from lightgcn_jax.arrays import default_device
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, first_line
 from lightgcn_jax.fields import SWITCH, TEXT, document, list_of, record, whole
 from lightgcn_jax.files import sha256
 from lightgcn_jax.json_files import read_json, write_json
@@ -117,7 +117,7 @@ def write_own(folder: Path, arrays: Any, layout: Layout) -> dict[str, str]:
                         file = _chunk(f"{name}.{side}", leaf, at)
                         sums[file] = sha256(folder / file)
     except Exception as error:  # TensorStore raises this or that
-        message = f"checkpoint could not be written: {str(error).splitlines()[0]}"
+        message = f"checkpoint could not be written: {first_line(error)}"
         raise OSError(errno.EIO, message, str(folder)) from error
     return sums
 
@@ -191,6 +191,11 @@ def read(folder: Path, template: Any, layout: Layout | None) -> Any:
     if layout is not None and rows != _sizes(layout)[0]:
         expected = _sizes(layout)[0]
         raise InputError(f"{folder.parent}: expected tables of {expected}, got {rows}")
+    for leaf in wanted:
+        if leaf.table and leaf.shape[-2] != sum(rows.values()):
+            raise InputError(
+                f"{folder.parent}: expected tables of {leaf.shape[-2]} rows, got {rows}"
+            )
     structure = jax.tree.structure(template)
     if layout is None:
         place = jax.sharding.SingleDeviceSharding(default_device())
@@ -199,11 +204,11 @@ def read(folder: Path, template: Any, layout: Layout | None) -> Any:
         places = jax.tree.leaves(layout.described(template))
     try:
         made = [
-            _placed(folder / f"{number:05}", leaf, place, layout)
+            _placed(folder / f"{number:05}", leaf, rows, place, layout)
             for number, (leaf, place) in enumerate(zip(wanted, places, strict=True))
         ]
     except ValueError as error:  # as TensorStore raises whatever is wrong
-        what = str(error).splitlines()[0]
+        what = first_line(error)
         raise InputError(f"{folder.parent}: the checkpoint cannot be read: {what}") from error
     return jax.tree.unflatten(structure, made)
 
@@ -220,16 +225,24 @@ def laid_out(arrays: Any, layout: Layout | None) -> bool:
     return layout is not None and mesh == layout.mesh
 
 
-def _placed(path: Path, leaf: _Leaf, place: Any, layout: Layout | None) -> jax.Array:
+def _placed(
+    path: Path, leaf: _Leaf, rows: dict[str, int], place: Any, layout: Layout | None
+) -> jax.Array:
     def make(part: Any) -> jax.Array:
         return jax.make_array_from_callback(place.shape, place.sharding, part)
 
     if not leaf.table:
-        value = _read(path, ...)
+        value = _read(path, ..., leaf.shape, leaf.dtype)
         return make(lambda at: value[at])
     sides = [path.with_name(f"{path.name}.{side}") for side in _SIDES]
     if layout is None:
-        table = np.concatenate([_read(side, ...) for side in sides], axis=-2)
+        table = np.concatenate(
+            [
+                _read(side, ..., _of_side(leaf, rows[name]), leaf.dtype)
+                for name, side in zip(_SIDES, sides, strict=True)
+            ],
+            axis=-2,
+        )
         return make(lambda at: table[at])
 
     @functools.cache
@@ -238,11 +251,12 @@ def _placed(path: Path, leaf: _Leaf, place: Any, layout: Layout | None) -> jax.A
         shape = *leaf.shape[:-2], layout.rows_a_shard, leaf.shape[-1]
         part, at, first = np.zeros(shape, place.dtype), 0, 0
         for side, (start, stop, each), count in zip(
-            sides, nodes_of(layout, shard), _sizes(layout)[0].values(), strict=True
+            sides, nodes_of(layout, shard), rows.values(), strict=True
         ):
             if stop > start:
-                rows = _read(side, _rows(start - first, stop - first))
-                part[..., at : at + stop - start, :] = rows
+                at_rows, of_side = _rows(start - first, stop - first), _of_side(leaf, count)
+                read_rows = _read(side, at_rows, of_side, leaf.dtype)
+                part[..., at : at + stop - start, :] = read_rows
             at, first = at + each, first + count
         return part
 
@@ -296,8 +310,12 @@ def _write(path: Path, at: Any, values: np.ndarray) -> None:
     _open(path)[at].write(values).result()
 
 
-def _read(path: Path, at: Any) -> np.ndarray:
-    return np.asarray(_open(path)[at].read().result())
+def _read(path: Path, at: Any, shape: list[int], dtype: str) -> np.ndarray:
+    array = _open(path)
+    if list(array.shape) != shape or array.dtype.name != dtype:
+        found = f"{array.dtype.name}{list(array.shape)}"
+        raise InputError(f"{path}: expected {dtype}{shape}, got {found}")
+    return np.asarray(array[at].read().result())
 
 
 def _open(

@@ -35,8 +35,8 @@ class Newcomers(Parts):
     ) -> Ranked:
         """The items of highest score for somebody who was never seen, from items that they like.
 
-        Models that score a row of interactions do it as they score their own users: `filter`,
-        `gfcf` and `itemcf`. Those that score by vectors make one of the items'
+        `filter` and `gfcf` score the list as the last user of a graph with one row more, `itemcf`
+        as it scores its own users. Models that score by vectors make one of the items'
         (:mod:`lightgcn_jax.serving.fold_in`).
 
         Args:

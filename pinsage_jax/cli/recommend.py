@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from lightgcn_jax.cli.asking import Asking, fingerprint_of
+from lightgcn_jax.cli.asking import Asking
 from lightgcn_jax.cli.console import results
 from lightgcn_jax.cli.runs import Ids, RunPath, plain, ranked_table
+from lightgcn_jax.sums import fingerprint_of
 from pinsage_jax.estimators.recommending import ContextRecommender
 
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, first_line
 from pinsage_jax.features.inputs import require
 
 Kind = Literal["vector", "text", "category", "categories", "number"]
@@ -165,7 +165,7 @@ def _series(name: str, values: Any) -> pl.Series:
     try:
         return pl.Series(name, values)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"column {name!r}: expected values of one type: {reason}") from error
 
 
