@@ -21,7 +21,13 @@ from lightgcn_jax.processes.agreement import gathered
 from lightgcn_jax.processes.placing import by_shards, own_shards
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import MODEL
-from lightgcn_jax.sharding.storage import KERNELS, Sharded, ShardedStorage, places_within
+from lightgcn_jax.sharding.storage import (
+    KERNELS,
+    Sharded,
+    ShardedStorage,
+    places_within,
+    renumbered,
+)
 
 
 class Held(NamedTuple):
@@ -110,10 +116,7 @@ class ShardedByRows(Sharded):
         def of_shard(shard: int) -> Any:
             part = parts[shard]
             if exchange == "needed":
-                sender = read[shard] // each
-                received = (sender * needed + places_within(sender)).astype(np.int32)
-                columns = received[np.searchsorted(read[shard], part.indices)]
-                part = scipy.sparse.csr_array((part.data, columns, part.indptr), (each, width))
+                part = renumbered(part, read[shard], each, needed, shards)
             return kernel(part, most - part.nnz, (each, width), dtype)
 
         sent: Any = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -21,7 +21,6 @@ from jax.typing import DTypeLike
 from lightgcn_jax.arrays import Array, Int
 from lightgcn_jax.sharding.mesh import DATA, MODEL
 
-_Tree = TypeVar("_Tree")
 # What a shard is asked for at a time: its mean share of distinct rows and so many deviations more,
 # but no more rows of all shards than fill so many bytes.
 _SPREAD, _BYTES_AT_ONCE = 4, 1 << 28

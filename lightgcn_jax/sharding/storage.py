@@ -191,7 +191,7 @@ class Sharded:
         def of_shard(shard: int) -> Any:
             part = parts[shard]
             if exchange == "needed":
-                part = _renumbered(part, read[shard], each, needed, shards)
+                part = renumbered(part, read[shard], each, needed, shards)
             return kernel(part, most - part.nnz, (each, width), dtype)
 
         local, sent = by_shards(of_shard, self.layout.mesh, MODEL), None
@@ -262,10 +262,18 @@ def places_within(senders: np.ndarray) -> np.ndarray:
     return np.arange(len(senders)) - np.searchsorted(senders, senders)
 
 
-def _renumbered(
+def renumbered(
     part: scipy.sparse.csr_array, read: np.ndarray, each: int, needed: int, shards: int
 ) -> scipy.sparse.csr_array:
-    """Columns that count the rows that a shard receives, one sender's after another's."""
+    """A shard's rows, whose columns count the rows that it receives, one sender's after another's.
+
+    Args:
+        part: the rows, whose columns are rows of the whole table.
+        read: the distinct columns, ascending.
+        each: rows that a shard holds.
+        needed: M, rows that a shard sends another one at most.
+        shards: S.
+    """
     sender = read // each
     received = (sender * needed + places_within(sender)).astype(np.int32)
     columns = received[np.searchsorted(read, part.indices)]

@@ -166,8 +166,11 @@ class _Store:
                 f"{progress}: rows: expected {len(self._widths)} numbers up to {self._rows}, "
                 f"got {kept['rows']}"
             )
-        # Of several processes the others know nothing of what this one has written.
-        self._done = [0] * len(self._widths) if several() else kept["rows"]
+        self._done = kept["rows"]
+        if several():
+            # The others know nothing of what this one has written: all of it is made anew.
+            self._done = [0] * len(self._widths)
+            self._write_progress()
 
     def layer(self, step: int) -> np.ndarray:
         """The array of one layer, made where it is missing."""

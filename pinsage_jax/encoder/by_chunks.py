@@ -40,7 +40,7 @@ class OneDevice:
         Args:
             chunk: a pytree of arrays ``[c, …]`` on the host.
         """
-        return jax.tree.map(jnp.asarray, chunk)
+        return jax.device_put(chunk)
 
     def taken(self, rows: Any) -> np.ndarray:
         """The rows of a chunk, on the host.

@@ -213,6 +213,7 @@ def _by_formula(size: Workload, of: Devices, mesh: tuple[int, int]) -> Plan:
         "neighbours": neighbours // shards,
         "pools of hard negatives": _bytes(arrays.hard_pool) // shards,
         "which items may be drawn": size.items * _NUMBER,
+        "which items lose their contexts": size.items if size.config.drop_contexts else 0,
         "marks and places of a batch's items": _finding(size, most, parts),
         "features of the largest batch": most[0] * row,
         "messages and vectors": _activations(size, most),

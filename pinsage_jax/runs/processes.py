@@ -13,6 +13,7 @@ from lightgcn_jax.runs.processes import digest_of
 from lightgcn_jax.runs.versions import versions_here
 from lightgcn_jax.sharding.mesh import shown
 from pinsage_jax.config import PinSageConfig
+from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.tasks.task import Task
 
 
@@ -54,6 +55,10 @@ def _digests(task: Task) -> dict[str, str]:
         values = column.values
         numbers = isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
         found[f"feature {name}"] = _digest(values) if numbers else digest_of(repr(values).encode())
+    if train.timestamps is not None:
+        found["times that train"] = _digest(train.timestamps)
+    if isinstance(task.pairs, ExplicitPairs):
+        found["pairs that train"] = _digest(task.pairs.queries, task.pairs.positives)
     return found
 
 

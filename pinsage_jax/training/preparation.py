@@ -237,8 +237,9 @@ def hard_pool_of(
 def item_arrays(
     task: Task, prepared: Prepared, config: PinSageConfig, division: Division = _ALONE
 ) -> ItemArrays:
-    """Put the arrays of a training step onto the device, or onto those of a mesh; features and
-    neighbours follow fold by fold there.
+    """Put what all folds share of a step's arrays onto the device, or onto those of a mesh.
+
+    Features and neighbours follow fold by fold.
 
     Args:
         task: what is trained on.
@@ -249,8 +250,6 @@ def item_arrays(
     law = _degree_law(task) if config.negative_law == "degree" else None
     log_draws = _log_draws(task, law, config)
     nobody = prepared.degree_of_none
-    alone = division.mesh is None
-    features = prepared.features.items() if alone else ()
     on_each = {
         "training_items": jax.device_put(np.flatnonzero(task.train_items).astype(np.int32)),
         "law": law,
@@ -258,7 +257,7 @@ def item_arrays(
         "degree_of_none": None if nobody is None else jnp.asarray(nobody, jnp.float32),
     }
     return ItemArrays(
-        features={name: jax.device_put(values) for name, values in features},
+        features={},
         table=prepared.table,
         hard_pool=None if prepared.hard is None else division.table(prepared.hard.ids),
         **division.placed(on_each),

@@ -219,7 +219,8 @@ class Trainer:
             params: the encoder's parameters.
         """
         prepared, valid = self.prepared, self.task.valid
-        params = self.division.copied(params)
+        if self.division.mesh is not None:
+            params = self.division.copied(params)
         given = prepared.model, params, prepared.features, prepared.table
         vectors = embed_all(*given, mesh=self.division.mesh).vectors
         scorer = query_scorer(prepared.model, params, vectors, valid.queries)

@@ -68,7 +68,7 @@ def trained(prepared, config, mesh):
 
 def largest(first, second):
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-    return max(float(np.abs(a - b).max()) for a, b in pairs)
+    return float(np.max([np.abs(a - b).max() for a, b in pairs]))
 
 
 def differences(meshes, **settings):
@@ -161,7 +161,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     answers = {
         "default": lambda: differences(("data=2,model=4",)),
-        "all items": lambda: all_items(("data=8", "data=2,model=4")),
+        "all items": lambda: all_items(MESHES),
         "program": program,
         "gone on": lambda: gone_on(folder),
         "command": lambda: command(folder),

@@ -31,7 +31,7 @@ def found(tmp_path_factory):
 
 
 def test_twenty_steps_are_those_of_one_device(found):
-    assert all(max(errors) < CLOSE for errors in found["default"].values())
+    assert all(np.max(errors) < CLOSE for errors in found["default"].values())
 
 
 def test_vectors_of_all_items_are_those_of_one_device(found):
@@ -48,13 +48,18 @@ def test_no_device_holds_a_table_and_only_what_is_planned_travels(found):
         assert program["received"][kind] == pytest.approx(size, rel=0.05), kind
 
 
-def test_tables_lie_whole_where_half_of_a_device_holds_them():
+def test_tables_lie_whole_where_half_of_a_device_holds_them(monkeypatch):
     """Of one device alone nothing is divided, whatever the size."""
     assert division_of(None, PinSageConfig(), 2**60).mesh is None
     mesh = Mesh(np.array(jax.devices()).reshape(1, 1), ("data", "model"))
     division = division_of(mesh, PinSageConfig(), 0)
     assert division.count == 1
     assert not division.shares_tables
+    monkeypatch.setattr("pinsage_jax.training.division.mesh_of", lambda wanted: wanted)
+    monkeypatch.setattr("pinsage_jax.training.division.device_memory", lambda: 1000)
+    count = jax.device_count()
+    assert division_of("auto", PinSageConfig(), 500).mesh == f"data={count}"
+    assert division_of("auto", PinSageConfig(), 501).mesh == f"model={count}"
 
 
 def test_tables_of_the_host_are_refused():
@@ -68,7 +73,7 @@ def test_every_kind_of_run_on_every_mesh(tmp_path):
     for name, by_mesh in on_eight_devices(tmp_path, "every case")["every case"].items():
         assert set(by_mesh) == {"model=8", "data=2,model=4", "data=8"}
         for mesh, errors in by_mesh.items():
-            assert max(errors) < CLOSE, (name, mesh)
+            assert np.max(errors) < CLOSE, (name, mesh)
 
 
 @pytest.mark.slow
