@@ -30,12 +30,10 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None
 
-
 _YOUNGEST_LEFT = 1.0
 """Seconds: between making a temporary file and locking it nobody takes it for abandoned."""
 
-_LONGEST_NAME = 200
-"""Bytes of a name that leave room for what a temporary one adds; file systems take 255."""
+_LONGEST_NAME = 200  # bytes, which leave room for what a temporary name adds; disks take 255
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{8}\.tmp$")
 """What :func:`_beside` calls files and folders while they are written."""
@@ -44,8 +42,7 @@ _AT_CURRENT_FOLDER = -100
 _EXCHANGE = 2
 """What Linux's ``renameat2`` calls the current folder, and taking each other's names."""
 
-_TRIES = 5
-"""How often what another thread writes into is removed."""
+_TRIES = 5  # how often what another thread writes into is removed
 
 _temporaries: set[Path] = set()
 _replaceable: dict[Path, Path | None] = {}
