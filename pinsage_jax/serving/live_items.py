@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
@@ -127,10 +128,8 @@ class LiveItems:
             edge_slack=slack * _EDGES_AN_ITEM,
         )
         room, below = ((0, slack), (0, 0)), embedded.layers
-        # The layers and, last, the vectors.
-        self._arrays = tuple(
-            jax.device_put(np.pad(one, room)) for one in (*below, embedded.vectors)
-        )
+        # The layers and, last, the vectors: copies, for rows are written into memory of JAX's own.
+        self._arrays = tuple(jnp.array(np.pad(one, room)) for one in (*below, embedded.vectors))
 
     @property
     def table(self) -> Array:

@@ -246,13 +246,10 @@ def test_help_says_what_reads_a_setting(flags):
     assert flags["margin"].endswith("(loss max-margin; default: 1.0)")
     assert flags["hard-pool"].endswith("(negative sampler hard; default: 1024)")
     assert flags["temperature"].endswith(
-        "(loss bpr, binary, softmax, bilateral-softmax; default: 1.0; paper: 1.0; fast: 0.12; "
-        "small: 0.15)"
+        "(loss bpr, binary, softmax, bilateral-softmax; default: 1.0; paper: 1.0; fast: 0.12)"
     )
     assert "0 makes `lightgcn` matrix factorisation" in flags["layers"]
-    assert flags["alphas"].endswith(
-        "(lightgcn; default: None; fast: 0.0 0.1 0.3 0.6; small: 0.0 0.1 0.3 0.6)"
-    )
+    assert flags["alphas"].endswith("(lightgcn; default: None; fast: 0.0 0.1 0.3 0.6)")
 
 
 @pytest.mark.parametrize(
