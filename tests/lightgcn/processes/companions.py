@@ -81,6 +81,15 @@ def together(folder, count, *arguments, **how):
         return endings(folder, processes)
 
 
+def assert_first_speaks(ended, status, said):
+    """All end by the status; the first one says why, and nobody else a word."""
+    assert [one.status for one in ended] == [status] * len(ended), ended
+    assert said in ended[0].err
+    assert len([line for line in ended[0].err.splitlines() if line.startswith("error")]) <= 1
+    for one in ended[1:]:
+        assert one.out == one.err == ""
+
+
 def wait_for(happened, what, seconds=600):
     """Wait until something has happened."""
     over = time.monotonic() + seconds

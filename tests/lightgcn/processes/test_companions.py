@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 
 from tests.lightgcn.processes.companions import (
+    assert_first_speaks,
     companions,
     endings,
     together,
@@ -60,15 +61,6 @@ def assert_same(run, alone):
         assert np.abs(vectors[name] - table).max() < CLOSE
     names = ({one.name for one in folder.iterdir()} for folder in (run, alone))
     assert len({frozenset(one) for one in names}) == 1
-
-
-def assert_first_speaks(ended, status, said):
-    """All end by the status; the first one says why, and nobody else a word."""
-    assert [one.status for one in ended] == [status] * len(ended), ended
-    assert said in ended[0].err
-    assert len([line for line in ended[0].err.splitlines() if line.startswith("error")]) <= 1
-    for one in ended[1:]:
-        assert one.out == one.err == ""
 
 
 def test_two_processes_train_the_run_of_one(log, alone, tmp_path):

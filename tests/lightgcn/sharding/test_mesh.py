@@ -1,8 +1,6 @@
 """Tables, training and runs on meshes of eight devices that one processor pretends to have."""
 
-import json
-import subprocess
-import sys
+import functools
 
 import jax
 import numpy as np
@@ -14,16 +12,12 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.models import GfCf
 from lightgcn_jax.settings import from_flat
 from lightgcn_jax.sharding import mesh_of
+from tests.eight_devices import found_by
 
 # Sums in another order, after about 20 steps of Adam.
 CLOSE = 1e-5
 
-
-def on_eight_devices(folder, *names):
-    command = [sys.executable, "-m", "tests.lightgcn.sharding.on_eight_devices", str(folder)]
-    ended = subprocess.run([*command, *names], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    return json.loads(ended.stdout.strip().splitlines()[-1])
+on_eight_devices = functools.partial(found_by, "tests.lightgcn.sharding.on_eight_devices")
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +35,13 @@ def test_an_application_and_its_derivative_are_those_of_the_dense_matrix(found):
     errors = found["applications"]
     assert 1e-4 < errors.pop("bfloat16 on the wire") < 3e-2
     assert len(errors) == 4
-    assert max(errors.values()) < 1e-5, errors
+    assert all(error < 1e-5 for error in errors.values()), errors
 
 
 def test_training_is_that_of_one_device(found):
     [got] = found["lightgcn"].values()
-    assert max(got["users"], got["items"]) < CLOSE
+    assert got["users"] < CLOSE
+    assert got["items"] < CLOSE
     assert got["same_figures"]
 
 
@@ -95,7 +90,7 @@ def test_checkpoints_of_a_mesh_are_read_on_any_other_and_damage_is_told(found):
 def test_runs_go_on_on_any_other_mesh_and_the_command_takes_one(tmp_path):
     found = on_eight_devices(tmp_path, "gone on", "command")
     assert found["gone on"].keys() == {"None", "data=2,model=2"}
-    assert max(found["gone on"].values()) < CLOSE, found["gone on"]
+    assert all(error < CLOSE for error in found["gone on"].values()), found["gone on"]
     command = found["command"]
     assert command["code"] == 0
     assert command["tells"]
@@ -111,7 +106,8 @@ def test_every_model_on_every_mesh_is_that_of_one_device(tmp_path):
     for model, meshes in every.items():
         assert len(meshes) == 3
         for mesh, got in meshes.items():
-            assert max(got["users"], got["items"]) < CLOSE, (model, mesh, got)
+            assert got["users"] < CLOSE, (model, mesh, got)
+            assert got["items"] < CLOSE, (model, mesh, got)
             assert got["same_figures"], (model, mesh)
 
 

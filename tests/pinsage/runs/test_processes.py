@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from pinsage_jax.cli.program import main
 from tests.lightgcn.processes import companions as processes_of
-from tests.lightgcn.processes.companions import endings, wait_for
+from tests.lightgcn.processes.companions import assert_first_speaks, endings, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -59,15 +59,6 @@ def assert_same(run, alone):
         assert np.abs(vectors).max() < CLOSE
     names = ({one.name for one in folder.iterdir()} for folder in (run, alone))
     assert len({frozenset(one) for one in names}) == 1
-
-
-def assert_first_speaks(ended, status, said):
-    """All end by the status; the first one says why, and nobody else a word."""
-    assert [one.status for one in ended] == [status] * len(ended), ended
-    assert said in ended[0].err
-    assert len([line for line in ended[0].err.splitlines() if line.startswith("error")]) <= 1
-    for one in ended[1:]:
-        assert one.out == one.err == ""
 
 
 @pytest.mark.parametrize("mesh", ["data=2", "model=2"])

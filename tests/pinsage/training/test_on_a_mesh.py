@@ -1,8 +1,6 @@
 """PinSAGE on meshes of eight devices that one processor pretends to have."""
 
-import json
-import subprocess
-import sys
+import functools
 
 import jax
 import numpy as np
@@ -12,16 +10,12 @@ from jax.sharding import Mesh
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.training.division import check_mesh, division_of
+from tests.eight_devices import found_by
 
 # Sums in another order, after about 20 steps of Adam.
 CLOSE = 1e-5
 
-
-def on_eight_devices(folder, *names):
-    command = [sys.executable, "-m", "tests.pinsage.training.on_eight_devices", str(folder)]
-    ended = subprocess.run([*command, *names], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    return json.loads(ended.stdout.strip().splitlines()[-1])
+on_eight_devices = functools.partial(found_by, "tests.pinsage.training.on_eight_devices")
 
 
 @pytest.fixture(scope="module")
