@@ -38,8 +38,7 @@ _LONGEST_NAME = 200  # bytes, which leave room for what a temporary name adds; d
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{8}\.tmp$")
 """What :func:`_beside` calls files and folders while they are written."""
 
-_AT_CURRENT_FOLDER = -100
-_EXCHANGE = 2
+_AT_CURRENT_FOLDER, _EXCHANGE = -100, 2
 """What Linux's ``renameat2`` calls the current folder, and taking each other's names."""
 
 _TRIES = 5  # how often what another thread writes into is removed
@@ -320,9 +319,10 @@ def refuse_taken(path: Path, kind: str = "run") -> None:
         InputError: it is no directory, or not empty, and not :func:`replaceable`.
     """
     if path not in _replaceable and _holds_something(path):
+        way_on = f"go on with a {kind} by resuming it, or " if kind in ("run", "sweep") else ""
         raise InputError(
-            f"{path}: expected a new or empty directory, it already holds something; "
-            f"go on with a {kind} by resuming it, or choose another name"
+            f"{path}: expected a new or empty directory, it already holds something; {way_on}"
+            "choose another name"
         )
 
 

@@ -63,7 +63,7 @@ def verify(path: Path | str) -> Verified:
     if not any((path / name).is_file() for name in _WHAT):
         raise InputError(
             f"{path}: expected the directory of a run, a sweep or an index, a prepared folder "
-            "or a table in parts, got another"
+            f"or a table in parts, {'got another' if path.exists() else 'there is none'}"
         )
     refuse_links(path, OPTUNAS_LOCKS)
     runs = [one for one in (path / "best", path / "best-refit") if one.is_dir()]

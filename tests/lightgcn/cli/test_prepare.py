@@ -116,7 +116,8 @@ def test_a_table_in_parts_is_the_table(run, tmp_path, monkeypatch):
     assert set(verified(out).values()) == {"ok"}
     manifest = json.loads((out / "parts.json").read_text())
     assert sum(manifest["rows"]) == len(expected)
-    assert "already holds something" in error_of(*flags, "--out", out, "--partitioned")
+    said = error_of(*flags, "--out", out, "--partitioned")
+    assert "already holds something; choose another name" in said
     # As a kill in the middle leaves it, and a disk that damages a part.
     whole = contents(out)
     state = {name: one for name, one in manifest.items() if name != "rows"}

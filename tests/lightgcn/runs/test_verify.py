@@ -177,3 +177,5 @@ def test_the_command_tells_what_is_damaged(trained, tmp_path, capsys):
     assert "users.parquet; put them back from a copy, or make them anew" in err
     assert main(["verify", str(tmp_path)]) == 2
     assert "expected the directory of a run, a sweep or an index" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.endswith("there is none\n")
