@@ -53,6 +53,19 @@ def naming(path: Path) -> Iterator[None]:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
+@contextlib.contextmanager
+def naming_refused(path: Path) -> Iterator[None]:
+    """Make what a disk refuses name a file, and not the one that is written in its place.
+
+    Args:
+        path: the file that the user knows.
+    """
+    try:
+        yield
+    except OSError as error:  # which names no file at all where an open one is full
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
 _LONGEST_SAID = 300
 
 

@@ -21,7 +21,7 @@ import filelock
 import polars as pl
 import safetensors
 
-from lightgcn_jax.errors import InputError
+from lightgcn_jax.errors import InputError, naming_refused
 from lightgcn_jax.interrupts import before_exit
 from lightgcn_jax.paths import refuse_no_text, refuse_odd_name
 
@@ -74,15 +74,11 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk refused the bytes; the error names ``target``.
     """
-    try:
-        with _temporary(target, Path.touch) as temporary, _written(target):
-            mode = temporary.stat().st_mode
-            yield temporary
-            temporary.chmod(mode)  # what a plain open() gives; some writers make private files
-            publish(temporary, target)
-    except OSError as error:
-        # The user knows the target's name, not the temporary one, which most errors lack anyway.
-        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+    with naming_refused(target), _temporary(target, Path.touch) as temporary, _written(target):
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # what a plain open() gives; some writers make private files
+        publish(temporary, target)
 
 
 @contextlib.contextmanager

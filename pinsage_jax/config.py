@@ -11,7 +11,19 @@ import jax
 
 from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import LAYERS, POSITIVE, SHARE, at_least, check_fields, one_of, whole
+from lightgcn_jax.fields import (
+    LAYERS,
+    POSITIVE,
+    SHARE,
+    SWITCH,
+    TEXT,
+    at_least,
+    check_fields,
+    one_of,
+    optional,
+    several,
+    whole,
+)
 from pinsage_jax.graph.walks import WalkConfig
 from pinsage_jax.negatives.curriculum import ScheduleName
 from pinsage_jax.negatives.hard import Ranking
@@ -24,6 +36,7 @@ Query = Literal["mean", "tower"]
 Tables = Literal["device", "host"]
 CUTOFFS = (10, 100)
 """The usual cut-offs."""
+_SWITCHES = ("log_degree", "id_embedding", "mask_targets", "data_init", "unit_length", "in_batch")
 # In this order: a key is that of the seed, folded with the purpose's place.
 Purpose = Literal["init", "walks", "hard", "steps", "new items", "evaluation", "structure"]
 
@@ -193,9 +206,13 @@ class PinSageConfig:
             curriculum=one_of(ScheduleName),
             query=one_of(Query),
             tables=one_of(Tables),
+            columns=optional(several(TEXT, "names of columns")),
+            select_by=optional(TEXT),
+            hard_band=optional(several(whole(0), "two ranks")),
+            ks=several(whole(1), "distinct integers of 1 or more"),
+            **dict.fromkeys(_SWITCHES, SWITCH),
         )
-        whole_ks = all(isinstance(k, int) and not isinstance(k, bool) and k > 0 for k in self.ks)
-        if not (self.ks and whole_ks and len(set(self.ks)) == len(self.ks)):
+        if not self.ks or len(set(self.ks)) < len(self.ks):
             raise InputError(f"ks: expected distinct integers of 1 or more, got {self.ks}")
         if self.metric not in metric_names(self.ks):
             raise InputError(

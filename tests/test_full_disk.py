@@ -53,7 +53,10 @@ def test_a_full_disk_is_one_line_and_undoes_nothing(name, bases, folder, capfd):
         status = call(command.package, command.arguments, place)
         said = capfd.readouterr().err
         assert status in (0, 2), said
-        assert sum(line.startswith("error: ") for line in said.splitlines()) == bool(status), said
+        errors = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert len(errors) == bool(status), said
+        assert "Traceback" not in said, said
+        assert not any(line.startswith("error: No space") for line in errors), "names no file"
         fill.unlink()
         if status:
             refused += 1

@@ -42,6 +42,7 @@ from lightgcn_jax.runs.continuation import open_trained
 from lightgcn_jax.serving import Recommender
 from lightgcn_jax.serving.export import is_exportable
 from lightgcn_jax.settings import (
+    BY_CATALOGUE,
     PRESETS,
     Config,
     TrainConfig,
@@ -217,7 +218,7 @@ class Train:
     ) -> FitResult:
         """Train on a split."""
         items = len(split.items)
-        if self.from_run is not None and self.preset is not None:
+        if self.from_run is not None and self.preset in BY_CATALOGUE:
             # The new data join those of the run.
             known = RunDirectory.open(self.from_run).split.items
             items = len(known) + int((known.rows(split.items.ids) < 0).sum())

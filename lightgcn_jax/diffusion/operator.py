@@ -220,7 +220,7 @@ def operator_of(
     return Operator(_stored(maker, matrix, dtype), _stored(maker, matrix.transposed(), dtype))
 
 
-def _stored(maker: Maker, matrix: CsrMatrix, dtype: DTypeLike, rescalable: bool = False) -> Storage:
+def _stored(maker: Maker, matrix: Any, dtype: DTypeLike, rescalable: bool = False) -> Storage:
     """The matrix in a storage, which is checked: JAX would complain late and far away."""
     storage: Any = maker.from_csr(matrix, dtype, rescalable=rescalable)
     if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(storage)):

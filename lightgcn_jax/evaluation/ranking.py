@@ -285,10 +285,12 @@ def rank(
 def _filled_up(seen: CsrRows) -> CsrRows:
     """Rows of a small log with columns behind the last one, so that its parts share programs."""
     entries = len(seen.columns)
-    if not 0 < entries <= _MOST_FILLED_UP:
+    filled, longest = power_of_two(entries), power_of_two(seen.longest)
+    is_filled = (entries, seen.longest) == (filled, longest) and seen.weights is None
+    if is_filled or not 0 < entries <= _MOST_FILLED_UP:
         return seen
-    columns = np.pad(np.asarray(seen.columns), (0, power_of_two(entries) - entries))
-    return CsrRows(seen.offsets, jax.device_put(columns), power_of_two(seen.longest))
+    columns = np.pad(np.asarray(seen.columns), (0, filled - entries))
+    return CsrRows(seen.offsets, jax.device_put(columns), longest)
 
 
 def items_of_users(field: str, given: ItemsOfUsers, num_users: int, num_items: int) -> CsrRows:

@@ -61,7 +61,7 @@ class FromHistories(Protocol):
     def of_histories(
         self, histories: CsrRows, whole: CsrRows | None = None, is_trained: bool = False
     ) -> Scorer:
-        """A scorer of the same items for people who were never seen.
+        """A scorer of the same items for lists of items, each by itself.
 
         Args:
             histories: a row of items for each; they are the queries.

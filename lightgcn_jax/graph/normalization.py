@@ -177,7 +177,7 @@ def _normalized(
     named = isinstance(normalization, str)
     row_power, column_power = POWERS[normalization] if named else normalization
     weights = np.repeat(_powers(rows.degrees()[start:stop], row_power), np.diff(offsets))
-    if column_power:
+    if column_power and len(columns):
         weights *= _powers(of_columns.degrees(), column_power)[columns]
     if given is not None:
         # Last, so that both directions of an edge are rounded alike.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import shutil
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -19,9 +20,10 @@ from typing import Any, NamedTuple
 import jax
 
 from lightgcn_jax.arrays import default_device
-from lightgcn_jax.errors import InputError, first_line
+from lightgcn_jax.errors import InputError, first_line, naming_refused
 from lightgcn_jax.files import sha256, whole_folder
 from lightgcn_jax.json_files import read_json, write_json
+from lightgcn_jax.memory import in_words
 from lightgcn_jax.runs.shard_files import SHARDS, names_read, read
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sums import State, said, states
@@ -29,6 +31,9 @@ from lightgcn_jax.sums import State, said, states
 _ARRAYS, _PROGRESS, _MANIFEST = "arrays", "progress.json", "manifest.json"
 # The newest and the one before, to fall back on.
 _KEPT = 2
+# Bytes, and some to spare, of orbax's files beside the arrays. Where a disk is full while orbax
+# writes, its threads print a traceback each, which nobody can catch.
+_BESIDE = 1 << 18
 
 
 class Checkpoint(NamedTuple):
@@ -79,13 +84,11 @@ def writing_checkpoint(folder: Path, step: int, arrays: Any) -> Iterator[Path]:
         OSError: there is no room, or the disk refused.
     """
     target = folder / _name(step)
-    with _named(target), whole_folder(target) as temporary:
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+    with naming_refused(target), whole_folder(target) as temporary:
+        needed = _BESIDE + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
         free = shutil.disk_usage(temporary).free
         if free < needed:
-            message = (
-                f"checkpoint needs {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB left"
-            )
+            message = f"checkpoint needs {in_words(needed)}, the disk has {in_words(free)} left"
             raise OSError(errno.ENOSPC, message, str(target))
         yield temporary
         if target.exists():
@@ -107,15 +110,6 @@ def seal(temporary: Path, progress: dict[str, Any], sums: Mapping[str, str] | No
     write_json(temporary / _PROGRESS, progress)
     known = {**sums, _PROGRESS: sha256(temporary / _PROGRESS)}
     write_json(temporary / _MANIFEST, dict(sorted(known.items())))
-
-
-@contextlib.contextmanager
-def _named(target: Path) -> Iterator[None]:
-    """Errors of a disk name the checkpoint, not the temporary folder that it is written in."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
 
 
 def _name(step: int) -> str:
@@ -245,10 +239,16 @@ def write_arrays(temporary: Path, arrays: Any) -> None:
         raise OSError(errno.EIO, message, str(temporary)) from error
 
 
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """What orbax says of a failing disk, pages from several threads, beside what it raises."""
+    return "orbax" not in Path(record.pathname).parts
+
+
 def _checkpointer() -> Any:
     # Imported here: orbax doubles the time to print a help text.
     import orbax.checkpoint as ocp
 
+    logging.getLogger("absl").addFilter(_not_of_orbax)  # which is kept once
     # Of several processes each reads for itself, and the first one writes for all.
     own = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(

@@ -38,7 +38,7 @@ import safetensors.numpy
 from lightgcn_jax.arrays import check_array
 from lightgcn_jax.asked import write_asked
 from lightgcn_jax.data import CountChange, Pairs, Split
-from lightgcn_jax.errors import InputError, naming
+from lightgcn_jax.errors import InputError, naming, naming_refused
 from lightgcn_jax.fields import ANYTHING, document, list_of
 from lightgcn_jax.files import held, replacing, whole_folder, write_text
 from lightgcn_jax.json_files import read_json, read_json_lines, write_json
@@ -262,7 +262,8 @@ class RunDirectory:
         Args:
             records: a JSON object a line.
         """
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        path = self.path / "metrics.jsonl"
+        with naming_refused(path), path.open("a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(record) + "\n" for record in records)
 
     def history(self) -> list[dict[str, Any]]:

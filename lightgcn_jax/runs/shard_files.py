@@ -35,18 +35,20 @@ from lightgcn_jax.processes.agreement import is_first
 from lightgcn_jax.processes.placing import own_shards
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import MODEL
-from lightgcn_jax.sharding.own_rows import nodes_of
 
 SHARDS = "shards"
 """The folder in a checkpoint."""
 
 _TREE, _SIDES = "tree.json", ("users", "items")
 _COUNT = whole(0, None)
-_SIZE = whole(1, None)
 _ARRAY = record({"name": TEXT, "shape": list_of(_COUNT), "dtype": TEXT, "table": SWITCH})
-_PAIRS = {"rows": record(dict.fromkeys(_SIDES, _COUNT))}
-_PAIRS["chunk"] = record(dict.fromkeys(_SIDES, _SIZE))
-_SAID = record({"arrays": list_of(_ARRAY), **_PAIRS})
+_SAID = record(
+    {
+        "arrays": list_of(_ARRAY),
+        "rows": record(dict.fromkeys(_SIDES, _COUNT)),
+        "chunk": record(dict.fromkeys(_SIDES, whole(1, None))),
+    }
+)
 
 
 class _Leaf(NamedTuple):
@@ -136,7 +138,7 @@ def sums_within(folder: Path, within: str = "") -> dict[str, str]:
 def _write_rows(path: Path, rows: np.ndarray, layout: Layout, shard: int) -> Iterator[str]:
     """Write a shard's rows of a table; the sides of which it has any."""
     at, first = 0, 0
-    bounds = zip(_SIDES, nodes_of(layout, shard), _sizes(layout)[0].values(), strict=True)
+    bounds = zip(_SIDES, layout.nodes_of(shard), _sizes(layout)[0].values(), strict=True)
     for side, (start, stop, each), count in bounds:
         if stop > start:
             own = rows[..., at : at + stop - start, :]
@@ -160,7 +162,7 @@ def names_read(folder: Path, layout: Layout) -> set[str]:
             found |= {path.relative_to(folder).as_posix() for path in (folder / name).rglob("*")}
         for shard in own_shards(layout.mesh, MODEL) if leaf.table else ():
             first = 0
-            for side, (start, stop, _) in zip(_SIDES, nodes_of(layout, shard), strict=True):
+            for side, (start, stop, _) in zip(_SIDES, layout.nodes_of(shard), strict=True):
                 found.add(f"{name}.{side}/zarr.json")
                 for at in range((start - first) // chunk[side], -(-(stop - first) // chunk[side])):
                     found.add(_chunk(f"{name}.{side}", leaf, at))
@@ -213,7 +215,7 @@ def read(folder: Path, template: Any, layout: Layout | None) -> Any:
     return jax.tree.unflatten(structure, made)
 
 
-def laid_out(arrays: Any, layout: Layout | None) -> bool:
+def laid_out(arrays: Any, layout: Layout) -> bool:
     """Whether arrays lie on a mesh already.
 
     Args:
@@ -222,7 +224,7 @@ def laid_out(arrays: Any, layout: Layout | None) -> bool:
     """
     first = jax.tree.leaves(arrays)[0]
     mesh = getattr(getattr(first, "sharding", None), "mesh", None)
-    return layout is not None and mesh == layout.mesh
+    return mesh == layout.mesh
 
 
 def _placed(
@@ -251,7 +253,7 @@ def _placed(
         shape = *leaf.shape[:-2], layout.rows_a_shard, leaf.shape[-1]
         part, at, first = np.zeros(shape, place.dtype), 0, 0
         for side, (start, stop, each), count in zip(
-            sides, nodes_of(layout, shard), rows.values(), strict=True
+            sides, layout.nodes_of(shard), rows.values(), strict=True
         ):
             if stop > start:
                 at_rows, of_side = _rows(start - first, stop - first), _of_side(leaf, count)
@@ -280,7 +282,7 @@ def _leaves(arrays: Any, nodes: int | None = None) -> list[_Leaf]:
 def _sizes(layout: Layout) -> tuple[dict[str, int], dict[str, int]]:
     """Rows of users and of items in all, and on a shard."""
     counts = layout.num_users, layout.num_items
-    each = (max(1, each) for _, _, each in nodes_of(layout, 0))
+    each = (max(1, each) for _, _, each in layout.nodes_of(0))
     return dict(zip(_SIDES, counts, strict=True)), dict(zip(_SIDES, each, strict=True))
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lightgcn_jax.arrays import Array, Bool, Float, power_of_two
+from lightgcn_jax.arrays import Array, Bool, Float, few_lengths
 from lightgcn_jax.data.ids import IdMap, as_ids
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.ranking import Ranking, ReadyScorer, ready_scorer, with_queries
@@ -226,9 +226,8 @@ class Index(Shown):
     def _on_device(self) -> tuple[ReadyScorer, np.ndarray]:
         """The vectors, filled up to an eighth of a power of two so that a few more compile nothing,
         and which of the rows may be found."""
-        step = max(1, power_of_two(len(self.ids)) // 8)
-        padding = -len(self.ids) % step
         if self._ready is None:
+            padding = few_lengths(len(self.ids)) - len(self.ids)
             table = jax.device_put(np.pad(self._vectors, ((0, padding), (0, 0))))
             self._ready = ready_scorer(InnerProduct(table[:1], table))
         assert isinstance(self._ready.scorer, InnerProduct)

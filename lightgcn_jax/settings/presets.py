@@ -40,13 +40,15 @@ PRESETS: dict[str, TrainConfig] = {
     ),
 }
 
-# What `fast` has in catalogues of fewer items than this, settled on validation of five data sets
+# What a preset has in catalogues of fewer items than this, settled on validation of six data sets
 # (docs/which-model.md). To stand out of some thousand items takes smaller differences of cosines
 # than to stand out of some ten thousand, and users share more of what they take.
-_FAST_BELOW: tuple[tuple[int, dict[str, float]], ...] = (
-    (10_000, {"temperature": 0.2, "popularity_offset": 0.12}),
-    (25_000, {"temperature": 0.15, "popularity_offset": 0.09}),
-)
+BY_CATALOGUE: dict[str, tuple[tuple[int, dict[str, float]], ...]] = {
+    "fast": (
+        (10_000, {"temperature": 0.2, "popularity_offset": 0.12}),
+        (25_000, {"temperature": 0.15, "popularity_offset": 0.09}),
+    )
+}
 _CHOICE_OF = {"temperature": "loss", "popularity_offset": "score"}
 
 
@@ -70,11 +72,12 @@ def for_catalogue(
         >>> note
         'Preset fast for a catalogue of 500 items: popularity_offset 0.12'
     """
-    below = [values for most, values in _FAST_BELOW if num_items < most]
+    rows = BY_CATALOGUE.get(preset or "", ())
+    values = next((own for most, own in rows if num_items < most), {})
     held, asked = flat(config), {*given}
     changed = {
         name: value
-        for name, value in (below[0] if below and preset == "fast" else {}).items()
+        for name, value in values.items()
         if name in held and not {name, _CHOICE_OF[name]} & asked
     }
     if not changed:

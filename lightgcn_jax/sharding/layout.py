@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
 import jax
@@ -17,6 +17,20 @@ from lightgcn_jax.processes.placing import on_every_device, on_host
 from lightgcn_jax.sharding.mesh import DATA, MODEL
 
 _Tree = TypeVar("_Tree")
+
+
+class Held(NamedTuple):
+    """The nodes of one side that a shard holds.
+
+    Attributes:
+        start: the first node.
+        stop: the first that is left out.
+        rows: that the side takes on every shard, those included that stand for nobody.
+    """
+
+    start: int
+    stop: int
+    rows: int
 
 
 @flax.struct.dataclass
@@ -69,6 +83,18 @@ class Layout:
         each = of.where(is_user, users, max(1, items))
         first = of.where(is_user, 0, users)
         return (place // each * self.rows_a_shard + first + place % each).astype(np.int32)
+
+    def nodes_of(self, shard: int) -> tuple[Held, Held]:
+        """The users and the items of a shard.
+
+        Args:
+            shard: from 0 to S − 1.
+        """
+        found, sides = [], ((0, self.num_users), (self.num_users, self.num_items))
+        for (first, total), each in zip(sides, self._counts(), strict=True):
+            start, stop = (first + min(total, (shard + more) * each) for more in (0, 1))
+            found.append(Held(start, stop, each))
+        return found[0], found[1]
 
     def is_user(self, rows: Ids) -> Bool[Array, " rows"]:
         """Whether rows are those of users.
@@ -203,10 +229,8 @@ class Layout:
         shard = (rows.start or 0) // self.rows_a_shard
         part = np.zeros((*table.shape[:-2], self.rows_a_shard, table.shape[-1]), table.dtype)
         at = 0
-        sides = (0, self.num_users), (self.num_users, self.num_items)
-        for (first, total), each in zip(sides, self._counts(), strict=True):
-            start, stop = (min(total, (shard + more) * each) for more in (0, 1))
-            part[..., at : at + stop - start, :] = table[..., first + start : first + stop, :]
+        for start, stop, each in self.nodes_of(shard):
+            part[..., at : at + stop - start, :] = table[..., start:stop, :]
             at += each
         return part
 

@@ -8,55 +8,25 @@ stands in the rows of both its ends.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from jax.typing import DTypeLike
 
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import NormalizedAdjacency
 from lightgcn_jax.processes.agreement import gathered
-from lightgcn_jax.processes.placing import by_shards, own_shards
+from lightgcn_jax.processes.placing import own_shards
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import MODEL
 from lightgcn_jax.sharding.storage import (
-    KERNELS,
+    Parts,
     Sharded,
     ShardedStorage,
+    ShardSizes,
     places_within,
-    renumbered,
 )
-
-
-class Held(NamedTuple):
-    """The nodes of one side that a shard holds.
-
-    Attributes:
-        start: the first node.
-        stop: the first that is left out.
-        rows: that the side takes on every shard, those included that stand for nobody.
-    """
-
-    start: int
-    stop: int
-    rows: int
-
-
-def nodes_of(layout: Layout, shard: int) -> tuple[Held, Held]:
-    """The users and the items of a shard.
-
-    Args:
-        layout: where the nodes lie.
-        shard: from 0 to S − 1.
-    """
-    found, sides = [], ((0, layout.num_users), (layout.num_users, layout.num_items))
-    for first, total in sides:
-        each = -(-total // layout.shards)
-        start, stop = (first + min(total, (shard + more) * each) for more in (0, 1))
-        found.append(Held(start, stop, each))
-    return found[0], found[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,35 +67,20 @@ class ShardedByRows(Sharded):
             InputError: the matrix is not that of the layout's nodes, entries should be dropped from
                 it, or the kernel is another.
         """
-        if isinstance(matrix, CsrMatrix) or rescalable or self.kernel not in KERNELS:
-            whole = matrix if isinstance(matrix, CsrMatrix) else matrix.rows(0, matrix.shape[0])
-            return super().from_csr(whole, dtype, rescalable=rescalable)
-        layout, mesh = self.layout, self.layout.mesh
-        if matrix.shape != (layout.num_nodes, layout.num_nodes):
-            raise InputError(f"matrix: expected {layout.num_nodes} rows, got {matrix.shape[0]}")
-        shards, each = layout.shards, layout.rows_a_shard
-        parts = {shard: part_of_shard(matrix, layout, shard) for shard in own_shards(mesh, MODEL)}
+        if isinstance(matrix, CsrMatrix):
+            return super().from_csr(matrix, dtype, rescalable=rescalable)
+        self.check(matrix.shape, rescalable)
+        layout, shards, each = self.layout, self.layout.shards, self.layout.rows_a_shard
+        own = own_shards(layout.mesh, MODEL)
+        parts = {shard: part_of_shard(matrix, layout, shard) for shard in own}
         read = {shard: _distinct(part.indices, shards * each) for shard, part in parts.items()}
         most = max(part.nnz for part in parts.values())
         needed = max(int(np.bincount(rows // each, minlength=1).max()) for rows in read.values())
         # Those of the other processes' shards as well.
         most, needed = (max(one) for one in zip(*gathered([most, needed]), strict=True))
-        exchange = self.exchange_of(needed)
-        kernel, width = KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
-
-        def of_shard(shard: int) -> Any:
-            part = parts[shard]
-            if exchange == "needed":
-                part = renumbered(part, read[shard], each, needed, shards)
-            return kernel(part, most - part.nnz, (each, width), dtype)
-
-        sent: Any = None
-        local = by_shards(of_shard, mesh, MODEL)
-        if exchange == "needed":
-            sent = by_shards(lambda shard: rows_sent(parts[shard], shards, needed), mesh, MODEL)
-        unevenness = most * shards / max(1, matrix.num_entries)
-        shape = self.shape_of(matrix.shape)
-        return ShardedStorage(local, sent, shape, mesh, self.wire, unevenness)
+        sizes = ShardSizes(most, needed, matrix.num_entries / shards)
+        made = Parts(parts, read, lambda shard: rows_sent(parts[shard], shards, needed))
+        return self.made(made, sizes, dtype)
 
 
 def part_of_shard(
@@ -142,7 +97,7 @@ def part_of_shard(
         ``float64[N'/S, N']``.
     """
     lengths, columns, weights = [np.zeros(1, np.int64)], [], []
-    for start, stop, rows in nodes_of(layout, shard):
+    for start, stop, rows in layout.nodes_of(shard):
         part = matrix.rows(start, stop)
         lengths += [part.lengths, np.zeros(rows - (stop - start), np.int64)]
         columns.append(layout.rows(part.columns))

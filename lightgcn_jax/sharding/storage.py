@@ -9,6 +9,7 @@ shared out, so that none can overflow. The one that moves fewer bytes is taken.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 import flax.struct
@@ -131,6 +132,20 @@ class ShardSizes(NamedTuple):
     mean: float
 
 
+class Parts(NamedTuple):
+    """What a process has of a matrix, by shard; at least that of its own shards.
+
+    Attributes:
+        rows: a shard's rows, ``float64[N'/S, N']``.
+        read: their distinct columns, ascending.
+        sent: for a shard ``int32[S, M]``, the rows that it sends each receiver.
+    """
+
+    rows: Mapping[int, scipy.sparse.csr_array]
+    read: Mapping[int, np.ndarray]
+    sent: Callable[[int], np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Sharded:
     """Makes storages of a graph's square matrices, laid out on a mesh.
@@ -170,37 +185,66 @@ class Sharded:
             InputError: the matrix is not that of the layout's nodes, entries should be dropped from
                 it, or the kernel is another.
         """
-        nodes, shards = self.layout.num_nodes, self.layout.shards
-        if matrix.shape != (nodes, nodes):
-            raise InputError(f"matrix: expected shape {nodes} × {nodes}, got {matrix.shape}")
+        self.check(matrix.shape, rescalable)
+        shards, each = self.layout.shards, self.layout.rows_a_shard
+        laid_out = _laid_out(matrix, self.layout)
+        parts = {shard: laid_out[shard * each : (shard + 1) * each] for shard in range(shards)}
+        read = {shard: np.unique(part.indices) for shard, part in parts.items()}
+        most = max(part.nnz for part in parts.values())
+        needed = int(
+            max(np.bincount(rows // each, minlength=shards).max() for rows in read.values())
+        )
+        senders: Any = None
+        if self.exchange_of(needed) == "needed":
+            senders = _sent([*read.values()], each, needed)
+        sizes = ShardSizes(most, needed, matrix.num_entries / shards)
+        return self.made(Parts(parts, read, lambda shard: senders[shard]), sizes, dtype)
+
+    def check(self, shape: tuple[int, int], rescalable: bool) -> None:
+        """Refuse what is not shared out.
+
+        Args:
+            shape: the matrix's.
+            rescalable: whether entries should be dropped from it.
+
+        Raises:
+            InputError: as :meth:`from_csr`.
+        """
+        nodes = self.layout.num_nodes
+        if shape != (nodes, nodes):
+            raise InputError(f"matrix: expected shape {nodes} × {nodes}, got {shape}")
         if rescalable:
             raise InputError("edge_dropout: expected 0 on a mesh, whose shards drop no edges")
-        if self.kernel not in KERNELS:
+        if self.kernel not in _KERNELS:
             raise InputError(
                 f"backend: expected auto, native or segment on a mesh, got {self.kernel}"
             )
-        each = self.layout.rows_a_shard
-        laid_out = _laid_out(matrix, self.layout)
-        parts = [laid_out[shard * each : (shard + 1) * each] for shard in range(shards)]
-        read = [np.unique(part.indices) for part in parts]
-        needed = int(max(np.bincount(rows // each, minlength=shards).max() for rows in read))
+
+    def made(self, of: Parts, sizes: ShardSizes, dtype: DTypeLike) -> ShardedStorage:
+        """The storage of the rows of all shards, of which a process has its own.
+
+        Args:
+            of: what the process has of the matrix.
+            sizes: of the shards of all processes.
+            dtype: type that the weights are rounded to.
+        """
+        layout, each, shards = self.layout, self.layout.rows_a_shard, self.layout.shards
+        most, needed = sizes.entries, sizes.needed
         exchange = self.exchange_of(needed)
-        most = max(part.nnz for part in parts)
-        kernel, width = KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
+        kernel, width = _KERNELS[self.kernel], shards * (each if exchange == "gather" else needed)
 
         def of_shard(shard: int) -> Any:
-            part = parts[shard]
+            part = of.rows[shard]
             if exchange == "needed":
-                part = renumbered(part, read[shard], each, needed, shards)
+                part = _renumbered(part, of.read[shard], each, needed, shards)
             return kernel(part, most - part.nnz, (each, width), dtype)
 
-        local, sent = by_shards(of_shard, self.layout.mesh, MODEL), None
+        local, sent = by_shards(of_shard, layout.mesh, MODEL), None
         if exchange == "needed":
-            senders = _sent(read, each, needed)
-            sent = by_shards(lambda shard: senders[shard], self.layout.mesh, MODEL)
-        unevenness = most * shards / max(1, matrix.num_entries)
-        shape = self.shape_of(matrix.shape)
-        return ShardedStorage(local, sent, shape, self.layout.mesh, self.wire, unevenness)
+            sent = cast(Any, by_shards(of.sent, layout.mesh, MODEL))
+        unevenness = most / sizes.mean if sizes.mean else 0.0
+        whole = self.shape_of((layout.num_nodes, layout.num_nodes))
+        return ShardedStorage(local, sent, whole, layout.mesh, self.wire, unevenness)
 
     def exchange_of(self, needed: int) -> Exchange:
         """Which rows travel: what moves fewer bytes, where nothing else is asked for.
@@ -262,18 +306,10 @@ def places_within(senders: np.ndarray) -> np.ndarray:
     return np.arange(len(senders)) - np.searchsorted(senders, senders)
 
 
-def renumbered(
+def _renumbered(
     part: scipy.sparse.csr_array, read: np.ndarray, each: int, needed: int, shards: int
 ) -> scipy.sparse.csr_array:
-    """A shard's rows, whose columns count the rows that it receives, one sender's after another's.
-
-    Args:
-        part: the rows, whose columns are rows of the whole table.
-        read: the distinct columns, ascending.
-        each: rows that a shard holds.
-        needed: M, rows that a shard sends another one at most.
-        shards: S.
-    """
+    """Columns that count the rows that a shard receives, one sender's after another's."""
     sender = read // each
     received = (sender * needed + places_within(sender)).astype(np.int32)
     columns = received[np.searchsorted(read, part.indices)]
@@ -295,7 +331,7 @@ def _segment(part: Any, spare: int, shape: tuple[int, int], dtype: DTypeLike) ->
     return made(columns, rows, weights, shape)
 
 
-KERNELS = {"native": _native, "segment": _segment}
+_KERNELS = {"native": _native, "segment": _segment}
 
 
 def _filled(part: Any, spare: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:

@@ -18,15 +18,15 @@ from lightgcn_jax.fields import document
 from lightgcn_jax.files import refuse_taken
 from lightgcn_jax.interrupts import Interrupted, Request, deferred
 from lightgcn_jax.processes.agreement import (
-    check_agreement,
     gathered,
     is_first,
     several,
     telling,
 )
 from lightgcn_jax.processes.placing import on_host
-from lightgcn_jax.runs.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
+from lightgcn_jax.runs.checkpoint import remove_unfinished, save_checkpoint
 from lightgcn_jax.runs.interrupt import gone_unless_begun, resumable, way_on
+from lightgcn_jax.runs.mesh_checkpoint import load_together
 from lightgcn_jax.sharding.mesh import shown
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.all_items import ItemVectors, embed_all
@@ -173,11 +173,7 @@ def resume(
         check_same_run(task, config, mesh)
         trainer = Trainer(task, config, prepared, reporter, mesh)
         progress = trainer.start()
-        template = _arrays(progress)
-        checkpoint = (
-            load_checkpoint(run.checkpoints, template) if run.checkpoints.exists() else None
-        )
-        check_agreement({"checkpoint": None if checkpoint is None else checkpoint.path.name})
+        checkpoint = load_together(run.checkpoints, _arrays(progress), None)
         if checkpoint is not None:
             where, count = checkpoint.path / "progress.json", len(trainer.tiers)
             kept = document(where, checkpoint.progress, PROGRESS)

@@ -182,7 +182,7 @@ def stage_one(
 
 def _recent(graph: BipartiteGraph, history: History) -> Scorer:
     fitted = ItemCf(_NEIGHBOURS).fit(graph, jax.random.key(0))
-    return fitted.of_histories(history.latest(_RECENT), is_trained=True)
+    return fitted.of_histories(history.latest(_RECENT))
 
 
 def _popularity(history: History) -> np.ndarray:

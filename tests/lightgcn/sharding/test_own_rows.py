@@ -10,7 +10,7 @@ from lightgcn_jax.graph import BipartiteGraph
 from lightgcn_jax.graph.normalization import NormalizedAdjacency, normalized_adjacency
 from lightgcn_jax.graph.ordering import dealt
 from lightgcn_jax.sharding import Layout
-from lightgcn_jax.sharding.own_rows import nodes_of, part_of_shard, rows_sent
+from lightgcn_jax.sharding.own_rows import part_of_shard, rows_sent
 
 
 @settings(deadline=None, max_examples=40)
@@ -26,7 +26,7 @@ def damaged_elsewhere(graph, of, shard):
     """The graph with nonsense in all rows but those of a shard."""
     sides = []
     for rows, (start, stop, _), first in zip(
-        (graph.items_of_user, graph.users_of_item), nodes_of(of, shard), (0, of.num_users),
+        (graph.items_of_user, graph.users_of_item), of.nodes_of(shard), (0, of.num_users),
         strict=True,
     ):  # fmt: skip
         offsets, columns = np.asarray(rows.offsets), np.full(graph.num_edges, -7, np.int32)

@@ -136,6 +136,11 @@ def test_another_metric_chooses_at_cut_offs_of_one_s_own(trained):
         ({"ks": ()}, "ks: expected distinct integers"),
         ({"ks": (5, 5)}, "ks: expected distinct integers"),
         ({"ks": (0,)}, "ks: expected distinct integers"),
+        ({"ks": 10}, "ks: expected distinct integers"),
+        ({"columns": int}, "columns: expected names of columns"),
+        ({"select_by": 3}, "select_by: expected"),
+        ({"hard_band": (0, "x")}, "hard_band: expected two ranks"),
+        ({"in_batch": "no"}, "in_batch: expected"),
     ],
 )
 def test_metrics_and_cut_offs_that_do_not_fit(changes, message, trained):
