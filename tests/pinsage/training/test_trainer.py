@@ -137,9 +137,9 @@ def test_another_metric_chooses_at_cut_offs_of_one_s_own(trained):
         ({"ks": (5, 5)}, "ks: expected distinct integers"),
         ({"ks": (0,)}, "ks: expected distinct integers"),
         ({"ks": 10}, "ks: expected distinct integers"),
-        ({"columns": int}, "columns: expected names of columns"),
+        ({"columns": int}, "columns: expected None or names of columns"),
         ({"select_by": 3}, "select_by: expected"),
-        ({"hard_band": (0, "x")}, "hard_band: expected two ranks"),
+        ({"hard_band": (0, "x")}, "hard_band: expected None or two ranks"),
         ({"in_batch": "no"}, "in_batch: expected"),
     ],
 )
