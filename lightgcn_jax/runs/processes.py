@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,28 @@ def check_same_run(split: Split, config: Config, mesh: Mesh | None, known: Pairs
     if not several():
         return
     facts: dict[str, Any] = {**flat(config), **own_objects(config)}
-    facts["mesh"] = None if mesh is None else shown(mesh)
     facts |= {"users": len(split.users), "items": len(split.items)}
     facts |= {f"{part} pairs": len(getattr(split, part)) for part in PARTS}
-    facts |= {f"SHA-256 of {name}": digest for name, digest in _digests(split, known).items()}
-    facts |= {f"version of {name}": version for name, version in versions_here().items()}
-    check_agreement(facts)
+    check_facts(facts, _digests(split, known), mesh)
+
+
+def check_facts(
+    facts: Mapping[str, Any], digests: Mapping[str, str], mesh: Mesh | str | None
+) -> None:
+    """Make sure that processes agree, about their mesh and the versions of libraries too.
+
+    Args:
+        facts: what should be the same.
+        digests: those of the data.
+        mesh: the devices, or how they were asked for.
+
+    Raises:
+        InputError: something differs; the message says what.
+    """
+    of_data = {f"SHA-256 of {name}": digest for name, digest in digests.items()}
+    of_versions = {f"version of {name}": version for name, version in versions_here().items()}
+    of_mesh = shown(mesh) if isinstance(mesh, Mesh) else mesh
+    check_agreement({**facts, "mesh": of_mesh, **of_data, **of_versions})
 
 
 def _digests(split: Split, known: Pairs | None) -> dict[str, str]:

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from lightgcn_jax.processes.agreement import check_agreement, several
-from lightgcn_jax.runs.processes import digest_of
-from lightgcn_jax.runs.versions import versions_here
-from lightgcn_jax.sharding.mesh import shown
+from lightgcn_jax.processes.agreement import several
+from lightgcn_jax.runs.processes import check_facts, digest_of
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.tasks.task import Task
@@ -32,12 +30,9 @@ def check_same_run(task: Task, config: PinSageConfig, mesh: Mesh | str | None) -
         return
     train = task.train
     facts: dict[str, Any] = dataclasses.asdict(config)
-    facts["mesh"] = shown(mesh) if isinstance(mesh, Mesh) else mesh
     facts |= {"items": train.num_items, "contexts": train.num_users}
     facts |= {"memberships that train": len(train.item_rows)}
-    facts |= {f"SHA-256 of {name}": digest for name, digest in _digests(task).items()}
-    facts |= {f"version of {name}": version for name, version in versions_here().items()}
-    check_agreement(facts)
+    check_facts(facts, _digests(task), mesh)
 
 
 def _digests(task: Task) -> dict[str, str]:

@@ -234,3 +234,7 @@ def describe(division: Division, tables: int) -> str:
         f"{mesh.size} devices, each with its rows of a batch; features and neighbours ({size}) lie "
         f"{where}"
     )
+
+
+ALONE = Division()
+"""One device."""

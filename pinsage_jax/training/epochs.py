@@ -31,7 +31,7 @@ from pinsage_jax.training.batch import (
     pooling_of,
     training_view,
 )
-from pinsage_jax.training.division import Division
+from pinsage_jax.training.division import ALONE, Division
 from pinsage_jax.training.folds import Fold
 from pinsage_jax.training.host_pipeline import batches, draw, gather
 from pinsage_jax.training.preparation import Prepared, host_item_arrays, item_arrays
@@ -40,7 +40,6 @@ from pinsage_jax.training.step import StepRecord, TrainState, batch_gradient, mo
 _STEPS_AT_ONCE = 50
 # Batches that are drawn before a run to see how many nodes they have.
 _TRIALS = 8
-_ALONE = Division()
 
 Chunk = Callable[[TrainState, Batch, Array, Scalar, ItemArrays], tuple[TrainState, StepRecord]]
 
@@ -53,7 +52,7 @@ class _Epochs:
     """
 
     def __init__(
-        self, task: Task, config: PinSageConfig, prepared: Prepared, division: Division = _ALONE
+        self, task: Task, config: PinSageConfig, prepared: Prepared, division: Division = ALONE
     ):
         self._config, self.folds, self._division = config, prepared.folds, division
         num_items, neighbors = prepared.table.ids.shape
@@ -89,7 +88,7 @@ class DeviceEpochs(_Epochs):
         config: PinSageConfig,
         prepared: Prepared,
         optimizer: optax.GradientTransformation,
-        division: Division = _ALONE,
+        division: Division = ALONE,
     ):
         super().__init__(task, config, prepared, division)
         self._items = item_arrays(task, prepared, config, division)
@@ -250,7 +249,7 @@ def make_chunk(
     optimizer: optax.GradientTransformation,
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
-    division: Division = _ALONE,
+    division: Division = ALONE,
 ) -> Chunk:
     """Compile several steps as one program.
 
@@ -288,7 +287,7 @@ def count_nodes(
     *,
     config: PinSageConfig,
     most: Capacities,
-    division: Division = _ALONE,
+    division: Division = ALONE,
 ) -> Array:
     """Count the nodes of S_0 … S_K of a batch, as a step would draw it; the most of any device.
 

@@ -24,10 +24,8 @@ from pinsage_jax.negatives.shared import eligible_weights
 from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.tasks.task import Task, graph_of
 from pinsage_jax.training.batch import HostItemArrays, ItemArrays
-from pinsage_jax.training.division import Division
+from pinsage_jax.training.division import ALONE, Division
 from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
-
-_ALONE = Division()
 
 
 class Prepared(NamedTuple):
@@ -235,7 +233,7 @@ def hard_pool_of(
 
 
 def item_arrays(
-    task: Task, prepared: Prepared, config: PinSageConfig, division: Division = _ALONE
+    task: Task, prepared: Prepared, config: PinSageConfig, division: Division = ALONE
 ) -> ItemArrays:
     """Put what all folds share of a step's arrays onto the device, or onto those of a mesh.
 

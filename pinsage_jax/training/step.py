@@ -50,9 +50,7 @@ from pinsage_jax.training.batch import (
     log_expected_draws,
     training_view,
 )
-from pinsage_jax.training.division import Division
-
-_ALONE = Division()
+from pinsage_jax.training.division import ALONE, Division
 
 
 class TrainState(NamedTuple):
@@ -102,7 +100,7 @@ def score_loss(
     log_expected: Float[Array, "..."] | None = None,
     *,
     items: Targets | None = None,
-    division: Division = _ALONE,
+    division: Division = ALONE,
 ) -> Scalar:
     """Compute the loss of a batch from the vectors of its targets.
 
@@ -169,7 +167,7 @@ def batch_gradient(
     config: PinSageConfig,
     log_expected: Float[Array, "..."] | None = None,
     items: Targets | None = None,
-    division: Division = _ALONE,
+    division: Division = ALONE,
 ) -> tuple[Scalar, Params]:
     """Compute the loss of a batch and its gradient, from all that was gathered for it.
 
@@ -244,7 +242,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
-    division: Division = _ALONE,
+    division: Division = ALONE,
 ) -> tuple[TrainState, StepRecord]:
     """Take one step.
 

@@ -52,7 +52,7 @@ def tiny(**changes) -> PinSageConfig:
     return settings_from(CONFIG, **changes)
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for the end of the process."""
 
 

@@ -103,7 +103,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
         killed_at("embed_all", patch)
         with pytest.raises(Killed):
             resume(path)
-    with pytest.raises(InputError, match="not finished; go on with pinsage-jax train --resume"):
+    with pytest.raises(InputError, match="go on with pinsage-jax train --resume"):
         open_items(path)
     again = Breaking()
     resumed = resume(path, reporter=again)
