@@ -75,13 +75,14 @@ def evaluate_run(
 
 
 def evaluate_fresh(
-    run: FinishedRun, text_encoders: TextEncoders | None = None
+    run: FinishedRun, text_encoders: TextEncoders | None = None, *, alone: bool = False
 ) -> dict[str, dict[str, float]]:
     """Rank the task's pairs among all known items, after the held-out ones were added.
 
     Args:
         run: a run of a task with held-out items.
         text_encoders: by text column, the functions that the features were encoded with.
+        alone: add them without the contexts that the task gives back.
 
     Returns:
         ``fresh``: the metrics of the pairs whose positive was added; ``test``: those of the
@@ -93,7 +94,7 @@ def evaluate_fresh(
     task = run.task
     if task.fresh is None or task.fresh_edges is None:
         raise InputError("fresh: expected a task with held-out items, it has none")
-    live = with_fresh_items(run, text_encoders)
+    live = with_fresh_items(run, text_encoders, alone=alone)
     places = live.items.rows(task.data.interactions.items.ids)
     ranked = (run.model, run.params, live.vectors)
     return {
@@ -102,12 +103,15 @@ def evaluate_fresh(
     }
 
 
-def with_fresh_items(run: FinishedRun, text_encoders: TextEncoders | None = None) -> LiveItems:
+def with_fresh_items(
+    run: FinishedRun, text_encoders: TextEncoders | None = None, *, alone: bool = False
+) -> LiveItems:
     """Serve the ordinary items of a run, and add the held-out ones to them.
 
     Args:
         run: a run of a task with held-out items.
         text_encoders: by text column, the functions that the features were encoded with.
+        alone: add them without contexts.
 
     Returns:
         The items: ordinary ones first, held-out ones last.
@@ -130,10 +134,12 @@ def with_fresh_items(run: FinishedRun, text_encoders: TextEncoders | None = None
             tuple(layer[ordinary] for layer in embedded.layers), embedded.vectors[ordinary]
         ),
         structure=run.structure,
+        features=lambda: task.data.features.take(ordinary),
         slack=len(fresh),
         text_encoders=text_encoders,
     )
-    live.add(items.external(fresh), task.data.features.take(fresh), _contexts(task, fresh))
+    contexts = None if alone else _contexts(task, fresh)
+    live.add(items.external(fresh), task.data.features.take(fresh), contexts)
     return live
 
 

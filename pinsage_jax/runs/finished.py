@@ -128,6 +128,7 @@ def open_items(
         edges=_read_edges(run, len(items), len(contexts)),
         embedded=read_vectors(run, config),
         structure=read_structure(run, config),
+        features=lambda: read_table(run),
         slack=slack + (0 if before is None else len(before[2])),
         text_encoders=text_encoders,
     )

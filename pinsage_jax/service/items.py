@@ -239,12 +239,13 @@ class ItemRanker:
         return said + (f"; nothing is known of the other {unknown}" if unknown else "")
 
     def warm_up(self) -> None:
-        """Add an item like the first one, and remove it again."""
+        """Add items like the first one, in a context and in none, and remove them again."""
         first = self._features.take(np.zeros(1, int))
         made = _unknown(self.items.ids)
         contexts = self._live.contexts.ids.head(1).to_list()
-        self._live.add([made], first, [contexts])
-        self._live.remove([made])
+        for held_by in (contexts, []):
+            self._live.add([made], first, [held_by])
+            self._live.remove([made])
 
 
 def _unknown(ids: pl.Series) -> int | str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lightgcn_jax.errors import InputError
 from pinsage_jax.features.table import FeatureTable
 
 _SHOWN = 5  # ids that a prompt shows
@@ -20,7 +21,7 @@ class Added(NamedTuple):
         ids: external ids, as they were given.
         vectors: ``float32[n, D]``.
         without_contexts: how many items none of the run's contexts holds; they are embedded from
-            their features alone.
+            their features, and in the contexts of the items most like them.
         unknown_contexts: how many memberships were left out because the run does not know the
             context.
         ignored_columns: how many feature columns the run does not read.
@@ -95,3 +96,38 @@ class AddedItems:
     def degrees(self) -> np.ndarray:
         """How many contexts hold each item, ``int64[n]``."""
         return np.array([len(one) for one in self.contexts], np.int64)
+
+
+def check_growth(growth: float) -> None:
+    """Refuse a growth that makes items count as in fewer contexts than they are in.
+
+    Args:
+        growth: how many times as many.
+
+    Raises:
+        InputError: it is no number from 1 on.
+    """
+    if not 1 <= growth < np.inf:
+        raise InputError(f"growth: expected a number from 1 on, got {growth}")
+
+
+def check_lengths(
+    ids: Sequence[int | str], features: FeatureTable | None, contexts: Sequence[Any] | None
+) -> None:
+    """Refuse features and contexts of other items than are named.
+
+    Args:
+        ids: the items.
+        features: a row for each; None for none.
+        contexts: those of each; None for none.
+
+    Raises:
+        InputError: they are of more or fewer.
+    """
+    lengths = {"ids": len(ids)}
+    if features is not None:
+        lengths["features"] = features.num_rows
+    if contexts is not None:
+        lengths["contexts"] = len(contexts)
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"expected one row for each new item, got {lengths}")

@@ -13,13 +13,15 @@ times as many, if nobody says otherwise.
 
 What is known of an added item is kept: it can be given contexts later, corrected and removed.
 
+An item in no context borrows some of the items most like it (:mod:`pinsage_jax.serving.borrowed`).
+
 Contexts do not list the new items. Therefore the vectors of old items stay as they were, and new
 items do not become each other's neighbours. Training again with the new interactions changes both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -41,7 +43,8 @@ from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import walked_neighbors
 from pinsage_jax.graph.structure import Structure
-from pinsage_jax.serving.added_items import Added, AddedItems
+from pinsage_jax.serving.added_items import Added, AddedItems, check_growth, check_lengths
+from pinsage_jax.serving.borrowed import Borrowed, Lenders
 from pinsage_jax.serving.programs import (
     BATCH,
     Similarity,
@@ -97,6 +100,7 @@ class LiveItems:
         edges: tuple[np.ndarray, np.ndarray],
         embedded: ItemVectors,
         structure: Structure | None = None,
+        features: Callable[[], FeatureTable] | None = None,
         slack: int = 1024,
         text_encoders: TextEncoders | None = None,
     ):
@@ -112,6 +116,7 @@ class LiveItems:
             edges: ``int32[E]`` item rows and context rows that are walked.
             embedded: the layers and vectors of all items.
             structure: what items' structure is made of, where the encoder reads it.
+            features: reads those of all items, so that new ones may borrow contexts; None for not.
             slack: how many new items there is room for.
             text_encoders: by text column, the functions that the schema was fitted with.
         """
@@ -120,6 +125,8 @@ class LiveItems:
         self.stored = ""
         self._model, self._params, self._config, self._schema = model, params, config, schema
         self._text_encoders, self._slack, self._structure = text_encoders, slack, structure
+        reads_graph = model.layers or structure is not None or schema.degree is not None
+        self._lenders = Lenders(features, schema) if features and reads_graph else None
         self._graph = ItemGraph.from_pairs(
             *edges,
             num_items=len(items),
@@ -161,7 +168,7 @@ class LiveItems:
             InputError: an id is known or stands twice, features do not fit, there is no room, or
                 the growth is below 1.
         """
-        _check_growth(growth)
+        check_growth(growth)
         grown = self._grown(ids, features, contexts)
         rows = grown.rows(as_ids(list(ids)))
         held_by, unknown = self._context_rows(contexts or [()] * len(ids))
@@ -198,7 +205,7 @@ class LiveItems:
         """
         places = self._places(ids)
         assert self.added is not None
-        _check_lengths(ids, features, contexts)
+        check_lengths(ids, features, contexts)
         before = self.added.take(places)
         held_by, unknown = self._context_rows(contexts or [()] * len(ids))
         if not replace:
@@ -206,7 +213,7 @@ class LiveItems:
         elif contexts is None:
             raise InputError("replace: expected contexts to put in the place of those of before")
         if growth is not None:
-            _check_growth(growth)
+            check_growth(growth)
         table = before.table if features is None else self._schema.read_of(features)
         given = before.growth if growth is None else np.full(len(ids), float(growth))
         new = AddedItems(table, [one.astype(np.int32) for one in held_by], given)
@@ -234,14 +241,14 @@ class LiveItems:
 
     def _embed(self, rows: np.ndarray, new: AddedItems) -> np.ndarray:
         """Embed items, write their layers to their rows, and give their vectors."""
-        degrees = np.rint(new.degrees() * new.growth).astype(np.int64)
+        contexts, degrees = self._held_by(new)
         encoded = self._schema.encode(new.table, degrees, self._text_encoders)
         if self._config.id_embedding:
             encoded |= {ID_INPUT: np.full((len(new), 1), -1, np.int32)}
         if self._structure is not None:
-            encoded |= {STRUCTURE: self._structure.new_items(list(new.contexts), degrees)}
+            encoded |= {STRUCTURE: self._structure.new_items(contexts, degrees)}
         # No walk comes to a new item: once it is embedded, the graph need not know it.
-        graph = self._graph.with_room(int(new.degrees().sum())).with_items(rows, new.contexts)
+        graph = self._graph.with_room(sum(map(len, contexts))).with_items(rows, contexts)
         made: list[tuple[np.ndarray, tuple[Array, ...]]] = []
         model, config, layers = self._model, self._config, self._arrays[:-1]
         for start in range(0, len(new), BATCH):
@@ -258,6 +265,17 @@ class LiveItems:
         for filling, values in made:
             self._arrays = written(self._arrays, filling, values)
         return np.asarray(self._arrays[-1][rows])
+
+    def _held_by(self, new: AddedItems) -> Borrowed:
+        """The contexts that items are embedded in, their own or borrowed ones."""
+        contexts, degrees = [*new.contexts], np.rint(new.degrees() * new.growth).astype(np.int64)
+        alone = np.flatnonzero(new.degrees() == 0)
+        if self._lenders is not None and len(alone):
+            found = self._lenders.lend(new.table.take(alone), self._graph)
+            for place, one in zip(alone.tolist(), found.contexts, strict=True):
+                contexts[place] = one
+            degrees[alone] = found.degrees
+        return Borrowed(contexts, degrees)
 
     def _told(
         self,
@@ -334,7 +352,7 @@ class LiveItems:
         if (known >= 0).any():
             raise InputError(f"ids: item {ids[int(np.argmax(known >= 0))]!r} is known already")
         self._check_type(given.ids)
-        _check_lengths(ids, features, contexts)
+        check_lengths(ids, features, contexts)
         self._check_room(len(ids))
         return self.items.grow(list(ids))
 
@@ -380,20 +398,3 @@ class LiveItems:
             known.append(np.unique(rows[rows >= 0]))
             unknown += int((rows < 0).sum())
         return known, unknown
-
-
-def _check_growth(growth: float) -> None:
-    if not 1 <= growth < np.inf:
-        raise InputError(f"growth: expected a number from 1 on, got {growth}")
-
-
-def _check_lengths(
-    ids: ExternalIds, features: FeatureTable | None, contexts: Contexts | None
-) -> None:
-    lengths = {"ids": len(ids)}
-    if features is not None:
-        lengths["features"] = features.num_rows
-    if contexts is not None:
-        lengths["contexts"] = len(contexts)
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"expected one row for each new item, got {lengths}")

@@ -18,6 +18,7 @@ from pinsage_jax.graph.neighborhoods import NeighborTable, build_table
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.finished import keep_added
 from pinsage_jax.serving import programs as compiled
+from pinsage_jax.serving.borrowed import Lenders
 from pinsage_jax.serving.live_items import GROWTH
 from tests.pinsage.trained import pins_task, tiny
 
@@ -143,7 +144,12 @@ def test_a_new_item_s_vector_ends_with_its_structure(live, run):
     degrees = np.array([len(first), np.rint(GROWTH * len(first))])
     np.testing.assert_allclose(one, parts[0] * np.divide(*np.log1p(degrees)[::-1]), rtol=1e-4)
     lonely = live.add(["e", "f"], features_of(rows[:2]), [[], ["no board"]])
-    assert not lonely.vectors[:, dim:].any()
+    features, prepared = pins_task().data.features, run.prepared
+    lenders = Lenders(lambda: features, prepared.schema)
+    borrowed = lenders.lend(features.take(rows[:2]), prepared.graph)
+    expected = gain * prepared.structure.new_items(*borrowed)
+    assert expected.any(axis=1).all()
+    np.testing.assert_allclose(lonely.vectors[:, dim:], expected, atol=1e-5)
     assert lonely.vectors[:, :dim].any(axis=1).all()
 
 
