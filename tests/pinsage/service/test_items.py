@@ -74,6 +74,11 @@ def test_an_item_that_comes_is_found_at_once(service):
     assert not found
     assert answer.json()["said"].startswith("made from its features and 2 contexts; ")
     assert len(ranker.items) == before + 1
+    other = new + 1 if isinstance(new, int) else "newer"
+    with compilations() as found:
+        alone = ask(service, "POST", "/items", json=given | {"id": other, "contexts": []})
+    assert not found
+    assert alone.json()["said"] == "made from its features and the contexts of items like it"
     with compilations() as found:
         answer = ask(service, "GET", "/similar", params={"item": str(new), "k": 20})
         listed = ask(service, "POST", "/recommend-from", json={"items": [new, "no such"]})
