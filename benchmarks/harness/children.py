@@ -63,9 +63,11 @@ def output_of(command: Sequence[object]) -> str:
 
 
 def _end(process: subprocess.Popen[str], patience: float) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
+    process.terminate()  # of one that has ended, nothing
+    _wait(process, patience)
+
+
+def _wait(process: subprocess.Popen[str], patience: float) -> None:
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:
@@ -80,4 +82,4 @@ def _end_all() -> None:
     for process, _ in running:
         process.terminate()
     for process, patience in running:
-        _end(process, patience)
+        _wait(process, patience)  # a second signal would break off how it ends

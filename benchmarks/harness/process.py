@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.harness.children import child
 
@@ -104,8 +104,13 @@ def reset_own_peak() -> None:
         _CLEAR.write_text("5")
 
 
+def _exit(number: int, _: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # another one would break off how the command is ended
+    sys.exit(128 + number)
+
+
 def _main(interrupted_after: str, *command: str) -> None:
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _exit)
     start = time.perf_counter()
     with child(command, patience=_PATIENCE) as process:
         try:

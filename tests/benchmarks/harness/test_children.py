@@ -58,6 +58,19 @@ def test_a_signal_ends_what_a_benchmark_measures(answer, tmp_path):
     assert not is_running(pid)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_a_second_signal_breaks_nothing_off(tmp_path):
+    command = [sys.executable, "-c", WORK.format(answer="signal.SIG_IGN"), str(tmp_path / "pid")]
+    measuring = [sys.executable, "-m", "benchmarks.harness.process", "never"]
+    with subprocess.Popen([*measuring, *command], cwd=ROOT) as process:
+        pid = awaited(tmp_path / "pid")
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)  # it waits for what ignores the signal
+    assert process.returncode == 143
+    assert not is_running(pid)
+
+
 def test_an_error_ends_what_was_started(tmp_path):
     command = [sys.executable, "-c", WORK.format(answer="signal.SIG_DFL"), tmp_path / "pid"]
 
