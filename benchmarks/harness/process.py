@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.harness.children import child
+from lightgcn_jax.errors import InputError
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MARK = "benchmarks.harness.process:"
@@ -75,6 +76,25 @@ def run_measured(
         raise RuntimeError(f"{bare}: expected a measurement, got {said}")
     status, seconds, cpu, peak_gb = json.loads(numbers)
     return Finished(status, seconds, cpu, peak_gb, output, errors)
+
+
+def told_by(module: str, *arguments: Any) -> dict[str, Any]:
+    """What a module of the benchmarks tells in its last line, a JSON object, run by itself.
+
+    Args:
+        module: its name; it is run as ``python -m``.
+        arguments: its command line.
+
+    Returns:
+        The object, with ``peak_gb`` where it tells none.
+
+    Raises:
+        InputError: it ended by another status than 0.
+    """
+    ended = run_measured([sys.executable, "-m", module, *map(str, arguments)])
+    if ended.status:
+        raise InputError(f"{module.rpartition('.')[2]}: {ended.last_words()}")
+    return {"peak_gb": ended.peak_gb, **json.loads(ended.output.splitlines()[-1])}
 
 
 def cpu_seconds(whose: int = resource.RUSAGE_SELF) -> float:

@@ -16,10 +16,9 @@ from typing import Any
 
 import jax
 
-from benchmarks.harness.process import run_measured
+from benchmarks.harness.process import told_by
 from benchmarks.harness.report import Claim, Report, cores, note
 from benchmarks.workloads.gowalla import load_gowalla
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.models import Filter
 
@@ -97,10 +96,7 @@ def run(args: argparse.Namespace) -> Report:
 
 def _child(name: str, data_dir: Path | None) -> dict[str, Any]:
     folder = [] if data_dir is None else [data_dir.resolve()]
-    ended = run_measured([sys.executable, "-m", "benchmarks.speed.filter", name, *folder])
-    if ended.status != 0:
-        raise InputError(f"filter: {ended.last_words()}")
-    return {**json.loads(ended.output.splitlines()[-1]), "peak_gb": ended.peak_gb}
+    return told_by("benchmarks.speed.filter", name, *folder)
 
 
 def fit_and_evaluate(model: Filter, data_dir: Path | None) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from typing import Any
 
 import jax
 
-from benchmarks.harness.process import run_measured
+from benchmarks.harness.process import told_by
 from benchmarks.harness.report import Claim, Report, cores, note, whole_number
 from benchmarks.workloads.gowalla import load_gowalla
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import evaluate
 from lightgcn_jax.models import GfCf
 
@@ -76,10 +75,7 @@ def run(args: argparse.Namespace) -> Report:
 def _child(data_dir: Path | None, *, accuracy: bool) -> dict[str, Any]:
     part = "fit-and-evaluate" if accuracy else "fit"
     folder = [] if data_dir is None else [data_dir.resolve()]
-    ended = run_measured([sys.executable, "-m", "benchmarks.speed.gfcf", part, *folder])
-    if ended.status != 0:
-        raise InputError(f"gfcf: {ended.last_words()}")
-    return {**json.loads(ended.output.splitlines()[-1]), "peak_gb": ended.peak_gb}
+    return told_by("benchmarks.speed.gfcf", part, *folder)
 
 
 def fit_and_evaluate(data_dir: Path | None, *, accuracy: bool) -> dict[str, Any]:

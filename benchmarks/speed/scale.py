@@ -12,7 +12,6 @@ With ``--prepared`` the command `train` works on the folder that ``python -m ben
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.harness.process import run_measured
+from benchmarks.harness.process import run_measured, told_by
 from benchmarks.harness.report import Claim, Report, note, whole_number
 from benchmarks.workloads.grown_graph import DIM
 from lightgcn_jax.files import scratch_folder
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> Report:
     sizes = []
     for edges in sorted(args.edges):
         note(f"steps at {edges:,} edges")
-        sizes.append(_child("benchmarks.workloads.grown_graph", edges, args.calls))
+        sizes.append(told_by("benchmarks.workloads.grown_graph", edges, args.calls))
     claims = _linear(sizes) if len(sizes) > 1 else []
     details: dict[str, Any] = {"sizes": sizes}
     if args.prepared is not None:
@@ -117,7 +116,7 @@ def _trained(prepared: Path, minutes: float, users: int) -> dict[str, Any]:
         if ended.status not in (0, _BROKEN_OFF):
             raise RuntimeError(f"train: {ended.last_words()}")
         note("ranking")
-        ranking = _child("benchmarks.workloads.sample_ranked", run, prepared, users)
+        ranking = told_by("benchmarks.workloads.sample_ranked", run, prepared, users)
     training = {
         "seconds": ended.seconds,
         "cpu_seconds": ended.cpu_seconds,
@@ -126,13 +125,6 @@ def _trained(prepared: Path, minutes: float, users: int) -> dict[str, Any]:
         "steps_an_epoch": ranking.pop("steps_an_epoch"),
     }
     return {"training": training, "ranking": ranking}
-
-
-def _child(module: str, *arguments: Any) -> dict[str, Any]:
-    ended = run_measured([sys.executable, "-m", module, *map(str, arguments)])
-    if ended.status:
-        raise RuntimeError(f"{module}: {ended.last_words()}")
-    return json.loads(ended.output.splitlines()[-1])
 
 
 def _table(sizes: list[dict[str, Any]]) -> Table:

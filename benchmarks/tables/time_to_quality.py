@@ -21,10 +21,9 @@ from typing import Any
 import jax
 from rich.table import Table
 
-from benchmarks.harness.process import run_measured
+from benchmarks.harness.process import told_by
 from benchmarks.harness.report import Claim, Report, cores, note
 from benchmarks.tables.models import load_split
-from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation.parts import rank_parts
 from lightgcn_jax.runs import SilentReporter, fit
 from lightgcn_jax.runs.trainer import Trainer
@@ -88,11 +87,7 @@ def run(args: argparse.Namespace) -> Report:
 
 def _child(dataset: str, preset: str, data_dir: Path | None) -> dict[str, Any]:
     folder = [] if data_dir is None else [data_dir.resolve()]
-    command = [sys.executable, "-m", "benchmarks.tables.time_to_quality", dataset, preset, *folder]
-    ended = run_measured(command)
-    if ended.status != 0:
-        raise InputError(f"time_to_quality: {ended.last_words()}")
-    return {**json.loads(ended.output.splitlines()[-1]), "peak_gb": ended.peak_gb}
+    return told_by("benchmarks.tables.time_to_quality", dataset, preset, *folder)
 
 
 def train(dataset: str, preset: str, data_dir: Path | None) -> dict[str, Any]:
