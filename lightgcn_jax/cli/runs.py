@@ -21,7 +21,9 @@ from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import CATALOGUE_METRICS
 from lightgcn_jax.evaluation.cold import Cold, ColdCounts
 from lightgcn_jax.evaluation.metrics import USER_METRICS
-from lightgcn_jax.runs import RunDirectory, evaluate_run
+from lightgcn_jax.evaluation.parts import evaluation_sets
+from lightgcn_jax.evaluation.popularity import popularity_figures
+from lightgcn_jax.runs import FitResult, RunDirectory, evaluate_run
 from lightgcn_jax.serving import Ranked, Recommender, export, export_program, save_folder
 from lightgcn_jax.serving.answers import nothing_known
 from lightgcn_jax.serving.export import export_parts
@@ -222,6 +224,20 @@ def print_figures(
     console.print(metrics_table({**parts, _POPULARITY: popularity}, spreads))
     if popularity:
         console.print(_POPULARITY_NOTE)
+
+
+def print_run_figures(console: Console, run: FitResult) -> None:
+    """Print the metrics of a run's parts beside those of popularity; nothing where none was ranked.
+
+    Args:
+        console: where to.
+        run: the run.
+    """
+    parts = {part: run.summary[part] for part in PARTS}
+    if any(parts.values()):
+        sets = evaluation_sets(run.split, run.config.cold)
+        popular = popularity_figures(sets, "test", run.config.ks) if run.summary["test"] else {}
+        print_figures(console, parts, popular, run.summary.get("statistics"))
 
 
 def _beyond_table(metrics: Mapping[str, float]) -> WholeTable:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, cast
 
 import tyro
 
-from lightgcn_jax.cli.console import WholeTable, messages, metrics_table, results, table, tell
-from lightgcn_jax.cli.runs import Switch
+from lightgcn_jax.cli.console import WholeTable, messages, results, table, tell
+from lightgcn_jax.cli.runs import Switch, print_run_figures
 from lightgcn_jax.cli.settings import flag
 from lightgcn_jax.cli.source import Source
 from lightgcn_jax.cli.training import Settings, data_lines
@@ -233,7 +233,6 @@ def _print_outcome(result: SweepResult) -> None:
 
 
 def _print_run(title: str, run: FitResult) -> None:
-    console, summary = results(), run.summary
-    console.print(f"{title}, {run.directory}, protocol {summary['protocol_note']}")
-    parts = {part: summary[part] for part in PARTS}
-    console.print(metrics_table(parts, summary.get("statistics")))
+    console = results()
+    console.print(f"{title}, {run.directory}, protocol {run.summary['protocol_note']}")
+    print_run_figures(console, run)

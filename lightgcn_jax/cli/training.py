@@ -16,7 +16,7 @@ import tyro
 
 from lightgcn_jax.cli.console import messages, results, tell
 from lightgcn_jax.cli.prepared import prepared_lines, prepared_of, recorded
-from lightgcn_jax.cli.runs import Switch, cold_lines, print_figures, ranked_table
+from lightgcn_jax.cli.runs import Switch, cold_lines, print_run_figures, ranked_table
 from lightgcn_jax.cli.settings import flag, settings_type, shown
 from lightgcn_jax.cli.source import Source, columns_read
 from lightgcn_jax.cli.taking import check_place, cleared
@@ -25,8 +25,6 @@ from lightgcn_jax.data.also_seen import SeenIds
 from lightgcn_jax.data.protocol import apply_protocol
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import Embedded
-from lightgcn_jax.evaluation.parts import evaluation_sets
-from lightgcn_jax.evaluation.popularity import popularity_figures
 from lightgcn_jax.processes.agreement import is_first, of_the_first, several
 from lightgcn_jax.runs import (
     ConsoleReporter,
@@ -327,11 +325,7 @@ def _print_outcome(result: FitResult) -> None:
     if not config.is_trained:
         made = f"{model_name(config)}, fitted in {summary['fit_seconds']:.2f} s"
     console.print(f"{made}, protocol {summary['protocol_note']}")
-    parts = {part: summary[part] for part in PARTS}
-    if any(parts.values()):
-        sets = evaluation_sets(result.split, config.cold)
-        popular = popularity_figures(sets, "test", config.ks) if summary["test"] else {}
-        print_figures(console, parts, popular, summary.get("statistics"))
+    print_run_figures(console, result)
     for line in cold_lines(summary.get("cold", {})):
         console.print(line)
     if "embeddings_of_seed" in summary:

@@ -59,6 +59,7 @@ def test_what_it_says(swept):
     summary = RunDirectory.open(out / "best").summary()
     assert f"{summary['test']['recall@10']:.4f}" in printed
     assert "protocol strict: epoch selected on validation, test ranked once" in printed
+    assert re.search(r"^ popularity +10 +[\d.]+", printed, re.MULTILINE)
     assert "protocol fixed: trained on train and validation" in printed
     assert f"The sweep lies in {out}, its picture in {out / 'sweep.png'}." in printed
 
