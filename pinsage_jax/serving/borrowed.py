@@ -8,7 +8,8 @@ of their features (:mod:`pinsage_jax.evaluation.feature_cosine`), and in as many
 items are in on average.
 
 Of sentences only the words are compared: the function that makes their vectors is the user's, and
-may take minutes for all items.
+may take minutes for all items. Of very many items those at ``MOST`` evenly spaced rows are
+compared, so that neither memory nor time grow further.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from pinsage_jax.serving.programs import BATCH, filled
 
 NEAREST = 10
 """Items whose contexts are borrowed; of 3, 10 and 30 this many had the most new items found."""
+
+MOST = 2**18
+"""Items that are compared."""
 
 
 class Borrowed(NamedTuple):
@@ -75,9 +79,11 @@ class Lenders:
             return Borrowed(lists, degrees)
         own, held = self._encode(table), graph.contexts_of_item
         starts, lengths, columns = map(np.asarray, (held.starts, held.lengths, held.columns))
+        rows, _ = self._known
         for first in range(0, table.num_rows, BATCH):
             part = {name: values[first : first + BATCH] for name, values in own.items()}
-            for at, near in enumerate(self._nearest(part, lengths), first):
+            for at, place in enumerate(self._nearest(part, lengths[rows] > 0), first):
+                near = rows[place]
                 if not len(near):
                     continue
                 borrowed = [columns[starts[row] : starts[row] + lengths[row]] for row in near]
@@ -85,17 +91,16 @@ class Lenders:
                 degrees[at] = max(1, round(float(lengths[near].mean())))
         return Borrowed(lists, degrees)
 
-    def _nearest(self, new: dict[str, np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:
-        """For each new item the rows of the items in contexts that are most like it, best first."""
-        known, count = self._known, len(next(iter(new.values())))
+    def _nearest(self, new: dict[str, np.ndarray], in_contexts: np.ndarray) -> list[np.ndarray]:
+        """For each new item the places of those in contexts that are most like it, best first."""
+        (rows, known), count = self._known, len(next(iter(new.values())))
         arrays: dict[str, Any] = {
             name: np.concatenate([known[name], filled(new[name])]) for name in known
         }
-        num_items = len(next(iter(known.values())))
+        num_items = len(rows)
         queries = num_items + np.arange(BATCH, dtype=np.int32)[:, None]
         scorer = feature_cosine(self._inputs, arrays, queries)
-        may_lend = np.zeros(num_items + BATCH, bool)
-        may_lend[:num_items] = lengths[:num_items] > 0
+        may_lend = np.pad(in_contexts, (0, BATCH))
         found = rank(scorer, np.arange(BATCH), min(NEAREST, num_items), allowed=may_lend)
         return [
             items[(items >= 0) & (scores > 0)]
@@ -103,8 +108,11 @@ class Lenders:
         ]
 
     @functools.cached_property
-    def _known(self) -> dict[str, np.ndarray]:
-        return self._encode(self._features())
+    def _known(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The rows that are compared, and their encoded features."""
+        table = self._features()
+        rows = np.linspace(0, table.num_rows - 1, min(table.num_rows, MOST)).astype(np.int64)
+        return rows, self._encode(table.take(rows) if len(rows) < table.num_rows else table)
 
     def _encode(self, table: FeatureTable) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}

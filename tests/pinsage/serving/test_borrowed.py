@@ -62,6 +62,16 @@ def test_an_item_like_no_other_borrows_nothing():
     assert found.degrees.tolist() == [0, 1]
 
 
+def test_of_very_many_items_some_are_compared(monkeypatch):
+    monkeypatch.setattr(borrowed, "MOST", 3)
+    known = FeatureTable.from_mapping({"look": [[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]] * 3})
+    found = Lenders(lambda: known, schema_of(known)).lend(
+        known.take(np.arange(1)), graph_of([(row, row) for row in range(9)], items=9)
+    )
+    # Rows 0, 4 and 8, of which the last is another's opposite.
+    assert [one.tolist() for one in found.contexts] == [[0, 4]]
+
+
 def test_sentences_are_not_asked_for():
     table = FeatureTable.from_mapping({"title": ["red ball", "old vase"] * 2})
 
