@@ -195,8 +195,10 @@ class Embed:
             f"{changed.unknown_contexts:,} memberships in unknown contexts left out, "
             f"{changed.ignored_columns} columns not read"
         )
-        if changed.without_contexts:
-            say("items without a context are placed in those of the items most like them")
+        if changed.borrowing:
+            say(
+                f"{changed.borrowing:,} without one are placed in those of the items most like them"
+            )
         growth = (None if self.update else GROWTH) if self.growth is None else self.growth
         if growth is not None and growth > 1 and changed.without_contexts < len(changed.ids):
             say(

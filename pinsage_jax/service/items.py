@@ -234,7 +234,7 @@ class ItemRanker:
         table = FeatureTable.from_frame(pl.DataFrame(columns), self._kinds)
         added = self._live.add(given.to_list(), table, [item.get("contexts", [])])
         known = len(item.get("contexts", [])) - added.unknown_contexts
-        held_by = f"{known} contexts" if known else "the contexts of items like it"
+        held_by = "the contexts of items like it" if added.borrowing else f"{known} contexts"
         said = f"made from its features and {held_by}"
         unknown = added.unknown_contexts
         return said + (f"; nothing is known of the other {unknown}" if unknown else "")

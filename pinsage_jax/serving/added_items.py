@@ -20,8 +20,9 @@ class Added(NamedTuple):
     Attributes:
         ids: external ids, as they were given.
         vectors: ``float32[n, D]``.
-        without_contexts: how many items none of the run's contexts holds; they are embedded from
-            their features, and in the contexts of the items most like them.
+        without_contexts: how many items none of the run's contexts holds.
+        borrowing: how many of these are embedded in the contexts of the items most like them; the
+            others are from their features alone.
         unknown_contexts: how many memberships were left out because the run does not know the
             context.
         ignored_columns: how many feature columns the run does not read.
@@ -30,6 +31,7 @@ class Added(NamedTuple):
     ids: list[int | str]
     vectors: np.ndarray
     without_contexts: int
+    borrowing: int
     unknown_contexts: int
     ignored_columns: int
 
@@ -37,8 +39,8 @@ class Added(NamedTuple):
         shown = ", ".join(map(repr, self.ids[:_SHOWN])) + ", …" * (len(self.ids) > _SHOWN)
         return (
             f"Added {len(self.ids):,} items: {shown}\n"
-            f"  contexts: none of {self.without_contexts:,}; {self.unknown_contexts:,} memberships "
-            f"in unknown ones left out\n"
+            f"  contexts: none of {self.without_contexts:,}, {self.borrowing:,} of them placed by "
+            f"items like them; {self.unknown_contexts:,} memberships in unknown ones left out\n"
             f"  features: {self.ignored_columns:,} columns that the run does not read"
         )
 

@@ -27,21 +27,22 @@ from pinsage_jax.features.bags import TextSchema
 from pinsage_jax.features.schema import FeatureSchema
 from pinsage_jax.features.table import FeatureTable
 from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.serving.added_items import AddedItems
 from pinsage_jax.serving.programs import BATCH, filled
 
 NEAREST = 10
-"""Items whose contexts are borrowed; of 3, 10 and 30 this many had the most new items found."""
+"""Items whose contexts are borrowed; of 3, 10 and 30 the best on a world that no table has."""
 
 MOST = 2**18
 """Items that are compared."""
 
 
 class Borrowed(NamedTuple):
-    """What n items borrow.
+    """Where n items are placed.
 
     Attributes:
         contexts: for each the rows of contexts, ``int32[contexts]`` in ascending order; none for an
-            item that is like no other.
+            item that is like no other, where it has none itself.
         degrees: ``int64[n]``, as in how many contexts each counts.
     """
 
@@ -119,3 +120,21 @@ class Lenders:
         for one in self._columns:
             arrays |= one.encode(table.columns[one.name], {})
         return arrays
+
+
+def with_borrowed(new: AddedItems, lenders: Lenders | None, graph: ItemGraph) -> Borrowed:
+    """The contexts that items are embedded in: their own, or where they have none borrowed ones.
+
+    Args:
+        new: the items.
+        lenders: who lends; None for nobody.
+        graph: as :meth:`Lenders.lend` takes it.
+    """
+    contexts, degrees = [*new.contexts], np.rint(new.degrees() * new.growth).astype(np.int64)
+    alone = np.flatnonzero(new.degrees() == 0)
+    if lenders is not None and len(alone):
+        found = lenders.lend(new.table.take(alone), graph)
+        for place, one in zip(alone.tolist(), found.contexts, strict=True):
+            contexts[place] = one
+        degrees[alone] = found.degrees
+    return Borrowed(contexts, degrees)

@@ -44,7 +44,7 @@ from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import walked_neighbors
 from pinsage_jax.graph.structure import Structure
 from pinsage_jax.serving.added_items import Added, AddedItems, check_growth, check_lengths
-from pinsage_jax.serving.borrowed import Borrowed, Lenders
+from pinsage_jax.serving.borrowed import Borrowed, Lenders, with_borrowed
 from pinsage_jax.serving.programs import (
     BATCH,
     Similarity,
@@ -174,11 +174,12 @@ class LiveItems:
         held_by, unknown = self._context_rows(contexts or [()] * len(ids))
         table = self._schema.read_of(features)
         new = AddedItems(table, held_by, np.full(len(ids), float(growth)))
-        vectors = self._embed(rows, new)
+        placed = with_borrowed(new, self._lenders, self._graph)
+        vectors = self._embed(rows, new, placed)
         self.items = grown
         in_order = new.take(np.argsort(rows))  # ids get their rows in ascending order
         self.added = in_order if self.added is None else self.added.followed_by(in_order)
-        return self._told(ids, vectors, new, unknown, features)
+        return self._told(ids, vectors, new, placed, unknown, features)
 
     def update(
         self,
@@ -217,9 +218,10 @@ class LiveItems:
         table = before.table if features is None else self._schema.read_of(features)
         given = before.growth if growth is None else np.full(len(ids), float(growth))
         new = AddedItems(table, [one.astype(np.int32) for one in held_by], given)
-        vectors = self._embed(self.trained + places, new)
+        placed = with_borrowed(new, self._lenders, self._graph)
+        vectors = self._embed(self.trained + places, new, placed)
         self.added = self.added.replaced(places, new)
-        return self._told(ids, vectors, new, unknown, features)
+        return self._told(ids, vectors, new, placed, unknown, features)
 
     def remove(self, ids: ExternalIds) -> None:
         """Take items away that were added before; the others' vectors stay as they are.
@@ -239,9 +241,9 @@ class LiveItems:
         self.items = IdMap(known.head(first).append(known.slice(first).gather(kept)))
         self.added = self.added.take(kept) if len(kept) else None
 
-    def _embed(self, rows: np.ndarray, new: AddedItems) -> np.ndarray:
+    def _embed(self, rows: np.ndarray, new: AddedItems, placed: Borrowed) -> np.ndarray:
         """Embed items, write their layers to their rows, and give their vectors."""
-        contexts, degrees = self._held_by(new)
+        contexts, degrees = placed.contexts, placed.degrees
         encoded = self._schema.encode(new.table, degrees, self._text_encoders)
         if self._config.id_embedding:
             encoded |= {ID_INPUT: np.full((len(new), 1), -1, np.int32)}
@@ -266,28 +268,19 @@ class LiveItems:
             self._arrays = written(self._arrays, filling, values)
         return np.asarray(self._arrays[-1][rows])
 
-    def _held_by(self, new: AddedItems) -> Borrowed:
-        """The contexts that items are embedded in, their own or borrowed ones."""
-        contexts, degrees = [*new.contexts], np.rint(new.degrees() * new.growth).astype(np.int64)
-        alone = np.flatnonzero(new.degrees() == 0)
-        if self._lenders is not None and len(alone):
-            found = self._lenders.lend(new.table.take(alone), self._graph)
-            for place, one in zip(alone.tolist(), found.contexts, strict=True):
-                contexts[place] = one
-            degrees[alone] = found.degrees
-        return Borrowed(contexts, degrees)
-
     def _told(
         self,
         ids: ExternalIds,
         vectors: np.ndarray,
         new: AddedItems,
+        placed: Borrowed,
         unknown: int,
         features: FeatureTable | None,
     ) -> Added:
         ignored = () if features is None else self._schema.ignored(features)
-        alone = int((new.degrees() == 0).sum())
-        return Added(list(ids), vectors, alone, unknown, len(ignored))
+        alone = new.degrees() == 0
+        borrowing = int((placed.degrees[alone] > 0).sum())
+        return Added(list(ids), vectors, int(alone.sum()), borrowing, unknown, len(ignored))
 
     def similar(
         self, ids: ExternalIds, k: int | None = None, by: Similarity = "score"

@@ -98,7 +98,9 @@ def test_new_items_come_change_go_and_are_kept(fitted, frames, tmp_path):
     before = len(model.item_ids)
     added = model.add(new, {"new-1": ["board-0"]})
     assert added.ids == ["new-1", "new-2"]
-    assert repr(added).startswith("Added 2 items: 'new-1', 'new-2'\n  contexts: none of 1; 0 ")
+    assert repr(added).startswith(
+        "Added 2 items: 'new-1', 'new-2'\n  contexts: none of 1, 1 of them placed by items like "
+    )
     alone = model.item_embeddings[-1]
     model.update("new-2", {"new-2": ["board-1"]})
     assert not np.array_equal(model.item_embeddings[-1], alone)

@@ -167,7 +167,7 @@ def test_without_a_graph_a_twin_of_an_unknown_item_is_exact(flat):
 def test_an_item_is_found_at_once_and_without_contexts_too(live):
     rows, _ = held_back(2)
     added = live.add(["a", "b"], features_of(rows))
-    assert added.without_contexts == 2
+    assert (added.without_contexts, added.borrowing) == (2, 2)
     everything = live.vectors
     assert len(everything) == 302
     (near,) = live.similar(["a"], k=301)
