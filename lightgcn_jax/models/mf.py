@@ -33,6 +33,7 @@ class MF(Model):
     init_std: float = setting(0.1, POSITIVE)
 
     normalization = None
+    reads_own_rows = True
 
     @property
     def width(self) -> int:

@@ -32,9 +32,12 @@ class Model(Checked, abc.ABC):
         normalization: of the operator that ``apply`` receives; None for a model without a graph.
         layers: K, how often ``apply`` applies it.
         edge_dropout: share of the interactions that a training step leaves out of the operator.
+        reads_own_rows: whether ``apply_rows`` makes the vectors of nodes of ``table[rows]`` and
+            reads nothing else of the table, so that a step can do with the rows of its batch.
     """
 
     normalization: Any = "symmetric"
+    reads_own_rows: bool = False
     layers: int = 0
     edge_dropout: float = 0.0
 

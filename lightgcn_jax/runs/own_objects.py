@@ -41,7 +41,8 @@ def _missing(base: type, *methods: str, **attributes: Any) -> Any:
 
 
 _STAND_INS = {
-    "model": _missing(Model, "init", "apply", width=property(_refuse)),
+    # It reads its own rows, or a run with lazy Adam could not be opened.
+    "model": _missing(Model, "init", "apply", width=property(_refuse), reads_own_rows=True),
     "score": _missing(Score, "init", "__call__", "scorer"),
     "loss": _missing(object, "__call__"),
     "negatives": _missing(NegativeSampler, "__call__", "num_items"),
@@ -125,12 +126,16 @@ def check_own_objects(config: TrainConfig, num_nodes: int, optimizer: Any = None
     Raises:
         InputError: an L2 penalty without layer-0 embeddings, a table without a row for each node,
             a loss that gives no number, a score that ranks otherwise than it trains, or an
-            optimizer that is none.
+            optimizer that is none or stands beside ``lazy_adam``.
     """
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise InputError(
             f"optimizer: expected an optax transformation, optax.sgd(0.1) for instance, got "
             f"{optimizer!r}"
+        )
+    if optimizer is not None and config.optimization.lazy_adam:
+        raise InputError(
+            f"optimizer: expected none beside lazy_adam, which chooses Adam, got {optimizer!r}"
         )
     own, model = own_objects(config), config.model
     if "model" in own:

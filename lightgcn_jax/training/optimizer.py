@@ -9,7 +9,7 @@ import optax
 
 from lightgcn_jax.arrays import Scalar
 from lightgcn_jax.errors import InputError
-from lightgcn_jax.fields import POSITIVE, Checked, at_least, one_of, setting, whole
+from lightgcn_jax.fields import POSITIVE, SWITCH, Checked, at_least, one_of, setting, whole
 
 Sampling = Literal["interactions", "users"]
 Schedule = Literal["constant", "cosine", "linear", "exponential"]
@@ -26,6 +26,8 @@ class Optimization(Checked):
             draws negatives of its own. What the last ones of a run leave unfinished is not applied.
         sampling: ``interactions`` takes each training interaction once an epoch, shuffled;
             ``users`` draws users uniformly with replacement and one positive for each.
+        lazy_adam: update the rows of the batch alone, and leave parameters and Adam's moments of
+            all others as they are; for ``mf``, where no other row has a gradient.
         learning_rate: Adam's, at the start of the schedule.
         schedule: of the learning rate: ``constant``, ``cosine`` (to 0), ``linear`` (to 0) or
             ``exponential`` (to 1/100).
@@ -37,6 +39,7 @@ class Optimization(Checked):
     epochs: int = setting(100, whole(1))
     batch_size: int = setting(2048, whole(1))
     accumulate: int = setting(1, whole(1))
+    lazy_adam: bool = setting(False, SWITCH)
     sampling: Sampling = setting("interactions", one_of(Sampling))
     learning_rate: float = setting(5e-3, POSITIVE)
     schedule: Schedule = setting("constant", one_of(Schedule))
@@ -102,10 +105,20 @@ def make_optimizer(
     Where the gradients of A mini-batches are averaged, the schedule still goes by mini-batches:
     update u takes the rate of mini-batch A·u.
 
+    With ``lazy_adam`` a step hands it the rows of its batch alone. Two things differ from Adam. A
+    row that a batch does not read stays where it is, whereas Adam's moments would decay and move it
+    on. The moments are corrected for their start by the count t of all steps, not of those that
+    read the row: the first update of a row at a late step is (1 − β₁) / √(1 − β₂) ≈ 3 times the
+    learning rate. Where every batch reads all rows the two are one.
+
     Args:
         optimization: the settings.
         steps_per_epoch: ⌈E / B⌉.
         rate: in place of ``learning_rate``; it may be traced.
+
+    References:
+        Kingma and Ba 2015, algorithm 1. The lazy form is that of ``LazyAdam`` of TensorFlow Addons
+        and ``SparseAdam`` of PyTorch, but for ε, which those add before the moments are corrected.
     """
     rate = optimization.learning_rate if rate is None else rate
     relative = relative_schedule(optimization, steps_per_epoch)

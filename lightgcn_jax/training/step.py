@@ -13,6 +13,7 @@ from lightgcn_jax.arrays import Array, Float, Int, PRNGKey, Scalar, Vectors
 from lightgcn_jax.fields import with_traced
 from lightgcn_jax.models.model import table_of
 from lightgcn_jax.training.batch import Batch
+from lightgcn_jax.training.batch_rows import BatchRows
 from lightgcn_jax.training.batch_terms import batch_mean, l2_penalty
 from lightgcn_jax.training.strategies import StepInputs, Strategies, TracedSettings
 
@@ -67,6 +68,9 @@ def train_step(
 ) -> tuple[TrainState, StepLoss]:
     """One step of gradient descent on one mini-batch.
 
+    With ``lazy_adam`` it is a step on tables of the distinct rows of the batch, parameters and
+    moments, which are then written back: O(B·D) whatever N is, no table of gradients.
+
     Args:
         state: before the step.
         batch: the mini-batch.
@@ -79,14 +83,24 @@ def train_step(
     Returns:
         The state after the step, and the loss before it.
     """
-    layout = inputs.layout
+    layout, whole, rows = inputs.layout, state, None
+    if strategies.optimization.lazy_adam:
+        num_rows = inputs.graph.num_nodes if layout is None else layout.num_rows
+        rows = BatchRows.of(inputs.rows(batch.nodes(inputs.graph.num_users)), num_rows)
+        state = rows.taken(state)
     if layout is not None:
         batch = layout.shared_out(batch, len(batch.users))
-    gradient = jax.grad(batch_loss, has_aux=True)
-    gradients, loss = gradient(state.params, batch, inputs, strategies, traced, key)
+
+    def loss_of(params: Params) -> tuple[Scalar, StepLoss]:
+        params = params if rows is None else rows.as_tables(params)
+        return batch_loss(params, batch, inputs, strategies, traced, key)
+
+    gradients, loss = jax.grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = cast(Params, optax.apply_updates(state.params, updates))
     state = TrainState(params, opt_state, state.step + 1)
+    if rows is not None:
+        state = rows.written(whole, state)
     return state if layout is None else layout.constrained(state), loss
 
 

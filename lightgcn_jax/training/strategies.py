@@ -73,6 +73,18 @@ class Strategies:
                 "sampling_correction: expected the sampling of interactions beside in-batch, whose "
                 "probabilities are those of the batch's positives, got users"
             )
+        lazy = self.optimization.lazy_adam
+        if lazy and not self.model.reads_own_rows:
+            raise InputError(
+                f"lazy_adam: expected mf, whose scores read only the rows of the batch, got "
+                f"{type(self.model).__name__}, whose scores read rows of other nodes too, so that "
+                f"these have gradients"
+            )
+        if lazy and self.optimization.accumulate > 1:
+            raise InputError(
+                f"accumulate: expected 1 beside lazy_adam, which updates the rows of one "
+                f"mini-batch, got {self.optimization.accumulate}"
+            )
         if self.model.offset_columns and type(self.score) is not Inner:
             raise InputError(
                 f"biases: expected the score inner, which adds them, got {self.score!r}"
@@ -222,7 +234,7 @@ class StepCost(NamedTuple):
         held_bytes: memory that a run takes: tables of N rows (the parameters, Adam's two moments
             and the step's new versions of the three, the gradient, the best epoch's and their copy,
             and each layer's output forward and back), the vectors and scores of a batch, and the
-            epoch's order.
+            epoch's order. With lazy Adam new versions and gradient are of the batch's rows.
         least_bytes: memory that it takes whatever XLA makes of it: the parameters, Adam's two
             moments, the gradient and the best epoch's, and a batch's scores.
     """
@@ -253,12 +265,12 @@ class StepCost(NamedTuple):
             user = edges / max(1, (degrees > 0).sum())
         entries = batch_size * (user + positive_degree(graph))
         entries += read * sampler.expected_degree(graph)
+        updated = min(nodes, 2 * batch_size + read) if optimization.lazy_adam else nodes
         # One more where gradients are accumulated.
-        tables = (9 + 2 * model.layers + (optimization.accumulate > 1)) * nodes * width
+        tables = (5 + 2 * model.layers) * nodes + (4 + (optimization.accumulate > 1)) * updated
         batch = 3 * batch_size * per_row + 3 * (2 * batch_size + read) * width
         moved = (4 * model.layers * edges + 12 * nodes) * 4 * width
         # A model or a score of one's own may have no such fields.
-        learnt = nodes * getattr(model, "dim", 0)
-        learnt += 2 * width * getattr(strategies.score, "hidden", 0)
-        least = 5 * learnt + batch_size * per_row
-        return cls(float(entries), moved, 4 * (tables + batch + edges), 4 * least)
+        dim, head = getattr(model, "dim", 0), 2 * width * getattr(strategies.score, "hidden", 0)
+        least = (4 * nodes + updated) * dim + 5 * head + batch_size * per_row
+        return cls(float(entries), moved, 4 * (tables * width + batch + edges), 4 * least)

@@ -643,6 +643,7 @@ def test_data(log, source):
             ("train", "--negative-sampler", "all", "--negative-sharing", "shared"),
             "--negative-sharing: a setting of .* uniform or popularity, got negative_sampler all",
         ),
+        (("train", "--lazy-adam"), "lazy_adam: expected mf, .* got LightGCN, whose scores"),
         (("train", "--ks", "5", "--select-by", "recall@20"), "select_by: expected one of recall@5"),
         (("train", "--preset", "fast", "--score", "mlp"), "--preset: fast holds popularity_offset"),
         (("train", "--select-by", "auc@20"), "select_by: expected one of recall@10"),

@@ -428,6 +428,27 @@ def test_what_would_train_or_rank_wrongly_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnRows(Own):
+    reads_own_rows = True
+
+    def apply_rows(self, params, operator, rows, key=None):
+        del operator, key
+        return self.scale * params.table[rows]
+
+
+def test_lazy_adam_trains_a_model_of_own_rows_and_takes_no_other_optimizer(
+    small_split, config, tmp_path
+):
+    lazy = replaced(config, {"lazy_adam": True})
+    with pytest.raises(InputError, match="optimizer: expected none beside lazy_adam, which"):
+        fit(small_split, lazy, optimizer=optax.sgd(0.1))
+    made = fit(small_split, lazy, model=OwnRows(), out=tmp_path / "run")
+    losses = [record["loss"] for record in made.history]
+    assert losses[-1] < losses[0]
+    assert RunDirectory.open(tmp_path / "run").config.optimization.lazy_adam
+
+
 class Plain:
     """An object without fields or a repr of its own."""
 

@@ -1,5 +1,6 @@
 """A run broken off anywhere ends as one that never was, bit for bit."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import optax
 import pytest
 
 from lightgcn_jax.errors import InputError
+from lightgcn_jax.models import MF
 from lightgcn_jax.runs import (
     FitResult,
     Interrupted,
@@ -252,6 +254,18 @@ def test_kill_9_at_any_moment(unbroken, broken):
         assert seen
     resume(path)
     assert outcome(path) == outcome(unbroken)
+
+
+def test_lazy_adam_goes_on_bit_for_bit(small_split, small_config, tmp_path):
+    mf = MF(small_config.model.dim)
+    lazy = dataclasses.replace(small_config.optimization, lazy_adam=True, epochs=2)
+    config = dataclasses.replace(small_config, model=mf, optimization=lazy)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    fit(small_split, config, out=whole)
+    with pytest.raises(Broken):
+        fit(small_split, config, out=broken, reporter=BreakAfter(3))
+    resume(broken)
+    assert outcome(broken) == outcome(whole)
 
 
 @pytest.mark.slow

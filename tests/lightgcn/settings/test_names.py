@@ -78,6 +78,8 @@ def flat_settings(draw):
         made["score"] = "inner"
     if made.get("sampling_correction") and made["negative_sampler"] in ("hard", "in-batch"):
         made.pop("sampling_correction")
+    if made["model"] != "mf" or made.get("accumulate", 1) > 1:
+        made.pop("lazy_adam", None)
     if made.get("schedule_epochs"):
         made["epochs"] = min(made.get("epochs", 9), made["schedule_epochs"])
     if made.get("negative_sampler") == "hard":

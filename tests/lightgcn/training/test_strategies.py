@@ -51,6 +51,14 @@ CORRECTED = Softmax(sampling_correction=True)
             {"model": MF(biases=True), "score": Cosine()},
             r"biases: expected the score inner, which adds them, got Cosine\(",
         ),
+        (
+            {"optimization": Optimization(lazy_adam=True)},
+            "lazy_adam: expected mf, .* got LightGCN, whose scores read rows of other nodes too",
+        ),
+        (
+            {"model": MF(), "optimization": Optimization(lazy_adam=True, accumulate=2)},
+            "accumulate: expected 1 beside lazy_adam, .* rows of one mini-batch, got 2",
+        ),
     ],
 )
 def test_strategies_that_do_not_fit_are_refused(fields, message):
@@ -125,3 +133,13 @@ def test_a_run_holds_its_tables_and_the_vectors_and_scores_of_a_batch(strategies
     assert cost.held_bytes == 4 * (tables + batch + GRAPH.num_edges)
     moved = 4 * layers * GRAPH.num_edges + 12 * GRAPH.num_nodes
     assert cost.moved_bytes == 4 * moved * width
+
+
+def test_lazy_adam_holds_gradients_and_new_versions_of_the_rows_of_a_batch():
+    """Of two users, two positives and four negatives."""
+    strategies = changed(model=MF(3), optimization={"batch_size": 2, "lazy_adam": True})
+    dense = changed(strategies, optimization={"lazy_adam": False})
+    lazy, other = (StepCost.of(GRAPH, one) for one in (strategies, dense))
+    rest = GRAPH.num_nodes - (2 * 2 + 4)
+    assert other.held_bytes - lazy.held_bytes == 4 * 4 * rest * 3
+    assert other.least_bytes - lazy.least_bytes == 4 * rest * 3
