@@ -363,6 +363,7 @@ if __name__ == "__main__":
                     "lightgcn": {},
                     "lightgcn, two seeds": {"seeds": 2},
                     "mf": {"model": "mf"},
+                    "mf, lazily": {"model": "mf", "lazy_adam": True},
                     "gcn": {"model": "gcn"},
                     "sgc": {"model": "sgc"},
                     "ngcf": {"model": "ngcf", "layers": 2},

@@ -102,7 +102,7 @@ def test_runs_go_on_on_any_other_mesh_and_the_command_takes_one(tmp_path):
 @pytest.mark.slow
 def test_every_model_on_every_mesh_is_that_of_one_device(tmp_path):
     every = on_eight_devices(tmp_path, "every model")["every model"]
-    assert len(every) == 7
+    assert len(every) == 8
     for model, meshes in every.items():
         assert len(meshes) == 3
         for mesh, got in meshes.items():
