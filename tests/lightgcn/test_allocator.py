@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lightgcn_jax.diffusion import obstacles
+
 PROGRAM = """
 import numpy as np
 import resource
@@ -78,6 +80,34 @@ print(int(re.search(r"AnonHugePages:\\s+(\\d+)", mapped)[1]) > 2**16)
 def offers_huge_pages():
     switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     return switch.exists() and "[never]" not in switch.read_text()
+
+
+MULTIPLIED = """
+import re
+import jax.numpy as jnp
+import numpy as np
+from pathlib import Path
+from lightgcn_jax.diffusion import operator_of
+from lightgcn_jax.graph import CsrMatrix
+
+rows = 2**18
+swap = CsrMatrix(np.arange(rows + 1), np.arange(rows)[::-1], np.full(rows, 2.0), rows)
+operator = operator_of(swap, backend="native")
+x = jnp.ones((rows, 64))
+y = (operator @ x).block_until_ready()
+mapped = Path("/proc/self/smaps_rollup").read_text()
+print(int(re.search(r"AnonHugePages:\\s+(\\d+)", mapped)[1]) > 2**15)
+print(float(y.min()), float(y.max()))
+"""
+
+
+@pytest.mark.skipif(not offers_huge_pages(), reason="the system has no transparent huge pages")
+@pytest.mark.skipif(obstacles("cpu")["native"] is not None, reason="native is not there")
+def test_tables_that_are_multiplied_lie_on_huge_pages():
+    environment = os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0"}
+    command = [sys.executable, "-c", MULTIPLIED]
+    ended = subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert ended.stdout.split() == [b"True", b"2.0", b"2.0"]
 
 
 @pytest.mark.skipif(not offers_huge_pages(), reason="the system has no transparent huge pages")

@@ -19,6 +19,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "xla/ffi/api/ffi.h"
 
@@ -34,6 +37,9 @@ constexpr int64_t kBytesAhead = 8192;
 constexpr int64_t kLeastAhead = 4, kMostAhead = 32;
 // From here on a result would push what is read out of the caches: it is written past them.
 constexpr int64_t kBytesToStream = int64_t{8} << 20;
+constexpr int64_t kBytesToHugePages = int64_t{8} << 20, kBytesToMove = int64_t{32} << 20;
+constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+constexpr int kCollapse = 25;  // MADV_COLLAPSE, which older headers do not know
 // Multiplications in one task: a tenth of a millisecond. Less in all is not worth a second thread.
 // To read a row costs as much as this many of them, however few columns it has.
 constexpr int64_t kTaskProducts = int64_t{1} << 20;
@@ -445,8 +451,25 @@ bool Streams(const T* y, int64_t rows, int64_t dim) {
          reinterpret_cast<uintptr_t>(y) % kLineBytes == 0;
 }
 
+// Asks Linux for large pages under a table: of small ones a processor does not keep enough addresses
+// for rows that are read at random. One that is filled already is moved, for which all processors
+// are called upon. Where Linux refuses, the time alone is another.
+void UseHugePages(const void* table, int64_t bytes, bool filled) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (bytes < (filled ? kBytesToMove : kBytesToHugePages)) return;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(table), end = begin + bytes;
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  void* const pages = reinterpret_cast<void*>(first);
+  const size_t size = end / kHugePage * kHugePage - first;
+  madvise(pages, size, MADV_HUGEPAGE);
+  if (filled) madvise(pages, size, kCollapse);
+#endif
+}
+
 template <class T>
-void MultiplyAll(ffi::ThreadPool& pool, Product<T>& p) {
+void MultiplyAll(ffi::ThreadPool& pool, Product<T>& p, int64_t x_rows) {
+  UseHugePages(p.x, x_rows * p.dim * sizeof(T), true);
+  UseHugePages(p.y, p.num_rows * p.dim * sizeof(T), false);
   p.stream = Streams(p.y, p.num_rows, p.dim);
   const Loop<T> loop = RowLoop<T>();
   const int64_t tasks = TasksOf(p.entries + p.num_rows, p.dim);
@@ -536,7 +559,7 @@ void MultiplyTransposed(ffi::ThreadPool& pool, const Product<T>& p, int64_t rows
   flipped.weights = transpose.weights.get();
   flipped.matrix_rows = flipped.num_rows = rows;
   flipped.entries = transpose.offsets[rows];
-  MultiplyAll(pool, flipped);
+  MultiplyAll(pool, flipped, p.num_rows);
 }
 
 template <class T>
@@ -731,7 +754,7 @@ ffi::Error Multiply(ffi::ThreadPool pool, ffi::AnyBuffer offsets, ffi::AnyBuffer
   if (const char* why = matrix.Misfit(x, *y)) return Refused(why);
   return ForTypeOf<float, Bf16, double>(x, [&](auto kind) {
     auto p = matrix.TimesTable<decltype(kind)>(x, *y);
-    MultiplyAll(pool, p);
+    MultiplyAll(pool, p, x.dimensions()[0]);
   });
 }
 
@@ -752,7 +775,7 @@ ffi::Error MultiplyAdd(ffi::ThreadPool pool, ffi::AnyBuffer offsets, ffi::AnyBuf
     p.onto = static_cast<const T*>(onto.untyped_data());
     p.alpha = static_cast<const SumOf<T>*>(scales.untyped_data())[0];
     p.beta = static_cast<const SumOf<T>*>(scales.untyped_data())[1];
-    MultiplyAll(pool, p);
+    MultiplyAll(pool, p, x.dimensions()[0]);
   });
 }
 
