@@ -6,13 +6,15 @@ finished before layer k + 1 begins (the idea of the paper's MapReduce pipeline, 
 messages ReLU(Q h + q) once an item, then a chunk of rows after another gathers them. The result is
 that of the mini-batch path on the same neighbours, to floating-point tolerance.
 
-With a folder, each layer is a ``.npy`` file, memory-mapped while it is written; ``progress.json``
-says how far it is, so that a killed run goes on at the chunk that it had begun.
+With a folder, each layer is a ``.npy`` file, of which memory holds a chunk, and the messages of one
+layer; ``progress.json`` says how far it is, so that a killed run goes on at the chunk that it had
+begun.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -81,8 +83,9 @@ def embed_all(
     # Without layers the head alone follows the features.
     steps = max(1, model.layers) + 1
     widths = [model.dim] * (steps - 1) + [model.width]
-    by_chunks = OneDevice(model, params) if mesh is None else OnMesh(model, params, mesh)
-    chunk = -(-chunk // by_chunks.count) * by_chunks.count
+    given = model, params, chunk
+    by_chunks = OneDevice(*given) if mesh is None else OnMesh(*given, mesh)
+    chunk = by_chunks.chunk
     # Of several processes the first one writes.
     store = _Store(out if is_first() else None, rows, widths, chunk)
     with telling():
@@ -94,35 +97,36 @@ def embed_all(
         if step == 0:
             return lambda part: by_chunks.encode(_filled_all(features, part, chunk))
         if model.layers:
-            below, messages = layers[step - 1], by_chunks.messages(layers[step - 1], step - 1)
-            near = below, np.asarray(table.ids), np.asarray(table.weights)
+            below = functools.partial(store.read, step - 1)
+            messages = by_chunks.messages(below, step - 1, rows)
+            near = np.asarray(table.ids), np.asarray(table.weights)
 
             def top(part: slice) -> Any:
-                return by_chunks.convolve(_filled_all(near, part, chunk), messages, step - 1)
+                own = _filled(below(part), chunk), *_filled_all(near, part, chunk)
+                return by_chunks.convolve(own, messages, step - 1)
         else:
 
             def top(part: slice) -> Any:
-                return by_chunks.rows(_filled(layers[0][part], chunk))
+                return by_chunks.rows(_filled(store.read(0, part), chunk))
 
         if step < steps - 1:
             return lambda part: by_chunks.taken(top(part))
         structure = {STRUCTURE: features[STRUCTURE]} if model.structure else {}
         return lambda part: by_chunks.head(top(part), _filled_all(structure, part, chunk))
 
-    layers: list[np.ndarray] = []
     for step in range(steps):
         with telling():
-            layer = store.layer(step)
+            store.begin(step)
         gathered()
         if store.unfinished(step):
             compute = rows_of(step)
-            for part, target in store.chunks(step):
-                target[...] = compute(part)[: part.stop - part.start]
-                store.keep(step, part.stop)
+            for part in store.chunks(step):
+                store.write(step, part, compute(part)[: part.stop - part.start])
                 if advanced is not None:
                     advanced((step + part.stop / rows) / steps)
-        layers.append(layer)
-    return ItemVectors(tuple(layers[:-1]), layers[-1])
+            del compute  # and with it the messages, before those of the next layer are made
+    *layers, vectors = (store.read(step, slice(rows)) for step in range(steps))
+    return ItemVectors(tuple(layers), vectors)
 
 
 def _filled_all(arrays: Any, part: slice, rows: int) -> Any:
@@ -141,7 +145,7 @@ class _Store:
         self._folder, self._rows, self._widths, self._chunk = folder, rows, widths, chunk
         self._done = [0] * len(widths)
         self._fingerprint = ""
-        self._layers: list[np.ndarray | None] = [None] * len(widths)
+        self._layers: list[np.ndarray] = []
 
     def open(self, fingerprint: str) -> None:
         assert self._folder is not None
@@ -172,55 +176,59 @@ class _Store:
             self._done = [0] * len(self._widths)
             self._write_progress()
 
-    def layer(self, step: int) -> np.ndarray:
-        """The array of one layer, made where it is missing."""
-        kept = self._layers[step]
-        if kept is None:
-            kept = self._layers[step] = self._make(step)
-        return kept
-
-    def _make(self, step: int) -> np.ndarray:
+    def begin(self, step: int) -> None:
+        """Make room for a layer, where a killed process has left none."""
         shape = self._rows, self._widths[step]
         if self._folder is None:
-            return np.empty(shape, np.float32)
-        path = self._folder / f"layer-{step}.npy"
-        if self._done[step]:
-            array = np.lib.format.open_memmap(path, mode="r+")
-            if array.shape != shape or array.dtype != np.float32:
-                raise InputError(
-                    f"{path}: expected float32{list(shape)}, got {array.dtype}{list(array.shape)}"
-                )
-            return array
-        return _mapped(path, shape)
+            self._layers.append(np.empty(shape, np.float32))
+        elif not self._done[step]:
+            _reserve(self._path(step), shape)
+        elif (kept := self.read(step, slice(None))).shape != shape or kept.dtype != np.float32:
+            raise InputError(
+                f"{self._path(step)}: expected float32{list(shape)}, "
+                f"got {kept.dtype}{list(kept.shape)}"
+            )
 
     def unfinished(self, step: int) -> bool:
         """Whether rows of a layer are left to compute."""
         return self._done[step] < self._rows
 
-    def chunks(self, step: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """What is left to compute of a layer, and where it goes."""
-        layer = self.layer(step)
+    def chunks(self, step: int) -> Iterator[slice]:
+        """The rows that are left to compute of a layer."""
         for start in range(self._done[step], self._rows, self._chunk):
-            part = slice(start, min(start + self._chunk, self._rows))
-            yield part, layer[part]
+            yield slice(start, min(start + self._chunk, self._rows))
 
-    def keep(self, step: int, rows: int) -> None:
-        self._done[step] = rows
-        if self._folder is not None:
-            layer = self._layers[step]
-            if isinstance(layer, np.memmap):
-                layer.flush()
-            self._write_progress()
+    def read(self, step: int, part: slice) -> np.ndarray:
+        """Some rows of a layer; of a file, mapped as long as they are held."""
+        if self._folder is None:
+            return self._layers[step][part]
+        return np.lib.format.open_memmap(self._path(step), mode="r")[part]
+
+    def write(self, step: int, part: slice, rows: np.ndarray) -> None:
+        """Keep the next rows of a layer."""
+        self._done[step] = part.stop
+        if self._folder is None:
+            self._layers[step][part] = rows
+            return
+        # What is read or written through a mapping is in memory until the mapping goes.
+        layer = np.lib.format.open_memmap(self._path(step), mode="r+")
+        layer[part] = rows
+        layer.flush()
+        self._write_progress()
+
+    def _path(self, step: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"layer-{step}.npy"
 
     def _write_progress(self) -> None:
         assert self._folder is not None
         write_json(self._folder / _PROGRESS, {"fingerprint": self._fingerprint, "rows": self._done})
 
 
-def _mapped(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A new array of zeros in a file that has all its bytes: where the disk is full that is said
+def _reserve(path: Path, shape: tuple[int, int]) -> None:
+    """Make an array of zeros in a file that has all its bytes: where the disk is full that is said
     here, and not by a signal when a page of a sparse file is first touched."""
-    layer = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     if hasattr(os, "posix_fallocate"):
         opened = os.open(path, os.O_RDWR)
         try:
@@ -229,7 +237,6 @@ def _mapped(path: Path, shape: tuple[int, int]) -> np.ndarray:
             raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             os.close(opened)
-    return layer
 
 
 def _fingerprint(

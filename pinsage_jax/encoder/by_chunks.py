@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,9 @@ from lightgcn_jax.sharding.mesh import DATA, MODEL
 from lightgcn_jax.sharding.rows import RowShards, places_of, rows_on
 from pinsage_jax.encoder.pinsage import PinSage, applied
 
+Rows = Callable[[slice], np.ndarray]
+"""Some rows of an array, ``float32[n, D]``, that need not be in memory as a whole."""
+
 
 class OneDevice:
     """Computes chunks of rows on JAX's default device.
@@ -24,15 +28,14 @@ class OneDevice:
     Args:
         model: the encoder.
         params: its parameters.
+        chunk: how many rows are computed at a time.
 
     Attributes:
-        count: how many devices there are.
+        chunk: how many rows a chunk has.
     """
 
-    count = 1
-
-    def __init__(self, model: PinSage, params: Any):
-        self._model, self._params = model, params
+    def __init__(self, model: PinSage, params: Any, chunk: int):
+        self._model, self._params, self.chunk = model, params, chunk
 
     def rows(self, chunk: Any) -> Any:
         """Arrays of a chunk, on the device.
@@ -58,14 +61,25 @@ class OneDevice:
         """
         return self.taken(self._computed(_encode, self.rows(features)))
 
-    def messages(self, below: np.ndarray, layer: int) -> Any:
+    def messages(self, below: Rows, layer: int, count: int) -> Any:
         """Compute the messages of all items, once for a layer.
 
         Args:
-            below: ``float32[R, D]``, the layer below.
+            below: the layer below.
             layer: k, from 0.
+            count: R, how many rows it has.
         """
-        return self._computed(_messages, jnp.asarray(below), layer=layer)
+        chunk = min(self.chunk, count)
+        made = None
+        for start in range(0, count, chunk):
+            # The last chunk is of one length with the others, so some rows are computed twice.
+            start = min(start, count - chunk)
+            rows = self.rows(below(slice(start, start + chunk)))
+            if made is None:
+                made = jnp.zeros((count, rows.shape[1]), rows.dtype)
+            given = self._params, rows, made, start
+            made = _with_messages(*given, model=self._model, layer=layer)
+        return made
 
     def convolve(
         self, rows: tuple[np.ndarray, np.ndarray, np.ndarray], messages: Any, layer: int
@@ -99,16 +113,17 @@ class OnMesh(OneDevice):
     Args:
         model: the encoder.
         params: its parameters, the same in every process.
+        chunk: how many rows are computed at a time, or as many more as devices divide evenly.
         mesh: with the axes data and model; where ``model`` is longer than 1, the messages of all
             items lie in shares on the devices.
     """
 
-    def __init__(self, model: PinSage, params: Any, mesh: Mesh):
+    def __init__(self, model: PinSage, params: Any, chunk: int, mesh: Mesh):
         # All devices stand along one axis: each of them takes rows of its own.
         self._mesh = Mesh(mesh.devices.reshape(1, -1), (DATA, MODEL))
-        super().__init__(model, on_every_device(params, self._mesh))
+        even = -(-chunk // mesh.size) * mesh.size
+        super().__init__(model, on_every_device(params, self._mesh), even)
         self._in_shares = mesh.shape[MODEL] > 1
-        self.count = mesh.size
 
     def rows(self, chunk: Any) -> Any:
         place = NamedSharding(self._mesh, PartitionSpec(MODEL))
@@ -121,8 +136,8 @@ class OnMesh(OneDevice):
     def taken(self, rows: Any) -> np.ndarray:
         return on_host(rows)
 
-    def messages(self, below: np.ndarray, layer: int) -> Any:
-        rows = rows_on(self._mesh, below)
+    def messages(self, below: Rows, layer: int, count: int) -> Any:
+        rows = rows_on(self._mesh, below(slice(count)))
         made = self._computed(_messages, rows.rows, layer=layer)
         shares = dataclasses.replace(rows, rows=made)
         return shares if self._in_shares else _whole(shares, mesh=self._mesh)
@@ -135,6 +150,15 @@ class OnMesh(OneDevice):
 @functools.partial(jax.jit, static_argnames=("of", "model", "layer"))
 def _on_one(params: Any, rows: Any, of_all: Any, *, of: Any, **settings: Any) -> Array:
     return of(params, rows, of_all, **settings)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "layer"), donate_argnums=2)
+def _with_messages(
+    params: Any, below: Array, messages: Array, start: int, *, model: PinSage, layer: int
+) -> Array:
+    """Messages with those of some more rows, in the same memory."""
+    made = _messages(params, below, (), model=model, layer=layer)
+    return jax.lax.dynamic_update_slice_in_dim(messages, made, start, 0)
 
 
 @functools.partial(jax.jit, static_argnames=("of", "model", "mesh", "layer"))
