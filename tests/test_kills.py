@@ -139,6 +139,13 @@ COMMANDS = {
     "pinsage export": Command(
         PINSAGE, ("export", "{}/run", "--to", "{}/old.npz"), "pinned", "old.npz"
     ),
+    "pinsage export --partitioned": Command(
+        PINSAGE,
+        ("export", "{}/run", "--to", "{}/new", "--partitioned"),
+        "pinned",
+        "new",
+        once=True,
+    ),
 }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -85,24 +85,63 @@ def export_parts(
     """
     recommender = run if isinstance(run, Recommender) else Recommender.from_run(run)
     _check_scorer(recommender)
-    users = recommender.users, recommender.user_embeddings
-    items = recommender.items, recommender.item_embeddings
-    tables = {"user": users, "item": items}
-    dtype = _id_type(tables)
-    parts = [
-        (kind, slice(at, at + ROWS_OF_A_PART))
-        for kind, (ids, _) in tables.items()
-        for at in range(0, len(ids), ROWS_OF_A_PART)
+    users, items = recommender.user_embeddings, recommender.item_embeddings
+    blocks = [
+        Block("user", recommender.users.ids, users.__getitem__),
+        Block("item", recommender.items.ids, items.__getitem__),
     ]
-    sizes = [len(range(*here.indices(len(tables[kind][0])))) for kind, here in parts]
+    return write_blocks(folder, blocks, about, meter)
+
+
+class Block(NamedTuple):
+    """Vectors of one kind that are written part by part.
+
+    Attributes:
+        kind: ``user`` or ``item``.
+        ids: external ids of its n rows.
+        rows: from a slice of these rows to their vectors, ``float32[s, D]``.
+    """
+
+    kind: str
+    ids: pl.Series
+    rows: Callable[[slice], np.ndarray]
+
+
+def write_blocks(
+    folder: Path, blocks: Sequence[Block], about: Mapping[str, Any], meter: Meter | None = None
+) -> int:
+    """Writes vectors as Parquet files of :data:`ROWS_OF_A_PART` rows, laid out as :func:`export`
+    says; a part is all that is asked for and held at a time.
+
+    Args:
+        folder: new, empty, or what a killed call left.
+        blocks: what is written, one after another; no part holds rows of two.
+        about: what tells these vectors from others, a JSON value.
+        meter: receives progress.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        InputError: the folder holds anything else.
+        OSError: the disk refused.
+    """
+    dtype = _id_type([block.ids for block in blocks])
+    parts = [
+        (block, slice(at, min(at + ROWS_OF_A_PART, len(block.ids))))
+        for block in blocks
+        for at in range(0, len(block.ids), ROWS_OF_A_PART)
+    ]
 
     def make(part: int) -> pl.DataFrame:
-        kind, here = parts[part]
-        ids, table = tables[kind]
-        return _vector_frame(kind, ids.ids[here], table[here], dtype)
+        block, here = parts[part]
+        return _vector_frame(block.kind, block.ids[here], block.rows(here), dtype)
 
-    made = {"table": "vectors", **about, "users": len(users[0]), "items": len(items[0])}
-    made |= {"dim": users[1].shape[1], "rows_of_a_part": ROWS_OF_A_PART}
+    made = {"table": "vectors", **about}
+    for kind, ids, _ in blocks:
+        made[f"{kind}s"] = made.get(f"{kind}s", 0) + len(ids)
+    made |= {"dim": blocks[0].rows(slice(0)).shape[1], "rows_of_a_part": ROWS_OF_A_PART}
+    sizes = [here.stop - here.start for _, here in parts]
     return write_parts(folder, made, sizes, make, meter or SilentMeter(), "rows")
 
 
@@ -185,15 +224,14 @@ def _write_safetensors(tables: Tables, path: Path) -> None:
 
 
 def _write_parquet(tables: Tables, path: Path) -> None:
-    dtype = _id_type(tables)
+    dtype = _id_type([ids.ids for ids, _ in tables.values()])
     frames = [_vector_frame(kind, ids.ids, table, dtype) for kind, (ids, table) in tables.items()]
     pl.concat(frames).write_parquet(path)
 
 
-def _id_type(tables: Tables) -> Any:
-    """Integers where the ids of both kinds are."""
-    all_integer = all(ids.ids.dtype == pl.Int64 for ids, _ in tables.values())
-    return pl.Int64 if all_integer else pl.String
+def _id_type(ids: Sequence[pl.Series]) -> Any:
+    """Integers where all ids are."""
+    return pl.Int64 if all(one.dtype == pl.Int64 for one in ids) else pl.String
 
 
 def _vector_frame(kind: str, ids: pl.Series, table: np.ndarray, dtype: Any) -> pl.DataFrame:

@@ -41,7 +41,7 @@ EXAMPLES = {
         "embed mine --items new.parquet --contexts new-boards.csv",
         "embed mine --remove 1193",
     ),
-    "export": ("export mine --to vectors.npz", "export mine --to vectors.parquet"),
+    "export": ("export mine --to vectors.npz", "export mine --to vectors --partitioned"),
     "serve": ("serve mine", "serve mine --pictures covers --port 8080"),
     "verify": ("verify mine", "verify mine --json"),
     "plan": (

@@ -15,7 +15,7 @@ _COMMANDS = {
     "similar": ("runs", "Similar", "Find the neighbours of items, of one run or several."),
     "embed": ("embed", "Embed", "Add items that did not exist at training time."),
     "serve": ("serve", "Serve", "Serve a run over HTTP, with a page to look at it."),
-    "export": ("runs", "Export", "Write vectors and ids to one file."),
+    "export": ("runs", "Export", "Write vectors and ids to one file or in parts."),
     "verify": ("verify", "Verify", "Tell whether a run's files are as they were written."),
     "plan": ("plan", "Plan", "Say what training would take of an accelerator."),
     "ablation": ("ablation", "Ablation", "Run the paper's table 1 on your own machine."),

@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from lightgcn_jax.cli.console import WholeTable, results, say, table
+from lightgcn_jax.cli.meter import ConsoleMeter
 from lightgcn_jax.cli.runs import Ids, RunPath, Switch, plain
 from lightgcn_jax.cli.settings import File, flag
 from lightgcn_jax.data.titles import Titles
@@ -21,6 +22,7 @@ from lightgcn_jax.serving import Ranked
 from lightgcn_jax.serving.export import check_target, write_tables
 from pinsage_jax.runs.directory import PinSageRun
 from pinsage_jax.runs.evaluate import evaluate_run
+from pinsage_jax.runs.export import export_parts
 from pinsage_jax.runs.finished import features_of, open_items
 from pinsage_jax.runs.negative_distances import negative_distances, plot_distances
 from pinsage_jax.runs.stored_task import read_table
@@ -218,17 +220,24 @@ def _say_drawn(path: Path | None) -> None:
 
 @dataclass(frozen=True)
 class Export:
-    """Write the vectors and ids of all items, added ones included, to one file.
+    """Write the vectors and ids of all items, added ones included, to one file or in parts.
 
     Attributes:
         run_path: the run directory.
-        to: the file; it ends in .npz, .safetensors or .parquet.
+        to: the file, which ends in .npz, .safetensors or .parquet, or the folder of the parts.
+        partitioned: write the vectors to a folder, a Parquet file for each 65,536 of them, of which
+            memory holds one at a time; the command goes on after a kill.
     """
 
     run_path: RunPath
     to: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    partitioned: Switch = False
 
     def run(self) -> int:
+        if self.partitioned:
+            rows = export_parts(self.run_path, self.to, ConsoleMeter())
+            say(f"wrote {self.to}: {rows:,} vectors")
+            return 0
         check_target(self.to)
         live = open_items(self.run_path)
         say(f"wrote {write_tables(self.to, {'item': (live.items, live.vectors)})}")

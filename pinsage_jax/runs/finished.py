@@ -219,32 +219,53 @@ def read_vectors(run: PinSageRun, config: PinSageConfig) -> ItemVectors:
     Raises:
         InputError: a file is missing or damaged.
     """
-    steps, rows = max(1, config.layers) + 1, len(run.read_ids("items"))
+    rows = len(run.read_ids("items"))
     arrays = []
-    for step in range(steps):
-        name = f"{run.vectors.name}/layer-{step}.npy"
-        path = run.sums.checked(name, mapped=True)
-        try:
-            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        except Exception as error:  # the header is parsed as Python, which can fail in any way
-            found = "nothing" if isinstance(error, FileNotFoundError) else "a damaged file"
-            raise InputError(
-                f"{path}: expected the vectors of a finished run, got {found}"
-            ) from error
-        shape = rows, config.dim + (config.structure if step == steps - 1 else 0)
-        if arrays[-1].shape != shape or arrays[-1].dtype != np.float32:
-            raise InputError(
-                f"{path}: expected float32{list(shape)}, "
-                f"got {arrays[-1].dtype}{list(arrays[-1].shape)}"
-            )
-        _check_finite(path, arrays[-1])
+    for step in range(max(1, config.layers) + 1):
+        arrays.append(map_layer(run, config, step, rows))
+        for start in range(0, rows, _BLOCK):
+            check_finite(arrays[-1], slice(start, start + _BLOCK))
     return ItemVectors(tuple(arrays[:-1]), arrays[-1])
 
 
-def _check_finite(path: Path, vectors: np.ndarray) -> None:
-    """Refuse vectors that nothing can be ranked by; block by block, for they lie on disk."""
-    for start in range(0, len(vectors), _BLOCK):
-        fine = np.isfinite(vectors[start : start + _BLOCK]).all(axis=1)
-        if not fine.all():
-            row = start + int((~fine).argmax())
-            raise InputError(f"{path}: expected finite numbers, got others in row {row}")
+def map_layer(run: PinSageRun, config: PinSageConfig, step: int, num_items: int) -> np.memmap:
+    """Map a layer of all items that a finished run wrote; numbers are not looked at.
+
+    Args:
+        run: the run.
+        config: its settings.
+        step: 0 for h⁰, and so on; the last one holds the vectors.
+        num_items: R, the items of the run's data.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another shape.
+    """
+    path = run.sums.checked(f"{run.vectors.name}/layer-{step}.npy", mapped=True)
+    try:
+        layer = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # the header is parsed as Python, which can fail in any way
+        found = "nothing" if isinstance(error, FileNotFoundError) else "a damaged file"
+        raise InputError(f"{path}: expected the vectors of a finished run, got {found}") from error
+    is_last = step == max(1, config.layers)
+    shape = num_items, config.dim + (config.structure if is_last else 0)
+    if layer.shape != shape or layer.dtype != np.float32:
+        raise InputError(
+            f"{path}: expected float32{list(shape)}, got {layer.dtype}{list(layer.shape)}"
+        )
+    return layer
+
+
+def check_finite(layer: np.memmap, rows: slice) -> None:
+    """Refuse vectors that nothing can be ranked by; some rows at a time, for they lie on disk.
+
+    Args:
+        layer: what :func:`map_layer` mapped.
+        rows: which of its rows.
+
+    Raises:
+        InputError: there is a number that is not finite.
+    """
+    fine = np.isfinite(layer[rows]).all(axis=1)
+    if not fine.all():
+        row = rows.start + int((~fine).argmax())
+        raise InputError(f"{layer.filename}: expected finite numbers, got others in row {row}")

@@ -1,5 +1,6 @@
 """The command line, in this process: output, streams and exit statuses of every command."""
 
+import importlib
 import io
 import json
 import shutil
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from lightgcn_jax.cli.program import _parsed
 from lightgcn_jax.data import Interactions
+from lightgcn_jax.sums import NAME, verified
 from pinsage_jax import PinWorld, cooccurrence_task, generate_pins, open_items
 from pinsage_jax.cli import main
 from pinsage_jax.cli.program import PINSAGE
@@ -26,7 +28,10 @@ from pinsage_jax.runs.evaluate import evaluate_run
 from pinsage_jax.runs.negative_distances import negative_distances
 from pinsage_jax.runs.stored_task import load_task
 from tests.lightgcn.drawn import drawing
+from tests.stopped import contents
+from tests.unlisted import without_sums
 
+exporting = importlib.import_module("lightgcn_jax.serving.export")
 WORLD = ("--items", "300")
 SMALL = (
     *("--dim", "16", "--neighbors", "5", "--walks", "10", "--walk-length", "5"),
@@ -481,6 +486,50 @@ def test_export(suffix, call, run, tmp_path):
         frame = pl.read_parquet(target)
         assert frame["kind"].unique().to_list() == ["item"]
         np.testing.assert_array_equal(np.stack(frame["embedding"].to_list()), vectors)
+
+
+def test_an_export_in_parts_is_the_whole_one(call, error_of, copy, tmp_path, monkeypatch):
+    """Items that were added have parts of their own; a kill and a damaged part change no byte."""
+    monkeypatch.setattr(exporting, "ROWS_OF_A_PART", 128)
+    new = tmp_path / "new.parquet"
+    table = pl.read_parquet(copy / "columns.parquet").drop(" row").head(2)
+    table.insert_column(0, pl.Series("item", ["new-0", "new-1"])).write_parquet(new)
+    assert call("embed", copy, "--items", new, "--quiet")[0] == 0
+    assert call("export", copy, "--to", tmp_path / "all.parquet")[0] == 0
+    out = tmp_path / "parts"
+    flags = ("export", copy, "--partitioned", "--to", out)
+    status, _, err = call(*flags)
+    assert status == 0
+    assert err.startswith("writing parts: 302 rows in ")
+    assert err.endswith(f"wrote {out}: 302 vectors\n")
+    assert pl.read_parquet(out / "part-*.parquet").equals(pl.read_parquet(tmp_path / "all.parquet"))
+    assert set(verified(out).values()) == {"ok"}
+    manifest = json.loads((out / "parts.json").read_text())
+    assert (manifest["rows"], manifest["items"]) == ([128, 128, 44, 2], 302)
+    assert "already holds something; choose another name" in error_of(*flags)
+    # As a kill in the middle leaves it, and a disk that damages a part.
+    whole = contents(out)
+    state = {name: one for name, one in manifest.items() if name != "rows"}
+    (out / ".state.json").write_text(json.dumps(state))
+    for name in ("parts.json", NAME, "part-00002.parquet"):
+        (out / name).unlink()
+    (out / "part-00001.parquet").write_bytes(b"PAR1 no more PAR1")
+    assert call(*flags)[0] == 0
+    assert contents(out) == whole
+    (out / ".state.json").write_text(json.dumps(state))
+    assert call("embed", copy, "--remove", "new-1")[0] == 0
+    assert "a table of other run was broken off here" in error_of(*flags)
+
+
+def test_vectors_that_cannot_be_ranked_by_are_not_exported(error_of, run, tmp_path):
+    copy = without_sums(run, tmp_path / "copy")
+    vectors = np.load(copy / "vectors" / "layer-1.npy")
+    vectors[7, 0] = np.nan
+    np.save(copy / "vectors" / "layer-1.npy", vectors)
+    out = tmp_path / "parts"
+    said = error_of("export", copy, "--partitioned", "--to", out)
+    assert "layer-1.npy: expected finite numbers, got others in row 7" in said
+    assert [one.name for one in out.iterdir()] == [".lock"]
 
 
 @pytest.mark.slow
