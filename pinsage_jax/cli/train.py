@@ -73,6 +73,7 @@ class Train:
         out: the new run directory.
         overwrite: put the new run in the place of the one that lies in --out.
         resume: go on with a run that was broken off, with its own stored settings.
+        finish: with --resume, train no further: embed all items by the best epoch so far.
         from_run: go on from this run's best epoch with new data, which join its own, in a new run.
             What the run held out stays held out; statistics and vocabularies of features stay the
             run's. Settings that are not given are the run's.
@@ -90,6 +91,7 @@ class Train:
     out: Annotated[Path | None, flag("RUN", "(default: runs/<data>-<time>)")] = None
     overwrite: Switch = False
     resume: Annotated[Path | None, flag("RUN")] = None
+    finish: Switch = False
     from_run: Annotated[Path | None, flag("RUN", name="from")] = None
     mesh: Annotated[
         str | None, flag("data=2,model=4|auto", "(default: one device; of several processes auto)")
@@ -98,6 +100,8 @@ class Train:
 
     def run(self) -> int:
         mesh_of(self.mesh)  # One that does not fit is refused before data are read.
+        if self.finish and self.resume is None:
+            raise InputError("--finish: expected --resume RUN beside it")
         if self.model != PINSAGE:
             return self._rank()
         if self.resume is not None:
@@ -127,7 +131,7 @@ class Train:
             messages(quiet=self.quiet).print("This run had already finished; nothing was trained.")
             return run
         with self._reporter(run.config) as reporter:
-            return resume(path, reporter=reporter, mesh=self.mesh)
+            return resume(path, reporter=reporter, mesh=self.mesh, train=not self.finish)
 
     def _go_on(self, path: Path) -> Fit:
         """Go on from a run with new data."""

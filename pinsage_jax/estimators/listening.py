@@ -38,6 +38,9 @@ class Listening(SilentReporter):
         for function in self._functions:
             function(figures_of(record))
 
+    def embedded(self, *, share: float, items: int) -> None:
+        self._reporter.embedded(share=share, items=items)
+
 
 def task_of(data: ItemData, name: TaskName | None) -> Task:
     """What is held out: by the data's own split or pairs where they have any.

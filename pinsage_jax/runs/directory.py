@@ -164,7 +164,7 @@ class PinSageRun:
         if not self.is_finished:
             raise InputError(
                 f"{self.path}: the run is not finished, it holds no summary.json; go on with "
-                "pinsage-jax train --resume"
+                "pinsage-jax train --resume, or end it where it is with --finish beside that"
             )
         path = self.sums.checked("summary.json")
         return document(path, read_json(path), SUMMARY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -146,6 +147,7 @@ def resume(
     reporter: Reporter | None = None,
     text_encoders: TextEncoders | None = None,
     mesh: Mesh | str | None = None,
+    train: bool = True,
 ) -> Fit:
     """Go on with a run that was broken off; it ends like one that was not.
 
@@ -154,9 +156,11 @@ def resume(
         reporter: receives progress; silent by default.
         text_encoders: by text column, the functions that the run was started with.
         mesh: as :func:`fit` takes it; it need not be that of the run's start.
+        train: False ends the run where it is: all items are embedded by the best epoch so far.
 
     Raises:
-        InputError: the directory holds no run, a damaged one, or a finished one.
+        InputError: the directory holds no run, a damaged one, or a finished one; or one that is to
+            end before anything of it was evaluated.
     """
     run = PinSageRun.open(path)
     if run.is_finished:
@@ -194,6 +198,11 @@ def resume(
         # Only a run that goes on from another one keeps its start.
         goes_on = checkpoint is not None and not progress.has_begun
         records = records if progress.has_begun else []
+        if not train:
+            return _end_here(trainer, progress, run, records)
+        if not trainer.finished(progress) and is_first():
+            # Vectors of an end at an earlier epoch, which a kill broke off.
+            shutil.rmtree(run.vectors, ignore_errors=True)
         return _finish(trainer, _train(trainer, progress, run, records, goes_on), run)
 
 
@@ -278,16 +287,35 @@ def _progress(arrays: dict[str, Any], kept: dict[str, Any]) -> Progress:
     )
 
 
+def _end_here(
+    trainer: Trainer, progress: Progress, run: PinSageRun, records: list[dict[str, Any]]
+) -> Fit:
+    with telling():
+        if not np.isfinite(progress.best_value):
+            raise InputError(
+                f"{run.path}: expected an epoch that was evaluated, the run was broken off before; "
+                "go on with pinsage-jax train --resume"
+            )
+        if is_first():
+            run.append_metrics(records)
+    return _finish(trainer, progress, run)
+
+
 def _finish(trainer: Trainer, progress: Progress, run: PinSageRun | None) -> Fit:
     """Embed all items, evaluate them, and write what serving needs."""
     task, config, prepared = trainer.task, trainer.config, trainer.prepared
     started = time.perf_counter()
+
+    def advanced(share: float) -> None:
+        trainer.reporter.embedded(share=share, items=task.train.num_items)
+
     items = embed_all(
         prepared.model,
         progress.best,
         prepared.features,
         prepared.table,
         out=None if run is None else run.vectors,
+        advanced=advanced,
         mesh=trainer.division.mesh,
     )
     embedding = time.perf_counter() - started

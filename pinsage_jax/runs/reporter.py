@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +30,7 @@ class ConsoleReporter(SilentReporter):
             disable=console.quiet or not console.is_terminal,
         )
         self._task = None
+        self._embedding: tuple[float, float] | None = None
 
     def __enter__(self) -> Reporter:
         self._progress.start()
@@ -52,3 +54,14 @@ class ConsoleReporter(SilentReporter):
         if record["epoch"]:
             figures = f"  loss {record['loss']:.4f}{figures}  {record['seconds']:.1f} s"
         self._console.print(f"epoch {record['epoch']}{figures}", soft_wrap=True)
+
+    def embedded(self, *, share: float, items: int) -> None:
+        assert self._task is not None
+        now = time.monotonic()
+        if self._embedding is None:  # what another process did, or compiling took, tells no rate
+            self._embedding = share, now
+            self._progress.reset(self._task, total=1, detail="embedding all items")
+        before, since = self._embedding
+        rate = items * (share - before) / max(now - since, 1e-9)
+        detail = f"embedding all items  {rate:,.0f} items/s"
+        self._progress.update(self._task, completed=share, detail=detail)

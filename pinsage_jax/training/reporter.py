@@ -32,6 +32,14 @@ class Reporter(Protocol):
             record: the line of metrics.jsonl.
         """
 
+    def embedded(self, *, share: float, items: int) -> None:
+        """Some more rows of the layers of all items are computed, after training.
+
+        Args:
+            share: how much is done, from 0 to 1; from more than 0 on where a killed run goes on.
+            items: how many items there are.
+        """
+
 
 class SilentReporter(Reporter):
     """Says nothing."""
@@ -41,3 +49,5 @@ class SilentReporter(Reporter):
     def advanced(self, *, epoch: int, share: float, loss: float, seconds_a_step: float) -> None: ...
 
     def evaluated(self, record: dict[str, Any]) -> None: ...
+
+    def embedded(self, *, share: float, items: int) -> None: ...

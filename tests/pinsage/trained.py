@@ -57,11 +57,12 @@ class Killed(BaseException):
 
 
 class Breaking:
-    """A reporter that ends the run when an epoch is evaluated, or has begun."""
+    """A reporter that ends the run when an epoch is evaluated, or has begun, or as many chunks of
+    items are embedded."""
 
     def __init__(self, event=None, epoch=0):
         self.event, self.epoch = event, epoch
-        self.notes, self.records = [], []
+        self.notes, self.records, self.shares = [], [], []
 
     def noted(self, message):
         self.notes.append(message)
@@ -72,6 +73,10 @@ class Breaking:
     def evaluated(self, record):
         self.records.append(record)
         self._maybe("evaluated", record["epoch"])
+
+    def embedded(self, *, share, **_):
+        self.shares.append(share)
+        self._maybe("embedded", len(self.shares))
 
     def _maybe(self, event, epoch):
         if (event, epoch) == (self.event, self.epoch):

@@ -583,6 +583,7 @@ def test_without_features_the_graph_alone_is_read(call, files):
         (("--valid", "0.6", "--test", "0.6"), "expected a sum below 1"),
         (("--fresh", "1.5"), "held_out_items: expected a share in"),
         (("--resume", "nowhere"), "nowhere: expected a run directory"),
+        (("--finish",), "--finish: expected --resume RUN beside it"),
         (("--from", "run"), "--from: expected the new data as well, by --data or --dataset"),
         (
             ("--from", "run", "--dataset", "pins", "--valid", "0.2"),

@@ -118,6 +118,29 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, tmp_path, monke
     assert [figures] == without_seconds([whole.summary])
 
 
+def test_a_run_ends_where_it_was_broken_off(tmp_path):
+    """Killed while it is embedded too, it goes on at the chunk, or trains on after all."""
+    path, config = tmp_path / "broken", tiny(layers=1)
+    with pytest.raises(Killed):
+        fit(pins_task(), config, out=path, reporter=Breaking("advanced", 1))
+    with pytest.raises(InputError, match="expected an epoch that was evaluated, the run"):
+        resume(path, train=False)
+    with pytest.raises(Killed):
+        resume(path, reporter=Breaking("evaluated", 2))
+    whole = resume(shutil.copytree(path, tmp_path / "whole"), train=False)
+    with pytest.raises(Killed):
+        resume(path, train=False, reporter=Breaking("embedded", 1))
+    trained = shutil.copytree(path, tmp_path / "trained")
+    again = Breaking()
+    ended = resume(path, train=False, reporter=again)
+    assert len(again.shares) == 1  # the first of two layers was there
+    assert_same_vectors(ended.items, whole.items)
+    assert ended.summary["epochs"] == 1
+    assert len(PinSageRun(path).read_metrics()) == 2  # the start and the epoch that was saved
+    assert len(open_items(path).items) == len(pins_task().train.items)
+    assert resume(trained).summary["epochs"] == config.epochs
+
+
 class Calls:
     """A reporter that counts the calls of the steps."""
 
@@ -129,6 +152,8 @@ class Calls:
         self.made += 1
 
     def evaluated(self, record): ...
+
+    def embedded(self, **_): ...
 
 
 class Ending:
