@@ -228,10 +228,10 @@ class Partners(NamedTuple):
     so does the last one of the pairs whose positive it is.
 
     Attributes:
-        queries: ``int32[B + 1, n]``, −1 pads; the last row, the pair of no item, is −1.
-        positives: ``int32[B + 1]``; the last one is −1.
-        as_query: ``int32[R]``, the last pair whose query holds the item; −1 for none.
-        as_positive: ``int32[R]``, the last pair whose positive it is; −1 for none.
+        queries: ``int32[B + 1, n]``, −1 pads; the first row, the pair of no item, is −1.
+        positives: ``int32[B + 1]``; the first one is −1.
+        as_query: ``int32[R]``, the last pair whose query holds the item, from 1; 0 for none.
+        as_positive: ``int32[R]``, the last pair whose positive it is, from 1; 0 for none.
     """
 
     queries: Array | np.ndarray
@@ -247,13 +247,13 @@ class Partners(NamedTuple):
             targets: of the batch.
             num_items: R.
         """
-        pairs = jnp.arange(len(targets.positives), dtype=jnp.int32)
-        nowhere = jnp.full(num_items, -1, jnp.int32)
+        pairs = jnp.arange(1, len(targets.positives) + 1, dtype=jnp.int32)
+        nowhere = jnp.zeros(num_items, jnp.int32)
         rows = jnp.where(targets.queries >= 0, targets.queries, num_items)
         owners = jnp.broadcast_to(pairs[:, None], rows.shape)
         return cls(
-            jnp.pad(targets.queries, ((0, 1), (0, 0)), constant_values=-1),
-            jnp.pad(targets.positives, (0, 1), constant_values=-1),
+            jnp.pad(targets.queries, ((1, 0), (0, 0)), constant_values=-1),
+            jnp.pad(targets.positives, (1, 0), constant_values=-1),
             nowhere.at[rows].max(owners, mode="drop"),
             nowhere.at[targets.positives].max(pairs),
         )
@@ -267,14 +267,15 @@ class Partners(NamedTuple):
             num_items: R.
         """
         queries, positives = np.asarray(targets.queries), np.asarray(targets.positives)
-        as_query, as_positive = np.full((2, num_items), -1, np.int32)
+        # Of zeros the system makes pages when they are touched, which few are in a large catalogue.
+        as_query, as_positive = np.zeros((2, num_items), np.int32)
         pairs, columns = np.nonzero(queries >= 0)
         # NumPy writes in order: of repeated items the last pair stays.
-        as_query[queries[pairs, columns]] = pairs
-        as_positive[positives] = np.arange(len(positives))
+        as_query[queries[pairs, columns]] = pairs + 1
+        as_positive[positives] = np.arange(1, len(positives) + 1)
         return cls(
-            np.pad(queries, ((0, 1), (0, 0)), constant_values=-1),
-            np.pad(positives, (0, 1), constant_values=-1),
+            np.pad(queries, ((1, 0), (0, 0)), constant_values=-1),
+            np.pad(positives, (1, 0), constant_values=-1),
             as_query,
             as_positive,
         )

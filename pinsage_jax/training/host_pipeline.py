@@ -17,6 +17,7 @@ import numpy as np
 
 from pinsage_jax.config import PinSageConfig
 from pinsage_jax.encoder.blocks import Capacities, LayerBlock
+from pinsage_jax.graph.hashing import hashed
 from pinsage_jax.tasks.pairs import PairSource
 from pinsage_jax.training.batch import (
     HostItemArrays,
@@ -140,41 +141,54 @@ def gather(
     """
     view = _View(targets, items, config, rng)
     wanted = np.concatenate([part.reshape(-1) for part in targets])
-    layers = [np.unique(wanted[wanted >= 0])]
+    num_items = len(items.ids)
+    layers = [_distinct(wanted, num_items)]
     near: list[tuple[np.ndarray, np.ndarray]] = []
     for _ in range(config.layers):
         ids, weights = view.neighbors(layers[-1])
         near.append((ids, weights))
-        layers.append(np.unique(np.concatenate([layers[-1], ids[ids >= 0]])))
+        layers.append(_distinct(np.concatenate([layers[-1], ids.reshape(-1)]), num_items))
     layers, near = layers[::-1], near[::-1]
     counts = np.array([len(rows) for rows in layers])
     tier = next(
         (at for at, sizes in enumerate(capacities) if (counts <= sizes).all()), len(capacities) - 1
     )
     blocks = tuple(
-        _block(below, rows, *of_rows, capacity)
+        _block(_places(below, num_items), rows, *of_rows, capacity)
         for below, rows, of_rows, capacity in zip(
             layers[:-1], layers[1:], near, capacities[tier][1:], strict=True
         )
     )
     nodes = np.pad(layers[0], (0, capacities[tier][0] - len(layers[0])))
-    top = layers[-1]
-    placed = Targets._make(
-        np.where(ids >= 0, np.searchsorted(top, ids), -1).astype(np.int32) for ids in targets
-    )
+    places = _places(layers[-1], num_items)
+    placed = Targets._make(np.where(ids >= 0, places[ids], -1) for ids in targets)
     log_expected = log_expected_draws(targets, items.log_draws, config)
     return Gathered(view.features(nodes), blocks, placed, counts, tier, log_expected)
 
 
+def _distinct(ids: np.ndarray, num_items: int) -> np.ndarray:
+    """The items among some ids, ascending; −1 is nobody. A byte an item is marked and read through
+    sooner than the ids of a batch are sorted, of which there are millions."""
+    marks = np.zeros(num_items, bool)
+    marks[ids[ids >= 0]] = True
+    return np.flatnonzero(marks)
+
+
+def _places(rows: np.ndarray, num_items: int) -> np.ndarray:
+    """The place of each of some distinct items, by item; any number for other items."""
+    places = np.zeros(num_items, np.int32)
+    places[rows] = np.arange(len(rows), dtype=np.int32)
+    return places
+
+
 def _block(
-    below: np.ndarray, rows: np.ndarray, ids: np.ndarray, weights: np.ndarray, capacity: int
+    places: np.ndarray, rows: np.ndarray, ids: np.ndarray, weights: np.ndarray, capacity: int
 ) -> LayerBlock:
     empty = capacity - len(rows)
-    places = np.where(ids >= 0, np.searchsorted(below, np.maximum(ids, 0)), 0)
     return LayerBlock._make(
         (
-            np.pad(np.searchsorted(below, rows), (0, empty)).astype(np.int32),
-            np.pad(places, ((0, empty), (0, 0))).astype(np.int32),
+            np.pad(places[rows], (0, empty)),
+            np.pad(np.where(ids >= 0, places[ids], 0), ((0, empty), (0, 0))),
             np.pad(weights, ((0, empty), (0, 0))),
         )
     )
@@ -191,9 +205,9 @@ class _View:
         rng: np.random.Generator,
     ):
         self._items = items
-        self._lost = None
-        if config.drop_contexts:
-            self._lost = rng.random(len(items.ids)) < config.drop_contexts
+        self._share_lost = config.drop_contexts
+        # Which items are lost is hashed, so that no number is drawn for one that no layer has.
+        self._word = rng.integers(0, 2**32, dtype=np.uint32)
         self._partners = None
         if config.hides_targets:
             self._partners = Partners.on_host(targets, len(items.ids))
@@ -204,8 +218,8 @@ class _View:
         hidden = np.zeros(ids.shape, bool)
         if self._partners is not None:
             hidden |= self._partners.hide(rows, ids)
-        if self._lost is not None:
-            hidden |= self._lost[rows][:, None]
+        if self._share_lost:
+            hidden |= self._lost(rows)[:, None]
         weights = np.where(hidden, 0, weights)
         total = weights.sum(axis=1, keepdims=True)
         weights = (weights / np.where(total > 0, total, 1)).astype(np.float32)
@@ -214,9 +228,13 @@ class _View:
     def features(self, nodes: np.ndarray) -> dict[str, np.ndarray]:
         """Features of the nodes; one without contexts has no degree and no structure."""
         taken = {name: values[nodes] for name, values in self._items.features.items()}
-        if self._lost is None:
+        if not self._share_lost:
             return taken
-        lost = self._lost[nodes][:, None]
+        lost = self._lost(nodes)[:, None]
         for name, value in of_none(self._items).items():
             taken[name] = np.where(lost, np.float32(value), taken[name])
         return taken
+
+    def _lost(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows are without contexts in this step, ``bool[rows]``."""
+        return hashed(rows.astype(np.uint32) ^ self._word) < self._share_lost * 2**32
