@@ -74,7 +74,11 @@ def cooccurrence_task(
         raise InputError(f"held_out_items: expected a share in [0, 1), got {held_out_items}")
     rng = _generator(seed)
     keys, copies = np.unique(data.interactions.pair_keys, return_inverse=True)
-    contexts, items = np.divmod(keys, data.interactions.num_items)
+    # Rows are int32, and as many edges as memory holds are counted by it too.
+    copies = copies.astype(np.int32)
+    contexts, items = (
+        rows.astype(np.int32) for rows in np.divmod(keys, data.interactions.num_items)
+    )
     if len(keys) and not shared_edges(contexts).any():
         raise InputError(
             f"contexts: expected one that holds two different items, got "

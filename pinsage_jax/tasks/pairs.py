@@ -136,23 +136,26 @@ class CooccurrencePairs:
     def __init__(self, item_rows: np.ndarray, context_rows: np.ndarray, num_contexts: int):
         """Sort the edges by context, then item: ``int[E]`` each."""
         self._edges = np.asarray(item_rows, np.int32), np.asarray(context_rows, np.int32)
-        order = np.lexsort((item_rows, context_rows))
-        self._contexts = np.asarray(context_rows, np.int32)[order]
-        self._items = np.asarray(item_rows, np.int32)[order]
+        items, contexts = self._edges
+        width = int(items.max(initial=0)) + 1
+        # One sort of a combined key is several times faster than a two-key lexsort.
+        keys = np.sort(contexts.astype(np.int64) * width + items)
+        self._contexts, self._items = (one.astype(np.int32) for one in np.divmod(keys, width))
+        del keys
         # Entries of one item in one context stand together: a run.
-        begins = np.ones(len(order), bool)
+        begins = np.ones(len(items), bool)
         begins[1:] = np.diff(self._contexts).astype(bool) | np.diff(self._items).astype(bool)
-        self._runs = (np.cumsum(begins) - 1).astype(np.int32)
-        self._run_starts = np.append(np.flatnonzero(begins), len(order))
+        self._runs = np.cumsum(begins, dtype=np.int32) - 1
+        self._run_starts = np.append(np.flatnonzero(begins), len(items)).astype(np.int32)
         lengths = np.bincount(self._contexts, minlength=num_contexts)
         self._starts = np.append(0, np.cumsum(lengths))
         distinct = np.bincount(self._contexts[begins], minlength=num_contexts)
-        self._usable = np.flatnonzero(distinct[self._contexts] > 1)
+        self._usable = np.flatnonzero((distinct > 1)[self._contexts]).astype(np.int32)
         self.skipped_contexts = int((distinct == 1).sum())
         if not len(self._usable):
             raise InputError(
                 f"contexts: expected one that holds two different items, got {num_contexts:,} "
-                f"contexts with {len(order):,} entries and no such one"
+                f"contexts with {len(items):,} entries and no such one"
             )
 
     @property
