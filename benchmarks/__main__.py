@@ -88,6 +88,10 @@ BENCHMARKS = {
         "benchmarks.speed.pinsage",
         "PinSAGE: walks, neighbours, a training step and all items, against peers",
     ),
+    "pinsage_scale": Benchmark(
+        "benchmarks.speed.pinsage_scale",
+        "PinSAGE on 10 million items: graph, walks, minutes of training, all items, resumed",
+    ),
     "accelerator": Benchmark(
         "benchmarks.speed.accelerator",
         "all that a GPU or TPU is measured by, in some minutes, unattended",
