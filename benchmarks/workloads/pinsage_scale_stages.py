@@ -21,9 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
+from benchmarks.workloads.plain_scores import plain_scores
 from benchmarks.workloads.topic_world import WIDTH, write_world
 from lightgcn_jax.data import Interactions
 from lightgcn_jax.data.ids import IdMap
+from lightgcn_jax.errors import InputError
+from lightgcn_jax.evaluation import InnerProduct
 from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.json_files import read_json, write_json
 from lightgcn_jax.models.trivial import PopularScorer
@@ -171,6 +174,8 @@ def train(folder: Path, minutes: float, pairs: int) -> dict[str, Any]:
     end = start + 60 * minutes
     progress, _ = trainer.train_epoch(progress, lambda: time.perf_counter() >= end)
     losses = progress.losses
+    if not len(losses):
+        raise InputError(f"minutes: expected less than an epoch takes, got {minutes:g}")
     save_checkpoint(folder / "checkpoints", len(losses), progress.state.params, {})
     told = _rated("pairs", len(losses) * pairs, start)
     ends = max(1, len(losses) // 10)
@@ -212,8 +217,8 @@ def check(folder: Path, layer: int, row: int) -> dict[str, Any]:
     """
     start, chunk = time.perf_counter(), _CHUNK
     below, made = (np.load(_layer(folder, k), mmap_mode="r") for k in (layer - 1, layer))
-    table, by_chunks = _table(folder), OneDevice(_model(folder), _params(folder))
-    messages = by_chunks.messages(below, layer - 1)
+    table, by_chunks = _table(folder), OneDevice(_model(folder), _params(folder), chunk)
+    messages = by_chunks.messages(below.__getitem__, layer - 1, len(below))
     places = [slice(at, at + chunk) for at in (row - chunk, row) if 0 <= at <= len(made) - chunk]
     same = [
         np.array_equal(
@@ -240,6 +245,7 @@ def rank(folder: Path) -> dict[str, Any]:
     degrees = _kept(folder, "contexts_of_item lengths")
     sample = np.random.default_rng(0).integers(0, len(degrees), _CANDIDATES)
     pool = np.unique(np.concatenate([queries, positives, sample]))
+    plain = plain_scores(_graph(folder), _table(folder), queries, pool)
     queries, positives = (
         np.searchsorted(pool, rows).astype(np.int32) for rows in (queries, positives)
     )
@@ -254,6 +260,9 @@ def rank(folder: Path) -> dict[str, Any]:
         "features": feature_cosine([signs], arrays, held_out.queries),
         "popularity": PopularScorer(jnp.asarray(degrees[pool], jnp.float32), len(queries)),
     }
+    # A query's own vector picks its column of scores that are known.
+    own = jnp.eye(len(queries))
+    scorers |= {name: InnerProduct(own, jnp.asarray(scores)) for name, scores in plain.items()}
     metrics = {name: ranked_metrics(one, held_out, ks=_KS) for name, one in scorers.items()}
     told = {"candidates": len(pool), "metrics": metrics}
     return _rated("pairs", len(queries), start) | told

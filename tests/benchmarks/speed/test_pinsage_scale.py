@@ -12,8 +12,11 @@ import pytest
 from benchmarks.speed import pinsage_scale
 from benchmarks.speed.three_billion import ITEMS, PAIRS, days_on_two_cores, on_accelerators
 from benchmarks.workloads import pinsage_scale_stages as stages
+from benchmarks.workloads.plain_scores import plain_scores
 from benchmarks.workloads.topic_world import WIDTH, write_world
 from pinsage_jax.encoder.all_items import embed_all
+from pinsage_jax.graph.item_graph import ItemGraph
+from pinsage_jax.graph.neighborhoods import NeighborTable
 
 
 class Killed(Exception):
@@ -84,6 +87,22 @@ def test_all_stages_run_and_the_embedding_is_resumed(tmp_path):
     assert report.details["three_billion"]["days_on_two_cores"]["embed"] > 0
 
 
+def test_plain_scores_of_a_small_graph():
+    # Contexts {0, 1, 2} and {0, 1}; of item 0 the walks found item 1 three times in four.
+    graph = ItemGraph.from_pairs([0, 1, 2, 0, 1], [0, 0, 0, 1, 1], num_items=4, num_contexts=2)
+    ids = np.array([[1, 2], [0, -1], [0, 1], [-1, -1]], np.int32)
+    weights = np.array([[0.75, 0.25], [1, 0], [0.5, 0.5], [0, 0]], np.float32)
+    found = plain_scores(graph, NeighborTable(ids, weights), np.array([0, 2]), np.array([1, 2, 3]))
+    expected = {
+        "shared contexts": [[2, 1], [1, 1], [0, 0]],
+        "one traversal": [[1 / 3 + 1 / 2, 1 / 3], [1 / 3, 1 / 3], [0, 0]],
+        "its neighbours": [[0.75, 0.5], [0.25, 0], [0, 0]],
+    }
+    assert found.keys() == expected.keys()
+    for name, scores in expected.items():
+        np.testing.assert_allclose(found[name], scores, rtol=1e-6)
+
+
 def test_days_are_in_proportion_to_what_is_counted():
     one = {"stage": "embed", "unit": "items", "count": ITEMS // 1_000, "seconds_of_work": 86.4}
     assert days_on_two_cores([one]) == {"embed": pytest.approx(1)}
@@ -93,5 +112,5 @@ def test_accelerators_hold_the_catalogue():
     found = on_accelerators(33, 20, 1_024, ["h200"])[0]
     # Neighbours alone take 160 bytes an item, features 132.
     assert found["devices"] * 141e9 > ITEMS * 292
-    assert 0 < found["training_hours"] < PAIRS
-    assert found["all_items_hours"] > 0
+    assert 0 < found["training_seconds"] < PAIRS
+    assert found["all_items_seconds"] > 0
