@@ -27,7 +27,7 @@ from lightgcn_jax.files import scratch_folder
 
 _MOST_GB, _MOST_MINUTES, _HALF = 16.0, 90.0, 0.5
 _STAGES = "benchmarks.workloads.pinsage_scale_stages"
-_ACCELERATORS = "h200", "v5p", "v6e"
+_ACCELERATORS = "k80", "h200", "v5p", "v6e"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -167,11 +167,11 @@ def _ranking_table(ranking: dict[str, Any]) -> Table:
 def _table_of_billions(days: dict[str, float], accelerators: list[dict[str, Any]]) -> Table:
     table = Table("on", "training", "all items", title="three billion items, not run")
     table.add_row("the paper's", PAPER["training"], PAPER["all items"])
-    table.add_row("two cores", f"{days['train']:,.0f} days", f"{days['embed']:,.0f} days")
+    table.add_row("two cores", f"{days['train']:.2g} days", f"{days['embed']:.2g} days")
     for one in accelerators:
         least = (one[name] / 60 for name in ("training_seconds", "all_items_seconds"))
         devices = f"{one['devices']} × {one['accelerator']}"
         table.add_row(devices, *(f"at least {minutes:.2g} min" for minutes in least))
-    others = f"{days['graph']:,.1f} days for the graph, {days['neighbors']:,.0f} for walks"
+    others = f"{days['graph']:.2g} days for the graph, {days['neighbors']:.2g} for walks"
     table.caption = f"on two cores also {others}"
     return table

@@ -35,8 +35,8 @@ class Plan:
         batch_size: rows of a mini-batch.
         negatives: items that a batch shares as negatives.
         sampling: how training draws positives.
-        accelerator: `h200`, `v5e`, `v5p` or `v6e`; with the shape of a slice, `v6e:16x16`, or a
-            number, `h200:8`; `here` for the devices that JAX sees.
+        accelerator: `h200`, `v5e`, `v5p`, `v6e`, or `k80`, half a board of 2014; with the shape of
+            a slice, `v6e:16x16`, or a number, `h200:8`; `here` for the devices that JAX sees.
         devices: how many, where the accelerator's name does not say.
         mesh: as `train` takes it; all devices.
         no_compile: do not compile the step.

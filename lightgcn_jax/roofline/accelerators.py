@@ -59,13 +59,18 @@ _GB = 1e9
 # TPUs: "bidirectional" bandwidth a chip counts both directions, half of it is sent. Beyond a pod
 # the network of the data centre counts: 6.4 and 25.6 Tbit/s a pod of 256, 50 Gbit/s a v5p chip.
 # H200: NVLink's 900 GB/s count both directions. Between hosts, 400 Gbit/s of a network adapter for
-# each GPU, as the DGX H200 has it.
+# each GPU, as the DGX H200 has it. K80: one of a board's two GPUs, in float32, which share 16 lanes
+# of PCI Express 3.0; 16 of them share a host's 20 Gbit/s.
 ACCELERATORS = {
     one.name: one
     for one in (
         Accelerator(
             "h200", 141 * _GB, 4800 * _GB, 989e12, 450 * _GB, 8, 50 * _GB, 0,
             "nvidia.com/en-us/data-center/h200 and the data sheet of the DGX H200",
+        ),
+        Accelerator(
+            "k80", 12 * _GB, 240 * _GB, 4.37e12, 7.9 * _GB, 16, 0.156 * _GB, 0,
+            "data sheet of the Tesla K80, aws.amazon.com/ec2/instance-types/p2",
         ),
         Accelerator(
             "v5e", 16 * _GB, 819 * _GB, 197e12, 200 * _GB, 256, 3.1 * _GB, 2, f"{_TPU_DOCS}/v5e"

@@ -81,7 +81,7 @@ def test_32_bit_ids_bound_the_edges():
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
-        ("a100", None, "expected here or one of h200, v5e, v5p, v6e"),
+        ("a100", None, "expected here or one of h200, k80, v5e, v5p, v6e"),
         ("v6e:4by4", None, "expected a shape such as 4x4 behind v6e:, got '4by4'"),
         ("v6e:2x2x2", None, "expected 2 sides of a slice of v6e"),
         ("v6e:4x4", 8, "expected 8 devices, got 'v6e:4x4', which are 16"),
