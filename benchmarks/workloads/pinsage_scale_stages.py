@@ -220,17 +220,12 @@ def check(folder: Path, layer: int, row: int) -> dict[str, Any]:
     table, by_chunks = _table(folder), OneDevice(_model(folder), _params(folder), chunk)
     messages = by_chunks.messages(below.__getitem__, layer - 1, len(below))
     places = [slice(at, at + chunk) for at in (row - chunk, row) if 0 <= at <= len(made) - chunk]
-    same = [
-        np.array_equal(
-            by_chunks.taken(
-                by_chunks.convolve(
-                    (below[part], table.ids[part], table.weights[part]), messages, layer - 1
-                )
-            ),
-            made[part],
-        )
-        for part in places
-    ]
+
+    def again(part: slice) -> np.ndarray:
+        rows = below[part], np.asarray(table.ids[part]), np.asarray(table.weights[part])
+        return by_chunks.taken(by_chunks.convolve(rows, messages, layer - 1))
+
+    same = [np.array_equal(again(part), made[part]) for part in places]
     return _rated("items", chunk * len(places), start) | {"same_bytes": all(same)}
 
 
@@ -253,7 +248,7 @@ def rank(folder: Path) -> dict[str, Any]:
     relevant, seen = (csr_rows(rows, one, len(rows)) for one in (positives, queries))
     held_out = HeldOut(queries[:, None], relevant, seen)
     signs = Input.dense(_COLUMN, WIDTH)
-    arrays = {_COLUMN: _inputs(folder)[_COLUMN][pool]}
+    arrays: dict[str, Any] = {_COLUMN: _inputs(folder)[_COLUMN][pool]}
     vectors = np.load(_layer(folder, CONFIG.layers), mmap_mode="r")[pool]
     scorers = {
         "PinSAGE": held_out_scorer(vectors, held_out),
@@ -281,6 +276,11 @@ def _kept(folder: Path, name: str) -> np.ndarray:
     return np.load(folder / f"{name}.npy", mmap_mode="r")
 
 
+def _mapped(folder: Path, name: str) -> Any:
+    """A mapped array in the place of one of JAX's."""
+    return _kept(folder, name)
+
+
 def _features(values: np.ndarray) -> FeatureTable:
     return FeatureTable({_COLUMN: Column("vector", values)}, len(values))
 
@@ -288,17 +288,16 @@ def _features(values: np.ndarray) -> FeatureTable:
 def _data(
     features: np.ndarray, items: np.ndarray, contexts: np.ndarray, num_contexts: int
 ) -> ItemData:
-    maps = (IdMap(pl.Series(np.arange(count))) for count in (num_contexts, len(features)))
-    return ItemData("topics", Interactions(*maps, contexts, items), _features(features), {})
+    users, own = (IdMap(pl.Series(np.arange(count))) for count in (num_contexts, len(features)))
+    return ItemData("topics", Interactions(users, own, contexts, items), _features(features), {})
 
 
 def _graph(folder: Path) -> ItemGraph:
-    both = [
-        Adjacency(**{name: _kept(folder, f"{direction} {name}") for name in _ADJACENCY})
+    of_item, of_context = (
+        Adjacency(*(_mapped(folder, f"{direction} {name}") for name in _ADJACENCY))
         for direction in _DIRECTIONS
-    ]
-    sizes = [len(one.starts) for one in both]
-    return ItemGraph(*both, *sizes)
+    )
+    return ItemGraph(of_item, of_context, len(of_item.starts), len(of_context.starts))
 
 
 def _task(folder: Path) -> Task:
@@ -307,8 +306,8 @@ def _task(folder: Path) -> Task:
     data = _data(features, *rows, walked.num_contexts)
 
     pairs = CooccurrencePairs(*rows, walked.num_contexts)
-    parts = (_held_out(*_kept(folder, part)) for part in ("valid", "test"))
-    return Task(data, data.interactions, pairs, *parts, np.ones(len(features), bool))
+    valid, test = (_held_out(*_kept(folder, part)) for part in ("valid", "test"))
+    return Task(data, data.interactions, pairs, valid, test, np.ones(len(features), bool))
 
 
 def _held_out(queries: np.ndarray, positives: np.ndarray) -> HeldOut:
@@ -335,11 +334,11 @@ def _prepared(folder: Path) -> Prepared:
     )
 
 
-def _table(folder: Path) -> Any:
-    return NeighborTable(_kept(folder, "neighbors ids"), _kept(folder, "neighbors weights"))
+def _table(folder: Path) -> NeighborTable:
+    return NeighborTable(_mapped(folder, "neighbors ids"), _mapped(folder, "neighbors weights"))
 
 
-def _inputs(folder: Path) -> dict[str, np.ndarray]:
+def _inputs(folder: Path) -> dict[str, Any]:
     schema = FeatureSchema.from_json(read_json(folder / "schema.json"))
     return {one.name: _kept(folder, f"input {one.name}") for one in schema.inputs()}
 
