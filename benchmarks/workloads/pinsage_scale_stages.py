@@ -272,13 +272,9 @@ def _keep(folder: Path, name: str, values: Any) -> None:
     np.save(folder / f"{name}.npy", np.asarray(values))
 
 
-def _kept(folder: Path, name: str) -> np.ndarray:
+def _kept(folder: Path, name: str) -> Any:
+    """An array that is mapped, which may stand in the place of one of JAX's."""
     return np.load(folder / f"{name}.npy", mmap_mode="r")
-
-
-def _mapped(folder: Path, name: str) -> Any:
-    """A mapped array in the place of one of JAX's."""
-    return _kept(folder, name)
 
 
 def _features(values: np.ndarray) -> FeatureTable:
@@ -294,7 +290,7 @@ def _data(
 
 def _graph(folder: Path) -> ItemGraph:
     of_item, of_context = (
-        Adjacency(*(_mapped(folder, f"{direction} {name}") for name in _ADJACENCY))
+        Adjacency(*(_kept(folder, f"{direction} {name}") for name in _ADJACENCY))
         for direction in _DIRECTIONS
     )
     return ItemGraph(of_item, of_context, len(of_item.starts), len(of_context.starts))
@@ -335,7 +331,7 @@ def _prepared(folder: Path) -> Prepared:
 
 
 def _table(folder: Path) -> NeighborTable:
-    return NeighborTable(_mapped(folder, "neighbors ids"), _mapped(folder, "neighbors weights"))
+    return NeighborTable(_kept(folder, "neighbors ids"), _kept(folder, "neighbors weights"))
 
 
 def _inputs(folder: Path) -> dict[str, Any]:
