@@ -60,6 +60,7 @@ def embed_all(
     out: Path | None = None,
     advanced: Callable[[float], None] | None = None,
     mesh: Mesh | None = None,
+    vectors_alone: bool = False,
 ) -> ItemVectors:
     """Embed all R items.
 
@@ -75,6 +76,8 @@ def embed_all(
         mesh: devices among which the rows of a chunk are divided, with the axes data and model; the
             messages of all items lie in shares on them where ``model`` is longer than 1, else whole
             on each. None for one device.
+        vectors_alone: whether to let a layer in memory go when the next one is there; what is
+            returned then has no layers.
 
     Raises:
         InputError: the folder holds the layers of something else.
@@ -125,7 +128,10 @@ def embed_all(
                 if advanced is not None:
                     advanced((step + part.stop / rows) / steps)
             del compute  # and with it the messages, before those of the next layer are made
-    *layers, vectors = (store.read(step, slice(rows)) for step in range(steps))
+        if vectors_alone and step:
+            store.let_go(step - 1)
+    kept = range(steps - 1, steps) if vectors_alone else range(steps)
+    *layers, vectors = (store.read(step, slice(rows)) for step in kept)
     return ItemVectors(tuple(layers), vectors)
 
 
@@ -215,6 +221,11 @@ class _Store:
         layer[part] = rows
         layer.flush()
         self._write_progress()
+
+    def let_go(self, step: int) -> None:
+        """Free the memory of a layer; its file stays."""
+        if self._folder is None:
+            self._layers[step] = self._layers[step][:0].copy()
 
     def _path(self, step: int) -> Path:
         assert self._folder is not None

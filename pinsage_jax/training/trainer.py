@@ -222,7 +222,7 @@ class Trainer:
         if self.division.mesh is not None:
             params = self.division.copied(params)
         given = prepared.model, params, prepared.features, prepared.table
-        vectors = embed_all(*given, mesh=self.division.mesh).vectors
+        vectors = embed_all(*given, mesh=self.division.mesh, vectors_alone=True).vectors
         scorer = query_scorer(prepared.model, params, vectors, valid.queries)
         return ranked_items(scorer, valid, self.pool, self.config.ks)
 

@@ -37,6 +37,13 @@ def test_chunks_change_nothing():
         np.testing.assert_allclose(one, two, atol=1e-6)
 
 
+def test_vectors_alone_are_those_of_all_layers(tmp_path):
+    for out in (None, tmp_path / "vectors"):
+        found = embed_all(MODEL, PARAMS, FEATURES, TABLE, chunk=16, out=out, vectors_alone=True)
+        assert found.layers == ()
+        np.testing.assert_array_equal(found.vectors, embed(out).vectors)
+
+
 def test_vectors_end_with_the_structure():
     own = PARAMS["structure_gain"] * FEATURES[STRUCTURE]
     np.testing.assert_allclose(embed().vectors[:, 6:], own, rtol=1e-6)
