@@ -14,11 +14,11 @@ from lightgcn_jax.roofline.accelerators import Devices, accelerator_of
 from pinsage_jax.planning import Plan, Workload, plan
 
 ITEMS, EDGES, PAIRS = 3_000_000_000, 18_000_000_000, 1_200_000_000
-"""Section 4: nodes and edges of the graph, and pairs that are trained on."""
+"""Nodes and edges of the paper's graph, and pairs that are trained on."""
 
 PAPER = {
-    "training": "some three days, 16 Tesla K80 (section 4.6)",
-    "all items": "less than a day, 378 machines d2.8xlarge (section 4.6)",
+    "training": "two days, 16 GPUs",
+    "all items": "under a day, 378 machines",
 }
 """What the paper reports."""
 
