@@ -1,9 +1,10 @@
 """PinSAGE on ten million generated items in a hundred million places of contexts: held-out pairs,
 graph, inputs, neighbours, some minutes of training, vectors of all items.
 
-Each stage has a process of its own and reads what the one before it wrote. The process that embeds
-all items kills itself halfway; the next one goes on where it ended, and rows around that place are
-computed once more, to compare their bytes. Held-out positives are ranked among a sample of the
+Each stage has a process of its own and reads what the one before it wrote. Training is broken off
+halfway, and another process goes on from its checkpoint. The process that embeds all items kills
+itself halfway; the next one goes on where it ended, and rows around that place are computed once
+more, to compare their bytes. Held-out positives are ranked among a sample of the
 items. Peaks are those of the whole process, the mapped pages that it read included.
 """
 
@@ -105,18 +106,18 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def _run_stages(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """All stages in their order; the two halves of the embedding are one."""
+    """All stages in their order; the two halves of the training are one, and of the embedding."""
     stages = [_measured("world", folder, args.items, args.memberships)]
     contexts = stages[0]["contexts"]
     stages += [_measured(name, folder, contexts) for name in ("hold_out", "graph")]
     stages.append(_measured("inputs", folder))
     stages.append(_measured("neighbors", folder, args.neighbors))
-    stages.append(_measured("train", folder, args.minutes, args.pairs))
+    halves = [_measured("train", folder, args.minutes / 2, args.pairs) for _ in range(2)]
+    stages.append(_as_one(*halves))
+    stages[-1]["count"] += halves[0]["count"]
+    stages[-1]["seconds_of_work"] += halves[0]["seconds_of_work"]
     killed = _measured("embed", folder, _HALF, status=-signal.SIGKILL)
-    resumed = _measured("embed", folder)
-    for name in ("seconds", "cpu_seconds"):
-        resumed[name] += killed[name]
-    resumed["peak_gb"] = max(killed["peak_gb"], resumed["peak_gb"])
+    resumed = _as_one(killed, _measured("embed", folder))
     # What the killed process did could not tell how long it took: its whole life counts.
     resumed["seconds_of_work"] += killed["seconds"]
     stages.append(resumed)
@@ -126,6 +127,12 @@ def _run_stages(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     stages.append(_measured("check", folder, layer, row))
     stages.append(_measured("rank", folder))
     return stages
+
+
+def _as_one(begun: dict[str, Any], resumed: dict[str, Any]) -> dict[str, Any]:
+    """What two processes took that did a stage between them; told is what the second one tells."""
+    took = {name: begun[name] + resumed[name] for name in ("seconds", "cpu_seconds")}
+    return resumed | took | {"peak_gb": max(begun["peak_gb"], resumed["peak_gb"])}
 
 
 def _measured(stage: str, folder: Path, *arguments: Any, status: int = 0) -> dict[str, Any]:

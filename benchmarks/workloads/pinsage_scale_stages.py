@@ -50,7 +50,8 @@ from pinsage_jax.tasks.pairs import CooccurrencePairs
 from pinsage_jax.tasks.task import HeldOut, Task
 from pinsage_jax.training.folds import Fold, neighbors_of
 from pinsage_jax.training.preparation import Prepared
-from pinsage_jax.training.trainer import Trainer
+from pinsage_jax.training.step import TrainState
+from pinsage_jax.training.trainer import Trainer, make_optimizer
 
 CONFIG = PinSageConfig(walks=50, fan=1, structure=0, folds=0, tables="host")
 """The defaults, with the paper's walks: of these, folds of the graph and structural inputs the
@@ -58,6 +59,7 @@ memory and the time hold no more."""
 
 _COLUMN, _HELD_OUT, _QUERIES, _CANDIDATES, _KS = "signs", 0.01, 2_000, 10_000, (10, 100)
 _WARM_UP_STEPS, _CHUNK = 50, 65_536
+_CHECKPOINTS = "checkpoints"
 _DIRECTIONS = "contexts_of_item", "items_of_context"
 _ADJACENCY = "starts", "lengths", "columns"
 
@@ -153,7 +155,7 @@ def neighbors(folder: Path, count: int) -> dict[str, Any]:
 
 
 def train(folder: Path, minutes: float, pairs: int) -> dict[str, Any]:
-    """Train an encoder for some minutes.
+    """Train an encoder for some minutes, or go on with it.
 
     Args:
         folder: of all stages.
@@ -170,17 +172,23 @@ def train(folder: Path, minutes: float, pairs: int) -> dict[str, Any]:
     folds = (Fold(task.pairs, prepared.table, prepared.features),)
     trainer = Trainer(task, config, prepared._replace(folds=folds))
     progress = trainer.start()
-    start = time.perf_counter()
+    checkpoint = load_checkpoint(folder / _CHECKPOINTS, progress.state)
+    if checkpoint is not None:
+        losses = np.array(checkpoint.progress["losses"], np.float32)
+        progress = progress._replace(state=checkpoint.arrays, losses=losses)
+    begun, start = len(progress.losses), time.perf_counter()
     end = start + 60 * minutes
     progress, _ = trainer.train_epoch(progress, lambda: time.perf_counter() >= end)
     losses = progress.losses
     if not len(losses):
         raise InputError(f"minutes: expected less than an epoch takes, got {minutes:g}")
-    save_checkpoint(folder / "checkpoints", len(losses), progress.state.params, {})
-    told = _rated("pairs", len(losses) * pairs, start)
+    kept = {"losses": losses.tolist()}
+    save_checkpoint(folder / _CHECKPOINTS, len(losses), progress.state, kept)
+    told = _rated("pairs", (len(losses) - begun) * pairs, start)
     ends = max(1, len(losses) // 10)
     return told | {
         "steps": len(losses),
+        "begun_with_steps": begun,
         "first_loss": float(losses[:ends].mean()),
         "last_loss": float(losses[-ends:].mean()),
         "nodes": trainer.tier_note(),
@@ -345,10 +353,12 @@ def _model(folder: Path) -> Any:
 
 
 def _params(folder: Path) -> Any:
-    template = init_params(jax.random.key(0), _model(folder))
-    checkpoint = load_checkpoint(folder / "checkpoints", template)
+    params = init_params(jax.random.key(0), _model(folder))
+    # What moments there are goes by no setting.
+    template = TrainState(params, make_optimizer(CONFIG, 1).init(params))
+    checkpoint = load_checkpoint(folder / _CHECKPOINTS, template)
     assert checkpoint is not None
-    return checkpoint.arrays
+    return checkpoint.arrays.params
 
 
 def _layer(folder: Path, k: int) -> Path:

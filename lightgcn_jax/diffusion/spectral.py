@@ -49,6 +49,7 @@ def truncated_svd(
     iterations: int = 4,
     accelerated: bool = False,
     dtype: DTypeLike = jnp.float32,
+    start: NodeTable | None = None,
 ) -> Svd:
     """The r largest singular values of M and their vectors, by randomised block iteration.
 
@@ -79,6 +80,8 @@ def truncated_svd(
         iterations: q, how often the block is multiplied by M Mᵀ, or by a polynomial of it.
         accelerated: whether by a polynomial.
         dtype: type of the block and of the result.
+        start: the block, for whoever lays tables out in a way of their own; by default
+            :func:`starting_block` of the key.
 
     Returns:
         The triplets, largest first.
@@ -94,23 +97,46 @@ def truncated_svd(
     for field, count in (("oversampling", oversampling), ("iterations", iterations)):
         if count < 0:
             raise InputError(f"{field}: expected 0 or more, got {count}")
-    width = min(rank + oversampling, most)
-    refine = _chebyshev_step if accelerated else _power_step
-    return _truncated_svd(operator, key, rank, width, iterations, refine, jnp.dtype(dtype))
+    if start is None:
+        start = starting_block(key, operator.shape, rank, oversampling, dtype)
+    return _truncated_svd(
+        operator, start, rank, iterations, _chebyshev_step if accelerated else _power_step
+    )
 
 
-@functools.partial(jax.jit, static_argnames=("rank", "width", "iterations", "refine", "dtype"))
+@functools.partial(jax.jit, static_argnames=("shape", "rank", "oversampling", "dtype"))
+def starting_block(
+    key: PRNGKey,
+    shape: tuple[int, int],
+    rank: int,
+    oversampling: int = 16,
+    dtype: DTypeLike = jnp.float32,
+) -> NodeTable:
+    """A normal block, with which :func:`truncated_svd` begins.
+
+    Args:
+        key: consumed.
+        shape: R and C, of the matrix.
+        rank: r.
+        oversampling: p.
+        dtype: its type.
+
+    Returns:
+        ``float[C, w]``, w = min(r + p, R, C).
+    """
+    return jax.random.normal(key, (shape[1], min(rank + oversampling, *shape)), dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("rank", "iterations", "refine"))
 def _truncated_svd(
     operator: Operator,
-    key: PRNGKey,
+    start: NodeTable,
     rank: int,
-    width: int,
     iterations: int,
     refine: Callable[[Operator, NodeTable], NodeTable],
-    dtype: jnp.dtype,
 ) -> Svd:
-    adjoint = operator.transpose()
-    block = diffuse(operator, jax.random.normal(key, (operator.shape[1], width), dtype))
+    adjoint, dtype = operator.transpose(), start.dtype
+    block = diffuse(operator, start)
     block = jax.lax.fori_loop(0, iterations, lambda _, block: refine(operator, block), block)
     basis = _orthonormal(block)
     # M ≈ Q Qᵀ M = Q (Mᵀ Q)ᵀ with Mᵀ Q = P T, and only the small T is left to decompose.

@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -52,6 +52,7 @@ from lightgcn_jax.settings.config import TrainConfig
 from lightgcn_jax.settings.protocols import SELECTION_PART
 from lightgcn_jax.settings.registry import own_objects
 from lightgcn_jax.sharding import Layout
+from lightgcn_jax.sharding.shards import shard_kernel
 from lightgcn_jax.training.epoch import plan_epoch
 from lightgcn_jax.training.step import Params, TrainState
 from lightgcn_jax.training.strategies import StepCost, StepInputs, TracedSettings
@@ -95,7 +96,8 @@ class Trainer:
         least = StepCost.of(graph, self.strategies).least_bytes * len(self.replicas)
         check_memory(least, "dim, batch_size, negatives or number of seeds")
         self.layout = None if mesh is None else Layout(graph.num_users, graph.num_items, mesh)
-        self.backend = choose_backend(config.backend, num_entries=2 * graph.num_edges).name
+        alone = partial(choose_backend, num_entries=2 * graph.num_edges)
+        self.backend = alone(config.backend).name if mesh is None else shard_kernel(config.backend)
         self.plan = plan_epoch(graph, self.strategies, len(self.replicas))
         strategies = tuple(replica.config.strategies for replica in self.replicas)
         self._traced = self._placed(TracedSettings.stacked(strategies))

@@ -18,15 +18,11 @@ from lightgcn_jax.graph.csr import CsrMatrix
 from lightgcn_jax.graph.normalization import NormalizedAdjacency
 from lightgcn_jax.processes.agreement import gathered
 from lightgcn_jax.processes.placing import own_shards
+from lightgcn_jax.sharding.graph_matrix import Sharded
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.mesh import MODEL
-from lightgcn_jax.sharding.storage import (
-    Parts,
-    Sharded,
-    ShardedStorage,
-    ShardSizes,
-    places_within,
-)
+from lightgcn_jax.sharding.shards import Parts, ShardSizes, places_within
+from lightgcn_jax.sharding.storage import ShardedStorage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +31,7 @@ class ShardedByRows(Sharded):
 
     Attributes:
         layout: where the graph's nodes lie.
-        kernel: what multiplies on a shard: ``native`` or ``segment``.
+        kernel: what multiplies on a shard: ``native``, ``segment``, or ``auto`` for the faster one.
         exchange: which rows travel; None for whatever moves fewer bytes.
         wire: the type that rows travel in; None for that of the table.
     """

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lightgcn_jax.arrays import Array, Float, Ids, Scalar
-from lightgcn_jax.diffusion.choice import choose_backend
 from lightgcn_jax.diffusion.operator import Operator
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import BipartiteGraph
@@ -19,6 +18,7 @@ from lightgcn_jax.models.heads import Inner, Score
 from lightgcn_jax.models.model import Model, Nodes
 from lightgcn_jax.sharding.layout import Layout
 from lightgcn_jax.sharding.own_rows import ShardedByRows
+from lightgcn_jax.sharding.shards import shard_kernel
 from lightgcn_jax.training.losses import BPR, Loss
 from lightgcn_jax.training.optimizer import Optimization
 from lightgcn_jax.training.samplers import (
@@ -191,8 +191,7 @@ class StepInputs(NamedTuple):
             InputError: the model reads something of the graph that cannot be shared out.
         """
         if layout is not None and isinstance(backend, str):
-            kernel = choose_backend(backend, num_entries=2 * graph.num_edges).name
-            backend = ShardedByRows(layout, kernel)
+            backend = ShardedByRows(layout, shard_kernel(backend))
         operator = strategies.model.operator_of(graph, backend)
         if layout is not None:
             operator = _laid_out(operator, layout)

@@ -13,6 +13,7 @@ import scipy.sparse
 from lightgcn_jax.arrays import Array, Float, Ids
 from lightgcn_jax.diffusion.operator import Operator, diffuse, operator_of
 from lightgcn_jax.graph.csr import CsrMatrix
+from lightgcn_jax.sharding import Blocks
 from pinsage_jax.graph.item_graph import Adjacency, ItemGraph
 
 
@@ -51,13 +52,15 @@ class Chain(NamedTuple):
     to_items: Operator
 
     @classmethod
-    def of(cls, graph: ItemGraph) -> Chain:
+    def of(cls, graph: ItemGraph, blocks: Blocks | None = None) -> Chain:
         """Steps that take each edge of a row with the same probability.
 
         Args:
             graph: what is walked.
+            blocks: shares the rows of both steps out over a mesh, and those of scores with them,
+                filled up with rows of nobody; None for one device.
         """
-        return cls._made(graph, _step_shares)
+        return cls._made(graph, _step_shares, blocks)
 
     @classmethod
     def counting(cls, graph: ItemGraph) -> Chain:
@@ -69,10 +72,15 @@ class Chain(NamedTuple):
         return cls._made(graph, edge_counts)
 
     @classmethod
-    def _made(cls, graph: ItemGraph, matrix_of: Callable[..., scipy.sparse.csr_array]) -> Chain:
+    def _made(
+        cls,
+        graph: ItemGraph,
+        matrix_of: Callable[..., scipy.sparse.csr_array],
+        blocks: Blocks | None = None,
+    ) -> Chain:
         onward = matrix_of(graph.contexts_of_item, graph.num_contexts)
         back = matrix_of(graph.items_of_context, graph.num_items)
-        return cls(_transposed_operator(onward), _transposed_operator(back))
+        return cls(*(_transposed_operator(shares, blocks) for shares in (onward, back)))
 
 
 @jax.jit
@@ -88,7 +96,7 @@ def pagerank_columns(
         iterations: how often the steps are applied.
 
     Returns:
-        ``float32[n, R]``.
+        ``float32[n, R]``, with the chain's rows of nobody at the end.
     """
     place = queries, jnp.arange(len(queries))
     start = jnp.zeros((chain.to_items.shape[0], len(queries)), jnp.float32).at[place].set(1)
@@ -126,10 +134,11 @@ def edge_counts(adjacency: Adjacency, num_columns: int) -> scipy.sparse.csr_arra
     return matrix
 
 
-def _transposed_operator(shares: scipy.sparse.csr_array) -> Operator:
+def _transposed_operator(shares: scipy.sparse.csr_array, blocks: Blocks | None) -> Operator:
     matrix = csr_matrix(shares.T.tocsr())
     # Half the time of csr on two cores too: 200,000 edges in short rows, 128 columns.
-    return operator_of(matrix, backend="bucketed")
+    backend: Any = blocks or "bucketed"
+    return operator_of(matrix, backend=backend)
 
 
 def csr_matrix(matrix: scipy.sparse.csr_array) -> CsrMatrix:

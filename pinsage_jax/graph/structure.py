@@ -18,14 +18,17 @@ A new item has its structure from its contexts alone, by the same formula.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from jax.sharding import Mesh
 
 from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.diffusion.operator import operator_of
-from lightgcn_jax.diffusion.spectral import truncated_svd
+from lightgcn_jax.diffusion.spectral import starting_block, truncated_svd
+from lightgcn_jax.processes.placing import on_host
+from lightgcn_jax.sharding import Blocks
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.pagerank import csr_matrix, edge_counts
 
@@ -43,7 +46,7 @@ class Structure(NamedTuple):
     contexts: np.ndarray
 
     @classmethod
-    def of(cls, key: PRNGKey, graph: ItemGraph, rank: int) -> Structure:
+    def of(cls, key: PRNGKey, graph: ItemGraph, rank: int, mesh: Mesh | None = None) -> Structure:
         """Diffuse signatures over a graph.
 
         Args:
@@ -51,6 +54,9 @@ class Structure(NamedTuple):
             graph: the graph.
             rank: r. No more singular vectors are taken than a sixteenth of the contexts, or 16:
                 more would tell single contexts rather than groups of them.
+            mesh: devices to share Ã's rows out over; None for one. The signatures are the same, so
+                the structure is too but for the order of sums, by which vectors of close singular
+                values turn.
         """
         counts = edge_counts(graph.contexts_of_item, graph.num_contexts)
         of_items, of_contexts = (
@@ -61,8 +67,16 @@ class Structure(NamedTuple):
         found = min(rank, most, graph.num_items, graph.num_contexts)
         if not found:
             return cls(np.zeros((graph.num_contexts, rank), np.float32))
-        svd = truncated_svd(operator_of(csr_matrix(counts)), key, rank=found)
-        contexts = np.asarray(svd.right) * np.asarray(svd.values) * of_contexts[:, None]
+        matrix = csr_matrix(counts)
+        if mesh is None:
+            svd = truncated_svd(operator_of(matrix), key, rank=found)
+            right = np.asarray(svd.right)
+        else:
+            blocks: Any = Blocks(mesh)
+            start = blocks.put(np.asarray(starting_block(key, matrix.shape, found)))
+            svd = truncated_svd(operator_of(matrix, backend=blocks), key, rank=found, start=start)
+            right = blocks.take(svd.right, graph.num_contexts)
+        contexts = right * on_host(svd.values) * of_contexts[:, None]
         return cls(np.pad(contexts.astype(np.float32), ((0, 0), (0, rank - found))))
 
     def grown(self, before: ItemGraph, after: ItemGraph) -> Structure:

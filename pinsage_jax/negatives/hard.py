@@ -29,11 +29,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jax.sharding import Mesh
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, PRNGKey
 from lightgcn_jax.data.pairs import check_rows
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.graph.bipartite import CsrRows
+from lightgcn_jax.processes.placing import on_host
+from lightgcn_jax.sharding import Blocks
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.pagerank import Chain, edge_counts, pagerank_columns
 from pinsage_jax.graph.walks import WalkConfig, walk
@@ -89,6 +92,7 @@ def make_pool(
     length: int = 10,
     positives: CsrRows | None = None,
     memory_bytes: int = _MEMORY,
+    mesh: Mesh | None = None,
 ) -> HardPool:
     """Rank all items for each query, and keep some of a band of ranks.
 
@@ -115,6 +119,7 @@ def make_pool(
         positives: a row of items for each of the first items of the graph, which are never pooled
             for it.
         memory_bytes: what a chunk of queries may take, roughly; it changes no result.
+        mesh: devices to share the rows of PageRank's steps and scores out over; None for one.
 
     Raises:
         InputError: no ranking has that name, an item is out of range or named twice, or the band
@@ -124,10 +129,13 @@ def make_pool(
         raise InputError(f"ranking: expected one of {get_args(Ranking)}, got {ranking!r}")
     bytes_of_query = 24 * graph.num_items
     if ranking == "pagerank":
-        chain = Chain.of(graph)
+        chain = Chain.of(graph, None if mesh is None else Blocks(mesh))
 
         def scores_of(queries: Ids) -> Array:
-            return pagerank_columns(chain, queries, restart, iterations)
+            if mesh is None:
+                return pagerank_columns(chain, queries, restart, iterations)
+            scores = pagerank_columns(chain, on_host(queries), restart, iterations)
+            return jax.device_put(on_host(scores)[:, : graph.num_items])
     else:
         config = WalkConfig(math.ceil(visits / length), length, restart)
         bytes_of_query += 16 * config.visits

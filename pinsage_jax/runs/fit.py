@@ -38,7 +38,7 @@ from pinsage_jax.runs.metadata import PROGRESS
 from pinsage_jax.runs.processes import check_same_run
 from pinsage_jax.runs.stored_task import load_task, read_structure, save_task
 from pinsage_jax.tasks.task import Task
-from pinsage_jax.training.division import check_mesh
+from pinsage_jax.training.division import check_mesh, preparing_mesh
 from pinsage_jax.training.preparation import Meaning, Prepared, prepare
 from pinsage_jax.training.reporter import Reporter, SilentReporter
 from pinsage_jax.training.step import TrainState
@@ -112,11 +112,12 @@ def fit(
         check_mesh(mesh, config)
         if out is not None and is_first():
             refuse_taken(out)
+    check_same_run(task, config, mesh)
+    with telling():
         if prepared is None:
-            prepared = prepare(task, config, text_encoders)
+            prepared = prepare(task, config, text_encoders, mesh=preparing_mesh(mesh))
         for note in prepared.notes:
             reporter.noted(note)
-    check_same_run(task, config, mesh)
     trainer = Trainer(task, config, prepared, reporter, mesh)
     begun = trainer.start() if initial is None else trainer.go_on(initial)
     goes_on = initial is not None
@@ -173,8 +174,8 @@ def resume(
         gathered()  # the others read what the first one has put in order
         task, config, records = load_task(run), run.config, run.read_metrics()
         meaning = Meaning(run.read_schema(), read_structure(run, config))
-        prepared = prepare(task, config, text_encoders, meaning)
         check_same_run(task, config, mesh)
+        prepared = prepare(task, config, text_encoders, meaning, preparing_mesh(mesh))
         trainer = Trainer(task, config, prepared, reporter, mesh)
         progress = trainer.start()
         checkpoint = load_together(run.checkpoints, _arrays(progress), None)

@@ -210,6 +210,19 @@ def check_mesh(wanted: Mesh | str | None, config: PinSageConfig) -> None:
         )
 
 
+def preparing_mesh(wanted: Mesh | str | None) -> Mesh | None:
+    """All devices that batches will be divided among, in one row, to share a graph's rows out over.
+
+    Args:
+        wanted: as :func:`division_of` takes it.
+
+    Returns:
+        None for one device.
+    """
+    mesh = mesh_of(wanted)
+    return None if mesh is None else Mesh(mesh.devices.reshape(1, -1), (DATA, MODEL))
+
+
 def table_bytes(arrays: Any) -> int:
     """Bytes of tables, wherever they lie.
 

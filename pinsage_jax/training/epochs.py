@@ -33,7 +33,7 @@ from pinsage_jax.training.batch import (
 )
 from pinsage_jax.training.division import ALONE, Division
 from pinsage_jax.training.folds import Fold
-from pinsage_jax.training.host_pipeline import batches, draw, gather
+from pinsage_jax.training.host_pipeline import batches, draw, gather, word_of
 from pinsage_jax.training.preparation import Prepared, host_item_arrays, item_arrays
 from pinsage_jax.training.step import StepRecord, TrainState, batch_gradient, moved, train_step
 
@@ -218,12 +218,11 @@ class HostEpochs(_Epochs):
         key, rng = self._key(epoch), self._rng(epoch)
         for turn, places in self._turns(epoch, steps):
             fold = self.folds[turn]
-            numbers = {"steps": len(places), "active": active, "rng": rng}
+            skipped = min(max(0, done - places.start), len(places))
+            numbers = {"steps": len(places), "active": active, "rng": rng, "done": skipped}
             items = self._items_of(fold)
             ahead = batches(fold.pairs, items, self._config, self.capacities, **numbers)
-            for step, given in zip(places, ahead, strict=True):
-                if step < done:
-                    continue
+            for step, given in zip(places[skipped:], ahead, strict=True):
                 state, records = self._step(state, jax.random.fold_in(key, step), given)
                 yield state, records
 
@@ -233,7 +232,7 @@ class HostEpochs(_Epochs):
 
         def trial(active: int) -> np.ndarray:
             targets = draw(fold.pairs, items, config, active, rng)
-            return gather(targets, items, config, (self._most,), rng).counts
+            return gather(targets, items, config, (self._most,), word_of(rng)).counts
 
         counts = [[trial(active) for _ in range(_TRIALS)] for active in _actives(config)]
         return declared_capacities(counts, self._most)

@@ -60,6 +60,7 @@ def batches(
     steps: int,
     active: int,
     rng: np.random.Generator,
+    done: int = 0,
 ) -> Iterator[Gathered]:
     """Gather the steps of an epoch, a few of them ahead of their use.
 
@@ -71,16 +72,20 @@ def batches(
         steps: how many steps the epoch has.
         active: how many hard negatives of a query count in this epoch.
         rng: the generator of this epoch; nobody else may draw from it.
+        done: how many of the first steps are left out: drawn, and not gathered.
     """
 
     def gathered() -> Gathered:
         targets = draw(pairs, items, config, active, rng)
-        return gather(targets, items, config, capacities, rng)
+        return gather(targets, items, config, capacities, word_of(rng))
 
+    for _ in range(min(done, steps)):
+        draw(pairs, items, config, active, rng)
+        word_of(rng)
     # One thread: batches are drawn in their order, so the generator's numbers fall to the same one.
     with ThreadPoolExecutor(1) as gathering:
-        ahead = deque(gathering.submit(gathered) for _ in range(min(_AHEAD, steps)))
-        for step in range(steps):
+        ahead = deque(gathering.submit(gathered) for _ in range(min(_AHEAD, steps - done)))
+        for step in range(done, steps):
             ready = ahead.popleft().result()
             if step + _AHEAD < steps:
                 ahead.append(gathering.submit(gathered))
@@ -117,6 +122,15 @@ def draw(
     return Targets._make((queries, positives, negatives, hard))
 
 
+def word_of(rng: np.random.Generator) -> np.uint32:
+    """Draw what chooses the items without contexts of a step.
+
+    Args:
+        rng: the generator that is drawn from.
+    """
+    return rng.integers(0, 2**32, dtype=np.uint32)
+
+
 def _one_of(rng: np.random.Generator, queries: np.ndarray) -> np.ndarray:
     """A random item of each query, −1 where it has none."""
     luck = np.where(queries >= 0, rng.random(queries.shape), -1.0)
@@ -128,7 +142,7 @@ def gather(
     items: HostItemArrays,
     config: PinSageConfig,
     capacities: tuple[Capacities, ...],
-    rng: np.random.Generator,
+    word: np.uint32,
 ) -> Gathered:
     """Gather a batch's part of the graph, in the smallest declared capacities that hold it.
 
@@ -137,9 +151,9 @@ def gather(
         items: the arrays of the items.
         config: the settings.
         capacities: declared before the run, ascending; the last holds every batch.
-        rng: the generator that chooses the items without contexts.
+        word: chooses the items without contexts: a random number, another in each step.
     """
-    view = _View(targets, items, config, rng)
+    view = _View(targets, items, config, word)
     wanted = np.concatenate([part.reshape(-1) for part in targets])
     num_items = len(items.ids)
     layers = [_distinct(wanted, num_items)]
@@ -202,12 +216,12 @@ class _View:
         targets: Targets,
         items: HostItemArrays,
         config: PinSageConfig,
-        rng: np.random.Generator,
+        word: np.uint32,
     ):
         self._items = items
         self._share_lost = config.drop_contexts
         # Which items are lost is hashed, so that no number is drawn for one that no layer has.
-        self._word = rng.integers(0, 2**32, dtype=np.uint32)
+        self._word = word
         self._partners = None
         if config.hides_targets:
             self._partners = Partners.on_host(targets, len(items.ids))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from lightgcn_jax.arrays import PRNGKey
 from lightgcn_jax.graph import BipartiteGraph
@@ -76,6 +77,7 @@ def prepare(
     config: PinSageConfig,
     text_encoders: TextEncoders | None = None,
     meaning: Meaning | None = None,
+    mesh: Mesh | None = None,
 ) -> Prepared:
     """Encode the features, build the graph, walk, and rank hard negatives.
 
@@ -84,6 +86,7 @@ def prepare(
         config: the settings.
         text_encoders: by text column, what makes a sentence vector of its texts.
         meaning: what inputs mean; by default what this task's training items say.
+        mesh: devices to share the graph's rows out over, for structure and PageRank; None for one.
 
     Raises:
         InputError: a column that the settings name is not there, or features do not fit.
@@ -119,7 +122,8 @@ def prepare(
     if config.structure:
         structure = None if meaning is None else meaning.structure
         if structure is None:
-            structure = Structure.of(stream(config, "structure"), graph, config.structure)
+            key = stream(config, "structure")
+            structure = Structure.of(key, graph, config.structure, mesh)
         features[STRUCTURE] = structure.items(graph)
         clock.lap("structure")
     table = neighbors_of(graph, config, epoch=0)
@@ -134,7 +138,8 @@ def prepare(
         clock.lap("folds")
     hard = None
     if config.hard_negatives:
-        hard = hard_pool_of(jax.random.fold_in(stream(config, "hard"), 0), graph, task, config)
+        key = jax.random.fold_in(stream(config, "hard"), 0)
+        hard = hard_pool_of(key, graph, task, config, mesh=mesh)
         notes.append(hard.describe())
         clock.lap("hard negatives")
     isolated = int((degrees[train_rows] == 0).sum())
@@ -205,6 +210,7 @@ def hard_pool_of(
     task: Task,
     config: PinSageConfig,
     rows: np.ndarray | None = None,
+    mesh: Mesh | None = None,
 ) -> HardPool:
     """Rank hard negatives by the settings, without the positives that the task trains on.
 
@@ -215,6 +221,7 @@ def hard_pool_of(
             which keeps them out as well.
         config: the settings.
         rows: ``int[n]``, the items that get a pool; None for all that have contexts.
+        mesh: devices to share the graph's rows out over; None for one.
     """
     positives = None
     if isinstance(task.pairs, ExplicitPairs):
@@ -229,6 +236,7 @@ def hard_pool_of(
         visits=config.hard_visits,
         rows=rows,
         positives=positives,
+        mesh=mesh,
     )
 
 

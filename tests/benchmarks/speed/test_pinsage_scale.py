@@ -12,7 +12,7 @@ import pytest
 from benchmarks.speed import pinsage_scale
 from benchmarks.speed.three_billion import ITEMS, PAIRS, days_on_two_cores, on_accelerators
 from benchmarks.workloads import pinsage_scale_stages as stages
-from benchmarks.workloads.plain_scores import plain_scores
+from benchmarks.workloads.plain_scores import WALKS, plain_scores
 from benchmarks.workloads.topic_world import WIDTH, write_world
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.graph.item_graph import ItemGraph
@@ -68,7 +68,7 @@ def in_this_process(monkeypatch):
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_all_stages_run_and_the_embedding_is_resumed(tmp_path):
+def test_all_stages_run_and_training_and_embedding_are_resumed(tmp_path):
     parser = argparse.ArgumentParser()
     pinsage_scale.add_options(parser)
     sizes = ["--items", "1000", "--memberships", "8000", "--neighbors", "4", "--pairs", "64"]
@@ -77,11 +77,12 @@ def test_all_stages_run_and_the_embedding_is_resumed(tmp_path):
     )
     claims = {claim.name: claim for claim in report.claims}
     assert claims["peak_gb"].value == 2
-    assert claims["minutes_in_all"].value == len(report.details["stages"]) + 1  # one was killed
+    assert claims["minutes_in_all"].value == len(report.details["stages"]) + 2  # two were resumed
     assert claims["resumed_bytes_agree"].holds
     told = {one["stage"]: one for one in report.details["stages"]}
     assert list(told) == list(stages.STAGES)
-    assert told["train"]["steps"] > 0
+    assert 0 < told["train"]["begun_with_steps"] < told["train"]["steps"]
+    assert told["train"]["count"] == 64 * told["train"]["steps"]
     assert told["embed"]["begun_with_rows"] == [1000, 512, 0]
     assert 0 < told["rank"]["metrics"]["PinSAGE"]["mrr"] < 1
     assert report.details["three_billion"]["days_on_two_cores"]["embed"] > 0
@@ -98,7 +99,17 @@ def test_plain_scores_of_a_small_graph():
         "one traversal": [[1 / 3 + 1 / 2, 1 / 3], [1 / 3, 1 / 3], [0, 0]],
         "its neighbours": [[0.75, 0.5], [0.25, 0], [0, 0]],
     }
-    assert found.keys() == expected.keys()
+    assert found.keys() == {*expected, "walks with restart"}
+    visits = found["walks with restart"]
+    np.testing.assert_array_equal(visits[2], 0)  # no context has item 3
+    # At every traversal walks from 0 stand at 0, 1 or 2, and a traversal leads to 1 from each.
+    onward = np.array([[5, 5, 2], [5, 5, 2], [4, 4, 4]]) / 12
+    at, share = np.array([[1.0, 0, 0], [0, 0, 1]]), 0
+    for _ in range(WALKS.length):
+        at = at @ onward
+        share = share + at / WALKS.length
+        at = 0.85 * at + 0.15 * np.array([[1.0, 0, 0], [0, 0, 1]])
+    np.testing.assert_allclose(visits[:2] / WALKS.visits, share[:, 1:].T, atol=0.01)
     for name, scores in expected.items():
         np.testing.assert_allclose(found[name], scores, rtol=1e-6)
 

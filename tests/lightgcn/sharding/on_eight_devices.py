@@ -27,10 +27,13 @@ from lightgcn_jax import fit, resume
 from lightgcn_jax.cli.program import main
 from lightgcn_jax.data import generate_world, ratio_split
 from lightgcn_jax.diffusion import diffuse, diffusion_operator
+from lightgcn_jax.diffusion.native import NativeStorage
+from lightgcn_jax.diffusion.operator import operator_of
+from lightgcn_jax.diffusion.spectral import starting_block, truncated_svd
 from lightgcn_jax.errors import InputError
 from lightgcn_jax.evaluation import InnerProduct, block, rank
 from lightgcn_jax.evaluation.sharded import ShardedTables
-from lightgcn_jax.graph import training_graph
+from lightgcn_jax.graph import normalized_interactions, training_graph
 from lightgcn_jax.graph.bipartite import csr_rows
 from lightgcn_jax.interrupts import Interrupted
 from lightgcn_jax.models import MLP
@@ -45,7 +48,7 @@ from lightgcn_jax.runs.progress import Progress, TrainArrays
 from lightgcn_jax.runs.shard_files import SHARDS
 from lightgcn_jax.runs.trainer import Trainer
 from lightgcn_jax.settings import from_flat
-from lightgcn_jax.sharding import Layout, Sharded, ShardSizes, mesh_of
+from lightgcn_jax.sharding import Blocks, Layout, Sharded, ShardSizes, mesh_of
 from lightgcn_jax.sharding.rows import places_of, rows_on
 
 MESHES = ("model=8", "data=2,model=4", "data=8")
@@ -129,6 +132,46 @@ def applications():
     dense = np.asarray(diffusion_operator(graph).materialise())
     found["bfloat16 on the wire"] = float(np.abs(y - dense @ x).max())
     return found
+
+
+def blocks():
+    """Errors of a rectangular matrix, of its transpose and of its singular vectors, by kernel; and
+    arrays of a shard's program that are as long as a whole table."""
+    world = generate_world(users=1210, items=830, mean_degree=5, groups=16, seed=1)
+    graph = training_graph(ratio_split(world.interactions, seed=0).in_canonical_order())
+    matrix, key, rank = normalized_interactions(graph), jax.random.key(0), 8
+    dense, alone = matrix.as_scipy(), truncated_svd(operator_of(matrix), key, rank=rank)
+    rng, found = np.random.default_rng(0), {}
+    x, g = (rng.normal(size=(count, 5)).astype(np.float32) for count in matrix.shape[::-1])
+    for kernel in ("native", "segment"):
+        laid_out = Blocks(mesh_of("model=8"), kernel)
+        operator = operator_of(matrix, backend=laid_out)
+        y = jax.jit(diffuse)(operator, laid_out.put(x))
+        pulled = jax.jit(diffuse)(operator.transpose(), laid_out.put(g))
+        start = laid_out.put(np.asarray(starting_block(key, matrix.shape, rank)))
+        svd = truncated_svd(operator, key, rank=rank, start=start)
+        right = laid_out.take(svd.right, matrix.shape[1])
+        spans = (np.asarray(one) @ np.asarray(one).T for one in (alone.right, right))
+        pairs = {
+            "product": (laid_out.take(y, matrix.shape[0]), dense @ x),
+            "transpose": (laid_out.take(pulled, matrix.shape[1]), dense.T @ g),
+            "values": (np.asarray(svd.values), np.asarray(alone.values)),
+            "span": tuple(spans),
+        }
+        errors = {name: float(np.abs(a - b).max()) for name, (a, b) in pairs.items()}
+        text = jax.jit(diffuse).lower(operator, laid_out.put(x)).compile().as_text()
+        sizes = {tuple(map(int, one.split(","))) for one in re.findall(r"f32\[([\d,]+)\]", text)}
+        whole = [one for one in sizes if max(one) >= min(matrix.shape)]
+        found[kernel] = errors | {"exchange": operator.storage.exchange, "whole": whole}
+    return found
+
+
+def without_kernels():
+    """What ``auto`` takes where kernels of our own do not run, as on a GPU or a TPU."""
+    NativeStorage.obstacle = classmethod(lambda *_: "not on this platform")
+    config = from_flat(FEW | {"epochs": 1})
+    trainer = Trainer(SPLIT, config, None, None, SilentReporter(), mesh=mesh_of("model=8"))
+    return [trainer.backend, type(trainer.inputs.operator.storage.local).__name__]
 
 
 def tables_on(mesh, users, items, scorer):
@@ -354,6 +397,8 @@ if __name__ == "__main__":
         {
             "applications": applications,
             "rows": rows,
+            "blocks": blocks,
+            "without kernels": without_kernels,
             "rankings": rankings,
             "lightgcn": lambda: differences(("data=2,model=4",), layers=2),
             "program": program,

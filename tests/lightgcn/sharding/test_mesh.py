@@ -23,7 +23,9 @@ on_eight_devices = functools.partial(found_by, "tests.lightgcn.sharding.on_eight
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mesh")
-    return on_eight_devices(folder, "applications", "rows", "lightgcn", "program", "checkpoints")
+    names = "applications", "rows", "blocks", "lightgcn", "program", "checkpoints"
+    # The last one takes the kernels from what would come after it.
+    return on_eight_devices(folder, *names, "without kernels")
 
 
 def test_rows_in_shares_are_those_of_the_table(found):
@@ -36,6 +38,22 @@ def test_an_application_and_its_derivative_are_those_of_the_dense_matrix(found):
     assert 1e-4 < errors.pop("bfloat16 on the wire") < 3e-2
     assert len(errors) == 4
     assert all(error < 1e-5 for error in errors.values()), errors
+
+
+@pytest.mark.parametrize("kernel", ["native", "segment"])
+def test_a_rectangular_matrix_in_blocks_is_that_of_one_device(kernel, found):
+    """Neither side divides by eight; the leading singular vectors stand apart from the rest."""
+    got = dict(found["blocks"][kernel])
+    assert got.pop("exchange") == "needed"
+    assert got.pop("whole") == []
+    # By how far a span turns goes by how far the next singular value is.
+    assert got.pop("span") < 1e-4
+    assert got.keys() == {"product", "transpose", "values"}
+    assert all(error < CLOSE for error in got.values()), got
+
+
+def test_auto_takes_segment_sums_on_a_mesh_where_no_kernels_run(found):
+    assert found["without kernels"] == ["segment", "SegmentStorage"]
 
 
 def test_training_is_that_of_one_device(found):

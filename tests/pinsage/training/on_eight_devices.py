@@ -25,7 +25,7 @@ from pinsage_jax.cli.program import main
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.planning import Workload, plan
 from pinsage_jax.runs.fit import fit, resume
-from pinsage_jax.training.division import Division
+from pinsage_jax.training.division import Division, preparing_mesh
 from pinsage_jax.training.epochs import make_chunk
 from pinsage_jax.training.preparation import prepare
 from pinsage_jax.training.trainer import Trainer
@@ -80,6 +80,22 @@ def differences(meshes, **settings):
         shared, others, _ = trained(prepared, config, mesh)
         found[mesh] = [largest(alone, shared), float(np.abs(losses - others).max())]
     return found
+
+
+def preparation():
+    """Structure and pools of hard negatives with the graph on a mesh, beside those of one device:
+    the largest difference, how many pooled items are others, and how many there are."""
+    task, config = pins_task(), tiny(curriculum="all", hard_cap=4)
+    mesh = preparing_mesh("data=2,model=4")
+    alone, shared = (prepare(task, config, mesh=one) for one in (None, mesh))
+    contexts, others = (one.structure.contexts for one in (alone, shared))
+    pools, other_pools = (np.asarray(one.hard.ids) for one in (alone, shared))
+    return {
+        "structure": float(np.abs(contexts - others).max()),
+        "largest": float(np.abs(contexts).max()),
+        "other_pooled": int((pools != other_pools).sum()),
+        "pooled": int((pools >= 0).sum()),
+    }
 
 
 def all_items(meshes):
@@ -161,6 +177,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     answers = {
         "default": lambda: differences(("data=2,model=4",)),
+        "preparation": preparation,
         "all items": lambda: all_items(MESHES),
         "program": program,
         "gone on": lambda: gone_on(folder),

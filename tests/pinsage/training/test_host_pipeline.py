@@ -9,6 +9,7 @@ import pytest
 
 from pinsage_jax.encoder.blocks import bounds, make_blocks, mark_layers
 from pinsage_jax.tasks.pairs import ExplicitPairs
+from pinsage_jax.training import host_pipeline
 from pinsage_jax.training.batch import HostItemArrays, Targets, training_view
 from pinsage_jax.training.host_pipeline import batches, draw, gather
 from pinsage_jax.training.step import in_places
@@ -26,6 +27,7 @@ from tests.pinsage.worlds import (
 CONFIG = dataclasses.replace(PLAIN, dim=6, batch_size=4, negatives=6, hard_cap=2, drop_contexts=0.0)
 TABLE = random_table()
 MOST = bounds(4 * 4 + 6, NEIGHBORS, 2, ITEMS)
+WORD = np.uint32(7)
 PAIRS = ExplicitPairs(np.arange(20, dtype=np.int32), np.arange(20, 40, dtype=np.int32))
 
 
@@ -51,7 +53,7 @@ def test_the_blocks_are_those_of_the_device(mask_targets):
         np.array([8, 0, 9, 9, 30, 31], np.int32),
         np.array([[10, -1], [11, 12], [-1, -1], [13, 14]], np.int32),
     )
-    ours = gather(targets, host_items(), config, (MOST,), np.random.default_rng(0))
+    ours = gather(targets, host_items(), config, (MOST,), WORD)
     on_device = Targets(*map(jnp.asarray, targets))
     view = training_view(jax.random.key(0), on_device, item_arrays(), config)
     marks = mark_layers(view, on_device.ids, 2, MOST)
@@ -85,33 +87,46 @@ def test_expected_draws_go_with_the_negatives():
     config = dataclasses.replace(CONFIG, loss="softmax", negative_law="degree")
     items = host_items(law=LAW, log_draws=np.asarray(by_degree(config.negatives)["log_draws"]))
     targets = draw(PAIRS, items, config, 0, np.random.default_rng(0))
-    given = gather(targets, items, config, (MOST,), np.random.default_rng(0))
+    given = gather(targets, items, config, (MOST,), WORD)
     expected = np.log(config.negatives * LAW[targets.negatives - 10])
     np.testing.assert_allclose(given.log_expected, expected, rtol=1e-6)
-    uncorrected = gather(targets, items, CONFIG, (MOST,), np.random.default_rng(0))
+    uncorrected = gather(targets, items, CONFIG, (MOST,), WORD)
     assert uncorrected.log_expected is None
 
 
 def test_an_item_without_contexts_has_the_degree_of_none():
     config = dataclasses.replace(CONFIG, drop_contexts=0.5)
     targets = draw(PAIRS, host_items(), config, 0, np.random.default_rng(0))
-    given = gather(targets, host_items(), config, (MOST,), np.random.default_rng(1))
+    given = gather(targets, host_items(), config, (MOST,), WORD)
     lost = given.features["log_degree"][:, 0] == -3.0
     assert 0 < lost.sum() < len(lost)
 
 
-def test_batches_come_in_order_whatever_the_thread_does():
-    def taken():
-        made = batches(
-            PAIRS, host_items(), CONFIG, (MOST,), steps=5, active=0, rng=np.random.default_rng(3)
-        )
-        return list(made)
+def taken(**changes):
+    rng = np.random.default_rng(3)
+    settings = {"steps": 5, "active": 1, "rng": rng} | changes
+    return list(batches(PAIRS, host_items(), CONFIG, (MOST,), **settings))
 
-    first, second = taken(), taken()
-    assert len(first) == 5
+
+def assert_same(first, second):
     for one, two in zip(first, second, strict=True):
-        for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-            np.testing.assert_array_equal(left, right)
+        jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_batches_come_in_order_whatever_the_thread_does():
+    first = taken()
+    assert len(first) == 5
+    assert_same(first, taken())
+
+
+@pytest.mark.parametrize("done", [0, 1, 4, 5])
+def test_steps_that_were_taken_are_drawn_and_not_gathered(done, monkeypatch):
+    whole, gathered = taken(), []
+    monkeypatch.setattr(
+        host_pipeline, "gather", lambda *given: gathered.append(given) or gather(*given)
+    )
+    assert_same(taken(done=done), whole[done:])
+    assert len(gathered) == 5 - done
 
 
 def test_an_error_while_gathering_reaches_the_trainer():
@@ -124,6 +139,6 @@ def test_an_error_while_gathering_reaches_the_trainer():
 def test_the_next_capacities_are_taken_when_the_first_are_too_small():
     targets = draw(PAIRS, host_items(), CONFIG, 0, np.random.default_rng(0))
     small = tuple(2 for _ in MOST)
-    given = gather(targets, host_items(), CONFIG, (small, MOST), np.random.default_rng(0))
+    given = gather(targets, host_items(), CONFIG, (small, MOST), WORD)
     assert given.tier == 1
     assert len(given.features["looks"]) == MOST[0]

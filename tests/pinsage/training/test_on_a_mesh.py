@@ -21,11 +21,20 @@ on_eight_devices = functools.partial(found_by, "tests.pinsage.training.on_eight_
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mesh")
-    return on_eight_devices(folder, "default", "all items", "program")
+    return on_eight_devices(folder, "default", "preparation", "all items", "program")
 
 
 def test_twenty_steps_are_those_of_one_device(found):
     assert all(np.max(errors) < CLOSE for errors in found["default"].values())
+
+
+def test_structure_and_pools_of_a_shared_graph_are_those_of_one_device(found):
+    got = found["preparation"]
+    # Vectors of close singular values turn by the rounding of sums.
+    assert got["structure"] < 1e-3 * got["largest"]
+    assert got["pooled"] > 100
+    # PageRank's sums run in another order, and equals may part.
+    assert got["other_pooled"] < 0.02 * got["pooled"]
 
 
 def test_vectors_of_all_items_are_those_of_one_device(found):
