@@ -45,8 +45,9 @@ from pinsage_jax.negatives.rank_band import BAND, Band, chosen_band, pick_from_b
 Ranking = Literal["pagerank", "walks"]
 
 _MEMORY = 2**28
-# Measured on two cores, 20,000 items: wider tables are no faster to diffuse, for each query.
-_MOST_QUERIES = 128
+MOST_QUERIES = 128
+"""Queries whose scores stand side by side. Measured on two cores, 20,000 items: wider tables are no
+faster to diffuse, for each query."""
 
 
 class HardPool(NamedTuple):
@@ -150,7 +151,7 @@ def make_pool(
     chosen = chosen_band(band, excluded.num_listed)
     ids = np.full((graph.num_items, pool), -1, np.int32)
     tied = 0
-    size = max(1, min(_MOST_QUERIES, memory_bytes // bytes_of_query))
+    size = max(1, min(MOST_QUERIES, memory_bytes // bytes_of_query))
     for place, members in enumerate(_chunks(rows, size)):
         queries = jax.device_put(members)
         forbidden = jax.device_put(excluded.of(members))

@@ -38,7 +38,7 @@ from pinsage_jax.runs.metadata import PROGRESS
 from pinsage_jax.runs.processes import check_same_run
 from pinsage_jax.runs.stored_task import load_task, read_structure, save_task
 from pinsage_jax.tasks.task import Task
-from pinsage_jax.training.division import check_mesh, preparing_mesh
+from pinsage_jax.training.division import check_mesh
 from pinsage_jax.training.preparation import Meaning, Prepared, prepare
 from pinsage_jax.training.reporter import Reporter, SilentReporter
 from pinsage_jax.training.step import TrainState
@@ -115,7 +115,7 @@ def fit(
     check_same_run(task, config, mesh)
     with telling():
         if prepared is None:
-            prepared = prepare(task, config, text_encoders, mesh=preparing_mesh(mesh))
+            prepared = prepare(task, config, text_encoders, mesh=mesh)
         for note in prepared.notes:
             reporter.noted(note)
     trainer = Trainer(task, config, prepared, reporter, mesh)
@@ -175,7 +175,7 @@ def resume(
         task, config, records = load_task(run), run.config, run.read_metrics()
         meaning = Meaning(run.read_schema(), read_structure(run, config))
         check_same_run(task, config, mesh)
-        prepared = prepare(task, config, text_encoders, meaning, preparing_mesh(mesh))
+        prepared = prepare(task, config, text_encoders, meaning, mesh)
         trainer = Trainer(task, config, prepared, reporter, mesh)
         progress = trainer.start()
         checkpoint = load_together(run.checkpoints, _arrays(progress), None)

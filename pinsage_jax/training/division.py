@@ -210,17 +210,21 @@ def check_mesh(wanted: Mesh | str | None, config: PinSageConfig) -> None:
         )
 
 
-def preparing_mesh(wanted: Mesh | str | None) -> Mesh | None:
-    """All devices that batches will be divided among, in one row, to share a graph's rows out over.
+def preparing_mesh(wanted: Mesh | str | None, needed: int) -> Mesh | None:
+    """The devices to share a graph's rows out over before training: all that batches will be
+    divided among, in one row, where the graph and its tables fill more than half of one's memory.
 
     Args:
         wanted: as :func:`division_of` takes it.
+        needed: bytes of the graph and of the tables that are multiplied by it.
 
     Returns:
-        None for one device.
+        None for one device, on which sums run in the same order as without a mesh.
     """
     mesh = mesh_of(wanted)
-    return None if mesh is None else Mesh(mesh.devices.reshape(1, -1), (DATA, MODEL))
+    if mesh is None or of_the_first(needed <= SHARE_FOR_TABLES * device_memory()):
+        return None
+    return Mesh(mesh.devices.reshape(1, -1), (DATA, MODEL))
 
 
 def table_bytes(arrays: Any) -> int:

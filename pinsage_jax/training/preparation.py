@@ -20,12 +20,12 @@ from pinsage_jax.features.schema import FeatureSchema, TextEncoders, fit_schema
 from pinsage_jax.graph.item_graph import ItemGraph
 from pinsage_jax.graph.neighborhoods import NeighborTable, agreement, build_table
 from pinsage_jax.graph.structure import Structure
-from pinsage_jax.negatives.hard import HardPool, make_pool
+from pinsage_jax.negatives.hard import MOST_QUERIES, HardPool, make_pool
 from pinsage_jax.negatives.shared import eligible_weights
 from pinsage_jax.tasks.pairs import ExplicitPairs
 from pinsage_jax.tasks.task import Task, graph_of
 from pinsage_jax.training.batch import HostItemArrays, ItemArrays
-from pinsage_jax.training.division import ALONE, Division
+from pinsage_jax.training.division import ALONE, Division, preparing_mesh
 from pinsage_jax.training.folds import Fold, folds_of, neighbors_of
 
 
@@ -77,7 +77,7 @@ def prepare(
     config: PinSageConfig,
     text_encoders: TextEncoders | None = None,
     meaning: Meaning | None = None,
-    mesh: Mesh | None = None,
+    mesh: Mesh | str | None = None,
 ) -> Prepared:
     """Encode the features, build the graph, walk, and rank hard negatives.
 
@@ -86,7 +86,8 @@ def prepare(
         config: the settings.
         text_encoders: by text column, what makes a sentence vector of its texts.
         meaning: what inputs mean; by default what this task's training items say.
-        mesh: devices to share the graph's rows out over, for structure and PageRank; None for one.
+        mesh: devices to share the graph's rows out over, for structure and PageRank, where one
+            does not hold them (:func:`pinsage_jax.training.division.preparing_mesh`).
 
     Raises:
         InputError: a column that the settings name is not there, or features do not fit.
@@ -100,6 +101,7 @@ def prepare(
     clock = _Clock(seconds)
     graph = graph_of(task)
     degrees = graph.item_degrees()
+    rows_on = preparing_mesh(mesh, _graph_bytes(graph, config))
     raw = task.data.features
     if config.columns is not None:
         raw = raw.select(config.columns)
@@ -123,7 +125,7 @@ def prepare(
         structure = None if meaning is None else meaning.structure
         if structure is None:
             key = stream(config, "structure")
-            structure = Structure.of(key, graph, config.structure, mesh)
+            structure = Structure.of(key, graph, config.structure, rows_on)
         features[STRUCTURE] = structure.items(graph)
         clock.lap("structure")
     table = neighbors_of(graph, config, epoch=0)
@@ -139,7 +141,7 @@ def prepare(
     hard = None
     if config.hard_negatives:
         key = jax.random.fold_in(stream(config, "hard"), 0)
-        hard = hard_pool_of(key, graph, task, config, mesh=mesh)
+        hard = hard_pool_of(key, graph, task, config, mesh=rows_on)
         notes.append(hard.describe())
         clock.lap("hard negatives")
     isolated = int((degrees[train_rows] == 0).sum())
@@ -169,6 +171,14 @@ def _least_bytes(config: PinSageConfig, num_items: int) -> int:
     weights = 5 * config.layers * config.dim**2
     batch = config.batch_size * (config.dim + config.negatives)
     return 4 * (num_items * (neighbors + config.structure) + weights + batch)
+
+
+def _graph_bytes(graph: ItemGraph, config: PinSageConfig) -> int:
+    """What structure and PageRank hold of a graph: both its ways, and tables that it multiplies."""
+    rows = graph.num_items + graph.num_contexts
+    width = max(config.structure, MOST_QUERIES if config.hard_negatives else 0)
+    entries = len(graph.contexts_of_item.columns)
+    return 2 * 8 * entries + 2 * 4 * rows * width if width else 0
 
 
 def _own_rows(known: np.ndarray) -> np.ndarray:

@@ -25,7 +25,8 @@ from pinsage_jax.cli.program import main
 from pinsage_jax.encoder.all_items import embed_all
 from pinsage_jax.planning import Workload, plan
 from pinsage_jax.runs.fit import fit, resume
-from pinsage_jax.training.division import Division, preparing_mesh
+from pinsage_jax.training import division
+from pinsage_jax.training.division import Division
 from pinsage_jax.training.epochs import make_chunk
 from pinsage_jax.training.preparation import prepare
 from pinsage_jax.training.trainer import Trainer
@@ -83,11 +84,12 @@ def differences(meshes, **settings):
 
 
 def preparation():
-    """Structure and pools of hard negatives with the graph on a mesh, beside those of one device:
-    the largest difference, how many pooled items are others, and how many there are."""
+    """Structure and pools of hard negatives of a graph that is too large for a device, beside those
+    of one: the largest difference, how many pooled items are others, and how many there are."""
     task, config = pins_task(), tiny(curriculum="all", hard_cap=4)
-    mesh = preparing_mesh("data=2,model=4")
-    alone, shared = (prepare(task, config, mesh=one) for one in (None, mesh))
+    alone = prepare(task, config, mesh="data=2,model=4")  # one device holds it
+    division.device_memory = lambda: 2**16
+    shared = prepare(task, config, mesh="data=2,model=4")
     contexts, others = (one.structure.contexts for one in (alone, shared))
     pools, other_pools = (np.asarray(one.hard.ids) for one in (alone, shared))
     return {

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from lightgcn_jax.errors import InputError
 from pinsage_jax.config import PinSageConfig
-from pinsage_jax.training.division import check_mesh, division_of
+from pinsage_jax.training.division import check_mesh, division_of, preparing_mesh
 from tests.eight_devices import found_by
 
 # Sums in another order, after about 20 steps of Adam.
@@ -31,7 +31,7 @@ def test_twenty_steps_are_those_of_one_device(found):
 def test_structure_and_pools_of_a_shared_graph_are_those_of_one_device(found):
     got = found["preparation"]
     # Vectors of close singular values turn by the rounding of sums.
-    assert got["structure"] < 1e-3 * got["largest"]
+    assert 0 < got["structure"] < 1e-3 * got["largest"]
     assert got["pooled"] > 100
     # PageRank's sums run in another order, and equals may part.
     assert got["other_pooled"] < 0.02 * got["pooled"]
@@ -63,6 +63,9 @@ def test_tables_lie_whole_where_half_of_a_device_holds_them(monkeypatch):
     count = jax.device_count()
     assert division_of("auto", PinSageConfig(), 500).mesh == f"data={count}"
     assert division_of("auto", PinSageConfig(), 501).mesh == f"model={count}"
+    monkeypatch.setattr("pinsage_jax.training.division.mesh_of", lambda _: mesh)
+    assert preparing_mesh("auto", 500) is None
+    assert preparing_mesh("auto", 501).shape == {"data": 1, "model": 1}
 
 
 def test_tables_of_the_host_are_refused():
