@@ -72,6 +72,19 @@ def test_two_processes_train_the_run_of_one(mesh, boards, alone, tmp_path):
     assert not [one for one in tmp_path.iterdir() if one.name.endswith(".tmp")]
 
 
+def test_two_processes_share_the_graph_out_that_neither_holds(boards, alone, tmp_path):
+    """The structure of boards at random is ill-conditioned: its numbers are close, not the same."""
+    run = tmp_path / "run"
+    arguments = *boards, *FEW, "--epochs", "3", "--curriculum", "all", "--out", str(run)
+    ended = together(tmp_path, 2, *arguments, program="tests.pinsage.runs.on_small_devices")
+    assert_first_speaks(ended, 0, "hard negatives: ranks")
+    contexts, others = (
+        safetensors.numpy.load_file(one / "structure.safetensors")["contexts"]
+        for one in (alone, run)
+    )
+    assert 0 < np.abs(contexts - others).max() < 1e-3 * np.abs(contexts).max()
+
+
 def test_a_lost_process_ends_the_other_and_one_goes_on(boards, tmp_path):
     run = tmp_path / "run"
     arguments = *boards, *FEW, "--epochs", "100000", "--out", str(run)
