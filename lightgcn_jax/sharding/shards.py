@@ -84,7 +84,7 @@ def parts_of(laid_out: scipy.sparse.csr_array, shards: int) -> tuple[Parts, Shar
         laid_out: ``float64[R', C']``, as many rows and columns for each shard.
         shards: S.
     """
-    rows, each = (count // shards for count in shape_of(laid_out))
+    rows, each = (count // shards for count in cast(tuple[int, int], laid_out.shape))
     parts = {shard: laid_out[shard * rows : (shard + 1) * rows] for shard in range(shards)}
     read = {shard: np.unique(part.indices) for shard, part in parts.items()}
     most = max(part.nnz for part in parts.values())
@@ -130,15 +130,6 @@ def made_of(
         sent = cast(Any, by_shards(of.sent, mesh, MODEL))
     unevenness = sizes.entries / sizes.mean if sizes.mean else 0.0
     return ShardedStorage(local, sent, (shards * rows, shards * columns), mesh, wire, unevenness)
-
-
-def shape_of(matrix: Any) -> tuple[int, int]:
-    """Rows and columns; SciPy's types do not know that there are any.
-
-    Args:
-        matrix: one of SciPy's.
-    """
-    return matrix.shape
 
 
 def _sent(read: list[np.ndarray], each: int, needed: int) -> np.ndarray:

@@ -102,6 +102,8 @@ def prepare(
     graph = graph_of(task)
     degrees = graph.item_degrees()
     rows_on = preparing_mesh(mesh, _graph_bytes(graph, config))
+    if rows_on is not None:
+        notes.append(f"structure and PageRank: the graph's rows lie on {rows_on.size} devices")
     raw = task.data.features
     if config.columns is not None:
         raw = raw.select(config.columns)

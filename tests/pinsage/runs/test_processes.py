@@ -77,7 +77,7 @@ def test_two_processes_share_the_graph_out_that_neither_holds(boards, alone, tmp
     run = tmp_path / "run"
     arguments = *boards, *FEW, "--epochs", "3", "--curriculum", "all", "--out", str(run)
     ended = together(tmp_path, 2, *arguments, program="tests.pinsage.runs.on_small_devices")
-    assert_first_speaks(ended, 0, "hard negatives: ranks")
+    assert_first_speaks(ended, 0, "structure and PageRank: the graph's rows lie on 2 devices")
     contexts, others = (
         safetensors.numpy.load_file(one / "structure.safetensors")["contexts"]
         for one in (alone, run)
