@@ -56,8 +56,20 @@ def multiscale_rows(
 
 @jax.custom_vjp
 def _multiscale_rows(operator, x, alphas, rows):
-    scales = _scales(operator, x, len(alphas), rows)
-    return _weighted(alphas, scales).astype(x.dtype)
+    def read(power):
+        return power[rows].astype(alphas.dtype)
+
+    def step(carried, alpha):
+        power, total = carried
+        power = diffuse(operator, power)
+        return (power, total + alpha * read(power)), None
+
+    total = alphas[0] * read(x)
+    if len(alphas) > 1:
+        unroll = applications_a_turn(operator, len(alphas) - 2)
+        (power, total), _ = jax.lax.scan(step, (x, total), alphas[1:-1], unroll=unroll)
+        total = total + alphas[-1] * _last(operator, power, rows).astype(alphas.dtype)
+    return total.astype(x.dtype)
 
 
 def _weighted(alphas: Float[Array, " scales"], scales: Scales) -> Vectors:

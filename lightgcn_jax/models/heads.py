@@ -95,6 +95,28 @@ class Inner(Score):
 
     popularity_offset: float = setting(0.0, at_least(0))
 
+    def __call__(self, head: Any, users: Vectors, items: Array) -> Float[Array, "batch items"]:
+        """The inner product of each user and each of its items, as :meth:`multiplied` has them.
+
+        Args:
+            head: not used.
+            users: ``float[B, D']``.
+            items: ``float[M, D']`` or ``float[B, n, D']``.
+
+        Returns:
+            ``float[B, M]`` or ``float[B, n]``.
+        """
+        del head
+        return _products(self.multiplied(users), self.multiplied(items))
+
+    def multiplied(self, vectors: Array) -> Array:
+        """The vectors of users or items whose inner products are the scores; by default their own.
+
+        Args:
+            vectors: ``float[..., D']``.
+        """
+        return vectors
+
     def scorer(self, users: UserTable, items: ItemTable, head: Any) -> InnerProduct:
         """Ranks by inner products.
 
@@ -120,16 +142,13 @@ class Cosine(Inner):
 
     ranked_by_length: bool = setting(False, SWITCH)
 
-    def __call__(self, head: Any, users: Vectors, items: Array) -> Float[Array, "batch items"]:
-        """The cosine of each user and each of its items; else as :meth:`Score.__call__`.
+    def multiplied(self, vectors: Array) -> Array:
+        """The vectors at length 1.
 
         Args:
-            head: not used.
-            users: ``float[B, D']``.
-            items: ``float[M, D']`` or ``float[B, n, D']``.
+            vectors: ``float[..., D']``.
         """
-        del head
-        return _products(unit_rows(users), unit_rows(items))
+        return unit_rows(vectors)
 
     def vectors(
         self, users: UserTable, items: ItemTable, offsets: Float[Array, " items"] | None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Float, Ids, Int, Mask, PRNGKey
 from lightgcn_jax.graph.bipartite import BipartiteGraph
+from lightgcn_jax.training.shuffle import random_order
 from lightgcn_jax.training.strategies import StepInputs, Strategies
 
 
@@ -95,7 +96,7 @@ def epoch_shuffle(key: PRNGKey, num_edges: int, strategies: Strategies) -> Ids:
     """
     if strategies.optimization.sampling == "users":
         return jnp.zeros(0, jnp.int32)
-    return jax.random.permutation(key, num_edges).astype(jnp.int32)
+    return random_order(key, num_edges)
 
 
 def edge_users(graph: BipartiteGraph, edges: Ids) -> Ids:

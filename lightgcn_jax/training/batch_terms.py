@@ -11,6 +11,37 @@ from lightgcn_jax.arrays import Array, Float, Mask, Scalar, Vectors
 from lightgcn_jax.training.losses import BatchScores, Loss, bpr_loss, mean_of_valid
 
 
+def row_factors(
+    valid: Mask,
+    weights: Float[Array, " batch"],
+    importance: Float[Array, " batch"] | None = None,
+    total_of: Callable[[Scalar], Scalar] | None = None,
+) -> Float[Array, " batch"]:
+    """What the loss of each row of a batch is multiplied by: c_b f_b / Σ_b c_b, where c_b is 1 for
+    a row that counts and 0 for another, and f_b its importance.
+
+    With f_b = w_b / w̄, w̄ the mean weight of all training interactions, the sum over an epoch in
+    which each interaction stands once is that of Σ w ℓ / Σ w: the loss weighs its terms, the law of
+    the rows stays as it is. Drawing rows in proportion to w instead would leave light interactions
+    out of many epochs, and change what in-batch negatives and expected counts rest on.
+
+    Args:
+        valid: ``bool[B, M]``.
+        weights: ``float[B]``; 1 for a real row, 0 for padding. Rows without a valid negative
+            have nothing to rank and are left out as well.
+        importance: ``float[B]``, f; None for ones.
+        total_of: makes of Σ_b c_b that of a whole batch, of which these rows are one device's; None
+            where they are all.
+
+    Returns:
+        ``float[B]``; zeros where no row counts.
+    """
+    counted = weights * valid.any(axis=1)
+    total = counted.sum() if total_of is None else total_of(counted.sum())
+    factors = counted / jnp.where(total > 0, total, 1.0)
+    return factors if importance is None else factors * importance
+
+
 def batch_mean(
     loss: Loss,
     positives: Float[Array, " batch"],
@@ -21,26 +52,18 @@ def batch_mean(
     importance: Float[Array, " batch"] | None = None,
     total_of: Callable[[Scalar], Scalar] | None = None,
 ) -> Scalar:
-    """Mean over the rows of a batch of ``jax.vmap(loss)``: Σ_b c_b f_b ℓ_b / Σ_b c_b, where c_b is
-    1 for a row that counts and 0 for another, and f_b its importance.
-
-    With f_b = w_b / w̄, w̄ the mean weight of all training interactions, the sum over an epoch in
-    which each interaction stands once is that of Σ w ℓ / Σ w: the loss weighs its terms, the law of
-    the rows stays as it is. Drawing rows in proportion to w instead would leave light interactions
-    out of many epochs, and change what in-batch negatives and expected counts rest on.
+    """Mean over the rows of a batch of ``jax.vmap(loss)``, weighed by :func:`row_factors`.
 
     Args:
         loss: the loss of one row, for instance ``MaxMargin(margin=0.1)``.
         positives: ``float[B]``.
         negatives: ``float[B, M]``.
         valid: ``bool[B, M]``.
-        weights: ``float[B]``; 1 for a real row, 0 for padding. Rows without a valid negative
-            have nothing to rank and are left out of the mean as well.
+        weights: ``float[B]``; 1 for a real row, 0 for padding.
         log_expected: ``float[M]``, the same for all rows, or ``float[B, M]``; only for a loss that
             takes it.
-        importance: ``float[B]``, f; None for ones.
-        total_of: makes of Σ_b c_b that of a whole batch, of which these rows are one device's; None
-            where they are all.
+        importance: ``float[B]``; None for ones.
+        total_of: as :func:`row_factors` takes it.
 
     Returns:
         The mean over the rows that count, or these rows' part of it; 0 where there are none.
@@ -50,11 +73,7 @@ def batch_mean(
     else:
         axis = 0 if log_expected.ndim == 2 else None
         losses = jax.vmap(loss, in_axes=(0, 0, 0, axis))(positives, negatives, valid, log_expected)
-    if importance is not None:
-        losses = losses * importance
-    counted = weights * valid.any(axis=1)
-    total = counted.sum() if total_of is None else total_of(counted.sum())
-    return (losses * counted).sum() / jnp.where(total > 0, total, 1.0)
+    return (losses * row_factors(valid, weights, importance, total_of)).sum()
 
 
 def bpr_all_pairs_loss(scores: Float[Array, "users items"], interactions: Mask) -> Scalar:

@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lightgcn_jax.arrays import Array, Float, Int, PRNGKey, Scalar, Vectors
+from lightgcn_jax.arrays import Array, Int, PRNGKey, Scalar, Vectors
 from lightgcn_jax.fields import with_traced
 from lightgcn_jax.models.model import table_of
 from lightgcn_jax.training.batch import Batch
 from lightgcn_jax.training.batch_rows import BatchRows
-from lightgcn_jax.training.batch_terms import batch_mean, l2_penalty
+from lightgcn_jax.training.batch_terms import batch_mean, l2_penalty, row_factors
+from lightgcn_jax.training.losses import Loss
+from lightgcn_jax.training.samplers import NegativeSampler
+from lightgcn_jax.training.shared_softmax import SharedProducts, has_kernel, shared_softmax
 from lightgcn_jax.training.strategies import StepInputs, Strategies, TracedSettings
 
 
@@ -129,12 +132,8 @@ def batch_loss(
     traced = traced or TracedSettings.of(strategies)
     nodes = inputs.rows(batch.nodes(inputs.graph.num_users))
     rows = strategies.model.apply_rows(params.model, inputs.operator, nodes, key)
-    positives, negatives = _scores(params, batch, inputs, strategies, rows)
-    negatives, valid = strategies.sampler.chosen(negatives, batch.valid)
     loss = with_traced(strategies.loss, temperature=traced.temperature, margin=traced.margin)
-    ranking = batch_mean(
-        loss, positives, negatives, valid, batch.weights, batch.log_expected, batch.importance
-    )
+    ranking = _ranking_loss(params.head, loss, batch, inputs, strategies, rows)
     table = table_of(params.model)
     if table is None:
         return ranking, StepLoss(ranking, ranking)
@@ -144,19 +143,36 @@ def batch_loss(
     return total, StepLoss(total, ranking)
 
 
-def _scores(
-    params: Params, batch: Batch, inputs: StepInputs, strategies: Strategies, rows: Vectors
-) -> tuple[Float[Array, " batch"], Float[Array, "batch negatives"]]:
-    """The scores of the positives and of the negatives, popularity offset included."""
+def _ranking_loss(
+    head: Any, loss: Loss, batch: Batch, inputs: StepInputs, strategies: Strategies, rows: Vectors
+) -> Scalar:
+    """The mean over the batch of the loss on its scores, popularity offset included."""
+    score, sampler, offsets = strategies.score, strategies.sampler, inputs.offsets
+    added = None if offsets is None else (offsets[batch.positives], offsets[batch.negatives])
+    takes_all = type(sampler).chosen is NegativeSampler.chosen
+    shared = takes_all and batch.negatives.ndim == 1 and rows.dtype in (jnp.float32, jnp.float64)
+    # A mesh would not share out a kernel: every device would do all of it.
+    if shared and inputs.layout is None and has_kernel(score, loss):
+        users, positives, negatives = _parts(batch, score.multiplied(rows))
+        of_positives = (users * positives).sum(axis=1)
+        on_negatives = jnp.zeros(len(negatives), rows.dtype)
+        if added is not None:
+            of_positives, on_negatives = of_positives + added[0], added[1]
+        factors = row_factors(batch.valid, batch.weights, batch.importance)
+        products = SharedProducts(users, negatives, on_negatives)
+        return shared_softmax(
+            loss, of_positives, products, batch.valid, factors, batch.log_expected
+        )
     users, positives, negatives = _parts(batch, rows)
-    score = strategies.score
-    of_positives = score(params.head, users, positives[:, None])[:, 0]
-    of_negatives = score(params.head, users, negatives)
-    if inputs.offsets is not None:
-        of_positives = of_positives + inputs.offsets[batch.positives]
-        offsets = inputs.offsets[batch.negatives]
-        of_negatives = of_negatives + (offsets if offsets.ndim == 2 else offsets[None])
-    return of_positives, of_negatives
+    of_positives = score(head, users, positives[:, None])[:, 0]
+    of_negatives = score(head, users, negatives)
+    if added is not None:
+        of_positives = of_positives + added[0]
+        of_negatives = of_negatives + (added[1] if added[1].ndim == 2 else added[1][None])
+    of_negatives, valid = sampler.chosen(of_negatives, batch.valid)
+    return batch_mean(
+        loss, of_positives, of_negatives, valid, batch.weights, batch.log_expected, batch.importance
+    )
 
 
 def _parts(batch: Batch, rows: Vectors) -> tuple[Vectors, Vectors, Array]:

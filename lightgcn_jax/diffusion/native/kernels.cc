@@ -63,6 +63,11 @@ constexpr int64_t kTallRows = 256, kTallPart = 4096;
 // one task, which lays the matrices out for itself.
 constexpr int64_t kNgcfRows = 96, kNgcfTask = 2112;
 
+// Rows of scores that stay near while a softmax is made of them, whole tiles; rows of one run, whose
+// sums are added up; and bytes that the sums of all runs may take.
+constexpr int64_t kSoftmaxRows = 48, kSoftmaxRun = 480;
+constexpr int64_t kBytesOfRuns = int64_t{64} << 20;
+
 // What the loops call for every row is compiled into them, for their instruction set: where one
 // with wide registers calls code for narrow ones, an Intel processor may wait a hundred cycles.
 #define IN_LOOPS inline __attribute__((always_inline))
@@ -180,6 +185,27 @@ struct NgcfGradient {
   int64_t filled;  // dim, rounded up to whole registers
 };
 
+// log(e^first + Σ_j e^(⟨query, item_j⟩ + added_j)) over the valid j of each query, as the largest
+// exponent and the sum of the others beside it; and the gradients of Σ factor · log.
+template <class T>
+struct Softmax {
+  const T* queries;
+  const T* items;
+  const T* added;
+  const T* first;
+  const T* factors;
+  const uint8_t* valid;
+  int64_t rows, count, dim;
+  T* largest;
+  T* sums;
+  T* by_queries;
+  T* by_first;
+  int64_t width, filled;  // count and dim, rounded up: what lies between rows of terms and of sums
+
+  // Rows of a sum: the table's, and what is added to them in rows of their own.
+  int64_t Height() const { return width + (width + filled - 1) / filled; }
+};
+
 #include "best.inc"
 
 // The largest entries of each column of scores.
@@ -225,6 +251,7 @@ inline uint32_t NotBelow(const T* scores, const T* bars) {
 #include "products.inc"
 #include "tall.inc"
 #include "ngcf.inc"
+#include "softmax.inc"
 }  // namespace baseline
 #undef STREAM
 #undef FENCE
@@ -267,6 +294,7 @@ inline void Stream(void* to, Bits bits) {
 #include "products.inc"
 #include "tall.inc"
 #include "ngcf.inc"
+#include "softmax.inc"
 }  // namespace avx2
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -303,6 +331,7 @@ inline void Stream(void* to, Bits bits) {
 #include "products.inc"
 #include "tall.inc"
 #include "ngcf.inc"
+#include "softmax.inc"
 }  // namespace avx512
 #undef VECTOR_BYTES
 #undef MOST_SUMS
@@ -394,6 +423,15 @@ void (*NgcfGradientLoop())(const NgcfGradient<T>&, Range, T*) {
   if (instruction_set == kAvx2) return avx2::NgcfGradientPart<T>;
 #endif
   return baseline::NgcfGradientPart<T>;
+}
+
+template <class T>
+void (*SoftmaxLoop())(const Softmax<T>&, Range, T*) {
+#if defined(__x86_64__)
+  if (instruction_set == kAvx512) return avx512::SoftmaxPart<T>;
+  if (instruction_set == kAvx2) return avx2::SoftmaxPart<T>;
+#endif
+  return baseline::SoftmaxPart<T>;
 }
 
 // Runs work(0) … work(tasks - 1) on XLA's threads and on this one, which may be one of them: it
@@ -626,13 +664,14 @@ struct SumOfRuns {
   std::unique_ptr<T[]> sums;
 
   template <class Run>
-  SumOfRuns(ffi::ThreadPool& pool, int64_t rows, int64_t height, int64_t filled, const Run& run)
-      : parts(std::max<int64_t>(1, (rows + kTallPart - 1) / kTallPart)),
+  SumOfRuns(ffi::ThreadPool& pool, int64_t rows, int64_t length, int64_t height, int64_t filled,
+            const Run& run)
+      : parts(std::max<int64_t>(1, (rows + length - 1) / length)),
         size(height * filled),
         filled(filled),
         sums(new T[parts * size]) {
     Share(pool, parts, [&](int64_t part) {
-      const Range range{part * kTallPart, std::min(rows, (part + 1) * kTallPart)};
+      const Range range{part * length, std::min(rows, (part + 1) * length)};
       run(range, sums.get() + part * size);
     });
   }
@@ -661,7 +700,7 @@ template <class T>
 void MultiplyTall(ffi::ThreadPool& pool, Tall<T> p, T* y) {
   const auto loop = TallLoop<T>();
   p.filled = Filled<T>(p.b_width);
-  const SumOfRuns<T> sum(pool, p.rows, p.a_width, p.filled,
+  const SumOfRuns<T> sum(pool, p.rows, kTallPart, p.a_width, p.filled,
                          [&](Range rows, T* sum) { loop(p, rows, sum); });
   sum.Write({0, p.a_width}, p.b_width, y);
 }
@@ -681,10 +720,27 @@ void MakeNgcfGradient(ffi::ThreadPool& pool, NgcfGradient<T> g, T* by_sums, T* b
   g.layer.stream = Streams(g.by_messages, p.rows, p.width) && Streams(g.by_own, p.rows, p.width);
   g.filled = Filled<T>(p.dim);
   const auto loop = NgcfGradientLoop<T>();
-  const SumOfRuns<T> sum(pool, p.rows, 2 * p.width, g.filled,
+  const SumOfRuns<T> sum(pool, p.rows, kTallPart, 2 * p.width, g.filled,
                          [&](Range rows, T* sum) { loop(g, rows, sum); });
   sum.Write({0, p.width}, p.dim, by_sums);
   sum.Write({p.width, 2 * p.width}, p.dim, by_products);
+}
+
+template <class T>
+void MakeSoftmax(ffi::ThreadPool& pool, Softmax<T> p, T* by_items, T* by_added) {
+  p.filled = Filled<T>(std::max<int64_t>(1, p.dim));
+  // A line more: rows a power of two apart would fall on the same places of a cache.
+  p.width = Filled<T>(p.count) + kLineBytes / sizeof(T);
+  const int64_t size = p.Height() * p.filled * sizeof(T);
+  const int64_t most = std::max<int64_t>(1, kBytesOfRuns / std::max<int64_t>(1, size));
+  const int64_t length = std::max(kSoftmaxRun, (p.rows + most - 1) / most);
+  const auto loop = SoftmaxLoop<T>();
+  const SumOfRuns<T> sum(pool, p.rows, length, p.Height(), p.filled,
+                         [&](Range rows, T* sum) { loop(p, rows, sum); });
+  sum.Write({0, p.count}, p.dim, by_items);
+  std::vector<T> added((p.Height() - p.width) * p.filled);
+  sum.Write({p.width, p.Height()}, p.filled, added.data());
+  std::copy(added.begin(), added.begin() + p.count, by_added);
 }
 
 ffi::Error Refused(const char* why) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, why); }
@@ -921,6 +977,51 @@ ffi::Error MakeNgcfGradientOfTables(ffi::ThreadPool pool, ffi::AnyBuffer message
   });
 }
 
+ffi::Error MakeSoftmaxOfTables(ffi::ThreadPool pool, ffi::AnyBuffer queries, ffi::AnyBuffer items,
+                               ffi::AnyBuffer added, ffi::AnyBuffer first, ffi::AnyBuffer factors,
+                               ffi::BufferR2<ffi::PRED> valid, ffi::Result<ffi::AnyBuffer> largest,
+                               ffi::Result<ffi::AnyBuffer> sums,
+                               ffi::Result<ffi::AnyBuffer> by_queries,
+                               ffi::Result<ffi::AnyBuffer> by_items,
+                               ffi::Result<ffi::AnyBuffer> by_added,
+                               ffi::Result<ffi::AnyBuffer> by_first) {
+  if (queries.dimensions().size() != 2 || items.dimensions().size() != 2) {
+    return Refused("tables: expected two axes");
+  }
+  const size_t rows = queries.dimensions()[0], count = items.dimensions()[0];
+  const size_t dim = queries.dimensions()[1];
+  if (items.dimensions()[1] != queries.dimensions()[1]) return Refused("tables: expected equal widths");
+  if (valid.dimensions()[0] != queries.dimensions()[0] ||
+      valid.dimensions()[1] != items.dimensions()[0]) {
+    return Refused("valid: expected a row for each query, a column for each item");
+  }
+  const auto fits = [&](const ffi::AnyBuffer& buffer, size_t numbers) {
+    return buffer.element_type() == queries.element_type() && buffer.element_count() == numbers;
+  };
+  if (!fits(items, count * dim) || !fits(added, count) || !fits(first, rows) ||
+      !fits(factors, rows) || !fits(*largest, rows) || !fits(*sums, rows) ||
+      !fits(*by_queries, rows * dim) || !fits(*by_items, count * dim) || !fits(*by_added, count) ||
+      !fits(*by_first, rows)) {
+    return Refused("numbers: expected one for each query or item, of the type of the tables");
+  }
+  return ForTypeOf<float, double>(queries, [&](auto kind) {
+    using T = decltype(kind);
+    const auto from = [](const ffi::AnyBuffer& buffer) {
+      return static_cast<const T*>(buffer.untyped_data());
+    };
+    const auto to = [](ffi::Result<ffi::AnyBuffer>& buffer) {
+      return static_cast<T*>(buffer->untyped_data());
+    };
+    MakeSoftmax<T>(pool,
+                   {from(queries), from(items), from(added), from(first), from(factors),
+                    reinterpret_cast<const uint8_t*>(valid.typed_data()),
+                    static_cast<int64_t>(rows), static_cast<int64_t>(count),
+                    static_cast<int64_t>(dim), to(largest), to(sums), to(by_queries),
+                    to(by_first), 0, 0},
+                   to(by_items), to(by_added));
+  });
+}
+
 // What rankings are told and give back, beside the scores.
 struct Asked {
   ffi::BufferR1<ffi::S32> offsets, hidden, rows_of_hidden;
@@ -999,6 +1100,22 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(top_k_products, TopKProducts,
                                         .Arg<ffi::AnyBuffer>()
                                         .Arg<ffi::AnyBuffer>()
                                         .Arg<ffi::BufferR1<ffi::PRED>>()));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(softmax, MakeSoftmaxOfTables,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::BufferR2<ffi::PRED>>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_tall, MultiplyTallTables,
                               ffi::Ffi::Bind()

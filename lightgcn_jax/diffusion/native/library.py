@@ -20,6 +20,7 @@ CALLS = (
     "multiply_tall",
     "ngcf_layer",
     "ngcf_layer_gradient",
+    "softmax",
     "top_k",
     "top_k_products",
 )
@@ -90,6 +91,11 @@ def load() -> Loaded:
     return Loaded(library, None)
 
 
+def are_compiled() -> bool:
+    """Whether there is a library, for programs on a CPU."""
+    return load().library is not None
+
+
 def on_platform(native: Callable[..., _T], other: Callable[..., _T]) -> Callable[..., _T]:
     """Make a function that calls the kernels in programs for a CPU, if they were compiled.
 
@@ -97,7 +103,7 @@ def on_platform(native: Callable[..., _T], other: Callable[..., _T]) -> Callable
         native: calls them, as ``gathered_sums`` does.
         other: the same by operations of XLA.
     """
-    if load().library is None:
+    if not are_compiled():
         return other
 
     def chosen(*given: Any) -> Any:
@@ -108,7 +114,7 @@ def on_platform(native: Callable[..., _T], other: Callable[..., _T]) -> Callable
 
 def runs_by_default() -> bool:
     """Whether programs call the kernels where nothing else is said of their device."""
-    return load().library is not None and jax.default_backend() == "cpu"
+    return are_compiled() and jax.default_backend() == "cpu"
 
 
 def limit_instructions(highest: str = _INSTRUCTION_SETS[-1]) -> str:

@@ -24,10 +24,12 @@ from lightgcn_jax.diffusion import (
 )
 from lightgcn_jax.diffusion.application import multiply_add
 from lightgcn_jax.diffusion.native import (
+    LogSumTerms,
     NativeStorage,
     NgcfLayer,
     build,
     library,
+    log_sums,
     ngcf_layer,
     ngcf_layer_gradient,
 )
@@ -211,7 +213,7 @@ print(digest())
 
 
 def digest():
-    """Of all products of a large matrix, and of a layer of NGCF, bit by bit."""
+    """Of all products of a large matrix, a layer of NGCF and a softmax, bit by bit."""
     matrix, x = large_matrix(), table(9_000, 64)
     listed = jnp.arange(0, 40_000, 7, dtype=jnp.int32)
     storage = NativeStorage.from_csr(matrix, jnp.float32)
@@ -224,6 +226,8 @@ def digest():
     layer = NgcfLayer(x, table(9_000, 64, seed=1), table(64, 64), table(64, 64, seed=1))
     output = ngcf_layer(layer, 0.2)
     found += [output, *ngcf_layer_gradient(layer, output, x, 0.2)]
+    terms = LogSumTerms(x, table(300, 64), jnp.zeros(300), jnp.zeros(9_000))
+    found += jax.tree.leaves(log_sums(terms, x[:, :1] < jnp.linspace(-1, 1, 300)[None], jnp.ones(9_000)))
     return hashlib.sha256(b"".join(np.asarray(one).tobytes() for one in found)).hexdigest()
 
 
@@ -404,7 +408,7 @@ from lightgcn_jax.diffusion.native import library
 
 library._FOLDER = Path(sys.argv[1])
 sys.exit(pytest.main([*sys.argv[2:], "-n", "0", "-s", "-p", "no:cacheprovider", "-k",
-    "products or large or range or without_rows or 64_bits or ngcf"]))
+    "products or large or range or without_rows or 64_bits or ngcf or equation"]))
 """
 
 
@@ -429,7 +433,7 @@ def test_sanitizers_find_nothing(tmp_path):
         # What Python and JAX hold until they end is none of our business.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    others = ("test_largest.py", "test_ngcf_layer.py")
+    others = ("test_largest.py", "test_ngcf_layer.py", "test_softmax.py")
     files = __file__, *(Path(__file__).with_name(name) for name in others)
     command = [sys.executable, "-c", SANITIZED, tmp_path, *files]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
