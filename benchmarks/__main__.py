@@ -40,6 +40,10 @@ BENCHMARKS = {
         "benchmarks.speed.train_step",
         "a training step of Gowalla, LightGCN and NGCF, against PyTorch; peak memory",
     ),
+    "batch_loss": Benchmark(
+        "benchmarks.speed.batch_loss",
+        "the softmax of a batch over shared negatives and an epoch's order, against PyTorch",
+    ),
     "ranking": Benchmark(
         "benchmarks.speed.ranking",
         "the full-ranking evaluation of Gowalla against PyTorch and against bare products",

@@ -63,7 +63,7 @@ OptimizerOf = Callable[[Scalar | float], optax.GradientTransformation]
 
 
 def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: EpochPlan) -> Callable:
-    """The function that a run compiles once: L steps of every replica under ``lax.scan``.
+    """The function that a run compiles once: L steps of every replica in a loop.
 
     Args:
         strategies: what replicas share.
@@ -91,17 +91,17 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
             batch = _drawn(step_key, inputs, shuffle, step_in_epoch, strategies)
             return train_step(state, batch, inputs, strategies, optimizer, traced, drop_key)
 
-        def skip(state: TrainState, _: Int[Any, ""]) -> tuple[TrainState, StepLoss]:
-            return state, StepLoss(jnp.zeros(()), jnp.zeros(()))
+        def step_at(number: Int[Any, ""], carried: tuple[TrainState, StepLoss]):
+            state, losses = carried
+            state, loss = step(state, first_step + number)
+            return state, jax.tree.map(lambda of, one: of.at[number].set(one), losses, loss)
 
-        def step_or_skip(state: TrainState, step_in_epoch: Int[Any, ""]):
-            if plan.is_exact:
-                return step(state, step_in_epoch)
-            is_left = step_in_epoch < plan.steps_per_epoch
-            return jax.lax.cond(is_left, step, skip, state, step_in_epoch)
-
-        positions = first_step + jnp.arange(plan.steps_per_call, dtype=jnp.int32)
-        return jax.lax.scan(step_or_skip, state, positions)
+        # Past the last step the loop ends: a condition in it would copy the tables in every step.
+        count = plan.steps_per_call
+        if not plan.is_exact:
+            count = jnp.minimum(count, plan.steps_per_epoch - first_step)
+        losses = StepLoss(jnp.zeros(plan.steps_per_call), jnp.zeros(plan.steps_per_call))
+        return jax.lax.fori_loop(0, count, step_at, (state, losses))
 
     def steps(states, keys, shuffles, traced, first_step, inputs):
         if len(keys) == 1:

@@ -227,7 +227,9 @@ def digest():
     output = ngcf_layer(layer, 0.2)
     found += [output, *ngcf_layer_gradient(layer, output, x, 0.2)]
     terms = LogSumTerms(x, table(300, 64), jnp.zeros(300), jnp.zeros(9_000))
-    found += jax.tree.leaves(log_sums(terms, x[:, :1] < jnp.linspace(-1, 1, 300)[None], jnp.ones(9_000)))
+    found += jax.tree.leaves(
+        log_sums(terms, x[:, :1] < jnp.linspace(-1, 1, 300)[None], jnp.ones(9_000))
+    )
     return hashlib.sha256(b"".join(np.asarray(one).tobytes() for one in found)).hexdigest()
 
 
