@@ -33,7 +33,7 @@ PRESETS: dict[str, TrainConfig] = {
         loss=Softmax(temperature=0.12),
         negatives=SharedNegatives(1024),
         optimization=Optimization(
-            epochs=24, batch_size=8192, learning_rate=0.02, schedule="cosine", l2=1e-6
+            epochs=20, batch_size=8192, learning_rate=0.03, schedule="cosine", l2=1e-6
         ),
         selection=Selection(patience=0),
         protocol="fixed",
@@ -42,11 +42,13 @@ PRESETS: dict[str, TrainConfig] = {
 
 # What a preset has in catalogues of fewer items than this, settled on validation of six data sets
 # (docs/which-model.md). To stand out of some thousand items takes smaller differences of cosines
-# than to stand out of some ten thousand, and users share more of what they take.
-BY_CATALOGUE: dict[str, tuple[tuple[int, dict[str, float]], ...]] = {
+# than to stand out of some ten thousand, and users share more of what they take. Their logs are
+# short too: an epoch is few steps, which are made up for.
+_SHORT: dict[str, float | int] = {"epochs": 24, "learning_rate": 0.02}
+BY_CATALOGUE: dict[str, tuple[tuple[int, dict[str, float | int]], ...]] = {
     "fast": (
-        (10_000, {"temperature": 0.2, "popularity_offset": 0.12}),
-        (25_000, {"temperature": 0.15, "popularity_offset": 0.09}),
+        (10_000, {"temperature": 0.2, "popularity_offset": 0.12} | _SHORT),
+        (25_000, {"temperature": 0.15, "popularity_offset": 0.09} | _SHORT),
     )
 }
 _CHOICE_OF = {"temperature": "loss", "popularity_offset": "score"}
@@ -68,9 +70,9 @@ def for_catalogue(
         The settings, and a line that says what was settled by the size; None where nothing was.
 
     Example:
-        >>> config, note = for_catalogue(PRESETS["fast"], "fast", 500, {"temperature"})
+        >>> config, note = for_catalogue(PRESETS["fast"], "fast", 500, {"temperature", "epochs"})
         >>> note
-        'Preset fast for a catalogue of 500 items: popularity_offset 0.12'
+        'Preset fast for a catalogue of 500 items: popularity_offset 0.12, learning_rate 0.02'
     """
     rows = BY_CATALOGUE.get(preset or "", ())
     values = next((own for most, own in rows if num_items < most), {})
@@ -78,7 +80,7 @@ def for_catalogue(
     changed = {
         name: value
         for name, value in values.items()
-        if name in held and not {name, _CHOICE_OF[name]} & asked
+        if name in held and not {name, _CHOICE_OF.get(name, name)} & asked
     }
     if not changed:
         return config, None

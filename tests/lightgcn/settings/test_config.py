@@ -128,17 +128,23 @@ def test_the_default_preset_is_the_defaults():
 
 @pytest.mark.parametrize(
     ("items", "temperature", "offset"),
-    [(9_999, 0.2, 0.12), (10_000, 0.15, 0.09), (24_999, 0.15, 0.09), (25_000, 0.12, 0.06)],
+    [(9_999, 0.2, 0.12), (10_000, 0.15, 0.09), (24_999, 0.15, 0.09)],
 )
-def test_fast_is_softer_and_more_popular_in_smaller_catalogues(items, temperature, offset):
+def test_fast_is_softer_more_popular_and_longer_in_smaller_catalogues(items, temperature, offset):
     wanted = {"temperature": temperature, "popularity_offset": offset}
+    wanted |= {"epochs": 24, "learning_rate": 0.02}
     config, note = for_catalogue(PRESETS["fast"], "fast", items)
     assert config == replaced(PRESETS["fast"], wanted)
     told = f"{items:,} items: temperature {temperature}, popularity_offset {offset}"
-    assert note == (f"Preset fast for a catalogue of {told}" if items < 25_000 else None)
-    for preset in ("paper", "default", None):
-        other = PRESETS[preset or "fast"]
-        assert for_catalogue(other, preset, items) == (other, None)
+    assert note == f"Preset fast for a catalogue of {told}, epochs 24, learning_rate 0.02"
+
+
+@pytest.mark.parametrize(
+    ("preset", "items"), [("fast", 25_000), ("paper", 500), ("default", 500), (None, 500)]
+)
+def test_other_presets_and_large_catalogues_are_as_they_are(preset, items):
+    config = PRESETS[preset or "fast"]
+    assert for_catalogue(config, preset, items) == (config, None)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,7 @@ def test_fast_is_softer_and_more_popular_in_smaller_catalogues(items, temperatur
     [
         ({"temperature": 0.12}, {"temperature"}),
         ({"loss": "bilateral-softmax"}, {"temperature"}),
-        ({"score": "inner", "epochs": 3}, {"popularity_offset"}),
+        ({"score": "inner", "epochs": 3}, {"popularity_offset", "epochs"}),
     ],
 )
 def test_what_was_asked_for_stays_whatever_the_catalogue(given, stays):
@@ -154,7 +160,7 @@ def test_what_was_asked_for_stays_whatever_the_catalogue(given, stays):
     config, _ = for_catalogue(asked, "fast", 500, given)
     before, after = flat(asked), flat(config)
     changed = {name for name in after if after[name] != before[name]}
-    assert changed == {"temperature", "popularity_offset"} - stays
+    assert changed == {"temperature", "popularity_offset", "epochs", "learning_rate"} - stays
 
 
 @pytest.mark.parametrize("protocol", ["strict", "legacy", "fixed"])
