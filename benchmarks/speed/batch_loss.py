@@ -68,10 +68,11 @@ def run(args: argparse.Namespace) -> Report:
         named = {f"{title}: {name}": call for name, call in losses(*shape).items()}
         found = alternate(named, rounds=args.rounds)
         ours, table, peer, products = found.values()
+        name = "loss_" + "_".join(map(str, shape))
         claims += [
-            ratio_claim(f"{title}: kernel_vs_xla", table, ours, ">=", 1.0),
-            ratio_claim(f"{title}: kernel_vs_torch", peer, ours, ">=", 1.5),
-            ratio_claim(f"{title}: kernel_to_products", ours, products, "<=", 1.6),
+            ratio_claim(f"{name}_vs_xla", table, ours, ">=", 1.0),
+            ratio_claim(f"{name}_vs_torch", peer, ours, ">=", 1.5),
+            ratio_claim(f"{name}_to_products", ours, products, "<=", 1.6),
         ]
         samples |= found
     note("an epoch's order")
