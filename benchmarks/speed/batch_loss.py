@@ -34,7 +34,13 @@ _ORDER, _SORTED, _TORCH_ORDER = (f"order, {name}" for name in ("ours", "JAX's", 
 
 
 class Vectors(NamedTuple):
-    """Vectors of length 1 of a batch's users, positives and negatives."""
+    """Vectors of a batch, of length 1.
+
+    Attributes:
+        users: ``float32[B, D]``.
+        positives: ``float32[B, D]``.
+        negatives: ``float32[M, D]``.
+    """
 
     users: Any
     positives: Any

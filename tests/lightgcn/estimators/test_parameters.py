@@ -52,7 +52,7 @@ def test_arguments_are_read_and_set_by_name():
     assert model.get_params() == unset | {"verbose": True, "dim": 8, "negatives": 16}
     assert model.set_params(dim=4, preset="fast") is model
     settings = flat(model.config)
-    assert [settings[name] for name in ("dim", "negatives", "epochs")] == [4, 16, 24]
+    assert [settings[name] for name in ("dim", "negatives", "epochs")] == [4, 16, 20]
     with pytest.raises(InputError, match=r"dims: LightGCN has no such setting; did you mean dim="):
         model.set_params(dims=2)
     with pytest.raises(InputError, match="model: LightGCN has no such setting"):
