@@ -240,7 +240,7 @@ def test_help_says_what_reads_a_setting(flags):
     assert flags["init-std"].endswith(
         "standard deviation of the initial embeddings. (default: 0.1)"
     )
-    assert flags["learning-rate"].endswith("(default: 0.005; paper: 0.001; fast: 0.02)")
+    assert flags["learning-rate"].endswith("(default: 0.005; paper: 0.001; fast: 0.03)")
     assert flags["svd-iterations"].endswith("(gfcf, spectral; default: 4)")
     assert flags["hidden"].endswith("(score mlp; default: 64)")
     assert flags["margin"].endswith("(loss max-margin; default: 1.0)")
