@@ -96,7 +96,7 @@ def compile_steps(strategies: Strategies, optimizer_of: OptimizerOf, plan: Epoch
             state, loss = step(state, first_step + number)
             return state, jax.tree.map(lambda of, one: of.at[number].set(one), losses, loss)
 
-        # Past the last step the loop ends: a condition in it would copy the tables in every step.
+        # The loop of a call that passes the epoch's last step ends there.
         count = plan.steps_per_call
         if not plan.is_exact:
             count = jnp.minimum(count, plan.steps_per_epoch - first_step)

@@ -71,8 +71,10 @@ def shared_softmax(
         added = added if log_expected is None else added - log_expected
     else:
         first, weight = jnp.full_like(positives, -jnp.inf), loss.negative_weight
-    queries = negatives.queries / loss.temperature
-    terms = LogSumTerms(queries, negatives.items, added, first)
+    terms = LogSumTerms(negatives.queries / loss.temperature, negatives.items, added, first)
+    # In 64-bit mode offsets may be wider than vectors, and weights narrower.
+    kind = jnp.result_type(*terms)
+    terms, factors = jax.tree.map(lambda one: one.astype(kind), (terms, factors))
     return weight * weighted_log_sums(terms, valid, factors) - jnp.vdot(factors, positives)
 
 

@@ -130,6 +130,29 @@ def test_a_step_takes_it_where_negatives_are_shared_and_agrees(
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("way", [pytest.param("kernel", marks=compiled_here), "xla"])
+def test_in_64_bit_mode_types_may_differ(dtype, way, monkeypatch):
+    """Offsets are float64 there, weights float32, and tables either."""
+    strategies = changed(score=Inner(0.3), loss=LOSSES[0], negatives=SharedNegatives(6))
+    inputs = inputs_of(strategies, dtype)
+    batch = draw(jax.random.key(0), inputs, jnp.arange(200), jnp.int32(0), strategies=strategies)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), start(optax.sgd(0.5)).params)
+    if way == "xla":
+        monkeypatch.setattr(module, "on_platform", lambda _, other: other)
+    step = jax.value_and_grad(functools.partial(batch_loss, strategies=strategies), has_aux=True)
+    (found, _), gradient = jax.jit(step)(params, batch, inputs)
+    monkeypatch.setattr("lightgcn_jax.training.step.has_kernel", lambda *_: False)
+    (expected, _), other = jax.jit(lambda *given: step(*given))(params, batch, inputs)
+    tolerance = 100 * jnp.finfo(dtype).eps
+    np.testing.assert_allclose(found, expected, rtol=tolerance)
+    assert gradient.model.table.dtype == dtype
+    np.testing.assert_allclose(
+        gradient.model.table, other.model.table, rtol=tolerance, atol=tolerance
+    )
+
+
 @compiled_here
 def test_scores_are_never_a_table():
     terms = LogSumTerms(jnp.ones((640, 4)), jnp.ones((96, 4)), jnp.ones(96), jnp.ones(640))
