@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Ids, PRNGKey
 
-# Up to here numbers are sorted by random keys, all orders being equally likely. A network of rounds
-# is as good only where there are many.
+# Up to here numbers are sorted by random keys, and all orders are equally likely. A network of rounds
+# is as good only where there are many numbers.
 _FEW = 1 << 16
 _ROUNDS = 8
 # Odd factors and shifts of a hash whose every bit depends on all bits of what it is given.
@@ -24,7 +24,7 @@ def random_order(key: PRNGKey, count: int) -> Ids:
     that many, and each round moves its row, or column, by a hash of the other and a random number.
     Every round can be undone, so no two numbers meet. What falls outside goes through it again.
     That is O(count), where sorting a million takes half a second on a CPU. Not every order can come
-    of it, but which one did is not told by where numbers, pairs and neighbours fall.
+    of it, but its orders look uniform: in where numbers fall, in pairs, and in neighbours.
 
     Args:
         key: randomness of the order.
