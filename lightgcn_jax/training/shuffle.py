@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from lightgcn_jax.arrays import Array, Ids, PRNGKey
 
-# Up to here numbers are sorted by random keys, and all orders are equally likely. A network of rounds
-# is as good only where there are many numbers.
+# Up to here numbers are sorted by random keys, and all orders are equally likely. A network of
+# rounds is as good only where there are many numbers.
 _FEW = 1 << 16
 _ROUNDS = 8
 # Odd factors and shifts of a hash whose every bit depends on all bits of what it is given.
@@ -23,8 +23,8 @@ def random_order(key: PRNGKey, count: int) -> Ids:
     More than 65,536 go through a Feistel network: a number is a place in a rectangle of at least
     that many, and each round moves its row, or column, by a hash of the other and a random number.
     Every round can be undone, so no two numbers meet. What falls outside goes through it again.
-    That is O(count), where sorting a million takes half a second on a CPU. Not every order can come
-    of it, but its orders look uniform: in where numbers fall, in pairs, and in neighbours.
+    That is O(count), where sorting a million takes half a second on a CPU. Not every order can
+    come of it, but its orders look uniform: in where numbers fall, in pairs, and in neighbours.
 
     Args:
         key: randomness of the order.
